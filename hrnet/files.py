@@ -1,0 +1,71 @@
+"""Files and folders as ais_bench accepts them, written whole or not at all.
+
+ais_bench refuses links, inputs that group or world may write, and an output folder wider than 0750, so all that the
+pipeline writes is 0640 and all that it makes is 0750, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
+
+from hrnet.cli import UserError
+
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+
+AnyPath = Union[str, "os.PathLike[str]"]
+
+
+def make_folder(path: AnyPath) -> Path:
+    """Make `path` and its missing parents with mode 0750; a folder that was there keeps its mode."""
+    path = Path(path)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError("is no folder", where=path, mend=f"move the file out of the way: mv {path} {path}.old")
+    if path.parent != path:
+        make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    path.chmod(FOLDER_MODE)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: AnyPath) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; when the block succeeds it becomes `path` at once, else it is removed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.chmod(temporary, FILE_MODE)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Write `text` as UTF-8 in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_file(path: AnyPath) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def natural_key(name: str) -> list[Union[int, str]]:
+    """Sort key that puts `img2` before `img10`, the order in which ais_bench reads a folder."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
