@@ -1,0 +1,115 @@
+"""Reading checkpoints: bare state dicts or `{"state_dict": …}`, with or without `module.` before each key.
+
+Files: `.safetensors`, or what `torch.save` writes (`.pth`, `.pth.tar` and any other name). A pickle is read with
+`weights_only=True`: it can hold tensors and plain values, never code to run.
+
+PaddleClas' SE_HRNet_W64_C_ssld needs converting first. Its names on the left, ours on the right:
+
+    <layer>.conv.weight, .bn.weight, .bn.bias    weight of the convolution; weight and bias of the batch norm after it
+    .bn._mean, .bn._variance                     running_mean, running_var
+    conv_layer1_1, conv_layer1_2                 conv1 + bn1, conv2 + bn2
+    layer1.I.convK, layer1.I.conv_down           layer1.I.convK + bnK, layer1.I.downsample.0 + .1
+    <block>.se.fc_squeeze, .fc_excitation        <block>.se.squeeze, .excite; weight [in, out] -> [out, in, 1, 1]
+    conv_tr1_1, conv_tr1_2, conv_tr2, conv_tr3   transition1.0, transition1.1.0, transition2.2.0, transition3.3.0
+    stS.stage_func_list.M.basic_block_list.B.K   stageS.M.branches.B.K
+    stS.….M.fuse_func.residual_func_list.N       stageS.M.fuse_layers.T.F…: N counts over targets T, sources F and, for
+                                                 F < T, the T - F halvings of each; F = T has none
+    last_cls.func_list.B                         incre_modules.B.0
+    cls_head_conv_list.B, conv_last              downsamp_modules.B, final_layer
+    fc                                           classifier; weight [in, out] -> [out, in]
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hrnet.cli import UserError, first_few
+from hrnet.files import AnyPath, sha256_file
+
+
+def load(net: nn.Module, path: AnyPath) -> str:
+    """Load a checkpoint into `net`, every key of it; return the file's SHA-256.
+
+    Raises UserError, one line, when the file is missing, unreadable, would run code, or does not fit the net.
+    """
+    path = Path(path)
+    state = read_state(path)
+    wanted = net.state_dict()
+    # torch before 0.4.1 did not count batches, and nothing but training with momentum None reads the count.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in wanted]
+    shapes = [
+        f"{key} {list(state[key].shape)} for {list(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    faults = [
+        f"{len(keys)} {what}: {first_few(keys)}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if faults:
+        mend = "is --cfg the config that this checkpoint was trained with?"
+        raise UserError(f"does not fit the net: {'; '.join(faults)}", where=path, mend=mend)
+    net.load_state_dict(state, strict=False)
+    return sha256_file(path)
+
+
+def read_state(path: AnyPath) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint by their names, on the CPU, without wrapper and `module.` prefix."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("no checkpoint", where=path, mend="put the file there, or run make weights")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        found = "an empty dict" if isinstance(content, dict) else type(content).__name__
+        raise UserError("holds no state dict", where=path, expected="names and tensors", found=found)
+    strangers = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        expected = 'names and tensors, or these under "state_dict"'
+        raise UserError("holds no state dict", where=path, expected=expected, found=first_few(strangers))
+    return {key[len("module.") :] if key.startswith("module.") else key: value for key, value in content.items()}
+
+
+def _read_safetensors(path: Path) -> Any:
+    # Imported here: whoever has no such file needs no safetensors.
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise UserError("safetensors is not installed", where=path, mend="pip install safetensors") from None
+    try:
+        return load_file(path)
+    except SafetensorError as fault:
+        raise _unreadable(path, fault) from None
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as fault:
+        refused = re.search(r"GLOBAL (\S+)", str(fault))
+        if not refused:
+            raise _unreadable(path, fault) from None
+        what = f"is a pickle that would run code, refused: {refused[1]}"
+        mend = 'save it again where it was made, tensors alone: torch.save(checkpoint["state_dict"], …)'
+        raise UserError(what, where=path, mend=mend) from None
+    except OSError:
+        raise
+    except Exception as fault:  # a damaged pickle makes torch raise about any type
+        raise _unreadable(path, fault) from None
+
+
+def _unreadable(path: Path, fault: Exception) -> UserError:
+    reason = str(fault).split(". ")[0].rstrip(".") or type(fault).__name__
+    what = f"is damaged or no checkpoint: {' '.join(reason.split())}"
+    mend = "it may be cut short, fetch it again"
+    return UserError(what, where=path, found=f"{path.stat().st_size} bytes", mend=mend)
