@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError
 from hrnet.files import AnyPath
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
 # yacs warns at each load of an upstream file about the misspelt key that all of them have (see _schema).
 logging.getLogger("yacs.config").setLevel(logging.ERROR)
@@ -154,6 +155,11 @@ def _schema() -> CfgNode:
     return schema
 
 
+def config_path(model: str) -> Path:
+    """The YAML of a model: a name in `configs/`, or a path of one's own that ends in .yaml."""
+    return Path(model) if model.endswith((".yaml", ".yml")) else CONFIGS / f"{model}.yaml"
+
+
 def load_config(path: AnyPath) -> CfgNode:
     """Read one model's YAML over the schema's defaults; the result is frozen.
 
@@ -215,6 +221,9 @@ def _check_stages(config: CfgNode, path: Path) -> None:
             raise UserError(f"{name}.BLOCK", where=path, expected="BASIC or BOTTLENECK", found=stage.BLOCK)
         if stage.FUSE_METHOD != "SUM":
             raise UserError(f"{name}.FUSE_METHOD", where=path, expected="SUM", found=stage.FUSE_METHOD)
+    if config.INPUT.RESIZE < max(config.MODEL.IMAGE_SIZE):
+        expected = f"at least MODEL.IMAGE_SIZE, {config.MODEL.IMAGE_SIZE}"
+        raise UserError("INPUT.RESIZE", where=path, expected=expected, found=config.INPUT.RESIZE)
     if len(config.MODEL.EXTRA.HEAD.CHANNELS) != 4:
         found = config.MODEL.EXTRA.HEAD.CHANNELS
         raise UserError("MODEL.EXTRA.HEAD.CHANNELS", where=path, expected="4 values", found=found)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
@@ -69,3 +70,16 @@ def sha256_file(path: AnyPath) -> str:
 def natural_key(name: str) -> list[Union[int, str]]:
     """Sort key that puts `img2` before `img10`, the order in which ais_bench reads a folder."""
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def check_free_disk(folder: AnyPath, need: int) -> None:
+    """Raise UserError when the disk of `folder`, there or not yet, has less than `need` bytes free."""
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < need:
+        expected, found = f"{need / 1e9:.1f} GB", f"{free / 1e9:.1f} GB"
+        raise UserError(
+            "too little free disk", where=folder, expected=expected, found=found, mend="set BUILD= to a larger disk"
+        )

@@ -193,8 +193,22 @@ def read_labels(path: AnyPath) -> dict[str, int]:
 
 def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
     """Write a JSON record with its kind and format version, in one step."""
-    text = json.dumps({"kind": kind, "format_version": FORMAT_VERSION, **content}, indent=1)
-    write_text(path, text + "\n")
+    write_text(path, _lines({"kind": kind, "format_version": FORMAT_VERSION, **content}))
+
+
+def _lines(record: Mapping[str, Any]) -> str:
+    """JSON with a line for each key, and for each entry below it: a manifest of 50,000 images stays greppable."""
+
+    def value_text(value: Any) -> str:
+        if isinstance(value, dict) and value:
+            return (
+                "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
+            )
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {value_text(value)}" for key, value in record.items()) + "\n}\n"
 
 
 def read_record(path: AnyPath, kind: str, mend: Optional[str] = None) -> dict[str, Any]:
@@ -243,7 +257,7 @@ class Manifest:
 
     dataset: str
     config_sha256: str
-    labels_sha256: str
+    index_sha256: str  # of the paths, labels, sizes and times of all images
     dtype: str
     layout: str
     suffix: str  # of the input files: bin or npy
@@ -279,6 +293,10 @@ class TensorInfo:
     name: str
     dtype: str
     shape: list[int]  # with the batch axis; -1 where it varies
+
+    def bytes_of_one(self) -> int:
+        """Bytes of one image's part."""
+        return math.prod(abs(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -324,11 +342,13 @@ class RunRecord:
     model: str
     model_sha256: str
     manifest_sha256: str
-    tool: str
+    metadata: dict[str, str]  # of the model: see CompiledModel
+    tool: str  # "ais_bench" or the runtime and its version
     command: list[str]
     outputs: list[TensorInfo]
     batch: int
     images: int
+    kept: int  # of them, finished by an interrupted run before: not in the times
     seconds: dict[str, Optional[float]]  # read, infer, write (None: the tool does not tell), total
     images_per_second: float  # end to end
     device: dict[str, Any]  # NPU_compute_time (ms) and throughput of the tool's summary: the device alone

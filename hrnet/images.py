@@ -1,0 +1,45 @@
+"""Image maths of more than one stage: arrays in and out, no files.
+
+The arithmetic is the seed's (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short side
+resized, centre crop, /255, mean and standard deviation in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+
+def resize_short_side(image: Image.Image, short: int) -> Image.Image:
+    """Resize (PIL bilinear, antialiased) to a short side of `short` pixels; the long side is cut to an integer."""
+    width, height = image.size
+    if min(width, height) == short:
+        return image
+    size = (short, int(short * height / width)) if width < height else (int(short * width / height), short)
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut `width` x `height` pixels from the centre; half pixels go to the even neighbour, as Python's round does."""
+    left = round((image.width - width) / 2.0)
+    top = round((image.height - height) / 2.0)
+    return image.crop((left, top, left + width, top + height))
+
+
+def normalise_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """float32 [3, 256]: what each pixel value of each channel becomes, `(value / 255 - mean) / std` step by step in
+    float32, so that looking up gives the very bits that computing does."""
+    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+    table: np.ndarray = scaled - np.asarray(mean, dtype=np.float32)[:, None]
+    table /= np.asarray(std, dtype=np.float32)[:, None]
+    return table
+
+
+def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] to float32 [3, H, W], contiguous, by `normalise_table`."""
+    planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+    for channel in range(3):
+        np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
+    return planes

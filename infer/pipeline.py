@@ -1,0 +1,172 @@
+"""Files in, files out: batches are read, computed and written by a few threads, so that files cost no computing time.
+
+One thread more than cores goes through read, compute, write with a batch buffer of its own; a semaphore lets as many
+compute as there are cores, each request on one core. So memory does not grow with the number of files.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hrnet.cli import WorkFailed, progress
+from hrnet.formats import write_output
+from infer.rules import files_a_batch
+from infer.runtimes.base import Runtime
+
+
+class SharedClock:
+    """Device time of requests that run side by side.
+
+    The clock runs at 1/n of real time while n requests compute, so the times that it gives to batches add up to the
+    time in which anything was computed, and `1000 * batch / mean` is the true rate (ais_bench computes one batch after
+    another, where both are the same).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = 0.0
+        self._running = 0
+        self._last = 0.0
+
+    def _step(self, change: int) -> float:
+        with self._lock:
+            moment = time.perf_counter()
+            if self._running:
+                self._now += (moment - self._last) / self._running
+            self._running += change
+            self._last = moment
+            return self._now
+
+    def start(self) -> float:
+        return self._step(1)
+
+    def stop(self) -> float:
+        return self._step(-1)
+
+
+@dataclass
+class Times:
+    """Seconds summed over all threads (they overlap), the total by the wall, and milliseconds of each batch."""
+
+    read: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+    total: float = 0.0
+    device_ms: list[float] = field(default_factory=list)
+
+
+class Pipeline:
+    """`inputs` through `runtime` into `folder`. `batch` files go through together; the last batch is padded with its
+    own first file, as ais_bench does, and what the padding gave is dropped."""
+
+    def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str) -> None:
+        self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
+        tensor = runtime.static_input()
+        self.shape, self.dtype = tuple(tensor.shape), np.dtype(tensor.dtype)
+        self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
+        self.cores = len(os.sched_getaffinity(0))
+
+    def output_names(self, file: Path) -> list[Path]:
+        """Where the outputs of one input go: its name up to the first dot, and the output's number."""
+        stem = file.name.split(".")[0]
+        return [self.folder / f"{stem}_{k}.{self.suffix}" for k in range(len(self.runtime.outputs))]
+
+    def warm_up(self, count: int) -> None:
+        """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word."""
+        buffer = np.zeros(self.shape, self.dtype)
+        for _ in range(count):
+            self.runtime.check(buffer, self.runtime.compute(buffer))
+
+    def run(self) -> Times:
+        """Infer all inputs. An error of any thread stops the others and is raised here."""
+        times, clock = Times(), SharedClock()
+        lock, cores = threading.Lock(), threading.Semaphore(self.cores)
+        starts = range(0, len(self.inputs), self.batch)
+        shared = iter(progress(starts, unit="batch"))
+        broken = threading.Event()
+
+        def next_batch() -> Iterator[list[Path]]:
+            while not broken.is_set():
+                with lock:
+                    start = next(shared, None)
+                if start is None:
+                    return
+                yield self.inputs[start : start + self.batch]
+
+        def work() -> None:
+            buffer = np.empty(self.shape, self.dtype)
+            try:
+                for files in next_batch():
+                    begun = time.perf_counter()
+                    self._read(files, buffer)
+                    was_read = time.perf_counter()
+                    with cores:
+                        device_begun = clock.start()
+                        outputs = self.runtime.compute(buffer)
+                        device = clock.stop() - device_begun
+                    computed = time.perf_counter()
+                    self._write(files, outputs)
+                    with lock:
+                        times.read += was_read - begun
+                        times.infer += device
+                        times.write += time.perf_counter() - computed
+                        times.device_ms.append(device * 1000)
+            except BaseException:
+                broken.set()
+                raise
+
+        begun = time.perf_counter()
+        threads = min(self.cores + 1, len(starts))
+        with ThreadPoolExecutor(threads) as pool:
+            workers = [pool.submit(work) for _ in range(threads)]
+            try:
+                for worker in workers:
+                    worker.result()
+            except BaseException:
+                broken.set()
+                raise
+        times.total = time.perf_counter() - begun
+        return times
+
+    def _payload_bytes(self, file: Path) -> int:
+        if file.suffix.lower() == ".npy":
+            return self._load_npy(file).nbytes
+        return file.stat().st_size
+
+    def _load_npy(self, file: Path) -> np.ndarray:
+        try:
+            array: np.ndarray = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as fault:
+            raise WorkFailed(f"{file}: is no readable npy: {fault}") from None
+        if array.dtype != self.dtype:
+            raise WorkFailed(f"{file}: dtype (expected {self.dtype}, as the model's input, found {array.dtype})")
+        return array
+
+    def _read(self, files: list[Path], buffer: np.ndarray) -> None:
+        rows = buffer.reshape(self.batch, -1)
+        for row, file in zip(rows, files):
+            npy = self._load_npy(file) if file.suffix.lower() == ".npy" else None
+            found = file.stat().st_size if npy is None else npy.nbytes
+            if found != row.nbytes:
+                expected = f"{row.nbytes} bytes, as the first input"
+                raise WorkFailed(f"{file}: size (expected {expected}, found {found}); rerun make preprocess")
+            if npy is None:
+                with open(file, "rb", buffering=0) as stream:
+                    stream.readinto(row.view(np.uint8).data)
+            else:
+                row[:] = npy.reshape(-1)
+        rows[len(files) :] = rows[0]
+
+    def _write(self, files: list[Path], outputs: list[np.ndarray]) -> None:
+        each = [np.array_split(output, self.batch) for output in outputs]
+        for j, file in enumerate(files):
+            for k, path in enumerate(self.output_names(file)):
+                write_output(path, each[k][j])

@@ -1,0 +1,44 @@
+"""What a runtime is to the twin: inputs and outputs by name, and one method that computes a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from hrnet.cli import UserError
+from hrnet.formats import TensorInfo
+
+
+class Runtime(ABC):
+    """A loaded model. `compute` may be called from several threads at once."""
+
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    version: str
+
+    @abstractmethod
+    def compute(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Run one batch of the single input; outputs in the model's order. Blocks one core until done."""
+
+    def static_input(self) -> TensorInfo:
+        """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""
+        if len(self.inputs) != 1:
+            found = [tensor.name for tensor in self.inputs]
+            raise UserError("the model has several inputs", expected="one", found=found)
+        tensor = self.inputs[0]
+        if -1 in tensor.shape:
+            mend = "compile it for a batch: make om BATCH=16"
+            raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, mend=mend)
+        return tensor
+
+    def check(self, batch: np.ndarray, outputs: list[np.ndarray]) -> None:
+        """Hold what a batch gave against what the model declares; run once, before any file is written."""
+        for tensor, output in zip(self.outputs, outputs):
+            declared = [size if size > 0 else found for size, found in zip(tensor.shape, output.shape)]
+            if output.dtype != np.dtype(tensor.dtype) or list(output.shape) != declared:
+                expected, found = f"{tensor.dtype}{tensor.shape}", f"{output.dtype}{list(output.shape)}"
+                raise UserError(f"output {tensor.name}", expected=expected, found=found)
+            if output.ndim == 0 or output.shape[0] != batch.shape[0]:
+                found = f"{list(output.shape)} for a batch of {batch.shape[0]}"
+                raise UserError(f"output {tensor.name} has no batch axis", found=found)

@@ -1,0 +1,81 @@
+"""Hold a result against its reference, and let a CI read the verdict.
+
+    python -m postprocess.gate build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
+
+Reads    a metrics record, in which `judge` has left its verdict when the metrics were made
+Exits    0 pass, or not judged (no reference is known); 1 fail
+
+Source: the seeds' rule, accuracy within 1% of the reference; the drop is counted in points of percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet import formats
+from hrnet.cli import command
+
+Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
+
+
+def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
+    """95% interval of a fraction seen on `count` images (Wilson's score interval, 1927), in fractions."""
+    square = Z_95**2 / count
+    middle = (fraction + square / 2) / (1 + square)
+    half = Z_95 / (1 + square) * math.sqrt(fraction * (1 - fraction) / count + square / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowed: float) -> dict[str, Any]:
+    """The gate's part of a metrics record. `value`, `reference[metric]` in percent, `allowed` drop in points."""
+    gate = {"metric": metric, "allowed_points": allowed}
+    if reference is None:
+        return {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
+    points = reference[metric] - value
+    drop = {"points": points, "relative_percent": 100 * points / reference[metric]}
+    verdict = "pass" if points <= allowed + 1e-9 else "fail"  # 76.8 - 75.8 is 1.0000000000000142
+    return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
+
+
+def verdict_line(record: dict[str, Any]) -> str:
+    """The verdict of a metrics record in one line."""
+    metric = record["gate"]["metric"]
+    low, high = record["interval95"][metric]
+    seen = (
+        f"{metric} {record['metrics'][metric]:.2f}% on {record['images']} images (95% interval {low:.2f} to {high:.2f})"
+    )
+    if record["verdict"] == "not judged":
+        return f"NOT JUDGED: {seen}; no reference is known, give REFERENCE=torch or a metrics file"
+    reference, points = record["reference"], record["drop"]["points"]
+    return (
+        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({reference['source']}), "
+        f"drop {points:.2f} of {record['gate']['allowed_points']:g} points allowed"
+    )
+
+
+def run(metrics: Path) -> int:
+    """Print the verdict of a metrics record; return the exit code."""
+    record = formats.read_record(metrics, "metrics", mend="run make eval")
+    if record.get("verdict") not in ("pass", "fail", "not judged"):
+        raise formats.FormatError("holds no verdict", where=metrics, found=record.get("verdict"), mend="run make eval")
+    print(verdict_line(record))
+    return 1 if record["verdict"] == "fail" else 0
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m postprocess.gate", description=__doc__.splitlines()[0])
+    parser.add_argument("metrics", type=Path)
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> int:
+    return run(parse_args(argv).metrics)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""A bare directory of outputs and a label file -> the seed's result.json.
+
+    python -m postprocess.imagenet_acc_eval result/dumpOutput_device0/ val_label.txt ./ result.json
+
+The seed's call, for what its benchmark.x86_64 or a hand-made ais_bench run left: txt, bin (float32) or npy. This is the
+one place where outputs are joined by splitting names (at the last `_`); outputs and labels must agree in number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+from hrnet import formats
+from hrnet.cli import UserError, command, first_few
+from hrnet.files import natural_key
+from postprocess.topn import TOP, cumulative_accuracies, rank_files
+
+SUFFIXES = (".txt", ".bin", ".npy")
+
+
+def join_by_name(files: list[Path], labels: dict[str, int], where: object) -> list[int]:
+    """The label of each output: `<image name up to its first dot>_<k>.<ending>`, one output for each label."""
+    by_stem = {name.split(".")[0]: label for name, label in labels.items()}
+    stems = [file.name.split(".")[0].rpartition("_")[0] for file in files]
+    unlabelled, missing = set(stems) - set(by_stem), set(by_stem) - set(stems)
+    if unlabelled or missing or not len(stems) == len(by_stem) == len(labels):
+        counts = f"{len(files)} outputs of {len(set(stems))} images, {len(labels)} labels of {len(by_stem)} images"
+        amiss = f"{len(unlabelled)} without a label, {len(missing)} without an output"
+        names = first_few(sorted(unlabelled | missing))
+        raise UserError(f"outputs and labels do not agree: {counts}; {amiss}", where=where, found=names or None)
+    return [by_stem[stem] for stem in stems]
+
+
+def run(folder: Path, label_file: Path, result: Path) -> None:
+    """Write result.json for the outputs in `folder`."""
+    if not folder.is_dir():
+        raise UserError("no such folder of outputs", where=folder)
+    if not label_file.is_file():
+        raise UserError("no such label file", where=label_file, expected="lines `name index`")
+    if not result.parent.is_dir():
+        raise UserError("no such folder for the result", where=result.parent, mend=f"mkdir -p {result.parent}")
+    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES]
+    endings = sorted({file.suffix for file in files})
+    if len(endings) != 1:
+        found = ", ".join(endings) or "none of them"
+        raise UserError("needs outputs of one kind", where=folder, expected=" or ".join(SUFFIXES), found=found)
+    files.sort(key=lambda file: natural_key(file.name))
+    labels = join_by_name(files, formats.read_labels(label_file), folder)
+    ranks, outputs = rank_files(files, labels, "float32", classes=0)
+    accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
+    formats.write_topn_result(result, accuracies, len(files), outputs)
+    told = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))
+    print(f"evaluated {len(files)} images into {result}: {told}")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m postprocess.imagenet_acc_eval", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("outputs", type=Path, help="directory of one output for each image")
+    parser.add_argument("labels", type=Path, help="val_label.txt")
+    parser.add_argument("folder", type=Path, help="where the result goes")
+    parser.add_argument("name", help="of the result, such as result.json")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    run(args.outputs, args.labels, args.folder / args.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

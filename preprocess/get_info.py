@@ -1,0 +1,68 @@
+"""A folder of inputs or images -> the info file that benchmark.x86_64 reads: `index path width height` lines.
+
+    python -m preprocess.get_info bin ./prep_dataset ./hrnet_prep_bin.info 224 224
+    python -m preprocess.get_info jpg ./images ./images.info
+
+The seed's get_info.py, with its arguments. bin: every *.bin, of the width and height given. jpg: every image, of its
+own size. Files come in natural order and each index once (the seed starts anew at 0 for each ending).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Optional
+
+from PIL import Image, UnidentifiedImageError
+
+from hrnet.cli import UserError, command
+from hrnet.files import natural_key
+from hrnet.formats import write_info
+
+SUFFIXES = {"bin": (".bin",), "jpg": (".jpg", ".jpeg")}
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the file's header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except UnidentifiedImageError:
+        raise UserError("no image that Pillow knows", where=path, mend="remove it") from None
+
+
+def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]]) -> None:
+    """Write the info file of `folder`; `size` is (width, height) of every bin, None for images."""
+    if not folder.is_dir():
+        raise UserError("no such folder", where=folder, mend="run make preprocess")
+    names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES[file_type]]
+    if not names:
+        raise UserError(f"holds no {file_type} file", where=folder, mend="run make preprocess")
+    paths = [folder / name for name in sorted(names, key=natural_key)]
+    count = write_info(info, ((str(path), *(size or image_size(path))) for path in paths))
+    print(f"wrote {count} lines to {info}")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m preprocess.get_info", description=__doc__.splitlines()[0])
+    parser.add_argument("file_type", choices=sorted(SUFFIXES))
+    parser.add_argument("file_path", type=Path, help="folder of the inputs or images")
+    parser.add_argument("info_name", type=Path, help="the info file to write")
+    parser.add_argument("width", type=int, nargs="?", help="of every bin, pixels")
+    parser.add_argument("height", type=int, nargs="?")
+    args = parser.parse_args(argv)
+    if (args.file_type == "bin") != (args.height is not None):
+        parser.error("bin takes width and height, jpg takes neither")
+    return args
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    size = (args.width, args.height) if args.file_type == "bin" else None
+    run(args.file_type, args.file_path, args.info_name, size)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

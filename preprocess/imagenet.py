@@ -1,0 +1,186 @@
+"""ImageNet photographs -> one normalised float32 [3, H, W] bin for each image, an info file and a manifest.
+
+    python -m preprocess.imagenet hrnet_w18 data/imagenet build/hrnet_w18/prep/imagenet-float32
+
+Reads    a dataset in one of the layouts of `preprocess.layouts`, and the config's INPUT and MODEL.IMAGE_SIZE
+Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
+Resumes  files that an earlier run with equal settings on the same images finished are kept
+
+The arithmetic is bit for bit that of the seed's imagenet_torch_preprocess.py (PIL, no EXIF rotation), which took the
+same three arguments; its faults are not ours: workers that lose exceptions, a cap of 50,000 files, 100 processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from hrnet import formats
+from hrnet.cli import UserError, WorkFailed, command, first_few, progress
+from hrnet.config import config_path, config_sha256, load_config
+from hrnet.files import check_free_disk
+from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from preprocess.folder import start_folder
+from preprocess.layouts import Dataset, find_images
+
+FILES_A_TASK = 16  # images handed to a worker process at once: large enough to hide the hand-over
+SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
+
+
+class Arithmetic(NamedTuple):
+    """How pixels become an input tensor."""
+
+    resize: int  # short side, pixels
+    crop: tuple[int, int]  # width, height, pixels
+    mean: tuple[float, ...]  # of R, G, B scaled to 0..1
+    std: tuple[float, ...]
+
+    @property
+    def input_bytes(self) -> int:
+        return 3 * self.crop[0] * self.crop[1] * np.dtype(np.float32).itemsize
+
+
+class Task(NamedTuple):
+    source: Path
+    target: Path
+
+
+class Rejection(NamedTuple):
+    reason: str
+
+
+class Done(NamedTuple):
+    width: int  # of the source, pixels
+    height: int
+    kept: bool  # an earlier run had finished it
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an image file as the reference does: whatever its mode, `convert("RGB")`, EXIF rotation ignored."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
+    """An RGB image as the network's float32 [3, H, W]."""
+    cropped = centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop)
+    return normalise(np.asarray(cropped), table)
+
+
+def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
+    """Write one input unless a whole one is there."""
+    data = task.source.read_bytes()
+    if not data:
+        return Rejection("empty file")
+    whole = task.target.exists() and task.target.stat().st_size == arithmetic.input_bytes
+    # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
+    try:
+        if whole:
+            with Image.open(io.BytesIO(data)) as header:
+                return Done(*header.size, kept=True)
+        image = decode(data)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        return Rejection("no image that Pillow knows")
+    except Exception as fault:
+        return Rejection(f"{type(fault).__name__}: {fault}")
+    formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
+    return Done(*image.size, kept=False)
+
+
+def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
+    """Refuse labels outside the model's classes; tell of labels without an image."""
+    outside = [f"{source} ({label})" for source, label in dataset.labels.items() if label >= classes]
+    if outside:
+        expected = f"0 to {classes - 1}, the classes of {cfg}"
+        raise UserError("label outside the classes", where=dataset.index, expected=expected, found=first_few(outside))
+    if dataset.absent:
+        print(f"{dataset.index}: {len(dataset.absent)} labels have no image (a subset): {first_few(dataset.absent)}")
+
+
+def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, workers: int) -> None:
+    """Write the inputs of the images in `folder`. Raises WorkFailed when more than `max_rejected` of them cannot be
+    read; the others are done by then, and rejected.json says why."""
+    started = time.perf_counter()
+    config = load_config(cfg)
+    dataset = find_images(folder)
+    check_labels(dataset, config.MODEL.NUM_CLASSES, cfg)
+    width, height = config.MODEL.IMAGE_SIZE
+    arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
+    sources = list(dataset.labels)[: limit or None]
+    check_free_disk(output, len(sources) * arithmetic.input_bytes)
+    hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
+    start_folder(output, {**hashes, "limit": limit, "dtype": "float32", "layout": "NCHW"})
+
+    stems = formats.safe_stems(sources)
+    tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
+    work = partial(write_input, arithmetic=arithmetic)
+    with ProcessPoolExecutor(workers) as pool:
+        results = list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
+
+    rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
+    images = []
+    for source, stem, result in zip(sources, stems, results):
+        if isinstance(result, Rejection):
+            rejected[source] = result.reason
+        else:
+            label = dataset.labels[source]
+            images.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
+    formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
+    formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in images))
+    if len(rejected) > max_rejected or not images:
+        reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
+        raise WorkFailed(
+            f"{output / 'rejected.json'}: {len(rejected)} of {len(tasks) + len(dataset.unlabelled)} files rejected"
+            f" ({reasons}), {len(images)} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+        )
+    formats.Manifest(
+        dataset="imagenet",
+        **hashes,
+        dtype="float32",
+        layout="NCHW",
+        suffix="bin",
+        classes=config.MODEL.NUM_CLASSES,
+        rejected=len(rejected),
+        images=images,
+    ).write(output / "manifest.json")
+    kept = sum(isinstance(result, Done) and result.kept for result in results)
+    rate = (len(images) - kept) / (time.perf_counter() - started)
+    print(f"wrote {len(images) - kept} inputs to {output} ({rate:.0f} img/s)" + (f", kept {kept}" if kept else ""))
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m preprocess.imagenet", description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a name in configs/, or the path of a YAML; the seed's `hrnet` is hrnet_w18")
+    parser.add_argument(
+        "dataset", type=Path, help="ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
+    )
+    parser.add_argument("output", type=Path, help="where the inputs go")
+    parser.add_argument("--limit", type=int, default=0, help="only the first N images in natural order; 0: all")
+    parser.add_argument("--max-rejected", type=int, default=0, help="how many unreadable images are allowed")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
+    )
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    cfg = config_path(SEED_MODELS.get(args.model, args.model))
+    run(cfg, args.dataset, args.output, args.limit, args.max_rejected, args.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The layouts in which an ImageNet validation set is found, read as one list of images and labels.
+
+val/*.JPEG + val_label.txt   the seeds' own: `name index` lines
+val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to the dataset's folder
+val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet.cli import UserError, first_few
+from hrnet.files import natural_key
+from hrnet.formats import read_labels
+
+LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of a folder, in natural order of their paths."""
+
+    root: Path
+    labels: dict[str, int]  # path relative to root -> class index
+    unlabelled: list[str]  # files that stand among the images but have no label
+    absent: list[str]  # labels without an image: the folder holds a subset
+    index: Path  # the file or folder that says what the labels are
+
+    def sha256(self) -> str:
+        """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
+        digest = hashlib.sha256()
+        for source, label in self.labels.items():
+            status = (self.root / source).stat()
+            digest.update(f"{source} {label} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def find_images(folder: Path) -> Dataset:
+    """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the seed's call.
+
+    Raises UserError when the folder has none of the layouts, or a list names no image that is there.
+    """
+    if not folder.is_dir():
+        raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, mend="give DATASET=<folder>")
+    root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
+    if (root / "val_label.txt").is_file():
+        return _listed(root, root / "val_label.txt", prefix="val/")
+    if (root / "val_list.txt").is_file():
+        return _listed(root, root / "val_list.txt", prefix="")
+    if (root / "val").is_dir():
+        return _class_folders(root)
+    raise UserError("is no ImageNet folder", where=folder, expected=LAYOUTS)
+
+
+def _listed(root: Path, index: Path, prefix: str) -> Dataset:
+    listed = {prefix + name: label for name, label in read_labels(index).items()}
+    folders = sorted({os.path.dirname(name) for name in listed})
+    there = {os.path.join(name, file) for name in folders if (root / name).is_dir() for file in _files(root / name)}
+    labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
+    if not labels:
+        found = f"none of its {len(listed)} in {root / folders[0]}"
+        raise UserError("lists no image that is there", where=index, expected=first_few(listed), found=found)
+    unlabelled = there - set(listed) - {index.name}
+    return Dataset(
+        root, labels, sorted(unlabelled, key=natural_key), sorted(set(listed) - there, key=natural_key), index
+    )
+
+
+def _class_folders(root: Path) -> Dataset:
+    folders = sorted(entry.name for entry in os.scandir(root / "val") if entry.is_dir() and entry.name[0] != ".")
+    if not folders:
+        mend = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
+        raise UserError("holds no class folder", where=root / "val", mend=mend)
+    pairs = [
+        (f"val/{name}/{file}", label) for label, name in enumerate(folders) for file in _files(root / "val" / name)
+    ]
+    if not pairs:
+        raise UserError("class folders hold no file", where=root / "val")
+    pairs.sort(key=lambda pair: natural_key(pair[0]))
+    return Dataset(root, dict(pairs), [], [], root / "val")
+
+
+def _files(folder: Path) -> list[str]:
+    return [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name[0] != "."]
