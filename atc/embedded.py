@@ -1,0 +1,171 @@
+"""atc's twin where CANN is not there: the same arguments, rules and screen text, compiled for onnxruntime.
+
+    python -m atc.embedded --framework=5 --model=hrnet_w18.onnx --input_format=NCHW \\
+        --input_shape="image:16,3,224,224" --output=hrnet_bs16 --soc_version=Ascend310P3 --log=error
+
+Reads --model, writes --output with `.onnx` after it (atc: `.om`): input shapes fixed, the graph optimised, the original
+metadata kept and every argument added as `atc.<name>` (of paths the last part only, so that one model compiled in two
+places gives one file). Exit 0, or 255 with ATC's error block; nothing is written then.
+
+Numerics are float32, which ATC calls force_fp32 (its own default, force_fp16, holds where --precision_mode is given).
+What would change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
+(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
+a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
+E10041 for a model that onnxruntime cannot load.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from atc import graph, rules
+from atc.shapes import DYNAMIC, AtcError, invalid
+from hrnet.files import make_folder, replacing
+from hrnet.formats import TensorInfo
+
+FAILED = 255
+ENDING = ".onnx"
+METADATA_PREFIX = "atc."
+
+# Above basic, onnxruntime writes operators of its own for one kind of processor.
+LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+FATAL_ONLY = 4  # onnxruntime's log severity: its complaints come as exceptions too
+
+# Parameters that keep the result as it is; those of the second half mean nothing to onnxruntime.
+# fmt: off
+_ANY_VALUE = (
+    "framework", "model", "output", "input_format", "input_shape", "soc_version",
+    "log", "check_report", "op_select_implmode", "optypelist_for_implmode", "buffer_optimize", "enable_small_channel",
+    "disable_reuse_memory", "enable_single_stream", "core_type", "aicore_num", "debug_dir", "op_debug_level",
+    "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path",
+)
+# fmt: on
+EMULATED: dict[str, tuple[str, ...]] = {
+    "mode": ("0",),
+    "precision_mode": ("force_fp32", "must_keep_origin_dtype"),
+    "precision_mode_v2": ("origin",),
+    "output_type": ("FP32",),
+    **dict.fromkeys(_ANY_VALUE, ()),
+}
+
+
+def check_emulated(arguments: Mapping[str, str]) -> None:
+    """Refuse what would change the result and is not done here. Raises AtcError E10055."""
+    for name, value in arguments.items():
+        if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
+            raise _not_emulated(f"--{name}={value}")
+    if any(isinstance(dim, tuple) for shape in rules.input_shapes(arguments).values() for dim in shape):
+        raise _not_emulated("a shape range (n1~n2) in --input_shape")
+
+
+def _not_emulated(what: str) -> AtcError:
+    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
+    return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
+
+
+def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
+    """The arguments as they are recorded in the compiled file."""
+    recorded = {name: Path(value).name if name in ("model", "output") else value for name, value in arguments.items()}
+    return {METADATA_PREFIX + name: value for name, value in recorded.items()}
+
+
+def _session(model: object, save_as: Optional[Path] = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = LEVEL
+    options.log_severity_level = FATAL_ONLY
+    if save_as is not None:
+        options.optimized_model_filepath = str(save_as)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _reason(fault: Exception) -> str:
+    """onnxruntime's own words, in one line."""
+    return " ".join(str(fault).split(" : ", 3)[-1].split())
+
+
+def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
+    """The graph as onnxruntime's basic optimisations leave it. Raises AtcError E10041 where it cannot load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "optimised.onnx"
+        try:
+            session = _session(model.SerializeToString(), saved)
+        except Exception as fault:  # onnxruntime's exceptions have no base of their own
+            raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(fault)}") from None
+        compiled = onnx.load(saved)
+    for value, found in zip(compiled.graph.output, session.get_outputs()):
+        graph.set_shape(value, [size if isinstance(size, int) else DYNAMIC for size in found.shape])
+    used = {node.domain for node in compiled.graph.node} | {""}
+    kept = [entry for entry in compiled.opset_import if entry.domain in used]
+    del compiled.opset_import[:]
+    compiled.opset_import.extend(kept)
+    return compiled
+
+
+def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> dict[str, list[int]]:
+    """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
+
+    Raises AtcError E10001 where the model does not run at its shape.
+    """
+    try:
+        session = _session(str(path))
+        if any(DYNAMIC in tensor.shape for tensor in inputs):
+            return {}
+        results = session.run(None, {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs})
+    except Exception as fault:
+        raise invalid("input_shape", shape_argument, f"The model does not run at it: {_reason(fault)}") from None
+    return {found.name: list(result.shape) for found, result in zip(session.get_outputs(), results)}
+
+
+def compile_model(arguments: Mapping[str, str]) -> Path:
+    """Compile --model to --output; returns the file. Raises AtcError."""
+    rules.check_arguments(arguments)
+    check_emulated(arguments)
+    model = graph.read(arguments["model"])
+    rules.check_model(arguments, graph.describe(model))
+    shapes = rules.input_shapes(arguments)
+    graph.fix_inputs(model, {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()})
+    compiled = optimise(model, arguments["model"])
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
+    target = Path(arguments["output"] + ENDING)
+    make_folder(target.parent)
+    with replacing(target) as temporary:
+        onnx.save(compiled, temporary)
+        found = try_out(temporary, graph.inputs(compiled), arguments.get("input_shape", ""))
+        if any(tensor.shape != found[tensor.name] for tensor in graph.outputs(compiled) if found):
+            for value in compiled.graph.output:
+                graph.set_shape(value, found[value.name])
+            onnx.save(compiled, temporary)
+    return target
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    print(rules.START, flush=True)
+    if argv and argv[0] in ("-h", "--h", "-help", "--help"):
+        print(__doc__)
+        return 0
+    fault: Optional[AtcError] = None
+    try:
+        compile_model(rules.parse(argv))
+    except AtcError as refusal:
+        fault = refusal
+    except OSError as problem:
+        fault = AtcError("E19999", f"Inner Error! {problem.filename}: {problem.strerror}")
+    print("...")
+    print(rules.FAILURE if fault else rules.SUCCESS)
+    if fault:
+        print(fault)
+    return FAILED if fault else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

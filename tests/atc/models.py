@@ -1,0 +1,48 @@
+"""Small ONNX models, built with onnx.helper, that stand for a network here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+CLASSES = 10
+
+
+def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.ModelProto:
+    """[batch,3,size,size] -> class [batch,10]: convolution, ReLU, pooling, linear; metadata as pth2onnx leaves it."""
+    random = np.random.default_rng(0)
+    weights = {
+        "kernel": random.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "linear": random.standard_normal((8, CLASSES)).astype(np.float32),
+        "bias": random.standard_normal(CLASSES).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", [name, "kernel"], ["c"], "Conv_0", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"], "Relu_1"),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"], "Pool_2"),
+        helper.make_node("Flatten", ["g"], ["f"], "Flatten_3"),
+        helper.make_node("Gemm", ["f", "linear", "bias"], ["class"], "Gemm_4"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("class", TensorProto.FLOAT, ["batch", CLASSES])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
+    helper.set_model_props(model, {"model": "hrnet_w18", "weights_sha256": "ab" * 32})
+    return model
+
+
+def saved(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def images(batch: int, size: int = 16) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((batch, 3, size, size)).astype(np.float32)

@@ -1,0 +1,249 @@
+"""atc's twin: what it writes, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from atc import embedded, rules
+from tests.atc.models import classifier, images, saved
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spelled(folder: Path, **changes: str) -> list[str]:
+    arguments = {
+        "framework": "5",
+        "model": str(folder / "model.onnx"),
+        "input_format": "NCHW",
+        "input_shape": "image:16,3,16,16",
+        "output": str(folder / "out"),
+        "soc_version": "Ascend310P3",
+        "log": "error",
+        **changes,
+    }
+    return [f"--{name}={value}" for name, value in arguments.items()]
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
+    """The error line of a run that must fail, print ATC's text and leave nothing."""
+    assert embedded.main(spelled(folder, **changes)) == 255
+    start, dots, failure, error = capsys.readouterr().out.splitlines()
+    assert (start, dots, failure) == (rules.START, "...", rules.FAILURE)
+    assert [path.name for path in folder.iterdir() if path.name.startswith(("out", "."))] == []
+    return error
+
+
+def results(path: Path, batch: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_static_batch_equals_the_dynamic_model(batch: int, tmp_path: Path) -> None:
+    source = saved(tmp_path, classifier())
+    assert embedded.main(spelled(tmp_path, input_shape=f"image:{batch},3,16,16")) == 0
+    compiled = tmp_path / "out.onnx"
+    wanted = results(source, images(batch))
+    np.testing.assert_allclose(results(compiled, images(batch)), wanted, rtol=0, atol=1e-6)
+    session = onnxruntime.InferenceSession(str(compiled), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [batch, 3, 16, 16]
+    assert session.get_outputs()[0].shape == [batch, 10]
+    with pytest.raises(Exception, match="invalid dimensions"):
+        session.run(None, {"image": images(batch + 1)})
+
+
+def test_metadata_operators_and_mode_of_the_file(tmp_path: Path) -> None:
+    saved(tmp_path, classifier())
+    assert embedded.main(spelled(tmp_path, buffer_optimize="off_optimize", op_select_implmode="high_precision")) == 0
+    path = tmp_path / "out.onnx"
+    model = onnx.load(path)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "model": "hrnet_w18",
+        "weights_sha256": "ab" * 32,
+        "atc.framework": "5",
+        "atc.model": "model.onnx",
+        "atc.input_format": "NCHW",
+        "atc.input_shape": "image:16,3,16,16",
+        "atc.output": "out",
+        "atc.soc_version": "Ascend310P3",
+        "atc.log": "error",
+        "atc.buffer_optimize": "off_optimize",
+        "atc.op_select_implmode": "high_precision",
+    }
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 11)}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert path.stat().st_mode & 0o777 == 0o640
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_same_model_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
+    files = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        saved(folder, classifier())
+        assert embedded.main(spelled(folder)) == 0
+        files.append((folder / "out.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_the_call_of_seed_002_as_a_command(tmp_path: Path) -> None:
+    onnx.save(classifier(size=224), tmp_path / "hrnet_w18.onnx")
+    words = (
+        "--framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape=image:16,3,224,224 "
+        "--output=hrnet_bs16 --log=debug --soc_version=Ascend310"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "atc.embedded", *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [rules.START, "...", rules.SUCCESS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hrnet_bs16.onnx", "hrnet_w18.onnx"]
+
+
+def test_the_ending_comes_always(tmp_path: Path) -> None:
+    saved(tmp_path, classifier())
+    assert embedded.main(spelled(tmp_path, output=str(tmp_path / "new" / "x.onnx"))) == 0
+    assert (tmp_path / "new" / "x.onnx.onnx").is_file()
+
+
+def test_minus_one_without_gears_stays_free(tmp_path: Path) -> None:
+    source = saved(tmp_path, classifier())
+    assert embedded.main(spelled(tmp_path, input_shape="image:-1,3,16,16")) == 0
+    for batch in (1, 5):
+        found = results(tmp_path / "out.onnx", images(batch))
+        np.testing.assert_allclose(found, results(source, images(batch)), rtol=0, atol=1e-6)
+
+
+def test_a_fixed_batch_may_be_changed_as_atc_does(tmp_path: Path) -> None:
+    model = classifier()
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    saved(tmp_path, model)
+    assert embedded.main(spelled(tmp_path)) == 0
+    assert results(tmp_path / "out.onnx", images(16)).shape == (16, 10)
+
+
+def test_precisions_that_are_float32_here(tmp_path: Path) -> None:
+    saved(tmp_path, classifier())
+    for name, value in (
+        ("precision_mode", "force_fp32"),
+        ("precision_mode", "must_keep_origin_dtype"),
+        ("precision_mode_v2", "origin"),
+        ("output_type", "FP32"),
+    ):
+        assert embedded.main(spelled(tmp_path, **{name: value})) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"precision_mode": "force_fp16"}, "--precision_mode=force_fp16"),
+        ({"precision_mode": "allow_mix_precision"}, "--precision_mode=allow_mix_precision"),
+        ({"precision_mode_v2": "fp16"}, "--precision_mode_v2=fp16"),
+        ({"insert_op_conf": "aipp.cfg"}, "--insert_op_conf=aipp.cfg"),
+        ({"output_type": "FP16"}, "--output_type=FP16"),
+        ({"out_nodes": "class"}, "--out_nodes=class"),
+        ({"keep_dtype": "list.cfg"}, "--keep_dtype=list.cfg"),
+        ({"mode": "3"}, "--mode=3"),
+        ({"input_shape": "image:-1,3,16,16", "dynamic_batch_size": "1,4"}, "--dynamic_batch_size=1,4"),
+        ({"input_shape": "image:1~4,3,16,16"}, "a shape range (n1~n2) in --input_shape"),
+    ],
+)
+def test_what_is_not_emulated_is_refused(
+    changes: dict[str, str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path, classifier())
+    expected = (
+        f"E10055: The operation is not supported. Reason: The embedded atc does not emulate {what}: leave it out, or "
+        "run atc itself."
+    )
+    assert refused(tmp_path, capsys, **changes) == expected
+
+
+def test_rules_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path, classifier())
+    error = refused(tmp_path, capsys, input_shape="img:16,3,16,16")
+    assert error.startswith("E10016: Opname img specified in --input_shape is not found in the model.")
+    assert embedded.main(["--modle=x"]) == 255
+    assert capsys.readouterr().out.splitlines()[-1] == "E19999: unknown command line flag 'modle'"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, 0.5, -1], ids=str)
+def test_a_truncated_model(kept: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = saved(tmp_path, classifier())
+    whole = source.read_bytes()
+    source.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
+    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+
+
+def test_no_onnx_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "model.onnx"
+    missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
+    assert refused(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
+    source.write_bytes(b"\x89PNG\r\n" * 50)
+    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+    source.unlink()
+    source.mkdir()
+    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+
+
+def test_operators_and_opsets_without_a_parser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    model.graph.node[1].op_type = "Reluu"
+    saved(tmp_path, model)
+    assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Relu_1, optype [ai.onnx::11::Reluu]]."
+    model = classifier()
+    model.graph.node[1].domain = "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    saved(tmp_path, model)
+    assert (
+        refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Relu_1, optype [com.microsoft::1::Relu]]."
+    )
+    saved(tmp_path, classifier(opset=99))
+    assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
+
+
+def test_an_operator_that_onnxruntime_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    model.graph.node.extend(
+        [
+            helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE),
+            helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]),  # no such kernel
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
+    source = saved(tmp_path, model)
+    error = refused(tmp_path, capsys)
+    assert error.startswith(f"E10041: Failed to load the model from {source}. onnxruntime: Could not find an implement")
+    assert "Pool_6" in error
+
+
+def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path, classifier())
+    error = refused(tmp_path, capsys, input_shape="image:16,5,16,16")
+    start = (
+        "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run at it"
+    )
+    assert error.startswith(start) and "Conv_0" in error
+
+
+def test_a_failure_keeps_the_file_of_before(tmp_path: Path) -> None:
+    saved(tmp_path, classifier())
+    (tmp_path / "out.onnx").write_text("before")
+    assert embedded.main(spelled(tmp_path, input_shape="image:16,5,16,16")) == 255
+    assert (tmp_path / "out.onnx").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "out.onnx"]
