@@ -1,0 +1,194 @@
+"""ONNX file -> compiled model for one batch size, by atc or by its twin.
+
+    python -m atc.convert --model build/hrnet_w18/model.onnx \\
+        --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
+
+Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last). It spells the
+command of the model zoo's README (seed 002), checks it with `atc.rules`, prints it and runs it; the input's name and
+its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
+onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
+it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om.
+
+Exit 1 where the tool refuses the model or leaves no file, with its own error block; 2 for a user's fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import onnx
+
+from atc import graph, rules
+from atc.shapes import DYNAMIC, AtcError
+from hrnet.cli import UserError, WorkFailed, command
+from hrnet.files import FILE_MODE, make_folder, sha256_file
+from hrnet.formats import CompiledModel, TensorInfo
+
+ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
+TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.embedded"]}
+SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.embedded` is found
+LAST_LINES = 20  # of a tool that failed without ATC's own last words
+
+
+def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str, list[int]]:
+    """{input: shape} with axis 0 set to `batch`. Raises UserError where that axis is fixed, or another is free."""
+    shapes = {}
+    for tensor in tensors:
+        rest = tensor.shape[1:]
+        if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch):
+            raise UserError(
+                f"the batch of {tensor.name} is fixed",
+                where=where,
+                expected=f"{batch} or a free axis",
+                found=tensor.shape,
+                mend="export it with a dynamic batch: make onnx",
+            )
+        if DYNAMIC in rest:
+            raise UserError(
+                f"{tensor.name} has free axes besides the batch",
+                where=where,
+                expected="[-1, C, H, W]",
+                found=tensor.shape,
+            )
+        shapes[tensor.name] = [batch, *rest]
+    return shapes
+
+
+def spell(model: str, output: str, shapes: dict[str, list[int]], soc_version: str, log: str) -> list[str]:
+    """The arguments of the seed's command, in its order. `output` is without its ending."""
+    layout = "NCHW" if all(len(shape) == 4 for shape in shapes.values()) else "ND"
+    shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
+    return [
+        f"--framework={rules.ONNX}",
+        f"--model={model}",
+        f"--input_format={layout}",
+        f"--input_shape={shape}",
+        f"--output={output}",
+        f"--soc_version={soc_version}",
+        f"--log={log}",
+    ]
+
+
+def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[TensorInfo]:
+    """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell. Changes `model`."""
+    graph.fix_inputs(model, shapes)
+    return graph.outputs(onnx.shape_inference.infer_shapes(model, data_prop=True))
+
+
+def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run the tool in `folder`. Raises WorkFailed with its error block, UserError where there is no atc."""
+    if backend == "ascend":
+        if shutil.which("atc") is None:
+            raise UserError("atc is not on PATH", mend=f"{SET_ENV}, or use --backend onnxruntime")
+        tool = TOOLS[backend]
+    else:
+        tool = [sys.executable, *TOOLS[backend][1:]]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [*tool, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        text = done.stdout.rstrip()
+        block = (
+            text[text.index(rules.FAILURE) :] if rules.FAILURE in text else "\n".join(text.splitlines()[-LAST_LINES:])
+        )
+        print(block, file=sys.stderr)
+        raise WorkFailed(f"{TOOLS[backend][-1]} exited with {done.returncode}; its error stands above")
+
+
+def find_result(folder: Path, name: str, ending: str) -> Path:
+    """What the tool left under `folder` for --output=NAME. Raises WorkFailed for none, or for more than one."""
+    if (folder / f"{name}{ending}").is_file():
+        return folder / f"{name}{ending}"
+    found = sorted(folder.glob(f"{name}*{ending}"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise WorkFailed(f"the tool ended well, but of {name}*{ending} it left {names}")
+    return found[0]
+
+
+def run(model: Path, output: Path, batch: int, soc_version: str, backend: str, log: str) -> Path:
+    """Compile `model` to `output` and write its record; returns `output`."""
+    started = time.monotonic()
+    ending = ENDINGS[backend]
+    if output.suffix != ending:
+        raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
+    if not model.is_file():
+        raise UserError("no such model", where=model, mend="run make onnx")
+    make_folder(output.parent)
+    try:
+        source = graph.read(model)
+        description, inputs = graph.describe(source), graph.inputs(source)
+        shapes = batched(inputs, batch, model)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
+            folder = Path(scratch).resolve()
+            arguments = spell(str(model.resolve()), str(folder / output.stem), shapes, soc_version, log)
+            rules.check(rules.parse(arguments), description)
+            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, soc_version, log)]
+            print(shlex.join(shown), flush=True)
+            metadata = {entry.key: entry.value for entry in source.metadata_props}
+            metadata["opset"] = str(
+                max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
+            )
+            outputs = output_shapes(source, shapes)
+            del source  # the tool needs the memory
+            run_tool(backend, arguments, folder)
+            result = find_result(folder, output.stem, ending)
+            result.chmod(FILE_MODE)
+            CompiledModel.record_path(output).unlink(missing_ok=True)  # it speaks of the file that goes
+            os.replace(result, output)
+    except AtcError as fault:
+        raise UserError(f"atc would refuse this: {fault}", where=model) from None
+    CompiledModel(
+        model_sha256=sha256_file(output),
+        source_sha256=sha256_file(model),
+        command=shown,
+        tool=TOOLS[backend][-1],
+        inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
+        outputs=outputs,
+        metadata=metadata,
+    ).write(output)
+    size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
+    print(f"wrote {output} (batch {batch}, {size:.1f} MB, {seconds:.1f} s)")
+    return output
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="atc.convert", description="ONNX file -> compiled model, by atc or its twin")
+    parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
+    parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
+    parser.add_argument("--batch", type=int, default=16, help="the static batch size")
+    parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
+    parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
+    parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
+    args = parser.parse_args(argv)
+    if args.batch < 1:
+        parser.error(f"--batch {args.batch}: expected at least 1")
+    return args
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> int:
+    run(**vars(parse_args(argv)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

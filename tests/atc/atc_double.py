@@ -1,0 +1,46 @@
+"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om.
+
+ATC_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result, `crash`
+dies without ATC's last words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from atc import graph, rules
+
+HABIT = os.environ.get("ATC_DOUBLE", "")
+
+
+def main() -> int:
+    print(rules.START)
+    Path("kernel_meta").mkdir()
+    for name in ("fusion_result.json", "check_result.json"):
+        Path(name).write_text("{}")
+    if HABIT == "crash":
+        print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr)
+        return 134
+    try:
+        arguments = rules.parse(sys.argv[1:])
+        rules.check_arguments(arguments)
+        rules.check_model(arguments, graph.describe(graph.read(arguments["model"])))
+        if arguments["soc_version"] == "Ascend910B4":
+            raise rules.AtcError("EZ3003", "No supported Ops kernel and engine are found for [Conv_0, optype [Conv]].")
+    except rules.AtcError as fault:
+        print(f"...\n{rules.FAILURE}\n{fault}\n        TraceBack (most recent call last):")
+        return 255
+    if "log" in arguments and arguments["log"] == "debug":
+        print("[DEBUG] GE(1,atc.bin):one of a million lines")
+    if HABIT != "nothing":
+        result = Path(arguments["output"] + ("_linux_x86_64" if HABIT == "host" else "") + ".om")
+        result.write_bytes(b"IMOD" + json.dumps(arguments).encode())
+        result.chmod(0o600)
+    print(f"...\n{rules.SUCCESS}")
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,240 @@
+"""convert: the command that it spells, what it leaves, and what it does when the tool does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from atc import convert, rules
+from hrnet.formats import CompiledModel, TensorInfo
+from tests.atc.models import classifier, images, saved
+
+ROOT = Path(__file__).resolve().parents[2]
+DOUBLE = Path(__file__).with_name("atc_double.py")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with model.onnx."""
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path, classifier())
+    return tmp_path
+
+
+@pytest.fixture
+def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The double on PATH as `atc`."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "atc"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(DOUBLE))} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return monkeypatch
+
+
+def words(output: str, *more: str) -> list[str]:
+    backend = "ascend" if output.endswith(".om") else "onnxruntime"
+    return ["--model", "model.onnx", "--output", output, "--backend", backend, *more]
+
+
+def litter(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = f"om/bs{batch}-float32-fp32.onnx"
+    assert convert.main(words(output, "--batch", str(batch))) == 0
+    printed, closing = capsys.readouterr().out.splitlines()
+    command = [
+        "python",
+        "-m",
+        "atc.embedded",
+        "--framework=5",
+        "--model=model.onnx",
+        "--input_format=NCHW",
+        f"--input_shape=image:{batch},3,16,16",
+        f"--output=om/bs{batch}-float32-fp32",
+        "--soc_version=Ascend310P3",
+        "--log=error",
+    ]
+    assert printed == shlex.join(command)
+    assert closing.startswith(f"wrote {output} (batch {batch}, 0.0 MB, ") and closing.endswith(" s)")
+    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert (here / output).stat().st_mode & 0o777 == 0o640
+
+    record = CompiledModel.read(output)
+    assert record.command == command
+    assert record.tool == "atc.embedded"
+    assert record.inputs == [TensorInfo("image", "float32", [batch, 3, 16, 16])]
+    assert record.outputs == [TensorInfo("class", "float32", [batch, 10])]
+    assert record.metadata == {"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11"}
+
+    found = onnxruntime.InferenceSession(output).run(None, {"image": images(batch)})[0]
+    wanted = onnxruntime.InferenceSession("model.onnx").run(None, {"image": images(batch)})[0]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_the_printed_command_can_be_pasted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(words("a.onnx", "--batch", "2")) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    whole = (here / "a.onnx").read_bytes()
+    (here / "a.onnx").unlink()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    subprocess.run(first, shell=True, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert (here / "a.onnx").read_bytes() == whole
+
+
+def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
+    assert convert.main(words("a.onnx")) == 0
+    first = (here / "a.onnx").read_bytes()
+    assert convert.main(words("a.onnx")) == 0
+    assert (here / "a.onnx").read_bytes() == first
+    assert CompiledModel.read("a.onnx").inputs[0].shape[0] == 16
+
+
+def test_names_and_sizes_come_from_the_model(here: Path) -> None:
+    saved(here, classifier(name="input", size=8))
+    assert convert.main(words("a.onnx", "--batch", "4")) == 0
+    assert "--input_shape=input:4,3,8,8" in CompiledModel.read("a.onnx").command
+
+
+@pytest.mark.parametrize("habit", ["", "host"])
+def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    atc.setenv("ATC_DOUBLE", habit)
+    output = "om/bs8-float32-Ascend310P3.om"
+    assert convert.main(words(output, "--batch", "8", "--log", "debug")) == 0
+    printed, closing = capsys.readouterr().out.splitlines()
+    assert printed == (
+        "atc --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
+        "--output=om/bs8-float32-Ascend310P3 --soc_version=Ascend310P3 --log=debug"
+    )
+    assert closing.startswith(f"wrote {output} (batch 8, ")
+    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert (here / output).stat().st_mode & 0o777 == 0o640
+    record = CompiledModel.read(output)
+    assert record.tool == "atc"
+    assert shlex.join(record.command) == printed
+    assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
+    assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
+    seen = json.loads((here / output).read_bytes()[4:])
+    assert seen["model"] == str(here / "model.onnx")
+    assert Path(seen["output"]).is_absolute() and Path(seen["output"]).name == "bs8-float32-Ascend310P3"
+    assert {name: value for name, value in seen.items() if name not in ("model", "output")} == {
+        "framework": "5",
+        "input_format": "NCHW",
+        "input_shape": "image:8,3,16,16",
+        "soc_version": "Ascend310P3",
+        "log": "debug",
+    }
+
+
+def test_atc_that_refuses_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a.om").write_bytes(b"before")
+    assert convert.main(words("a.om", "--soc_version", "Ascend910B4")) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        rules.FAILURE,
+        "EZ3003: No supported Ops kernel and engine are found for [Conv_0, optype [Conv]].",
+        "        TraceBack (most recent call last):",
+        "atc.convert: failed: atc exited with 255; its error stands above",
+    ]
+    assert litter(here) == ["a.om", "model.onnx"]
+    assert (here / "a.om").read_bytes() == b"before"
+
+
+def test_atc_that_crashes_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    atc.setenv("ATC_DOUBLE", "crash")
+    assert convert.main(words("a.om")) == 1
+    error = capsys.readouterr().err
+    assert "terminate called after throwing an instance of 'std::bad_alloc'" in error
+    assert error.endswith("atc.convert: failed: atc exited with 134; its error stands above\n")
+
+
+def test_atc_that_leaves_nothing(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    atc.setenv("ATC_DOUBLE", "nothing")
+    assert convert.main(words("a.om")) == 1
+    expected = "atc.convert: failed: the tool ended well, but of a*.om it left none\n"
+    assert capsys.readouterr().err == expected
+    assert litter(here) == ["model.onnx"]
+
+
+def test_no_atc_on_path(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", str(here))
+    assert convert.main(words("a.om")) == 2
+    assert capsys.readouterr().err == (
+        "atc.convert: error: atc is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh, or use "
+        "--backend onnxruntime\n"
+    )
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
+    assert convert.main(arguments) == code
+    return capsys.readouterr().err
+
+
+def test_faults_of_the_user(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = "atc.convert: error: "
+    assert refused(capsys, words("a.onnx", "--soc_version", "310P3")) == (
+        f"{start}model.onnx: atc would refuse this: E10001: Value 310P3 for parameter --soc_version is invalid. "
+        "Reason: Ascend is missing before it: use --soc_version=Ascend310P3.\n"
+    )
+    assert refused(capsys, words("a.onnx", "--log", "loud")) == (
+        f"{start}model.onnx: atc would refuse this: E10010: Value loud for parameter --log is invalid.\n"
+    )
+    assert refused(capsys, ["--model", "model.onnx", "--output", "a.om", "--backend", "onnxruntime"]) == (
+        f"{start}a.om: wrong ending (expected .onnx for onnxruntime, found '.om')\n"
+    )
+    assert refused(capsys, ["--model", "none.onnx", "--output", "a.onnx"]) == (
+        f"{start}none.onnx: no such model; run make onnx\n"
+    )
+    (here / "model.onnx").write_bytes(b"no model")
+    assert refused(capsys, words("a.onnx")) == (
+        f"{start}model.onnx: atc would refuse this: E10041: Failed to load the model from model.onnx.\n"
+    )
+    assert litter(here) == ["model.onnx"]
+
+
+def test_a_batch_below_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        convert.main(words("a.onnx", "--batch", "0"))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("error: --batch 0: expected at least 1\n")
+
+
+def test_axes_that_do_not_allow_the_batch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    saved(here, model)
+    assert refused(capsys, words("a.onnx")) == (
+        "atc.convert: error: model.onnx: the batch of image is fixed (expected 16 or a free axis, found [1, 3, 16, 16])"
+        "; export it with a dynamic batch: make onnx\n"
+    )
+    saved(here, classifier(size="side"))
+    assert refused(capsys, words("a.onnx")) == (
+        "atc.convert: error: model.onnx: image has free axes besides the batch (expected [-1, C, H, W], found "
+        "[-1, 3, -1, -1])\n"
+    )
+
+
+def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    model.graph.node.append(helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]))
+    model.graph.node.insert(2, helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE))
+    model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
+    onnx.save(model, "model.onnx")
+    failure, error, closing = refused(capsys, words("a.onnx"), code=1).splitlines()
+    assert failure == rules.FAILURE
+    assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
+    assert closing == "atc.convert: failed: atc.embedded exited with 255; its error stands above"
+    assert litter(here) == ["model.onnx"]
