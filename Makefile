@@ -1,0 +1,172 @@
+# The pipeline on one page: checkpoint -> ONNX -> OM -> inputs -> outputs -> metrics -> verdict.
+# Stages share nothing but files; they are joined here and nowhere else. docs/formats.md describes every file.
+#
+#   make demo                                             the whole chain on handwritten digits, nothing needed
+#   make onnx om preprocess infer eval MODEL=hrnet_w18 WEIGHTS=my.pth DATASET=/data/imagenet
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# --- variables: each is one line of `make help` -----------------------------------------------------------------------
+
+MODEL  ?= hrnet_w18#        a name in configs/
+BUILD  ?= build#            where products go
+PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
+
+# These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
+REMEMBERED := WEIGHTS DATASET ONNX BATCH SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
+
+VENV := .venv
+B := $(BUILD)/$(MODEL)
+REMEMBER := $(B)/settings
+GIVEN := $(foreach v,$(REMEMBERED),$(if $(filter command environment,$(firstword $(origin $v))),$v))
+RECALLED := $(filter-out $(GIVEN),$(notdir $(basename $(wildcard $(REMEMBER)/*.mk))))
+include $(RECALLED:%=$(REMEMBER)/%.mk)
+
+WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
+DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
+ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
+BATCH        ?= 16#                   static batch of the compiled model
+SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
+DEVICE       ?= 0#                    device id
+BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH
+AIS_PYTHON   ?= python3#              the python that has ais_bench
+GATE         ?= 1#                    allowed drop of Top-1, points of percent
+REFERENCE    ?=#                      empty: the config's figure; torch: torch on the same images; or a metrics file
+LIMIT        ?= 0#                    only the first N images in natural order; 0: all
+MAX_REJECTED ?= 0#                    how many unreadable images are allowed
+
+# --- what the variables must be ---------------------------------------------------------------------------------------
+
+PIPELINE := onnx om preprocess infer eval gate reference
+MODELS := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
+equal = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
+number = $(if $(shell [[ '$($1)' =~ ^[0-9]+([.][0-9]+)?$$ ]] && echo yes),,$(error $1=$($1): expected a number))
+
+ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
+$(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such config; known: $(MODELS)))
+$(if $(filter auto ascend onnxruntime,$(BACKEND)),,$(error BACKEND=$(BACKEND): expected auto, ascend or onnxruntime))
+$(foreach v,BATCH LIMIT MAX_REJECTED GATE,$(call number,$v))
+$(if $(filter 0,$(BATCH)),$(error BATCH=0: expected 1 or more))
+$(foreach v,WEIGHTS DATASET ONNX BUILD,$(if $(word 2,$($v)),$(error $v=$($v): make cannot handle a path with a space)))
+$(if $(wildcard $(PYTHON))$(filter-out $(VENV)/%,$(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
+
+# A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
+# `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
+# is out of date by being phony.
+DIFFERING := $(foreach v,$(GIVEN),$(if $(call equal,$(file <$(REMEMBER)/$v.mk),$v := $($v)),,$v))
+ifneq ($(DIFFERING),)
+ifeq ($(findstring n,$(firstword -$(MAKEFLAGS))),)
+$(shell umask 027; mkdir -p $(REMEMBER))
+$(foreach v,$(DIFFERING),$(file >$(REMEMBER)/$v.mk,$v := $($v)))
+else
+.PHONY: $(DIFFERING:%=$(REMEMBER)/%.mk)
+endif
+endif
+$(if $(RECALLED),$(info $(MODEL) as remembered in $(REMEMBER): $(foreach v,$(RECALLED),$v=$($v))))
+
+ifeq ($(BACKEND),auto)
+override BACKEND := $(if $(shell command -v atc),ascend,onnxruntime)
+$(info BACKEND=auto is $(BACKEND): $(if $(filter ascend,$(BACKEND)),atc is on PATH,no atc on PATH))
+endif
+endif
+
+# --- where everything lies --------------------------------------------------------------------------------------------
+
+# Settings that are not in a product's path are prerequisites of it.
+settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
+
+CFG      := configs/$(MODEL).yaml
+NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
+CHIP     := $(if $(filter ascend,$(BACKEND)),$(SOC),fp32)
+TAG      := $(BACKEND)-bs$(BATCH)-$(CHIP)
+OM       := $(B)/om/bs$(BATCH)-float32-$(CHIP).$(if $(filter ascend,$(BACKEND)),om,onnx)
+PREP     := $(B)/prep/$(NAME)
+OUT      := $(B)/out/$(NAME)
+METRICS  := $(B)/eval/$(NAME)/$(TAG).json
+REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
+
+CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py
+NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
+INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val)
+
+# --- the pipeline -----------------------------------------------------------------------------------------------------
+
+.PHONY: $(PIPELINE) help setup demo test check clean
+
+onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
+om: $(OM)                         ## ONNX -> static batch, by atc or its twin
+preprocess: $(PREP)/manifest.json ## images -> one input file each
+infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
+eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
+reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
+
+gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
+	@$(PYTHON) -m postprocess.gate $<
+
+$(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
+	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
+
+$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) --backend $(BACKEND)
+
+$(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
+                       $(call settings,DATASET MAX_REJECTED)
+	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
+
+$(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
+                        $(call settings,DEVICE AIS_PYTHON)
+	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
+	    --batchsize $(BATCH) --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
+
+$(METRICS): $(PREP)/manifest.json $(OUT)/$(TAG)_run.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
+            $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $< --run $(OUT)/$(TAG)_run.json --output $@ \
+	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
+
+$(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
+                             $(call settings,WEIGHTS)
+	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
+
+$(REMEMBER)/%.mk: ;
+
+$(WEIGHTS):
+	@echo "$@: no such checkpoint; put it there or give WEIGHTS=<file>. $(CFG) names where it is published" >&2; exit 2
+
+$(filter-out torch,$(REFERENCE)) $(filter-out $(B)/model.onnx,$(ONNX)):
+	@echo "$@: no such file, given as ONNX or REFERENCE" >&2; exit 2
+
+# --- the project itself -----------------------------------------------------------------------------------------------
+
+help:                             ## this list
+	@echo "usage: make <targets> [VARIABLE=value]"; echo
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16; echo
+	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile | expand -t 16,40
+
+setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
+$(VENV)/done: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
+	@touch $@
+
+demo: $(VENV)/done data/digits/val_label.txt ## the whole chain on handwritten digits, about a minute
+	$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=demo_digits WEIGHTS=weights/demo_digits.pth \
+	    DATASET=data/digits REFERENCE=torch BACKEND=onnxruntime PYTHON=$(VENV)/bin/python
+
+data/digits/val_label.txt: data/digits.py $(CORE) | $(VENV)/done
+	$(VENV)/bin/python -m data.digits --output $(@D)
+
+test: $(VENV)/done                ## the tests; SLOW=1 adds full-size networks and real photographs
+	$(VENV)/bin/python -m pytest $(if $(SLOW),,-m "not slow")
+
+check: $(VENV)/done               ## ruff, format, mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:                            ## remove what was built for MODEL, and its remembered settings
+	rm -rf $(B)
