@@ -88,17 +88,17 @@ def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[
 
 def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
     """Run the tool in `folder`. Raises WorkFailed with its error block, UserError where there is no atc."""
+    tool, environment = TOOLS[backend], dict(os.environ)
     if backend == "ascend":
         if shutil.which("atc") is None:
             raise UserError("atc is not on PATH", mend=f"{SET_ENV}, or use --backend onnxruntime")
-        tool = TOOLS[backend]
     else:
-        tool = [sys.executable, *TOOLS[backend][1:]]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        tool = [sys.executable, *tool[1:]]
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [*tool, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

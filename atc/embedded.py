@@ -7,7 +7,7 @@ Reads --model, writes --output with `.onnx` after it (atc: `.om`): input shapes 
 metadata kept and every argument added as `atc.<name>` (of paths the last part only, so that one model compiled in two
 places gives one file). Exit 0, or 255 with ATC's error block; nothing is written then.
 
-Numerics are float32, which ATC calls force_fp32 (its own default, force_fp16, holds where --precision_mode is given).
+Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
 What would change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
 (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
 a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
@@ -39,7 +39,7 @@ METADATA_PREFIX = "atc."
 LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 FATAL_ONLY = 4  # onnxruntime's log severity: its complaints come as exceptions too
 
-# Parameters that keep the result as it is; those of the second half mean nothing to onnxruntime.
+# Parameters that keep the result as it is; from log on they mean nothing to onnxruntime.
 # fmt: off
 _ANY_VALUE = (
     "framework", "model", "output", "input_format", "input_shape", "soc_version",

@@ -241,6 +241,18 @@ def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.
     assert error.startswith(start) and "Conv_0" in error
 
 
+def test_weights_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "model.onnx"
+    onnx.save(classifier(), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert embedded.main(spelled(tmp_path)) == 0
+    wanted = results(source, images(16))
+    np.testing.assert_allclose(results(tmp_path / "out.onnx", images(16)), wanted, rtol=0, atol=1e-6)
+    capsys.readouterr()
+    (tmp_path / "out.onnx").unlink()
+    (tmp_path / "weights.bin").unlink()
+    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+
+
 def test_a_failure_keeps_the_file_of_before(tmp_path: Path) -> None:
     saved(tmp_path, classifier())
     (tmp_path / "out.onnx").write_text("before")

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atc import rules, shapes
@@ -153,6 +153,7 @@ def test_a_name_may_hold_a_colon() -> None:
     assert rules.input_shapes({"input_shape": "a:0:1,2;b:3"}) == {"a:0": [1, 2], "b": [3]}
 
 
+QUIET = settings(deadline=None)  # the machine may be busy
 GEARS = st.integers(1, 3).flatmap(
     lambda width: st.lists(st.tuples(*[st.integers(1, 4096)] * width), min_size=2, max_size=100, unique=True)
 )
@@ -164,11 +165,13 @@ def dims_arguments(gears: list[tuple[int, ...]], width: int, end: str = "") -> d
     return {"input_format": "ND", "input_shape": f"image:{shape}", "dynamic_dims": text + end}
 
 
+@QUIET
 @given(GEARS, st.sampled_from(["", ";"]))
 def test_every_legal_set_of_gears_is_read_back(gears: list[tuple[int, ...]], end: str) -> None:
     assert rules.gears(dims_arguments(gears, len(gears[0]), end)) == gears
 
 
+@QUIET
 @given(GEARS, st.data())
 def test_one_fault_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
     width = len(gears[0])
@@ -186,6 +189,7 @@ def test_one_fault_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: s
         assert caught.value.code == code
 
 
+@QUIET
 @given(st.lists(st.integers(1, 512), min_size=2, max_size=100, unique=True), st.sampled_from(["", ","]))
 def test_every_legal_set_of_batches_is_read_back(sizes: list[int], end: str) -> None:
     text = ",".join(map(str, sizes)) + end
@@ -193,12 +197,14 @@ def test_every_legal_set_of_batches_is_read_back(sizes: list[int], end: str) -> 
     assert rules.gears(arguments) == [(size,) for size in sizes]
 
 
+@QUIET
 @given(st.lists(st.tuples(st.integers(1, 4096), st.integers(1, 4096)), min_size=2, max_size=100, unique=True))
 def test_every_legal_set_of_image_sizes_is_read_back(sizes: list[tuple[int, int]]) -> None:
     text = ";".join(f"{height}, {width}" for height, width in sizes)
     assert rules.gears({"input_shape": "image:1,3,-1,-1", "dynamic_image_size": text}) == sizes
 
 
+@QUIET
 @given(st.text(max_size=30), st.sampled_from(sorted(rules.PARAMETERS)))
 def test_any_text_is_taken_or_refused_in_atcs_form(text: str, name: str) -> None:
     try:
