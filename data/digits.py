@@ -1,0 +1,84 @@
+"""Write scikit-learn's handwritten digits as JPEGs in ImageNet's layout: the demo's data set, made offline.
+
+Reads nothing but what scikit-learn brings along. Writes 1297 images to train/<digit>/ and the 500 held-out ones to val/
+with their list val_label.txt (`name digit`), which comes last: its presence means that the folder is whole. A rerun
+writes the same bytes again.
+
+    python -m data.digits --output data/digits
+
+Source: sklearn.datasets.load_digits, 1797 images of 8x8 pixels in 17 greys, the test part of "Optical Recognition of
+Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from PIL import Image
+
+from hrnet.cli import UserError, command, progress
+from hrnet.files import make_folder, replacing, write_text
+
+SIZE = 64  # side of the written images, pixels
+WHITE = 16  # brightest value of the source
+HELD_OUT = 500  # images of val/, each class in its share
+SEED = 0
+QUALITY = 95  # of the JPEGs; a file is about 1.5 kB
+
+
+def held_out(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which images are kept from training: bool [N], `count` of them true, each class in its share to within one.
+
+    `labels`: int [N]. Images are shuffled, sorted by class, and every N/count-th is taken.
+    """
+    shuffled = np.random.default_rng(seed).permutation(labels.size)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    mask = np.zeros(labels.size, dtype=bool)
+    mask[by_class[np.arange(count) * labels.size // count]] = True
+    return mask
+
+
+def enlarge(digit: np.ndarray) -> Image.Image:
+    """One digit, values 0 to 16 [8, 8], as a grey picture of 64x64 pixels."""
+    grey = np.rint(digit * (255 / WHITE)).astype(np.uint8)
+    return Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def run(output: Path) -> None:
+    """Write the data set below `output`."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise UserError("scikit-learn is not installed", mend='pip install ".[demo]"') from None
+    source = load_digits()
+    kept = held_out(source.target, HELD_OUT, SEED)
+    folders = {digit: make_folder(output / "train" / str(digit)) for digit in range(10)}
+    val = make_folder(output / "val")
+    lines = []
+    samples = zip(source.images, source.target, kept)
+    for index, (digit, label, is_held_out) in enumerate(progress(samples, total=kept.size, unit="img")):
+        name = f"digit_{index:04d}.JPEG"
+        with replacing((val if is_held_out else folders[label]) / name) as temporary:
+            enlarge(digit).save(temporary, format="JPEG", quality=QUALITY)
+        if is_held_out:
+            lines.append(f"{name} {label}\n")
+    write_text(output / "val_label.txt", "".join(lines))
+    print(f"wrote {kept.size - len(lines)} images for training and {len(lines)} held-out ones to {output}")
+
+
+def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data.digits", description="Write the demo's data set.")
+    parser.add_argument("--output", type=Path, default=Path("data/digits"), help="folder to write to (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv).output)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""Torch's own accuracy on exactly the images of a manifest: the reference that the gate can hold a result against.
+
+Reads a config, a checkpoint, a manifest of `preprocess` and the data set's images; writes a metrics record, and with
+--logits a float32 [images, classes] .npy in the manifest's order.
+
+    python -m train.evaluate --cfg configs/demo_digits.yaml --weights weights/demo_digits.pth \\
+        --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
+        --output build/demo_digits/reference.json
+
+The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
+them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written with PIL and numpy alone and shared
+with no other stage, so that it can witness against them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+from PIL import Image
+from yacs.config import CfgNode
+
+from hrnet.cli import UserError, command, progress
+from hrnet.config import config_sha256, load_config
+from hrnet.files import make_folder, sha256_file
+from hrnet.formats import Manifest, write_output, write_record
+from hrnet.nets import checkpoint, classification
+
+TOP = 5  # Top-1 to Top-5
+PIXEL_MAX = np.float32(255)
+
+
+def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
+    """One picture of any mode and size as the net's input, float32 [3, H, W].
+
+    The short side becomes INPUT.RESIZE pixels (bilinear; the long side is cut down to a whole number), MODEL.IMAGE_SIZE
+    is cropped from the centre, 0..255 becomes 0..1, then mean and std.
+    """
+    rgb = image.convert("RGB")
+    width, height = rgb.size
+    short = config.INPUT.RESIZE
+    if min(width, height) != short:
+        long = int(short * max(width, height) / min(width, height))
+        rgb = rgb.resize((short, long) if width < height else (long, short), Image.Resampling.BILINEAR)
+    crop_width, crop_height = config.MODEL.IMAGE_SIZE
+    left = round((rgb.width - crop_width) / 2)
+    top = round((rgb.height - crop_height) / 2)
+    pixels = np.asarray(rgb.crop((left, top, left + crop_width, top + crop_height)), dtype=np.float32)
+    mean = np.array(config.INPUT.MEAN, dtype=np.float32)
+    std = np.array(config.INPUT.STD, dtype=np.float32)
+    return np.ascontiguousarray(((pixels / PIXEL_MAX - mean) / std).transpose(2, 0, 1))
+
+
+def open_prepared(path: Path, config: CfgNode) -> np.ndarray:
+    """The file's picture, prepared; UserError when it is missing or unreadable."""
+    try:
+        with Image.open(path) as image:
+            return prepare(image, config)
+    except FileNotFoundError:
+        raise UserError("no such image", where=path, mend="is --dataset the folder that was preprocessed?") from None
+    except (OSError, SyntaxError, ValueError) as fault:
+        raise UserError(f"is no readable image: {fault}", where=path) from None
+
+
+def logits_of(net: torch.nn.Module, paths: Sequence[Path], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
+    """Logits float32 [batch, classes] of the images, batch by batch (the last may be smaller)."""
+    net.eval()
+    for start in progress(range(0, len(paths), batch), unit="batch"):
+        inputs = np.stack([open_prepared(path, config) for path in paths[start : start + batch]])
+        with torch.inference_mode():
+            yield net(torch.from_numpy(inputs)).numpy()
+
+
+def topn(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`top1` to `top5` in percent, unrounded; of equal logits the lower class comes first.
+
+    `logits`: float32 [N, classes]; `labels`: int [N].
+    """
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+    hits = np.cumsum(ranked == labels[:, None], axis=1).mean(axis=0) * 100
+    return {f"top{n}": float(value) for n, value in enumerate(hits, 1)}
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, write the record (and the logits before it), print one line."""
+    config = load_config(args.cfg)
+    manifest = Manifest.read(args.manifest)
+    config_hash = config_sha256(config)
+    if manifest.config_sha256 != config_hash:
+        raise UserError("was made for another config", where=args.manifest, mend=f"run preprocess with {args.cfg}")
+    net = classification.build(config)
+    weights_hash = checkpoint.load(net, args.weights)
+    labels = np.array([image.label for image in manifest.images])
+    if labels.max() >= config.MODEL.NUM_CLASSES:
+        expected = f"labels below {config.MODEL.NUM_CLASSES}"
+        raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())
+    paths = [args.dataset / image.source for image in manifest.images]
+    logits = np.concatenate(list(logits_of(net, paths, config, args.batch)))
+    metrics = topn(logits, labels)
+    if args.logits:
+        make_folder(args.logits.parent)
+        write_output(args.logits, logits)
+    make_folder(args.output.parent)
+    content = {
+        "metrics": metrics,
+        "images": len(paths),
+        "classes": logits.shape[1],
+        "weights_sha256": weights_hash,
+        "config_sha256": config_hash,
+        "manifest_sha256": sha256_file(args.manifest),
+        "tool": f"torch {torch.__version__.split('+')[0]}",
+    }
+    write_record(args.output, "metrics", content)
+    told = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
+    print(f"wrote {args.output} ({len(paths)} images, {told})")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Torch's accuracy on a manifest.")
+    parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
+    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
+    parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
+    parser.add_argument("--batch", type=positive, default=32, help="images in one step (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
