@@ -1,0 +1,64 @@
+"""Small ONNX models whose outputs can be computed by hand, and prep folders to feed them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hrnet import formats
+from hrnet.files import make_folder, sha256_file
+from hrnet.formats import CompiledModel, InputImage, Manifest, TensorInfo
+
+SHAPE = [3, 4, 4]
+CLASSES = 5
+WEIGHTS = np.random.default_rng(7).standard_normal((48, CLASSES)).astype(np.float32)
+
+
+def linear_model(path: Path, batch: int, outputs: int = 1) -> Path:
+    """`class` = image reshaped to [batch, 48] times WEIGHTS; with two outputs `twice` is the image times 2."""
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["class"]),
+    ]
+    results = [helper.make_tensor_value_info("class", TensorProto.FLOAT, [batch, CLASSES])]
+    if outputs == 2:
+        nodes.append(helper.make_node("Add", ["image", "image"], ["twice"]))
+        results.append(helper.make_tensor_value_info("twice", TensorProto.FLOAT, [batch, *SHAPE]))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, *SHAPE])
+    graph = helper.make_graph(nodes, "linear", [image], results, [numpy_helper.from_array(WEIGHTS, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(model, path)
+    path.chmod(0o640)
+    tensors = [TensorInfo("class", "float32", [batch, CLASSES])]
+    if outputs == 2:
+        tensors.append(TensorInfo("twice", "float32", [batch, *SHAPE]))
+    CompiledModel(
+        model_sha256=sha256_file(path),
+        source_sha256="0" * 64,
+        command=["atc"],
+        tool="atc.embedded",
+        inputs=[TensorInfo("image", "float32", [batch, *SHAPE])],
+        outputs=tensors,
+        metadata={"model": "linear"},
+    ).write(path)
+    return path
+
+
+def prep_folder(folder: Path, count: int, suffix: str = "bin") -> np.ndarray:
+    """`count` inputs img0 … with their manifest; returns them as float32 [count, 3, 4, 4]."""
+    make_folder(folder)
+    images = np.random.default_rng(count).standard_normal((count, *SHAPE)).astype(np.float32)
+    for i, image in enumerate(images):
+        formats.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
+    entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, SHAPE) for i in range(count)]
+    Manifest("imagenet", "c" * 64, "d" * 64, "float32", "NCHW", suffix, CLASSES, 0, entries).write(
+        folder / "manifest.json"
+    )
+    return images
+
+
+def expected_logits(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1) @ WEIGHTS

@@ -1,0 +1,53 @@
+"""DESIGN's table of who may import what, read off the sources with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EVERYWHERE = {"numpy", "tqdm", "yacs", "hrnet"}
+TORCH = {"torch", "onnx", "onnxruntime", "safetensors"}
+ALLOWED = {
+    "hrnet": {"PIL", "cv2", "yaml", "munkres", "scipy"},
+    "hrnet/nets": TORCH,
+    "train": TORCH | {"PIL"},
+    "pth2onnx": TORCH,
+    "atc": {"onnx", "onnxruntime"},
+    "preprocess": {"PIL", "cv2"},
+    "data": {"PIL", "cv2", "sklearn"},
+    "infer": set(),
+    "infer/runtimes": {"onnxruntime"},
+    "postprocess": {"PIL", "cv2", "pycocotools", "matplotlib"},
+}
+SCRIPTS = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, lazily too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_to_the_table(path: Path) -> None:
+    folder = str(path.parent.relative_to(ROOT))
+    own = {folder.split("/")[0]}
+    outside = imported(path) - set(sys.stdlib_module_names) - EVERYWHERE - ALLOWED[folder] - own
+    assert not outside, f"{path.relative_to(ROOT)} imports {sorted(outside)}"
+
+
+def test_the_core_needs_no_torch() -> None:
+    for path in SCRIPTS:
+        if str(path.parent.relative_to(ROOT)) not in ("hrnet/nets", "train", "pth2onnx"):
+            text = path.read_text(encoding="utf-8")
+            assert "hrnet.nets" not in text and "import torch" not in text, path
