@@ -9,7 +9,6 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-builtin-rules
 
 # --- variables: each is one line of `make help` -----------------------------------------------------------------------
 
@@ -123,9 +122,9 @@ $(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --batchsize $(BATCH) --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
-$(METRICS): $(PREP)/manifest.json $(OUT)/$(TAG)_run.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
+$(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
             $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
-	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $< --run $(OUT)/$(TAG)_run.json --output $@ \
+	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
@@ -153,12 +152,13 @@ $(VENV)/done: pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
 	@touch $@
 
-demo: $(VENV)/done data/digits/val_label.txt ## the whole chain on handwritten digits, about a minute
-	$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=demo_digits WEIGHTS=weights/demo_digits.pth \
+demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
+	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python
+	@$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=demo_digits WEIGHTS=weights/demo_digits.pth \
 	    DATASET=data/digits REFERENCE=torch BACKEND=onnxruntime PYTHON=$(VENV)/bin/python
 
-data/digits/val_label.txt: data/digits.py $(CORE) | $(VENV)/done
-	$(VENV)/bin/python -m data.digits --output $(@D)
+data/digits/val_label.txt: data/digits.py
+	$(PYTHON) -m data.digits --output $(@D)
 
 test: $(VENV)/done                ## the tests; SLOW=1 adds full-size networks and real photographs
 	$(VENV)/bin/python -m pytest $(if $(SLOW),,-m "not slow")

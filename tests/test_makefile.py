@@ -1,0 +1,194 @@
+"""The Makefile's promises, on the demo's model: nothing is done twice, settings hold, a dry run tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
+STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
+
+
+class Checkout:
+    """A copy of the sources, in which make runs with this interpreter."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco")
+        for folder in FOLDERS:
+            shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
+        shutil.copy(ROOT / "Makefile", root)
+
+    def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        return subprocess.run(
+            ["make", *arguments, f"MODEL={model}", f"PYTHON={sys.executable}"],
+            cwd=self.root,
+            env={**clean, **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    def stages(self, *arguments: str) -> list[str]:
+        """Which stages a call runs, in order."""
+        done = self.make(*arguments)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
+        return [stage for line in lines for stage in STAGES if f" -m {stage} " in line]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the whole chain ran on 60 digits."""
+    sklearn_data = pytest.importorskip("sklearn.datasets")
+    assert sklearn_data
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
+    subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
+    assert checkout.stages("eval", "DATASET=data/digits", "LIMIT=60") == list(STAGES)
+    return checkout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def metrics(built: Checkout) -> dict[str, object]:
+    path = built.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32.json"
+    content: dict[str, object] = json.loads(path.read_text())
+    return content
+
+
+def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
+    done = built.make("eval")
+    assert done.returncode == 0
+    assert "PASS: top1 " in done.stdout and " on 60 images" in done.stdout
+    assert not any(stage in done.stdout for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    "script, expected",
+    [
+        ("pth2onnx/classification.py", STAGES[:2] + STAGES[3:]),
+        ("atc/convert.py", (STAGES[1], *STAGES[3:])),
+        ("preprocess/imagenet.py", STAGES[2:]),
+        ("infer/run.py", STAGES[3:]),
+        ("postprocess/topn.py", STAGES[4:]),
+        ("hrnet/images.py", STAGES[2:]),
+        ("configs/demo_digits.yaml", STAGES),
+    ],
+)
+def test_touching_a_script_reruns_its_stage_and_what_follows(
+    built: Checkout, script: str, expected: tuple[str, ...]
+) -> None:
+    before = (built.root / script).stat().st_mtime
+    (built.root / script).touch()
+    try:
+        assert sorted(built.stages("-n", "eval")) == sorted(expected)
+    finally:
+        os.utime(built.root / script, (before, before))
+    assert built.stages("-n", "eval") == []
+
+
+def test_dry_run_tells_what_is_then_done(built: Checkout) -> None:
+    (built.root / "infer/run.py").touch()
+    told = built.stages("-n", "eval")
+    assert built.stages("eval") == told == list(STAGES[3:])
+    assert built.stages("eval") == []
+
+
+def test_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None:
+    held = built.root / "impossible.json"
+    content = metrics(built)
+    held.write_text(json.dumps({**content, "metrics": {"top1": 150.0, "top5": 150.0}}))
+    first = built.make("eval", "REFERENCE=impossible.json")
+    assert first.returncode == 2 and "FAIL: top1 " in first.stdout
+    again = built.make("eval")
+    assert again.returncode == 2 and "FAIL: top1 " in again.stdout and "postprocess.topn" not in again.stdout
+    assert metrics(built)["verdict"] == "fail"
+    assert built.make("eval", "REFERENCE=").returncode == 0
+    assert metrics(built)["verdict"] == "pass"
+
+
+def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
+    assert built.stages("eval", "GATE=0.5") == ["postprocess.topn"]
+    assert metrics(built)["gate"] == {"metric": "top1", "allowed_points": 0.5}
+    assert built.stages("eval", "GATE=1") == ["postprocess.topn"]
+
+
+def test_dry_run_remembers_nothing(built: Checkout) -> None:
+    before = sorted((built.root / "build/demo_digits/settings").iterdir())
+    assert built.stages("-n", "eval", "GATE=3", "MAX_REJECTED=4") == list(STAGES[2:])
+    assert sorted((built.root / "build/demo_digits/settings").iterdir()) == before
+    assert built.stages("eval") == []
+
+
+def test_environment_counts_as_given(built: Checkout) -> None:
+    assert "--gate 0.25" in built.make("-n", "eval", GATE="0.25").stdout
+
+
+def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
+    """`make onnx WEIGHTS=x` then `make om` is x; another value is another model. Stands last: it leaves om to do."""
+    default = "weights/demo_digits.pth"
+    shutil.copy(ROOT / default, built.root / "x.pth")
+    assert "--input x.pth" in built.make("onnx", "WEIGHTS=x.pth").stdout
+    later = built.make("-n", "om").stdout
+    assert "demo_digits as remembered in build/demo_digits/settings: " in later and "WEIGHTS=x.pth" in later
+    assert "pth2onnx" not in later, "model.onnx is that of x.pth already"
+    assert "atc.convert --model build/demo_digits/model.onnx" in later
+    (built.root / "x.pth").touch()
+    assert "--input x.pth" in built.make("-n", "om").stdout
+    assert f"--input {default}" in built.make("-n", "om", f"WEIGHTS={default}").stdout
+
+
+BAD_VALUES = {
+    "BACKEND=npu": "BACKEND=npu: expected auto, ascend or onnxruntime",
+    "BATCH=four": "BATCH=four: expected a number",
+    "BATCH=0": "BATCH=0: expected 1 or more",
+    "LIMIT=-1": "LIMIT=-1: expected a number",
+    "GATE=1%": "GATE=1%: expected a number",
+    "DATASET=my images": "DATASET=my images: make cannot handle a path with a space",
+}
+
+
+@pytest.mark.parametrize("value", BAD_VALUES)
+def test_bad_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
+    done = checkout.make("eval", value)
+    assert done.returncode == 2 and BAD_VALUES[value] in done.stderr
+    assert not (checkout.root / "build").exists()
+
+
+def test_unknown_model_names_the_known_ones(checkout: Checkout) -> None:
+    done = checkout.make("onnx", model="hrnet_w19")
+    assert done.returncode == 2 and "MODEL=hrnet_w19: no such config; known: demo_digits" in done.stderr
+
+
+def test_missing_checkpoint_is_one_line(checkout: Checkout) -> None:
+    done = checkout.make("onnx", "WEIGHTS=nowhere.pth")
+    assert done.returncode == 2
+    assert "nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_dataset_is_one_line(checkout: Checkout) -> None:
+    done = checkout.make("preprocess", "DATASET=nowhere")
+    assert done.returncode == 2
+    assert "preprocess.imagenet: error: nowhere: no such dataset folder (expected " in done.stderr
+
+
+def test_help_tells_every_target_and_variable() -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
+    text = (ROOT / "Makefile").read_text()
+    variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
+    for name in [*variables, "MODEL", "BUILD", "PYTHON", "onnx", "om", "preprocess", "infer", "eval", "gate", "demo"]:
+        assert f"\n  {name} " in shown, name
+    assert "weights/$(MODEL).pth" in shown
