@@ -24,8 +24,8 @@ from torch import nn
 
 from hrnet.cli import UserError, command, progress
 from hrnet.config import load_config
-from hrnet.files import make_folder, natural_key, replacing
-from hrnet.nets import classification
+from hrnet.files import natural_key
+from hrnet.nets import checkpoint, classification
 from train.evaluate import logits_of, open_prepared, positive
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
@@ -54,7 +54,7 @@ def centre(net: classification.ClassificationNet, logits: np.ndarray) -> None:
     `logits`: float32 [N, classes] of some images.
     """
     with torch.no_grad():
-        net.classifier.bias -= torch.from_numpy(logits.mean(axis=0))
+        net.classifier.bias.sub_(torch.from_numpy(logits.mean(axis=0)))
 
 
 def list_images(folder: Path, count: int) -> list[Path]:
@@ -75,9 +75,7 @@ def run(cfg: Path, images: Path, output: Path, seed: int, count: int) -> None:
     net = classification.build(config)
     calibrate(net, torch.from_numpy(np.stack([open_prepared(path, config) for path in paths])))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
-    make_folder(output.parent)
-    with replacing(output) as temporary:
-        torch.save(net.state_dict(), temporary)
+    checkpoint.save(net, output)
     logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
     told = f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"
     print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {told})")

@@ -47,7 +47,9 @@ def export(net: torch.nn.Module, size: Sequence[int], opset: int, file: Path) ->
     """
     width, height = size
     with warnings.catch_warnings():
+        # That the tracer is the older exporter, told once in the caller's name and once in torch's own.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*TorchScript-based ONNX export")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
         torch.onnx.export(
             net,
             (torch.zeros(1, 3, height, width),),

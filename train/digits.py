@@ -24,9 +24,9 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, progress
 from hrnet.config import load_config
-from hrnet.files import make_folder, natural_key, replacing
+from hrnet.files import natural_key
 from hrnet.formats import read_labels
-from hrnet.nets import classification
+from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
 from train.evaluate import logits_of, open_prepared, topn
 
@@ -86,9 +86,7 @@ def run(dataset: Path, cfg: Path, output: Path) -> None:
     held_out = read_labels(dataset / "val_label.txt")
     net = classification.build(config)
     train(net, images, labels, config.TRAIN)
-    make_folder(output.parent)
-    with replacing(output) as temporary:
-        torch.save(net.state_dict(), temporary)
+    checkpoint.save(net, output)
     seconds = time.monotonic() - started
     paths = [dataset / "val" / name for name in held_out]
     logits = np.concatenate(list(logits_of(net, paths, config, config.TEST.BATCH_SIZE_PER_GPU)))

@@ -1,4 +1,4 @@
-"""Reading checkpoints: bare state dicts or `{"state_dict": …}`, with or without `module.` before each key.
+"""Checkpoints: bare state dicts or `{"state_dict": …}`, with or without `module.` before each key.
 
 Files: `.safetensors`, or what `torch.save` writes (`.pth`, `.pth.tar` and any other name). A pickle is read with
 `weights_only=True`: it can hold tensors and plain values, never code to run.
@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from hrnet.cli import UserError, first_few
-from hrnet.files import AnyPath, sha256_file
+from hrnet.files import AnyPath, make_folder, replacing, sha256_file
 
 
 def load(net: nn.Module, path: AnyPath) -> str:
@@ -59,6 +59,15 @@ def load(net: nn.Module, path: AnyPath) -> str:
         raise UserError(f"does not fit the net: {'; '.join(faults)}", where=path, mend=mend)
     net.load_state_dict(state, strict=False)
     return sha256_file(path)
+
+
+def save(net: nn.Module, path: AnyPath) -> None:
+    """Write the net's bare state dict in one step; equal weights give equal bytes."""
+    path = Path(path)
+    make_folder(path.parent)
+    # Through a file object: given a name, torch puts it into the archive, and the temporary one has a process id.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(net.state_dict(), file)
 
 
 def read_state(path: AnyPath) -> dict[str, torch.Tensor]:

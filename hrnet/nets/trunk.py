@@ -45,8 +45,9 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(channels, channels // GATE_REDUCTION, 1)
-        self.excite = nn.Conv2d(channels // GATE_REDUCTION, channels, 1)
+        inside = max(1, channels // GATE_REDUCTION)
+        self.squeeze = nn.Conv2d(channels, inside, 1)
+        self.excite = nn.Conv2d(inside, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         average = nn.functional.adaptive_avg_pool2d(x, 1)  # [N, C, 1, 1]

@@ -1,0 +1,81 @@
+"""data/digits.py: the layout, the split, and that a rerun changes nothing."""
+
+from __future__ import annotations
+
+import stat
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data import digits
+from hrnet.formats import read_labels
+
+sklearn_datasets = pytest.importorskip("sklearn.datasets")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    assert digits.main(["--output", str(folder)]) == 0
+    return folder
+
+
+def test_layout(folder):
+    labels = read_labels(folder / "val_label.txt")
+    assert sorted(labels) == sorted(path.name for path in (folder / "val").iterdir())
+    assert len(labels) == 500
+    train = list((folder / "train").glob("*/*"))
+    assert len(train) == 1297
+    assert {path.parent.name for path in train} == set("0123456789")
+    assert not {path.name for path in train} & set(labels)
+
+
+def test_labels_are_the_sources(folder):
+    target = sklearn_datasets.load_digits().target
+    labels = read_labels(folder / "val_label.txt")
+    assert all(target[int(name[6:10])] == label for name, label in labels.items())
+    assert all(target[int(path.name[6:10])] == int(path.parent.name) for path in (folder / "train").glob("*/*"))
+    shares = np.bincount(list(labels.values())) / np.bincount(target)
+    assert np.allclose(shares, 500 / 1797, atol=0.01)
+
+
+def test_images_are_grey_jpegs_of_the_digits(folder):
+    with Image.open(folder / "val" / "digit_0002.JPEG") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "L", (64, 64))
+        small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=float)
+    source = sklearn_datasets.load_digits().images[2] * 255 / 16
+    assert np.corrcoef(small.ravel(), source.ravel())[0, 1] > 0.95
+
+
+def test_modes_suit_ais_bench(folder):
+    assert stat.S_IMODE((folder / "val").stat().st_mode) == 0o750
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "val").iterdir()} == {0o640}
+
+
+def test_a_rerun_completes_and_changes_nothing(folder, capsys):
+    before = {path: path.read_bytes() for path in folder.rglob("*.JPEG")}
+    gone = folder / "val" / "digit_0002.JPEG"
+    gone.unlink()
+    assert digits.main(["--output", str(folder)]) == 0
+    told = f"wrote 1297 images for training and 500 held-out ones to {folder}\n"
+    assert capsys.readouterr().out == told
+    assert {path: path.read_bytes() for path in folder.rglob("*.JPEG")} == before
+
+
+def test_a_file_in_the_folders_place(tmp_path, capsys):
+    (tmp_path / "digits").write_text("")
+    assert digits.main(["--output", str(tmp_path / "digits")]) == 2
+    assert capsys.readouterr().err.startswith(f"data.digits: error: {tmp_path / 'digits'}: is no folder; ")
+
+
+@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), share=st.integers(0, 100), seed=st.integers(0, 99))
+def test_each_class_keeps_its_share_to_within_one(labels, share, seed):
+    count = len(labels) * share // 100
+    mask = digits.held_out(np.array(labels), count, seed)
+    assert mask.sum() == count
+    for label in set(labels):
+        wished = labels.count(label) * count / len(labels)
+        assert abs(mask[np.array(labels) == label].sum() - wished) < 1 + 1e-9

@@ -1,0 +1,127 @@
+"""hrnet/config.py and the files in configs/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet.cli import UserError
+from hrnet.config import CONFIGS, config_sha256, load_config
+
+# As every upstream experiment file spells it, its misspelt key included (commit f130a24).
+UPSTREAM_W18 = """
+GPUS: (0,1,2,3)
+LOG_DIR: 'log/'
+OUTPUT_DIR: 'output/'
+WORKERS: 4
+PRINT_FREQ: 1000
+MODEL:
+  NAME: cls_hrnet
+  IMAGE_SIZE: [224, 224]
+  EXTRA:
+    STAGE1: {NUM_MODULES: 1, NUM_RANCHES: 1, BLOCK: BOTTLENECK, NUM_BLOCKS: [4], NUM_CHANNELS: [64], FUSE_METHOD: SUM}
+CUDNN: {BENCHMARK: true, DETERMINISTIC: false, ENABLED: true}
+TRAIN: {LR: 1, LR_STEP: [30, 60, 90], OPTIMIZER: sgd, NESTEROV: true}
+"""
+
+REFERENCES = {  # Top-1 and Top-5 in percent, million parameters
+    "hrnet_w18_small_v1": (72.3, 90.7, 13.2),
+    "hrnet_w18_small_v2": (75.1, 92.4, 15.6),
+    "hrnet_w18": (76.8, 93.4, 21.3),
+    "hrnet_w30": (78.2, 94.2, 37.7),
+    "hrnet_w32": (78.5, 94.2, 41.2),
+    "hrnet_w40": (78.9, 94.5, 57.6),
+    "hrnet_w44": (78.9, 94.4, 67.1),
+    "hrnet_w48": (79.3, 94.5, 77.5),
+    "hrnet_w64": (79.5, 94.6, 128.1),
+    "hrnet_w18_ssld": (81.6, 95.8, 21.3),
+    "hrnet_w48_ssld": (83.6, 96.8, 77.5),
+    "se_hrnet_w64_ssld": (84.7, 97.3, 128.99),
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_config(text: str) -> Path:
+        path = tmp_path / "model.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_config
+
+
+@pytest.mark.parametrize("model", REFERENCES)
+def test_reference_figures(model):
+    reference = load_config(CONFIGS / f"{model}.yaml").REFERENCE
+    assert (reference.TOP1, reference.TOP5, reference.PARAMS_M) == REFERENCES[model]
+    assert reference.SOURCE
+
+
+def test_the_seeds_weights_are_known_by_address_and_hash():
+    weights = load_config(CONFIGS / "hrnet_w18.yaml").WEIGHTS
+    assert weights.URL.endswith("/HRNet/NPU/8P/model_best.pth.tar")
+    assert weights.MD5 == "1f1d61e242ac9ca4cab5d0c49299cb76"
+
+
+def test_a_users_upstream_file_loads_and_means_the_same_model(write):
+    config = load_config(write(UPSTREAM_W18))
+    assert config.TRAIN.LR == 1.0
+    assert config.GPUS == (0, 1, 2, 3)
+    assert config_sha256(config) == config_sha256(load_config(CONFIGS / "hrnet_w18.yaml"))
+
+
+def test_the_hash_sees_the_model_and_its_input_alone(write):
+    plain = config_sha256(load_config(write("{}")))
+    assert config_sha256(load_config(write("TRAIN: {LR: 0.5}"))) == plain
+    assert config_sha256(load_config(write("INPUT: {RESIZE: 255}"))) != plain
+    assert config_sha256(load_config(write("MODEL: {NUM_CLASSES: 10}"))) != plain
+
+
+def test_a_loaded_config_cannot_change(write):
+    config = load_config(write("{}"))
+    with pytest.raises(AttributeError):
+        config.MODEL.NUM_CLASSES = 7
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("MODEL: {NUM_CLASES: 10}", "unknown key MODEL.NUM_CLASES; did you mean MODEL.NUM_CLASSES?"),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_CHANELS: [1, 2]}}}", "unknown key MODEL.EXTRA.STAGE2.NUM_CHANELS"),
+        ("MODEL: 3", "MODEL is no mapping (found 3)"),
+        ("MODEL: {NUM_CLASSES: ten}", "ten"),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_BRANCHES: 3}}}", "STAGE2.NUM_BRANCHES (expected 2, found 3)"),
+        ("MODEL: {EXTRA: {STAGE3: {NUM_BLOCKS: [4]}}}", "STAGE3.NUM_BLOCKS (expected 3 values, found [4])"),
+        ("MODEL: {EXTRA: {STAGE1: {BLOCK: PLAIN}}}", "expected BASIC or BOTTLENECK, found PLAIN"),
+        ("MODEL: {EXTRA: {STAGE4: {FUSE_METHOD: CAT}}}", "expected SUM, found CAT"),
+        ("MODEL: {EXTRA: {HEAD: {CHANNELS: [8]}}}", "HEAD.CHANNELS (expected 4 values, found [8])"),
+        ("- a list", "expected a YAML mapping, found list"),
+        ("{", "is no YAML"),
+    ],
+)
+def test_a_bad_config_is_told_in_one_line(write, text, told):
+    with pytest.raises(UserError) as fault:
+        load_config(write(text))
+    line = str(fault.value)
+    assert told in line
+    assert "model.yaml" in line
+    assert "\n" not in line
+
+
+def test_a_missing_config_names_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean hrnet_w18"):
+        load_config(CONFIGS / "hrnetw18.yaml")
+
+
+@given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
+def test_no_key_beyond_the_schema_passes(tmp_path_factory, key):
+    known = load_config(CONFIGS / "hrnet_w18.yaml")
+    path = tmp_path_factory.mktemp("config") / "model.yaml"
+    path.write_text(f"INPUT: {{'{key}': 1}}", encoding="utf-8")
+    if key in known.INPUT:
+        return
+    with pytest.raises(UserError, match=f"unknown key INPUT.{key}"):
+        load_config(path)

@@ -1,0 +1,92 @@
+"""pth2onnx/parity.py: its figures, by hand, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from hrnet.cli import WorkFailed
+from pth2onnx import parity
+
+
+def scale_model(path, factor: float, shape=("n", 3)):
+    """ONNX file that multiplies its input by one number."""
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        "scale",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(model, path)
+    return path
+
+
+class Scale(torch.nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], np.float32)]
+
+
+def test_equal_models(tmp_path):
+    proof = parity.prove(Scale(2), scale_model(tmp_path / "m.onnx", 2), INPUTS)
+    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE * 16, [1, 2])
+
+
+def test_the_tolerance_follows_the_largest_value(tmp_path):
+    model = scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE / 2)
+    proof = parity.prove(Scale(1), model, INPUTS)
+    assert proof.max_abs_difference == pytest.approx(8 * parity.TOLERANCE / 2, rel=0.01)
+    with pytest.raises(WorkFailed, match=r"differs from torch by 1\.60e-03 \(allowed 8\.00e-04, cosine 1\.000000\)"):
+        parity.prove(Scale(1), scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS)
+
+
+def test_small_values_do_not_tighten_it(tmp_path):
+    small = [np.full((1, 3), 1e-3, np.float32)]
+    assert parity.prove(Scale(1), scale_model(tmp_path / "m.onnx", 1.05), small).tolerance == parity.TOLERANCE
+
+
+def test_values_that_are_not_finite(tmp_path):
+    with pytest.raises(WorkFailed, match="not finite"):
+        parity.prove(Scale(float("nan")), scale_model(tmp_path / "m.onnx", 1), INPUTS)
+
+
+def test_other_shapes(tmp_path):
+    class Sum(torch.nn.Module):
+        def forward(self, x):
+            return x.sum(dim=1)
+
+    with pytest.raises(WorkFailed, match=r"gives shape \[1, 3\], torch \[1\]"):
+        parity.prove(Sum(), scale_model(tmp_path / "m.onnx", 1), INPUTS)
+
+
+def test_compare_takes_the_worst_image():
+    expected = np.array([[1.0, 0.0], [0.0, 2.0]])
+    found = np.array([[1.0, 0.0], [2.0, 2.0]])
+    difference, cosine = parity.compare(expected, found)
+    assert difference == 2
+    assert cosine == pytest.approx(np.sqrt(0.5))
+
+
+@given(batch=st.integers(1, 3), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 9))
+def test_images_lie_where_normalised_photographs_lie(batch, width, height, seed):
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+    images = parity.images_like(batch, (width, height), mean, std, seed)
+    assert images.shape == (batch, 3, height, width)
+    assert images.dtype == np.float32
+    pixels = images * np.reshape(std, (3, 1, 1)) + np.reshape(mean, (3, 1, 1))
+    assert pixels.min() >= -1e-6
+    assert pixels.max() <= 1 + 1e-6
+    assert np.array_equal(images, parity.images_like(batch, (width, height), mean, std, seed))
