@@ -6,7 +6,9 @@ Exit codes: 0 done; 1 the work was done and its result is bad (a missed gate, re
 
 from __future__ import annotations
 
+import argparse
 import functools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
@@ -46,7 +48,9 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Optional[list[str]] = None) -> int:
-        name = main.__module__ if main.__module__ != "__main__" else sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+        spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
+        script = spec.name if spec else os.path.basename(sys.argv[0])
+        name = script if main.__module__ == "__main__" else main.__module__
         try:
             return main(argv) or 0
         except UserError as fault:
@@ -66,6 +70,17 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             return 130
 
     return wrapped
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least `least`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+        return int(text)
+
+    return read
 
 
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:

@@ -46,9 +46,11 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, FILE_MODE)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as fault:
+        with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(fault, OSError) and fault.strerror and str(fault.filename or temporary) == str(temporary):
+            fault.filename = str(path)  # a full disk tells no name, the rest that of the temporary file
         raise
 
 
@@ -67,9 +69,11 @@ def sha256_file(path: AnyPath) -> str:
     return digest.hexdigest()
 
 
-def natural_key(name: str) -> list[Union[int, str]]:
-    """Sort key that puts `img2` before `img10`, the order in which ais_bench reads a folder."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+def natural_key(name: str) -> tuple[list[Union[int, str]], str]:
+    """Sort key that puts `img2` before `img10`, the order in which ais_bench reads a folder; `img01` and `img1`, equal
+    as numbers, keep the order of their letters."""
+    texts_and_numbers = enumerate(re.split(r"([0-9]+)", name))
+    return [int(part) if i % 2 else part for i, part in texts_and_numbers], name
 
 
 def check_free_disk(folder: AnyPath, need: int) -> None:

@@ -4,7 +4,7 @@ Tensors   <stem>.bin           raw little-endian values, C order, no header
           <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
-Records   JSON with "kind" and "format_version": settings, manifest, rejected, compiled, run, metrics
+Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics
 The tool's <dirname>_summary.json and the seed's result.json have the tool's and the seed's own keys.
 
 Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
@@ -12,10 +12,12 @@ Every reader re-checks what it reads and raises FormatError, one line that names
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,16 +25,12 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
+from hrnet.records import FormatError, from_json, read_record, write_record
 
-FORMAT_VERSION = 1
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 TOPN_TITLE = "Overall statistical evaluation"
-
-
-class FormatError(UserError):
-    """A file that is not what its reader needs."""
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -44,16 +42,17 @@ def safe_stems(sources: Sequence[str]) -> list[str]:
 
     `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; a clash gets `-2`, `-3` and so on in order.
     """
-    taken: set[str] = set()
+    taken: dict[str, int] = {}  # stem -> the number that its last clash got
     stems = []
     for source in sources:
         parts = Path(source).with_suffix("").parts
         wished = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))
-        stem, number = wished, 1
+        stem, number = wished, taken.get(wished, 1)
         while stem in taken:
             number += 1
             stem = f"{wished}-{number}"
-        taken.add(stem)
+        taken[wished] = number
+        taken[stem] = 1
         stems.append(stem)
     return stems
 
@@ -65,7 +64,7 @@ def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
     """Write raw little-endian values in C order, no header, in one step."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
     with replacing(path) as temporary:
-        tensor.tofile(temporary)
+        temporary.write_bytes(tensor.data)  # not tofile, whose OSError does not tell that the disk is full
 
 
 def read_bin(path: AnyPath, dtype_name: str, shape: Sequence[int]) -> np.ndarray:
@@ -97,7 +96,9 @@ def read_txt(path: AnyPath) -> np.ndarray:
         rows = [np.array(line.split(), dtype=np.float32) for line in lines if line.strip()]
     except ValueError:
         raise FormatError("is no table of numbers", where=path) from None
-    if not rows or len({row.size for row in rows}) != 1:
+    if not rows:
+        raise FormatError("holds no number", where=path)
+    if len({row.size for row in rows}) != 1:
         raise FormatError("rows differ in length", where=path, found=sorted({row.size for row in rows}))
     return np.stack(rows)
 
@@ -107,7 +108,11 @@ def read_output(path: AnyPath, dtype: str = "float32") -> np.ndarray:
     path = Path(path)
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            with open(path, "rb") as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            if array.dtype.kind not in "fiu":
+                raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name)
+            return array
         if path.suffix == ".txt":
             return read_txt(path)
         if path.suffix == ".bin":
@@ -130,11 +135,22 @@ def write_output(path: AnyPath, tensor: np.ndarray) -> None:
     elif path.suffix == ".txt":
         write_text(path, text_of(tensor))
     else:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, tensor)
+        buffer = io.BytesIO()
+        np.save(buffer, tensor)
+        with replacing(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
+
+WHOLE = re.compile(r"[0-9]{1,9}")
+
+
+def _read_text(path: AnyPath) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
+    except UnicodeDecodeError:
+        raise FormatError("is no UTF-8 text", where=path) from None
 
 
 @dataclass(frozen=True)
@@ -161,9 +177,9 @@ def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
 def read_info(path: AnyPath) -> list[InfoLine]:
     """Read an info file; its indices must count from 0."""
     entries = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(_read_text(path).splitlines()):
         parts = line.split(" ")
-        if len(parts) != 4 or not all(part.isdigit() for part in (parts[0], parts[2], parts[3])):
+        if len(parts) != 4 or not all(WHOLE.fullmatch(part) for part in (parts[0], parts[2], parts[3])):
             raise FormatError(f"line {number + 1}", where=path, expected="index path width height", found=repr(line))
         if int(parts[0]) != number:
             raise FormatError(f"line {number + 1}: index", where=path, expected=number, found=parts[0])
@@ -174,69 +190,22 @@ def read_info(path: AnyPath) -> list[InfoLine]:
 def read_labels(path: AnyPath) -> dict[str, int]:
     """Read `name index` lines (val_label.txt, val_list.txt) as a mapping from name to class index."""
     labels: dict[str, int] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         name, _, index = line.strip().rpartition(" ")
-        if not name or not index.isdigit():
+        name = name.strip()
+        if not name or not WHOLE.fullmatch(index):
             raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line))
-        if name.strip() in labels:
-            raise FormatError(f"line {number}: a second label for {name.strip()}", where=path)
-        labels[name.strip()] = int(index)
+        if name in labels:
+            raise FormatError(f"line {number}: a second label for {name}", where=path)
+        labels[name] = int(index)
     if not labels:
         raise FormatError("holds no label", where=path, expected="lines `name index`")
     return labels
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
-
-
-def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
-    """Write a JSON record with its kind and format version, in one step."""
-    write_text(path, _lines({"kind": kind, "format_version": FORMAT_VERSION, **content}))
-
-
-def _lines(record: Mapping[str, Any]) -> str:
-    """JSON with a line for each key, and for each entry below it: a manifest of 50,000 images stays greppable."""
-
-    def value_text(value: Any) -> str:
-        if isinstance(value, dict) and value:
-            return (
-                "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
-            )
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
-        return json.dumps(value)
-
-    return "{\n" + ",\n".join(f" {json.dumps(key)}: {value_text(value)}" for key, value in record.items()) + "\n}\n"
-
-
-def read_record(path: AnyPath, kind: str, mend: Optional[str] = None) -> dict[str, Any]:
-    """Read a JSON record of one kind; `mend` is the command that would write it."""
-    path = Path(path)
-    if not path.is_file():
-        raise FormatError(f"no {kind} record", where=path, mend=mend)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as fault:
-        raise FormatError(f"is no JSON: {fault}", where=path, mend=mend) from None
-    found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-    if found != kind:
-        raise FormatError("is another record", where=path, expected=f"kind {kind!r}", found=repr(found), mend=mend)
-    if content.get("format_version") != FORMAT_VERSION:
-        found = content.get("format_version")
-        raise FormatError("format version", where=path, expected=FORMAT_VERSION, found=found, mend=mend)
-    return content
-
-
-def _build(record_type: Any, values: Mapping[str, Any], path: AnyPath, what: str) -> Any:
-    names = set(record_type.__dataclass_fields__)
-    given = set(values) - {"kind", "format_version"}
-    if given != names:
-        wrong = [f"{name} missing" for name in sorted(names - given)]
-        wrong += [f"{name} unknown" for name in sorted(given - names)]
-        raise FormatError(f"{what} has other keys", where=path, found=", ".join(wrong))
-    return record_type(**{name: values[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -272,13 +241,13 @@ class Manifest:
     def read(path: AnyPath) -> Manifest:
         """Read a manifest; stems are unique, labels lie within the classes."""
         content = read_record(path, "manifest", mend="run make preprocess")
-        images = [_build(InputImage, entry, path, f"image {i}") for i, entry in enumerate(content.get("images", []))]
-        manifest: Manifest = _build(Manifest, {**content, "images": images}, path, "manifest")
+        manifest: Manifest = from_json(Manifest, content, path, "manifest")
+        images = manifest.images
         if not images:
             raise FormatError("manifest of no image", where=path, mend="run make preprocess")
-        stems = {image.stem for image in images}
-        if len(stems) != len(images):
-            raise FormatError("a stem stands twice", where=path)
+        twice = [stem for stem, count in Counter(image.stem for image in images).items() if count > 1]
+        if twice:
+            raise FormatError("a stem stands twice", where=path, found=first_few(twice))
         outside = [f"{image.source} ({image.label})" for image in images if not 0 <= image.label < manifest.classes]
         if outside:
             expected = f"0 to {manifest.classes - 1}"
@@ -323,11 +292,7 @@ class CompiledModel:
         """Read the record beside `model`, which must be the file that it speaks of."""
         path = CompiledModel.record_path(model)
         content = read_record(path, "compiled", mend="run make om")
-        tensors = {
-            key: [_build(TensorInfo, entry, path, key) for entry in content.get(key, [])]
-            for key in ("inputs", "outputs")
-        }
-        compiled: CompiledModel = _build(CompiledModel, {**content, **tensors}, path, "record")
+        compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         if compiled.model_sha256 != sha256_file(model):
             raise FormatError(
                 "speaks of another model", where=path, expected=f"the hash of {model}", mend="run make om"
@@ -360,9 +325,16 @@ class RunRecord:
     @staticmethod
     def read(path: AnyPath) -> RunRecord:
         content = read_record(path, "run", mend="run make infer")
-        outputs = [_build(TensorInfo, entry, path, "outputs") for entry in content.get("outputs", [])]
-        record: RunRecord = _build(RunRecord, {**content, "outputs": outputs}, path, "run record")
+        record: RunRecord = from_json(RunRecord, content, path, "run record")
         return record
+
+
+def output_folder(run_record: Path) -> Path:
+    """The folder of outputs that `<folder>_run.json` lies beside."""
+    name = run_record.name
+    if not name.endswith("_run.json"):
+        raise FormatError("is not named as a run record", where=run_record, expected="<folder of outputs>_run.json")
+    return run_record.with_name(name[: -len("_run.json")])
 
 
 # --- the tool's and the seed's own ------------------------------------------------------------------------------------
@@ -376,17 +348,18 @@ def read_summary(path: AnyPath) -> dict[str, Any]:
         raise FormatError("the tool left no summary", where=path, mend="read its messages above") from None
     except ValueError as fault:
         raise FormatError(f"is no JSON: {fault}", where=path, mend="rerun make infer") from None
-    missing = [key for key in ("filesinfo", "NPU_compute_time", "throughput") if key not in summary]
+    told = summary if isinstance(summary, dict) else {}
+    missing = [key for key in ("filesinfo", "NPU_compute_time", "throughput") if key not in told]
     if missing:
         raise FormatError("is no summary of ais_bench", where=path, found=f"no {', '.join(missing)}")
-    return summary
+    return told
 
 
 def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list[str]]:
     """The summary's list input -> outputs as {stem of the input: names of its outputs}."""
     outputs: dict[str, list[str]] = {}
     for sample in summary["filesinfo"].values():
-        if len(sample["infiles"]) != 1 or not sample["outfiles"]:
+        if len(sample.get("infiles", [])) != 1 or not sample.get("outfiles"):
             raise FormatError("a sample without one input and its outputs", where=path, found=sample)
         stem = os.path.basename(sample["infiles"][0]).split(".")[0]
         if stem in outputs:
@@ -396,10 +369,13 @@ def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list
 
 
 def topn_result(accuracies: Sequence[float], images: int, classes: int) -> dict[str, Any]:
-    """The seed's result.json: `accuracies` are cumulative fractions of Top-1, Top-2 and so on."""
+    """The seed's result.json: `accuracies` are cumulative fractions of Top-1, Top-2 and so on.
+
+    The seed rounds numpy's way, which differs from Python's at halves: 1 of 20,000 is 0.0%, not 0.01%.
+    """
     value = [{"key": "Number of images", "value": str(images)}, {"key": "Number of classes", "value": str(classes)}]
     value += [
-        {"key": f"Top{n} accuracy", "value": f"{round(float(accuracy) * 100, 2)}%"}
+        {"key": f"Top{n} accuracy", "value": f"{np.round(np.float64(accuracy) * 100, 2)}%"}
         for n, accuracy in enumerate(accuracies, 1)
     ]
     return {"title": TOPN_TITLE, "value": value}

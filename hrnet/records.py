@@ -1,0 +1,102 @@
+"""JSON records and the dataclasses that they hold, each checked against the other; hrnet/formats.py lists them.
+
+A record is one JSON object with "kind", "format_version" and the fields of its dataclass, written with a line for each
+key and for each entry below it, so that one of 50,000 images stays greppable.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
+
+from hrnet.cli import UserError
+from hrnet.files import AnyPath, write_text
+
+FORMAT_VERSION = 1
+
+
+class FormatError(UserError):
+    """A file that is not what its reader needs."""
+
+
+def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
+    """Write a JSON record with its kind and format version, in one step."""
+    write_text(path, _lines({"kind": kind, "format_version": FORMAT_VERSION, **content}))
+
+
+def _lines(record: Mapping[str, Any]) -> str:
+    """JSON with a line for each key, and for each entry below it."""
+
+    def value_text(value: Any) -> str:
+        if isinstance(value, dict) and value:
+            return (
+                "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
+            )
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {value_text(value)}" for key, value in record.items()) + "\n}\n"
+
+
+def read_record(path: AnyPath, kind: str, mend: Optional[str] = None) -> dict[str, Any]:
+    """Read a JSON record of one kind; `mend` is the command that would write it."""
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError(f"no {kind} record", where=path, mend=mend)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise FormatError(f"is no JSON: {fault}", where=path, mend=mend) from None
+    found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    if found != kind:
+        raise FormatError("is another record", where=path, expected=f"kind {kind!r}", found=repr(found), mend=mend)
+    if content.get("format_version") != FORMAT_VERSION:
+        found = content.get("format_version")
+        raise FormatError("format version", where=path, expected=FORMAT_VERSION, found=found, mend=mend)
+    return content
+
+
+def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
+    """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type."""
+    hints = _hints(record_type)
+    if not isinstance(values, dict):
+        raise FormatError(f"{what} is no JSON object", where=path, found=json.dumps(values))
+    given = set(values) - {"kind", "format_version"}
+    if given != set(hints):
+        wrong = [f"{name} missing" for name in sorted(set(hints) - given)]
+        wrong += [f"{name} unknown" for name in sorted(given - set(hints))]
+        raise FormatError(f"{what} has other keys", where=path, found=", ".join(wrong))
+    built = {}
+    for name, hint in hints.items():
+        value = values[name]
+        if get_origin(hint) is list and is_dataclass(get_args(hint)[0]) and isinstance(value, list):
+            value = [from_json(get_args(hint)[0], entry, path, f"{name} {i}") for i, entry in enumerate(value)]
+        elif not _fits(value, hint):
+            expected = record_type.__dataclass_fields__[name].type
+            raise FormatError(f"{what}: {name}", where=path, expected=expected, found=json.dumps(value))
+        built[name] = value
+    return record_type(**built)
+
+
+@functools.cache
+def _hints(record_type: Any) -> dict[str, Any]:
+    return get_type_hints(record_type)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of a type as our fields are annotated; an integer may stand for a float."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind is Union:
+        return any(_fits(value, each) for each in inner)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)

@@ -1,0 +1,134 @@
+"""One line for each fault, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from hrnet.cli import UserError, WorkFailed, command, first_few, progress, whole
+
+FACTS = {"where": "a.bin", "expected": 4, "found": 0, "mend": "run make infer"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ((), "is broken"),
+        (("where",), "a.bin: is broken"),
+        (("expected",), "is broken (expected 4)"),
+        (("found",), "is broken (found 0)"),
+        (("mend",), "is broken; run make infer"),
+        (("where", "expected", "found", "mend"), "a.bin: is broken (expected 4, found 0); run make infer"),
+    ],
+)
+def test_a_user_error_is_one_line(facts: tuple[str, ...], line: str) -> None:
+    assert str(UserError("is broken", **{name: FACTS[name] for name in facts})) == line
+
+
+def stage(action: Callable[[], Optional[int]]) -> Callable[..., int]:
+    @command
+    def main(argv: Optional[list[str]] = None) -> Optional[int]:
+        return action()
+
+    return main
+
+
+def raising(fault: BaseException) -> Callable[[], Optional[int]]:
+    def action() -> Optional[int]:
+        raise fault
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "line"),
+    [
+        (UserError("no such model", where="m.onnx"), 2, "error: m.onnx: no such model"),
+        (WorkFailed("1 of 9 rejected"), 1, "failed: 1 of 9 rejected"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), 2, "error: a: No such file or directory"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted; what is finished is kept, rerun the same command"),
+    ],
+)
+def test_a_fault_is_one_line_on_stderr(
+    fault: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage(raising(fault))([]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == f"{__name__}: {line}\n"
+
+
+@pytest.mark.parametrize("fault", [ValueError("ours"), OSError("ours")])
+def test_a_fault_of_ours_keeps_its_traceback(fault: Exception) -> None:
+    with pytest.raises(type(fault), match="ours"):
+        stage(raising(fault))([])
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])
+def test_what_main_returns_is_the_exit_code(returned: Optional[int], code: int) -> None:
+    assert stage(lambda: returned)([]) == code
+
+
+SCRIPT = """
+import sys
+from hrnet.cli import UserError, command
+
+@command
+def main(argv=None):
+    raise UserError("no such model")
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("call", "name"), [(["-m", "some_stage"], "some_stage"), (["some_stage.py"], "some_stage.py")])
+def test_a_script_tells_its_name_however_it_is_called(call: list[str], name: str, tmp_path: Path) -> None:
+    (tmp_path / "some_stage.py").write_text(SCRIPT)
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, *call], cwd=tmp_path, env={"PYTHONPATH": root}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{name}: error: no such model\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d", "e"], "a, b, c and 2 more")],
+)
+def test_first_few(names: list[str], text: str) -> None:
+    assert first_few(iter(names)) == text
+
+
+@pytest.mark.parametrize(("least", "text", "value"), [(0, "0", 0), (0, "007", 7), (1, "1", 1), (1, "50000", 50000)])
+def test_whole_numbers(least: int, text: str, value: int) -> None:
+    assert whole(least)(text) == value
+
+
+@pytest.mark.parametrize(("least", "text"), [(0, "-1"), (1, "0"), (0, "1.5"), (0, ""), (0, "²"), (0, "many")])
+def test_no_whole_number(least: int, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        whole(least)(text)
+    assert str(caught.value) == f"expected a whole number of at least {least}, found {text!r}"
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress(range(3), 3, unit="img")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    assert list(progress(range(3), 3, unit="img", file=screen)) == [0, 1, 2]
+    assert "0/3 [00:00<?, ?img/s]" in screen.getvalue()

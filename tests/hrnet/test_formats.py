@@ -1,0 +1,599 @@
+"""The on-disk contract: the bytes of each format, round trips, and the line of each rejection."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from hrnet import formats
+from hrnet.formats import CompiledModel, FormatError, InfoLine, InputImage, Manifest, RunRecord, TensorInfo
+
+HASH = "0123456789abcdef" * 4
+SEED_RESULT = (
+    '{"title": "Overall statistical evaluation", "value": [{"key": "Number of images", "value": "50000"}, '
+    '{"key": "Number of classes", "value": "1000"}, {"key": "Top1 accuracy", "value": "76.46%"}, '
+    '{"key": "Top2 accuracy", "value": "86.33%"}, {"key": "Top3 accuracy", "value": "90.0%"}, '
+    '{"key": "Top4 accuracy", "value": "91.97%"}, {"key": "Top5 accuracy", "value": "93.14%"}]}'
+)
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(FormatError) as caught:
+        read()
+    return str(caught.value)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+NAMES = st.text(st.sampled_from("ab-_.2 'é图"), min_size=1, max_size=5).filter(lambda name: name.strip("."))
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("val/ILSVRC2012_val_00000293.JPEG", "ILSVRC2012_val_00000293"),
+        ("val/n01440764/x.JPEG", "n01440764_x"),
+        ("deep/val/n01440764/x.JPEG", "n01440764_x"),
+        ("x.JPEG", "x"),
+        ("val/a.b.c.JPEG", "a_b_c"),
+        ("val/potter's wheel.JPEG", "potter_s_wheel"),
+        ("val/no_ending", "no_ending"),
+        ("val/图.jpg", "_"),
+        ("val/-9.JPEG", "-9"),
+    ],
+)
+def test_safe_stem(source: str, stem: str) -> None:
+    assert formats.safe_stems([source]) == [stem]
+
+
+def test_stems_that_clash_are_numbered_in_order() -> None:
+    sources = ["val/a.JPEG", "val/a.png", "val/a-2.JPEG", "val/a.bmp", "val/a-2.png", "val/a-3.JPEG"]
+    assert formats.safe_stems(sources) == ["a", "a-2", "a-2-2", "a-3", "a-2-3", "a-3-2"]
+
+
+def test_a_real_name_that_was_taken_by_a_number() -> None:
+    assert formats.safe_stems(["val/a-2.JPEG", "val/a.JPEG", "val/a.png"]) == ["a-2", "a", "a-3"]
+
+
+@given(st.lists(NAMES.map(lambda name: f"val/{name}.JPEG"), max_size=12))
+def test_safe_stems_are_unique_legal_and_stable(sources: list[str]) -> None:
+    stems = formats.safe_stems(sources)
+    assert len(stems) == len(sources) == len(set(stems))
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", stem) for stem in stems)
+    assert formats.safe_stems(sources[: len(sources) // 2]) == stems[: len(sources) // 2]
+    for source, stem in zip(sources, stems):
+        wished = formats.safe_stems([source])[0]
+        assert re.fullmatch(re.escape(wished) + r"(-[0-9]+)?", stem)
+
+
+def test_many_clashes_take_no_quadratic_time() -> None:
+    stems = formats.safe_stems([f"val/{chr(0x4E00 + i)}.jpg" for i in range(20_000)])
+    assert (stems[0], stems[1], stems[-1]) == ("_", "_-2", "_-20000")
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------------
+
+DTYPES = ("float32", "float16", "int32", "int64", "uint8")
+TENSORS = st.sampled_from(DTYPES).flatmap(lambda dtype: nps.arrays(dtype, nps.array_shapes(max_dims=4, max_side=4)))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "data"),
+    [
+        (np.array([1.0, -2.5], "<f4"), "0000803f 000020c0"),
+        (np.array([1.0, -2.5], ">f4"), "0000803f 000020c0"),
+        (np.array([1.0], "<f2"), "003c"),
+        (np.array([1, -1], ">i4"), "01000000 ffffffff"),
+        (np.array([[1, 2], [3, 4]], np.uint8).T, "01 03 02 04"),
+        (np.array(258, ">i4"), "02010000"),
+    ],
+)
+def test_bin_is_raw_little_endian_in_c_order(tensor: np.ndarray, data: str, tmp_path: Path) -> None:
+    formats.write_bin(tmp_path / "x.bin", tensor)
+    assert (tmp_path / "x.bin").read_bytes() == bytes.fromhex(data)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text"),
+    [
+        (np.array([[1.5, -0.25]], np.float32), "1.500000 -0.250000 \n"),
+        (np.array([0.1, 1e-7, 1e8], np.float32), "0.100000 0.000000 100000000.000000 \n"),
+        (np.array([[1, -2], [3, 4]], np.int64), "1 -2 \n3 4 \n"),
+        (np.array([[[1.0]], [[2.0]]], np.float16), "1.000000 \n2.000000 \n"),
+        (np.array(7, np.int32), "7 \n"),
+        (np.array([np.nan, np.inf, -np.inf], np.float32), "nan inf -inf \n"),
+    ],
+)
+def test_txt_is_as_ais_bench_prints_it(tensor: np.ndarray, text: str, tmp_path: Path) -> None:
+    formats.write_output(tmp_path / "x_0.txt", tensor)
+    assert (tmp_path / "x_0.txt").read_bytes() == text.encode()
+
+
+def test_npy_is_numpy_s_own(tmp_path: Path) -> None:
+    formats.write_output(tmp_path / "x_0.npy", np.array([[1.0, 2.0]], np.float32))
+    header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }"
+    data = (tmp_path / "x_0.npy").read_bytes()
+    assert data == header.ljust(127) + b"\n" + bytes.fromhex("0000803f 00000040")
+
+
+@settings(max_examples=50)
+@given(TENSORS)
+def test_bin_and_npy_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tensor: np.ndarray) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    for ending in ("bin", "npy"):
+        formats.write_output(folder / f"x.{ending}", tensor)
+    flat = formats.read_output(folder / "x.bin", tensor.dtype.name)
+    assert (flat.dtype, flat.shape, flat.tobytes()) == (tensor.dtype, (tensor.size,), tensor.tobytes())
+    shaped = formats.read_bin(folder / "x.bin", tensor.dtype.name, tensor.shape)
+    same = formats.read_output(folder / "x.npy")
+    for back in (shaped, same):
+        assert (back.dtype, back.shape, back.tobytes()) == (tensor.dtype, tensor.shape, tensor.tobytes())
+
+
+@settings(max_examples=50)
+@given(nps.arrays(np.float32, nps.array_shapes(max_dims=3, max_side=4), elements=st.floats(-1e6, 1e6, width=32)))
+def test_txt_comes_back_to_six_decimals(tmp_path_factory: pytest.TempPathFactory, tensor: np.ndarray) -> None:
+    path = tmp_path_factory.getbasetemp() / "x.txt"
+    formats.write_output(path, tensor)
+    back = formats.read_output(path)
+    assert (back.dtype, back.shape) == (np.float32, (tensor.size // tensor.shape[-1], tensor.shape[-1]))
+    rounded = [float(f"{value:f}") for value in tensor.reshape(-1).tolist()]
+    assert back.reshape(-1).tolist() == np.array(rounded, np.float32).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "line"),
+    [
+        ("x.bin", b"", "is no float32 tensor (found 0 bytes)"),
+        ("x.bin", b"12345", "is no float32 tensor (found 5 bytes)"),
+        ("x.txt", b"", "holds no number"),
+        ("x.txt", b" \n\n", "holds no number"),
+        ("x.txt", b"1.0 2.0 \n3.0 \n", "rows differ in length (found [1, 2])"),
+        ("x.txt", b"1.0 two \n", "is no table of numbers"),
+        ("x.txt", b"\xff\xfe", "is no table of numbers"),
+        ("x.jpg", b"", "unknown kind of output (expected bin, npy or txt)"),
+    ],
+)
+def test_no_output(name: str, data: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert refusal(lambda: formats.read_output(tmp_path / name)) == f"{tmp_path / name}: {line}"
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.npy", "x.txt"])
+def test_a_missing_output(name: str, tmp_path: Path) -> None:
+    line = "output is missing; rerun make infer"
+    assert refusal(lambda: formats.read_output(tmp_path / name)) == f"{tmp_path / name}: {line}"
+
+
+def saved(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"", "is no readable output: "),
+        (b"PK\x03\x04 an npz", "is no readable output: "),
+        (saved(np.zeros(9, np.float32))[:-1], "is no readable output: "),
+        (saved(np.zeros(9, np.float32))[:20], "is no readable output: "),
+        (saved(np.array([{}])), "is no readable output: Object arrays cannot be loaded when allow_pickle=False"),
+        (saved(np.array(["a"])), "is no tensor of numbers (found str32)"),
+        (saved(np.array([1j])), "is no tensor of numbers (found complex128)"),
+    ],
+)
+def test_no_npy(data: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(data)
+    told = refusal(lambda: formats.read_output(tmp_path / "x.npy"))
+    assert told.startswith(f"{tmp_path / 'x.npy'}: {line}")  # what follows is numpy's own text
+    assert "\n" not in told
+
+
+def test_a_bin_of_another_size(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(bytes(20))
+    told = refusal(lambda: formats.read_bin(tmp_path / "x.bin", "float32", [3, 2]))
+    facts = "expected 24 bytes for float32[3, 2], found 20"
+    assert told == f"{tmp_path / 'x.bin'}: size does not fit the tensor ({facts})"
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_info_file(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.info"
+    assert formats.write_info(path, [("./prep/a.bin", 224, 224), ("./prep/b.bin", 640, 512)]) == 2
+    assert path.read_bytes() == b"0 ./prep/a.bin 224 224\n1 ./prep/b.bin 640 512\n"
+    assert formats.read_info(path) == [InfoLine(0, "./prep/a.bin", 224, 224), InfoLine(1, "./prep/b.bin", 640, 512)]
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[A-Za-z0-9_./-]+", fullmatch=True), st.integers(1, 10**5), st.just(9))))
+def test_info_file_comes_back(tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, int, int]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "inputs.info"
+    assert formats.write_info(path, files) == len(files)
+    assert [(line.path, line.width, line.height) for line in formats.read_info(path)] == files
+
+
+@pytest.mark.parametrize("file", ["my prep/a.bin", "a\tb.bin", "a.bin\n"])
+def test_an_info_file_takes_no_space(file: str, tmp_path: Path) -> None:
+    told = refusal(lambda: formats.write_info(tmp_path / "inputs.info", [(file, 1, 1)]))
+    assert told == f"{file}: an info file cannot hold a path with a space"
+    assert not (tmp_path / "inputs.info").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("0 a.bin 224\n", "line 1 (expected index path width height, found '0 a.bin 224')"),
+        ("0  a.bin 224 224\n", "line 1 (expected index path width height, found '0  a.bin 224 224')"),
+        ("0 a 1 1\nx b 1 1\n", "line 2 (expected index path width height, found 'x b 1 1')"),
+        ("0 a -1 1\n", "line 1 (expected index path width height, found '0 a -1 1')"),
+        ("0 a ² 1\n", "line 1 (expected index path width height, found '0 a ² 1')"),
+        ("0 a 1 1\n2 b 1 1\n", "line 2: index (expected 1, found 2)"),
+    ],
+)
+def test_no_info_file(text: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "inputs.info"
+    path.write_text(text, encoding="utf-8")
+    assert refusal(lambda: formats.read_info(path)) == f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        (b"a.JPEG 0\nb.JPEG 999\n", {"a.JPEG": 0, "b.JPEG": 999}),
+        (b"a.JPEG 0", {"a.JPEG": 0}),
+        (b"\n  a.JPEG  7  \r\n\r\nb.JPEG 007\r\n", {"a.JPEG": 7, "b.JPEG": 7}),
+        (b"potter's wheel (1).JPEG 3\n", {"potter's wheel (1).JPEG": 3}),
+        (b"\xef\xbb\xbfa.JPEG 0\n", {"a.JPEG": 0}),
+        ("图.JPEG 5\n".encode(), {"图.JPEG": 5}),
+    ],
+)
+def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / "val_label.txt").write_bytes(data)
+    assert formats.read_labels(tmp_path / "val_label.txt") == labels
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"", "holds no label (expected lines `name index`)"),
+        (b"\n\n", "holds no label (expected lines `name index`)"),
+        (b"a.JPEG 0\na.JPEG\n", "line 2 (expected name index, found 'a.JPEG')"),
+        (b"5\n", "line 1 (expected name index, found '5')"),
+        (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
+        (b"a.JPEG 1.0\n", "line 1 (expected name index, found 'a.JPEG 1.0')"),
+        ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
+        (b"a.JPEG\t1\n", "line 1 (expected name index, found 'a.JPEG\\t1')"),
+        (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
+        (b"\xb0\xa1.JPEG 1\n", "is no UTF-8 text"),
+    ],
+)
+def test_no_labels(data: bytes, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "val_label.txt"
+    path.write_bytes(data)
+    assert refusal(lambda: formats.read_labels(path)) == f"{path}: {line}"
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+MANIFEST = Manifest(
+    dataset="imagenet",
+    config_sha256=HASH,
+    index_sha256=HASH,
+    dtype="float32",
+    layout="NCHW",
+    suffix="bin",
+    classes=10,
+    rejected=1,
+    images=[
+        InputImage("a_b", "val/a b.JPEG", 0, 500, 375, [3, 224, 224]),
+        InputImage("c", "val/图.JPEG", 9, 1, 1, [3, 224, 224]),
+    ],
+)
+MANIFEST_TEXT = (
+    "{\n"
+    ' "kind": "manifest",\n'
+    ' "format_version": 1,\n'
+    ' "dataset": "imagenet",\n'
+    f' "config_sha256": "{HASH}",\n'
+    f' "index_sha256": "{HASH}",\n'
+    ' "dtype": "float32",\n'
+    ' "layout": "NCHW",\n'
+    ' "suffix": "bin",\n'
+    ' "classes": 10,\n'
+    ' "rejected": 1,\n'
+    ' "images": [\n'
+    '  {"stem": "a_b", "source": "val/a b.JPEG", "label": 0, "width": 500, "height": 375, "shape": [3, 224, 224]},\n'
+    '  {"stem": "c", "source": "val/\\u56fe.JPEG", "label": 9, "width": 1, "height": 1, "shape": [3, 224, 224]}\n'
+    " ]\n"
+    "}\n"
+)
+IMAGE = TensorInfo("image", "float32", [16, 3, 224, 224])
+CLASS = TensorInfo("class", "float32", [16, 1000])
+RUN = RunRecord(
+    model="m.onnx",
+    model_sha256=HASH,
+    manifest_sha256=HASH,
+    metadata={"model": "hrnet_w18"},
+    tool="onnxruntime 1.16.0",
+    command=["python3", "-m", "ais_bench"],
+    outputs=[CLASS],
+    batch=16,
+    images=1,
+    kept=0,
+    seconds={"read": None, "infer": 0.5, "write": None, "total": 2},
+    images_per_second=0.5,
+    device={"NPU_compute_time": {"mean": 8.0}, "throughput": 2000.0},
+    files={"a_b": ["a_b_0.bin"]},
+)
+RUN_TEXT = (
+    "{\n"
+    ' "kind": "run",\n'
+    ' "format_version": 1,\n'
+    ' "model": "m.onnx",\n'
+    f' "model_sha256": "{HASH}",\n'
+    f' "manifest_sha256": "{HASH}",\n'
+    ' "metadata": {\n  "model": "hrnet_w18"\n },\n'
+    ' "tool": "onnxruntime 1.16.0",\n'
+    ' "command": ["python3", "-m", "ais_bench"],\n'
+    ' "outputs": [\n  {"name": "class", "dtype": "float32", "shape": [16, 1000]}\n ],\n'
+    ' "batch": 16,\n'
+    ' "images": 1,\n'
+    ' "kept": 0,\n'
+    ' "seconds": {\n  "read": null,\n  "infer": 0.5,\n  "write": null,\n  "total": 2\n },\n'
+    ' "images_per_second": 0.5,\n'
+    ' "device": {\n  "NPU_compute_time": {"mean": 8.0},\n  "throughput": 2000.0\n },\n'
+    ' "files": {\n  "a_b": ["a_b_0.bin"]\n }\n'
+    "}\n"
+)
+
+
+def test_manifest(tmp_path: Path) -> None:
+    MANIFEST.write(tmp_path / "manifest.json")
+    assert (tmp_path / "manifest.json").read_text() == MANIFEST_TEXT
+    assert Manifest.read(tmp_path / "manifest.json") == MANIFEST
+
+
+def test_run_record(tmp_path: Path) -> None:
+    RUN.write(tmp_path / "x_run.json")
+    assert (tmp_path / "x_run.json").read_text() == RUN_TEXT
+    assert RunRecord.read(tmp_path / "x_run.json") == RUN
+
+
+def test_compiled_model(tmp_path: Path) -> None:
+    model = tmp_path / "m.om"
+    model.write_bytes(b"model")
+    digest = hashlib.sha256(b"model").hexdigest()
+    compiled = CompiledModel(digest, HASH, ["atc", "--framework=5"], "atc", [IMAGE], [CLASS], {})
+    compiled.write(model)
+    assert (tmp_path / "m.om.json").read_text() == (
+        "{\n"
+        ' "kind": "compiled",\n'
+        ' "format_version": 1,\n'
+        f' "model_sha256": "{digest}",\n'
+        f' "source_sha256": "{HASH}",\n'
+        ' "command": ["atc", "--framework=5"],\n'
+        ' "tool": "atc",\n'
+        ' "inputs": [\n  {"name": "image", "dtype": "float32", "shape": [16, 3, 224, 224]}\n ],\n'
+        ' "outputs": [\n  {"name": "class", "dtype": "float32", "shape": [16, 1000]}\n ],\n'
+        ' "metadata": {}\n'
+        "}\n"
+    )
+    assert CompiledModel.read(model) == compiled
+    model.write_bytes(b"another")
+    told = refusal(lambda: CompiledModel.read(model))
+    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); run make om"
+
+
+def test_other_records_are_laid_out_alike(tmp_path: Path) -> None:
+    path = tmp_path / "rejected.json"
+    formats.write_record(path, "rejected", {"images": {"val/a.JPEG": "empty file"}})
+    assert path.read_text() == (
+        '{\n "kind": "rejected",\n "format_version": 1,\n "images": {\n  "val/a.JPEG": "empty file"\n }\n}\n'
+    )
+    formats.write_record(path, "rejected", {"images": {}})
+    assert path.read_text() == '{\n "kind": "rejected",\n "format_version": 1,\n "images": {}\n}\n'
+    assert formats.read_record(path, "rejected") == {"kind": "rejected", "format_version": 1, "images": {}}
+
+
+def test_bytes_of_one_image() -> None:
+    assert IMAGE.bytes_of_one() == 3 * 224 * 224 * 4
+    assert TensorInfo("x", "float16", [-1, 5]).bytes_of_one() == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{", "is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("", "is no JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "is another record (expected kind 'manifest', found 'list')"),
+        ("{}", "is another record (expected kind 'manifest', found None)"),
+        ('{"kind": "run"}', "is another record (expected kind 'manifest', found 'run')"),
+        ('{"kind": "manifest"}', "format version (expected 1)"),
+        ('{"kind": "manifest", "format_version": 2}', "format version (expected 1, found 2)"),
+    ],
+)
+def test_no_record(text: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    assert refusal(lambda: Manifest.read(path)) == f"{path}: {line}; run make preprocess"
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "line"),
+    [
+        (Manifest.read, "manifest.json", "no manifest record; run make preprocess"),
+        (RunRecord.read, "x_run.json", "no run record; run make infer"),
+    ],
+)
+def test_a_missing_record(read: Callable[[Path], object], name: str, line: str, tmp_path: Path) -> None:
+    assert refusal(lambda: read(tmp_path / name)) == f"{tmp_path / name}: {line}"
+
+
+def test_a_model_without_its_record(tmp_path: Path) -> None:
+    told = refusal(lambda: CompiledModel.read(tmp_path / "m.om"))
+    assert told == f"{tmp_path / 'm.om.json'}: no compiled record; run make om"
+
+
+def changed(text: str, path: tuple[Any, ...], value: Any) -> str:
+    """JSON with the value at `path` replaced; `...` removes it."""
+    record = json.loads(text)
+    holder = record
+    for key in path[:-1]:
+        holder = holder[key]
+    if value is ...:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("dtype",), ..., "manifest has other keys (found dtype missing)"),
+        (("colour",), 1, "manifest has other keys (found colour unknown)"),
+        (("classes",), "10", 'manifest: classes (expected int, found "10")'),
+        (("classes",), True, "manifest: classes (expected int, found true)"),
+        (("rejected",), 0.5, "manifest: rejected (expected int, found 0.5)"),
+        (("dataset",), None, "manifest: dataset (expected str, found null)"),
+        (("images",), 5, "manifest: images (expected list[InputImage], found 5)"),
+        (("images",), [], "manifest of no image; run make preprocess"),
+        (("images", 1), "c", 'images 1 is no JSON object (found "c")'),
+        (("images", 1, "label"), ..., "images 1 has other keys (found label missing)"),
+        (("images", 1, "shape"), [3, "x"], 'images 1: shape (expected list[int], found [3, "x"])'),
+        (("images", 1, "stem"), "a_b", "a stem stands twice (found a_b)"),
+        (("images", 1, "label"), 10, "label outside the classes (expected 0 to 9, found val/图.JPEG (10))"),
+        (("images", 0, "label"), -1, "label outside the classes (expected 0 to 9, found val/a b.JPEG (-1))"),
+    ],
+)
+def test_no_manifest(path: tuple[Any, ...], value: Any, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "manifest.json"
+    file.write_text(changed(MANIFEST_TEXT, path, value))
+    assert refusal(lambda: Manifest.read(file)) == f"{file}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("kept",), ..., "run record has other keys (found kept missing)"),
+        (("outputs", 0, "shape"), None, "outputs 0: shape (expected list[int], found null)"),
+        (("command",), "atc", 'run record: command (expected list[str], found "atc")'),
+        (("files",), ["a"], 'run record: files (expected dict[str, list[str]], found ["a"])'),
+        (("files", "a_b"), "x", 'run record: files (expected dict[str, list[str]], found {"a_b": "x"})'),
+        (("seconds", "read"), "1", "run record: seconds (expected dict[str, Optional[float]], found "),
+    ],
+)
+def test_no_run_record(path: tuple[Any, ...], value: Any, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "x_run.json"
+    file.write_text(changed(RUN_TEXT, path, value))
+    assert refusal(lambda: RunRecord.read(file)).startswith(f"{file}: {line}")
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(TEXTS, st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4, unique_by=lambda t: t[0])
+)
+def test_any_manifest_comes_back(tmp_path_factory: pytest.TempPathFactory, images: list[tuple[str, int, int]]) -> None:
+    path = tmp_path_factory.getbasetemp() / "manifest.json"
+    entries = [InputImage(text, f"val/{text}", label, size, size, [3, size, size]) for text, label, size in images]
+    manifest = Manifest("imagenet", HASH, HASH, "float32", "NCHW", "npy", 10, 0, entries)
+    manifest.write(path)
+    assert Manifest.read(path) == manifest
+    assert len(path.read_text().splitlines()) == 14 + len(images)  # a line for each image
+
+
+def test_the_folder_of_a_run_record() -> None:
+    assert formats.output_folder(Path("out/set/onnxruntime-bs16_run.json")) == Path("out/set/onnxruntime-bs16")
+    told = refusal(lambda: formats.output_folder(Path("out/record.json")))
+    assert told == "out/record.json: is not named as a run record (expected <folder of outputs>_run.json)"
+
+
+# --- the tool's and the seed's own ------------------------------------------------------------------------------------
+
+
+def sample(infile: str, *outfiles: str) -> dict[str, list[str]]:
+    return {"infiles": [infile], "outfiles": list(outfiles)}
+
+
+def test_summary(tmp_path: Path) -> None:
+    path = tmp_path / "x_summary.json"
+    files = {"0": sample("prep/img2.bin", "out/x/img2_0.bin", "out/x/img2_1.bin"), "1": sample("/p/b.c.npy", "b_0.bin")}
+    summary = {"filesinfo": files, "NPU_compute_time": {"mean": 8.0}, "throughput": 2000.0, "pid": 1}
+    path.write_text(json.dumps(summary))
+    assert formats.read_summary(path) == summary
+    assert formats.outputs_by_stem(summary, path) == {"img2": ["img2_0.bin", "img2_1.bin"], "b": ["b_0.bin"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "the tool left no summary; read its messages above"),
+        (
+            "{",
+            "is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); rerun make infer",
+        ),
+        ("{}", "is no summary of ais_bench (found no filesinfo, NPU_compute_time, throughput)"),
+        ("null", "is no summary of ais_bench (found no filesinfo, NPU_compute_time, throughput)"),
+        ('{"filesinfo": {}, "throughput": 1}', "is no summary of ais_bench (found no NPU_compute_time)"),
+    ],
+)
+def test_no_summary(text: str | None, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "x_summary.json"
+    if text is not None:
+        path.write_text(text)
+    assert refusal(lambda: formats.read_summary(path)) == f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("samples", "line"),
+    [
+        (
+            [{"infiles": ["a.bin", "b.bin"], "outfiles": ["a_0.bin"]}],
+            "a sample without one input and its outputs "
+            "(found {'infiles': ['a.bin', 'b.bin'], 'outfiles': ['a_0.bin']})",
+        ),
+        (
+            [sample("a.bin")],
+            "a sample without one input and its outputs (found {'infiles': ['a.bin'], 'outfiles': []})",
+        ),
+        ([{}], "a sample without one input and its outputs (found {})"),
+        ([sample("a.bin", "a_0.bin"), sample("d/a.bin", "a_0.bin")], "a was inferred twice"),
+    ],
+)
+def test_no_list_of_outputs(samples: list[dict[str, list[str]]], line: str) -> None:
+    summary = {"filesinfo": {str(i): each for i, each in enumerate(samples)}}
+    assert refusal(lambda: formats.outputs_by_stem(summary, "x_summary.json")) == f"x_summary.json: {line}"
+
+
+def test_result_is_the_seed_s_to_the_byte(tmp_path: Path) -> None:
+    formats.write_topn_result(tmp_path / "result.json", [0.7646, 0.86328, 0.9, 0.9197, 0.93144], 50000, 1000)
+    assert (tmp_path / "result.json").read_bytes() == SEED_RESULT.encode()
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 60_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
+def test_percentages_are_rounded_as_the_seed_s_numpy_does(counts: tuple[int, int]) -> None:
+    hits, images = counts
+    seeds = np.cumsum(np.array([hits, 0.0])) / images
+    expected = str(round(seeds[0] * 100, 2)) + "%"
+    assert formats.topn_result([hits / images], images, 2)["value"][2]["value"] == expected
+
+
+def test_halves_that_python_would_round_otherwise() -> None:
+    value = formats.topn_result([1 / 20_000, 3 / 20_000], 20_000, 2)["value"]
+    assert [each["value"] for each in value[2:]] == ["0.0%", "0.02%"]
