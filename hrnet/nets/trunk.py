@@ -193,7 +193,10 @@ class Trunk(nn.Module):
 
     @staticmethod
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-        """Fit each branch to the next stage's width; the new, last branch is made from the lowest one."""
+        """Fit each branch to the next stage's width; the new, last branch is made from the lowest one.
+
+        Upstream feeds the lowest branch to all that are refitted; no published model refits one after stage 1.
+        """
         kept: list[nn.Module] = [
             nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 3, relu=True)
             for inputs, outputs in zip(before, after)
