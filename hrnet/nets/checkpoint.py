@@ -74,7 +74,7 @@ def read_state(path: AnyPath) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by their names, on the CPU, without wrapper and `module.` prefix."""
     path = Path(path)
     if not path.is_file():
-        raise UserError("no checkpoint", where=path, mend="put the file there, or run make weights")
+        raise UserError("no checkpoint", where=path, mend="put the file there, or name another")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -107,7 +107,7 @@ def refuse(capsys, code, *arguments) -> str:
 def test_weights_that_are_not_there(exported, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     line = refuse(capsys, 2, "--cfg", exported / "tiny.yaml", "--input", "none.pth", "--output", output)
-    assert line == "pth2onnx.classification: error: none.pth: no checkpoint; put the file there, or run make weights\n"
+    assert line == "pth2onnx.classification: error: none.pth: no checkpoint; put the file there, or name another\n"
     assert not output.exists()
 
 

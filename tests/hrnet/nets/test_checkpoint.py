@@ -73,7 +73,7 @@ def refusal(call, *args) -> str:
 
 def test_a_missing_file_names_the_command(tmp_path):
     line = refusal(checkpoint.read_state, tmp_path / "none.pth")
-    assert line == f"{tmp_path / 'none.pth'}: no checkpoint; put the file there, or run make weights"
+    assert line == f"{tmp_path / 'none.pth'}: no checkpoint; put the file there, or name another"
 
 
 @pytest.mark.parametrize("zipped", [True, False])
