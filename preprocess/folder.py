@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from hrnet.files import make_folder
 
 
 def start_folder(output: Path, settings: dict[str, Any]) -> None:
-    """Make `output` ready for inputs of these settings: what was made under others is removed, the manifest always."""
+    """Make `output` ready for inputs of these settings: what was made under others is removed, and always the manifest
+    and the half-written files of a killed run."""
+    if re.search(r"\s", str(output)):
+        raise UserError("path with a space, which ais_bench and info files cannot have", where=output)
     make_folder(output)
     path = output / "settings.json"
+    mend = "give a new or an empty folder"
     if not path.exists() and any(output.iterdir()):
-        mend = "give a new or an empty folder"
         raise UserError("holds files that preprocessing did not write", where=output, mend=mend)
-    (output / "manifest.json").unlink(missing_ok=True)
-    if path.exists() and formats.read_record(path, "settings")["settings"] == settings:
-        return
+    equal = path.exists() and formats.read_record(path, "settings", mend).get("settings") == settings
     for entry in os.scandir(output):
-        if entry.is_file() and entry.name != path.name:
+        stale = not equal or entry.name == "manifest.json" or entry.name.endswith(".tmp")
+        if stale and entry.is_file() and entry.name != path.name:
             os.unlink(entry.path)
-    formats.write_record(path, "settings", {"settings": settings})
+    if not equal:
+        formats.write_record(path, "settings", {"settings": settings})

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from hrnet.cli import UserError, command
-from hrnet.files import natural_key
+from hrnet.cli import UserError, command, whole
+from hrnet.files import make_folder, natural_key
 from hrnet.formats import write_info
 
 SUFFIXES = {"bin": (".bin",), "jpg": (".jpg", ".jpeg")}
@@ -28,7 +28,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except UnidentifiedImageError:
+    except (OSError, ValueError, Image.DecompressionBombError):
         raise UserError("no image that Pillow knows", where=path, mend="remove it") from None
 
 
@@ -40,6 +40,7 @@ def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]
     if not names:
         raise UserError(f"holds no {file_type} file", where=folder, mend="run make preprocess")
     paths = [folder / name for name in sorted(names, key=natural_key)]
+    make_folder(info.parent)
     count = write_info(info, ((str(path), *(size or image_size(path))) for path in paths))
     print(f"wrote {count} lines to {info}")
 
@@ -49,8 +50,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("file_type", choices=sorted(SUFFIXES))
     parser.add_argument("file_path", type=Path, help="folder of the inputs or images")
     parser.add_argument("info_name", type=Path, help="the info file to write")
-    parser.add_argument("width", type=int, nargs="?", help="of every bin, pixels")
-    parser.add_argument("height", type=int, nargs="?")
+    parser.add_argument("width", type=whole(1), nargs="?", help="of every bin, pixels")
+    parser.add_argument("height", type=whole(1), nargs="?")
     args = parser.parse_args(argv)
     if (args.file_type == "bin") != (args.height is not None):
         parser.error("bin takes width and height, jpg takes neither")

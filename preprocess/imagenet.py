@@ -17,23 +17,23 @@ import io
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
+import PIL
 from PIL import Image, UnidentifiedImageError
 
-from hrnet import formats
-from hrnet.cli import UserError, WorkFailed, command, first_few, progress
+from hrnet import formats, images
+from hrnet.cli import UserError, WorkFailed, command, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
-from hrnet.files import check_free_disk
+from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
+from preprocess.workers import map_files
 
-FILES_A_TASK = 16  # images handed to a worker process at once: large enough to hide the hand-over
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
 
@@ -53,6 +53,10 @@ class Arithmetic(NamedTuple):
 class Task(NamedTuple):
     source: Path
     target: Path
+
+    def finished(self, arithmetic: Arithmetic) -> bool:
+        """Whether an earlier run with these settings wrote the input; it stands under its name only when whole."""
+        return self.target.exists() and self.target.stat().st_size == arithmetic.input_bytes
 
 
 class Rejection(NamedTuple):
@@ -79,15 +83,17 @@ def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> n
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     """Write one input unless a whole one is there."""
-    data = task.source.read_bytes()
+    try:
+        data = task.source.read_bytes()
+    except OSError as fault:
+        return Rejection(fault.strerror or str(fault))
     if not data:
         return Rejection("empty file")
-    whole = task.target.exists() and task.target.stat().st_size == arithmetic.input_bytes
     # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
     try:
-        if whole:
+        if task.finished(arithmetic):
             with Image.open(io.BytesIO(data)) as header:
-                return Done(*header.size, kept=True)
+                return Done(header.width, header.height, kept=True)
         image = decode(data)
     except MemoryError:
         raise
@@ -100,13 +106,16 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
 
 
 def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
-    """Refuse labels outside the model's classes; tell of labels without an image."""
+    """Refuse labels outside the model's classes; tell of what a subset may mean."""
     outside = [f"{source} ({label})" for source, label in dataset.labels.items() if label >= classes]
     if outside:
         expected = f"0 to {classes - 1}, the classes of {cfg}"
         raise UserError("label outside the classes", where=dataset.index, expected=expected, found=first_few(outside))
     if dataset.absent:
         print(f"{dataset.index}: {len(dataset.absent)} labels have no image (a subset): {first_few(dataset.absent)}")
+    if dataset.class_folders not in (0, classes):
+        told = f"{dataset.class_folders} class folders for a model of {classes} classes"
+        print(f"{dataset.index}: {told}; their places in the sorted list are taken as the indices")
 
 
 def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, workers: int) -> None:
@@ -119,31 +128,30 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     width, height = config.MODEL.IMAGE_SIZE
     arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
     sources = list(dataset.labels)[: limit or None]
-    check_free_disk(output, len(sources) * arithmetic.input_bytes)
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
-    start_folder(output, {**hashes, "limit": limit, "dtype": "float32", "layout": "NCHW"})
+    made_by = {"pillow": PIL.__version__, "code_sha256": [sha256_file(file) for file in (__file__, images.__file__)]}
+    start_folder(output, {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"})
 
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
-    work = partial(write_input, arithmetic=arithmetic)
-    with ProcessPoolExecutor(workers) as pool:
-        results = list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
+    check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
+    results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
 
     rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
-    images = []
+    inputs = []
     for source, stem, result in zip(sources, stems, results):
         if isinstance(result, Rejection):
             rejected[source] = result.reason
         else:
             label = dataset.labels[source]
-            images.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
+            inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
     formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
-    formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in images))
-    if len(rejected) > max_rejected or not images:
+    formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
+    if len(rejected) > max_rejected or not inputs:
         reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
         raise WorkFailed(
             f"{output / 'rejected.json'}: {len(rejected)} of {len(tasks) + len(dataset.unlabelled)} files rejected"
-            f" ({reasons}), {len(images)} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+            f" ({reasons}), {len(inputs)} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
         )
     formats.Manifest(
         dataset="imagenet",
@@ -153,11 +161,11 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
         suffix="bin",
         classes=config.MODEL.NUM_CLASSES,
         rejected=len(rejected),
-        images=images,
+        images=inputs,
     ).write(output / "manifest.json")
     kept = sum(isinstance(result, Done) and result.kept for result in results)
-    rate = (len(images) - kept) / (time.perf_counter() - started)
-    print(f"wrote {len(images) - kept} inputs to {output} ({rate:.0f} img/s)" + (f", kept {kept}" if kept else ""))
+    rate = (len(inputs) - kept) / (time.perf_counter() - started)
+    print(f"wrote {len(inputs) - kept} inputs to {output} ({rate:.0f} img/s)" + (f", kept {kept}" if kept else ""))
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -167,10 +175,10 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "dataset", type=Path, help="ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
     )
     parser.add_argument("output", type=Path, help="where the inputs go")
-    parser.add_argument("--limit", type=int, default=0, help="only the first N images in natural order; 0: all")
-    parser.add_argument("--max-rejected", type=int, default=0, help="how many unreadable images are allowed")
+    parser.add_argument("--limit", type=whole(0), default=0, help="only the first N images in natural order; 0: all")
+    parser.add_argument("--max-rejected", type=whole(0), default=0, help="how many unreadable images are allowed")
     parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
+        "--workers", type=whole(1), default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
     )
     return parser.parse_args(argv)
 

@@ -28,13 +28,14 @@ class Dataset:
     unlabelled: list[str]  # files that stand among the images but have no label
     absent: list[str]  # labels without an image: the folder holds a subset
     index: Path  # the file or folder that says what the labels are
+    class_folders: int = 0  # how many there are, in the layout that counts them
 
     def sha256(self) -> str:
         """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
         digest = hashlib.sha256()
         for source, label in self.labels.items():
             status = (self.root / source).stat()
-            digest.update(f"{source} {label} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{source} {label} {status.st_size} {status.st_mtime_ns}\n"))
         return digest.hexdigest()
 
 
@@ -58,15 +59,14 @@ def find_images(folder: Path) -> Dataset:
 def _listed(root: Path, index: Path, prefix: str) -> Dataset:
     listed = {prefix + name: label for name, label in read_labels(index).items()}
     folders = sorted({os.path.dirname(name) for name in listed})
-    there = {os.path.join(name, file) for name in folders if (root / name).is_dir() for file in _files(root / name)}
+    there = {os.path.join(name, file) for name in folders if (root / name).is_dir() for file in _names(root / name)}
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
         raise UserError("lists no image that is there", where=index, expected=first_few(listed), found=found)
-    unlabelled = there - set(listed) - {index.name}
-    return Dataset(
-        root, labels, sorted(unlabelled, key=natural_key), sorted(set(listed) - there, key=natural_key), index
-    )
+    absent = sorted(set(listed) - there, key=natural_key)
+    unlabelled = sorted(there - set(listed) - {index.name}, key=natural_key)
+    return Dataset(root, labels, [name for name in unlabelled if (root / name).is_file()], absent, index)
 
 
 def _class_folders(root: Path) -> Dataset:
@@ -75,13 +75,15 @@ def _class_folders(root: Path) -> Dataset:
         mend = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
         raise UserError("holds no class folder", where=root / "val", mend=mend)
     pairs = [
-        (f"val/{name}/{file}", label) for label, name in enumerate(folders) for file in _files(root / "val" / name)
+        (f"val/{name}/{file}", label) for label, name in enumerate(folders) for file in _names(root / "val" / name)
     ]
     if not pairs:
         raise UserError("class folders hold no file", where=root / "val")
     pairs.sort(key=lambda pair: natural_key(pair[0]))
-    return Dataset(root, dict(pairs), [], [], root / "val")
+    beside = sorted((f"val/{name}" for name in _names(root / "val") if name not in folders), key=natural_key)
+    return Dataset(root, dict(pairs), beside, [], root / "val", len(folders))
 
 
-def _files(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name[0] != "."]
+def _names(folder: Path) -> list[str]:
+    """What is not hidden; a folder among the images too, so that it is rejected and not passed over."""
+    return [entry.name for entry in os.scandir(folder) if entry.name[0] != "." and (entry.is_file() or entry.is_dir())]

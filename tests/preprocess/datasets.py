@@ -1,0 +1,49 @@
+"""Small data sets on disk, a config that goes with them, and a look at what preprocessing made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CLASSES, RESIZE, CROP = 10, 40, 32
+CONFIG = f"MODEL:\n  NUM_CLASSES: {CLASSES}\n  IMAGE_SIZE: [{CROP}, {CROP}]\nINPUT:\n  RESIZE: {RESIZE}\n"
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A photograph of nothing: coarse colours, so that JPEG keeps them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_config(folder: Path, text: str = CONFIG) -> str:
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def write_images(folder: Path, names: list[str], size: tuple[int, int] = (50, 60)) -> None:
+    """Images that differ from each other, as JPEG or by the ending of their names."""
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(*size, seed).save(path, format="PNG" if path.suffix == ".png" else "JPEG")
+
+
+def listed(root: Path, labels: dict[str, int]) -> Path:
+    """The seed's layout: val/*.JPEG and val_label.txt."""
+    write_images(root / "val", list(labels))
+    (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label in labels.items()))
+    return root
+
+
+def record(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,84 @@
+"""get_info under the seed's own arguments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preprocess.get_info import main
+from tests.preprocess.datasets import noise
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_bins_in_natural_order(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("prep_dataset")
+    folder.mkdir()
+    for name in ("img10.bin", "img2.bin", "img1.bin", "a.npy", "inputs.info"):
+        (folder / name).touch()
+    assert main(["bin", "./prep_dataset", "./hrnet_prep_bin.info", "224", "192"]) == 0
+    assert Path("hrnet_prep_bin.info").read_bytes() == (
+        b"0 prep_dataset/img1.bin 224 192\n1 prep_dataset/img2.bin 224 192\n2 prep_dataset/img10.bin 224 192\n"
+    )
+    assert capsys.readouterr() == ("wrote 3 lines to hrnet_prep_bin.info\n", "")
+
+
+def test_images_have_their_own_size() -> None:
+    folder = Path("images")
+    folder.mkdir()
+    for name, size in (("b.JPEG", (30, 20)), ("a10.jpeg", (5, 7)), ("a9.jpg", (1, 1)), ("c.png", (9, 9))):
+        noise(*size).save(folder / name, format="JPEG")
+    assert main(["jpg", "images/", "lists/images.info"]) == 0
+    lines = b"0 images/a9.jpg 1 1\n1 images/a10.jpeg 5 7\n2 images/b.JPEG 30 20\n"
+    assert Path("lists/images.info").read_bytes() == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bin", "missing", "x.info", "1", "1"], "missing: no such folder; run make preprocess"),
+        (["bin", "images", "x.info", "1", "1"], "images: holds no bin file; run make preprocess"),
+        (["jpg", "bins", "x.info"], "bins: holds no jpg file; run make preprocess"),
+        (["jpg", "images", "x.info"], "images/bad.jpg: no image that Pillow knows; remove it"),
+        (["bin", "my bins", "x.info", "1", "1"], "my bins/x.bin: an info file cannot hold a path with a space"),
+    ],
+)
+def test_refusals(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("images/bad.jpg", "bins/x.bin", "my bins/x.bin"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", f"preprocess.get_info: error: {line}\n")
+    assert not Path("x.info").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bin", "a", "b"], "bin takes width and height, jpg takes neither"),
+        (["bin", "a", "b", "224"], "bin takes width and height, jpg takes neither"),
+        (["jpg", "a", "b", "224", "224"], "bin takes width and height, jpg takes neither"),
+        (["bin", "a", "b", "0", "224"], "argument width: expected a whole number of at least 1, found '0'"),
+        (["png", "a", "b"], "argument file_type: invalid choice: 'png' (choose from "),
+    ],
+)
+def test_usage(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"python -m preprocess.get_info: error: {line}")
+
+
+def test_called_as_a_module() -> None:
+    call = [sys.executable, "-m", "preprocess.get_info", "bin", "missing", "x.info", "1", "1"]
+    done = subprocess.run(call, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    line = "preprocess.get_info: error: missing: no such folder; run make preprocess\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
