@@ -36,8 +36,9 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
     if reference is None:
         return {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
     points = reference[metric] - value
-    drop = {"points": points, "relative_percent": 100 * points / reference[metric]}
-    verdict = "pass" if points <= allowed + 1e-9 else "fail"  # 76.8 - 75.8 is 1.0000000000000142
+    relative = 100 * points / reference[metric] if reference[metric] else 0.0  # seeded weights may hit nothing
+    drop = {"points": points, "relative_percent": relative}
+    verdict = "pass" if points <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
 
 

@@ -83,7 +83,8 @@ def rank_files(files: Sequence[Path], labels: Sequence[int], dtype: str, classes
         wanted = np.asarray(labels[start : start + IMAGES_AT_ONCE]) + offset
         if wanted.max() >= outputs:
             file, found = files[start + int(wanted.argmax())], int(wanted.max()) - offset
-            raise formats.FormatError("label outside the classes", where=file, expected=f"below {outputs}", found=found)
+            expected = f"below {outputs - offset}"
+            raise formats.FormatError("label outside the classes", where=file, expected=expected, found=found)
         ranks.append(label_ranks(np.stack(block), wanted))
     return np.concatenate(ranks), outputs
 
@@ -104,8 +105,10 @@ def find_reference(reference: Optional[Path], config: Any, cfg: Path, manifest_s
     if told != manifest_sha256:
         mend = "make it from the same DATASET and LIMIT"
         raise UserError("reference was made on other images", where=reference, mend=mend)
+    if "top1" not in record.get("metrics", {}):
+        raise formats.FormatError("holds no top1", where=reference, mend="run make reference")
     figures = {key: value for key, value in record["metrics"].items() if key in ("top1", "top5")}
-    return {**figures, "source": f"{record['tool']} on the same images"}
+    return {**figures, "source": f"{record.get('tool', reference)} on the same images"}
 
 
 def run(
@@ -130,10 +133,10 @@ def run(
     if set(stems) != set(record.files):
         differ = first_few(sorted(set(stems) ^ set(record.files)))
         raise formats.FormatError("outputs and inputs differ", where=run_path, found=differ, mend="run make infer")
-    if len(record.outputs) != 1:
+    if len(record.outputs) != 1 or any(len(names) != 1 for names in record.files.values()):
         found = [tensor.name for tensor in record.outputs]
         raise formats.FormatError("a classifier has one output", where=run_path, found=found)
-    folder = run_path.parent / run_path.name[: -len("_run.json")]
+    folder = formats.output_folder(run_path)
     files = [folder / record.files[stem][0] for stem in stems]
     labels = [image.label for image in manifest.images]
     ranks, outputs = rank_files(files, labels, record.outputs[0].dtype, manifest.classes)
@@ -165,7 +168,7 @@ def run(
         "tool": record.tool,
         "images_per_second": {
             "infer end to end": record.images_per_second,
-            "device alone": record.device["throughput"],
+            "device alone": record.device.get("throughput"),
         },
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }

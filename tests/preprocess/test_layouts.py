@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 
@@ -33,8 +35,16 @@ def class_folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sorted_class_folders_are_the_indices(class_folders: Path) -> None:
+@pytest.mark.parametrize("backwards", [False, True])
+def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
+    backwards: bool, class_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: Path, listed: Callable[[Path], Iterable[os.DirEntry[str]]] = os.scandir) -> Iterable[Any]:
+        return sorted(listed(path), key=lambda entry: entry.name, reverse=backwards)
+
+    monkeypatch.setattr(os, "scandir", scandir)
     dataset = find_images(class_folders)
+    monkeypatch.undo()
     assert list(dataset.labels.items()) == list(LABELS.items())  # sorted as text: n10 before n9; images: 9 before 10
     assert (dataset.root, dataset.index, dataset.class_folders) == (class_folders, class_folders / "val", 4)
     assert (dataset.unlabelled, dataset.absent) == ([], [])

@@ -1,0 +1,94 @@
+"""A finished run on disk: manifest, outputs, run record, and the config that goes with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrnet import formats
+from hrnet.files import make_folder, sha256_file
+
+HASH = "0123456789abcdef" * 4
+
+
+def logits_of(images: int, classes: int, seed: int = 0) -> np.ndarray:
+    """float32 [images, classes], to two decimals so that txt holds them whole."""
+    return np.random.default_rng(seed).integers(-999, 999, (images, classes)).astype(np.float32) / 100
+
+
+def labels_of(images: int, classes: int, seed: int = 1) -> list[int]:
+    labels: list[int] = np.random.default_rng(seed).integers(0, classes, images).tolist()
+    return labels
+
+
+class Run:
+    """Files of one run below `root`, and the arguments of `postprocess.topn` that name them."""
+
+    def __init__(self, root: Path, logits: np.ndarray, labels: list[int], classes: int, ending: str = "bin") -> None:
+        self.root = root
+        self.cfg = root / "small.yaml"
+        self.cfg.write_text(f"MODEL: {{NUM_CLASSES: {classes}}}\n")
+        self.manifest = make_folder(root / "prep") / "manifest.json"
+        self.folder = make_folder(root / "out" / "twin-bs1")
+        self.record = root / "out" / "twin-bs1_run.json"
+        self.output = root / "eval" / "twin-bs1.json"
+        stems = [f"img{i}" for i in range(len(labels))]
+        images = [
+            formats.InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)
+        ]
+        formats.Manifest("imagenet", HASH, HASH, "float32", "NCHW", "bin", classes, 2, images).write(self.manifest)
+        for stem, row in zip(stems, logits):
+            formats.write_output(self.folder / f"{stem}_0.{ending}", row[None])
+        self.run = formats.RunRecord(
+            model="m.onnx",
+            model_sha256=HASH,
+            manifest_sha256=sha256_file(self.manifest),
+            metadata={"model": "small"},
+            tool="twin 1",
+            command=["twin"],
+            outputs=[formats.TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
+            batch=1,
+            images=len(labels),
+            kept=0,
+            seconds={"total": 1.0},
+            images_per_second=12.5,
+            device={"throughput": 50.0},
+            files={stem: [f"{stem}_0.{ending}"] for stem in stems[::-1]},
+        )
+        self.run.write(self.record)
+
+    def rewrite(self, **changes: Any) -> None:
+        dataclasses.replace(self.run, **changes).write(self.record)
+
+    def arguments(self, *more: str) -> list[str]:
+        names = {"--cfg": self.cfg, "--manifest": self.manifest, "--run": self.record, "--output": self.output}
+        return [str(word) for pair in names.items() for word in pair] + list(more)
+
+    def metrics(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.output.read_text())
+        return content
+
+
+def seed_result(logits: np.ndarray, labels: list[int], shift: int = 0) -> str:
+    """The seed's accuracy in plain steps: each image's five best, a hit counted at its place, summed up. `shift` is 1
+    where a background class stands before the labels' classes (the seed does so at 1001 outputs)."""
+    classes = logits.shape[1]
+    hits = np.zeros(min(5, classes))
+    for row, label in zip(logits, labels):
+        best = np.argsort(-row, kind="stable")
+        for place in range(len(hits)):
+            if best[place] == label + shift:
+                hits[place] += 1
+                break
+    accuracy = np.cumsum(hits) / len(labels)
+    value = [
+        {"key": "Number of images", "value": str(len(labels))},
+        {"key": "Number of classes", "value": str(classes)},
+    ]
+    for i in range(len(hits)):
+        value.append({"key": "Top" + str(i + 1) + " accuracy", "value": str(round(accuracy[i] * 100, 2)) + "%"})
+    return json.dumps({"title": "Overall statistical evaluation", "value": value})

@@ -1,0 +1,158 @@
+"""The verdict: what is held against what, and the exit code that a CI reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet.formats import write_record
+from postprocess.gate import judge, main, verdict_line, wilson_interval
+
+REFERENCE = {"top1": 76.8, "top5": 93.4, "source": "the paper"}
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [
+        (8, 10, 0.4901625, 0.9433178),
+        (0, 10, 0.0, 0.2775328),
+        (10, 10, 0.7224672, 1.0),
+        (1, 2, 0.0945312, 0.9054688),
+        (1, 1, 0.2065493, 1.0),
+        (38230, 50000, 0.7608611, 0.7682982),
+    ],
+)
+def test_wilson_interval(hits: int, count: int, low: float, high: float) -> None:
+    """Known values: the roots p of (p - hits / count)**2 = z**2 * p * (1 - p) / count."""
+    assert wilson_interval(hits / count, count) == pytest.approx((low, high), abs=5e-8)
+
+
+@given(st.integers(1, 50_000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
+def test_wilson_interval_holds_the_fraction(counts: tuple[int, int]) -> None:
+    hits, count = counts
+    low, high = wilson_interval(hits / count, count)
+    assert 0.0 <= low <= hits / count + 1e-12
+    assert hits / count - 1e-12 <= high <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed", "verdict"),
+    [
+        (76.8, 1.0, "pass"),
+        (99.0, 1.0, "pass"),  # better than the reference
+        (75.8, 1.0, "pass"),  # exactly at the allowed drop
+        (75.6, 1.2, "pass"),  # so too, although 76.8 - 75.6 is 1.2000000000000028
+        (75.798, 1.0, "fail"),  # one image of 50,000 below it
+        (76.8, 0.0, "pass"),
+        (76.798, 0.0, "fail"),
+        (0.0, 1.0, "fail"),
+    ],
+)
+def test_judge(value: float, allowed: float, verdict: str) -> None:
+    assert judge("top1", value, REFERENCE, allowed) == {
+        "gate": {"metric": "top1", "allowed_points": allowed},
+        "reference": REFERENCE,
+        "drop": {"points": 76.8 - value, "relative_percent": 100 * (76.8 - value) / 76.8},
+        "verdict": verdict,
+    }
+
+
+def test_every_drop_of_exactly_one_point_passes() -> None:
+    """500 images: 5 of them are a point, whatever the binary fractions."""
+    for hits in range(6, 501):
+        reference, value, less = (100 * (count / 500) for count in (hits, hits - 5, hits - 6))
+        assert judge("top1", value, {"top1": reference}, 1.0)["verdict"] == "pass", hits
+        assert judge("top1", less, {"top1": reference}, 1.0)["verdict"] == "fail", hits
+
+
+def test_no_reference_is_not_judged() -> None:
+    gate = {"metric": "top1", "allowed_points": 1.0}
+    assert judge("top1", 5.0, None, 1.0) == {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
+
+
+def test_a_reference_that_hits_nothing() -> None:
+    """Torch with seeded weights on a few images: its Top-1 may well be 0."""
+    judged = judge("top1", 0.0, {"top1": 0.0}, 1.0)
+    assert (judged["drop"], judged["verdict"]) == ({"points": 0.0, "relative_percent": 0.0}, "pass")
+
+
+def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "metrics": {"top1": value},
+        "interval95": {"top1": [value - 2.5, value + 2.25]},
+        "images": 200,
+        **judge("top1", value, reference, 1.0),
+    }
+
+
+SEEN = "on 200 images (95% interval"
+
+
+@pytest.mark.parametrize(
+    ("value", "reference", "code", "line"),
+    [
+        (
+            76.0,
+            REFERENCE,
+            0,
+            f"PASS: top1 76.00% {SEEN} 73.50 to 78.25), reference 76.80% (the paper), drop 0.80 of 1 points allowed",
+        ),
+        (
+            75.5,
+            REFERENCE,
+            1,
+            f"FAIL: top1 75.50% {SEEN} 73.00 to 77.75), reference 76.80% (the paper), drop 1.30 of 1 points allowed",
+        ),
+        (
+            77.0,
+            REFERENCE,
+            0,
+            f"PASS: top1 77.00% {SEEN} 74.50 to 79.25), reference 76.80% (the paper), drop -0.20 of 1 points allowed",
+        ),
+        (
+            75.5,
+            None,
+            0,
+            f"NOT JUDGED: top1 75.50% {SEEN} 73.00 to 77.75); no reference is known, "
+            "give REFERENCE=torch or a metrics file",
+        ),
+    ],
+)
+def test_the_gate_says_the_same_each_time(
+    value: float,
+    reference: Optional[dict[str, Any]],
+    code: int,
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "metrics.json"
+    write_record(path, "metrics", metrics(value, reference))
+    assert verdict_line(metrics(value, reference)) == line
+    before = path.read_bytes()
+    for _ in range(2):
+        assert main([str(path)]) == code
+        assert capsys.readouterr() == (f"{line}\n", "")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "no metrics record; run make eval"),
+        ({"metrics": {"top1": 1.0}}, "holds no verdict; run make eval"),
+        ({"verdict": "passed"}, "holds no verdict (found passed); run make eval"),
+    ],
+)
+def test_no_verdict(
+    content: Optional[dict[str, Any]], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "metrics.json"
+    if content is not None:
+        write_record(path, "metrics", content)
+    assert main([str(path)]) == 2
+    assert capsys.readouterr() == ("", f"postprocess.gate: error: {path}: {line}\n")
