@@ -89,7 +89,7 @@ OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
-CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py
+CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
 NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val)
 

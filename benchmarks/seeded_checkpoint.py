@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import UserError, command, progress, whole
 from hrnet.config import load_config
 from hrnet.files import natural_key
 from hrnet.nets import checkpoint, classification
-from train.evaluate import logits_of, open_prepared, positive
+from train.evaluate import logits_of, open_prepared
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -87,7 +87,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of images to calibrate on")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (%(default)s)")
-    parser.add_argument("--count", type=positive, default=32, help="images to calibrate on (%(default)s)")
+    parser.add_argument("--count", type=whole(1), default=32, help="images to calibrate on (%(default)s)")
     return parser.parse_args(argv)
 
 

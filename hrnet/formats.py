@@ -67,21 +67,6 @@ def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
         temporary.write_bytes(tensor.data)  # not tofile, whose OSError does not tell that the disk is full
 
 
-def read_bin(path: AnyPath, dtype_name: str, shape: Sequence[int]) -> np.ndarray:
-    """Read a file of `write_bin`; its size must be that of `shape`."""
-    dtype = np.dtype(dtype_name).newbyteorder("<")
-    expected = math.prod(shape) * dtype.itemsize
-    found = os.stat(path).st_size
-    if found != expected:
-        raise FormatError(
-            "size does not fit the tensor",
-            where=path,
-            expected=f"{expected} bytes for {dtype.name}{list(shape)}",
-            found=found,
-        )
-    return np.fromfile(path, dtype=dtype).reshape(shape)
-
-
 def text_of(tensor: np.ndarray) -> str:
     """A tensor as ais_bench writes TXT: the last axis in a line, `%f` or `%d`, a space after each value."""
     pattern = "%d " if np.issubdtype(tensor.dtype, np.integer) else "%f "
@@ -153,16 +138,6 @@ def _read_text(path: AnyPath) -> str:
         raise FormatError("is no UTF-8 text", where=path) from None
 
 
-@dataclass(frozen=True)
-class InfoLine:
-    """One line of an info file: index, path, width and height in pixels."""
-
-    index: int
-    path: str
-    width: int
-    height: int
-
-
 def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
     """Write `index path width height` for each (path, width, height); return how many."""
     lines = []
@@ -172,19 +147,6 @@ def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
         lines.append(f"{index} {file} {width} {height}\n")
     write_text(path, "".join(lines))
     return len(lines)
-
-
-def read_info(path: AnyPath) -> list[InfoLine]:
-    """Read an info file; its indices must count from 0."""
-    entries = []
-    for number, line in enumerate(_read_text(path).splitlines()):
-        parts = line.split(" ")
-        if len(parts) != 4 or not all(WHOLE.fullmatch(part) for part in (parts[0], parts[2], parts[3])):
-            raise FormatError(f"line {number + 1}", where=path, expected="index path width height", found=repr(line))
-        if int(parts[0]) != number:
-            raise FormatError(f"line {number + 1}: index", where=path, expected=number, found=parts[0])
-        entries.append(InfoLine(number, parts[1], int(parts[2]), int(parts[3])))
-    return entries
 
 
 def read_labels(path: AnyPath) -> dict[str, int]:

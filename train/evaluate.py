@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import UserError, command, progress, whole
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import Manifest, write_output, write_record
@@ -119,13 +119,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"wrote {args.output} ({len(paths)} images, {told})")
 
 
-def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
-    return int(text)
-
-
 def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Torch's accuracy on a manifest.")
     parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
@@ -134,7 +127,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
-    parser.add_argument("--batch", type=positive, default=32, help="images in one step (%(default)s)")
+    parser.add_argument("--batch", type=whole(1), default=32, help="images in one step (%(default)s)")
     return parser.parse_args(argv)
 
 

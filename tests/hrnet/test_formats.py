@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from hrnet import formats
-from hrnet.formats import CompiledModel, FormatError, InfoLine, InputImage, Manifest, RunRecord, TensorInfo
+from hrnet.formats import CompiledModel, FormatError, InputImage, Manifest, RunRecord, TensorInfo
 
 HASH = "0123456789abcdef" * 4
 SEED_RESULT = (
@@ -134,10 +134,8 @@ def test_bin_and_npy_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFact
         formats.write_output(folder / f"x.{ending}", tensor)
     flat = formats.read_output(folder / "x.bin", tensor.dtype.name)
     assert (flat.dtype, flat.shape, flat.tobytes()) == (tensor.dtype, (tensor.size,), tensor.tobytes())
-    shaped = formats.read_bin(folder / "x.bin", tensor.dtype.name, tensor.shape)
     same = formats.read_output(folder / "x.npy")
-    for back in (shaped, same):
-        assert (back.dtype, back.shape, back.tobytes()) == (tensor.dtype, tensor.shape, tensor.tobytes())
+    assert (same.dtype, same.shape, same.tobytes()) == (tensor.dtype, tensor.shape, tensor.tobytes())
 
 
 @settings(max_examples=50)
@@ -200,13 +198,6 @@ def test_no_npy(data: bytes, line: str, tmp_path: Path) -> None:
     assert "\n" not in told
 
 
-def test_a_bin_of_another_size(tmp_path: Path) -> None:
-    (tmp_path / "x.bin").write_bytes(bytes(20))
-    told = refusal(lambda: formats.read_bin(tmp_path / "x.bin", "float32", [3, 2]))
-    facts = "expected 24 bytes for float32[3, 2], found 20"
-    assert told == f"{tmp_path / 'x.bin'}: size does not fit the tensor ({facts})"
-
-
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 
@@ -214,14 +205,6 @@ def test_info_file(tmp_path: Path) -> None:
     path = tmp_path / "inputs.info"
     assert formats.write_info(path, [("./prep/a.bin", 224, 224), ("./prep/b.bin", 640, 512)]) == 2
     assert path.read_bytes() == b"0 ./prep/a.bin 224 224\n1 ./prep/b.bin 640 512\n"
-    assert formats.read_info(path) == [InfoLine(0, "./prep/a.bin", 224, 224), InfoLine(1, "./prep/b.bin", 640, 512)]
-
-
-@given(st.lists(st.tuples(st.from_regex(r"[A-Za-z0-9_./-]+", fullmatch=True), st.integers(1, 10**5), st.just(9))))
-def test_info_file_comes_back(tmp_path_factory: pytest.TempPathFactory, files: list[tuple[str, int, int]]) -> None:
-    path = tmp_path_factory.getbasetemp() / "inputs.info"
-    assert formats.write_info(path, files) == len(files)
-    assert [(line.path, line.width, line.height) for line in formats.read_info(path)] == files
 
 
 @pytest.mark.parametrize("file", ["my prep/a.bin", "a\tb.bin", "a.bin\n"])
@@ -229,23 +212,6 @@ def test_an_info_file_takes_no_space(file: str, tmp_path: Path) -> None:
     told = refusal(lambda: formats.write_info(tmp_path / "inputs.info", [(file, 1, 1)]))
     assert told == f"{file}: an info file cannot hold a path with a space"
     assert not (tmp_path / "inputs.info").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("0 a.bin 224\n", "line 1 (expected index path width height, found '0 a.bin 224')"),
-        ("0  a.bin 224 224\n", "line 1 (expected index path width height, found '0  a.bin 224 224')"),
-        ("0 a 1 1\nx b 1 1\n", "line 2 (expected index path width height, found 'x b 1 1')"),
-        ("0 a -1 1\n", "line 1 (expected index path width height, found '0 a -1 1')"),
-        ("0 a ² 1\n", "line 1 (expected index path width height, found '0 a ² 1')"),
-        ("0 a 1 1\n2 b 1 1\n", "line 2: index (expected 1, found 2)"),
-    ],
-)
-def test_no_info_file(text: str, line: str, tmp_path: Path) -> None:
-    path = tmp_path / "inputs.info"
-    path.write_text(text, encoding="utf-8")
-    assert refusal(lambda: formats.read_info(path)) == f"{path}: {line}"
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,10 @@ def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0
     square = np.frombuffer(reference(tmp_path / "val/a.JPEG", 30, 24), np.float32).reshape(3, 24, 24)
-    mine = formats.read_bin(output / "a.bin", "float32", (3, 24, 16))  # H, W
+    mine = formats.read_output(output / "a.bin").reshape(3, 24, 16)  # H, W
     assert np.array_equal(mine, square[:, :, 4:20])
     assert formats.Manifest.read(output / "manifest.json").images[0].shape == [3, 24, 16]
-    assert formats.read_info(output / "inputs.info") == [formats.InfoLine(0, f"{output}/a.bin", 16, 24)]
+    assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 16 24\n"
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")

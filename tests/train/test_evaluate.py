@@ -169,7 +169,7 @@ def test_a_batch_of_none(dataset, capsys):
     with pytest.raises(SystemExit) as stopped:
         call(dataset, batch=0)
     assert stopped.value.code == 2
-    assert "expected a whole number above 0, found '0'" in capsys.readouterr().err
+    assert "expected a whole number of at least 1, found '0'" in capsys.readouterr().err
 
 
 def test_open_prepared_names_the_file(config, tmp_path):
