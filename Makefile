@@ -110,14 +110,14 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) --backend $(BACKEND)
+$(OM) $(OM).json &: $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $(OM) --batch $(BATCH) --soc_version $(SOC) --backend $(BACKEND)
 
 $(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
                        $(call settings,DATASET MAX_REJECTED)
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
 
-$(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
+$(OUT)/$(TAG)_run.json: $(OM) $(OM).json $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
                         $(call settings,DEVICE AIS_PYTHON)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --batchsize $(BATCH) --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
