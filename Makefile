@@ -42,25 +42,49 @@ MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
 PIPELINE := onnx om preprocess infer eval gate reference
-MODELS := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
+MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
+DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
+COUNT    := [1-9][0-9]*
+WHOLE    := 0|[1-9][0-9]*
+POINTS   := [0-9]+([.][0-9]+)?
+CHIP     := Ascend[0-9A-Z]+
+FILE     := [A-Za-z0-9_./+=@~-]+
+PLACE    := [A-Za-z0-9_./-]+
+
 equal = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
-number = $(if $(shell [[ '$($1)' =~ ^[0-9]+([.][0-9]+)?$$ ]] && echo yes),,$(error $1=$($1): expected a number))
+must  = $(if $(shell [[ '$(subst ','\'',$($1))' =~ ^($2)$$ ]] || echo no),$(error $1=$($1): expected $3))
+there = $(if $(wildcard $($1)),,$(error $1=$($1): no such file or folder))
+
+ifneq ($(filter $(PIPELINE) clean $(BUILD)/%,$(MAKECMDGOALS)),)
+$(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such config; known: $(MODELS)))
+$(call must,BUILD,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
+endif
 
 ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
-$(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such config; known: $(MODELS)))
-$(if $(filter auto ascend onnxruntime,$(BACKEND)),,$(error BACKEND=$(BACKEND): expected auto, ascend or onnxruntime))
-$(foreach v,BATCH LIMIT MAX_REJECTED GATE,$(call number,$v))
-$(if $(filter 0,$(BATCH)),$(error BATCH=0: expected 1 or more))
-$(foreach v,WEIGHTS DATASET ONNX BUILD,$(if $(word 2,$($v)),$(error $v=$($v): make cannot handle a path with a space)))
-$(if $(wildcard $(PYTHON))$(filter-out $(VENV)/%,$(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
+$(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
+$(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
+$(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
+$(call must,BATCH,$(COUNT),a whole number from 1)
+$(foreach v,LIMIT MAX_REJECTED DEVICE,$(call must,$v,$(WHOLE),a whole number))
+$(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
+$(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
+$(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
+$(foreach v,$(filter WEIGHTS DATASET,$(GIVEN)),$(call there,$v))
+$(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
+$(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
+$(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error DATASET=$(DATASET): give the folder above it)))
+$(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
+
+ATC := $(shell command -v atc)
+$(if $(filter ascend,$(BACKEND)),$(if $(ATC),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
 # is out of date by being phony.
 DIFFERING := $(foreach v,$(GIVEN),$(if $(call equal,$(file <$(REMEMBER)/$v.mk),$v := $($v)),,$v))
 ifneq ($(DIFFERING),)
-ifeq ($(findstring n,$(firstword -$(MAKEFLAGS))),)
-$(shell umask 027; mkdir -p $(REMEMBER))
+ifeq ($(DRY),)
+$(if $(shell umask 027; mkdir -p $(REMEMBER) && test -w $(REMEMBER) || echo no),$(error $(REMEMBER): cannot be written))
 $(foreach v,$(DIFFERING),$(file >$(REMEMBER)/$v.mk,$v := $($v)))
 else
 .PHONY: $(DIFFERING:%=$(REMEMBER)/%.mk)
@@ -69,8 +93,8 @@ endif
 $(if $(RECALLED),$(info $(MODEL) as remembered in $(REMEMBER): $(foreach v,$(RECALLED),$v=$($v))))
 
 ifeq ($(BACKEND),auto)
-override BACKEND := $(if $(shell command -v atc),ascend,onnxruntime)
-$(info BACKEND=auto is $(BACKEND): $(if $(filter ascend,$(BACKEND)),atc is on PATH,no atc on PATH))
+override BACKEND := $(if $(ATC),ascend,onnxruntime)
+$(info BACKEND=auto is $(BACKEND): $(if $(ATC),atc is on PATH,no atc on PATH))
 endif
 endif
 
@@ -81,9 +105,9 @@ settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 CFG      := configs/$(MODEL).yaml
 NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
-CHIP     := $(if $(filter ascend,$(BACKEND)),$(SOC),fp32)
-TAG      := $(BACKEND)-bs$(BATCH)-$(CHIP)
-OM       := $(B)/om/bs$(BATCH)-float32-$(CHIP).$(if $(filter ascend,$(BACKEND)),om,onnx)
+TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC),fp32)
+TAG      := $(BACKEND)-bs$(BATCH)-$(TARGET)
+OM       := $(B)/om/bs$(BATCH)-float32-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
 PREP     := $(B)/prep/$(NAME)
 OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
@@ -91,7 +115,7 @@ REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,
 
 CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
 NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
-INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val)
+INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
@@ -110,17 +134,17 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM) $(OM).json &: $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $(OM) --batch $(BATCH) --soc_version $(SOC) --backend $(BACKEND)
+$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) --backend $(BACKEND)
 
 $(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
                        $(call settings,DATASET MAX_REJECTED)
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
 
-$(OUT)/$(TAG)_run.json: $(OM) $(OM).json $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
+$(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
                         $(call settings,DEVICE AIS_PYTHON)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
-	    --batchsize $(BATCH) --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
+	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
             $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
@@ -134,10 +158,8 @@ $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evalu
 $(REMEMBER)/%.mk: ;
 
 $(WEIGHTS):
-	@echo "$@: no such checkpoint; put it there or give WEIGHTS=<file>. $(CFG) names where it is published" >&2; exit 2
-
-$(filter-out torch,$(REFERENCE)) $(filter-out $(B)/model.onnx,$(ONNX)):
-	@echo "$@: no such file, given as ONNX or REFERENCE" >&2; exit 2
+	@echo "$@: no such checkpoint; put it there or give WEIGHTS=<file>" \
+	    "$$(sed -n 's/^  URL: \(.*\)/(published at \1)/p' $(CFG))" >&2; exit 2
 
 # --- the project itself -----------------------------------------------------------------------------------------------
 
@@ -155,7 +177,7 @@ $(VENV)/done: pyproject.toml constraints.txt
 demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
 	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python
 	@$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=demo_digits WEIGHTS=weights/demo_digits.pth \
-	    DATASET=data/digits REFERENCE=torch BACKEND=onnxruntime PYTHON=$(VENV)/bin/python
+	    DATASET=data/digits REFERENCE=torch BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 
 data/digits/val_label.txt: data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)

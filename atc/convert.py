@@ -139,7 +139,7 @@ def run(model: Path, output: Path, batch: int, soc_version: str, backend: str, l
         shapes = batched(inputs, batch, model)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
             folder = Path(scratch).resolve()
-            arguments = spell(str(model.resolve()), str(folder / output.stem), shapes, soc_version, log)
+            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, soc_version, log)
             rules.check(rules.parse(arguments), description)
             shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, soc_version, log)]
             print(shlex.join(shown), flush=True)
@@ -152,19 +152,19 @@ def run(model: Path, output: Path, batch: int, soc_version: str, backend: str, l
             run_tool(backend, arguments, folder)
             result = find_result(folder, output.stem, ending)
             result.chmod(FILE_MODE)
-            CompiledModel.record_path(output).unlink(missing_ok=True)  # it speaks of the file that goes
+            record = CompiledModel(
+                model_sha256=sha256_file(result),
+                source_sha256=sha256_file(model),
+                command=shown,
+                tool=TOOLS[backend][-1],
+                inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
+                outputs=outputs,
+                metadata=metadata,
+            )
+            record.write(output)  # before the model, whose presence means that both are there
             os.replace(result, output)
     except AtcError as fault:
         raise UserError(f"atc would refuse this: {fault}", where=model) from None
-    CompiledModel(
-        model_sha256=sha256_file(output),
-        source_sha256=sha256_file(model),
-        command=shown,
-        tool=TOOLS[backend][-1],
-        inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
-        outputs=outputs,
-        metadata=metadata,
-    ).write(output)
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     print(f"wrote {output} (batch {batch}, {size:.1f} MB, {seconds:.1f} s)")
     return output

@@ -7,6 +7,7 @@ pipeline writes is 0640 and all that it makes is 0750, whatever the umask.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -87,3 +88,17 @@ def check_free_disk(folder: AnyPath, need: int) -> None:
         raise UserError(
             "too little free disk", where=folder, expected=expected, found=found, mend="set BUILD= to a larger disk"
         )
+
+
+@contextlib.contextmanager
+def locked(path: AnyPath) -> Iterator[int]:
+    """Hold `path` alone; yield its descriptor, which a tool inherits so that the lock lives as long as the tool."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("another run, or the tool of a killed one, is still at work", where=path) from None
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -30,6 +30,8 @@ from hrnet.files import AnyPath, replacing, sha256_file, write_text
 from hrnet.records import FormatError, from_json, read_record, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
+DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
+MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 TOPN_TITLE = "Overall statistical evaluation"
 
 
@@ -46,7 +48,7 @@ def safe_stems(sources: Sequence[str]) -> list[str]:
     stems = []
     for source in sources:
         parts = Path(source).with_suffix("").parts
-        wished = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))
+        wished = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))[:MAX_STEM]
         stem, number = wished, taken.get(wished, 1)
         while stem in taken:
             number += 1
@@ -253,12 +255,11 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`, which must be the file that it speaks of."""
         path = CompiledModel.record_path(model)
-        content = read_record(path, "compiled", mend="run make om")
+        content = read_record(path, "compiled", mend=f"rm {model}; make om")
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         if compiled.model_sha256 != sha256_file(model):
-            raise FormatError(
-                "speaks of another model", where=path, expected=f"the hash of {model}", mend="run make om"
-            )
+            expected = f"the hash of {model}"
+            raise FormatError("speaks of another model", where=path, expected=expected, mend=f"rm {model}; make om")
         return compiled
 
 
@@ -288,6 +289,9 @@ class RunRecord:
     def read(path: AnyPath) -> RunRecord:
         content = read_record(path, "run", mend="run make infer")
         record: RunRecord = from_json(RunRecord, content, path, "run record")
+        unknown = [output.dtype for output in record.outputs if output.dtype not in DTYPES]
+        if unknown:
+            raise FormatError("unknown dtype of an output", where=path, expected=", ".join(DTYPES), found=unknown[0])
         return record
 
 

@@ -2,7 +2,7 @@
 
     python -m infer.embedded --model build/hrnet_w18/om/bs16-float32-fp32.onnx --outfmt BIN
         --input build/hrnet_w18/prep/imagenet-float32 --output build/hrnet_w18/out/imagenet-float32
-        --output_dirname onnxruntime-bs16-default --batchsize 16 --device 0 --runtime onnxruntime
+        --output_dirname onnxruntime-bs16-fp32 --batchsize 16 --device 0 --runtime onnxruntime
 
 Reads    the model that atc's twin made; the .bin and .npy of --input itself, in natural order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json

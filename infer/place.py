@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from hrnet import formats
 from hrnet.files import make_folder
@@ -31,13 +31,24 @@ class Place:
     def output_names(self, stem: str, outputs: list[TensorInfo]) -> list[str]:
         return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(len(outputs))]
 
+    def listing(self) -> dict[str, int]:
+        """Names and sizes in bytes of what lies in the folder; empty where there is none."""
+        return {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)} if self.folder.is_dir() else {}
+
+    def is_whole(self, stem: str, there: dict[str, int], outputs: list[TensorInfo]) -> bool:
+        """Whether all outputs of one input are `there`, a bin at its full size: a killed ais_bench leaves half of one."""
+        sizes = [there.get(name) for name in self.output_names(stem, outputs)]
+        if self.outfmt == "BIN":
+            return all(size == output.bytes_of_one() for size, output in zip(sizes, outputs))
+        return None not in sizes
+
     def clear(self) -> None:
-        """Remove what an earlier run left, so that nothing old is evaluated with the new."""
+        """Remove what an earlier run left, records first: a kill in between leaves nothing that speaks for the rest."""
+        for ending in ("run.json", "settings.json", "summary.json"):
+            self.beside(ending).unlink(missing_ok=True)
         for folder in (self.folder, self.beside("chunk")):
             if folder.exists():
                 shutil.rmtree(folder)
-        for ending in ("run.json", "summary.json", "settings.json"):
-            self.beside(ending).unlink(missing_ok=True)
 
 
 def keep_finished(place: Place, manifest: Manifest, outputs: list[TensorInfo], settings: dict[str, Any]) -> list[str]:
@@ -47,17 +58,26 @@ def keep_finished(place: Place, manifest: Manifest, outputs: list[TensorInfo], s
     """
     started = place.beside("settings.json")
     finished: list[str] = []
-    interrupted = started.exists() and not place.beside("run.json").exists()
-    if interrupted and formats.read_record(started, "settings")["settings"] == settings and place.folder.is_dir():
-        there = set(os.listdir(place.folder))
-        stems = [image.stem for image in manifest.images]
-        finished = [stem for stem in stems if there.issuperset(place.output_names(stem, outputs))]
-    if len(finished) in (0, len(manifest.images)):
+    if _settings_of(started) == settings and not place.beside("run.json").exists():
+        there = place.listing()
+        finished = [image.stem for image in manifest.images if place.is_whole(image.stem, there, outputs)]
+        finished = finished[: len(manifest.images) - 1]  # something must be left to do, or the tool has no summary
+        for name in there.keys() - {name for stem in finished for name in place.output_names(stem, outputs)}:
+            (place.folder / name).unlink()
+    if not finished:
         place.clear()
-        finished = []
     make_folder(place.folder)
     formats.write_record(started, "settings", {"settings": settings})
     return finished
+
+
+def _settings_of(record: Path) -> Optional[dict[str, Any]]:
+    """None where there is none, or none that can be read: nothing of its run is worth keeping."""
+    try:
+        settings: Optional[dict[str, Any]] = formats.read_record(record, "settings").get("settings")
+        return settings
+    except formats.FormatError:
+        return None
 
 
 def link_chunk(folder: Path, inputs: Path, names: list[str]) -> Path:

@@ -1,7 +1,7 @@
 """A compiled model and a prep folder -> the outputs of ais_bench (or of its twin) and a run record.
 
     python -m infer.run --model build/hrnet_w18/om/bs16-float32-fp32.onnx --input build/hrnet_w18/prep/imagenet-float32
-        --output build/hrnet_w18/out/imagenet-float32 --output_dirname onnxruntime-bs16-default --batchsize 16
+        --output build/hrnet_w18/out/imagenet-float32 --output_dirname onnxruntime-bs16-fp32
 
 Reads    the model and the record beside it (`<model>.json`), the inputs and their manifest.json
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt> and <output_dirname>_summary.json, both by the tool, and
@@ -25,7 +25,7 @@ from typing import Optional
 
 from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, command, first_few
-from hrnet.files import check_free_disk, make_folder, sha256_file
+from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, Manifest, RunRecord, TensorInfo
 from infer.place import Place, keep_finished, link_chunk
 
@@ -53,21 +53,27 @@ def spell(start: list[str], model: Path, inputs: Path, place: Place, batch: int,
     return start + [str(part) for flag in flags.items() for part in flag]
 
 
-def check_fit(compiled: CompiledModel, manifest: Manifest, model: Path, inputs: Path) -> None:
-    """The model's input must be a batch of what the prep folder holds."""
+def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
+    """The prep folder must hold what its manifest lists, and that must be what the model takes."""
     expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
     found = f"{manifest.dtype}{manifest.images[0].shape}"
     if expected != found:
-        mend = "give make om and make preprocess the same MODEL and INPUT"
+        mend = "give make om and make preprocess the same MODEL"
         raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, mend=mend)
+    listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
+    there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
+    if there != listed:
+        mend = f"rm {inputs}/manifest.json; make preprocess"
+        amiss = f"{len(listed - there)} missing, {len(there - listed)} foreign: {first_few(sorted(there ^ listed))}"
+        raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, mend=mend)
 
 
-def execute(spelled: list[str]) -> float:
+def execute(spelled: list[str], lock: int) -> float:
     """Run the tool with its messages on our screen; return its seconds. Raises WorkFailed on its failure."""
     print(shlex.join(spelled), flush=True)
     begun = time.perf_counter()
     try:
-        code = subprocess.run(spelled).returncode
+        code = subprocess.run(spelled, pass_fds=[lock]).returncode
     except FileNotFoundError:
         mend = "set AIS_PYTHON to the python that has ais_bench"
         raise UserError("no such interpreter", where=spelled[0], mend=mend) from None
@@ -79,66 +85,69 @@ def execute(spelled: list[str]) -> float:
 
 
 def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]], outputs: list[TensorInfo]) -> None:
-    """N inputs, N times the model's outputs, all there and nothing else."""
+    """N inputs, N times the model's outputs, all there, whole, and nothing else."""
+    there = place.listing()
     stems = [image.stem for image in manifest.images]
-    lost = [stem for stem in stems if files.get(stem) != place.output_names(stem, outputs)]
-    if lost:
-        expected = f"{len(outputs)} outputs for each of {len(stems)} inputs"
-        raise WorkFailed(f"{place.folder}: expected {expected}, but {len(lost)} are not so: {first_few(lost)}")
-    named = {name for stem in stems for name in files[stem]}
-    there = {entry.name for entry in place.folder.iterdir()}
-    if there != named:
-        amiss = f"{len(named - there)} outputs missing, {len(there - named)} beyond the summary's"
-        raise WorkFailed(f"{place.folder}: {amiss}: {first_few(sorted(there ^ named))}")
+    named = {stem: place.output_names(stem, outputs) for stem in stems}
+    lost = [stem for stem in stems if files.get(stem) != named[stem] or not place.is_whole(stem, there, outputs)]
+    foreign = there.keys() - {name for names in named.values() for name in names}
+    if lost or foreign:
+        expected = f"{len(outputs)} outputs for each of {len(stems)} inputs and nothing else"
+        found = (
+            f"{len(lost)} inputs without theirs, {len(foreign)} foreign files: {first_few([*lost, *sorted(foreign)])}"
+        )
+        raise WorkFailed(f"{place.folder}: expected {expected}, found {found}; rerun make infer")
 
 
-def run(model: Path, inputs: Path, place: Place, batch: int, device: str, start: list[str]) -> None:
+def run(model: Path, inputs: Path, place: Place, device: str, start: list[str]) -> None:
     """Infer the manifest's images with the tool that `start` calls, and write the run record."""
     manifest = Manifest.read(inputs / "manifest.json")
     compiled = CompiledModel.read(model)
-    check_fit(compiled, manifest, model, inputs)
-    make_folder(place.parent)
-    check_free_disk(place.parent, sum(output.bytes_of_one() for output in compiled.outputs) * len(manifest.images))
-
+    check_inputs(inputs, manifest, model, compiled)
     hashes = {"model_sha256": compiled.model_sha256, "manifest_sha256": sha256_file(inputs / "manifest.json")}
-    kept = keep_finished(place, manifest, compiled.outputs, {**hashes, "outfmt": place.outfmt, "tool": start[1:]})
-    if kept:
-        print(f"{len(kept)} of {len(manifest.images)} inputs were finished before and are kept")
+    settings = {**hashes, "outfmt": place.outfmt, "tool": start[1:]}
+    make_folder(place.parent)
+    with locked(place.beside("lock")) as lock:
+        kept = keep_finished(place, manifest, compiled.outputs, settings)
         left = [f"{image.stem}.{manifest.suffix}" for image in manifest.images if image.stem not in set(kept)]
-        source = link_chunk(place.beside("chunk"), inputs, left)
-    else:
-        source = inputs
+        check_free_disk(place.folder, len(left) * sum(output.bytes_of_one() for output in compiled.outputs))
+        if kept:
+            print(f"{len(kept)} of {len(manifest.images)} inputs were finished before and are kept")
+        source = link_chunk(place.beside("chunk"), inputs, left) if kept else inputs
+        batch = compiled.inputs[0].shape[0]
+        spelled = spell(start, model, source, place, batch, device)
+        seconds = execute(spelled, lock)
 
-    spelled = spell(start, model, source, place, batch, device)
-    seconds = execute(spelled)
-    summary_path = place.beside("summary.json")
-    summary = formats.read_summary(summary_path)
-    inferred = formats.outputs_by_stem(summary, summary_path)
-    files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **inferred}
-    check_outputs(place, manifest, files, compiled.outputs)
-    if kept:
-        shutil.rmtree(source)
-
-    told = summary.get("host_seconds", {})
-    total = told.get("total", seconds)
-    device_ms = summary["NPU_compute_time"]
-    device_seconds = told.get("infer", device_ms["mean"] * device_ms["count"] / 1000)
-    rate = len(inferred) / total
-    RunRecord(
-        model=str(model),
-        **hashes,
-        metadata=compiled.metadata,
-        tool=summary.get("runtime", "ais_bench"),
-        command=spelled,
-        outputs=compiled.outputs,
-        batch=batch,
-        images=len(manifest.images),
-        kept=len(kept),
-        seconds={"read": told.get("read"), "infer": device_seconds, "write": told.get("write"), "total": total},
-        images_per_second=rate,
-        device={"NPU_compute_time": device_ms, "throughput": summary["throughput"]},
-        files=files,
-    ).write(place.beside("run.json"))
+        summary = formats.read_summary(place.beside("summary.json"))
+        inferred = formats.outputs_by_stem(summary, place.beside("summary.json"))
+        files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **inferred}
+        check_outputs(place, manifest, files, compiled.outputs)
+        if kept:
+            shutil.rmtree(source)
+        host = summary.get("host_seconds", {})
+        device_ms = summary["NPU_compute_time"]
+        total = host.get("total", seconds)
+        rate = len(inferred) / total
+        RunRecord(
+            model=str(model),
+            **hashes,
+            metadata=compiled.metadata,
+            tool=summary.get("runtime", "ais_bench"),
+            command=spelled,
+            outputs=compiled.outputs,
+            batch=batch,
+            images=len(manifest.images),
+            kept=len(kept),
+            seconds={
+                "read": host.get("read"),
+                "infer": device_ms["mean"] * device_ms["count"] / 1000,
+                "write": host.get("write"),
+                "total": total,
+            },
+            images_per_second=rate,
+            device={"NPU_compute_time": device_ms, "throughput": summary["throughput"]},
+            files=files,
+        ).write(place.beside("run.json"))
     print(
         f"inferred {len(inferred)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
         f"{summary['throughput']:.1f} img/s)"
@@ -152,7 +161,6 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, default="BIN")
-    parser.add_argument("--batchsize", type=int, required=True, help="the model's batch, for the tool's throughput")
     parser.add_argument("--device", default="0")
     parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
     parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
@@ -163,7 +171,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     place = Place(args.output, args.output_dirname, args.outfmt)
-    run(args.model, args.input, place, args.batchsize, args.device, tool(args.backend, args.ais_python))
+    run(args.model, args.input, place, args.device, tool(args.backend, args.ais_python))
 
 
 if __name__ == "__main__":

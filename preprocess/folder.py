@@ -12,9 +12,9 @@ from hrnet.cli import UserError
 from hrnet.files import make_folder
 
 
-def start_folder(output: Path, settings: dict[str, Any]) -> None:
-    """Make `output` ready for inputs of these settings: what was made under others is removed, and always the manifest
-    and the half-written files of a killed run."""
+def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:
+    """Make `output` ready for files called `inputs`, made by these settings: what was made under others is removed, and
+    always the manifest, half-written files of a killed run, and inputs of no image."""
     if re.search(r"\s", str(output)):
         raise UserError("path with a space, which ais_bench and info files cannot have", where=output)
     make_folder(output)
@@ -23,9 +23,9 @@ def start_folder(output: Path, settings: dict[str, Any]) -> None:
     if not path.exists() and any(output.iterdir()):
         raise UserError("holds files that preprocessing did not write", where=output, mend=mend)
     equal = path.exists() and formats.read_record(path, "settings", mend).get("settings") == settings
+    (output / "manifest.json").unlink(missing_ok=True)  # first: nothing speaks for the folder while it changes
     for entry in os.scandir(output):
-        stale = not equal or entry.name == "manifest.json" or entry.name.endswith(".tmp")
-        if stale and entry.is_file() and entry.name != path.name:
+        if entry.is_file() and entry.name != path.name and not (equal and entry.name in inputs):
             os.unlink(entry.path)
     if not equal:
         formats.write_record(path, "settings", {"settings": settings})

@@ -130,10 +130,10 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     sources = list(dataset.labels)[: limit or None]
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
     made_by = {"pillow": PIL.__version__, "code_sha256": [sha256_file(file) for file in (__file__, images.__file__)]}
-    start_folder(output, {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"})
-
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
+    settings = {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"}
+    start_folder(output, settings, {task.target.name for task in tasks})
     check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
     results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
 

@@ -149,21 +149,48 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
     assert f"--input {default}" in built.make("-n", "om", f"WEIGHTS={default}").stdout
 
 
+PLACE = "expected a path that ais_bench takes: letters and digits and _-/. alone"
+FILE = "expected a path of letters and digits and _-/.+=@~ alone"
 BAD_VALUES = {
-    "BACKEND=npu": "BACKEND=npu: expected auto, ascend or onnxruntime",
-    "BATCH=four": "BATCH=four: expected a number",
-    "BATCH=0": "BATCH=0: expected 1 or more",
-    "LIMIT=-1": "LIMIT=-1: expected a number",
-    "GATE=1%": "GATE=1%: expected a number",
-    "DATASET=my images": "DATASET=my images: make cannot handle a path with a space",
+    "BACKEND=npu": "expected auto or ascend or onnxruntime",
+    "BACKEND=ascend": "no atc on PATH; source CANN's set_env.sh",
+    "BATCH=four": "expected a whole number from 1",
+    "BATCH=0": "expected a whole number from 1",
+    "BATCH=1.5": "expected a whole number from 1",
+    "LIMIT=-1": "expected a whole number",
+    "LIMIT=00": "expected a whole number",
+    "MAX_REJECTED=": "expected a whole number",
+    "DEVICE=npu0": "expected a whole number",
+    "GATE=1%": "expected points of percent such as 1 or 0.5",
+    "SOC=310P3": "expected Ascend and the chip's name of npu-smi info such as Ascend310P3",
+    "DATASET=my images": PLACE,
+    "DATASET=": PLACE,
+    "DATASET=it's": PLACE,
+    "DATASET=nowhere": "no such file or folder",
+    "DATASET=data/toy/val": "give the folder above it",
+    "BUILD=my build": PLACE,
+    "WEIGHTS=a#b.pth": FILE,
+    "WEIGHTS=a:b.pth": FILE,
+    "WEIGHTS=nowhere.pth": "no such file or folder",
+    "ONNX=nowhere.onnx": "no such file or folder",
+    "REFERENCE=tensorflow": "no such file or folder",
 }
 
 
 @pytest.mark.parametrize("value", BAD_VALUES)
 def test_bad_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
+    (checkout.root / "data/toy/val").mkdir(parents=True)
     done = checkout.make("eval", value)
-    assert done.returncode == 2 and BAD_VALUES[value] in done.stderr
-    assert not (checkout.root / "build").exists()
+    assert done.returncode == 2 and f"{value}: {BAD_VALUES[value]}.  Stop." in done.stderr
+    assert not (checkout.root / "build").exists(), "a refused value is not remembered"
+
+
+@pytest.mark.parametrize("value", ["MODEL=", "MODEL=../configs", "MODEL=nothing"])
+def test_clean_removes_nothing_but_a_model(checkout: Checkout, value: str) -> None:
+    (checkout.root / "build/kept").mkdir(parents=True)
+    done = checkout.make("clean", model=value.partition("=")[2])
+    assert done.returncode == 2 and f"{value}: no such config; known: " in done.stderr
+    assert (checkout.root / "build/kept").is_dir() and (checkout.root / "configs").is_dir()
 
 
 def test_unknown_model_names_the_known_ones(checkout: Checkout) -> None:
@@ -171,17 +198,35 @@ def test_unknown_model_names_the_known_ones(checkout: Checkout) -> None:
     assert done.returncode == 2 and "MODEL=hrnet_w19: no such config; known: demo_digits" in done.stderr
 
 
-def test_missing_checkpoint_is_one_line(checkout: Checkout) -> None:
-    done = checkout.make("onnx", "WEIGHTS=nowhere.pth")
+def test_missing_checkpoint_names_where_it_is_published(checkout: Checkout) -> None:
+    done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
-    assert "nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>." in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (
+        "weights/hrnet_w18_ssld.pth: no such checkpoint; put it there or give WEIGHTS=<file> (published at https://"
+        in (done.stderr)
+    )
 
 
-def test_missing_dataset_is_one_line(checkout: Checkout) -> None:
-    done = checkout.make("preprocess", "DATASET=nowhere")
-    assert done.returncode == 2
-    assert "preprocess.imagenet: error: nowhere: no such dataset folder (expected " in done.stderr
+def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
+    (checkout.root / "bin").mkdir()
+    (checkout.root / "bin/atc").write_text("#!/bin/sh\n")
+    (checkout.root / "bin/atc").chmod(0o755)
+    done = checkout.make("-n", "om", PATH=f"{checkout.root}/bin:{os.environ['PATH']}")
+    assert "BACKEND=auto is ascend: atc is on PATH" in done.stdout
+    assert "--output build/demo_digits/om/bs16-float32-Ascend310P3.om --batch 16 " in done.stdout
+    assert "--backend ascend" in done.stdout
+
+
+def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
+    digits = sorted((built.root / "data/digits/val").iterdir())
+    folder = built.root / "data/classes/val/0"
+    folder.mkdir(parents=True)
+    shutil.copy(digits[0], folder)
+    given = ["preprocess", "DATASET=data/classes", "LIMIT=0", "BUILD=classes"]
+    assert built.stages(*given) == ["preprocess.imagenet"]
+    assert built.stages(*given) == []
+    shutil.copy(digits[1], folder)
+    assert built.stages("-n", *given) == ["preprocess.imagenet"]
 
 
 def test_help_tells_every_target_and_variable() -> None:
