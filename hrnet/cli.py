@@ -83,6 +83,11 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:
     """`items`, with a tqdm bar on a terminal and silence elsewhere."""
     return iter(tqdm(items, total=total, unit=unit, disable=None, leave=False, **options))

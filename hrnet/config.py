@@ -184,7 +184,7 @@ def load_config(path: AnyPath) -> CfgNode:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as fault:
         raise UserError(" ".join(str(fault.args[0]).split()), where=path) from None
-    _check_stages(schema, path)
+    _check(schema, path)
     schema.freeze()
     return schema
 
@@ -208,25 +208,45 @@ def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> No
             values[key] = float(value)
 
 
-def _check_stages(config: CfgNode, path: Path) -> None:
+def _check(config: CfgNode, path: Path) -> None:
+    """What yacs' types do not say: numbers of values, their kind and range."""
+
+    def refuse(name: str, expected: str, found: object) -> UserError:
+        return UserError(name, where=path, expected=expected, found=found)
+
+    def check_counts(name: str, values: Any, length: int, unit: int = 1) -> None:
+        expected = f"{length} whole numbers from {unit}" if unit == 1 else f"{length} multiples of {unit}"
+        if len(values) != length or not all(_is_count(value) and value % unit == 0 for value in values):
+            raise refuse(name, expected, values)
+
+    model, extra = config.MODEL, config.MODEL.EXTRA
     for number in range(1, 5):
-        name = f"MODEL.EXTRA.STAGE{number}"
-        stage = config.MODEL.EXTRA[f"STAGE{number}"]
+        name, stage = f"MODEL.EXTRA.STAGE{number}", extra[f"STAGE{number}"]
         if stage.NUM_BRANCHES != number:
-            raise UserError(f"{name}.NUM_BRANCHES", where=path, expected=number, found=stage.NUM_BRANCHES)
-        for key in ("NUM_BLOCKS", "NUM_CHANNELS"):
-            if len(stage[key]) != number:
-                raise UserError(f"{name}.{key}", where=path, expected=f"{number} values", found=stage[key])
+            raise refuse(f"{name}.NUM_BRANCHES", str(number), stage.NUM_BRANCHES)
+        check_counts(f"{name}.NUM_MODULES", [stage.NUM_MODULES], 1)
+        check_counts(f"{name}.NUM_BLOCKS", stage.NUM_BLOCKS, number)
+        check_counts(f"{name}.NUM_CHANNELS", stage.NUM_CHANNELS, number)
         if stage.BLOCK not in ("BASIC", "BOTTLENECK"):
-            raise UserError(f"{name}.BLOCK", where=path, expected="BASIC or BOTTLENECK", found=stage.BLOCK)
+            raise refuse(f"{name}.BLOCK", "BASIC or BOTTLENECK", stage.BLOCK)
         if stage.FUSE_METHOD != "SUM":
-            raise UserError(f"{name}.FUSE_METHOD", where=path, expected="SUM", found=stage.FUSE_METHOD)
-    if config.INPUT.RESIZE < max(config.MODEL.IMAGE_SIZE):
-        expected = f"at least MODEL.IMAGE_SIZE, {config.MODEL.IMAGE_SIZE}"
-        raise UserError("INPUT.RESIZE", where=path, expected=expected, found=config.INPUT.RESIZE)
-    if len(config.MODEL.EXTRA.HEAD.CHANNELS) != 4:
-        found = config.MODEL.EXTRA.HEAD.CHANNELS
-        raise UserError("MODEL.EXTRA.HEAD.CHANNELS", where=path, expected="4 values", found=found)
+            raise refuse(f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
+    check_counts("MODEL.EXTRA.HEAD.CHANNELS", extra.HEAD.CHANNELS, 4)
+    single = {"MODEL.EXTRA.HEAD.FEATURES": extra.HEAD.FEATURES, "MODEL.EXTRA.STEM_INPLANES": extra.STEM_INPLANES}
+    for name, value in {**single, "MODEL.NUM_CLASSES": model.NUM_CLASSES, "INPUT.RESIZE": config.INPUT.RESIZE}.items():
+        check_counts(name, [value], 1)
+    check_counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, unit=32)  # the lowest branch has 1/32 of the resolution
+    if config.INPUT.RESIZE < max(model.IMAGE_SIZE):
+        raise refuse("INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", config.INPUT.RESIZE)
+    for name, values in (("INPUT.MEAN", config.INPUT.MEAN), ("INPUT.STD", config.INPUT.STD)):
+        if len(values) != 3 or not all(isinstance(value, (int, float)) for value in values):
+            raise refuse(name, "3 numbers", values)
+    if min(config.INPUT.STD) <= 0:
+        raise refuse("INPUT.STD", "3 numbers above 0", config.INPUT.STD)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def config_sha256(config: CfgNode) -> str:

@@ -90,27 +90,28 @@ def read_txt(path: AnyPath) -> np.ndarray:
     return np.stack(rows)
 
 
-def read_output(path: AnyPath, dtype: str = "float32") -> np.ndarray:
-    """Read one output of one image, by its ending; a bin comes back flat, since it holds no shape."""
+def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = None) -> np.ndarray:
+    """Read one output of one image, by its ending; a bin comes back flat, since it holds no shape. `mend` is the
+    command that would make the outputs anew."""
     path = Path(path)
     try:
         if path.suffix == ".npy":
             with open(path, "rb") as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             if array.dtype.kind not in "fiu":
-                raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name)
+                raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name, mend=mend)
             return array
         if path.suffix == ".txt":
             return read_txt(path)
         if path.suffix == ".bin":
             size = path.stat().st_size
             if size == 0 or size % np.dtype(dtype).itemsize:
-                raise FormatError(f"is no {dtype} tensor", where=path, found=f"{size} bytes")
+                raise FormatError(f"is no {dtype} tensor", where=path, found=f"{size} bytes", mend=mend)
             return np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
     except FileNotFoundError:
-        raise FormatError("output is missing", where=path, mend="rerun make infer") from None
+        raise FormatError("output is missing", where=path, mend=mend) from None
     except (ValueError, EOFError) as fault:
-        raise FormatError(f"is no readable output: {fault}", where=path) from None
+        raise FormatError(f"is no readable output: {fault}", where=path, mend=mend) from None
     raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
 
 

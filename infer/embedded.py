@@ -25,11 +25,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet.cli import UserError, WorkFailed, command
+from hrnet.cli import UserError, WorkFailed, command, cores
 from hrnet.files import make_folder, write_text
 from hrnet.formats import OUTPUT_FORMATS
 from infer import rules, runtimes
-from infer.pipeline import Pipeline, Times
+from infer.pipeline import Pipeline, Times, requests
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     rules.check_output(args.output)
     rules.check_output(str(folder))
     try:
-        runtime = runtimes.load(args.runtime, args.model)
+        runtime = runtimes.load(args.runtime, args.model, threads=max(1, cores() // requests()))
         pipeline = Pipeline(runtime, inputs, make_folder(folder), args.outfmt.lower())
         pipeline.warm_up(args.warmup_count)
         times = pipeline.run()

@@ -1,12 +1,11 @@
 """Files in, files out: batches are read, computed and written by a few threads, so that files cost no computing time.
 
-One thread more than cores goes through read, compute, write with a batch buffer of its own; a semaphore lets as many
-compute as there are cores, each request on one core. So memory does not grow with the number of files.
+One thread more than `requests` goes through read, compute, write with a batch buffer of its own; a semaphore lets
+`requests` of them compute at once. So memory does not grow with the number of files.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from hrnet.cli import WorkFailed, progress
+from hrnet.cli import WorkFailed, cores, progress
 from hrnet.formats import write_output
 from infer.rules import files_a_batch
 from infer.runtimes.base import Runtime
+
+MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, some 0.12 GiB for W18 at batch 16
+
+
+def requests() -> int:
+    """How many batches are computed at once: one for each core up to MAX_REQUESTS, beyond which they share the cores."""
+    return min(cores(), MAX_REQUESTS)
 
 
 class SharedClock:
@@ -72,7 +78,6 @@ class Pipeline:
         tensor = runtime.static_input()
         self.shape, self.dtype = tuple(tensor.shape), np.dtype(tensor.dtype)
         self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
-        self.cores = len(os.sched_getaffinity(0))
 
     def output_names(self, file: Path) -> list[Path]:
         """Where the outputs of one input go: its name up to the first dot, and the output's number."""
@@ -88,7 +93,7 @@ class Pipeline:
     def run(self) -> Times:
         """Infer all inputs. An error of any thread stops the others and is raised here."""
         times, clock = Times(), SharedClock()
-        lock, cores = threading.Lock(), threading.Semaphore(self.cores)
+        lock, free = threading.Lock(), threading.Semaphore(requests())
         starts = range(0, len(self.inputs), self.batch)
         shared = iter(progress(starts, unit="batch"))
         broken = threading.Event()
@@ -108,7 +113,7 @@ class Pipeline:
                     begun = time.perf_counter()
                     self._read(files, buffer)
                     was_read = time.perf_counter()
-                    with cores:
+                    with free:
                         device_begun = clock.start()
                         outputs = self.runtime.compute(buffer)
                         device = clock.stop() - device_begun
@@ -124,7 +129,7 @@ class Pipeline:
                 raise
 
         begun = time.perf_counter()
-        threads = min(self.cores + 1, len(starts))
+        threads = min(requests() + 1, len(starts))
         with ThreadPoolExecutor(threads) as pool:
             workers = [pool.submit(work) for _ in range(threads)]
             try:
@@ -157,10 +162,12 @@ class Pipeline:
             found = file.stat().st_size if npy is None else npy.nbytes
             if found != row.nbytes:
                 expected = f"{row.nbytes} bytes, as the first input"
-                raise WorkFailed(f"{file}: size (expected {expected}, found {found}); rerun make preprocess")
+                mend = "remove it and manifest.json, then make preprocess"
+                raise WorkFailed(f"{file}: size (expected {expected}, found {found}); {mend}")
             if npy is None:
-                with open(file, "rb", buffering=0) as stream:
-                    stream.readinto(row.view(np.uint8).data)
+                with open(file, "rb") as stream:
+                    if stream.readinto(row.view(np.uint8).data) != row.nbytes:
+                        raise WorkFailed(f"{file}: was cut while it was read")
             else:
                 row[:] = npy.reshape(-1)
         rows[len(files) :] = rows[0]

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
+from yacs.config import CfgNode
+
 from hrnet import formats
-from hrnet.cli import command
+from hrnet.cli import UserError, command
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
@@ -35,26 +37,43 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None:
         return {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
-    points = reference[metric] - value
-    relative = 100 * points / reference[metric] if reference[metric] else 0.0  # seeded weights may hit nothing
-    drop = {"points": points, "relative_percent": relative}
-    verdict = "pass" if points <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
+    lost = reference[metric] - value
+    relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # seeded weights may hit nothing
+    drop = {"points": lost, "relative_percent": relative}
+    verdict = "pass" if lost <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
+
+
+def find_reference(record: Optional[Path], config: CfgNode, manifest_sha256: str) -> Optional[dict[str, Any]]:
+    """What a result is held against: a metrics record made on the same images, or else the config's published figure
+    (None where it has none)."""
+    if record is None:
+        published = config.REFERENCE
+        return {"top1": published.TOP1, "source": published.SOURCE} if published.TOP1 else None
+    mend = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
+    content = formats.read_record(record, "metrics", mend=mend)
+    evaluated, metrics = content.get("evaluated"), content.get("metrics")
+    inner = evaluated.get("manifest_sha256") if isinstance(evaluated, dict) else None
+    if content.get("manifest_sha256", inner) != manifest_sha256:
+        raise UserError("reference was made on other images", where=record, mend=mend)
+    top1 = metrics.get("top1") if isinstance(metrics, dict) else None
+    if isinstance(top1, bool) or not isinstance(top1, (int, float)) or not 0 <= top1 <= 100:
+        raise formats.FormatError("top1", where=record, expected="percent", found=top1, mend=mend)
+    return {"top1": top1, "source": f"{content.get('tool', record)} on the same images"}
 
 
 def verdict_line(record: dict[str, Any]) -> str:
     """The verdict of a metrics record in one line."""
     metric = record["gate"]["metric"]
     low, high = record["interval95"][metric]
-    seen = (
-        f"{metric} {record['metrics'][metric]:.2f}% on {record['images']} images (95% interval {low:.2f} to {high:.2f})"
-    )
+    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {record['images']} images"
+    seen += f" (95% interval {low:.2f} to {high:.2f})"
     if record["verdict"] == "not judged":
         return f"NOT JUDGED: {seen}; no reference is known, give REFERENCE=torch or a metrics file"
-    reference, points = record["reference"], record["drop"]["points"]
+    reference, drop = record["reference"], record["drop"]
     return (
-        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({reference['source']}), "
-        f"drop {points:.2f} of {record['gate']['allowed_points']:g} points allowed"
+        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({reference['source']}): "
+        f"a drop of {drop['points']:.2f} points, {record['gate']['allowed_points']:g} allowed"
     )
 
 
@@ -63,8 +82,23 @@ def run(metrics: Path) -> int:
     record = formats.read_record(metrics, "metrics", mend="run make eval")
     if record.get("verdict") not in ("pass", "fail", "not judged"):
         raise formats.FormatError("holds no verdict", where=metrics, found=record.get("verdict"), mend="run make eval")
-    print(verdict_line(record))
+    try:
+        line = verdict_line(record)
+    except (KeyError, TypeError, ValueError):
+        raise formats.FormatError("is no whole metrics record", where=metrics, mend="run make eval") from None
+    print(line)
     return 1 if record["verdict"] == "fail" else 0
+
+
+def points(text: str) -> float:
+    """Points of percent, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected points of percent, found {text!r}")
+    return value
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

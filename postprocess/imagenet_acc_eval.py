@@ -49,7 +49,7 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
         raise UserError("needs outputs of one kind", where=folder, expected=" or ".join(SUFFIXES), found=found)
     files.sort(key=lambda file: natural_key(file.name))
     labels = join_by_name(files, formats.read_labels(label_file), folder)
-    ranks, outputs = rank_files(files, labels, "float32", classes=0)
+    ranks, outputs = rank_files(files, labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
     formats.write_topn_result(result, accuracies, len(files), outputs)
     told = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))

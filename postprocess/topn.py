@@ -19,15 +19,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
+from yacs.config import CfgNode
 
 from hrnet import formats
 from hrnet.cli import UserError, command, first_few, progress
-from hrnet.config import load_config
+from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
-from postprocess.gate import judge, wilson_interval
+from hrnet.formats import FormatError, Manifest, RunRecord
+from postprocess.gate import find_reference, judge, points, wilson_interval
 
 TOP = 5
 IMAGES_AT_ONCE = 1024  # 4 MB of 1000 float32 classes
@@ -53,115 +55,108 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     """0 when the model has the dataset's classes, 1 when it has a background class before them (1001 for 1000)."""
     if outputs not in (classes, classes + 1):
         expected = f"{classes} classes, or {classes + 1} with a background class first"
-        raise formats.FormatError("outputs do not fit the labels", where=where, expected=expected, found=outputs)
+        raise FormatError("outputs do not fit the labels", where=where, expected=expected, found=outputs)
     return outputs - classes
 
 
-def read_logits(file: Path, dtype: str, size: int) -> np.ndarray:
+def read_logits(file: Path, dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
     """float32 [C] of one image; C must be `size` unless that is 0, and no value NaN."""
-    logits = formats.read_output(file, dtype).reshape(-1).astype(np.float32, copy=False)
+    logits = formats.read_output(file, dtype, mend).reshape(-1).astype(np.float32, copy=False)
     if size not in (0, logits.size):
-        raise formats.FormatError("number of classes", where=file, expected=f"{size}, as before", found=logits.size)
+        raise FormatError("number of classes", where=file, expected=size, found=logits.size, mend=mend)
     if np.isnan(logits).any():
-        raise formats.FormatError("is NaN", where=file, expected="numbers", found=f"{np.isnan(logits).sum()} NaN")
+        found = f"{np.isnan(logits).sum()} NaN of {logits.size} values: the input, the weights or an overflow in fp16"
+        raise FormatError("is NaN", where=file, expected="numbers", found=found)
     return logits
 
 
-def rank_files(files: Sequence[Path], labels: Sequence[int], dtype: str, classes: int) -> tuple[np.ndarray, int]:
+def rank_files(
+    files: Sequence[Path],
+    labels: Sequence[int],
+    classes: int,
+    dtype: str = "float32",
+    size: int = 0,
+    mend: Optional[str] = None,
+) -> tuple[np.ndarray, int]:
     """Ranks of the labels (int [N]) and the number of outputs C, from one file for each image.
 
-    `classes` 0: unknown, and shifted only at 1001 outputs, as the seed does. Memory does not grow with N.
+    `classes` 0: unknown, and shifted only at 1001 outputs, as the seed does. `size`: C, 0 where it is not known before.
+    `mend`: the command that would make the outputs anew. Memory does not grow with N.
     """
     ranks: list[np.ndarray] = []
-    outputs = 0
+    outputs = size
     for start in progress(range(0, len(files), IMAGES_AT_ONCE), unit="block"):
         block = []
         for file in files[start : start + IMAGES_AT_ONCE]:
-            block.append(read_logits(file, dtype, outputs))
+            block.append(read_logits(file, dtype, outputs, mend))
             outputs = block[0].size
         offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), files[0].parent)
         wanted = np.asarray(labels[start : start + IMAGES_AT_ONCE]) + offset
         if wanted.max() >= outputs:
             file, found = files[start + int(wanted.argmax())], int(wanted.max()) - offset
             expected = f"below {outputs - offset}"
-            raise formats.FormatError("label outside the classes", where=file, expected=expected, found=found)
+            raise FormatError("label outside the classes", where=file, expected=expected, found=found)
         ranks.append(label_ranks(np.stack(block), wanted))
     return np.concatenate(ranks), outputs
 
 
-def find_reference(reference: Optional[Path], config: Any, cfg: Path, manifest_sha256: str) -> Optional[dict[str, Any]]:
-    """What the gate holds a result against: a metrics record on the same images, else the config's published figures
-    (None when it has none)."""
-    if reference is None:
-        if not config.REFERENCE.TOP1:
-            return None
-        return {
-            "top1": config.REFERENCE.TOP1,
-            "top5": config.REFERENCE.TOP5,
-            "source": config.REFERENCE.SOURCE or str(cfg),
-        }
-    record = formats.read_record(reference, "metrics", mend="run make reference")
-    told = record.get("manifest_sha256") or record.get("evaluated", {}).get("manifest_sha256")
-    if told != manifest_sha256:
-        mend = "make it from the same DATASET and LIMIT"
-        raise UserError("reference was made on other images", where=reference, mend=mend)
-    if "top1" not in record.get("metrics", {}):
-        raise formats.FormatError("holds no top1", where=reference, mend="run make reference")
-    figures = {key: value for key, value in record["metrics"].items() if key in ("top1", "top5")}
-    return {**figures, "source": f"{record.get('tool', reference)} on the same images"}
+def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, record: RunRecord) -> None:
+    """Config, inputs and outputs must speak of one model and of the same images."""
+    if manifest.config_sha256 != config_sha256(config):
+        raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, mend="run make preprocess")
+    if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
+        found = record.metadata.get("model")
+        mend = "say the MODEL that the ONNX file was made from"
+        raise UserError("is of a model of another config", where=args.run, expected=args.cfg, found=found, mend=mend)
+    if record.manifest_sha256 != sha256_file(args.manifest):
+        expected = f"those of {args.manifest}"
+        raise UserError("run was made from other inputs", where=args.run, expected=expected, mend="run make infer")
+    differ = {image.stem for image in manifest.images} ^ set(record.files)
+    if differ:
+        mend = f"rm {args.run}; make infer"
+        raise FormatError("outputs and inputs differ", where=args.run, found=first_few(sorted(differ)), mend=mend)
+    if len(record.outputs) != 1 or any(len(names) != 1 for names in record.files.values()):
+        names = [tensor.name for tensor in record.outputs]
+        raise FormatError("a classifier has one output", where=args.run, found=names)
 
 
-def run(
-    cfg: Path, manifest_path: Path, run_path: Path, output: Path, reference: Optional[Path], allowed: float
-) -> None:
+def run(args: argparse.Namespace) -> None:
     """Write result.json and the metrics record."""
     started = time.perf_counter()
-    config = load_config(cfg)
-    manifest = formats.Manifest.read(manifest_path)
-    record = formats.RunRecord.read(run_path)
-    manifest_sha256 = sha256_file(manifest_path)
-    if record.manifest_sha256 != manifest_sha256:
-        raise UserError(
-            "run was made from other inputs",
-            where=run_path,
-            expected=f"those of {manifest_path}",
-            mend="run make infer",
-        )
-    held = find_reference(reference, config, cfg, manifest_sha256)
+    config = load_config(args.cfg)
+    manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)
+    check_joint(args, config, manifest, record)
+    held = find_reference(args.reference, config, record.manifest_sha256)
 
-    stems = [image.stem for image in manifest.images]
-    if set(stems) != set(record.files):
-        differ = first_few(sorted(set(stems) ^ set(record.files)))
-        raise formats.FormatError("outputs and inputs differ", where=run_path, found=differ, mend="run make infer")
-    if len(record.outputs) != 1 or any(len(names) != 1 for names in record.files.values()):
-        found = [tensor.name for tensor in record.outputs]
-        raise formats.FormatError("a classifier has one output", where=run_path, found=found)
-    folder = formats.output_folder(run_path)
-    files = [folder / record.files[stem][0] for stem in stems]
+    folder, (output,) = formats.output_folder(args.run), record.outputs
+    files = [folder / record.files[image.stem][0] for image in manifest.images]
     labels = [image.label for image in manifest.images]
-    ranks, outputs = rank_files(files, labels, record.outputs[0].dtype, manifest.classes)
+    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    mend = f"rm {args.run}; make infer"
+    ranks, classes = rank_files(files, labels, manifest.classes, output.dtype, size, mend)
 
-    accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
+    count = len(files)
+    accuracies = cumulative_accuracies(ranks, min(TOP, classes))
     metrics = {f"top{n}": 100 * accuracy for n, accuracy in enumerate(accuracies, 1)}
-    intervals = {f"top{n}": [100 * end for end in wilson_interval(a, len(stems))] for n, a in enumerate(accuracies, 1)}
-    verdict = judge("top1", metrics["top1"], held, allowed)
-    make_folder(output.with_suffix(""))
-    formats.write_topn_result(output.with_suffix("") / "result.json", accuracies, len(stems), outputs)
+    intervals = {f"top{n}": [100 * end for end in wilson_interval(a, count)] for n, a in enumerate(accuracies, 1)}
+    make_folder(args.output.with_suffix(""))
+    formats.write_topn_result(args.output.with_suffix("") / "result.json", accuracies, count, classes)
     content = {
+        "name": args.cfg.stem,
         "metrics": metrics,
         "interval95": intervals,
-        "images": len(stems),
-        "classes": outputs,
+        "images": count,
+        "classes": classes,
         "counts": {
-            "inputs": len(stems),
-            "outputs": len(files),
+            "inputs": len(manifest.images),
+            "outputs": count,
             "evaluated": int(ranks.size),
             "rejected": manifest.rejected,
         },
-        **verdict,
+        **judge("top1", metrics["top1"], held, args.gate),
         "evaluated": {
-            "manifest_sha256": manifest_sha256,
-            "run_sha256": sha256_file(run_path),
+            "manifest_sha256": record.manifest_sha256,
+            "run_sha256": sha256_file(args.run),
             "model_sha256": record.model_sha256,
         },
         "model": record.metadata,
@@ -172,10 +167,10 @@ def run(
         },
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
-    formats.write_record(output, "metrics", content)
-    rate = len(stems) / (time.perf_counter() - started)
+    formats.write_record(args.output, "metrics", content)
+    rate = count / (time.perf_counter() - started)
     told = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"evaluated {len(stems)} images into {output} ({rate:.0f} img/s): {told}")
+    print(f"evaluated {count} images into {args.output} ({rate:.0f} img/s): {told}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -187,14 +182,13 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         "--reference", type=Path, help="a metrics record to be held against (default: the config's figures)"
     )
-    parser.add_argument("--gate", type=float, default=1.0, help="allowed drop of Top-1 in points of percent")
+    parser.add_argument("--gate", type=points, default=1.0, help="allowed drop of Top-1 in points of percent")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
-    args = parse_args(argv)
-    run(args.cfg, args.manifest, args.run, args.output, args.reference, args.gate)
+    run(parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import time
 from functools import partial
@@ -26,7 +25,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 
 from hrnet import formats, images
-from hrnet.cli import UserError, WorkFailed, command, first_few, whole
+from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
@@ -177,9 +176,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="where the inputs go")
     parser.add_argument("--limit", type=whole(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max-rejected", type=whole(0), default=0, help="how many unreadable images are allowed")
-    parser.add_argument(
-        "--workers", type=whole(1), default=len(os.sched_getaffinity(0)), help="processes (default: all cores)"
-    )
+    parser.add_argument("--workers", type=whole(1), default=cores(), help="processes (default: all cores)")
     return parser.parse_args(argv)
 
 

@@ -52,7 +52,9 @@ def images_like(batch: int, size: Sequence[int], mean: Sequence[float], std: Seq
 def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """Largest absolute difference and smallest cosine over images, of two arrays [N, …] of one shape."""
     a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
-    cosines = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    # Nothing but zeros on a side has no direction: equal to itself alone.
+    cosines = np.where(lengths > 0, (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1), (a == b).all(axis=1))
     return float(np.abs(a - b).max()), float(cosines.min())
 
 

@@ -118,7 +118,8 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unreadable(path: Path, fault: Exception) -> UserError:
-    reason = str(fault).split(". ")[0].rstrip(".") or type(fault).__name__
-    what = f"is damaged or no checkpoint: {' '.join(reason.split())}"
-    mend = "it may be cut short, fetch it again"
-    return UserError(what, where=path, found=f"{path.stat().st_size} bytes", mend=mend)
+    told = " ".join(str(fault).split(". ")[0].split())
+    reason = f"{type(fault).__name__}: {told}" if told else type(fault).__name__
+    mend = "if it was downloaded, it may be cut short: compare its size, fetch it again"
+    found = f"{path.stat().st_size} bytes that torch cannot read ({reason})"
+    return UserError("is no checkpoint, or a damaged one", where=path, found=found, mend=mend)

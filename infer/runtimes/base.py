@@ -19,7 +19,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Run one batch of the single input; outputs in the model's order. Blocks one core until done."""
+        """Run one batch of the single input; outputs in the model's order. Returns when done."""
 
     def static_input(self) -> TensorInfo:
         """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""

@@ -1,5 +1,5 @@
-"""onnxruntime on the CPU: one thread for each request, so that requests side by side fill the cores without waiting
-for each other (PERFORMANCE: 1.24 times a plain loop at batch 1)."""
+"""onnxruntime on the CPU. Requests side by side, each on a core of its own, keep the cores busier than one request on
+all of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint
 
 
 class OnnxRuntime(Runtime):
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, threads: int) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
@@ -40,6 +40,6 @@ def _info(node: onnxruntime.NodeArg) -> TensorInfo:
     return TensorInfo(node.name, DTYPES[node.type], [size if isinstance(size, int) else -1 for size in node.shape])
 
 
-def load(model: str) -> Runtime:
+def load(model: str, threads: int) -> Runtime:
     """Load an ONNX file."""
-    return OnnxRuntime(model)
+    return OnnxRuntime(model, threads)
