@@ -24,7 +24,7 @@ MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, some 0.1
 
 
 def requests() -> int:
-    """How many batches are computed at once: one for each core up to MAX_REQUESTS, beyond which they share the cores."""
+    """How many batches are computed at once: one for each core up to MAX_REQUESTS; more cores are shared out."""
     return min(cores(), MAX_REQUESTS)
 
 

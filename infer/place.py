@@ -36,7 +36,7 @@ class Place:
         return {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)} if self.folder.is_dir() else {}
 
     def is_whole(self, stem: str, there: dict[str, int], outputs: list[TensorInfo]) -> bool:
-        """Whether all outputs of an input are `there`, a bin at its full size: a killed ais_bench leaves half of one."""
+        """Whether an input's outputs are all `there`, a bin at its full size: a killed ais_bench leaves half of one."""
         sizes = [there.get(name) for name in self.output_names(stem, outputs)]
         if self.outfmt == "BIN":
             return all(size == output.bytes_of_one() for size, output in zip(sizes, outputs))

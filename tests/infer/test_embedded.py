@@ -159,7 +159,8 @@ REFUSED = {
     "short input": (
         lambda: os.truncate("in/img1.bin", 96),
         1,
-        "in/img1.bin: size (expected 192 bytes, as the first input, found 96); rerun make preprocess",
+        "in/img1.bin: size (expected 192 bytes, as the first input, found 96); "
+        "remove it and manifest.json, then make preprocess",
     ),
     "truncated model": (lambda: os.truncate("m.onnx", 100), 1, "m.onnx: onnxruntime cannot load the model: "),
 }

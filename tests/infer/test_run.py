@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import pytest
 
 from hrnet import formats
-from hrnet.files import make_folder, sha256_file
+from hrnet.cli import UserError
+from hrnet.files import locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, RunRecord
 from infer import run as infer_run
 from tests.infer.models import expected_logits, linear_model, prep_folder
@@ -27,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*more: str) -> int:
-    arguments = ["--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run", "--batchsize", "4"]
+    arguments = ["--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"]
     return infer_run.main([*arguments, *more])
 
 
@@ -117,7 +120,7 @@ def test_inputs_of_another_shape_are_refused(place: Path, capsys: pytest.Capture
     assert call() == 2
     assert capsys.readouterr().err == (
         "infer.run: error: in: inputs do not fit m.onnx (expected float32[3, 8, 8], found float32[3, 4, 4]); "
-        "give make om and make preprocess the same MODEL and INPUT\n"
+        "give make om and make preprocess the same MODEL\n"
     )
 
 
@@ -170,9 +173,8 @@ def fake_tool(place: Path, body: str) -> list[str]:
 def run_fake(place: Path, body: str) -> None:
     prep_folder(Path("in"), 3)
     linear_model(Path("m.onnx"), 1)
-    infer_run.run(
-        Path("m.onnx"), Path("in"), infer_run.Place(Path("out"), "run", "BIN"), 1, "0", fake_tool(place, body)
-    )
+    outputs = infer_run.Place(Path("out"), "run", "BIN")
+    infer_run.run(Path("m.onnx"), Path("in"), outputs, "0", fake_tool(place, body))
 
 
 def test_tool_without_host_times_is_recorded_as_not_told(place: Path) -> None:
@@ -184,14 +186,20 @@ def test_tool_without_host_times_is_recorded_as_not_told(place: Path) -> None:
     assert record.device["throughput"] == 500.0
 
 
+COUNTS = "out/run: expected 1 outputs for each of 3 inputs and nothing else"
+
+
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("files.pop('img1.bin')", "out/run: expected 1 outputs for each of 3 inputs, but 1 are not so: img1"),
-        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "out/run: 0 outputs missing, 1 beyond the summary's: x_0.bin"),
+        ("files.pop('img1.bin')", f"{COUNTS}, found 1 inputs without theirs, 0 foreign files: img1; rerun make infer"),
+        (
+            "open(os.path.join(folder, 'x_0.bin'), 'wb')",
+            f"{COUNTS}, found 0 inputs without theirs, 1 foreign files: x_0.bin; rerun make infer",
+        ),
         (
             "files['img1.bin'] = 'img1_1.bin'",
-            "out/run: expected 1 outputs for each of 3 inputs, but 1 are not so: img1",
+            f"{COUNTS}, found 1 inputs without theirs, 1 foreign files: img1, img1_1.bin; rerun make infer",
         ),
         ("sys.exit(3)", "exited with 3"),
     ],
@@ -215,14 +223,114 @@ def test_record_of_another_model_is_refused(place: Path) -> None:
     os.replace("other.onnx", "m.onnx")
     with pytest.raises(formats.FormatError) as failure:
         CompiledModel.read("m.onnx")
-    assert str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); run make om"
+    assert (
+        str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); rm m.onnx; make om"
+    )
 
 
-def test_free_disk_is_asked_before_the_start(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prep_folder(Path("in"), 3)
-    linear_model(Path("m.onnx"), 1)
+def test_free_disk_is_asked_for_what_is_left(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prep_folder(Path("in"), 7)
+    linear_model(Path("m.onnx"), 4)
     asked = []
     monkeypatch.setattr(infer_run, "check_free_disk", lambda folder, need: asked.append(need))
+    assert call() == 0
+    interrupt(finished=3, count=7)
+    assert call() == 0
+    assert asked == [7 * 5 * 4, 4 * 5 * 4]
+
+
+def test_batch_is_the_model_s(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    prep_folder(Path("in"), 3)
+    linear_model(Path("m.onnx"), 2)
+    assert call() == 0
+    assert RunRecord.read("out/run_run.json").batch == 2
+    assert " --batchsize 2 " in capfd.readouterr().out
+
+
+def test_half_outputs_of_a_killed_run_are_done_again(place: Path) -> None:
+    images = prep_folder(Path("in"), 7)
+    linear_model(Path("m.onnx"), 4)
+    assert call() == 0
+    interrupt(finished=4, count=7)
+    os.truncate("out/run/img2_0.bin", 8)  # as a killed ais_bench leaves it
+    Path("out/run/.img5_0.bin.1234.tmp").write_bytes(b"half")  # as our killed twin leaves it
+    assert call() == 0
+    assert RunRecord.read("out/run_run.json").kept == 3
+    np.testing.assert_allclose(logits(7), expected_logits(images), rtol=1e-5, atol=1e-5)
+    assert len(os.listdir("out/run")) == 7
+
+
+def test_run_killed_before_its_record_does_one_input_again(place: Path) -> None:
+    prep_folder(Path("in"), 7)
+    linear_model(Path("m.onnx"), 4)
+    assert call() == 0
+    os.unlink("out/run_run.json")
+    assert call() == 0
+    assert RunRecord.read("out/run_run.json").kept == 6
+
+
+def test_unreadable_settings_are_other_settings(place: Path) -> None:
+    prep_folder(Path("in"), 3)
+    linear_model(Path("m.onnx"), 4)
+    for text in ("", "{}", '{"kind": "settings", "format_version": 1}'):
+        make_folder("out")
+        Path("out/run_settings.json").write_text(text)
+        assert call() == 0
+        assert RunRecord.read("out/run_run.json").kept == 0
+
+
+def test_records_go_before_what_they_speak_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prep_folder(Path("in"), 3)
+    linear_model(Path("m.onnx"), 4)
+    assert call() == 0
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infer.place.shutil.rmtree", killed)
+    assert call() == 130
+    assert not Path("out/run_run.json").exists(), "nothing speaks for outputs that are half removed"
+
+
+@pytest.mark.parametrize(
+    "spoil, found",
+    [
+        (lambda: os.unlink("in/img1.bin"), "1 missing, 0 foreign: img1.bin"),
+        (lambda: os.link("in/img1.bin", "in/other.bin"), "0 missing, 1 foreign: other.bin"),
+    ],
+)
+def test_inputs_must_be_those_of_the_manifest(
+    place: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[], None], found: str
+) -> None:
+    prep_folder(Path("in"), 3)
+    linear_model(Path("m.onnx"), 4)
+    spoil()
+    assert call() == 2
+    assert capsys.readouterr().err == (
+        f"infer.run: error: in: inputs are not those of the manifest (found {found}); "
+        "rm in/manifest.json; make preprocess\n"
+    )
+
+
+def test_two_runs_at_once_exclude_each_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prep_folder(Path("in"), 3)
+    linear_model(Path("m.onnx"), 4)
     make_folder("out")
-    assert call("--batchsize", "1") == 0
-    assert asked == [3 * 5 * 4]
+    with locked("out/run_lock"):
+        assert call() == 2
+    assert "out/run_lock: another run, or the tool of a killed one, is still at work" in capsys.readouterr().err
+    assert call() == 0
+
+
+def test_lock_lives_as_long_as_the_tool(place: Path) -> None:
+    """A tool that outlives `infer.run` keeps the lock: its descriptor was inherited."""
+    make_folder("out")
+    with locked("out/run_lock") as lock:
+        tool = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])
+    try:
+        with pytest.raises(UserError), locked("out/run_lock"):
+            pass
+    finally:
+        tool.communicate(b"\n")
+    with locked("out/run_lock"):
+        pass
