@@ -46,13 +46,17 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which the whole chain ran on 60 digits."""
+    """A checkout in which the whole chain ran on 60 digits, 6 of them with a wrong label, so that Top-1 is near 90%."""
     sklearn_data = pytest.importorskip("sklearn.datasets")
     assert sklearn_data
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
-    assert checkout.stages("eval", "DATASET=data/digits", "LIMIT=60") == list(STAGES)
+    labels = checkout.root / "data/digits/val_label.txt"
+    lines = [line.split() for line in labels.read_text().splitlines()]
+    wrong = [(name, (int(label) + 1) % 10 if row < 6 else label) for row, (name, label) in enumerate(sorted(lines))]
+    labels.write_text("".join(f"{name} {label}\n" for name, label in wrong))
+    assert checkout.stages("eval", "DATASET=data/digits", "LIMIT=60", "GATE=50") == list(STAGES)
     return checkout
 
 
@@ -70,7 +74,7 @@ def metrics(built: Checkout) -> dict[str, object]:
 def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
     done = built.make("eval")
     assert done.returncode == 0
-    assert "PASS: top1 " in done.stdout and " on 60 images" in done.stdout
+    assert "PASS: demo_digits top1 " in done.stdout and " on 60 images" in done.stdout
     assert not any(stage in done.stdout for stage in STAGES)
 
 
@@ -106,22 +110,20 @@ def test_dry_run_tells_what_is_then_done(built: Checkout) -> None:
 
 
 def test_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None:
-    held = built.root / "impossible.json"
-    content = metrics(built)
-    held.write_text(json.dumps({**content, "metrics": {"top1": 150.0, "top5": 150.0}}))
-    first = built.make("eval", "REFERENCE=impossible.json")
-    assert first.returncode == 2 and "FAIL: top1 " in first.stdout
+    first = built.make("eval", "GATE=1")
+    assert first.returncode == 2 and "FAIL: demo_digits top1 " in first.stdout
     again = built.make("eval")
-    assert again.returncode == 2 and "FAIL: top1 " in again.stdout and "postprocess.topn" not in again.stdout
+    assert again.returncode == 2 and "FAIL: demo_digits top1 " in again.stdout
+    assert not any(stage in again.stdout for stage in STAGES)
     assert metrics(built)["verdict"] == "fail"
-    assert built.make("eval", "REFERENCE=").returncode == 0
+    assert built.make("eval", "GATE=50").returncode == 0
     assert metrics(built)["verdict"] == "pass"
 
 
 def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
-    assert built.stages("eval", "GATE=0.5") == ["postprocess.topn"]
-    assert metrics(built)["gate"] == {"metric": "top1", "allowed_points": 0.5}
-    assert built.stages("eval", "GATE=1") == ["postprocess.topn"]
+    assert built.stages("eval", "GATE=49.5") == ["postprocess.topn"]
+    assert metrics(built)["gate"] == {"metric": "top1", "allowed_points": 49.5}
+    assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
 
 
 def test_dry_run_remembers_nothing(built: Checkout) -> None:
