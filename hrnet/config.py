@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,8 @@ def _check(config: CfgNode, path: Path) -> None:
 
     def check_counts(name: str, values: Any, length: int, unit: int = 1) -> None:
         expected = f"{length} whole numbers from {unit}" if unit == 1 else f"{length} multiples of {unit}"
-        if len(values) != length or not all(_is_count(value) and value % unit == 0 for value in values):
+        # yacs lets null pass for any type.
+        if not values or len(values) != length or not all(_is_count(value) and value % unit == 0 for value in values):
             raise refuse(name, expected, values)
 
     model, extra = config.MODEL, config.MODEL.EXTRA
@@ -239,7 +241,7 @@ def _check(config: CfgNode, path: Path) -> None:
     if config.INPUT.RESIZE < max(model.IMAGE_SIZE):
         raise refuse("INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", config.INPUT.RESIZE)
     for name, values in (("INPUT.MEAN", config.INPUT.MEAN), ("INPUT.STD", config.INPUT.STD)):
-        if len(values) != 3 or not all(isinstance(value, (int, float)) for value in values):
+        if not values or len(values) != 3 or not all(_is_number(value) for value in values):
             raise refuse(name, "3 numbers", values)
     if min(config.INPUT.STD) <= 0:
         raise refuse("INPUT.STD", "3 numbers above 0", config.INPUT.STD)
@@ -247,6 +249,10 @@ def _check(config: CfgNode, path: Path) -> None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def config_sha256(config: CfgNode) -> str:

@@ -76,17 +76,18 @@ def text_of(tensor: np.ndarray) -> str:
     return "".join(pattern * row.size % tuple(row.tolist()) + "\n" for row in rows)
 
 
-def read_txt(path: AnyPath) -> np.ndarray:
+def read_txt(path: AnyPath, mend: Optional[str] = None) -> np.ndarray:
     """Read a TXT output as float32 [rows, last axis]."""
     lines = Path(path).read_bytes().splitlines()
     try:
         rows = [np.array(line.split(), dtype=np.float32) for line in lines if line.strip()]
     except ValueError:
-        raise FormatError("is no table of numbers", where=path) from None
+        raise FormatError("is no table of numbers", where=path, mend=mend) from None
     if not rows:
-        raise FormatError("holds no number", where=path)
+        raise FormatError("holds no number", where=path, mend=mend)
     if len({row.size for row in rows}) != 1:
-        raise FormatError("rows differ in length", where=path, found=sorted({row.size for row in rows}))
+        found = sorted({row.size for row in rows})
+        raise FormatError("rows differ in length", where=path, found=found, mend=mend)
     return np.stack(rows)
 
 
@@ -102,7 +103,7 @@ def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = Non
                 raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name, mend=mend)
             return array
         if path.suffix == ".txt":
-            return read_txt(path)
+            return read_txt(path, mend)
         if path.suffix == ".bin":
             size = path.stat().st_size
             if size == 0 or size % np.dtype(dtype).itemsize:

@@ -49,7 +49,7 @@ def find_reference(record: Optional[Path], config: CfgNode, manifest_sha256: str
     (None where it has none)."""
     if record is None:
         published = config.REFERENCE
-        return {"top1": published.TOP1, "source": published.SOURCE} if published.TOP1 else None
+        return {"top1": published.TOP1, "source": published.SOURCE or "the config"} if published.TOP1 else None
     mend = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
     content = formats.read_record(record, "metrics", mend=mend)
     evaluated, metrics = content.get("evaluated"), content.get("metrics")
@@ -84,7 +84,7 @@ def run(metrics: Path) -> int:
         raise formats.FormatError("holds no verdict", where=metrics, found=record.get("verdict"), mend="run make eval")
     try:
         line = verdict_line(record)
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         raise formats.FormatError("is no whole metrics record", where=metrics, mend="run make eval") from None
     print(line)
     return 1 if record["verdict"] == "fail" else 0

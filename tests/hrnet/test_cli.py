@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Callable, Optional
 
 import pytest
 
-from hrnet.cli import UserError, WorkFailed, command, first_few, progress, whole
+from hrnet.cli import UserError, WorkFailed, command, cores, first_few, progress, whole
 
 FACTS = {"where": "a.bin", "expected": 4, "found": 0, "mend": "run make infer"}
 
@@ -117,6 +118,26 @@ def test_no_whole_number(least: int, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         whole(least)(text)
     assert str(caught.value) == f"expected a whole number of at least {least}, found {text!r}"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = next(iter(os.sched_getaffinity(0)))
+    call = f"import os; os.sched_setaffinity(0, [{one}]); from hrnet.cli import cores; print(cores())"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", call], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 5, 7})
+    assert cores() == 3
+
+
+@pytest.mark.parametrize(("counted", "expected"), [(6, 6), (None, 1)])
+def test_cores_where_affinity_is_unknown(
+    counted: Optional[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert cores() == expected
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

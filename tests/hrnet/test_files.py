@@ -157,3 +157,29 @@ def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     facts = "too little free disk (expected 30.1 GB, found 12.3 GB); set BUILD= to a larger disk"
     assert str(caught.value) == f"{folder}: {facts}"
     assert asked == [tmp_path, tmp_path]
+
+
+def test_a_lock_is_held_alone_and_given_back(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    for _ in range(2):
+        with files.locked(path) as descriptor:
+            assert os.fstat(descriptor).st_ino == path.stat().st_ino
+            with pytest.raises(UserError) as caught, files.locked(path):
+                pass
+            line = "another run, or the tool of a killed one, is still at work"
+            assert str(caught.value) == f"{path}: {line}"
+    with pytest.raises(ValueError, match="ours"), files.locked(path):
+        raise ValueError("ours")
+    with files.locked(path):
+        pass
+
+
+def test_a_tool_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with files.locked(path) as descriptor:
+        tool = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
+    with pytest.raises(UserError), files.locked(path):
+        pass
+    tool.communicate(b"\n", timeout=10)
+    with files.locked(path):
+        pass

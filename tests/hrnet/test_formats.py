@@ -76,6 +76,20 @@ def test_safe_stems_are_unique_legal_and_stable(sources: list[str]) -> None:
         assert re.fullmatch(re.escape(wished) + r"(-[0-9]+)?", stem)
 
 
+def test_a_long_stem_is_cut_and_stays_unique() -> None:
+    assert formats.safe_stems([f"val/{'a' * 200}.JPEG", f"val/{'b' * 201}.JPEG"]) == ["a" * 200, "b" * 200]
+    long = [f"val/n1/{'é' * 300}{end}.JPEG" for end in ("", "x", "y")] + [f"val/n1/{'_' * 197}-2.JPEG"]
+    cut = "n1_" + "_" * 197
+    assert formats.safe_stems(long) == [cut, f"{cut}-2", f"{cut}-3", f"{cut}-4"]
+
+
+@given(st.lists(st.tuples(st.integers(190, 230), st.sampled_from(["", "-2", "b"])), max_size=12))
+def test_long_stems_leave_room_for_endings(names: list[tuple[int, str]]) -> None:
+    stems = formats.safe_stems([f"val/{'a' * length}{end}.JPEG" for length, end in names])
+    assert len(stems) == len(set(stems))
+    assert all(len(f".{stem}_0.bin.{2**22}.tmp") <= 255 for stem in stems)
+
+
 def test_many_clashes_take_no_quadratic_time() -> None:
     stems = formats.safe_stems([f"val/{chr(0x4E00 + i)}.jpg" for i in range(20_000)])
     assert (stems[0], stems[1], stems[-1]) == ("_", "_-2", "_-20000")
@@ -163,14 +177,19 @@ def test_txt_comes_back_to_six_decimals(tmp_path_factory: pytest.TempPathFactory
     ],
 )
 def test_no_output(name: str, data: bytes, line: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(data)
-    assert refusal(lambda: formats.read_output(tmp_path / name)) == f"{tmp_path / name}: {line}"
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert refusal(lambda: formats.read_output(path)) == f"{path}: {line}"
+    mended = line if name == "x.jpg" else f"{line}; make it anew"
+    assert refusal(lambda: formats.read_output(path, mend="make it anew")) == f"{path}: {mended}"
 
 
 @pytest.mark.parametrize("name", ["x.bin", "x.npy", "x.txt"])
 def test_a_missing_output(name: str, tmp_path: Path) -> None:
-    line = "output is missing; rerun make infer"
-    assert refusal(lambda: formats.read_output(tmp_path / name)) == f"{tmp_path / name}: {line}"
+    path = tmp_path / name
+    assert refusal(lambda: formats.read_output(path)) == f"{path}: output is missing"
+    told = refusal(lambda: formats.read_output(path, "float32", "rm x_run.json; make infer"))
+    assert told == f"{path}: output is missing; rm x_run.json; make infer"
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -196,6 +215,7 @@ def test_no_npy(data: bytes, line: str, tmp_path: Path) -> None:
     told = refusal(lambda: formats.read_output(tmp_path / "x.npy"))
     assert told.startswith(f"{tmp_path / 'x.npy'}: {line}")  # what follows is numpy's own text
     assert "\n" not in told
+    assert refusal(lambda: formats.read_output(tmp_path / "x.npy", mend="make it anew")) == f"{told}; make it anew"
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -359,7 +379,7 @@ def test_compiled_model(tmp_path: Path) -> None:
     assert CompiledModel.read(model) == compiled
     model.write_bytes(b"another")
     told = refusal(lambda: CompiledModel.read(model))
-    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); run make om"
+    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); rm {model}; make om"
 
 
 def test_other_records_are_laid_out_alike(tmp_path: Path) -> None:
@@ -408,8 +428,13 @@ def test_a_missing_record(read: Callable[[Path], object], name: str, line: str, 
 
 
 def test_a_model_without_its_record(tmp_path: Path) -> None:
-    told = refusal(lambda: CompiledModel.read(tmp_path / "m.om"))
-    assert told == f"{tmp_path / 'm.om.json'}: no compiled record; run make om"
+    model = tmp_path / "m.om"
+    told = refusal(lambda: CompiledModel.read(model))
+    assert told == f"{model}.json: no compiled record; rm {model}; make om"
+    Path(f"{model}.json").write_text('{"kind": "run"}')
+    told = refusal(lambda: CompiledModel.read(model))
+    line = "is another record (expected kind 'compiled', found 'run')"
+    assert told == f"{model}.json: {line}; rm {model}; make om"
 
 
 def changed(text: str, path: tuple[Any, ...], value: Any) -> str:
@@ -465,6 +490,21 @@ def test_no_run_record(path: tuple[Any, ...], value: Any, line: str, tmp_path: P
     file = tmp_path / "x_run.json"
     file.write_text(changed(RUN_TEXT, path, value))
     assert refusal(lambda: RunRecord.read(file)).startswith(f"{file}: {line}")
+
+
+@pytest.mark.parametrize("dtype", formats.DTYPES)
+def test_dtypes_of_outputs(dtype: str, tmp_path: Path) -> None:
+    file = tmp_path / "x_run.json"
+    file.write_text(changed(RUN_TEXT, ("outputs", 0, "dtype"), dtype))
+    assert RunRecord.read(file).outputs[0].bytes_of_one() == 1000 * np.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64", "object", "f4", ">f4", ""])
+def test_an_unknown_dtype_of_an_output(dtype: str, tmp_path: Path) -> None:
+    file = tmp_path / "x_run.json"
+    file.write_text(changed(RUN_TEXT, ("outputs", 0, "dtype"), dtype))
+    facts = f"expected float32, float16, uint8, int8, int32, int64, found {dtype}"
+    assert refusal(lambda: RunRecord.read(file)) == f"{file}: unknown dtype of an output ({facts})"
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hrnet import formats
+from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 
 HASH = "0123456789abcdef" * 4
@@ -40,14 +41,16 @@ class Run:
         images = [
             formats.InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)
         ]
-        formats.Manifest("imagenet", HASH, HASH, "float32", "NCHW", "bin", classes, 2, images).write(self.manifest)
+        self.config_sha256 = config_sha256(load_config(self.cfg))
+        fixed = ("float32", "NCHW", "bin", classes, 2, images)
+        formats.Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)
         for stem, row in zip(stems, logits):
             formats.write_output(self.folder / f"{stem}_0.{ending}", row[None])
         self.run = formats.RunRecord(
             model="m.onnx",
             model_sha256=HASH,
             manifest_sha256=sha256_file(self.manifest),
-            metadata={"model": "small"},
+            metadata={"model": "small", "config_sha256": self.config_sha256},
             tool="twin 1",
             command=["twin"],
             outputs=[formats.TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.formats import write_record
-from postprocess.gate import judge, main, verdict_line, wilson_interval
+from postprocess.gate import judge, main, points, verdict_line, wilson_interval
 
 REFERENCE = {"top1": 76.8, "top5": 93.4, "source": "the paper"}
 
@@ -82,6 +83,7 @@ def test_a_reference_that_hits_nothing() -> None:
 
 def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]:
     return {
+        "name": "small",
         "metrics": {"top1": value},
         "interval95": {"top1": [value - 2.5, value + 2.25]},
         "images": 200,
@@ -90,6 +92,8 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
 
 
 SEEN = "on 200 images (95% interval"
+HELD = "reference 76.80% (the paper): a drop of"
+ALLOWED = "points, 1 allowed"
 
 
 @pytest.mark.parametrize(
@@ -99,25 +103,25 @@ SEEN = "on 200 images (95% interval"
             76.0,
             REFERENCE,
             0,
-            f"PASS: top1 76.00% {SEEN} 73.50 to 78.25), reference 76.80% (the paper), drop 0.80 of 1 points allowed",
+            f"PASS: small top1 76.00% {SEEN} 73.50 to 78.25), {HELD} 0.80 {ALLOWED}",
         ),
         (
             75.5,
             REFERENCE,
             1,
-            f"FAIL: top1 75.50% {SEEN} 73.00 to 77.75), reference 76.80% (the paper), drop 1.30 of 1 points allowed",
+            f"FAIL: small top1 75.50% {SEEN} 73.00 to 77.75), {HELD} 1.30 {ALLOWED}",
         ),
         (
             77.0,
             REFERENCE,
             0,
-            f"PASS: top1 77.00% {SEEN} 74.50 to 79.25), reference 76.80% (the paper), drop -0.20 of 1 points allowed",
+            f"PASS: small top1 77.00% {SEEN} 74.50 to 79.25), {HELD} -0.20 {ALLOWED}",
         ),
         (
             75.5,
             None,
             0,
-            f"NOT JUDGED: top1 75.50% {SEEN} 73.00 to 77.75); no reference is known, "
+            f"NOT JUDGED: small top1 75.50% {SEEN} 73.00 to 77.75); no reference is known, "
             "give REFERENCE=torch or a metrics file",
         ),
     ],
@@ -156,3 +160,50 @@ def test_no_verdict(
         write_record(path, "metrics", content)
     assert main([str(path)]) == 2
     assert capsys.readouterr() == ("", f"postprocess.gate: error: {path}: {line}\n")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ...},
+        {"metrics": ...},
+        {"metrics": {"top1": "76.0"}},
+        {"metrics": {"top1": None}},
+        {"metrics": [76.0]},
+        {"interval95": {}},
+        {"interval95": {"top1": [73.5]}},
+        {"interval95": {"top1": None}},
+        {"images": ...},
+        {"gate": None},
+        {"gate": {"metric": "top1"}},
+        {"gate": {"metric": "top5", "allowed_points": 1.0}},
+        {"gate": {"metric": 0, "allowed_points": 1.0}, "interval95": []},
+        {"reference": None},
+        {"reference": {"top1": 76.8}},
+        {"drop": None},
+        {"drop": {"points": []}},
+    ],
+)
+@pytest.mark.parametrize("value", [76.0, 70.0])
+def test_a_verdict_without_what_it_was_made_of(
+    value: float, changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a passed and of a failed one; `...` removes the key."""
+    path = tmp_path / "metrics.json"
+    content = {**metrics(value, REFERENCE), **changes}
+    write_record(path, "metrics", {key: each for key, each in content.items() if each is not ...})
+    assert main([str(path)]) == 2
+    line = "is no whole metrics record; run make eval"
+    assert capsys.readouterr() == ("", f"postprocess.gate: error: {path}: {line}\n")
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1", 1.0), ("0.5", 0.5), ("100", 100.0), ("1e-3", 0.001)])
+def test_points(text: str, value: float) -> None:
+    assert points(text) == value
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "-0.01", "100.5", "1e400", "one", "1%", ""])
+def test_no_points(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        points(text)
+    assert str(caught.value) == f"expected points of percent, found {text!r}"

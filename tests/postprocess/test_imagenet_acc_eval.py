@@ -92,15 +92,18 @@ def test_results_of_two_runs_in_one_folder(capsys: pytest.CaptureFixture[str]) -
     assert refusal(capsys, "out", *CALL[1:]) == line
 
 
+NAN = "values: the input, the weights or an overflow in fp16"
+
+
 @pytest.mark.parametrize(
     ("name", "data", "line"),
     [
-        ("bin", np.array([1, np.nan, 1, 1, 1], "<f4").tobytes(), "is NaN (expected numbers, found 1 NaN)"),
-        ("txt", b"1.0 nan 1.0 1.0 nan \n", "is NaN (expected numbers, found 2 NaN)"),
+        ("bin", np.array([1, np.nan, 1, 1, 1], "<f4").tobytes(), f"is NaN (expected numbers, found 1 NaN of 5 {NAN})"),
+        ("txt", b"1.0 nan 1.0 1.0 nan \n", f"is NaN (expected numbers, found 2 NaN of 5 {NAN})"),
         ("bin", bytes(7), "is no float32 tensor (found 7 bytes)"),
         ("txt", b"\x00\x00\x80\x3f", "is no table of numbers"),
         ("txt", b"", "holds no number"),
-        ("bin", bytes(16), "number of classes (expected 5, as before, found 4)"),
+        ("bin", bytes(16), "number of classes (expected 5, found 4)"),
     ],
 )
 def test_a_broken_output(name: str, data: bytes, line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,7 @@ def test_metrics_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.metrics() == {
         "kind": "metrics",
         "format_version": 1,
+        "name": "small",
         "metrics": {"top1": 75.0, "top2": 75.0, "top3": 100.0},
         "interval95": {
             "top1": [100 * end for end in three],
@@ -120,7 +121,7 @@ def test_metrics_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
             "run_sha256": sha256_file(run.record),
             "model_sha256": HASH,
         },
-        "model": {"model": "small"},
+        "model": {"model": "small", "config_sha256": run.config_sha256},
         "tool": "twin 1",
         "images_per_second": {"infer end to end": 12.5, "device alone": 50.0},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
@@ -135,12 +136,12 @@ def test_metrics_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_config_s_figures_are_the_reference(run: Run) -> None:
     run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, TOP5: 100, SOURCE: the paper}\n")
     assert main(run.arguments()) == 0
-    assert run.metrics()["reference"] == {"top1": 76.0, "top5": 100.0, "source": "the paper"}
+    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the paper"}
     assert (run.metrics()["drop"]["points"], run.metrics()["verdict"]) == (1.0, "pass")
     run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
     assert main(run.arguments("--gate", "0.99")) == 0  # the metrics are made; the gate reads the verdict
-    assert run.metrics()["reference"]["source"] == str(run.cfg)
-    assert run.metrics()["verdict"] == "fail"
+    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the config"}
+    assert (run.metrics()["gate"]["allowed_points"], run.metrics()["verdict"]) == (0.99, "fail")
     assert gate.main([str(run.output)]) == gate.main([str(run.output)]) == 1
 
 
@@ -158,8 +159,7 @@ def reference(run: Run, **changes: Any) -> Path:
 
 def test_a_reference_on_the_same_images(run: Run) -> None:
     assert main(run.arguments("--reference", str(reference(run)), "--gate", "5")) == 0
-    held = {"top1": 80.0, "top5": 100.0, "source": "torch 2 on the same images"}
-    assert run.metrics()["reference"] == held
+    assert run.metrics()["reference"] == {"top1": 80.0, "source": "torch 2 on the same images"}
     assert run.metrics()["drop"] == {"points": 5.0, "relative_percent": 6.25}
     assert run.metrics()["verdict"] == "pass"
 
@@ -173,6 +173,8 @@ def test_another_run_s_metrics_are_a_reference(run: Run) -> None:
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
+
+MEND_REFERENCE = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
 
 
 def refusal(run: Run, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -188,7 +190,8 @@ def refusal(run: Run, capsys: pytest.CaptureFixture[str], *options: str) -> str:
 
 def test_a_missing_output(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (run.folder / "img2_0.bin").unlink()
-    assert refusal(run, capsys) == f"{run.folder / 'img2_0.bin'}: output is missing; rerun make infer"
+    line = f"output is missing; rm {run.record}; make infer"
+    assert refusal(run, capsys) == f"{run.folder / 'img2_0.bin'}: {line}"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_a_missing_output(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_outputs_of_other_images(files: list[str], differ: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.rewrite(files={stem: [f"{stem}_0.bin"] for stem in files})
-    line = f"outputs and inputs differ (found {differ}); run make infer"
+    line = f"outputs and inputs differ (found {differ}); rm {run.record}; make infer"
     assert refusal(run, capsys) == f"{run.record}: {line}"
 
 
@@ -210,6 +213,36 @@ def test_a_run_of_other_inputs(run: Run, capsys: pytest.CaptureFixture[str]) -> 
     run.rewrite(manifest_sha256=HASH)
     line = f"run was made from other inputs (expected those of {run.manifest}); run make infer"
     assert refusal(run, capsys) == f"{run.record}: {line}"
+
+
+@pytest.mark.parametrize("text", ["MODEL: {NUM_CLASSES: 4}", "MODEL: {NUM_CLASSES: 3}\nINPUT: {RESIZE: 300}"])
+def test_inputs_of_another_config(text: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.cfg.write_text(text)
+    line = f"was made for another config than {run.cfg}; run make preprocess"
+    assert refusal(run, capsys) == f"{run.manifest}: {line}"
+
+
+def test_a_model_of_another_config(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    mend = "say the MODEL that the ONNX file was made from"
+    run.rewrite(metadata={"model": "large", "config_sha256": HASH})
+    line = f"is of a model of another config (expected {run.cfg}, found large); {mend}"
+    assert refusal(run, capsys) == f"{run.record}: {line}"
+    run.rewrite(metadata={"config_sha256": HASH})
+    line = f"is of a model of another config (expected {run.cfg}); {mend}"
+    assert refusal(run, capsys) == f"{run.record}: {line}"
+
+
+@pytest.mark.parametrize("metadata", [{}, {"model": "someone's own"}])
+def test_a_model_that_does_not_tell_its_config_is_taken(metadata: dict[str, str], run: Run) -> None:
+    run.rewrite(metadata=metadata)
+    assert main(run.arguments()) == 0
+    assert run.metrics()["model"] == metadata
+
+
+def test_an_output_of_an_unknown_dtype(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.rewrite(outputs=[formats.TensorInfo("class", "bfloat16", [1, 3])])
+    facts = "expected float32, float16, uint8, int8, int32, int64, found bfloat16"
+    assert refusal(run, capsys) == f"{run.record}: unknown dtype of an output ({facts})"
 
 
 def test_a_model_of_two_outputs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,15 +261,31 @@ def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (b"", "is no float32 tensor (found 0 bytes)"),
-        (bytes(11), "is no float32 tensor (found 11 bytes)"),
-        (bytes(8), "number of classes (expected 3, as before, found 2)"),
-        (np.array([1, np.nan, np.nan], "<f4").tobytes(), "is NaN (expected numbers, found 2 NaN)"),
+        (b"", "is no float32 tensor (found 0 bytes); rm {}; make infer"),
+        (bytes(11), "is no float32 tensor (found 11 bytes); rm {}; make infer"),
+        (bytes(8), "number of classes (expected 3, found 2); rm {}; make infer"),
+        (
+            np.array([1, np.nan, np.nan], "<f4").tobytes(),  # inferring again would not mend it
+            "is NaN (expected numbers, found 2 NaN of 3 values: the input, the weights or an overflow in fp16)",
+        ),
     ],
 )
 def test_a_broken_output(data: bytes, line: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (run.folder / "img2_0.bin").write_bytes(data)
-    assert refusal(run, capsys) == f"{run.folder / 'img2_0.bin'}: {line}"
+    assert refusal(run, capsys) == f"{run.folder / 'img2_0.bin'}: {line.format(run.record)}"
+
+
+def test_the_first_output_is_held_to_the_model_s_classes(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.folder / "img0_0.bin").write_bytes(bytes(8))
+    line = f"number of classes (expected 3, found 2); rm {run.record}; make infer"
+    assert refusal(run, capsys) == f"{run.folder / 'img0_0.bin'}: {line}"
+
+
+def test_broken_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path, logits_of(4, 3), [0, 1, 2, 2], 3, "txt")
+    (run.folder / "img1_0.txt").write_text("1.0 two 3.0 \n")
+    line = f"is no table of numbers; rm {run.record}; make infer"
+    assert refusal(run, capsys) == f"{run.folder / 'img1_0.txt'}: {line}"
 
 
 def test_outputs_of_another_number_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,18 +303,62 @@ def test_a_label_outside_the_classes_of_the_manifest(run: Run, capsys: pytest.Ca
 
 def test_a_reference_on_other_images(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     path = reference(run, manifest_sha256=HASH)
-    line = "reference was made on other images; make it from the same DATASET and LIMIT"
+    line = f"reference was made on other images; {MEND_REFERENCE}"
     assert refusal(run, capsys, "--reference", str(path)) == f"{path}: {line}"
 
 
-@pytest.mark.parametrize("metrics", [{}, {"top5": 1.0}])
-def test_a_reference_without_a_figure(metrics: dict[str, float], run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("evaluated", [None, [], "text", 5, {}, {"manifest_sha256": None}, {"manifest_sha256": HASH}])
+def test_a_reference_that_does_not_tell_its_images(
+    evaluated: object, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run.root / "reference.json"
+    formats.write_record(path, "metrics", {"metrics": {"top1": 80.0}, "evaluated": evaluated})
+    line = f"reference was made on other images; {MEND_REFERENCE}"
+    assert refusal(run, capsys, "--reference", str(path)) == f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "facts"),
+    [
+        ({}, "expected percent"),
+        ({"top5": 1.0}, "expected percent"),
+        ([80.0], "expected percent"),
+        (None, "expected percent"),
+        ({"top1": None}, "expected percent"),
+        ({"top1": "80"}, "expected percent, found 80"),
+        ({"top1": True}, "expected percent, found True"),
+        ({"top1": float("nan")}, "expected percent, found nan"),
+        ({"top1": float("inf")}, "expected percent, found inf"),
+        ({"top1": -0.1}, "expected percent, found -0.1"),
+        ({"top1": 100.1}, "expected percent, found 100.1"),
+    ],
+)
+def test_a_reference_without_a_figure(
+    metrics: object, facts: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = reference(run, metrics=metrics)
-    assert refusal(run, capsys, "--reference", str(path)) == f"{path}: holds no top1; run make reference"
+    assert refusal(run, capsys, "--reference", str(path)) == f"{path}: top1 ({facts}); {MEND_REFERENCE}"
+
+
+@pytest.mark.parametrize("figure", [0, 0.0, 100])
+def test_a_reference_at_an_end_of_the_scale(figure: float, run: Run) -> None:
+    assert main(run.arguments("--reference", str(reference(run, metrics={"top1": figure})))) == 0
+    assert run.metrics()["reference"]["top1"] == figure
+    assert run.metrics()["verdict"] == ("fail" if figure == 100 else "pass")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "101", "one", ""])
+def test_points_that_the_gate_cannot_allow(text: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(run.arguments("--gate", text))
+    assert caught.value.code == 2
+    line = f"argument --gate: expected points of percent, found {text!r}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m postprocess.topn: error: {line}"
+    assert not run.output.exists()
 
 
 def test_missing_files(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     absent = str(run.root / "absent.json")
-    assert refusal(run, capsys, "--reference", absent) == f"{absent}: no metrics record; run make reference"
+    assert refusal(run, capsys, "--reference", absent) == f"{absent}: no metrics record; {MEND_REFERENCE}"
     assert refusal(run, capsys, "--run", absent) == f"{absent}: no run record; run make infer"
     assert refusal(run, capsys, "--manifest", absent) == f"{absent}: no manifest record; run make preprocess"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from preprocess.folder import start_folder
 from tests.preprocess.datasets import contents
 
 SETTINGS = {"dtype": "float32", "limit": 0}
+INPUTS = {"a.bin", "c.bin"}
 SETTINGS_TEXT = (
     '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n  "dtype": "float32",\n  "limit": 0\n }\n}\n'
 )
@@ -18,7 +20,7 @@ SETTINGS_TEXT = (
 
 def refusal(output: Path) -> str:
     with pytest.raises(UserError) as caught:
-        start_folder(output, SETTINGS)
+        start_folder(output, SETTINGS, INPUTS)
     return str(caught.value)
 
 
@@ -26,8 +28,8 @@ def refusal(output: Path) -> str:
 def used(tmp_path: Path) -> Path:
     """A folder that a finished run left, with what a killed one leaves too."""
     folder = tmp_path / "prep"
-    start_folder(folder, SETTINGS)
-    for name in ("a.bin", ".b.bin.123.tmp", "inputs.info", "rejected.json", "manifest.json"):
+    start_folder(folder, SETTINGS, INPUTS)
+    for name in ("a.bin", "b.bin", ".c.bin.123.tmp", "notes", "inputs.info", "rejected.json", "manifest.json"):
         (folder / name).write_bytes(b"x")
     (folder / "below").mkdir()
     return folder
@@ -38,20 +40,42 @@ def names(folder: Path) -> set[str]:
 
 
 def test_a_new_folder_holds_its_settings(tmp_path: Path) -> None:
-    start_folder(tmp_path / "deep" / "prep", SETTINGS)
+    start_folder(tmp_path / "deep" / "prep", SETTINGS, INPUTS)
     assert contents(tmp_path / "deep" / "prep") == {"settings.json": SETTINGS_TEXT.encode()}
     assert (tmp_path / "deep" / "prep").stat().st_mode & 0o777 == 0o750
 
 
-def test_equal_settings_keep_all_but_the_manifest_and_half_files(used: Path) -> None:
+def test_equal_settings_keep_the_inputs_and_nothing_else(used: Path) -> None:
     before = (used / "settings.json").stat().st_mtime_ns
-    start_folder(used, dict(SETTINGS))
-    assert names(used) == {"a.bin", "inputs.info", "rejected.json", "settings.json", "below"}
+    start_folder(used, dict(SETTINGS), INPUTS)
+    assert names(used) == {"a.bin", "settings.json", "below"}
     assert (used / "settings.json").stat().st_mtime_ns == before
 
 
+def test_an_input_of_no_image_any_more_goes(used: Path) -> None:
+    start_folder(used, SETTINGS, {"b.bin"})
+    assert names(used) == {"b.bin", "settings.json", "below"}
+
+
+def test_the_manifest_goes_first(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run killed at any moment leaves no manifest that speaks for a changed folder."""
+    remove = os.unlink
+
+    def killed(path: str) -> None:
+        raise KeyboardInterrupt
+
+    before = names(used)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, missing_ok: remove(path))
+        patch.setattr(os, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start_folder(used, {**SETTINGS, "limit": 1}, INPUTS)
+    assert names(used) == before - {"manifest.json"}
+    assert (used / "settings.json").read_text() == SETTINGS_TEXT  # still those of what lies there
+
+
 def test_other_settings_keep_nothing(used: Path) -> None:
-    start_folder(used, {**SETTINGS, "limit": 1})
+    start_folder(used, {**SETTINGS, "limit": 1}, INPUTS)
     assert names(used) == {"settings.json", "below"}
     assert (used / "settings.json").read_text() == SETTINGS_TEXT.replace('"limit": 0', '"limit": 1')
 

@@ -111,14 +111,14 @@ def test_exif_rotation_is_ignored_and_a_rotated_image_keeps_its_size(cfg: str, t
 
 
 def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
-    cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [16, 24]}\nINPUT: {RESIZE: 30}\n")
+    cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [32, 64]}\nINPUT: {RESIZE: 70}\n")
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0
-    square = np.frombuffer(reference(tmp_path / "val/a.JPEG", 30, 24), np.float32).reshape(3, 24, 24)
-    mine = formats.read_output(output / "a.bin").reshape(3, 24, 16)  # H, W
-    assert np.array_equal(mine, square[:, :, 4:20])
-    assert formats.Manifest.read(output / "manifest.json").images[0].shape == [3, 24, 16]
-    assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 16 24\n"
+    square = np.frombuffer(reference(tmp_path / "val/a.JPEG", 70, 64), np.float32).reshape(3, 64, 64)
+    mine = formats.read_output(output / "a.bin").reshape(3, 64, 32)  # H, W
+    assert np.array_equal(mine, square[:, :, 16:48])
+    assert formats.Manifest.read(output / "manifest.json").images[0].shape == [3, 64, 32]
+    assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 32 64\n"
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")
@@ -425,6 +425,26 @@ def test_other_code_or_another_pillow_starts_afresh(
 def test_fewer_images_leave_no_file_of_more(cfg: str, tmp_path: Path, finished: Path) -> None:
     assert prepare(cfg, tmp_path, finished, "--limit", "1") == 0
     assert list(times(finished)) == ["a.bin"]
+
+
+def test_a_file_that_came_to_a_finished_folder_goes(cfg: str, tmp_path: Path, finished: Path) -> None:
+    """ais_bench, given the folder, would infer it too."""
+    before = contents(finished)
+    (finished / "z.bin").write_bytes(before["a.bin"])
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert contents(finished) == before
+    assert set(times(finished).values()) == {0}
+
+
+def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path) -> None:
+    names = {f"{'x' * 245}{end}.JPEG": label for label, end in enumerate("abc")}
+    listed(tmp_path, names)
+    assert prepare(cfg, tmp_path, output) == 0
+    images = formats.Manifest.read(output / "manifest.json").images
+    assert [image.stem for image in images] == ["x" * 200, f"{'x' * 200}-2", f"{'x' * 200}-3"]
+    assert [(image.source[len("val/") :], image.label) for image in images] == list(names.items())
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

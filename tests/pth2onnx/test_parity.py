@@ -80,6 +80,26 @@ def test_compare_takes_the_worst_image():
     assert cosine == pytest.approx(np.sqrt(0.5))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("expected", "found", "figures"),
+    [
+        ([[0.0, 0.0]], [[0.0, 0.0]], (0.0, 1.0)),
+        ([[0.0, 0.0]], [[3.0, 4.0]], (4.0, 0.0)),
+        ([[3.0, 4.0]], [[0.0, 0.0]], (4.0, 0.0)),
+        ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [3.0, 4.0]], (0.0, 1.0)),
+        ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [-4.0, 3.0]], (7.0, 0.0)),
+    ],
+)
+def test_zeros_have_no_direction(expected, found, figures):
+    assert parity.compare(np.array(expected), np.array(found)) == figures
+
+
+def test_a_net_that_gives_nothing_but_zeros(tmp_path):
+    proof = parity.prove(Scale(0), scale_model(tmp_path / "m.onnx", 0), INPUTS)
+    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE, [1, 2])
+
+
 @given(batch=st.integers(1, 3), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 9))
 def test_images_lie_where_normalised_photographs_lie(batch, width, height, seed):
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 
 import pytest
 import torch
@@ -83,6 +84,9 @@ def test_a_pickle_that_would_run_code(tmp_path, zipped):
     assert f"would run code, refused: {os.name}.system; save it again" in refusal(checkpoint.read_state, path)
 
 
+MEND_DAMAGED = ")); if it was downloaded, it may be cut short: compare its size, fetch it again"
+
+
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("kept", [0, 7, 0.3, 0.99])
 def test_a_file_cut_short(tmp_path, state, name, kept):
@@ -95,8 +99,42 @@ def test_a_file_cut_short(tmp_path, state, name, kept):
     cut = whole[: kept if isinstance(kept, int) else int(len(whole) * kept)]
     path.write_bytes(cut)
     line = refusal(checkpoint.read_state, path)
-    assert "is damaged or no checkpoint" in line
-    assert f"found {len(cut)} bytes" in line
+    told = f"{path}: is no checkpoint, or a damaged one (found {len(cut)} bytes that torch cannot read ("
+    assert line.startswith(told)
+    assert line.endswith(MEND_DAMAGED)
+    reason = line[len(told) : -len(MEND_DAMAGED)]  # the name of torch's error, then its own text if it has one
+    assert re.fullmatch(r"[A-Za-z]+Error(: \S.*)?", reason), reason
+
+
+@pytest.mark.parametrize("data", [b"404 not found\n", b"<!DOCTYPE html>\n<title>Sign in</title>\n"])
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_a_page_saved_as_a_checkpoint(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    line = refusal(checkpoint.read_state, path)
+    assert line.startswith(
+        f"{path}: is no checkpoint, or a damaged one (found {len(data)} bytes that torch cannot read ("
+    )
+    assert line.endswith(MEND_DAMAGED)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (EOFError(), "EOFError"),
+        (RuntimeError("PytorchStreamReader failed. Then more."), "RuntimeError: PytorchStreamReader failed"),
+        (ValueError("of two\n  lines"), "ValueError: of two lines"),
+    ],
+)
+def test_the_reason_of_a_damaged_file_is_told_in_one_line(tmp_path, monkeypatch, fault, reason):
+    def fail(*args, **options):
+        raise fault
+
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", fail)
+    told = f"{path}: is no checkpoint, or a damaged one (found 1 bytes that torch cannot read ({reason}"
+    assert refusal(checkpoint.read_state, path) == f"{told}{MEND_DAMAGED}"
 
 
 @pytest.mark.parametrize(
