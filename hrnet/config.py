@@ -243,6 +243,9 @@ def _check(config: CfgNode, path: Path) -> None:
     for name, values in (("INPUT.MEAN", config.INPUT.MEAN), ("INPUT.STD", config.INPUT.STD)):
         if not values or len(values) != 3 or not all(_is_number(value) for value in values):
             raise refuse(name, "3 numbers", values)
+    for name in ("TOP1", "TOP5"):
+        if not 0 <= config.REFERENCE[name] <= 100:
+            raise refuse(f"REFERENCE.{name}", "percent", config.REFERENCE[name])
     if min(config.INPUT.STD) <= 0:
         raise refuse("INPUT.STD", "3 numbers above 0", config.INPUT.STD)
 

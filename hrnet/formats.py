@@ -234,6 +234,12 @@ class TensorInfo:
         return math.prod(abs(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
 
 
+def _check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
+    for tensor in tensors:
+        if tensor.dtype not in DTYPES:
+            raise FormatError(f"dtype of {tensor.name}", where=path, expected=", ".join(DTYPES), found=tensor.dtype)
+
+
 @dataclass(frozen=True)
 class CompiledModel:
     """What `atc.convert` leaves beside its model (`<model>.json`), since an .om cannot be asked without its device."""
@@ -259,6 +265,7 @@ class CompiledModel:
         path = CompiledModel.record_path(model)
         content = read_record(path, "compiled", mend=f"rm {model}; make om")
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
+        _check_dtypes([*compiled.inputs, *compiled.outputs], path)
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
             raise FormatError("speaks of another model", where=path, expected=expected, mend=f"rm {model}; make om")
@@ -291,9 +298,7 @@ class RunRecord:
     def read(path: AnyPath) -> RunRecord:
         content = read_record(path, "run", mend="run make infer")
         record: RunRecord = from_json(RunRecord, content, path, "run record")
-        unknown = [output.dtype for output in record.outputs if output.dtype not in DTYPES]
-        if unknown:
-            raise FormatError("unknown dtype of an output", where=path, expected=", ".join(DTYPES), found=unknown[0])
+        _check_dtypes(record.outputs, path)
         return record
 
 

@@ -116,6 +116,8 @@ def test_a_loaded_config_cannot_change(write):
         ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: null}}}", "STAGE2.NUM_BLOCKS (expected 2 whole numbers from 1)"),
         ("INPUT: {RESIZE: null}", "INPUT.RESIZE (expected 1 whole numbers from 1, found [None])"),
         ("INPUT: {RESIZE: 200}", "INPUT.RESIZE (expected at least MODEL.IMAGE_SIZE, [224, 224], found 200)"),
+        ("REFERENCE: {TOP1: 768.0}", "REFERENCE.TOP1 (expected percent, found 768.0)"),
+        ("REFERENCE: {TOP5: .nan}", "REFERENCE.TOP5 (expected percent, found nan)"),
         ("INPUT: {MEAN: [0.5]}", "INPUT.MEAN (expected 3 numbers, found [0.5])"),
         ("INPUT: {MEAN: null}", "INPUT.MEAN (expected 3 numbers)"),
         ("INPUT: {MEAN: [0.5, 0.5, half]}", "INPUT.MEAN (expected 3 numbers, found [0.5, 0.5, 'half'])"),

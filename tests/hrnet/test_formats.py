@@ -504,7 +504,7 @@ def test_an_unknown_dtype_of_an_output(dtype: str, tmp_path: Path) -> None:
     file = tmp_path / "x_run.json"
     file.write_text(changed(RUN_TEXT, ("outputs", 0, "dtype"), dtype))
     facts = f"expected float32, float16, uint8, int8, int32, int64, found {dtype}"
-    assert refusal(lambda: RunRecord.read(file)) == f"{file}: unknown dtype of an output ({facts})"
+    assert refusal(lambda: RunRecord.read(file)) == f"{file}: dtype of class ({facts})"
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
