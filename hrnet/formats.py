@@ -162,7 +162,7 @@ def read_labels(path: AnyPath) -> dict[str, int]:
         name, _, index = line.strip().rpartition(" ")
         name = name.strip()
         if not name or not WHOLE.fullmatch(index):
-            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line))
+            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80]))
         if name in labels:
             raise FormatError(f"line {number}: a second label for {name}", where=path)
         labels[name] = int(index)

@@ -22,6 +22,7 @@ from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import PIL
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from hrnet import formats, images
@@ -29,6 +30,7 @@ from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from preprocess import decode
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
 from preprocess.workers import map_files
@@ -68,12 +70,6 @@ class Done(NamedTuple):
     kept: bool  # an earlier run had finished it
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image file as the reference does: whatever its mode, `convert("RGB")`, EXIF rotation ignored."""
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
-
-
 def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
     """An RGB image as the network's float32 [3, H, W]."""
     cropped = centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop)
@@ -93,7 +89,7 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
         if task.finished(arithmetic):
             with Image.open(io.BytesIO(data)) as header:
                 return Done(header.width, header.height, kept=True)
-        image = decode(data)
+        image = decode.decode(data)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -128,7 +124,10 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
     sources = list(dataset.labels)[: limit or None]
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
-    made_by = {"pillow": PIL.__version__, "code_sha256": [sha256_file(file) for file in (__file__, images.__file__)]}
+    made_by = {
+        "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
+        "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__)],
+    }
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
     settings = {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"}

@@ -18,7 +18,7 @@ ALLOWED = {
     "train": TORCH | {"PIL"},
     "pth2onnx": TORCH,
     "atc": {"onnx", "onnxruntime"},
-    "preprocess": {"PIL", "cv2"},
+    "preprocess": {"PIL", "cv2", "simplejpeg"},
     "data": {"PIL", "cv2", "sklearn"},
     "infer": set(),
     "infer/runtimes": {"onnxruntime"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+import simplejpeg
 from PIL import Image
 
 from hrnet import formats
@@ -143,7 +145,9 @@ def test_the_folder_to_the_byte(
     assert prepare(cfg, Path(), Path("prep")) == 0
     config_hash = config_sha256(load_config(cfg))
     index_hash = layouts.find_images(tmp_path).sha256()
-    code = [sha256_file(ROOT / "preprocess/imagenet.py"), sha256_file(ROOT / "hrnet/images.py")]
+    modules = ("preprocess/imagenet.py", "preprocess/decode.py", "hrnet/images.py")
+    code = json.dumps([sha256_file(ROOT / module) for module in modules])
+    decoders = json.dumps([f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"])
     assert contents(output) == {
         "img9.bin": small(tmp_path / "val/img9.JPEG"),
         "img10.bin": small(tmp_path / "val/img10.JPEG"),
@@ -152,7 +156,7 @@ def test_the_folder_to_the_byte(
         "settings.json": (
             '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n'
             f'  "config_sha256": "{config_hash}",\n  "index_sha256": "{index_hash}",\n'
-            f'  "pillow": "{PIL.__version__}",\n  "code_sha256": ["{code[0]}", "{code[1]}"],\n'
+            f'  "decoders": {decoders},\n  "code_sha256": {code},\n'
             '  "limit": 0,\n  "dtype": "float32",\n  "layout": "NCHW"\n }\n}\n'
         ).encode(),
         "manifest.json": (

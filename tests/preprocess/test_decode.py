@@ -1,0 +1,83 @@
+"""The fast decoder is Pillow to the bit, for whole, odd and damaged files alike."""
+
+from __future__ import annotations
+
+import io
+from typing import Optional
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from preprocess import decode
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    random = np.random.default_rng(width * 1000 + height)
+    colours = random.integers(0, 256, (-(-height // 5), -(-width // 5), 3), np.uint8)
+    pixels = colours.repeat(5, axis=0).repeat(5, axis=1)[:height, :width]
+    return Image.fromarray(pixels).convert(mode)
+
+
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def by_pillow(data: bytes) -> Optional[np.ndarray]:
+    """Pixels, or None where Pillow refuses."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception:
+        return None
+
+
+def by_us(data: bytes) -> Optional[np.ndarray]:
+    try:
+        return np.asarray(decode.decode(data))
+    except Exception:
+        return None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    quality=st.integers(5, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+)
+def test_jpegs_are_those_of_pillow(
+    size: tuple[int, int], mode: str, quality: int, subsampling: int, progressive: bool
+) -> None:
+    data = jpeg(picture(*size, mode), quality=quality, subsampling=subsampling, progressive=progressive)
+    assert np.array_equal(by_us(data), by_pillow(data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0.02, 1))
+def test_damaged_jpegs_are_decoded_or_refused_as_pillow_does(place: float, value: int, cut: float) -> None:
+    data = bytearray(jpeg(picture(60, 40), quality=80))
+    data[min(int(place * len(data)), len(data) - 1)] = value
+    damaged = bytes(data[: int(cut * len(data))])
+    ours, pillows = by_us(damaged), by_pillow(damaged)
+    assert (ours is None) == (pillows is None)
+    assert ours is None or np.array_equal(ours, pillows)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_common_jpegs_take_the_fast_way(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = jpeg(picture(30, 20, mode))
+    monkeypatch.setattr(decode.Image, "open", None)
+    assert decode.decode(data).size == (30, 20)
+
+
+def test_other_files_are_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "simplejpeg", None)
+    file = io.BytesIO()
+    picture(30, 20, "P").save(file, "PNG")
+    assert np.array_equal(by_us(file.getvalue()), by_pillow(file.getvalue()))
