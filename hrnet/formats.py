@@ -116,6 +116,16 @@ def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = Non
     raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
 
 
+def read_bin_into(row: np.ndarray, path: AnyPath) -> bool:
+    """Fill `row` from a bin of exactly its size, some five times faster than `read_output`; False where there is none,
+    for `read_output` to say why."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readinto(row.view(np.uint8).data) == row.nbytes and not file.read(1)
+    except FileNotFoundError:
+        return False
+
+
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:
     """Write one output of one image in the format of its ending, in one step."""
     path = Path(path)

@@ -59,15 +59,23 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-def read_logits(file: Path, dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
-    """float32 [C] of one image; C must be `size` unless that is 0, and no value NaN."""
-    logits = formats.read_output(file, dtype, mend).reshape(-1).astype(np.float32, copy=False)
-    if size not in (0, logits.size):
-        raise FormatError("number of classes", where=file, expected=size, found=logits.size, mend=mend)
-    if np.isnan(logits).any():
-        found = f"{np.isnan(logits).sum()} NaN of {logits.size} values: the input, the weights or an overflow in fp16"
-        raise FormatError("is NaN", where=file, expected="numbers", found=found)
-    return logits
+def read_logits(files: Sequence[Path], dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
+    """float32 [N, C] of N files of one image each; C must be `size` unless that is 0, and no value NaN."""
+    size = size or formats.read_output(files[0], dtype, mend).size
+    logits = np.empty((len(files), size), dtype if files[0].suffix == ".bin" else np.float32)
+    for row, file in zip(logits, files):
+        if file.suffix == ".bin" and formats.read_bin_into(row, file):
+            continue
+        values = formats.read_output(file, dtype, mend).reshape(-1)
+        if values.size != size:
+            raise FormatError("number of classes", where=file, expected=size, found=values.size, mend=mend)
+        row[:] = values
+    faulty = np.isnan(logits).any(axis=1)
+    if faulty.any():
+        count = np.isnan(logits[faulty.argmax()]).sum()
+        found = f"{count} NaN of {size} values: the input, the weights or an overflow in fp16"
+        raise FormatError("is NaN", where=files[int(faulty.argmax())], expected="numbers", found=found)
+    return logits.astype(np.float32, copy=False)
 
 
 def rank_files(
@@ -86,17 +94,15 @@ def rank_files(
     ranks: list[np.ndarray] = []
     outputs = size
     for start in progress(range(0, len(files), IMAGES_AT_ONCE), unit="block"):
-        block = []
-        for file in files[start : start + IMAGES_AT_ONCE]:
-            block.append(read_logits(file, dtype, outputs, mend))
-            outputs = block[0].size
+        logits = read_logits(files[start : start + IMAGES_AT_ONCE], dtype, outputs, mend)
+        outputs = logits.shape[1]
         offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), files[0].parent)
         wanted = np.asarray(labels[start : start + IMAGES_AT_ONCE]) + offset
         if wanted.max() >= outputs:
             file, found = files[start + int(wanted.argmax())], int(wanted.max()) - offset
             expected = f"below {outputs - offset}"
             raise FormatError("label outside the classes", where=file, expected=expected, found=found)
-        ranks.append(label_ranks(np.stack(block), wanted))
+        ranks.append(label_ranks(logits, wanted))
     return np.concatenate(ranks), outputs
 
 

@@ -1,0 +1,87 @@
+"""Top-1 to Top-5 of many outputs: `postprocess.imagenet_acc_eval` against the model zoo's script of that name.
+
+    python -m benchmarks.topn_peer --peer imagenet_acc_eval.py --images 10000
+
+The peer's script is not part of this repository: name the file. It takes `<outputs> <labels> <folder> <name>` and reads
+txt; ours reads the same txt, and the same values as bin and npy. All four results must be equal to the byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from benchmarks.turns import in_turn, report
+from hrnet import formats
+from hrnet.cli import WorkFailed, command, whole
+
+CLASSES = 1000
+
+
+def write_outputs(place: Path, images: int) -> None:
+    """Seeded logits of `images` images as txt, bin and npy (values of six decimals, so that all hold the same), and
+    labels that are right for about half of them."""
+    random = np.random.default_rng(0)
+    for suffix in formats.OUTPUT_FORMATS:
+        (place / suffix.lower()).mkdir()
+    lines = []
+    for i in range(images):
+        logits = np.round(random.standard_normal(CLASSES), 6).astype(np.float32)
+        label = int(logits.argmax()) if random.random() < 0.5 else int(random.integers(CLASSES))
+        lines.append(f"image{i}.JPEG {label}\n")
+        text = formats.text_of(logits[None])
+        (place / f"txt/image{i}_0.txt").write_text(text, encoding="utf-8")
+        exact = np.array(text.split(), dtype=np.float32)
+        for suffix in ("bin", "npy"):
+            formats.write_output(place / suffix / f"image{i}_0.{suffix}", exact)
+    (place / "val_label.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def run(peer: Path, images: int, rounds: int) -> None:
+    """Print images/s of each and the ratios. Raises WorkFailed where results differ."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        write_outputs(place, images)
+
+        def call(kind: str, *script: object) -> None:
+            outputs = place / kind.split()[-1]
+            words = [*script, outputs, place / "val_label.txt", place, f"{kind.replace(' ', '-')}.json"]
+            subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+        ours = ("-m", "postprocess.imagenet_acc_eval")
+        candidates = {
+            "peer from txt": lambda: call("peer from txt", peer),
+            "from txt": lambda: call("from txt", *ours),
+            "from npy": lambda: call("from npy", *ours),
+            "from bin": lambda: call("from bin", *ours),
+        }
+        seconds = in_turn(candidates, rounds)
+        results = {(place / f"{kind.replace(' ', '-')}.json").read_bytes() for kind in candidates}
+        if len(results) != 1:
+            raise WorkFailed(f"results differ: {results}")
+        print(f"{images} outputs of {CLASSES} classes, {rounds} rounds, medians; results equal to the byte")
+        report(seconds, images, "peer from txt")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.topn_peer", description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_acc_eval.py")
+    parser.add_argument("--images", type=whole(1), default=10000, help="outputs (%(default)s)")
+    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    run(args.peer, args.images, args.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
