@@ -1,0 +1,86 @@
+"""The benchmarks' own honesty: turns, ratios, and a refusal where the results of two candidates differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import infer_loop, preprocess_peer, topn_peer
+from benchmarks.turns import in_turn, report
+from tests.infer.models import linear_model, prep_folder
+
+PEER = """
+import json, os, sys
+import numpy as np
+outputs, labels, folder, name = sys.argv[1:]
+wanted = dict(line.split() for line in open(labels))
+hits = np.zeros(5)
+for file in os.listdir(outputs):
+    ranked = np.argsort(-np.array(open(os.path.join(outputs, file)).read().split(), np.float32), kind="stable")
+    place = ranked.tolist().index(int(wanted[file.rpartition("_")[0] + ".JPEG"]))
+    hits[place:] += 1
+count = len(os.listdir(outputs))
+value = [{"key": "Number of images", "value": str(count)}, {"key": "Number of classes", "value": "1000"}]
+value += [{"key": f"Top{n} accuracy", "value": f"{np.round(100 * hit / count, 2)}%"} for n, hit in enumerate(hits, 1)]
+json.dump({"title": "Overall statistical evaluation", "value": value}, open(os.path.join(folder, name), "w"))
+"""
+
+
+def test_candidates_take_turns_and_the_first_round_does_not_count() -> None:
+    seen: list[str] = []
+    seconds = in_turn({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, rounds=2)
+    assert seen == ["a", "b"] * 3
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_ratio_is_the_median_of_the_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    report({"peer": [4.0, 2.0, 9.0], "ours": [1.0, 2.0, 3.0]}, images=100, peer="peer")
+    assert capsys.readouterr().out == (
+        "peer       25.0 images/s   1.00 x peer\nours       50.0 images/s   3.00 x peer\n"
+    )
+
+
+def test_topn_against_a_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "peer.py").write_text(PEER)
+    assert topn_peer.main(["--peer", str(tmp_path / "peer.py"), "--images", "20", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "20 outputs of 1000 classes, 1 rounds, medians; results equal to the byte"
+    assert [line[:13].strip() for line in lines[1:]] == ["peer from txt", "from txt", "from npy", "from bin"]
+
+
+def test_topn_of_a_peer_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "peer.py").write_text(PEER.replace("hits[place:] += 1", "hits[:] += 1"))
+    assert topn_peer.main(["--peer", str(tmp_path / "peer.py"), "--images", "20", "--rounds", "1"]) == 1
+    assert "benchmarks.topn_peer: failed: results differ: " in capsys.readouterr().err
+
+
+def test_copies_and_differences_of_inputs(tmp_path: Path) -> None:
+    (tmp_path / "set/val").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"set/val/{name}.JPEG")
+    (tmp_path / "set/val_label.txt").write_text("a.JPEG 3\nb.JPEG 4\n")
+    assert preprocess_peer.copies_of(tmp_path / "set", tmp_path / "more", copies=2) == 4
+    assert (tmp_path / "more/val_label.txt").read_text() == "0_a.JPEG 3\n1_a.JPEG 3\n0_b.JPEG 4\n1_b.JPEG 4\n"
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            np.zeros(3, np.float32).tofile(tmp_path / folder / f"{name}.bin")
+    assert preprocess_peer.differing(tmp_path / "ours", tmp_path / "theirs") == []
+    np.ones(3, np.float32).tofile(tmp_path / "ours/b.bin")
+    assert preprocess_peer.differing(tmp_path / "ours", tmp_path / "theirs") == ["b.bin"]
+
+
+def test_twin_against_a_plain_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prep_folder(Path("in"), 7)
+    linear_model(Path("m.onnx"), 2)
+    assert infer_loop.main(["--model", "m.onnx", "--input", "in", "--count", "7", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("6 images, batch 2, ")
+    assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
+    assert lines[2].startswith("twin ")
