@@ -111,6 +111,20 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     return compiled
 
 
+def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with float16 inside. Raises AtcError E10055 where that cannot be, or where onnxruntime undoes it."""
+    try:
+        # At its default level, at which infer loads models. 1.16 drops the casts, and computes float32 without a word.
+        probe = onnxruntime.InferenceSession(
+            half.half(half.probe()).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
+            raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
+        return half.half(model)
+    except ValueError as obstacle:
+        raise _not_emulated(str(obstacle)) from None
+
+
 def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> dict[str, list[int]]:
     """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
 
@@ -136,10 +150,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     graph.fix_inputs(model, {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()})
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
-        try:
-            compiled = half.half(compiled)
-        except ValueError as obstacle:
-            raise _not_emulated(str(obstacle)) from None
+        compiled = half_inside(compiled)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)

@@ -4,7 +4,7 @@
 (nearest, ties to even, inf from 65520 on; its largest number is 65504); inputs and outputs stay float32. A weight is
 rounded in the file. An input or a result is rounded by a Cast to float16 and a Cast back, both explicit: onnxruntime's
 CPU provider computes a graph of float16 tensors in float32 throughout and drops the casts that it put in between, but
-keeps these, at every optimisation level (tests/atc/test_half.py). Pure functions: a model in, another one out.
+from 1.17 on keeps these, at every optimisation level (tests/atc/test_half.py). Pure functions: a model in, one out.
 
 Source: IEEE 754 binary16; ATC's documentation of --precision_mode; docs/decisions/0008-fp16-inside.md.
 
@@ -37,6 +37,14 @@ def round_half(values: np.ndarray) -> np.ndarray:
     """`values` (float32, any shape) rounded to float16, as float32; inf where float16 has no number."""
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float32)
+
+
+def probe() -> onnx.ModelProto:
+    """x [1] -> y [1], the root of x squared: with float16 inside inf for 300, without it 300."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Sqrt", ["s"], ["y"], "Sqrt_1")]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph(nodes, "probe", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:

@@ -267,6 +267,16 @@ def test_what_stands_in_the_way(kind: str, what: str) -> None:
     assert str(caught.value) == what
 
 
+def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 1.16 does; here the graph comes back without them."""
+    monkeypatch.setattr(half, "half", lambda model: model)
+    with pytest.raises(embedded.AtcError) as caught:
+        compiled(tmp_path, classifier())
+    assert f"emulate float16 with onnxruntime {onnxruntime.__version__}, which drops its casts: " in str(caught.value)
+    assert not (tmp_path / "out.onnx").exists()
+    assert compiled(tmp_path, classifier(), precision_mode="force_fp32").is_file()
+
+
 def test_the_twin_refuses_such_a_model(tmp_path: Path) -> None:
     model = classifier()
     model.graph.node[-1].output[0] = "wide"
