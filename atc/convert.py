@@ -7,7 +7,8 @@ Reads --model, writes --output and the record beside it (`<output>.json`, format
 command of the model zoo's README (seed 002), checks it with `atc.rules`, prints it and runs it; the input's name and
 its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
 onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
-it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om.
+it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
+asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
 
 Exit 1 where the tool refuses the model or leaves no file, with its own error block; 2 for a user's fault.
 """
@@ -36,6 +37,7 @@ from hrnet.formats import CompiledModel, TensorInfo
 
 ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
 TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.embedded"]}
+PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.embedded` is found
 LAST_LINES = 20  # of a tool that failed without ATC's own last words
@@ -65,8 +67,8 @@ def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str,
     return shapes
 
 
-def spell(model: str, output: str, shapes: dict[str, list[int]], soc_version: str, log: str) -> list[str]:
-    """The arguments of the seed's command, in its order. `output` is without its ending."""
+def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequence[str]) -> list[str]:
+    """The arguments of the seed's command, in its order, `options` last. `output` is without its ending."""
     layout = "NCHW" if all(len(shape) == 4 for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
@@ -75,8 +77,7 @@ def spell(model: str, output: str, shapes: dict[str, list[int]], soc_version: st
         f"--input_format={layout}",
         f"--input_shape={shape}",
         f"--output={output}",
-        f"--soc_version={soc_version}",
-        f"--log={log}",
+        *options,
     ]
 
 
@@ -124,7 +125,7 @@ def find_result(folder: Path, name: str, ending: str) -> Path:
     return found[0]
 
 
-def run(model: Path, output: Path, batch: int, soc_version: str, backend: str, log: str) -> Path:
+def run(model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, log: str) -> Path:
     """Compile `model` to `output` and write its record; returns `output`."""
     started = time.monotonic()
     ending = ENDINGS[backend]
@@ -137,11 +138,12 @@ def run(model: Path, output: Path, batch: int, soc_version: str, backend: str, l
         source = graph.read(model)
         description, inputs = graph.describe(source), graph.inputs(source)
         shapes = batched(inputs, batch, model)
+        options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
             folder = Path(scratch).resolve()
-            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, soc_version, log)
+            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
             rules.check(rules.parse(arguments), description)
-            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, soc_version, log)]
+            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, options)]
             print(shlex.join(shown), flush=True)
             metadata = {entry.key: entry.value for entry in source.metadata_props}
             metadata["opset"] = str(
@@ -176,6 +178,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     args = parser.parse_args(argv)

@@ -8,10 +8,11 @@ metadata kept and every argument added as `atc.<name>` (of paths the last part o
 places gives one file). Exit 0, or 255 with ATC's error block; nothing is written then.
 
 Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
-What would change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
-(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
-a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
-E10041 for a model that onnxruntime cannot load.
+With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
+`atc.half` describes. What would change the result and is not emulated is refused with E10055. Parameters that mean
+nothing to onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1
+in --input_shape stays a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model
+does not run, and of E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from atc import graph, rules
+from atc import graph, half, rules
 from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.files import make_folder, replacing
 from hrnet.formats import TensorInfo
@@ -48,10 +49,11 @@ _ANY_VALUE = (
     "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path",
 )
 # fmt: on
+FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
-    "precision_mode": ("force_fp32", "must_keep_origin_dtype"),
-    "precision_mode_v2": ("origin",),
+    "precision_mode": ("force_fp16", "force_fp32", "must_keep_origin_dtype"),
+    "precision_mode_v2": ("fp16", "origin"),
     "output_type": ("FP32",),
     **dict.fromkeys(_ANY_VALUE, ()),
 }
@@ -109,6 +111,20 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     return compiled
 
 
+def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with float16 inside. Raises AtcError E10055 where that cannot be, or where onnxruntime undoes it."""
+    try:
+        # At its default level, at which infer loads models. 1.16 drops the casts, and computes float32 without a word.
+        probe = onnxruntime.InferenceSession(
+            half.half(half.probe()).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
+            raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
+        return half.half(model)
+    except ValueError as obstacle:
+        raise _not_emulated(str(obstacle)) from None
+
+
 def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> dict[str, list[int]]:
     """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
 
@@ -133,6 +149,8 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     shapes = rules.input_shapes(arguments)
     graph.fix_inputs(model, {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()})
     compiled = optimise(model, arguments["model"])
+    if any(arguments.get(name) == value for name, value in FP16_INSIDE):
+        compiled = half_inside(compiled)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)

@@ -133,6 +133,21 @@ def test_dry_run_remembers_nothing(built: Checkout) -> None:
     assert built.stages("eval") == []
 
 
+def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
+    given = built.make("-n", "eval", "PRECISION=fp16").stdout
+    om = "build/demo_digits/om/bs16-float32-fp16.onnx"
+    assert f"--output {om} --batch 16 --soc_version Ascend310P3" in given
+    assert "--precision fp16 --backend onnxruntime" in given
+    assert f"--model {om} " in given and "--output_dirname onnxruntime-bs16-fp16 " in given
+    assert "eval/digits-float32-first60/onnxruntime-bs16-fp16.json" in given
+    assert built.stages("-n", "eval", "PRECISION=fp16") == ["atc.convert", *STAGES[3:]]
+    for value in ("fp32", "default"):
+        assert built.stages("-n", "eval", f"PRECISION={value}") == [], "the twin's default is fp32"
+    assert built.stages("om", "PRECISION=fp16") == ["atc.convert"]
+    assert "onnxruntime-bs16-fp16" in built.make("-n", "infer").stdout
+    assert built.stages("eval", "PRECISION=default") == []
+
+
 def test_environment_counts_as_given(built: Checkout) -> None:
     assert "--gate 0.25" in built.make("-n", "eval", GATE="0.25").stdout
 
@@ -159,6 +174,9 @@ BAD_VALUES = {
     "BATCH=four": "expected a whole number from 1",
     "BATCH=0": "expected a whole number from 1",
     "BATCH=1.5": "expected a whole number from 1",
+    "PRECISION=half": "expected default or fp16 or fp32",
+    "PRECISION=fp16 fp32": "expected default or fp16 or fp32",
+    "PRECISION=": "expected default or fp16 or fp32",
     "LIMIT=-1": "expected a whole number",
     "LIMIT=00": "expected a whole number",
     "MAX_REJECTED=": "expected a whole number",
@@ -216,7 +234,13 @@ def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
     done = checkout.make("-n", "om", PATH=f"{checkout.root}/bin:{os.environ['PATH']}")
     assert "BACKEND=auto is ascend: atc is on PATH" in done.stdout
     assert "--output build/demo_digits/om/bs16-float32-Ascend310P3.om --batch 16 " in done.stdout
-    assert "--backend ascend" in done.stdout
+    assert "--precision default --backend ascend" in done.stdout
+    for precision in ("fp16", "fp32"):
+        path = f"{checkout.root}/bin:{os.environ['PATH']}"
+        told = checkout.make("-n", "infer", f"PRECISION={precision}", PATH=path).stdout
+        assert f"/om/bs16-float32-Ascend310P3-{precision}.om --batch 16 " in told
+        assert f"--precision {precision} --backend ascend" in told
+        assert f"--output_dirname ascend-bs16-Ascend310P3-{precision} " in told
 
 
 def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:

@@ -110,6 +110,34 @@ def test_names_and_sizes_come_from_the_model(here: Path) -> None:
     assert "--input_shape=input:4,3,8,8" in CompiledModel.read("a.onnx").command
 
 
+PRECISIONS = [("default", []), ("fp16", ["--precision_mode=force_fp16"]), ("fp32", ["--precision_mode=force_fp32"])]
+
+
+@pytest.mark.parametrize(("precision", "flags"), PRECISIONS)
+@pytest.mark.parametrize("output", ["a.onnx", "a.om"])
+def test_precision_stands_last_in_the_command(
+    output: str, precision: str, flags: list[str], here: Path, atc: pytest.MonkeyPatch
+) -> None:
+    assert convert.main(words(output, "--precision", precision)) == 0
+    command = CompiledModel.read(output).command
+    assert command[command.index("--log=error") + 1 :] == flags
+    assert CompiledModel.read(output).outputs == [TensorInfo("class", "float32", [16, 10])]
+    if output == "a.onnx":
+        found = onnxruntime.InferenceSession(output).run(None, {"image": images(16)})[0]
+        rounded = np.array_equal(found, found.astype(np.float16).astype(np.float32))
+        assert rounded == (precision == "fp16")
+    else:
+        seen = json.loads((here / output).read_bytes()[4:])
+        assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
+
+
+def test_a_precision_that_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        convert.main(words("a.onnx", "--precision", "fp8"))
+    assert caught.value.code == 2
+    assert "argument --precision: invalid choice: 'fp8'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("habit", ["", "host"])
 def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     atc.setenv("ATC_DOUBLE", habit)

@@ -146,14 +146,31 @@ def test_precisions_that_are_float32_here(tmp_path: Path) -> None:
         ("output_type", "FP32"),
     ):
         assert embedded.main(spelled(tmp_path, **{name: value})) == 0
+        assert "Cast" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16")])
+def test_float16_inside_and_float32_outside(name: str, value: str, tmp_path: Path) -> None:
+    source = saved(tmp_path, classifier())
+    assert embedded.main(spelled(tmp_path, **{name: value})) == 0
+    compiled = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(compiled, full_check=True)
+    assert {entry.key: entry.value for entry in compiled.metadata_props}[f"atc.{name}"] == value
+    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
+    (tensor,), (result,) = session.get_inputs(), session.get_outputs()
+    assert (tensor.name, tensor.type, tensor.shape) == ("image", "tensor(float)", [16, 3, 16, 16])
+    assert (result.name, result.type, result.shape) == ("class", "tensor(float)", [16, 10])
+    found, wanted = (results(path, images(16)) for path in (tmp_path / "out.onnx", source))
+    np.testing.assert_array_equal(found, found.astype(np.float16).astype(np.float32))
+    assert 1e-5 < np.abs(found - wanted).max() < 2e-2
 
 
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"precision_mode": "force_fp16"}, "--precision_mode=force_fp16"),
+        ({"precision_mode": "cube_fp16in_fp32out"}, "--precision_mode=cube_fp16in_fp32out"),
         ({"precision_mode": "allow_mix_precision"}, "--precision_mode=allow_mix_precision"),
-        ({"precision_mode_v2": "fp16"}, "--precision_mode_v2=fp16"),
+        ({"precision_mode_v2": "mixed_float16"}, "--precision_mode_v2=mixed_float16"),
         ({"insert_op_conf": "aipp.cfg"}, "--insert_op_conf=aipp.cfg"),
         ({"output_type": "FP16"}, "--output_type=FP16"),
         ({"out_nodes": "class"}, "--out_nodes=class"),
