@@ -41,7 +41,7 @@ MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := onnx om preprocess infer eval gate reference
+PIPELINE := weights onnx om preprocess infer eval gate reference
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -69,7 +69,7 @@ $(foreach v,LIMIT MAX_REJECTED DEVICE,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
 $(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
-$(foreach v,$(filter WEIGHTS DATASET,$(GIVEN)),$(call there,$v))
+$(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
 $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error DATASET=$(DATASET): give the folder above it)))
@@ -121,6 +121,9 @@ INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/
 
 .PHONY: $(PIPELINE) help setup demo test check clean
 
+weights:                          ## the published checkpoint of the config -> WEIGHTS, resumed and checked
+	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
+
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
 om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
@@ -157,9 +160,10 @@ $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evalu
 
 $(REMEMBER)/%.mk: ;
 
-$(WEIGHTS):
-	@echo "$@: no such checkpoint; put it there or give WEIGHTS=<file>" \
-	    "$$(sed -n 's/^  URL: \(.*\)/(published at \1)/p' $(CFG))" >&2; exit 2
+URL = $(shell sed -n 's/^  URL: *//p' $(CFG))
+$(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
+	@test -e $@ || { echo "$@: no such checkpoint;" \
+	    "$(if $(URL),make weights MODEL=$(MODEL) loads it from $(URL); else )put it there or give WEIGHTS=<file>" >&2; exit 2; }
 
 # --- the project itself -----------------------------------------------------------------------------------------------
 
