@@ -243,6 +243,24 @@ def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -
     assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
 
 
+def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
+    folder = checkout.root / "data/toy/val"
+    folder.mkdir(parents=True)
+    (folder / "a.JPEG").write_bytes(b"")
+    (folder.parent / "val_label.txt").write_text("a.JPEG 0\n")
+    done = checkout.make("doctor", "DATASET=data/toy", "BACKEND=onnxruntime")
+    assert done.returncode == 0, done.stderr
+    assert "\nbackend        onnxruntime, as asked\n" in done.stdout
+    assert "\ndata set       data/toy: 1 images\n" in done.stdout
+    assert done.stdout.endswith("demo_digits can run as asked\n")
+    done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
+    assert done.returncode == 2
+    assert "missing: atc: not on PATH; source " in done.stderr
+    assert "missing: nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n" in done.stderr
+    assert "SOC=310P3: expected Ascend and" in checkout.make("doctor", "SOC=310P3").stderr
+    assert not (checkout.root / "build").exists()
+
+
 def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
     (checkout.root / "bin").mkdir()
     (checkout.root / "bin/atc").write_text("#!/bin/sh\n")
@@ -270,7 +288,7 @@ def test_help_tells_every_target_and_variable() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
     text = (ROOT / "Makefile").read_text()
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = ["weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "demo"]
+    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "demo"]
     for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown
