@@ -41,7 +41,7 @@ MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference
+PIPELINE := weights onnx om preprocess infer eval gate reference show
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -134,6 +134,8 @@ infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
+show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
+
 gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
 	@$(PYTHON) -m postprocess.gate $<
 
@@ -156,6 +158,9 @@ $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postp
             $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
+
+$(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postprocess/show.py postprocess/topn.py $(CORE)
+	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
                              $(call settings,WEIGHTS)

@@ -141,6 +141,12 @@ def test_dry_run_remembers_nothing(built: Checkout) -> None:
     assert built.stages("eval") == []
 
 
+def test_show_draws_once(built: Checkout) -> None:
+    first = built.make("show").stdout
+    assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first
+    assert "Nothing to be done for 'show'" in built.make("show", LC_ALL="C").stdout
+
+
 def test_environment_counts_as_given(built: Checkout) -> None:
     assert "--gate 0.25" in built.make("-n", "eval", GATE="0.25").stdout
 
@@ -288,7 +294,7 @@ def test_help_tells_every_target_and_variable() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
     text = (ROOT / "Makefile").read_text()
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "demo"]
+    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "show", "demo"]
     for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown
