@@ -42,7 +42,7 @@ MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := onnx om preprocess infer eval gate reference
+PIPELINE := weights onnx om preprocess infer eval gate reference show
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -56,12 +56,12 @@ equal = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
 must  = $(if $(shell [[ '$(subst ','\'',$($1))' =~ ^($2)$$ ]] || echo no),$(error $1=$($1): expected $3))
 there = $(if $(wildcard $($1)),,$(error $1=$($1): no such file or folder))
 
-ifneq ($(filter $(PIPELINE) clean $(BUILD)/%,$(MAKECMDGOALS)),)
+ifneq ($(filter $(PIPELINE) doctor clean $(BUILD)/%,$(MAKECMDGOALS)),)
 $(if $(filter $(MODELS),$(MODEL)),,$(error MODEL=$(MODEL): no such config; known: $(MODELS)))
 $(call must,BUILD,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
 endif
 
-ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
+ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
 $(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
@@ -71,11 +71,14 @@ $(foreach v,LIMIT MAX_REJECTED DEVICE,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
 $(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
-$(foreach v,$(filter WEIGHTS DATASET,$(GIVEN)),$(call there,$v))
+$(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
+endif
+
+ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
+$(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
 $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error DATASET=$(DATASET): give the folder above it)))
-$(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 
 ATC := $(shell command -v atc)
 $(if $(filter ascend,$(BACKEND)),$(if $(ATC),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
@@ -123,7 +126,10 @@ INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
-.PHONY: $(PIPELINE) help setup demo test check clean
+.PHONY: $(PIPELINE) help setup doctor demo test check clean
+
+weights:                          ## the published checkpoint of the config -> WEIGHTS, resumed and checked
+	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
 om: $(OM)                         ## ONNX -> static batch, by atc or its twin
@@ -131,6 +137,8 @@ preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
+
+show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
 
 gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
 	@$(PYTHON) -m postprocess.gate $<
@@ -156,15 +164,19 @@ $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postp
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
+$(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postprocess/show.py postprocess/topn.py $(CORE)
+	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
+
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
                              $(call settings,WEIGHTS)
 	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
 
 $(REMEMBER)/%.mk: ;
 
-$(WEIGHTS):
-	@echo "$@: no such checkpoint; put it there or give WEIGHTS=<file>" \
-	    "$$(sed -n 's/^  URL: \(.*\)/(published at \1)/p' $(CFG))" >&2; exit 2
+URL = $(shell sed -n 's/^  URL: *//p' $(CFG))
+$(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
+	@test -e $@ || { echo "$@: no such checkpoint;" \
+	    "$(if $(URL),make weights MODEL=$(MODEL) loads it from $(URL); else )put it there or give WEIGHTS=<file>" >&2; exit 2; }
 
 # --- the project itself -----------------------------------------------------------------------------------------------
 
@@ -178,6 +190,11 @@ $(VENV)/done: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
 	@touch $@
+
+doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
+	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) --limit $(LIMIT) \
+	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
+	    --prep $(PREP) --settings $(REMEMBER) --make $(MAKE_VERSION)
 
 demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
 	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python

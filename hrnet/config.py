@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,10 @@ def _check(config: CfgNode, path: Path) -> None:
     for name in ("TOP1", "TOP5"):
         if not 0 <= config.REFERENCE[name] <= 100:
             raise refuse(f"REFERENCE.{name}", "percent", config.REFERENCE[name])
+    if not isinstance(config.WEIGHTS.URL, str):
+        raise refuse("WEIGHTS.URL", "a URL, or nothing at all", config.WEIGHTS.URL)
+    if not re.fullmatch("([0-9a-fA-F]{32})?", str(config.WEIGHTS.MD5)):
+        raise refuse("WEIGHTS.MD5", "32 hex digits", config.WEIGHTS.MD5)
     if min(config.INPUT.STD) <= 0:
         raise refuse("INPUT.STD", "3 numbers above 0", config.INPUT.STD)
 

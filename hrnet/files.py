@@ -63,7 +63,15 @@ def write_text(path: AnyPath, text: str) -> None:
 
 def sha256_file(path: AnyPath) -> str:
     """The SHA-256 of a file's bytes, in hex."""
-    digest = hashlib.sha256()
+    return _digest(path, hashlib.sha256())
+
+
+def md5_file(path: AnyPath) -> str:
+    """The MD5 of a file's bytes, in hex: not for safety, but since that is what publishers of weights state."""
+    return _digest(path, hashlib.md5(usedforsecurity=False))
+
+
+def _digest(path: AnyPath, digest: hashlib._Hash) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -77,7 +85,7 @@ def natural_key(name: str) -> tuple[list[Union[int, str]], str]:
     return [int(part) if i % 2 else part for i, part in texts_and_numbers], name
 
 
-def check_free_disk(folder: AnyPath, need: int) -> None:
+def check_free_disk(folder: AnyPath, need: int, mend: str = "set BUILD= to a larger disk") -> None:
     """Raise UserError when the disk of `folder`, there or not yet, has less than `need` bytes free."""
     there = Path(folder).absolute()
     while not there.exists():
@@ -85,9 +93,7 @@ def check_free_disk(folder: AnyPath, need: int) -> None:
     free = shutil.disk_usage(there).free
     if free < need:
         expected, found = f"{need / 1e9:.1f} GB", f"{free / 1e9:.1f} GB"
-        raise UserError(
-            "too little free disk", where=folder, expected=expected, found=found, mend="set BUILD= to a larger disk"
-        )
+        raise UserError("too little free disk", where=folder, expected=expected, found=found, mend=mend)
 
 
 @contextlib.contextmanager

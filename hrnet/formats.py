@@ -4,7 +4,7 @@ Tensors   <stem>.bin           raw little-endian values, C order, no header
           <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
-Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics
+Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics, part
 The tool's <dirname>_summary.json and the seed's result.json have the tool's and the seed's own keys.
 
 Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
@@ -309,6 +309,29 @@ class RunRecord:
         content = read_record(path, "run", mend="run make infer")
         record: RunRecord = from_json(RunRecord, content, path, "run record")
         _check_dtypes(record.outputs, path)
+        return record
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What the server told of a file whose download stands beside it as `<file>.part`."""
+
+    url: str
+    size: Optional[int]  # of the whole file, bytes; None: the server does not tell
+    etag: Optional[str]
+    modified: Optional[str]  # the Last-Modified header
+
+    @staticmethod
+    def path(part: AnyPath) -> Path:
+        return Path(f"{part}.json")
+
+    def write(self, part: AnyPath) -> None:
+        write_record(self.path(part), "part", asdict(self))
+
+    @staticmethod
+    def read(part: AnyPath) -> PartRecord:
+        content = read_record(PartRecord.path(part), "part", mend=f"rm {part}")
+        record: PartRecord = from_json(PartRecord, content, PartRecord.path(part), "part record")
         return record
 
 

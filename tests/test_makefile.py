@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
 STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 class Checkout:
@@ -148,6 +156,12 @@ def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
     assert built.stages("eval", "PRECISION=default") == []
 
 
+def test_show_draws_once(built: Checkout) -> None:
+    first = built.make("show").stdout
+    assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first
+    assert "Nothing to be done for 'show'" in built.make("show", LC_ALL="C").stdout
+
+
 def test_environment_counts_as_given(built: Checkout) -> None:
     assert "--gate 0.25" in built.make("-n", "eval", GATE="0.25").stdout
 
@@ -221,10 +235,54 @@ def test_unknown_model_names_the_known_ones(checkout: Checkout) -> None:
 def test_missing_checkpoint_names_where_it_is_published(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
-    assert (
-        "weights/hrnet_w18_ssld.pth: no such checkpoint; put it there or give WEIGHTS=<file> (published at https://"
-        in (done.stderr)
+    line = (
+        "weights/hrnet_w18_ssld.pth: no such checkpoint; make weights MODEL=hrnet_w18_ssld loads it from "
+        "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/"
+        "HRNet_W18_C_ssld_pretrained.pth; else put it there or give WEIGHTS=<file>\n"
     )
+    assert line in done.stderr
+    done = checkout.make("onnx", model="hrnet_w30")
+    assert done.returncode == 2
+    line = "weights/hrnet_w30.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n"
+    assert line in done.stderr
+
+
+def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -> None:
+    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that is yet to be loaded."""
+    served = tmp_path / "served"
+    served.mkdir()
+    shutil.copy(ROOT / "weights/demo_digits.pth", served / "published.pth")
+    handler = functools.partial(QuietHandler, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        config = checkout.root / "configs/demo_digits.yaml"
+        url = f"http://127.0.0.1:{server.server_address[1]}/published.pth"
+        config.write_text(f"{config.read_text()}WEIGHTS:\n  URL: {url}\n")
+        done = checkout.make("-j2", "weights", "onnx", "WEIGHTS=weights/new.pth", no_proxy="*")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert (checkout.root / "weights/new.pth").read_bytes() == (served / "published.pth").read_bytes()
+    assert "wrote weights/new.pth (" in done.stdout
+    assert "--input weights/new.pth" in done.stdout and (checkout.root / "build/demo_digits/model.onnx").exists()
+    assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
+
+
+def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
+    folder = checkout.root / "data/toy/val"
+    folder.mkdir(parents=True)
+    (folder / "a.JPEG").write_bytes(b"")
+    (folder.parent / "val_label.txt").write_text("a.JPEG 0\n")
+    done = checkout.make("doctor", "DATASET=data/toy", "BACKEND=onnxruntime")
+    assert done.returncode == 0, done.stderr
+    assert "\nbackend        onnxruntime, as asked\n" in done.stdout
+    assert "\ndata set       data/toy: 1 images\n" in done.stdout
+    assert done.stdout.endswith("demo_digits can run as asked\n")
+    done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
+    assert done.returncode == 2
+    assert "missing: atc: not on PATH; source " in done.stderr
+    assert "missing: nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n" in done.stderr
+    assert "SOC=310P3: expected Ascend and" in checkout.make("doctor", "SOC=310P3").stderr
+    assert not (checkout.root / "build").exists()
 
 
 def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
@@ -260,6 +318,7 @@ def test_help_tells_every_target_and_variable() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
     text = (ROOT / "Makefile").read_text()
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    for name in [*variables, "MODEL", "BUILD", "PYTHON", "onnx", "om", "preprocess", "infer", "eval", "gate", "demo"]:
+    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "show", "demo"]
+    for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown

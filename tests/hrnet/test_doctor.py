@@ -1,0 +1,180 @@
+"""hrnet/doctor.py with stand-ins of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter that has nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from hrnet import doctor
+
+ROOT = Path(__file__).resolve().parents[2]
+SMI = """\
++-------------------+-----------------+------------------------------------------------------+
+| NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
+| Chip    Device    | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
++===================+=================+======================================================+
+| 0       310P3     | OK              | 15.8         42                0    / 0              |
+| 0       0         | 0000:82:00.0    | 0            1074 / 21534                            |
++===================+=================+======================================================+
+| 1       310P3     | Alarm           | 15.4         43                0    / 0              |
+| 0       1         | 0000:89:00.0    | 0            1070 / 21534                            |
++===================+=================+======================================================+
+"""
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an ONNX file and three images, and a PATH that has nothing but bin/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "m.onnx").write_bytes(b"onnx")
+    (tmp_path / "data/val").mkdir(parents=True)
+    (tmp_path / "data/val_label.txt").write_text("a.JPEG 0\nb.JPEG 1\nc.JPEG 2\n")
+    for name in ("a.JPEG", "b.JPEG", "c.JPEG", ".hidden"):
+        (tmp_path / "data/val" / name).write_bytes(b"x")
+    (tmp_path / "m.yaml").write_text("WEIGHTS: {URL: 'http://x/y'}\n")
+    return tmp_path
+
+
+def tool(place: Path, name: str, script: str = "") -> None:
+    (place / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (place / "bin" / name).chmod(0o755)
+
+
+def call(*more: str) -> int:
+    return doctor.main(["--cfg", "m.yaml", "--onnx", "m.onnx", "--dataset", "data", *more])
+
+
+def told(out: str) -> dict[str, str]:
+    return {line[:14].strip(): line[15:] for line in out.splitlines()}
+
+
+def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--make", "4.3") == 0
+    out, err = capsys.readouterr()
+    lines = told(out)
+    assert err == "" and out.endswith("m can run as asked\n")
+    assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
+    assert lines["make"] == "4.3"
+    assert lines["numpy"] == importlib.metadata.version("numpy")
+    assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
+    assert lines["ais_bench"] == "not by python3: No such file or directory"
+    assert lines["chip"] == "not known without npu-smi"
+    assert lines["backend"] == "auto is onnxruntime: no atc on PATH"
+    assert lines["remembered"] == "nothing"
+    assert lines["data set"] == "data: 3 images"
+    assert lines["disk"].endswith(" GB free, 0.0 GB needed for 3 images")
+
+
+def test_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool(place, "atc")
+    tool(place, "npu-smi", f'[ "$*" = info ] || exit 3\nwhile read -r line; do echo "$line"; done <<END\n{SMI}END')
+    tool(place, "python3", '[ "$1" = -c ]')
+    (place / "settings").mkdir()
+    (place / "settings/SOC.mk").write_text("SOC := Ascend310P3\n")
+    (place / "settings/BATCH.mk").write_text("BATCH := 4\n")
+    assert call("--settings", "settings") == 0
+    lines = told(capsys.readouterr().out)
+    assert lines["atc"] == f"{place}/bin/atc"
+    assert lines["ais_bench"] == "by python3"
+    assert lines["chip"] == "SOC=Ascend310P3 (OK), SOC=Ascend310P3 (Alarm)"
+    assert lines["backend"] == "auto is ascend: atc is on PATH"
+    assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
+
+
+def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool(place, "npu-smi", f"while read -r line; do echo \"$line\"; done <<'END'\n{SMI.replace('310P3', '910B4')}END")
+    tool(place, "board", 'echo Traceback >&2; echo "ImportError: no libascendcl.so" >&2; exit 1')
+    asked = ("--backend", "ascend", "--ais_python", "board", "--dataset", "nowhere", "--reference", "torch")
+    assert call(*asked, "--make", "4.1") == 2
+    out, err = capsys.readouterr()
+    torch = [] if HAS_TORCH else ['hrnet.doctor: missing: torch: not installed; pip install ".[torch]", or make setup']
+    assert err.splitlines() == [
+        "hrnet.doctor: missing: make: 4.1, expected GNU make 4.2 or later",
+        *torch,
+        "hrnet.doctor: missing: atc: not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh",
+        "hrnet.doctor: missing: ais_bench: not by AIS_PYTHON=board (ImportError: no libascendcl.so); give the python "
+        "that has it",
+        "hrnet.doctor: missing: SOC=Ascend310P3: not this machine's chip; give SOC=Ascend910B4",
+        "hrnet.doctor: missing: weights/m.pth: no such checkpoint; make weights",
+        "hrnet.doctor: missing: nowhere: no images (expected val/*.JPEG with val_label.txt, val/<class>/*, or "
+        "val_list.txt); give DATASET=<folder>",
+    ]
+    assert "can run as asked" not in out
+    assert told(out)["backend"] == "ascend, as asked"
+
+
+def test_a_tool_that_hangs_is_left(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
+    tool(place, "npu-smi", "while :; do :; done")
+    assert call() == 0
+    assert told(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
+
+
+def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; what is there already is not needed again."""
+    (place / "data/val_label.txt").unlink()
+    (place / "data/val_list.txt").write_text("".join(f"{i}.JPEG 0\n" for i in range(50_000)))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
+    assert call("--build", "b") == 2
+    out, err = capsys.readouterr()
+    assert told(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
+    assert err == "hrnet.doctor: missing: b: 12.3 GB free of 30.3 GB; set BUILD= to a larger disk\n"
+    assert call("--build", "b", "--limit", "200") == 0
+    assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 0.1 GB needed for 200 images"
+    (place / "prep").mkdir()
+    with open(place / "prep/x.bin", "wb") as file:
+        file.truncate(20_000_000_000)  # a hole
+    assert call("--build", "b", "--prep", "prep") == 0
+    assert told(capsys.readouterr().out)["disk"] == (
+        "b: 12.3 GB free, 10.3 GB needed for 50000 images (20.0 GB are there)"
+    )
+
+
+def test_class_folders_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "data/val_label.txt").unlink()
+    for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG"):
+        (place / "data/val" / name).parent.mkdir(exist_ok=True)
+        (place / "data/val" / name).write_bytes(b"x")
+    assert doctor.count_images(place / "data") == 3
+
+
+def test_a_bad_config_is_a_line_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "m.yaml").write_text("WEIGHT: {}\n")
+    assert call() == 2
+    assert capsys.readouterr().err == "hrnet.doctor: missing: m.yaml: unknown key WEIGHT; did you mean WEIGHTS?\n"
+
+
+def test_it_works_where_nothing_is_installed(place: Path) -> None:
+    """-S leaves out site-packages."""
+    command = [sys.executable, "-S", "-m", "hrnet.doctor", "--cfg", "configs/hrnet_w18.yaml"]
+    env = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    for name in ("numpy", "onnx", "onnxruntime", "Pillow", "PyYAML", "tqdm", "yacs"):
+        assert f'missing: {name}: not installed; pip install ".", or make setup\n' in done.stderr
+    assert 'missing: torch: not installed; pip install ".[torch]", or make setup\n' in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = told(done.stdout)
+    assert lines["mypy"] == "missing, for make check"
+    assert lines["model"].startswith("not looked at without ")
+
+
+def test_pyproject_names_the_same_packages() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for name in doctor.PACKAGES:
+        assert f'"{name}' in text, name
