@@ -1,4 +1,5 @@
-"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om.
+"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om
+(`IMOD`, its arguments as a line of JSON, the ONNX file), which the double of ais_bench can run.
 
 ATC_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result, `crash`
 dies without ATC's last words.
@@ -37,7 +38,8 @@ def main() -> int:
         print("[DEBUG] GE(1,atc.bin):one of a million lines")
     if HABIT != "nothing":
         result = Path(arguments["output"] + ("_linux_x86_64" if HABIT == "host" else "") + ".om")
-        result.write_bytes(b"IMOD" + json.dumps(arguments).encode())
+        head = b"IMOD" + json.dumps(arguments).encode() + b"\n"
+        result.write_bytes(head + Path(arguments["model"]).read_bytes())
         result.chmod(0o600)
     print(f"...\n{rules.SUCCESS}")
     return 0

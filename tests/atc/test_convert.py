@@ -128,7 +128,7 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
     assert shlex.join(record.command) == printed
     assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
-    seen = json.loads((here / output).read_bytes()[4:])
+    seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
     # Relative to the scratch folder: whatever the checkout's own path holds, atc does not see it.
     assert (seen["model"], seen["output"]) == ("../../model.onnx", "bs8-float32-Ascend310P3")
     assert {name: value for name, value in seen.items() if name not in ("model", "output")} == {
