@@ -32,7 +32,7 @@ ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make
 BATCH        ?= 16#                   static batch of the compiled model
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
-DEVICE       ?= 0#                    device id
+DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
 BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1, points of percent
@@ -48,6 +48,8 @@ DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAG
 COUNT    := [1-9][0-9]*
 WHOLE    := 0|[1-9][0-9]*
 POINTS   := [0-9]+([.][0-9]+)?
+COMMA    := ,
+DEVICES  := ($(WHOLE))(,($(WHOLE)))*
 CHIP     := Ascend[0-9A-Z]+
 FILE     := [A-Za-z0-9_./+=@~-]+
 PLACE    := [A-Za-z0-9_./-]+
@@ -67,8 +69,10 @@ $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of lett
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
-$(foreach v,LIMIT MAX_REJECTED DEVICE,$(call must,$v,$(WHOLE),a whole number))
+$(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
+$(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
+$(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
 $(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))

@@ -10,7 +10,8 @@ onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder 
 it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
 
-Exit 1 where the tool refuses the model or leaves no file, with its own error block; 2 for a user's fault.
+The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
+do about its error code where atc.tool knows; 2 for a user's fault.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,16 +30,12 @@ import onnx
 
 from atc import graph, rules
 from atc.shapes import DYNAMIC, AtcError
-from hrnet.cli import UserError, WorkFailed, command
+from atc.tool import ENDINGS, TOOLS, find_result, run_tool
+from hrnet.cli import UserError, command
 from hrnet.files import FILE_MODE, make_folder, sha256_file
 from hrnet.formats import CompiledModel, TensorInfo
 
-ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
-TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.embedded"]}
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
-SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
-ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.embedded` is found
-LAST_LINES = 20  # of a tool that failed without ATC's own last words
 
 
 def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str, list[int]]:
@@ -87,48 +82,18 @@ def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[
     return graph.outputs(onnx.shape_inference.infer_shapes(model, data_prop=True))
 
 
-def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run the tool in `folder`. Raises WorkFailed with its error block, UserError where there is no atc."""
-    tool, environment = TOOLS[backend], dict(os.environ)
-    if backend == "ascend":
-        if shutil.which("atc") is None:
-            raise UserError("atc is not on PATH", mend=f"{SET_ENV}, or use --backend onnxruntime")
-    else:
-        tool = [sys.executable, *tool[1:]]
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [*tool, *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        text = done.stdout.rstrip()
-        block = (
-            text[text.index(rules.FAILURE) :] if rules.FAILURE in text else "\n".join(text.splitlines()[-LAST_LINES:])
-        )
-        print(block, file=sys.stderr)
-        raise WorkFailed(f"{TOOLS[backend][-1]} exited with {done.returncode}; its error stands above")
-
-
-def find_result(folder: Path, name: str, ending: str) -> Path:
-    """What the tool left under `folder` for --output=NAME. Raises WorkFailed for none, or for more than one."""
-    if (folder / f"{name}{ending}").is_file():
-        return folder / f"{name}{ending}"
-    found = sorted(folder.glob(f"{name}*{ending}"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise WorkFailed(f"the tool ended well, but of {name}*{ending} it left {names}")
-    return found[0]
+def chip(soc_version: str) -> str:
+    """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
+    if f"Ascend{soc_version}" not in rules.SOC_VERSIONS:
+        return soc_version
+    print(f"--soc_version={soc_version} is taken as Ascend{soc_version}", flush=True)
+    return f"Ascend{soc_version}"
 
 
 def run(model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, log: str) -> Path:
     """Compile `model` to `output` and write its record; returns `output`."""
     started = time.monotonic()
-    ending = ENDINGS[backend]
+    ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
         raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
     if not model.is_file():

@@ -84,6 +84,7 @@ def summarise(times: Times, batch: int, files: dict[Path, list[Path]], args: dic
 def run(args: argparse.Namespace) -> None:
     """Infer every input of a folder and write outputs and summary. Raises UserError for what ais_bench refuses of the
     arguments and WorkFailed for what fails afterwards."""
+    rules.check_twin_device(args.device)
     rules.check_model(args.model)
     inputs = rules.list_inputs(args.input)
     folder = Path(args.output, args.output_dirname)
@@ -129,7 +130,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="for the throughput's arithmetic alone")
     parser.add_argument("--warmup_count", type=int, default=1)
-    parser.add_argument("--device", type=int, choices=[0], default=0, help="this machine is device 0")
+    parser.add_argument("--device", default="0", help="this machine is device 0")
+    parser.add_argument("--divide_input", type=boolean, default=False, help="share the input among devices: here one")
     parser.add_argument("--display_all_summary", type=boolean, default=False)
     parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="ours, not ais_bench's")
     return parser.parse_args(argv)

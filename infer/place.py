@@ -42,10 +42,27 @@ class Place:
             return all(size == output.bytes_of_one() for size, output in zip(sizes, outputs))
         return None not in sizes
 
+    def gather(self) -> None:
+        """Move what the devices' folders (`device<id>_<i>`, where there were several) hold up into the folder, and
+        their summaries beside it."""
+        for entry in sorted(self.folder.glob("device*_*")):
+            if entry.is_dir():
+                for output in list(os.scandir(entry)):
+                    os.replace(output.path, self.folder / output.name)
+                entry.rmdir()
+            elif entry.name.endswith("_summary.json"):
+                os.replace(entry, self.beside(entry.name))
+
+    def forget_summaries(self) -> None:
+        """Remove the summaries of an earlier run: the next one's must be its own."""
+        for path in (self.beside("summary.json"), *self.parent.glob(f"{self.name}_device*_summary.json")):
+            path.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove what an earlier run left, records first: a kill in between leaves nothing that speaks for the rest."""
-        for ending in ("run.json", "settings.json", "summary.json"):
+        for ending in ("run.json", "settings.json"):
             self.beside(ending).unlink(missing_ok=True)
+        self.forget_summaries()
         for folder in (self.folder, self.beside("chunk")):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -59,6 +76,8 @@ def keep_finished(place: Place, manifest: Manifest, outputs: list[TensorInfo], s
     started = place.beside("settings.json")
     finished: list[str] = []
     if _settings_of(started) == settings and not place.beside("run.json").exists():
+        place.gather()
+        place.forget_summaries()
         there = place.listing()
         finished = [image.stem for image in manifest.images if place.is_whole(image.stem, there, outputs)]
         finished = finished[: len(manifest.images) - 1]  # something must be left to do, or the tool has no summary

@@ -75,6 +75,13 @@ def check_output(folder: str) -> None:
             )
 
 
+def check_twin_device(device: str) -> None:
+    """The twin computes on this machine, which is one device."""
+    if device != "0":
+        mend = "DEVICE=0, or BACKEND=ascend for several"
+        raise UserError("the twin of ais_bench has one device", expected="--device 0", found=device, mend=mend)
+
+
 def files_a_batch(input_bytes: int, file_bytes: int) -> int:
     """How many files make one batch: the model's input bytes over the first file's, which must divide."""
     if file_bytes == 0 or input_bytes % file_bytes:

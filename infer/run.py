@@ -5,7 +5,7 @@
 
 Reads    the model and the record beside it (`<model>.json`), the inputs and their manifest.json
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt> and <output_dirname>_summary.json, both by the tool, and
-         last <output_dirname>_run.json
+         last <output_dirname>_run.json; with several devices a summary for each, <output_dirname>_device<id>_<i>_…
 Resumes  outputs that an earlier run of the same model on the same inputs finished are kept: the tool gets a folder of
          hard links to the inputs that are left
 
@@ -15,11 +15,9 @@ One command is spelled, printed, run and checked; which of the two tools it was 
 from __future__ import annotations
 
 import argparse
-import shlex
+import re
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Optional
 
@@ -27,30 +25,10 @@ from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, command, first_few
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, Manifest, RunRecord, TensorInfo
+from infer import tool
 from infer.place import Place, keep_finished, link_chunk
 
-BACKENDS = ("ascend", "onnxruntime")
-
-
-def tool(backend: str, ais_python: str) -> list[str]:
-    """The command that `backend` stands for."""
-    if backend == "ascend":
-        return [ais_python, "-m", "ais_bench"]
-    return [sys.executable, "-m", "infer.embedded", "--runtime", backend]
-
-
-def spell(start: list[str], model: Path, inputs: Path, place: Place, batch: int, device: str) -> list[str]:
-    """The seed's call of ais_bench."""
-    flags = {
-        "--model": model,
-        "--input": inputs,
-        "--output": place.parent,
-        "--output_dirname": place.name,
-        "--outfmt": place.outfmt,
-        "--batchsize": batch,
-        "--device": device,
-    }
-    return start + [str(part) for flag in flags.items() for part in flag]
+DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
 
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
@@ -68,22 +46,6 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
         raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, mend=mend)
 
 
-def execute(spelled: list[str], lock: int) -> float:
-    """Run the tool with its messages on our screen; return its seconds. Raises WorkFailed on its failure."""
-    print(shlex.join(spelled), flush=True)
-    begun = time.perf_counter()
-    try:
-        code = subprocess.run(spelled, pass_fds=[lock]).returncode
-    except FileNotFoundError:
-        mend = "set AIS_PYTHON to the python that has ais_bench"
-        raise UserError("no such interpreter", where=spelled[0], mend=mend) from None
-    if code:
-        raise WorkFailed(
-            f"{' '.join(spelled[1:3])} exited with {code}, see above; what it finished is kept for a rerun"
-        )
-    return time.perf_counter() - begun
-
-
 def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]], outputs: list[TensorInfo]) -> None:
     """N inputs, N times the model's outputs, all there, whole, and nothing else."""
     there = place.listing()
@@ -99,8 +61,8 @@ def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]],
         raise WorkFailed(f"{place.folder}: expected {expected}, found {found}; rerun make infer")
 
 
-def run(model: Path, inputs: Path, place: Place, device: str, start: list[str]) -> None:
-    """Infer the manifest's images with the tool that `start` calls, and write the run record."""
+def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str]) -> None:
+    """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record."""
     manifest = Manifest.read(inputs / "manifest.json")
     compiled = CompiledModel.read(model)
     check_inputs(inputs, manifest, model, compiled)
@@ -115,42 +77,40 @@ def run(model: Path, inputs: Path, place: Place, device: str, start: list[str]) 
             print(f"{len(kept)} of {len(manifest.images)} inputs were finished before and are kept")
         source = link_chunk(place.beside("chunk"), inputs, left) if kept else inputs
         batch = compiled.inputs[0].shape[0]
-        spelled = spell(start, model, source, place, batch, device)
-        seconds = execute(spelled, lock)
+        devices = devices[: len(left)]  # a device without an input fails
+        spelled = tool.spell(start, model, source, place, batch, devices)
+        seconds = tool.execute(spelled, lock)
 
-        summary = formats.read_summary(place.beside("summary.json"))
-        inferred = formats.outputs_by_stem(summary, place.beside("summary.json"))
-        files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **inferred}
+        told = tool.collect(place, devices)
+        files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **told.files}
         check_outputs(place, manifest, files, compiled.outputs)
         if kept:
             shutil.rmtree(source)
-        host = summary.get("host_seconds", {})
-        device_ms = summary["NPU_compute_time"]
-        total = host.get("total", seconds)
-        rate = len(inferred) / total
+        total = told.host.get("total", seconds)
+        rate = len(told.files) / total
         RunRecord(
             model=str(model),
             **hashes,
             metadata=compiled.metadata,
-            tool=summary.get("runtime", "ais_bench"),
+            tool=told.tool,
             command=spelled,
             outputs=compiled.outputs,
             batch=batch,
             images=len(manifest.images),
             kept=len(kept),
             seconds={
-                "read": host.get("read"),
-                "infer": device_ms["mean"] * device_ms["count"] / 1000,
-                "write": host.get("write"),
+                "read": told.host.get("read"),
+                "infer": told.infer,
+                "write": told.host.get("write"),
                 "total": total,
             },
             images_per_second=rate,
-            device={"NPU_compute_time": device_ms, "throughput": summary["throughput"]},
+            device=told.device,
             files=files,
         ).write(place.beside("run.json"))
     print(
-        f"inferred {len(inferred)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
-        f"{summary['throughput']:.1f} img/s)"
+        f"inferred {len(told.files)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
+        f"{told.device['throughput']:.1f} img/s)"
     )
 
 
@@ -161,17 +121,21 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, default="BIN")
-    parser.add_argument("--device", default="0")
-    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
+    parser.add_argument("--device", default="0", help="a device's id, or several, such as 0,1, that share the input")
+    parser.add_argument("--backend", choices=tool.BACKENDS, default="onnxruntime")
     parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not DEVICES.fullmatch(args.device):
+        parser.error(f"--device {args.device}: expected a device's id, or several with commas, such as 0,1")
+    return args
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     place = Place(args.output, args.output_dirname, args.outfmt)
-    run(args.model, args.input, place, args.device, tool(args.backend, args.ais_python))
+    devices = args.device.split(",")
+    run(args.model, args.input, place, devices, tool.tool(args.backend, args.ais_python, devices))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import doubles
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
 STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
@@ -194,9 +196,11 @@ BAD_VALUES = {
     "LIMIT=-1": "expected a whole number",
     "LIMIT=00": "expected a whole number",
     "MAX_REJECTED=": "expected a whole number",
-    "DEVICE=npu0": "expected a whole number",
+    "DEVICE=npu0": "expected device ids with a comma between them such as 0 or 0,1",
+    "DEVICE=0,": "expected device ids with a comma between them such as 0 or 0,1",
+    "DEVICE=0 1": "expected device ids with a comma between them such as 0 or 0,1",
     "GATE=1%": "expected points of percent such as 1 or 0.5",
-    "SOC=310P3": "expected Ascend and the chip's name of npu-smi info such as Ascend310P3",
+    "SOC=P3": "expected Ascend and the chip's name of npu-smi info such as Ascend310P3",
     "DATASET=my images": PLACE,
     "DATASET=": PLACE,
     "DATASET=it's": PLACE,
@@ -281,7 +285,7 @@ def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -
     assert done.returncode == 2
     assert "missing: atc: not on PATH; source " in done.stderr
     assert "missing: nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n" in done.stderr
-    assert "SOC=310P3: expected Ascend and" in checkout.make("doctor", "SOC=310P3").stderr
+    assert "SOC=Npu310: expected Ascend and" in checkout.make("doctor", "SOC=Npu310").stderr
     assert not (checkout.root / "build").exists()
 
 
@@ -299,6 +303,47 @@ def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
         assert f"/om/bs16-float32-Ascend310P3-{precision}.om --batch 16 " in told
         assert f"--precision {precision} --backend ascend" in told
         assert f"--output_dirname ascend-bs16-Ascend310P3-{precision} " in told
+
+
+@pytest.mark.parametrize("device", ["0", "0,1"])
+def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str) -> None:
+    """`atc` and ais_bench, each as it is documented, in place of the twins: the same Top-1 to Top-5."""
+    doubles.atc(tmp_path)
+    python = doubles.ais_python(tmp_path)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    build = f"npu{device.count(',')}"
+    given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
+    targets = ["onnx", "om", "preprocess", "infer", "eval", f"BUILD={build}", "BACKEND=ascend"]
+    done = built.make(*targets, *given, PATH=path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "SOC=310P3 is taken as Ascend310P3" in said
+    place = f"{build}/demo_digits"
+    assert (
+        f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
+        f"--output={place}/om/bs16-float32-Ascend310P3 --soc_version=Ascend310P3 --log=error"
+    ) in said
+    shared = " --divide_input 1" if "," in device else ""
+    assert (
+        f"{python} -m ais_bench --model {place}/om/bs16-float32-Ascend310P3.om --input "
+        f"{place}/prep/digits-float32-first60 --output {place}/out/digits-float32-first60 --output_dirname "
+        f"ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
+    ) in said
+    found = json.loads((built.root / place / "eval/digits-float32-first60/ascend-bs16-Ascend310P3.json").read_text())
+    expected = metrics(built)
+    assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
+    assert found["images"] == 60 and found["verdict"] == "pass" and found["tool"] == "ais_bench"
+    again = built.make("eval", f"BUILD={build}", PATH=path)
+    assert again.returncode == 0 and not any(stage in again.stdout for stage in STAGES)
+
+
+def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
+    doubles.atc(tmp_path)
+    given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]
+    done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 2
+    line = f"infer.run: error: {sys.executable}: this python has no ais_bench; set AIS_PYTHON to the python that has"
+    assert f"{line} ais_bench\n" in done.stderr
 
 
 def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:

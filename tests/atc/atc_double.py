@@ -1,7 +1,8 @@
-"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om.
+"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om
+(`IMOD`, its arguments as a line of JSON, the ONNX file), which the double of ais_bench can run.
 
 ATC_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result, `crash`
-dies without ATC's last words.
+dies without ATC's last words, `waits` goes on when `go_on` lies beside the model.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from atc import graph, rules
@@ -17,7 +19,7 @@ HABIT = os.environ.get("ATC_DOUBLE", "")
 
 
 def main() -> int:
-    print(rules.START)
+    print(rules.START, flush=True)
     Path("kernel_meta").mkdir()
     for name in ("fusion_result.json", "check_result.json"):
         Path(name).write_text("{}")
@@ -33,11 +35,14 @@ def main() -> int:
     except rules.AtcError as fault:
         print(f"...\n{rules.FAILURE}\n{fault}\n        TraceBack (most recent call last):")
         return 255
+    while HABIT == "waits" and not Path(arguments["model"]).with_name("go_on").exists():
+        time.sleep(0.01)
     if "log" in arguments and arguments["log"] == "debug":
         print("[DEBUG] GE(1,atc.bin):one of a million lines")
     if HABIT != "nothing":
         result = Path(arguments["output"] + ("_linux_x86_64" if HABIT == "host" else "") + ".om")
-        result.write_bytes(b"IMOD" + json.dumps(arguments).encode())
+        head = b"IMOD" + json.dumps(arguments).encode() + b"\n"
+        result.write_bytes(head + Path(arguments["model"]).read_bytes())
         result.chmod(0o600)
     print(f"...\n{rules.SUCCESS}")
     return 0

@@ -15,12 +15,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import convert, rules
+from atc import convert, rules, tool
 from hrnet.formats import CompiledModel, TensorInfo
+from tests import doubles
 from tests.atc.models import classifier, images, saved
 
 ROOT = Path(__file__).resolve().parents[2]
-DOUBLE = Path(__file__).with_name("atc_double.py")
 
 
 @pytest.fixture
@@ -35,9 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The double on PATH as `atc`."""
     folder = tmp_path_factory.mktemp("bin")
-    program = folder / "atc"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(DOUBLE))} "$@"\n')
-    program.chmod(0o755)
+    doubles.atc(folder)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return monkeypatch
@@ -56,7 +54,8 @@ def litter(folder: Path) -> list[str]:
 def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = f"om/bs{batch}-float32-fp32.onnx"
     assert convert.main(words(output, "--batch", str(batch))) == 0
-    printed, closing = capsys.readouterr().out.splitlines()
+    printed, *log, closing = capsys.readouterr().out.splitlines()
+    assert log == [rules.START, "...", rules.SUCCESS]
     command = [
         "python",
         "-m",
@@ -127,7 +126,7 @@ def test_precision_stands_last_in_the_command(
         rounded = np.array_equal(found, found.astype(np.float16).astype(np.float32))
         assert rounded == (precision == "fp16")
     else:
-        seen = json.loads((here / output).read_bytes()[4:])
+        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
         assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
 
 
@@ -143,7 +142,8 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
     atc.setenv("ATC_DOUBLE", habit)
     output = "om/bs8-float32-Ascend310P3.om"
     assert convert.main(words(output, "--batch", "8", "--log", "debug")) == 0
-    printed, closing = capsys.readouterr().out.splitlines()
+    printed, *log, closing = capsys.readouterr().out.splitlines()
+    assert log == [rules.START, "[DEBUG] GE(1,atc.bin):one of a million lines", "...", rules.SUCCESS]
     assert printed == (
         "atc --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
         "--output=om/bs8-float32-Ascend310P3 --soc_version=Ascend310P3 --log=debug"
@@ -156,7 +156,7 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
     assert shlex.join(record.command) == printed
     assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
-    seen = json.loads((here / output).read_bytes()[4:])
+    seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
     # Relative to the scratch folder: whatever the checkout's own path holds, atc does not see it.
     assert (seen["model"], seen["output"]) == ("../../model.onnx", "bs8-float32-Ascend310P3")
     assert {name: value for name, value in seen.items() if name not in ("model", "output")} == {
@@ -171,12 +171,18 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
 def test_atc_that_refuses_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "a.om").write_bytes(b"before")
     assert convert.main(words("a.om", "--soc_version", "Ascend910B4")) == 1
-    assert capsys.readouterr().err.splitlines() == [
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == [
+        rules.START,
+        "...",
         rules.FAILURE,
         "EZ3003: No supported Ops kernel and engine are found for [Conv_0, optype [Conv]].",
         "        TraceBack (most recent call last):",
-        "atc.convert: failed: atc exited with 255; its error stands above",
     ]
+    assert told.err == (
+        "atc.convert: failed: atc exited with 255, see above; EZ3003: this chip has no such operator: is SOC the chip "
+        "of npu-smi info, and this CANN made for it?\n"
+    )
     assert litter(here) == ["a.om", "model.onnx"]
     assert (here / "a.om").read_bytes() == b"before"
 
@@ -184,9 +190,53 @@ def test_atc_that_refuses_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: 
 def test_atc_that_crashes_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     atc.setenv("ATC_DOUBLE", "crash")
     assert convert.main(words("a.om")) == 1
-    error = capsys.readouterr().err
-    assert "terminate called after throwing an instance of 'std::bad_alloc'" in error
-    assert error.endswith("atc.convert: failed: atc exited with 134; its error stands above\n")
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == "terminate called after throwing an instance of 'std::bad_alloc'"
+    assert told.err == "atc.convert: failed: atc exited with 134, see above\n"
+
+
+def test_the_log_is_on_the_screen_while_atc_runs(here: Path, atc: pytest.MonkeyPatch) -> None:
+    atc.setenv("ATC_DOUBLE", "waits")
+    command = [sys.executable, "-m", "atc.convert", *words("a.om")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        lines = iter(running.stdout)
+        assert [next(lines), next(lines)][1] == f"{rules.START}\n", "told while atc waits for the file"
+        (here / "go_on").touch()
+        assert list(lines)[:2] == ["...\n", f"{rules.SUCCESS}\n"]
+    assert running.returncode == 0
+
+
+@pytest.mark.parametrize("output", ["a.om", "a.onnx"])
+def test_the_chip_as_npu_smi_prints_it(
+    output: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert.main(words(output, "--soc_version", "310P3")) == 0
+    first, command = capsys.readouterr().out.splitlines()[:2]
+    assert first == "--soc_version=310P3 is taken as Ascend310P3"
+    assert " --soc_version=Ascend310P3 " in command
+    assert "--soc_version=Ascend310P3" in CompiledModel.read(output).command
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["E10016: Opname x specified in --input_shape is not found"], f"; E10016: {tool.HINTS['E10016']}"),
+        (["E10041: [PID: 7] 2024-01-01 Failed", "E19999: Inner Error!"], f"; E10041: {tool.HINTS['E10041']}"),
+        (["E19999: Inner Error!", "E19010: No parser is registered"], f"; E19010: {tool.HINTS['E19010']}"),
+        (["E19999: Inner Error!", "E100160 is no code"], ""),
+        ([], ""),
+    ],
+)
+def test_hints(lines: list[str], expected: str) -> None:
+    assert tool.hint(lines) == expected
+
+
+def test_every_code_of_our_rules_has_a_hint() -> None:
+    """Those of the gears and shapes too, which `convert` itself does not spell."""
+    codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10054", "E19010"}
+    codes |= {f"E100{number}" for number in (18, 19, 20, 31, 35, 36, 37, 38, 39)}
+    assert codes <= set(tool.HINTS)
 
 
 def test_atc_that_leaves_nothing(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,9 +263,10 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int 
 
 def test_faults_of_the_user(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = "atc.convert: error: "
-    assert refused(capsys, words("a.onnx", "--soc_version", "310P3")) == (
-        f"{start}model.onnx: atc would refuse this: E10001: Value 310P3 for parameter --soc_version is invalid. "
-        "Reason: Ascend is missing before it: use --soc_version=Ascend310P3.\n"
+    chips = ", ".join(rules.SOC_VERSIONS)
+    assert refused(capsys, words("a.onnx", "--soc_version", "P3")) == (
+        f"{start}model.onnx: atc would refuse this: E10001: Value P3 for parameter --soc_version is invalid. "
+        f"Reason: The value must be Ascend and the name that npu-smi info prints: {chips}.\n"
     )
     assert refused(capsys, words("a.onnx", "--log", "loud")) == (
         f"{start}model.onnx: atc would refuse this: E10010: Value loud for parameter --log is invalid.\n"
@@ -261,8 +312,10 @@ def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[st
     model.graph.node.insert(2, helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE))
     model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
     onnx.save(model, "model.onnx")
-    failure, error, closing = refused(capsys, words("a.onnx"), code=1).splitlines()
+    assert convert.main(words("a.onnx")) == 1
+    told = capsys.readouterr()
+    failure, error = told.out.splitlines()[-2:]
     assert failure == rules.FAILURE
     assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
-    assert closing == "atc.convert: failed: atc.embedded exited with 255; its error stands above"
+    assert told.err == f"atc.convert: failed: atc.embedded exited with 255, see above{tool.hint(['E10041'])}\n"
     assert litter(here) == ["model.onnx"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +64,14 @@ def prep_folder(folder: Path, count: int, suffix: str = "bin") -> np.ndarray:
 
 def expected_logits(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) @ WEIGHTS
+
+
+def om_model(path: Path, batch: int) -> Path:
+    """`linear_model` as the double of atc leaves it, with its record."""
+    onnx_file = linear_model(path.with_suffix(".onnx"), batch)
+    sizes = ",".join(map(str, [batch, *SHAPE]))
+    path.write_bytes(b"IMOD" + json.dumps({"input_shape": f"image:{sizes}"}).encode() + b"\n" + onnx_file.read_bytes())
+    path.chmod(0o640)
+    compiled = CompiledModel.read(onnx_file)
+    dataclasses.replace(compiled, model_sha256=sha256_file(path), tool="atc").write(path)
+    return path

@@ -203,12 +203,21 @@ def test_dynamic_batch_is_refused(place: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--outfmt", "PNG"], ["--device", "1"], ["--dymBatch", "4"], ["--display_all_summary", "maybe"]]
+    "arguments", [["--outfmt", "PNG"], ["--divide_input", "2"], ["--dymBatch", "4"], ["--display_all_summary", "maybe"]]
 )
 def test_bad_arguments_exit_2(place: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         call(*arguments)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("device", ["1", "0,1"])
+def test_the_twin_has_one_device(place: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--device", device, "--divide_input", "1") == 2
+    assert capsys.readouterr().err == (
+        f"infer.embedded: error: the twin of ais_bench has one device (expected --device 0, found {device}); DEVICE=0, "
+        "or BACKEND=ascend for several\n"
+    )
 
 
 def test_paths_with_a_space_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

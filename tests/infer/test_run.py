@@ -174,7 +174,7 @@ def run_fake(place: Path, body: str) -> None:
     prep_folder(Path("in"), 3)
     linear_model(Path("m.onnx"), 1)
     outputs = infer_run.Place(Path("out"), "run", "BIN")
-    infer_run.run(Path("m.onnx"), Path("in"), outputs, "0", fake_tool(place, body))
+    infer_run.run(Path("m.onnx"), Path("in"), outputs, ["0"], fake_tool(place, body))
 
 
 def test_tool_without_host_times_is_recorded_as_not_told(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_the_seed_s_call(ending: str, k: int, capsys: pytest.CaptureFixture[str]
     assert Path("result.json").read_bytes() == seed_result(logits.round(3), labels).encode()
     told = "Top1 30.00%, Top2 40.00%, Top3 50.00%, Top4 60.00%, Top5 75.00%"
     assert capsys.readouterr() == (f"evaluated 40 images into result.json: {told}\n", "")
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["-output_binary=False", "-output_binary=True"])
+def test_what_benchmark_x86_64_leaves(binary: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Byte for byte, not by our own writer: `result/dumpOutput_device0/<stem>_1.txt` (a line of numbers, a space behind
+    each) or `.bin` (float32), and its times beside that folder, which are no outputs."""
+    rows = {"a": [0.5, 3.25, -1.0], "b_2": [2.0, 0.125, 1.0], "c": [0.0, 0.25, 0.75], "d": [1.0, 2.0, 1.5]}
+    Path("result/dumpOutput_device0").mkdir(parents=True)
+    Path("result/perf_vision_batchsize_1_device_0.txt").write_text("[e2e] throughputRate: 125.08, latency: 399743\n")
+    for stem, row in rows.items():
+        text = "".join(f"{value} " for value in row)
+        file = Path(f"result/dumpOutput_device0/{stem}_1.{'bin' if binary else 'txt'}")
+        file.write_bytes(struct.pack("<3f", *row) if binary else text.encode())
+    Path("val_label.txt").write_text("a.JPEG 1\nb_2.JPEG 0\nc.JPEG 1\nd.JPEG 0\n")
+    assert main(CALL) == 0
+    assert Path("result.json").read_text() == (
+        '{"title": "Overall statistical evaluation", "value": [{"key": "Number of images", "value": "4"}, '
+        '{"key": "Number of classes", "value": "3"}, {"key": "Top1 accuracy", "value": "50.0%"}, '
+        '{"key": "Top2 accuracy", "value": "75.0%"}, {"key": "Top3 accuracy", "value": "100.0%"}]}'
+    )
+    told = "evaluated 4 images into result.json: Top1 50.00%, Top2 75.00%, Top3 100.00%\n"
+    assert capsys.readouterr() == (told, "")
 
 
 @pytest.mark.parametrize(("outputs", "classes"), [(1001, 1000), (3, 3)])
