@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
     model, out = place / f"bs{batch}.onnx", place / "out"
     python("atc.convert", "--model", place / "model.onnx", "--output", model, "--batch", batch)
-    tag = ["--output", out, "--output_dirname", f"bs{batch}", "--batchsize", batch]
+    tag = ["--output", out, "--output_dirname", f"bs{batch}"]
     python("infer.run", "--model", model, "--input", place / "prep", *tag)
     stems = [image["stem"] for image in json.loads((place / "prep/manifest.json").read_text())["images"]]
     found = np.stack([np.fromfile(out / f"bs{batch}" / f"{stem}_0.bin", np.float32) for stem in stems])
