@@ -4,8 +4,8 @@ Tensors   <stem>.bin           raw little-endian values, C order, no header
           <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
-Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics, part
-The tool's <dirname>_summary.json and the seed's result.json have the tool's and the seed's own keys.
+Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, decode, metrics, part
+The tool's <dirname>_summary.json, the seed's result.json and COCO's keypoints.json have their makers' own keys.
 
 Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
 """
@@ -313,6 +313,40 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class DecodeRecord:
+    """How the people of `keypoints.json`, beside it, were found; written after them."""
+
+    manifest_sha256: str
+    model_sha256: str
+    keypoints_sha256: str
+    metadata: dict[str, str]  # of the model: see CompiledModel
+    tool: str  # of the outputs: "ais_bench" or the runtime and its version
+    flip: bool  # averaged with the outputs of the flipped images
+    images: int
+    people: int
+    inferred: int  # images that the seconds of `infer` are of
+    seconds: dict[str, float]  # `infer` by the wall, of all passes; each step of decoding, summed over processes
+
+    @staticmethod
+    def path(keypoints: AnyPath) -> Path:
+        return Path(keypoints).with_suffix(".decode.json")
+
+    def write(self, keypoints: AnyPath) -> None:
+        write_record(self.path(keypoints), "decode", asdict(self))
+
+    @staticmethod
+    def read(keypoints: AnyPath) -> DecodeRecord:
+        """Read the record beside `keypoints`, which must be the file that it speaks of."""
+        path = DecodeRecord.path(keypoints)
+        content = read_record(path, "decode", mend="run make eval")
+        record: DecodeRecord = from_json(DecodeRecord, content, path, "record")
+        if record.keypoints_sha256 != sha256_file(keypoints):
+            mend = f"rm {path}; make eval"
+            raise FormatError("speaks of other keypoints", where=path, expected=f"the hash of {keypoints}", mend=mend)
+        return record
+
+
+@dataclass(frozen=True)
 class PartRecord:
     """What the server told of a file whose download stands beside it as `<file>.part`."""
 
@@ -341,6 +375,42 @@ def output_folder(run_record: Path) -> Path:
     if not name.endswith("_run.json"):
         raise FormatError("is not named as a run record", where=run_record, expected="<folder of outputs>_run.json")
     return run_record.with_name(name[: -len("_run.json")])
+
+
+# --- COCO's own -------------------------------------------------------------------------------------------------------
+
+PERSON = 1  # COCO's category
+JOINTS = 17
+
+
+def write_keypoints(path: AnyPath, people: Iterable[Mapping[str, Any]]) -> None:
+    """Write COCO keypoint results, a line for each person: `image_id`, `category_id`, `keypoints` (x, y, score of each
+    joint, pixels of the image), `score`."""
+    lines = [json.dumps(person) for person in people]
+    write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def read_keypoints(path: AnyPath) -> list[dict[str, Any]]:
+    """Read COCO keypoint results; each person has an image, 51 finite numbers and a score."""
+    try:
+        people = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FormatError("no keypoints", where=path, mend="run make eval") from None
+    except ValueError as fault:
+        raise FormatError(f"is no JSON: {fault}", where=path, mend="run make eval") from None
+    if not isinstance(people, list):
+        raise FormatError("is no list of people", where=path, found=type(people).__name__)
+    for number, person in enumerate(people):
+        numbers = person.get("keypoints") if isinstance(person, dict) else None
+        whole = isinstance(numbers, list) and len(numbers) == 3 * JOINTS and isinstance(person.get("image_id"), int)
+        if not whole or not all(_is_finite(value) for value in (*numbers, person.get("score"))):
+            expected = f"image_id, {3 * JOINTS} keypoints and score, finite numbers"
+            raise FormatError(f"person {number}", where=path, expected=expected)
+    return people
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # --- the tool's and the seed's own ------------------------------------------------------------------------------------

@@ -44,22 +44,24 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
 
 
-def find_reference(record: Optional[Path], config: CfgNode, manifest_sha256: str) -> Optional[dict[str, Any]]:
-    """What a result is held against: a metrics record made on the same images, or else the config's published figure
-    (None where it has none)."""
+def find_reference(
+    metric: str, record: Optional[Path], config: CfgNode, manifest_sha256: str
+) -> Optional[dict[str, Any]]:
+    """What a result is held against: a metrics record made on the same images, or else the config's published figure,
+    in percent (None where it has none)."""
     if record is None:
-        published = config.REFERENCE
-        return {"top1": published.TOP1, "source": published.SOURCE or "the config"} if published.TOP1 else None
+        published = config.REFERENCE[metric.upper()]
+        return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
     mend = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
     content = formats.read_record(record, "metrics", mend=mend)
     evaluated, metrics = content.get("evaluated"), content.get("metrics")
     inner = evaluated.get("manifest_sha256") if isinstance(evaluated, dict) else None
     if content.get("manifest_sha256", inner) != manifest_sha256:
         raise UserError("reference was made on other images", where=record, mend=mend)
-    top1 = metrics.get("top1") if isinstance(metrics, dict) else None
-    if isinstance(top1, bool) or not isinstance(top1, (int, float)) or not 0 <= top1 <= 100:
-        raise formats.FormatError("top1", where=record, expected="percent", found=top1, mend=mend)
-    return {"top1": top1, "source": f"{content.get('tool', record)} on the same images"}
+    value = metrics.get(metric) if isinstance(metrics, dict) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise formats.FormatError(metric, where=record, expected="percent", found=value, mend=mend)
+    return {metric: value, "source": f"{content.get('tool', record)} on the same images"}
 
 
 def verdict_line(record: dict[str, Any]) -> str:

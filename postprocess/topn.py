@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.cfg)
     manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)
     check_joint(args, config, manifest, record)
-    held = find_reference(args.reference, config, record.manifest_sha256)
+    held = find_reference("top1", args.reference, config, record.manifest_sha256)
 
     folder, (output,) = formats.output_folder(args.run), record.outputs
     files = [folder / record.files[image.stem][0] for image in manifest.images]

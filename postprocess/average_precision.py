@@ -1,0 +1,108 @@
+"""COCO's keypoint AP and AR by pycocotools, and what it does not tell: the AP of some of the images (those of a gear),
+and how far the AP might be off for the number of images seen.
+
+Source: COCOeval of https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py); the interval is Efron's
+percentile bootstrap over images (The Annals of Statistics 7, 1979).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
+MAX_PEOPLE = 20  # of an image, the best first: COCO's rule for keypoints
+RESAMPLES = 200  # of the bootstrap
+SEED = 0
+
+
+def ground_truth(dataset: dict[str, Any]) -> COCO:
+    """An index of a COCO annotation file's content; pycocotools' own words go nowhere."""
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]) -> COCOeval:
+    """Hold COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) against the truth on these
+    images; `stats` of what is returned are the ten FIGURES, fractions, -1 where nothing counts."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        # loadRes adds a box to each result, in place; of no result at all it cannot make an index.
+        found = truth.loadRes(copy.deepcopy(people)) if people else ground_truth({**truth.dataset, "annotations": []})
+        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@dataclass(frozen=True)
+class Detections:
+    """All detections of an evaluation, best first, over T OKS thresholds and D detections of N images."""
+
+    images: np.ndarray  # int [N], ids in the evaluation's order
+    owner: np.ndarray  # int [D], index into `images`
+    hit: np.ndarray  # bool [T, D]
+    miss: np.ndarray  # bool [T, D]; neither where the person is one that COCO ignores
+    people: np.ndarray  # int [N], people to be found
+    recalls: np.ndarray  # float [R], at which precision is read
+
+    @staticmethod
+    def of(evaluation: COCOeval) -> Detections:
+        params = evaluation.params
+        assert len(params.catIds) == 1 and params.areaRngLbl[0] == "all"
+        images = evaluation.evalImgs[: len(params.imgIds)]  # the first area range; None where there is nothing at all
+        shown = [(i, image) for i, image in enumerate(images) if image is not None]
+        scores = [image["dtScores"][:MAX_PEOPLE] for _, image in shown]
+        owner = np.repeat([i for i, _ in shown], [len(each) for each in scores]).astype(np.int64)
+        order = np.argsort(-np.concatenate([[], *scores]), kind="mergesort")
+        none = np.zeros((len(params.iouThrs), 0), dtype=bool)
+        matched = np.concatenate([none, *(image["dtMatches"][:, :MAX_PEOPLE] > 0 for _, image in shown)], axis=1)
+        ignored = np.concatenate(
+            [none, *(image["dtIgnore"][:, :MAX_PEOPLE].astype(bool) for _, image in shown)], axis=1
+        )
+        people = np.zeros(len(images), dtype=np.int64)
+        for i, image in shown:
+            people[i] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
+        hit, miss = (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order]
+        return Detections(np.asarray(params.imgIds), owner[order], hit, miss, people, np.asarray(params.recThrs))
+
+    def average_precision(self, weights: np.ndarray) -> float:
+        """AP with each image counted `weights` [N] times, as COCOeval.accumulate computes it; NaN where nobody is to be
+        found."""
+        people = float(weights @ self.people)
+        if people == 0:
+            return float("nan")
+        each = weights[self.owner]
+        hits, misses = np.cumsum(self.hit * each, axis=1), np.cumsum(self.miss * each, axis=1)
+        precision = hits / (hits + misses + np.spacing(1))
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        padded = np.pad(envelope, ((0, 0), (0, 1)))  # past the last detection precision is 0
+        at = [np.searchsorted(row, self.recalls, side="left") for row in hits / people]
+        return float(np.mean(np.take_along_axis(padded, np.asarray(at), axis=1)))
+
+    def of_images(self, image_ids: Sequence[int]) -> float:
+        """AP of some of the images, a fraction."""
+        return self.average_precision(np.isin(self.images, np.asarray(image_ids)).astype(np.float64))
+
+    def interval95(self) -> tuple[float, float]:
+        """95% interval of the AP for the number of images seen, fractions; NaN where nobody is to be found."""
+        random = np.random.default_rng(SEED)
+        count = len(self.images)
+        drawn = [random.multinomial(count, np.full(count, 1 / count)).astype(np.float64) for _ in range(RESAMPLES)]
+        values = np.array([self.average_precision(weights) for weights in drawn])
+        if np.isnan(values).all():
+            return float("nan"), float("nan")
+        low, high = np.nanpercentile(values, (2.5, 97.5))
+        return float(low), float(high)

@@ -1,0 +1,62 @@
+"""Small COCO data sets, and results that miss them by a little, for the tests of evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+SIDE = 400  # of an image, pixels
+
+
+def person(random: np.random.Generator, number: int, image: int) -> dict[str, Any]:
+    """An annotation of 17 joints strewn over a box; now and then a crowd or a person without a visible joint."""
+    left, top = random.uniform(0, SIDE / 2, 2)
+    width, height = random.uniform(20, SIDE / 2, 2)
+    places = np.stack([left + width * random.random(17), top + height * random.random(17)], axis=1)
+    seen = np.full(17, 2) if random.random() > 0.15 else np.zeros(17, dtype=int)
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": int(random.random() < 0.1),
+        "area": float(width * height),
+        "bbox": [float(left), float(top), float(width), float(height)],
+        "num_keypoints": int((seen > 0).sum()),
+        "keypoints": np.column_stack([places, seen]).reshape(-1).tolist(),
+    }
+
+
+def scene(seed: int, images: int, people: int) -> dict[str, Any]:
+    """The content of an annotation file: image ids 10, 20, …, up to `people` on each, none on some."""
+    random = np.random.default_rng(seed)
+    ids = [10 * (i + 1) for i in range(images)]
+    annotations: list[dict[str, Any]] = []
+    for image in ids:
+        for _ in range(random.integers(0, people + 1)):
+            annotations.append(person(random, len(annotations) + 1, image))
+    return {
+        "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": SIDE, "height": SIDE} for i in ids],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": annotations,
+    }
+
+
+def results(dataset: dict[str, Any], seed: int, blur: float) -> list[dict[str, Any]]:
+    """COCO results: most people, `blur` pixels off, some twice, and some where nobody is."""
+    random = np.random.default_rng(seed)
+    found = []
+    for annotation in dataset["annotations"]:
+        for _ in range(random.integers(0, 3)):
+            joints = np.array(annotation["keypoints"]).reshape(17, 3)
+            joints[:, :2] += random.normal(0, blur, (17, 2))
+            joints[:, 2] = random.random(17)
+            found.append(
+                {
+                    "image_id": annotation["image_id"],
+                    "category_id": 1,
+                    "keypoints": joints.reshape(-1).tolist(),
+                    "score": float(np.round(random.random(), 2)),  # so that some are equal
+                }
+            )
+    return found
