@@ -33,7 +33,7 @@ from hrnet.images import centre_crop, normalise, normalise_table, resize_short_s
 from preprocess import decode
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
-from preprocess.workers import map_files
+from hrnet.workers import map_files
 
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
