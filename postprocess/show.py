@@ -11,7 +11,6 @@ Writes   a PNG: one tile for each image, in the manifest's order; a red frame wh
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -23,16 +22,15 @@ from hrnet import formats
 from hrnet.cli import UserError, command, whole
 from hrnet.files import make_folder, replacing, sha256_file
 from hrnet.formats import Manifest, RunRecord
+from postprocess.sheet import BORDER, INK, LINE, PAPER, draw_sheet, open_photograph
 from postprocess.topn import TOP, label_offset, read_logits
 
 COUNT = 24
 COLUMNS = 6
 SIDE = 160  # of a photograph's place, pixels
-BORDER = 6  # around it
-LINE = 14  # height of a line of text
 COLUMN = 40  # from the class to its probability
 TILE = (SIDE + 2 * BORDER, SIDE + 3 * BORDER + (TOP + 1) * LINE)  # width, height
-RIGHT, WRONG, INK, PAPER = "#2e7d32", "#c62828", "#202020", "#ffffff"
+RIGHT, WRONG = "#2e7d32", "#c62828"
 
 
 class Guess(NamedTuple):
@@ -73,17 +71,6 @@ def draw_tile(photograph: Image.Image, label: int, best: list[Guess]) -> Image.I
     return tile
 
 
-def draw_sheet(tiles: list[Image.Image]) -> Image.Image:
-    """Tiles in rows of COLUMNS, BORDER apart."""
-    columns, rows = min(COLUMNS, len(tiles)), math.ceil(len(tiles) / COLUMNS)
-    step = (TILE[0] + BORDER, TILE[1] + BORDER)
-    sheet = Image.new("RGB", (columns * step[0] + BORDER, rows * step[1] + BORDER), PAPER)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, COLUMNS)
-        sheet.paste(tile, (BORDER + column * step[0], BORDER + row * step[1]))
-    return sheet
-
-
 def run(manifest: Path, record: Path, dataset: Path, output: Path, count: int) -> None:
     """Draw the first `count` images of `manifest` with what the run of `record` says of them."""
     told, done = Manifest.read(manifest), RunRecord.read(record)
@@ -98,17 +85,12 @@ def run(manifest: Path, record: Path, dataset: Path, output: Path, count: int) -
             raise UserError(f"not one output of {image.stem}", where=record, mend=f"rm {record}; make infer")
         logits = read_logits([folder / done.files[image.stem][0]], dtype, 0, f"rm {record}; make infer")[0]
         best = guesses(logits, label_offset(logits.size, told.classes, record))
-        try:
-            with Image.open(dataset / image.source) as photograph:
-                tiles.append(draw_tile(photograph, image.label, best))
-        except FileNotFoundError:
-            raise UserError("no such image", where=dataset / image.source, mend="give DATASET=<folder>") from None
-        except OSError as fault:
-            raise UserError(f"cannot be read: {fault}", where=dataset / image.source, mend="make preprocess") from None
+        with open_photograph(dataset / image.source) as photograph:
+            tiles.append(draw_tile(photograph, image.label, best))
         wrong += best[0].label != image.label
     make_folder(output.parent)
     with replacing(output) as temporary:
-        draw_sheet(tiles).save(temporary, format="PNG")
+        draw_sheet(tiles, COLUMNS).save(temporary, format="PNG")
     print(f"wrote {output}: the first {len(tiles)} of {len(told.images)} images, Top-1 wrong on {wrong}")
 
 

@@ -23,7 +23,8 @@ from PIL import Image
 from hrnet import formats
 from hrnet.config import config_sha256, load_config
 from hrnet.files import sha256_file
-from preprocess import imagenet, layouts, workers
+from hrnet import workers
+from preprocess import imagenet, layouts
 from preprocess.imagenet import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
 from tests.preprocess.reference import reference
