@@ -15,7 +15,7 @@ INK, PAPER = "#202020", "#ffffff"
 
 
 def open_photograph(path: Path) -> Image.Image:
-    """A photograph as the stages see it, its EXIF rotation ignored. Raises UserError where it is not there or broken."""
+    """A photograph as the stages see it, its EXIF rotation ignored. Raises UserError where it is missing or broken."""
     try:
         photograph = Image.open(path)
         photograph.load()

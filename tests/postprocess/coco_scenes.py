@@ -42,8 +42,8 @@ def scene(seed: int, images: int, people: int) -> dict[str, Any]:
     }
 
 
-def results(dataset: dict[str, Any], seed: int, blur: float) -> list[dict[str, Any]]:
-    """COCO results: most people, `blur` pixels off, some twice, and some where nobody is."""
+def results(dataset: dict[str, Any], seed: int, blur: float, digits: int = 15) -> list[dict[str, Any]]:
+    """COCO results: most people, `blur` pixels off, some twice; scores of `digits` digits, few of which make ties."""
     random = np.random.default_rng(seed)
     found = []
     for annotation in dataset["annotations"]:
@@ -56,7 +56,7 @@ def results(dataset: dict[str, Any], seed: int, blur: float) -> list[dict[str, A
                     "image_id": annotation["image_id"],
                     "category_id": 1,
                     "keypoints": joints.reshape(-1).tolist(),
-                    "score": float(np.round(random.random(), 2)),  # so that some are equal
+                    "score": float(np.round(random.random(), digits)),
                 }
             )
     return found

@@ -66,7 +66,7 @@ def test_rows_and_count(finished: Run) -> None:
     tiles = [Image.new("RGB", show.TILE) for _ in range(show.COLUMNS + 1)]
     width, height = show.TILE
     expected = (show.COLUMNS * (width + show.BORDER) + show.BORDER, 2 * (height + show.BORDER) + show.BORDER)
-    assert show.draw_sheet(tiles).size == expected
+    assert show.draw_sheet(tiles, show.COLUMNS).size == expected
     assert call(finished, "--count", "1") == 0
     with Image.open(finished.root / "eval/show.png") as sheet:
         assert sheet.size[0] == width + 2 * show.BORDER
