@@ -116,13 +116,13 @@ class Maps:
         return halves[0] if self.dimensions == 1 else (halves[0] + halves[1]) / np.float32(2)
 
     def tags(self, joints: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int) -> np.ndarray:
-        """float32 [N, 4m + 2, 4n + 2, D]: the tags in the same windows as `heat`."""
-        tags = []
+        """float32 [D, N, 4m + 2, 4n + 2]: the tags in the same windows as `heat`."""
+        tags = np.empty((self.dimensions, len(joints), 4 * m + 2, 4 * n + 2), np.float32)
         for mirror in range(self.dimensions):
             channels = COUNT + (joints if not mirror else np.take(MIRRORED, joints))
             half = self._doubled(mirror, channels, top, left, m, n)
-            tags.append(double(half, 2 * top - 1, 2 * left - 1, self.height // 2, self.width // 2))
-        return np.stack(tags, axis=-1)
+            tags[mirror] = double(half, 2 * top - 1, 2 * left - 1, self.height // 2, self.width // 2)
+        return tags
 
     def whole_heat(self, joint: int) -> np.ndarray:
         """float32 [H, W]: the heatmap of a joint."""
@@ -130,9 +130,9 @@ class Maps:
         return self.heat(zero + joint, zero, zero, self.height // 4, self.width // 4)[0, 1:-1, 1:-1]
 
     def whole_tags(self, joint: int) -> np.ndarray:
-        """float32 [H, W, D]: the tags of a joint."""
+        """float32 [D, H, W]: the tags of a joint."""
         zero = np.zeros(1, np.int64)
-        return self.tags(zero + joint, zero, zero, self.height // 4, self.width // 4)[0, 1:-1, 1:-1]
+        return self.tags(zero + joint, zero, zero, self.height // 4, self.width // 4)[:, 0, 1:-1, 1:-1]
 
     def _doubled(
         self, mirror: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int

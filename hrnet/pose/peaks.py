@@ -49,7 +49,7 @@ def find_peaks(maps: Maps, means: np.ndarray, threshold: float, most: int) -> li
     joints = np.repeat(np.arange(len(chosen)), [len(xy) for xy, _ in chosen])
     xy = np.concatenate([xy for xy, _ in chosen])
     x, y = xy.T
-    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[np.arange(len(xy)), y % 4 + 1, x % 4 + 1]
+    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(xy)), y % 4 + 1, x % 4 + 1].T
     return [Peaks(*chosen[k], tags[joints == k]) for k in range(len(chosen))]
 
 

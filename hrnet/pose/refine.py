@@ -19,7 +19,8 @@ from hrnet.pose.peaks import between_pixels
 
 BLOCK = 4  # pixels, one cell of output1
 AROUND = np.ones((3, 3), np.uint8)
-MANY = 500  # blocks from which on the whole map is less work
+STRIPS = 16  # of the map; the block that seems best in each is looked at first
+ENDS = (64, 320, 1344)  # blocks that have been looked at after each further round; then the whole map is less work
 AT_ONCE = 20000  # blocks: 3 MB of each map
 
 
@@ -27,18 +28,21 @@ class Bounds:
     """What one joint's scores can be at most, and roughly are, in each block; arrays float32 [blocks], row by row."""
 
     def __init__(self, maps: Maps, mean: np.ndarray, joint: int) -> None:
-        """mean float32 [H/2, W/2]: the joint's of `Maps.mean`. A pixel's value lies between those of the cells around."""
-        near = cv2.dilate(mean, AROUND)
-        rows = np.maximum(near[::2], near[1::2])
-        self.highest = np.maximum(rows[:, ::2], rows[:, 1::2]).reshape(-1) + np.float32(maps.error)
+        """mean float32 [H/2, W/2]: the joint's of `Maps.mean`. Tags lie between those of the 3 x 3 cells around."""
+        full = cv2.resize(mean, (maps.width, maps.height), interpolation=cv2.INTER_LINEAR)
+        rows = np.maximum.reduce([full[i::BLOCK] for i in range(BLOCK)])
+        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)])
+        self.highest = highest.reshape(-1) + np.float32(maps.error)
         tags = maps.low_tags(joint)
         self.tags = [tag.reshape(-1) for tag in tags]
         self.least = [cv2.erode(tag, AROUND).reshape(-1) - np.float32(maps.tag_error) for tag in tags]
         self.most = [cv2.dilate(tag, AROUND).reshape(-1) + np.float32(maps.tag_error) for tag in tags]
 
-    def rough(self, centre: np.ndarray) -> np.ndarray:
-        """Each block's highest value, with the tag of its cell; centre float32 [D]."""
-        return self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
+    def best_of_strips(self, centre: np.ndarray) -> np.ndarray:
+        """int64 [STRIPS]: the best block of each strip, by its highest value and the tag of its cell; centre float32 [D]."""
+        rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
+        strips = rough.reshape(STRIPS, -1)
+        return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
 
     def upper(self, centre: np.ndarray) -> np.ndarray:
         """No pixel of the block has a higher score; centre float32 [D]."""
@@ -51,8 +55,9 @@ def _rounded_distance(differences: list[np.ndarray]) -> np.ndarray:
 
 
 def scores(heat: np.ndarray, tags: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """float32 [...]: heat [...] less the rounded distance of tags [..., D] from centres [..., D]."""
-    distances: np.ndarray = ((tags - centres) ** 2).sum(axis=-1) ** 0.5
+    """float32 [...]: heat [...] less the rounded distance of tags [D, ...] from centres [D, ...]."""
+    squares = (tags - centres) ** 2
+    distances: np.ndarray = (squares[0] if len(squares) == 1 else squares[0] + squares[1]) ** 0.5
     return heat - np.round(distances)
 
 
@@ -76,20 +81,40 @@ def best_pixels(maps: Maps, means: np.ndarray, joints: np.ndarray, centres: np.n
     first, row by row."""
     bounds = {joint: Bounds(maps, means[joint], joint) for joint in np.unique(joints)}
     each = np.arange(len(joints))
-    guesses = np.array([bounds[joint].rough(centre).argmax() for joint, centre in zip(joints, centres)])
-    reached, _ = best_of_blocks(maps, joints, centres, each, guesses)
-    worth = [np.flatnonzero(bounds[joints[i]].upper(centres[i]) >= reached[i]) for i in each]
-    place = np.empty(len(joints), np.int64)
-    few = [i for i in each if len(worth[i]) <= MANY]
-    if few:
-        owners = np.repeat(few, [len(worth[i]) for i in few])
-        place[few] = best_of_blocks(maps, joints, centres, owners, np.concatenate([worth[i] for i in few]))[1]
-    for joint in np.unique(np.delete(joints, few)):
-        heat, tags = (whole(maps, joint).reshape(maps.height * maps.width, -1) for whole in (Maps.whole_heat, Maps.whole_tags))
-        for i in each[joints == joint]:
-            if len(worth[i]) > MANY:
-                place[i] = scores(heat[:, 0], tags, centres[i]).argmax()
+    rough = np.stack([bounds[joint].best_of_strips(centre) for joint, centre in zip(joints, centres)])
+    best, place = best_of_blocks(maps, joints, centres, np.repeat(each, STRIPS), rough.reshape(-1))
+    left = []  # of each the blocks that may hold a better pixel, the most promising first, and their bounds
+    for i in each:
+        upper = bounds[joints[i]].upper(centres[i])
+        blocks = np.flatnonzero(upper >= best[i])
+        blocks = blocks[highest_places(upper[blocks], ENDS[-1] + 1)]
+        left.append((blocks, upper[blocks]))
+    begin = 0
+    for end in ENDS:
+        who = np.array([i for i in each if len(left[i][0]) > begin], np.int64)
+        if not len(who):
+            break
+        taken = [left[i][0][begin:end] for i in who]
+        owners = np.repeat(who, [len(blocks) for blocks in taken])
+        score, at = best_of_blocks(maps, joints, centres, owners, np.concatenate(taken))
+        better = (score > best[who]) | ((score == best[who]) & (at < place[who]))
+        best[who[better]], place[who[better]] = score[better], at[better]
+        for i in who:
+            still = np.searchsorted(-left[i][1], -best[i], side="right")
+            left[i] = (left[i][0][:still], left[i][1][:still])
+        begin = end
+    many = np.array([len(blocks) > ENDS[-1] for blocks, _ in left])
+    for joint in np.unique(joints[many]):
+        heat, tags = maps.whole_heat(joint), maps.whole_tags(joint)
+        for i in each[many & (joints == joint)]:
+            place[i] = scores(heat, tags, centres[i][:, None, None]).argmax()
     return np.stack([place % maps.width, place // maps.width], axis=1)
+
+
+def highest_places(values: np.ndarray, most: int) -> np.ndarray:
+    """int64: the places of the `most` highest of values [N], or of all, in falling order."""
+    places = np.argpartition(-values, most)[:most] if most < len(values) else np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")]
 
 
 def best_of_blocks(
@@ -100,13 +125,13 @@ def best_of_blocks(
     count = (maps.height // BLOCK) * (maps.width // BLOCK)
     distinct, index = np.unique(joints[owners] * count + blocks, return_inverse=True)
     heat = np.empty((len(distinct), BLOCK, BLOCK), np.float32)
-    tags = np.empty((len(distinct), BLOCK, BLOCK, maps.dimensions), np.float32)
+    tags = np.empty((maps.dimensions, len(distinct), BLOCK, BLOCK), np.float32)
     for start in range(0, len(distinct), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         joint, block = np.divmod(distinct[part], count)
         place = (joint, *np.divmod(block, maps.width // BLOCK), 1, 1)
-        heat[part], tags[part] = maps.heat(*place)[:, 1:-1, 1:-1], maps.tags(*place)[:, 1:-1, 1:-1]
-    found = scores(heat[index], tags[index], centres[owners][:, None, None])
+        heat[part], tags[:, part] = maps.heat(*place)[:, 1:-1, 1:-1], maps.tags(*place)[:, :, 1:-1, 1:-1]
+    found = scores(heat[index], tags[:, index], centres[owners].T[:, :, None, None])
     top, left = np.divmod(blocks, maps.width // BLOCK)
     inside = np.arange(BLOCK)
     y, x = (BLOCK * top[:, None, None] + inside[:, None], BLOCK * left[:, None, None] + inside)
