@@ -1,0 +1,97 @@
+"""Upstream's pose decoder, from a checkout of HRNet/HigherHRNet-Human-Pose-Estimation that is not part of this
+repository, called as its tools/valid.py calls it.
+
+Of it lib/config/default.py (with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml), lib/core/inference.py,
+lib/core/group.py, lib/utils/transforms.py and the table of lib/dataset/transforms/build.py are executed. It needs torch
+and munkres 1.x.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from hrnet.cli import UserError
+
+CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+COMMIT = "aa23881"
+
+Outputs = Sequence[np.ndarray]
+
+
+class UpstreamDecoder:
+    """decode((output1, output2), outputs of the mirrored input or None) as upstream; changes of its config by key."""
+
+    def __init__(self, checkout: Path, **changes: object) -> None:
+        if not (checkout / "lib/core/group.py").is_file():
+            mend = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
+            raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", mend=mend)
+        with _packages(checkout / "lib"):
+            self._config = importlib.import_module("config.default")._C.clone()
+            flips = importlib.import_module("dataset.transforms.build")
+            sys.modules["dataset.transforms"].FLIP_CONFIG = flips.FLIP_CONFIG  # type: ignore[attr-defined]
+            self._inference = importlib.import_module("core.inference")
+            self._group = importlib.import_module("core.group")
+            self._transforms = importlib.import_module("utils.transforms")
+        self._config.merge_from_file(str(checkout / CONFIG))
+        self._config.merge_from_list([word for change in changes.items() for word in change])
+
+    def decode(self, outputs: Outputs, outputs_flip: Optional[Outputs] = None) -> tuple[np.ndarray, np.ndarray]:
+        """keypoints float32 [P, 17, 3 + D] in pixels of the network's input, scores float32 [P]."""
+        config = self._config.clone()
+        config.TEST.FLIP_TEST = outputs_flip is not None
+        passes = iter([outputs] if outputs_flip is None else [outputs, outputs_flip])
+        low, high = outputs
+        image = torch.zeros((1, 3, 2 * high.shape[2], 2 * high.shape[3]))
+        size = (image.shape[3], image.shape[2])
+        with torch.no_grad():
+            _, heatmaps, tags = self._inference.get_multi_stage_outputs(
+                config,
+                lambda _: [torch.from_numpy(array) for array in next(passes)],
+                image,
+                config.TEST.FLIP_TEST,
+                config.TEST.PROJECT2IMAGE,
+                size,
+            )
+            heat, tags = self._inference.aggregate_results(config, 1, None, [], heatmaps, tags)
+            heat = heat / float(len(config.TEST.SCALE_FACTOR))
+            parser = self._group.HeatmapParser(config)
+            grouped, scores = parser.parse(heat, torch.cat(tags, dim=4), config.TEST.ADJUST, config.TEST.REFINE)
+        people = np.asarray(grouped[0], np.float32).reshape(len(scores), config.DATASET.NUM_JOINTS, -1)
+        return people, np.array(scores, np.float32)
+
+    def to_image(
+        self, keypoints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """keypoints of each person in pixels of the photograph; size: width and height of the network's input."""
+        return self._transforms.get_final_preds([keypoints], center, scale, list(size))
+
+
+@contextmanager
+def _packages(lib: Path) -> Iterator[None]:
+    """Upstream's packages without their __init__, which would import COCO's tools and torchvision; gone afterwards."""
+    names = ("config", "core", "utils", "dataset", "dataset.transforms", "dataset.transforms.transforms")
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
+    for name in before:
+        del sys.modules[name]
+    for name in names:
+        package = types.ModuleType(name)
+        package.__path__ = [str(lib / name.replace(".", "/"))]
+        sys.modules[name] = package
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], own, package)
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] in names]:
+            del sys.modules[name]
+        sys.modules.update(before)

@@ -1,0 +1,79 @@
+"""The assignment of least cost, among equal ones the one that munkres 1.x finds.
+
+Where costs tie, which they do in crowds, the Hungarian algorithm's answer depends on the order in which zeros are looked
+for, and on every rounding. This is Munkres' algorithm with the order of the `munkres` package that upstream calls (1.1.4,
+`Munkres.compute`; 2.0 and later answer differently), on bit sets instead of nested lists.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+
+def assign(costs: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (row, column), by row, of least total cost; costs float64 [R, C], finite. The smaller side is used up."""
+    rows, columns = costs.shape
+    n = max(rows, columns)
+    cost = np.zeros((n, n))
+    cost[:rows, :columns] = costs
+    cost -= cost.min(axis=1, keepdims=True)
+    star_of_row, star_of_column = [-1] * n, [-1] * n
+    zeros = _zeros(cost)
+    for row, bits in enumerate(zeros):
+        for column in range(n):
+            if bits >> column & 1 and star_of_column[column] < 0:
+                star_of_row[row], star_of_column[column] = column, row
+                break
+    while -1 in star_of_row:
+        open_rows = [True] * n
+        open_columns = sum(1 << column for column in range(n) if star_of_column[column] < 0)
+        prime_of_row = [-1] * n
+        row = column = 0
+        while True:
+            row, column = _find(zeros, open_rows, open_columns, row, column)
+            if row < 0:
+                _shift(cost, open_rows, open_columns)
+                zeros = _zeros(cost)
+                row = column = 0
+                continue
+            prime_of_row[row] = column
+            if star_of_row[row] < 0:
+                break
+            column = star_of_row[row]
+            open_rows[row] = False
+            open_columns |= 1 << column
+        while row >= 0:  # along primes and stars, each prime becomes a star
+            column = prime_of_row[row]
+            freed = star_of_column[column]
+            star_of_row[row], star_of_column[column] = column, row
+            row = freed
+    return [(row, star_of_row[row]) for row in range(rows) if star_of_row[row] < columns]
+
+
+def _zeros(cost: np.ndarray) -> list[int]:
+    """For each row the columns of its zeros, as bits."""
+    packed = np.packbits(cost == 0, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
+
+
+def _find(zeros: list[int], open_rows: list[bool], open_columns: int, row: int, column: int) -> tuple[int, int]:
+    """An uncovered zero: in the first row that has one, from `row` on and around, the last from `column` on and around."""
+    n = len(zeros)
+    before = (1 << column) - 1
+    for i in (*range(row, n), *range(row)):
+        if open_rows[i]:
+            bits = zeros[i] & open_columns
+            if bits:
+                return i, ((bits & before) or bits).bit_length() - 1
+    return -1, -1
+
+
+def _shift(cost: np.ndarray, open_rows: list[bool], open_columns: int) -> None:
+    """Add the least uncovered cost to covered rows, then take it from uncovered columns: two roundings, as in munkres."""
+    rows = np.array(open_rows)
+    columns = np.array([bool(open_columns >> column & 1) for column in range(len(cost))])
+    least = min(float(cost[np.ix_(rows, columns)].min()), float(sys.maxsize))
+    cost += np.where(rows, 0.0, least)[:, None]
+    cost -= np.where(columns, least, 0.0)[None, :]

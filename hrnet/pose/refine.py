@@ -1,0 +1,142 @@
+"""The joints that a person lacks, looked for in the whole map.
+
+A missing joint is put where its heatmap, less the rounded distance of the tag there from the person's mean tag, is
+highest. The network's outputs bound the score of each block of 4 x 4 pixels from above; one block that promises much tells
+what is to be exceeded, and exact values are computed in the few blocks whose bounds reach it.
+
+Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (refine).
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import cv2
+import numpy as np
+
+from hrnet.pose.maps import Maps
+from hrnet.pose.peaks import between_pixels
+
+BLOCK = 4  # pixels, one cell of output1
+AROUND = np.ones((3, 3), np.uint8)
+STRIPS = 16  # of the map; the block that seems best in each is looked at first
+ENDS = (64, 320, 1344)  # blocks that have been looked at after each further round; then the whole map is less work
+AT_ONCE = 20000  # blocks: 3 MB of each map
+
+
+class Bounds:
+    """What one joint's scores can be at most, and roughly are, in each block; arrays float32 [blocks], row by row."""
+
+    def __init__(self, maps: Maps, mean: np.ndarray, joint: int) -> None:
+        """mean float32 [H/2, W/2]: the joint's of `Maps.mean`. Tags lie between those of the 3 x 3 cells around."""
+        full = cv2.resize(mean, (maps.width, maps.height), interpolation=cv2.INTER_LINEAR)
+        rows = np.maximum.reduce([full[i::BLOCK] for i in range(BLOCK)])
+        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)])
+        self.highest = highest.reshape(-1) + np.float32(maps.error)
+        tags = maps.low_tags(joint)
+        self.tags = [tag.reshape(-1) for tag in tags]
+        self.least = [cv2.erode(tag, AROUND).reshape(-1) - np.float32(maps.tag_error) for tag in tags]
+        self.most = [cv2.dilate(tag, AROUND).reshape(-1) + np.float32(maps.tag_error) for tag in tags]
+
+    def best_of_strips(self, centre: np.ndarray) -> np.ndarray:
+        """int64 [STRIPS]: the best block of each strip, by its highest value and the tag of its cell; centre float32 [D]."""
+        rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
+        strips = rough.reshape(STRIPS, -1)
+        return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
+
+    def upper(self, centre: np.ndarray) -> np.ndarray:
+        """No pixel of the block has a higher score; centre float32 [D]."""
+        gaps = [own - np.clip(own, least, most) for least, most, own in zip(self.least, self.most, centre)]
+        return self.highest - _rounded_distance([gap * np.float32(1 - 1e-5) for gap in gaps])
+
+
+def _rounded_distance(differences: list[np.ndarray]) -> np.ndarray:
+    return np.round(np.sqrt(sum(difference**2 for difference in differences)))
+
+
+def scores(heat: np.ndarray, tags: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """float32 [...]: heat [...] less the rounded distance of tags [D, ...] from centres [D, ...]."""
+    squares = (tags - centres) ** 2
+    distances: np.ndarray = (squares[0] if len(squares) == 1 else squares[0] + squares[1]) ** 0.5
+    return heat - np.round(distances)
+
+
+def refine(maps: Maps, means: np.ndarray, people: np.ndarray) -> None:
+    """Fill in place the missing joints of people float32 [P, 17, 3 + D]: x, y and height; their tags stay 0. A joint
+    whose best pixel is not above 0 stays missing. means float32 [17, H/2, W/2]: `Maps.mean`."""
+    who, joints = np.nonzero(people[:, :, 2] == 0)
+    if not len(who):
+        return
+    centres = np.stack([person[person[:, 2] > 0, 3:].mean(axis=0) for person in people])
+    xy = best_pixels(maps, means, joints, centres[who])
+    x, y = xy.T
+    values = maps.heat(joints, y // 4, x // 4, 1, 1)[np.arange(len(xy)), y % 4 + 1, x % 4 + 1]
+    keep = values > 0
+    people[who[keep], joints[keep], :2] = between_pixels(maps, joints, xy)[keep]
+    people[who[keep], joints[keep], 2] = values[keep]
+
+
+def best_pixels(maps: Maps, means: np.ndarray, joints: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """int64 [N, 2]: x and y of the highest score of each of joints [N] for centres float32 [N, D]; of equal ones the
+    first, row by row."""
+    bounds = {joint: Bounds(maps, means[joint], joint) for joint in np.unique(joints)}
+    each = np.arange(len(joints))
+    rough = np.stack([bounds[joint].best_of_strips(centre) for joint, centre in zip(joints, centres)])
+    best, place = best_of_blocks(maps, joints, centres, np.repeat(each, STRIPS), rough.reshape(-1))
+    left = []  # of each the blocks that may hold a better pixel, the most promising first, and their bounds
+    for i in each:
+        upper = bounds[joints[i]].upper(centres[i])
+        blocks = np.flatnonzero(upper >= best[i])
+        blocks = blocks[highest_places(upper[blocks], ENDS[-1] + 1)]
+        left.append((blocks, upper[blocks]))
+    begin = 0
+    for end in ENDS:
+        who = np.array([i for i in each if len(left[i][0]) > begin], np.int64)
+        if not len(who):
+            break
+        taken = [left[i][0][begin:end] for i in who]
+        owners = np.repeat(who, [len(blocks) for blocks in taken])
+        score, at = best_of_blocks(maps, joints, centres, owners, np.concatenate(taken))
+        better = (score > best[who]) | ((score == best[who]) & (at < place[who]))
+        best[who[better]], place[who[better]] = score[better], at[better]
+        for i in who:
+            still = np.searchsorted(-left[i][1], -best[i], side="right")
+            left[i] = (left[i][0][:still], left[i][1][:still])
+        begin = end
+    many = np.array([len(blocks) > ENDS[-1] for blocks, _ in left])
+    for joint in np.unique(joints[many]):
+        heat, tags = maps.whole_heat(joint), maps.whole_tags(joint)
+        for i in each[many & (joints == joint)]:
+            place[i] = scores(heat, tags, centres[i][:, None, None]).argmax()
+    return np.stack([place % maps.width, place // maps.width], axis=1)
+
+
+def highest_places(values: np.ndarray, most: int) -> np.ndarray:
+    """int64: the places of the `most` highest of values [N], or of all, in falling order."""
+    places = np.argpartition(-values, most)[:most] if most < len(values) else np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")]
+
+
+def best_of_blocks(
+    maps: Maps, joints: np.ndarray, centres: np.ndarray, owners: np.ndarray, blocks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest exact score, float32, and its place y * width + x, int64, of each that owns blocks. owners int [M],
+    rising: which of joints [N] and centres [N, D] each of blocks [M] is for."""
+    count = (maps.height // BLOCK) * (maps.width // BLOCK)
+    distinct, index = np.unique(joints[owners] * count + blocks, return_inverse=True)
+    heat = np.empty((len(distinct), BLOCK, BLOCK), np.float32)
+    tags = np.empty((maps.dimensions, len(distinct), BLOCK, BLOCK), np.float32)
+    for start in range(0, len(distinct), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        joint, block = np.divmod(distinct[part], count)
+        place = (joint, *np.divmod(block, maps.width // BLOCK), 1, 1)
+        heat[part], tags[:, part] = maps.heat(*place)[:, 1:-1, 1:-1], maps.tags(*place)[:, :, 1:-1, 1:-1]
+    found = scores(heat[index], tags[:, index], centres[owners].T[:, :, None, None])
+    top, left = np.divmod(blocks, maps.width // BLOCK)
+    inside = np.arange(BLOCK)
+    y, x = (BLOCK * top[:, None, None] + inside[:, None], BLOCK * left[:, None, None] + inside)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    highest = np.maximum.reduceat(found.max(axis=(1, 2)), starts)
+    equal = found == np.repeat(highest, np.diff(starts, append=len(owners)))[:, None, None]
+    places = np.where(equal, y * maps.width + x, maps.height * maps.width).min(axis=(1, 2))
+    return highest, np.minimum.reduceat(places, starts)
