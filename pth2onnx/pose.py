@@ -35,20 +35,18 @@ STRIDE = 64  # pixels between two gears, for a config that has none
 
 def interface(outputs: int) -> export.Interface:
     """Of a file with so many outputs, `output1` at 1/4 of the image, each further one twice as fine."""
-    axes = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     names = [f"output{k}" for k in range(1, outputs + 1)]
-    for k, name in enumerate(names):
-        axes[name] = {0: "batch", 2: f"{name}_height", 3: f"{name}_width"}
+    axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names}
+    axes[INPUT] = {0: "batch", 2: "height", 3: "width"}
     operators = frozenset(("Conv", "ConvTranspose", "Relu", "Add", "Resize", "Concat", "Constant", "Identity"))
     return export.Interface(INPUT, tuple(names), axes, operators)
 
 
 def fold(net: pose.PoseNet) -> pose.PoseNet:
-    """A copy of `net` (in evaluation mode) with each deconvolution's batch norm in its weights: the exporter folds those
-    of convolutions alone."""
+    """A copy of `net` (in evaluation mode) with each deconvolution's batch norm in its weights: the exporter itself
+    folds those of convolutions alone."""
     folded = copy.deepcopy(net)
-    for layers in folded.deconv_layers:
-        upsample = layers[0]
+    for upsample in folded.upsamplings():
         upsample[0] = fuse_conv_bn_eval(upsample[0], upsample[1], transpose=True)
         upsample[1] = torch.nn.Identity()
     return folded
@@ -76,9 +74,7 @@ def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
 def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pth2onnx.pose", description="HigherHRNet checkpoint to ONNX.")
     default = CONFIGS / "higher_hrnet_w32_512.yaml"
-    parser.add_argument(
-        "--cfg", type=Path, default=default, help="the model's config, ours or upstream's (%(default)s)"
-    )
+    parser.add_argument("--cfg", type=Path, default=default, help="the model's config (%(default)s)")
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint (.pth, .pth.tar, .safetensors)")
     parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to write")
     parser.add_argument("--opset", type=int, default=11, help="ONNX operator set (%(default)s)")
