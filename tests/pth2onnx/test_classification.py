@@ -60,7 +60,7 @@ def test_metadata_names_what_it_was_made_of(exported, model):
 def test_the_record_holds_the_proof(exported):
     path = exported / "out" / "model.onnx"
     record = json.loads((exported / "out" / "model.onnx.json").read_text(encoding="utf-8"))
-    assert (record["kind"], record["batches"]) == ("export", [1, 2, 5])
+    assert (record["kind"], record["inputs"]) == ("export", [[n, 3, 64, 64] for n in (1, 2, 5)])
     assert record["model_sha256"] == sha256_file(path)
     assert 0 <= record["max_abs_difference"] < 1e-4 <= record["tolerance"]
     assert record["cosine"] == pytest.approx(1, abs=1e-6)
@@ -141,30 +141,3 @@ def test_an_older_file_survives_a_failed_export(exported, tmp_path, capsys, monk
     output.write_bytes(b"older")
     refuse(capsys, 1, "--cfg", exported / "tiny.yaml", "--input", exported / "tiny.pth", "--output", output)
     assert output.read_bytes() == b"older"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (lambda model: setattr(model.opset_import[0], "version", 12), "torch wrote opset {'ai.onnx': 12}"),
-        (lambda model: model.graph.node.append(onnx.helper.make_node("Shape", ["class"], ["s"])), "not need: Shape"),
-    ],
-)
-def test_a_graph_that_is_not_what_was_asked_for(model, spoil, told):
-    spoil(model)
-    with pytest.raises(classification.WorkFailed, match=told):
-        classification.check_graph(model, 11)
-
-
-def test_a_resize_by_computed_scales(model):
-    resize = next(node for node in model.graph.node if node.op_type == "Resize")
-    resize.input[2] = model.graph.node[0].output[0]
-    with pytest.raises(classification.WorkFailed, match="a Resize has no constant scales"):
-        classification.check_graph(model, 11)
-
-
-def test_other_names(model):
-    model.graph.output[0].name = "logits"
-    next(node for node in model.graph.node if node.op_type == "Gemm").output[0] = "logits"
-    with pytest.raises(classification.WorkFailed, match="inputs and outputs"):
-        classification.check_graph(model, 11)

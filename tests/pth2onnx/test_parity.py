@@ -42,7 +42,7 @@ INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], n
 
 def test_equal_models(tmp_path):
     proof = parity.prove(Scale(2), scale_model(tmp_path / "m.onnx", 2), INPUTS)
-    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE * 16, [1, 2])
+    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE * 16, [[1, 3], [2, 3]])
 
 
 def test_the_tolerance_follows_the_largest_value(tmp_path):
@@ -68,8 +68,32 @@ def test_other_shapes(tmp_path):
         def forward(self, x):
             return x.sum(dim=1)
 
-    with pytest.raises(WorkFailed, match=r"gives shape \[1, 3\], torch \[1\]"):
+    with pytest.raises(WorkFailed, match=r"gives shapes \[\[1, 3\]\], torch \[\[1\]\]"):
         parity.prove(Sum(), scale_model(tmp_path / "m.onnx", 1), INPUTS)
+
+
+def test_of_several_outputs_the_worst_for_its_own_scale_counts(tmp_path):
+    model = onnx.load(scale_model(tmp_path / "m.onnx", 1.00002))
+    model.graph.node.append(helper.make_node("Mul", ["y", "hundred"], ["z"]))
+    model.graph.initializer.append(helper.make_tensor("hundred", TensorProto.FLOAT, [], [100]))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    onnx.save(model, tmp_path / "m.onnx")
+
+    class Two(torch.nn.Module):
+        def __init__(self, second: float) -> None:
+            super().__init__()
+            self.second = second
+
+        def forward(self, x):
+            return [x, x * self.second]
+
+    proof = parity.prove(Two(100.002), tmp_path / "m.onnx", INPUTS)
+    assert proof.tolerance == parity.TOLERANCE * 8, "the second is as it should be, though its values are larger"
+    assert proof.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
+    with pytest.raises(WorkFailed, match=r"differs from torch by 7\.18e\+00 \(allowed 8\.07e-02"):
+        parity.prove(Two(100.9), tmp_path / "m.onnx", INPUTS)
+    with pytest.raises(WorkFailed, match=r"gives shapes \[\[1, 3\], \[1, 3\]\], torch \[\[1, 3\]\]"):
+        parity.prove(Scale(1), tmp_path / "m.onnx", INPUTS)
 
 
 def test_compare_takes_the_worst_image():
@@ -97,7 +121,7 @@ def test_zeros_have_no_direction(expected, found, figures):
 
 def test_a_net_that_gives_nothing_but_zeros(tmp_path):
     proof = parity.prove(Scale(0), scale_model(tmp_path / "m.onnx", 0), INPUTS)
-    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE, [1, 2])
+    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE, [[1, 3], [2, 3]])
 
 
 @given(batch=st.integers(1, 3), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 9))

@@ -1,0 +1,72 @@
+"""pth2onnx/export.py: what is refused of a graph before the file takes its name."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from hrnet.cli import WorkFailed
+from hrnet.config import load_config
+from hrnet.nets import classification as nets
+from pth2onnx import classification, export
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    net = nets.build(load_config(tiny.write_config(folder))).eval()
+    image = np.zeros((1, 3, tiny.SIDE, tiny.SIDE), np.float32)
+    return export.export(net, classification.INTERFACE, image, 11, folder / "model.onnx")
+
+
+@pytest.fixture
+def model(exported):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(exported)
+    return copy
+
+
+def test_a_whole_graph_passes(model):
+    export.check_graph(model, classification.INTERFACE, 11)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda model: setattr(model.opset_import[0], "version", 12), "torch wrote opset {'ai.onnx': 12}"),
+        (lambda model: model.graph.node.append(onnx.helper.make_node("Shape", ["class"], ["s"])), "not need: Shape"),
+    ],
+)
+def test_a_graph_that_is_not_what_was_asked_for(model, spoil, told):
+    spoil(model)
+    with pytest.raises(WorkFailed, match=told):
+        export.check_graph(model, classification.INTERFACE, 11)
+
+
+def test_a_resize_by_computed_scales(model):
+    resize = next(node for node in model.graph.node if node.op_type == "Resize")
+    resize.input[2] = model.graph.node[0].output[0]
+    with pytest.raises(WorkFailed, match="a Resize has no constant scales"):
+        export.check_graph(model, classification.INTERFACE, 11)
+
+
+def test_other_names(model):
+    model.graph.output[0].name = "logits"
+    next(node for node in model.graph.node if node.op_type == "Gemm").output[0] = "logits"
+    with pytest.raises(WorkFailed, match="inputs and outputs"):
+        export.check_graph(model, classification.INTERFACE, 11)
+
+
+@pytest.mark.parametrize("stored", ["Constant", "initializer"])
+def test_a_resize_by_a_broken_factor(model, stored):
+    scales = onnx.numpy_helper.from_array(np.array([1, 1, 1.5, 2], np.float32), "broken")
+    resize = next(node for node in model.graph.node if node.op_type == "Resize")
+    resize.input[2] = "broken"
+    if stored == "Constant":
+        model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["broken"], value=scales))
+    else:
+        model.graph.initializer.append(scales)
+    with pytest.raises(WorkFailed, match=f"a Resize is not by a whole factor: {resize.name}"):
+        export.check_graph(model, classification.INTERFACE, 11)
