@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import yaml
 
@@ -35,19 +35,15 @@ def whole_size(width: int, height: int, short: int) -> Gear:
     return short, rounded_up(short / height * width)
 
 
-def choose(width: int, height: int, short: int, gears: Sequence[Gear]) -> Gear:
-    """The gear for an image of `width` x `height` pixels; without any gears the size that holds it whole.
-
-    Raises ValueError when all gears lie, as landscapes, and the image stands upright, or the other way round.
-    """
+def choose(width: int, height: int, short: int, gears: Sequence[Gear]) -> Optional[Gear]:
+    """The gear for an image of `width` x `height` pixels; without any gears the size that holds it whole. None when all
+    gears stand upright and the image lies, or the other way round."""
     whole = whole_size(width, height, short)
     if not gears:
         return whole
     upright = width < height
     fitting = sorted(gear for gear in gears if gear[1 if upright else 0] == short)
-    if not fitting:
-        raise ValueError("no gear stands upright" if upright else "no gear lies as this image does")
-    return next((gear for gear in fitting if gear >= whole), fitting[-1])
+    return next((gear for gear in fitting if gear >= whole), fitting[-1] if fitting else None)
 
 
 def check_gears(values: Any, short: int, where: AnyPath, name: str = "GEARS") -> list[Gear]:
