@@ -26,6 +26,7 @@ from hrnet.cli import UserError, command, progress, whole
 from hrnet.config import load_config
 from hrnet.files import natural_key
 from hrnet.nets import checkpoint, classification
+from hrnet.schemas import CLASSIFICATION
 from train.evaluate import logits_of, open_prepared
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
@@ -69,7 +70,7 @@ def list_images(folder: Path, count: int) -> list[Path]:
 
 def run(cfg: Path, images: Path, output: Path, seed: int, count: int) -> None:
     """Initialise, calibrate, write, and tell the logits' scale and variety on the same images."""
-    config = load_config(cfg)
+    config = load_config(cfg, CLASSIFICATION)
     paths = list_images(images, count)
     torch.manual_seed(seed)
     net = classification.build(config)

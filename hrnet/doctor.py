@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import re
@@ -22,7 +23,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
 MAKE = (4, 2)  # $(file <…)
@@ -181,8 +182,8 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
     count = min(count, args.limit or count)
 
-    width, height = config.MODEL.IMAGE_SIZE
-    need = count * FLOAT32 * (3 * width * height + config.MODEL.NUM_CLASSES)
+    inputs, outputs = values_an_image(config)
+    need = count * FLOAT32 * (inputs + outputs)
     done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
     left = max(0, need - done)
     there = next(folder for folder in (args.build.absolute(), *args.build.absolute().parents) if folder.exists())
@@ -193,6 +194,16 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         findings.miss(f"{args.build}: {free / 1e9:.1f} GB free of {left / 1e9:.1f} GB; set BUILD= to a larger disk")
     if not os.access(there, os.W_OK):
         findings.miss(f"{args.build}: cannot be written; set BUILD= to another folder")
+
+
+def values_an_image(config: Any) -> tuple[int, int]:
+    """How many numbers an image's input and its outputs hold; of pose, where shapes vary, those of the middle gear."""
+    if "IMAGE_SIZE" in config.MODEL:
+        return 3 * math.prod(config.MODEL.IMAGE_SIZE), config.MODEL.NUM_CLASSES
+    gears = config.INPUT.GEARS or [[config.DATASET.INPUT_SIZE] * 2]
+    pixels = sorted(map(math.prod, gears))[len(gears) // 2]
+    joints = config.MODEL.NUM_JOINTS
+    return 3 * pixels, 2 * joints * pixels // 16 + joints * pixels // 4
 
 
 def exports(args: argparse.Namespace) -> bool:

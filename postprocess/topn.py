@@ -29,6 +29,7 @@ from hrnet.cli import UserError, command, first_few, progress
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import FormatError, Manifest, RunRecord
+from hrnet.schemas import CLASSIFICATION
 from postprocess.gate import find_reference, judge, points, wilson_interval
 
 TOP = 5
@@ -129,7 +130,7 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
 def run(args: argparse.Namespace) -> None:
     """Write result.json and the metrics record."""
     started = time.perf_counter()
-    config = load_config(args.cfg)
+    config = load_config(args.cfg, CLASSIFICATION)
     manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)
     check_joint(args, config, manifest, record)
     held = find_reference(args.reference, config, record.manifest_sha256)

@@ -29,6 +29,7 @@ from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from hrnet.schemas import CLASSIFICATION
 from preprocess import decode
 from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import Dataset, find_images
@@ -99,7 +100,7 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     """Write the inputs of the images in `folder`. Raises WorkFailed when more than `max_rejected` of them cannot be
     read; the others are done by then, and rejected.json says why."""
     started = time.perf_counter()
-    config = load_config(cfg)
+    config = load_config(cfg, CLASSIFICATION)
     dataset = find_images(folder)
     check_labels(dataset, config.MODEL.NUM_CLASSES, cfg)
     width, height = config.MODEL.IMAGE_SIZE

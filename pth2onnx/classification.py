@@ -29,6 +29,7 @@ from hrnet.files import make_folder, replacing, sha256_file
 from hrnet.formats import write_record
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
+from hrnet.schemas import CLASSIFICATION
 from pth2onnx.parity import BATCHES, SEED, images_like, prove
 
 INPUT, OUTPUT = "image", "class"  # the names of the seed's ATC command and outputs
@@ -102,7 +103,7 @@ def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
     """Export, check, prove, then put the file and its record in place."""
     if opset not in OPSETS:
         raise UserError("--opset", expected=f"{OPSETS[0]} to {OPSETS[-1]}", found=opset)
-    config = load_config(cfg)
+    config = load_config(cfg, CLASSIFICATION)
     net = classification.build(config).eval()
     metadata = describe(cfg.stem, config, checkpoint.load(net, weights), opset)
     size, mean, std = config.MODEL.IMAGE_SIZE, config.INPUT.MEAN, config.INPUT.STD

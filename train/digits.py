@@ -28,6 +28,7 @@ from hrnet.files import natural_key
 from hrnet.formats import read_labels
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
+from hrnet.schemas import CLASSIFICATION
 from train.evaluate import logits_of, open_prepared, topn
 
 SEED = 0
@@ -80,7 +81,7 @@ def run(dataset: Path, cfg: Path, output: Path) -> None:
     """Train, write the checkpoint, tell its accuracy on the held-out images."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(SEED)
-    config = load_config(cfg)
+    config = load_config(cfg, CLASSIFICATION)
     started = time.monotonic()
     images, labels = read_training_set(dataset, config)
     held_out = read_labels(dataset / "val_label.txt")

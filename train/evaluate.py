@@ -29,6 +29,7 @@ from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import Manifest, write_output, write_record
 from hrnet.nets import checkpoint, classification
+from hrnet.schemas import CLASSIFICATION
 
 TOP = 5  # Top-1 to Top-5
 PIXEL_MAX = np.float32(255)
@@ -87,7 +88,7 @@ def topn(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, write the record (and the logits before it), print one line."""
-    config = load_config(args.cfg)
+    config = load_config(args.cfg, CLASSIFICATION)
     manifest = Manifest.read(args.manifest)
     config_hash = config_sha256(config)
     if manifest.config_sha256 != config_hash:

@@ -18,7 +18,7 @@ class ClassificationNet(Trunk):
     """Normalised RGB image float32 [N, 3, H, W] -> logits float32 [N, classes]."""
 
     def __init__(self, model: CfgNode) -> None:
-        super().__init__(model.EXTRA)
+        super().__init__(model.EXTRA, gated=model.EXTRA.SQUEEZE_EXCITE)
         head = model.EXTRA.HEAD
         widths = [planes * Bottleneck.expansion for planes in head.CHANNELS]
         self.incre_modules = nn.ModuleList(

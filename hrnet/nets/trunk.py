@@ -168,12 +168,13 @@ class Trunk(nn.Module):
     """Stem and stages as the keys of MODEL.EXTRA say; a net with a head derives from it, so that keys stay at the top.
 
     `outputs`: how many branches of the last stage come out; classification needs all 4, pose the first alone (its
-    checkpoints lack the weights of the others). `self.widths`: the channels of those branches.
+    checkpoints lack the weights of the others). `gated`: each residual block ends in a gate. `self.widths`: the
+    channels of those branches.
     """
 
-    def __init__(self, extra: CfgNode, outputs: int = 4) -> None:
+    def __init__(self, extra: CfgNode, outputs: int = 4, gated: bool = False) -> None:
         super().__init__()
-        self.gated = bool(extra.SQUEEZE_EXCITE)
+        self.gated = gated
         stem = extra.STEM_INPLANES
         self.conv1 = nn.Conv2d(3, stem, 3, 2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)

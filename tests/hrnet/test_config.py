@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, config_sha256, load_config
+from hrnet.schemas import CLASSIFICATION, POSE
+from tests import tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -26,6 +28,40 @@ MODEL:
 CUDNN: {BENCHMARK: true, DETERMINISTIC: false, ENABLED: true}
 TRAIN: {LR: 1, LR_STEP: [30, 60, 90], OPTIMIZER: sgd, NESTEROV: true}
 """
+
+# As upstream's experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml spells it (commit aa23881).
+UPSTREAM_POSE = """
+AUTO_RESUME: True
+GPUS: (0,)
+FP16: {ENABLED: True, DYNAMIC_LOSS_SCALE: True}
+DATASET: {SIGMA: 2, FLIP: 0.5, INPUT_SIZE: 512, OUTPUT_SIZE: [128, 256], MAX_SCALE: 1.5, ROOT: 'data/coco'}
+DEBUG: {DEBUG: True, SAVE_TAGMAPS_PRED: True}
+LOSS: {NUM_STAGES: 2, AE_LOSS_TYPE: exp, WITH_AE_LOSS: [True, False], PUSH_LOSS_FACTOR: [0.001, 0.001]}
+MODEL:
+  EXTRA:
+    FINAL_CONV_KERNEL: 1
+    PRETRAINED_LAYERS: ['*']
+    STAGE2: {NUM_MODULES: 1, NUM_BRANCHES: 2, BLOCK: BASIC, NUM_BLOCKS: [4, 4], NUM_CHANNELS: [32, 64]}
+    DECONV: {NUM_DECONVS: 1, NUM_CHANNELS: [32], KERNEL_SIZE: [4], NUM_BASIC_BLOCKS: 4, CAT_OUTPUT: [True]}
+  NAME: pose_higher_hrnet
+  NUM_JOINTS: 17
+  PRETRAINED: 'models/pytorch/imagenet/hrnet_w32-36af842e.pth'
+TEST:
+  FLIP_TEST: True
+  SCALE_FACTOR: [1]
+  WITH_AE: (True, False)
+TRAIN: {IMAGES_PER_GPU: 12, LR: 0.001, LR_STEP: [200, 260]}
+"""
+
+POSE_REFERENCES = {  # AP in percent, million parameters, short side in pixels
+    "higher_hrnet_w32_512": (67.1, 28.6, 512),
+    "higher_hrnet_w32_640": (68.5, 28.6, 640),
+    "higher_hrnet_w48_640": (69.9, 63.8, 640),
+}
+SEED_GEARS = (  # of seed 004's atc command
+    "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;512,576;512,640;512,704;512,768;512,832;"
+    "512,896;512,960;512,1024"
+)
 
 REFERENCES = {  # Top-1 and Top-5 in percent, million parameters
     "hrnet_w18_small_v1": (72.3, 90.7, 13.2),
@@ -64,6 +100,95 @@ def test_the_seeds_weights_are_known_by_address_and_hash():
     weights = load_config(CONFIGS / "hrnet_w18.yaml").WEIGHTS
     assert weights.URL.endswith("/HRNet/NPU/8P/model_best.pth.tar")
     assert weights.MD5 == "1f1d61e242ac9ca4cab5d0c49299cb76"
+
+
+@pytest.mark.parametrize("model", POSE_REFERENCES)
+def test_reference_figures_of_pose(model):
+    config = load_config(CONFIGS / f"{model}.yaml", POSE)
+    reference = config.REFERENCE
+    assert (reference.AP, reference.PARAMS_M, config.DATASET.INPUT_SIZE) == POSE_REFERENCES[model]
+    assert "commit aa23881" in reference.SOURCE
+    assert config.TEST.FLIP_TEST
+
+
+def test_gears_are_the_seeds_and_for_640_likewise():
+    gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
+    assert ";".join(f"{height},{width}" for height, width in gears) == SEED_GEARS
+    for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
+        sizes = range(1280, 640, -64)
+        expected = [[size, 640] for size in sizes] + [[640, 640]] + [[640, size] for size in reversed(sizes)]
+        assert load_config(CONFIGS / f"{model}.yaml").INPUT.GEARS == expected
+
+
+def test_a_users_upstream_pose_file_loads_and_means_the_same_net(write):
+    config, ours = load_config(write(UPSTREAM_POSE)), load_config(CONFIGS / "higher_hrnet_w32_512.yaml")
+    assert config.DATASET.FLIP == 0.5
+    assert config.TEST.WITH_AE == (True, False) and config.GPUS == (0,)
+    assert config.MODEL.EXTRA == ours.MODEL.EXTRA and config.INPUT.GEARS == []
+
+
+def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
+    plain = config_sha256(load_config(write(UPSTREAM_POSE)))
+    for change in (
+        ("INPUT_SIZE: 512", "INPUT_SIZE: 640"),
+        ("WITH_AE_LOSS: [True, False]", "WITH_AE_LOSS: [True, True]"),
+        ("TRAIN:", "INPUT: {GEARS: [[512, 512], [512, 576]]}\nTRAIN:"),
+    ):
+        assert config_sha256(load_config(write(UPSTREAM_POSE.replace(*change)))) != plain
+    assert config_sha256(load_config(write(UPSTREAM_POSE.replace("FLIP: 0.5", "FLIP: 0.3")))) == plain
+
+
+def test_a_config_of_the_other_kind_is_told(write):
+    path = write(UPSTREAM_POSE)
+    with pytest.raises(UserError) as fault:
+        load_config(path, CLASSIFICATION)
+    assert str(fault.value) == f"{path}: MODEL.NAME (expected cls_hrnet, found pose_higher_hrnet)"
+    with pytest.raises(UserError, match=r"MODEL.NAME \(expected pose_higher_hrnet, found cls_hrnet\)"):
+        load_config(write("{}"), POSE)
+    with pytest.raises(UserError, match=r"MODEL.NAME \(expected cls_hrnet or pose_higher_hrnet, found resnet\)"):
+        load_config(write("MODEL: {NAME: resnet}"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("NUM_JOINTS", "NUM_JOINT", "unknown key MODEL.NUM_JOINT; did you mean MODEL.NUM_JOINTS?"),
+        (
+            "NUM_BASIC_BLOCKS",
+            "NUM_BLOCKS",
+            "unknown key MODEL.EXTRA.DECONV.NUM_BLOCKS; did you mean MODEL.EXTRA.DECONV.",
+        ),
+        (
+            "NUM_CHANNELS: [6]",
+            "NUM_CHANNELS: [6, 7]",
+            "DECONV.NUM_CHANNELS (expected 1 whole numbers from 1, found [6, 7])",
+        ),
+        ("NUM_CHANNELS: [6]", "KERNEL_SIZE: [5]", "DECONV.KERNEL_SIZE (expected 2 or 3 or 4, found [5])"),
+        ("NUM_CHANNELS: [6]", "CAT_OUTPUT: [1]", "DECONV.CAT_OUTPUT (expected 1 times True or False, found [1])"),
+        ("    DECONV", "    FINAL_CONV_KERNEL: 5\n    DECONV", "FINAL_CONV_KERNEL (expected 1 or 3, found [5])"),
+        (
+            "INPUT:",
+            "LOSS: {WITH_AE_LOSS: [true]}\nINPUT:",
+            "WITH_AE_LOSS (expected 2 times True or False, found (True,))",
+        ),
+        ("INPUT_SIZE: 64", "INPUT_SIZE: 60", "DATASET.INPUT_SIZE (expected 1 multiples of 32, found [60])"),
+        ("INPUT_SIZE: 64", "WITH_CENTER: true", "DATASET.WITH_CENTER (expected False, found True)"),
+        ("[96, 64], [", "[96, 96], [", "the smaller one DATASET.INPUT_SIZE, 64, found [96, 96])"),
+        ("[96, 64], [", "[96, 64, 64], [", "INPUT.GEARS (expected [height, width], multiples of 32, "),
+        ("[96, 64], [", "[100, 64], [", "found [100, 64])"),
+        ("[96, 64], [", "96, [", "found 96)"),
+        ("[96, 64], [", "[64, 64], [", "INPUT.GEARS (expected each gear once, found [64, 64])"),
+        ("INPUT:", "REFERENCE: {AP: 101}\nINPUT:", "REFERENCE.AP (expected percent, found 101.0)"),
+        ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "unknown key REFERENCE.TOP1"),
+        ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD (expected 3 numbers above 0, found [0, 1, 1])"),
+    ],
+)
+def test_a_bad_pose_config_is_told_in_one_line(write, old, new, told):
+    assert old in tiny.POSE_CONFIG
+    with pytest.raises(UserError) as fault:
+        load_config(write(tiny.POSE_CONFIG.replace(old, new, 1)))
+    assert told in str(fault.value)
+    assert "\n" not in str(fault.value)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):

@@ -1,0 +1,252 @@
+"""The keys that a config may have, with their defaults: one yacs schema for each kind of model.
+
+Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/default.py, commit f130a24.
+Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881; the keys below
+MODEL.EXTRA, which upstream leaves open, as its experiments and lib/models/pose_higher_hrnet.py read them.
+Ours are MODEL.EXTRA.HEAD and SQUEEZE_EXCITE of classification, STAGE1 of pose, INPUT, REFERENCE and WEIGHTS.
+"""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode
+
+CLASSIFICATION, POSE = "cls_hrnet", "pose_higher_hrnet"  # MODEL.NAME
+
+
+def _stage(modules: int, branches: int, block: str, blocks: list[int], channels: list[int]) -> CfgNode:
+    return CfgNode(
+        {
+            "NUM_MODULES": modules,
+            "NUM_BRANCHES": branches,
+            "BLOCK": block,  # BASIC or BOTTLENECK
+            "NUM_BLOCKS": blocks,  # residual blocks in each branch
+            "NUM_CHANNELS": channels,  # width of each branch
+            "FUSE_METHOD": "SUM",
+        }
+    )
+
+
+def _common() -> CfgNode:
+    """What both kinds have."""
+    schema = CfgNode()
+    schema.GPUS = (0,)
+    schema.LOG_DIR = ""
+    schema.DATA_DIR = ""
+    schema.OUTPUT_DIR = ""
+    schema.WORKERS = 4
+    schema.PRINT_FREQ = 20
+    schema.AUTO_RESUME = False
+    schema.PIN_MEMORY = True
+    schema.RANK = 0
+    schema.CUDNN = CfgNode({"BENCHMARK": True, "DETERMINISTIC": False, "ENABLED": True})
+
+    schema.TRAIN = CfgNode()
+    schema.TRAIN.LR_FACTOR = 0.1
+    schema.TRAIN.LR_STEP = [90, 110]
+    schema.TRAIN.LR = 0.001
+    schema.TRAIN.OPTIMIZER = "adam"
+    schema.TRAIN.MOMENTUM = 0.9
+    schema.TRAIN.WD = 0.0001
+    schema.TRAIN.NESTEROV = False
+    schema.TRAIN.GAMMA1 = 0.99
+    schema.TRAIN.GAMMA2 = 0.0
+    schema.TRAIN.BEGIN_EPOCH = 0
+    schema.TRAIN.END_EPOCH = 140
+    schema.TRAIN.RESUME = False
+    schema.TRAIN.CHECKPOINT = ""
+    schema.TRAIN.SHUFFLE = True
+
+    schema.INPUT = CfgNode()
+    schema.INPUT.MEAN = [0.485, 0.456, 0.406]  # R, G, B of pixels scaled to 0..1
+    schema.INPUT.STD = [0.229, 0.224, 0.225]
+
+    schema.WEIGHTS = CfgNode({"URL": "", "MD5": ""})  # MD5, since that is what the publishers state
+    return schema
+
+
+def classification() -> CfgNode:
+    schema = _common()
+    schema.MODEL = CfgNode()
+    schema.MODEL.NAME = CLASSIFICATION
+    schema.MODEL.INIT_WEIGHTS = True
+    schema.MODEL.PRETRAINED = ""
+    schema.MODEL.NUM_CLASSES = 1000
+    schema.MODEL.NUM_JOINTS = 17
+    schema.MODEL.TAG_PER_JOINT = True
+    schema.MODEL.TARGET_TYPE = "gaussian"
+    schema.MODEL.IMAGE_SIZE = [224, 224]  # width, height of the network's input, pixels
+    schema.MODEL.HEATMAP_SIZE = [64, 64]
+    schema.MODEL.SIGMA = 2
+    extra = schema.MODEL.EXTRA = CfgNode()
+    extra.PRETRAINED_LAYERS = ["*"]
+    extra.STEM_INPLANES = 64
+    extra.FINAL_CONV_KERNEL = 1
+    extra.WITH_HEAD = True
+    extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])
+    extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [18, 36])
+    extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [18, 36, 72])
+    extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [18, 36, 72, 144])
+    extra.HEAD = CfgNode({"CHANNELS": [32, 64, 128, 256], "FEATURES": 2048})  # upstream fixes these in its code
+    extra.SQUEEZE_EXCITE = False  # PaddleClas' SE_HRNet: a squeeze-and-excite gate in each residual block
+    schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # so misspelt in every upstream file
+
+    schema.LOSS = CfgNode(
+        {"USE_OHKM": False, "TOPK": 8, "USE_TARGET_WEIGHT": True, "USE_DIFFERENT_JOINTS_WEIGHT": False}
+    )
+
+    schema.DATASET = CfgNode()
+    schema.DATASET.ROOT = ""
+    schema.DATASET.DATASET = "imagenet"
+    schema.DATASET.TRAIN_SET = "train"
+    schema.DATASET.TEST_SET = "val"
+    schema.DATASET.DATA_FORMAT = "jpg"
+    schema.DATASET.HYBRID_JOINTS_TYPE = ""
+    schema.DATASET.SELECT_DATA = False
+    schema.DATASET.FLIP = True
+    schema.DATASET.SCALE_FACTOR = 0.25
+    schema.DATASET.ROT_FACTOR = 30
+    schema.DATASET.PROB_HALF_BODY = 0.0
+    schema.DATASET.NUM_JOINTS_HALF_BODY = 8
+    schema.DATASET.COLOR_RGB = False
+
+    schema.TRAIN.BATCH_SIZE_PER_GPU = 32
+
+    schema.TEST = CfgNode()
+    schema.TEST.BATCH_SIZE_PER_GPU = 32
+    schema.TEST.FLIP_TEST = False
+    schema.TEST.POST_PROCESS = False
+    schema.TEST.SHIFT_HEATMAP = False
+    schema.TEST.USE_GT_BBOX = False
+    schema.TEST.IMAGE_THRE = 0.1
+    schema.TEST.NMS_THRE = 0.6
+    schema.TEST.SOFT_NMS = False
+    schema.TEST.OKS_THRE = 0.5
+    schema.TEST.IN_VIS_THRE = 0.0
+    schema.TEST.COCO_BBOX_FILE = ""
+    schema.TEST.BBOX_THRE = 1.0
+    schema.TEST.MODEL_FILE = ""
+
+    schema.DEBUG = CfgNode(
+        {
+            "DEBUG": False,
+            "SAVE_BATCH_IMAGES_GT": False,
+            "SAVE_BATCH_IMAGES_PRED": False,
+            "SAVE_HEATMAPS_GT": False,
+            "SAVE_HEATMAPS_PRED": False,
+        }
+    )
+
+    schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
+
+    schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
+    schema.REFERENCE.TOP1 = 0.0  # percent
+    schema.REFERENCE.TOP5 = 0.0  # percent
+    schema.REFERENCE.PARAMS_M = 0.0  # million parameters
+    schema.REFERENCE.SOURCE = ""
+    return schema
+
+
+def pose() -> CfgNode:
+    schema = _common()
+    schema.VERBOSE = True
+    schema.DIST_BACKEND = "nccl"
+    schema.MULTIPROCESSING_DISTRIBUTED = True
+    schema.FP16 = CfgNode({"ENABLED": False, "STATIC_LOSS_SCALE": 1.0, "DYNAMIC_LOSS_SCALE": False})
+
+    schema.MODEL = CfgNode()
+    schema.MODEL.NAME = POSE
+    schema.MODEL.INIT_WEIGHTS = True
+    schema.MODEL.PRETRAINED = ""
+    schema.MODEL.NUM_JOINTS = 17
+    schema.MODEL.TAG_PER_JOINT = True  # a tag map for each joint, else one for all
+    schema.MODEL.SYNC_BN = False
+    extra = schema.MODEL.EXTRA = CfgNode()
+    extra.PRETRAINED_LAYERS = ["*"]
+    extra.STEM_INPLANES = 64
+    extra.FINAL_CONV_KERNEL = 1  # or 3
+    extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # upstream fixes it in its code
+    extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [32, 64])
+    extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [32, 64, 128])
+    extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [32, 64, 128, 256])
+    extra.DECONV = CfgNode()
+    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution, and gives an output
+    extra.DECONV.NUM_CHANNELS = [32]
+    extra.DECONV.KERNEL_SIZE = [4]  # 2, 3 or 4
+    extra.DECONV.NUM_BASIC_BLOCKS = 4
+    extra.DECONV.CAT_OUTPUT = [True]  # it sees the output before it too
+
+    schema.LOSS = CfgNode()  # upstream's defaults are for one output; all of its experiments have two
+    schema.LOSS.NUM_STAGES = 2
+    schema.LOSS.WITH_HEATMAPS_LOSS = (True, True)
+    schema.LOSS.HEATMAPS_LOSS_FACTOR = (1.0, 1.0)
+    schema.LOSS.WITH_AE_LOSS = (True, False)  # which outputs hold tag maps behind their heatmaps
+    schema.LOSS.AE_LOSS_TYPE = "max"
+    schema.LOSS.PUSH_LOSS_FACTOR = (0.001, 0.001)
+    schema.LOSS.PULL_LOSS_FACTOR = (0.001, 0.001)
+
+    schema.DATASET = CfgNode()
+    schema.DATASET.ROOT = ""
+    schema.DATASET.DATASET = "coco_kpt"
+    schema.DATASET.DATASET_TEST = "coco"
+    schema.DATASET.NUM_JOINTS = 17
+    schema.DATASET.MAX_NUM_PEOPLE = 30
+    schema.DATASET.TRAIN = "train2017"
+    schema.DATASET.TEST = "val2017"
+    schema.DATASET.DATA_FORMAT = "jpg"
+    schema.DATASET.MAX_ROTATION = 30
+    schema.DATASET.MIN_SCALE = 0.75
+    schema.DATASET.MAX_SCALE = 1.25
+    schema.DATASET.SCALE_TYPE = "short"
+    schema.DATASET.MAX_TRANSLATE = 40
+    schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
+    schema.DATASET.OUTPUT_SIZE = [128, 256, 512]
+    schema.DATASET.FLIP = 0.5
+    schema.DATASET.SIGMA = -1
+    schema.DATASET.SCALE_AWARE_SIGMA = False
+    schema.DATASET.BASE_SIZE = 256.0
+    schema.DATASET.BASE_SIGMA = 2.0
+    schema.DATASET.INT_SIGMA = False
+    schema.DATASET.WITH_CENTER = False
+
+    schema.TRAIN.IMAGES_PER_GPU = 32
+
+    schema.TEST = CfgNode()
+    schema.TEST.IMAGES_PER_GPU = 32
+    schema.TEST.FLIP_TEST = False
+    schema.TEST.ADJUST = True
+    schema.TEST.REFINE = True
+    schema.TEST.SCALE_FACTOR = [1]
+    schema.TEST.DETECTION_THRESHOLD = 0.2
+    schema.TEST.TAG_THRESHOLD = 1.0
+    schema.TEST.USE_DETECTION_VAL = True
+    schema.TEST.IGNORE_TOO_MUCH = False
+    schema.TEST.MODEL_FILE = ""
+    schema.TEST.IGNORE_CENTER = True
+    schema.TEST.NMS_KERNEL = 3
+    schema.TEST.NMS_PADDING = 1
+    schema.TEST.PROJECT2IMAGE = False
+    schema.TEST.WITH_HEATMAPS = (True, True)
+    schema.TEST.WITH_AE = (True, False)
+    schema.TEST.LOG_PROGRESS = False
+
+    schema.DEBUG = CfgNode(
+        {
+            "DEBUG": True,
+            "SAVE_BATCH_IMAGES_GT": False,
+            "SAVE_BATCH_IMAGES_PRED": False,
+            "SAVE_HEATMAPS_GT": True,
+            "SAVE_HEATMAPS_PRED": True,
+            "SAVE_TAGMAPS_PRED": True,
+        }
+    )
+
+    schema.INPUT.GEARS = []  # the shapes that the compiled model takes: [height, width] each, pixels
+
+    schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
+    schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test
+    schema.REFERENCE.PARAMS_M = 0.0  # million parameters
+    schema.REFERENCE.SOURCE = ""
+    return schema
+
+
+SCHEMAS = {CLASSIFICATION: classification, POSE: pose}
