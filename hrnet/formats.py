@@ -27,10 +27,11 @@ import numpy as np
 
 from hrnet.cli import first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
-from hrnet.records import FormatError, from_json, read_record, write_record
+from hrnet.records import FormatError, from_json, read_record, to_json, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
+INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
 MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 TOPN_TITLE = "Overall statistical evaluation"
 
@@ -62,11 +63,33 @@ def safe_stems(sources: Sequence[str]) -> list[str]:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
+def input_shape(dtype: str, width: int, height: int) -> list[int]:
+    """The shape of an input file, without the batch axis: [3, H, W] of float32, [H, W, 3] of uint8; sizes in pixels."""
+    return [3, height, width] if INPUT_LAYOUTS[dtype] == "NCHW" else [height, width, 3]
+
+
 def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
     """Write raw little-endian values in C order, no header, in one step."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
     with replacing(path) as temporary:
         temporary.write_bytes(tensor.data)  # not tofile, whose OSError does not tell that the disk is full
+
+
+def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
+    """What stands before the values of an npy file; with them, its size is known before it is written."""
+    buffer = io.BytesIO()
+    told = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": tuple(shape)}
+    np.lib.format.write_array_header_1_0(buffer, told)
+    return buffer.getvalue()
+
+
+def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
+    """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
+    tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(npy_header(tensor.dtype.name, tensor.shape))
+            file.write(tensor.data)
 
 
 def text_of(tensor: np.ndarray) -> str:
@@ -134,10 +157,7 @@ def write_output(path: AnyPath, tensor: np.ndarray) -> None:
     elif path.suffix == ".txt":
         write_text(path, text_of(tensor))
     else:
-        buffer = io.BytesIO()
-        np.save(buffer, tensor)
-        with replacing(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        write_npy(path, tensor)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -190,10 +210,18 @@ class InputImage:
 
     stem: str
     source: str  # relative to the dataset's folder
-    label: int
+    label: Optional[int]  # index of the class; None for COCO
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
+    image_id: Optional[int] = None  # COCO's; None for ImageNet, and so are the next two
+    center: Optional[list[float]] = None  # where the input's middle lies in the source image, pixels
+    scale: Optional[list[float]] = None  # width and height of what the input shows of it, in units of 200 pixels
+
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the input, pixels."""
+        height, width = self.shape[1:] if self.shape[0] == 3 else self.shape[:2]
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -209,26 +237,53 @@ class Manifest:
     classes: int
     rejected: int
     images: list[InputImage] = field(repr=False)
+    flipped: bool = False  # the inputs are mirror images
 
     def write(self, path: AnyPath) -> None:
-        write_record(path, "manifest", asdict(self))
+        write_record(path, "manifest", to_json(self))
 
     @staticmethod
     def read(path: AnyPath) -> Manifest:
-        """Read a manifest; stems are unique, labels lie within the classes."""
+        """Read a manifest: stems are unique, and each image has what its kind of data set needs."""
         content = read_record(path, "manifest", mend="run make preprocess")
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
-        images = manifest.images
-        if not images:
+        if not manifest.images:
             raise FormatError("manifest of no image", where=path, mend="run make preprocess")
-        twice = [stem for stem, count in Counter(image.stem for image in images).items() if count > 1]
-        if twice:
-            raise FormatError("a stem stands twice", where=path, found=first_few(twice))
-        outside = [f"{image.source} ({image.label})" for image in images if not 0 <= image.label < manifest.classes]
-        if outside:
-            expected = f"0 to {manifest.classes - 1}"
-            raise FormatError("label outside the classes", where=path, expected=expected, found=first_few(outside))
+        _check_unique("stem", (image.stem for image in manifest.images), path)
+        if manifest.dataset == "imagenet":
+            _check_labels(manifest, path)
+        elif manifest.dataset == "coco":
+            _check_places(manifest, path)
+        else:
+            raise FormatError("kind of data set", where=path, expected="imagenet or coco", found=manifest.dataset)
         return manifest
+
+
+def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
+    twice = [str(value) for value, count in Counter(values).items() if count > 1]
+    if twice:
+        article = "an" if what[0] in "aeiou" else "a"
+        raise FormatError(f"{article} {what} stands twice", where=path, found=first_few(twice))
+
+
+def _check_labels(manifest: Manifest, path: AnyPath) -> None:
+    labelled = [(image.source, image.label) for image in manifest.images]
+    outside = [f"{name} ({label})" for name, label in labelled if label is None or not 0 <= label < manifest.classes]
+    if outside:
+        expected = f"0 to {manifest.classes - 1}"
+        raise FormatError("label outside the classes", where=path, expected=expected, found=first_few(outside))
+
+
+def _check_places(manifest: Manifest, path: AnyPath) -> None:
+    def placed(image: InputImage) -> bool:
+        center, scale = image.center or [], image.scale or []
+        return image.image_id is not None and len(center) == len(scale) == 2 and min(scale) > 0
+
+    without = [image.source for image in manifest.images if not placed(image)]
+    if without:
+        expected = "image_id, two numbers of center and two above 0 of scale"
+        raise FormatError("images without their place", where=path, expected=expected, found=first_few(without))
+    _check_unique("image_id", (image.image_id for image in manifest.images), path)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """Image maths of more than one stage: arrays in and out, no files.
 
-The arithmetic is the seed's (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short side
+Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short side
 resized, centre crop, /255, mean and standard deviation in float32.
+
+Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor for
+both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -40,6 +44,38 @@ def normalise_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
 def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] to float32 [3, H, W], contiguous, by `normalise_table`."""
     planes = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-    for channel in range(3):
-        np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
+    for channel, plane in enumerate(cv2.split(pixels)):
+        cv2.LUT(plane, table[channel], dst=planes[channel])
     return planes
+
+
+def place(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
+    """How an image of `width` x `height` pixels lies in an input of `size` (width, height): its center, where the
+    input's middle lies in the image, and its scale, what the input shows of it, in units of 200 pixels."""
+    center = [float(int(width / 2.0 + 0.5)), float(int(height / 2.0 + 0.5))]
+    if width < height:
+        return center, [width / 200.0, size[1] / size[0] * width / 200.0]
+    return center, [size[0] / size[1] * height / 200.0, height / 200.0]
+
+
+def affine(center: Sequence[float], scale: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """float64 [2, 3]: what takes a point of the image, in pixels, to the input of `size` (width, height) that `place`
+    gave center and scale for."""
+    width, height = size
+    source = _triangle((center[0], center[1]), scale[0] * 200.0 / 2)
+    target = _triangle((width / 2, height / 2), width / 2)
+    matrix: np.ndarray = cv2.getAffineTransform(source, target)
+    return matrix
+
+
+def _triangle(middle: tuple[float, float], half: float) -> np.ndarray:
+    """float32 [3, 2]: the middle, what lies `half` above it, and what lies as far left of that."""
+    x, y = np.float32(middle[0]), np.float32(middle[1])
+    above = np.float32(middle[1] - half)
+    return np.array([[x, y], [x, above], [x - (y - above), above]], dtype=np.float32)
+
+
+def resize_align(pixels: np.ndarray, center: Sequence[float], scale: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] as an input of `size` (width, height), bilinear, black where the image ends."""
+    resized: np.ndarray = cv2.warpAffine(pixels, affine(center, scale, size), size)
+    return resized

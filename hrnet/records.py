@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
@@ -61,18 +61,32 @@ def read_record(path: AnyPath, kind: str, mend: Optional[str] = None) -> dict[st
     return content
 
 
+def to_json(record: Any) -> Any:
+    """A record's dataclass, and those inside it, as JSON values; a field at its default is left out."""
+    if isinstance(record, list):
+        return [to_json(entry) for entry in record]
+    if not is_dataclass(record):
+        return record
+    values = ((field, getattr(record, field.name)) for field in fields(record))
+    return {field.name: to_json(value) for field, value in values if field.default is MISSING or value != field.default}
+
+
 def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
-    """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type."""
+    """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type. A field
+    that has a default may be missing."""
     hints = _hints(record_type)
     if not isinstance(values, dict):
         raise FormatError(f"{what} is no JSON object", where=path, found=json.dumps(values))
     given = set(values) - {"kind", "format_version"}
-    if given != set(hints):
-        wrong = [f"{name} missing" for name in sorted(set(hints) - given)]
-        wrong += [f"{name} unknown" for name in sorted(given - set(hints))]
+    needed = {field.name for field in fields(record_type) if field.default is MISSING}
+    wrong = [f"{name} missing" for name in sorted(needed - given)]
+    wrong += [f"{name} unknown" for name in sorted(given - set(hints))]
+    if wrong:
         raise FormatError(f"{what} has other keys", where=path, found=", ".join(wrong))
     built = {}
     for name, hint in hints.items():
+        if name not in values:
+            continue
         value = values[name]
         if get_origin(hint) is list and is_dataclass(get_args(hint)[0]) and isinstance(value, list):
             value = [from_json(get_args(hint)[0], entry, path, f"{name} {i}") for i, entry in enumerate(value)]

@@ -1,15 +1,25 @@
-"""The folder that preprocessing fills: `settings.json` first, the inputs, `manifest.json` last."""
+"""What every data set's preprocessing shares: the folder that it fills (`settings.json` first, the inputs, `manifest.json`
+last), and files that cannot be read."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NamedTuple, TypeVar, Union
+
+from PIL import UnidentifiedImageError
 
 from hrnet import formats
-from hrnet.cli import UserError
+from hrnet.cli import UserError, WorkFailed, first_few
 from hrnet.files import make_folder
+
+Pixels = TypeVar("Pixels")
+
+
+class Rejection(NamedTuple):
+    reason: str
 
 
 def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:
@@ -29,3 +39,39 @@ def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> No
             os.unlink(entry.path)
     if not equal:
         formats.write_record(path, "settings", {"settings": settings})
+
+
+def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
+    """What `decode` makes of a file, or why it is rejected."""
+    try:
+        data = source.read_bytes()
+    except OSError as fault:
+        return Rejection(fault.strerror or str(fault))
+    if not data:
+        return Rejection("empty file")
+    # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
+    try:
+        return decode(data)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        return Rejection("no image that Pillow knows")
+    except Exception as fault:
+        return Rejection(f"{type(fault).__name__}: {fault}")
+
+
+def record_rejected(output: Path, rejected: Mapping[str, str], done: int, allowed: int) -> None:
+    """Write rejected.json. Raises WorkFailed when more than `allowed` files were rejected, or none is `done`."""
+    formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
+    if len(rejected) > allowed or not done:
+        reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
+        raise WorkFailed(
+            f"{output / 'rejected.json'}: {len(rejected)} of {len(rejected) + done} files rejected ({reasons}), {done} done; "
+            f"mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+        )
+
+
+def closing_line(output: Path, inputs: int, kept: int, seconds: float) -> str:
+    """`wrote 200 inputs to … (182 img/s)`; `kept` of the inputs an earlier run had finished."""
+    written = inputs - kept
+    return f"wrote {written} inputs to {output} ({written / seconds:.0f} img/s)" + (f", kept {kept}" if kept else "")

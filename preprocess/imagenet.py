@@ -13,7 +13,6 @@ same three arguments; its faults are not ours: workers that lose exceptions, a c
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from functools import partial
@@ -23,17 +22,17 @@ from typing import NamedTuple, Optional, Union
 import numpy as np
 import PIL
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from hrnet import formats, images
-from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
+from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from preprocess import decode
-from preprocess.folder import start_folder
+from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import Dataset, find_images
 
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
@@ -61,10 +60,6 @@ class Task(NamedTuple):
         return self.target.exists() and self.target.stat().st_size == arithmetic.input_bytes
 
 
-class Rejection(NamedTuple):
-    reason: str
-
-
 class Done(NamedTuple):
     width: int  # of the source, pixels
     height: int
@@ -79,26 +74,13 @@ def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> n
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     """Write one input unless a whole one is there."""
-    try:
-        data = task.source.read_bytes()
-    except OSError as fault:
-        return Rejection(fault.strerror or str(fault))
-    if not data:
-        return Rejection("empty file")
-    # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
-    try:
-        if task.finished(arithmetic):
-            with Image.open(io.BytesIO(data)) as header:
-                return Done(header.width, header.height, kept=True)
-        image = decode.decode(data)
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        return Rejection("no image that Pillow knows")
-    except Exception as fault:
-        return Rejection(f"{type(fault).__name__}: {fault}")
-    formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
-    return Done(*image.size, kept=False)
+    finished = task.finished(arithmetic)
+    image = read_image(task.source, decode.header if finished else decode.decode)
+    if isinstance(image, Rejection):
+        return image
+    if not finished:
+        formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
+    return Done(*image.size, kept=finished)
 
 
 def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
@@ -144,14 +126,8 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
         else:
             label = dataset.labels[source]
             inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
-    formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
     formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
-    if len(rejected) > max_rejected or not inputs:
-        reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
-        raise WorkFailed(
-            f"{output / 'rejected.json'}: {len(rejected)} of {len(tasks) + len(dataset.unlabelled)} files rejected"
-            f" ({reasons}), {len(inputs)} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
-        )
+    record_rejected(output, rejected, len(inputs), max_rejected)
     formats.Manifest(
         dataset="imagenet",
         **hashes,
@@ -163,8 +139,7 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
         images=inputs,
     ).write(output / "manifest.json")
     kept = sum(isinstance(result, Done) and result.kept for result in results)
-    rate = (len(inputs) - kept) / (time.perf_counter() - started)
-    print(f"wrote {len(inputs) - kept} inputs to {output} ({rate:.0f} img/s)" + (f", kept {kept}" if kept else ""))
+    print(closing_line(output, len(inputs), kept, time.perf_counter() - started))
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -1,21 +1,27 @@
-"""The layouts in which an ImageNet validation set is found, read as one list of images and labels.
+"""The layouts in which a validation set is found, read as one list of images.
 
+ImageNet, with labels:
 val/*.JPEG + val_label.txt   the seeds' own: `name index` lines
 val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to the dataset's folder
 val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices
+COCO:
+annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hrnet.cli import UserError, first_few
+from hrnet.coco import CocoImage, annotation_path, read_images
 from hrnet.files import natural_key
 from hrnet.formats import read_labels
 
+COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
 
 
@@ -32,11 +38,31 @@ class Dataset:
 
     def sha256(self) -> str:
         """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
-        digest = hashlib.sha256()
-        for source, label in self.labels.items():
-            status = (self.root / source).stat()
-            digest.update(os.fsencode(f"{source} {label} {status.st_size} {status.st_mtime_ns}\n"))
-        return digest.hexdigest()
+        return _sha256_of_files(self.root, self.labels)
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """The images of a COCO folder that its annotation file lists, in natural order of their names."""
+
+    root: Path
+    images: dict[str, CocoImage]  # path relative to root -> what the annotation file says of it
+    unlisted: list[str]  # files among the images that the annotation file does not list
+    absent: list[str]  # listed images that are not there: the folder holds a subset
+    index: Path  # the annotation file
+
+    def sha256(self) -> str:
+        """Hash of all paths, ids, sizes and times."""
+        ids = {source: image.image_id for source, image in self.images.items()}
+        return _sha256_of_files(self.root, ids)
+
+
+def _sha256_of_files(root: Path, facts: Mapping[str, int]) -> str:
+    digest = hashlib.sha256()
+    for source, fact in facts.items():
+        status = (root / source).stat()
+        digest.update(os.fsencode(f"{source} {fact} {status.st_size} {status.st_mtime_ns}\n"))
+    return digest.hexdigest()
 
 
 def find_images(folder: Path) -> Dataset:
@@ -54,6 +80,25 @@ def find_images(folder: Path) -> Dataset:
     if (root / "val").is_dir():
         return _class_folders(root)
     raise UserError("is no ImageNet folder", where=folder, expected=LAYOUTS)
+
+
+def find_coco(root: Path, split: str) -> CocoSet:
+    """Find the images of a split (val2017) below a COCO folder. Raises UserError when the folder is none, or holds none of
+    the images that its annotation file lists."""
+    if not root.is_dir():
+        raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, mend="give DATASET=<folder>")
+    index, folder = annotation_path(root, split), root / "images" / split
+    listed = read_images(index)
+    if not folder.is_dir():
+        raise UserError("no such folder of images", where=folder, expected=COCO_LAYOUT, mend="give DATASET=<folder>")
+    there = set(_names(folder))
+    images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in there}
+    if not images:
+        found = f"none of its {len(listed)} in {folder}"
+        expected = first_few(image.file_name for image in listed)
+        raise UserError("lists no image that is there", where=index, expected=expected, found=found)
+    unlisted = sorted(there - {image.file_name for image in listed}, key=natural_key)
+    return CocoSet(root, images, unlisted, [image.file_name for image in listed if image.file_name not in there], index)
 
 
 def _listed(root: Path, index: Path, prefix: str) -> Dataset:

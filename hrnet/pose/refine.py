@@ -9,8 +9,6 @@ Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/co
 
 from __future__ import annotations
 
-from typing import Union
-
 import cv2
 import numpy as np
 

@@ -1,0 +1,225 @@
+"""Write pictures of drawn people in COCO's layout, with annotations of their 17 joints: the data set of the pose demo.
+
+    python -m data.people --output data/people --images 100 --seed 1
+    python -m data.people --output data/people --images 2000 --seed 2 --split train2017
+
+Reads nothing. Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that
+the split is whole. The same seed, number and size give the same bytes on the same versions of numpy, OpenCV and Pillow.
+
+As in COCO there are images of nobody, people cut by the border, people behind others and behind things (joints of
+visibility 1), small people with no joint marked (num_keypoints 0), and crowds that are marked as one (iscrowd 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.figures import JOINTS, OCCLUDER, Canvas, Colour, Figure, draw, hull, make_figure, visibility
+from hrnet.cli import command, progress, whole
+from hrnet.coco import annotation_path
+from hrnet.files import make_folder, replacing, write_text
+
+SIZE = 256  # short side of the pictures, pixels
+QUALITY = 92  # of the JPEGs
+FINER = 2  # pictures are drawn at twice their size, which smooths their edges
+ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side by short side; COCO's are mostly 4:3
+SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
+UPRIGHT = 0.3  # share of pictures that stand upright
+PEOPLE = (0.1, 0.34, 0.26, 0.16, 0.09, 0.05)  # shares of pictures with 0, 1, … people
+LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it
+SMALL = 0.17  # part of the short side: who is smaller has no joint marked
+CROWDED = 0.08  # share of pictures with a crowd
+SKELETON = ((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10))
+SKELETON += ((9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7))  # COCO counts from 1
+PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": JOINTS, "skeleton": SKELETON}
+THING = -2  # owner of what stands in front of people
+
+
+class Scene(NamedTuple):
+    picture: np.ndarray  # uint8 [H, W, 3]
+    people: list[dict[str, Any]]  # annotations without ids
+
+
+def colours(rng: np.random.Generator) -> Colour:
+    red, green, blue = (int(value) for value in rng.integers(15, 241, 3))
+    return red, green, blue
+
+
+def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """A wall and a floor with gradients and coarse texture, and clutter: boxes, discs, sticks and wedges."""
+    horizon = int(height * rng.uniform(0.35, 0.75))
+    picture = np.empty((height, width, 3), np.float32)
+    for rows in (slice(0, horizon), slice(horizon, height)):
+        ends = rng.integers(30, 226, (2, 1, 3)) * 0.6 + 50
+        picture[rows] = np.linspace(ends[0], ends[1], picture[rows].shape[0])
+    coarse = rng.normal(0, 1, (height // 12 + 1, width // 12 + 1, 3)).astype(np.float32)
+    picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * rng.uniform(2, 14)
+    canvas = Canvas(picture.clip(0, 255).astype(np.uint8))
+    for _ in range(rng.integers(6, 24)):
+        draw_thing(canvas, rng, -1)
+    return cv2.GaussianBlur(canvas.picture, (0, 0), rng.uniform(0.4, 2.2))
+
+
+def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
+    """A thing of a random kind, place and colour."""
+    height, width = canvas.owner.shape
+    short = min(height, width)
+    middle = rng.uniform((0, 0), (width, height))
+    size = short * rng.uniform(0.03, 0.22)
+    kind = rng.choice(["box", "disc", "stick", "wedge"])
+    if kind == "stick":
+        angle = rng.uniform(0, np.pi)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * short * rng.uniform(0.08, 0.4)
+        outline = hull([(middle - reach, short * rng.uniform(0.006, 0.03)), (middle + reach, short * 0.012)])
+    elif kind == "disc":
+        outline = hull([(middle, size), (middle + rng.normal(0, size, 2), size)])
+    else:
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)][: 4 if kind == "box" else 3])
+        outline = (middle + corners * size * rng.uniform(0.4, 1.6, 2)).astype(np.float32)
+    colour = colours(rng)
+    canvas.fill(outline, (colour[0] // 2, colour[1] // 2, colour[2] // 2), owner, OCCLUDER)
+    canvas.fill(outline + (outline.mean(axis=0) - outline) * 0.06, colour, owner, OCCLUDER)
+
+
+def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
+    """People from the far to the near, most of them as large as they stand low in the picture, some close together."""
+    short = min(width, height)
+    figures: list[Figure] = []
+    for _ in range(rng.choice(len(PEOPLE), p=PEOPLE)):
+        size = short * float(np.exp(rng.uniform(np.log(0.22), np.log(1.5))))
+        x = rng.uniform(-0.02, 1.02) * width
+        if figures and rng.random() < 0.45:
+            near = figures[rng.integers(len(figures))]
+            size = near.size * rng.uniform(0.8, 1.25)
+            x = near.points[11:13, 0].mean() + rng.choice([-1, 1]) * near.size * rng.uniform(0.12, 0.4)
+        y = height * rng.uniform(0.4, 0.75) + max(0.0, size - short) * rng.uniform(-0.2, 0.4)
+        figures.append(make_figure(rng, x, y, size))
+    if rng.random() < 0.12:
+        figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.09, SMALL)))
+    figures = [figure for figure in figures if joints_inside(figure, width, height) >= LEAST_JOINTS]
+    return sorted(figures, key=lambda figure: figure.size)
+
+
+def joints_inside(figure: Figure, width: int, height: int) -> int:
+    x, y = figure.points[:, :2].T
+    return int(((x >= 0) & (x < width) & (y >= 0) & (y < height)).sum())
+
+
+def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
+    """A dozen small people side by side."""
+    size = min(width, height) * rng.uniform(0.10, 0.18)
+    middle = rng.uniform(0.2, 0.8) * width
+    steps = np.arange(rng.integers(7, 14)) - 5
+    return [make_figure(rng, middle + step * size * 0.32, height * 0.42 + rng.normal(0, size * 0.1), size) for step in steps]
+
+
+def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """One picture of `width` x `height` pixels, and what COCO would say of its people."""
+    wide, high = width * FINER, height * FINER
+    canvas = Canvas(background(rng, wide, high))
+    crowd = make_crowd(rng, wide, high) if rng.random() < CROWDED else []
+    figures = place_figures(rng, wide, high)
+    for owner, figure in enumerate([*crowd, *figures]):
+        draw(canvas, figure, owner)
+    for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))):
+        draw_thing(canvas, rng, THING)
+    people = [annotate(canvas, figure, owner, min(wide, high)) for owner, figure in enumerate(figures, len(crowd))]
+    crowds = [annotate_crowd(canvas.owner[::FINER, ::FINER], len(crowd))] if crowd else []
+    small = cv2.resize(canvas.picture, (width, height), interpolation=cv2.INTER_AREA)
+    lit = small * rng.uniform(0.75, 1.15) + rng.normal(0, rng.uniform(1, 6), small.shape)
+    found = [person for person in [*people, *crowds] if person is not None]
+    return Scene(lit.clip(0, 255).astype(np.uint8), found)
+
+
+def annotate(canvas: Canvas, figure: Figure, owner: int, short: int) -> Optional[dict[str, Any]]:
+    """COCO's annotation of a figure; None where nothing of it is seen."""
+    mask = canvas.owner[::FINER, ::FINER] == owner
+    if not mask.any():
+        return None
+    flags = visibility(canvas, figure, owner)
+    if figure.size < SMALL * short:
+        flags[:] = 0
+    places = np.round(figure.points[:, :2] / FINER, 1) * (flags > 0)[:, None]
+    keypoints = [value for (x, y), flag in zip(places.tolist(), flags.tolist()) for value in (x, y, flag)]
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines = [contour.reshape(-1).tolist() for contour in contours if len(contour) > 2]
+    return {
+        "num_keypoints": int((flags > 0).sum()),
+        "keypoints": keypoints,
+        **_extent(mask),
+        "segmentation": outlines,
+        "iscrowd": 0,
+    }
+
+
+def annotate_crowd(owner: np.ndarray, count: int) -> Optional[dict[str, Any]]:
+    """COCO's annotation of the first `count` figures as one crowd, its mask as run lengths, column by column."""
+    mask = (owner >= 0) & (owner < count)
+    if not mask.any():
+        return None
+    column = np.concatenate([[False], mask.T.reshape(-1), [False]])
+    changes = np.flatnonzero(column[1:] != column[:-1])
+    lengths = np.diff(np.concatenate([[0], changes, [mask.size]])) if changes[-1] < mask.size else np.diff([0, *changes])
+    counts = {"counts": lengths.tolist(), "size": list(mask.shape)}
+    return {"num_keypoints": 0, "keypoints": [0] * 51, **_extent(mask), "segmentation": counts, "iscrowd": 1}
+
+
+def _extent(mask: np.ndarray) -> dict[str, Any]:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return {"area": int(mask.sum()), "bbox": [x, y, width, height]}
+
+
+def picture_size(rng: np.random.Generator, short: int) -> tuple[int, int]:
+    """Width and height of a picture."""
+    long = round(short * rng.choice(ASPECTS, p=SHARES))
+    return (short, long) if rng.random() < UPRIGHT else (long, short)
+
+
+def run(output: Path, split: str, seed: int, count: int, short: int) -> None:
+    """Write `count` pictures and their annotations below `output`."""
+    folder, index = make_folder(output / "images" / split), annotation_path(output, split)
+    make_folder(index.parent)
+    index.unlink(missing_ok=True)
+    images, annotations = [], []
+    for image_id in progress(range(1, count + 1), total=count, unit="img"):
+        rng = np.random.default_rng((seed, image_id))
+        width, height = picture_size(rng, short)
+        scene = draw_scene(rng, width, height)
+        name = f"{image_id:012d}.jpg"
+        with replacing(folder / name) as temporary:
+            Image.fromarray(scene.picture).save(temporary, format="JPEG", quality=QUALITY)
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for person in scene.people:
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, **person})
+    info = {"description": "drawn people (data/people.py)", "seed": seed, "short_side": short}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": [PERSON]}
+    write_text(index, json.dumps(content))
+    marked = sum(person["num_keypoints"] > 0 for person in annotations)
+    print(f"wrote {count} images with {marked} people to {folder}")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data.people", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("data/people"), help="folder to write to (%(default)s)")
+    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="(%(default)s)")
+    parser.add_argument("--images", type=whole(1), default=100, help="how many (%(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=1, help="of all that is random (%(default)s)")
+    parser.add_argument("--size", type=whole(64), default=SIZE, help="short side, pixels (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    run(args.output, args.split, args.seed, args.images, args.size)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
