@@ -36,10 +36,10 @@ from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.gears import Gear
 from hrnet.schemas import POSE
+from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import CocoSet, find_coco
-from preprocess.workers import map_files
 
 
 class Arithmetic(NamedTuple):
