@@ -65,6 +65,9 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             where = f"{fault.filename}: " if fault.filename is not None else ""
             print(f"{name}: error: {where}{fault.strerror}", file=sys.stderr)
             return 2
+        except MemoryError as fault:
+            print(f"{name}: error: out of memory{f' ({fault})' if str(fault) else ''}", file=sys.stderr)
+            return 2
         except KeyboardInterrupt:
             print(f"{name}: interrupted; what is finished is kept, rerun the same command", file=sys.stderr)
             return 130
