@@ -17,12 +17,13 @@ do about its error code where atc.tool knows; 2 for a user's fault.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -32,7 +33,7 @@ from atc import graph, rules
 from atc.shapes import DYNAMIC, AtcError
 from atc.tool import ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
-from hrnet.files import FILE_MODE, make_folder, sha256_file
+from hrnet.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, TensorInfo
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
@@ -82,6 +83,19 @@ def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[
     return graph.outputs(onnx.shape_inference.infer_shapes(model, data_prop=True))
 
 
+@contextlib.contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """A folder beside `output` for the tool to stand in, removed at the end; a killed run's is removed at the start."""
+    folder = output.with_name(f".atc-{output.name}")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(0o700)
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder)
+
+
 def chip(soc_version: str) -> str:
     """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
     if f"Ascend{soc_version}" not in rules.SOC_VERSIONS:
@@ -99,13 +113,13 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
     if not model.is_file():
         raise UserError("no such model", where=model, mend="run make onnx")
     make_folder(output.parent)
+    check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and what the tool writes on the way
     try:
         source = graph.read(model)
         description, inputs = graph.describe(source), graph.inputs(source)
         shapes = batched(inputs, batch, model)
         options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
-            folder = Path(scratch).resolve()
+        with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
             arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
             rules.check(rules.parse(arguments), description)
             shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, options)]
@@ -116,7 +130,7 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
             )
             outputs = output_shapes(source, shapes)
             del source  # the tool needs the memory
-            run_tool(backend, arguments, folder)
+            run_tool(backend, arguments, folder, lock)
             result = find_result(folder, output.stem, ending)
             result.chmod(FILE_MODE)
             record = CompiledModel(

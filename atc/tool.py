@@ -54,9 +54,9 @@ def hint(lines: Iterable[str]) -> str:
     return ""
 
 
-def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run the tool in `folder`, each line of its log on our screen as it comes. Raises WorkFailed where it fails,
-    UserError where there is no atc."""
+def run_tool(backend: str, arguments: Sequence[str], folder: Path, lock: int) -> None:
+    """Run the tool in `folder`, each line of its log on our screen as it comes; it inherits the descriptor `lock`.
+    Raises WorkFailed where it fails, UserError where there is no atc."""
     tool, environment = TOOLS[backend], dict(os.environ)
     if backend == "ascend":
         if shutil.which("atc") is None:
@@ -65,11 +65,13 @@ def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["TMPDIR"] = str(folder)  # what it leaves when it is killed goes with the folder
     last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
     with subprocess.Popen(
         [*tool, *arguments],
         cwd=folder,
         env=environment,
+        pass_fds=[lock],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
