@@ -12,13 +12,17 @@ import numpy as np
 from PIL import Image
 
 
+def short_side_size(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """Width and height that an image of `size` has at a short side of `short`; the long side is cut to an integer."""
+    width, height = size
+    return (short, int(short * height / width)) if width < height else (int(short * width / height), short)
+
+
 def resize_short_side(image: Image.Image, short: int) -> Image.Image:
-    """Resize (PIL bilinear, antialiased) to a short side of `short` pixels; the long side is cut to an integer."""
-    width, height = image.size
-    if min(width, height) == short:
+    """Resize (PIL bilinear, antialiased) to a short side of `short` pixels."""
+    if min(image.size) == short:
         return image
-    size = (short, int(short * height / width)) if width < height else (int(short * width / height), short)
-    return image.resize(size, Image.Resampling.BILINEAR)
+    return image.resize(short_side_size(image.size, short), Image.Resampling.BILINEAR)
 
 
 def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import sys
 import time
 from functools import partial
@@ -28,13 +29,15 @@ from PIL import Image, UnidentifiedImageError
 from hrnet import formats, images
 from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
-from hrnet.files import check_free_disk, sha256_file
-from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from hrnet.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file
+from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side, short_side_size
 from preprocess import decode
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
 from preprocess.workers import map_files
 
+MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
+MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
 
@@ -96,6 +99,9 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
         return Rejection("no image that Pillow knows")
     except Exception as fault:
         return Rejection(f"{type(fault).__name__}: {fault}")
+    if math.prod(size := short_side_size(image.size, arithmetic.resize)) > MAX_RESIZED:
+        told = f"{image.width} x {image.height} pixels would be resized to {size[0]} x {size[1]}"
+        return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
     formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
     return Done(*image.size, kept=False)
 
@@ -123,6 +129,10 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     width, height = config.MODEL.IMAGE_SIZE
     arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
     sources = list(dataset.labels)[: limit or None]
+    if len(sources) > MAX_IMAGES:
+        mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
+        what = "more images than ais_bench takes inputs from one folder"
+        raise UserError(what, where=folder, expected=f"at most {MAX_IMAGES}", found=len(sources), mend=mend)
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
     made_by = {
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
@@ -131,36 +141,39 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
     settings = {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"}
-    start_folder(output, settings, {task.target.name for task in tasks})
-    check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
-    results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
+    make_folder(output.parent)
+    with locked(f"{output}_lock"):
+        start_folder(output, settings, {task.target.name for task in tasks})
+        check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
+        results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
 
-    rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
-    inputs = []
-    for source, stem, result in zip(sources, stems, results):
-        if isinstance(result, Rejection):
-            rejected[source] = result.reason
-        else:
-            label = dataset.labels[source]
-            inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
-    formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
-    formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
-    if len(rejected) > max_rejected or not inputs:
-        reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
-        raise WorkFailed(
-            f"{output / 'rejected.json'}: {len(rejected)} of {len(tasks) + len(dataset.unlabelled)} files rejected"
-            f" ({reasons}), {len(inputs)} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
-        )
-    formats.Manifest(
-        dataset="imagenet",
-        **hashes,
-        dtype="float32",
-        layout="NCHW",
-        suffix="bin",
-        classes=config.MODEL.NUM_CLASSES,
-        rejected=len(rejected),
-        images=inputs,
-    ).write(output / "manifest.json")
+        rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
+        inputs = []
+        for source, stem, result in zip(sources, stems, results):
+            if isinstance(result, Rejection):
+                rejected[source] = result.reason
+            else:
+                label = dataset.labels[source]
+                inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
+        formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
+        formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
+        if len(rejected) > max_rejected or not inputs:
+            reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
+            raise WorkFailed(
+                f"{output / 'rejected.json'}: {len(rejected)} of {len(tasks) + len(dataset.unlabelled)} files rejected "
+                f"({reasons}), {len(inputs)} done; mend or remove them, or allow them with "
+                f"MAX_REJECTED={len(rejected)}"
+            )
+        formats.Manifest(
+            dataset="imagenet",
+            **hashes,
+            dtype="float32",
+            layout="NCHW",
+            suffix="bin",
+            classes=config.MODEL.NUM_CLASSES,
+            rejected=len(rejected),
+            images=inputs,
+        ).write(output / "manifest.json")
     kept = sum(isinstance(result, Done) and result.kept for result in results)
     rate = (len(inputs) - kept) / (time.perf_counter() - started)
     print(f"wrote {len(inputs) - kept} inputs to {output} ({rate:.0f} img/s)" + (f", kept {kept}" if kept else ""))
