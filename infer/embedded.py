@@ -95,12 +95,14 @@ def run(args: argparse.Namespace) -> None:
         pipeline = Pipeline(runtime, inputs, make_folder(folder), args.outfmt.lower())
         pipeline.warm_up(args.warmup_count)
         times = pipeline.run()
+        batch = args.batchsize or pipeline.batch
+        summary = summarise(times, batch, {file: pipeline.output_names(file) for file in inputs}, vars(args))
+        summary["runtime"] = runtime.version
+        write_text(Path(args.output, f"{args.output_dirname}_summary.json"), json.dumps(summary))
     except UserError as fault:
         raise WorkFailed(str(fault)) from None
-    batch = args.batchsize or pipeline.batch
-    summary = summarise(times, batch, {file: pipeline.output_names(file) for file in inputs}, vars(args))
-    summary["runtime"] = runtime.version
-    write_text(Path(args.output, f"{args.output_dirname}_summary.json"), json.dumps(summary))
+    except OSError as fault:  # a full disk: no fault of an argument, which exit 2 would mean
+        raise WorkFailed(f"{fault.filename}: {fault.strerror}") from None
 
     compute = Statistics.of(times.device_ms)
     print("[INFO] -----------------Performance Summary------------------")

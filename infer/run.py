@@ -61,6 +61,12 @@ def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]],
         raise WorkFailed(f"{place.folder}: expected {expected}, found {found}; rerun make infer")
 
 
+def check_unchanged(manifest: Path, sha256: str) -> None:
+    """The lock of the outputs does not hold the inputs: preprocessing may have come in between."""
+    if not manifest.exists() or sha256_file(manifest) != sha256:
+        raise WorkFailed(f"{manifest}: changed while its inputs were inferred; rerun make infer")
+
+
 def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str]) -> None:
     """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record."""
     manifest = Manifest.read(inputs / "manifest.json")
@@ -84,6 +90,7 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
         told = tool.collect(place, devices)
         files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **told.files}
         check_outputs(place, manifest, files, compiled.outputs)
+        check_unchanged(inputs / "manifest.json", hashes["manifest_sha256"])
         if kept:
             shutil.rmtree(source)
         total = told.host.get("total", seconds)
