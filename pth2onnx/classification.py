@@ -25,13 +25,14 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, command, first_few
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, replacing, sha256_file
+from hrnet.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.formats import write_record
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
 from pth2onnx.parity import BATCHES, SEED, images_like, prove
 
 INPUT, OUTPUT = "image", "class"  # the names of the seed's ATC command and outputs
+BYTES_OF_PARAMETER = 4  # float32
 OPSETS = range(11, 19)  # what ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
 
 # All that such a net needs; others would compute shapes, which ATC cannot take, or come from a changed exporter.
@@ -107,6 +108,7 @@ def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
     metadata = describe(cfg.stem, config, checkpoint.load(net, weights), opset)
     size, mean, std = config.MODEL.IMAGE_SIZE, config.INPUT.MEAN, config.INPUT.STD
     make_folder(output.parent)
+    check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
         model = export(net, size, opset, temporary)
         check_graph(model, opset)
