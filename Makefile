@@ -94,7 +94,7 @@ DIFFERING := $(foreach v,$(GIVEN),$(if $(call equal,$(file <$(REMEMBER)/$v.mk),$
 ifneq ($(DIFFERING),)
 ifeq ($(DRY),)
 $(if $(shell umask 027; mkdir -p $(REMEMBER) && test -w $(REMEMBER) || echo no),$(error $(REMEMBER): cannot be written))
-$(foreach v,$(DIFFERING),$(file >$(REMEMBER)/$v.mk,$v := $($v)))
+$(foreach v,$(DIFFERING),$(shell cd $(REMEMBER) && echo '$v := $($v)' >.$v.$$$$ && mv .$v.$$$$ $v.mk))
 else
 .PHONY: $(DIFFERING:%=$(REMEMBER)/%.mk)
 endif
