@@ -113,7 +113,7 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
             },
             images_per_second=rate,
             device=told.device,
-            files=files,
+            files={image.stem: files[image.stem] for image in manifest.images},  # in whatever order they were inferred
         ).write(place.beside("run.json"))
     print(
         f"inferred {len(told.files)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
