@@ -152,6 +152,7 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
         for source, stem, result in zip(sources, stems, results):
             if isinstance(result, Rejection):
                 rejected[source] = result.reason
+                (output / f"{stem}.bin").unlink(missing_ok=True)  # of an earlier run that could read it
             else:
                 label = dataset.labels[source]
                 inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
