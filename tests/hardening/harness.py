@@ -159,7 +159,7 @@ def kill_at(stage: Stage, folder: Path, point: Point) -> subprocess.Popen[str]:
 
 
 def rerun(stage: Stage, folder: Path, group: int) -> None:
-    """Run the stage again, at once; where a process of the killed run is left, which must be told, when that is gone."""
+    """Run the stage again at once; while a process of the killed run is left, it must say so."""
     code, told = stage.run(folder)
     assert group_is_gone(group)
     if code == 2 and AT_WORK in told:

@@ -16,9 +16,7 @@ MANIFEST, RUN = f"{PREP}/manifest.json", f"{OUT}/bs4_run.json"
 CONFIG = "configs/demo_digits.yaml"
 
 DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_label.txt", kept="digits")
-WEIGHTS = Stage(
-    "data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth"
-)
+WEIGHTS = Stage("data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth")
 ONNX = Stage(
     "pth2onnx.classification",
     ("--cfg", CONFIG, "--input", "weights/demo_digits.pth", "--output", MODEL),
@@ -54,8 +52,10 @@ SHOW = Stage(
 )
 EVALUATE = Stage(
     "train.evaluate",
-    ("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--manifest", MANIFEST, "--dataset", "digits")
-    + ("--output", "build/reference/digits.json", "--logits", "build/reference/logits.npy"),
+    (
+        *("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--manifest", MANIFEST, "--dataset", "digits"),
+        *("--output", "build/reference/digits.json", "--logits", "build/reference/logits.npy"),
+    ),
     ("build/reference",),
     "build/reference/digits.json",
 )

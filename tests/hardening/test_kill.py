@@ -14,6 +14,8 @@ import pytest
 from tests.data.test_weights import Handler, Server
 from tests.hardening import stages
 from tests.hardening.harness import Stage, below, check_killed, points
+from tests.infer.models import linear_model, prep_folder
+from tests.preprocess import datasets
 
 POINTS = 20
 BLOCK = 1 << 16  # bytes that the slow server sends at once
@@ -39,17 +41,6 @@ class SlowHandler(Handler):
     def setup(self) -> None:
         super().setup()
         self.wfile = Trickle(self.wfile)  # type: ignore[assignment]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole chain ran."""
-    pytest.importorskip("sklearn")
-    folder = stages.sources(tmp_path_factory.mktemp("built"))
-    for stage in stages.CHAIN:
-        code, told = stage.run(folder)
-        assert code == 0, told
-    return folder
 
 
 @pytest.fixture
@@ -78,6 +69,36 @@ def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 
     entries = sum(1 for _ in below(finished, stage.products))
     found = points(seed, count, entries, seconds)
     return sum(check_killed(stage, inputs, finished, root / f"{i}", point) for i, point in enumerate(found))
+
+
+SMALL_PREPROCESS = Stage(
+    "preprocess.imagenet",
+    ("small.yaml", "data", "prep/set", "--workers", "2"),
+    ("prep",),
+    "prep/set/manifest.json",
+    kept="prep/set",
+)
+SMALL_INFER = Stage(
+    "infer.run",
+    ("--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"),
+    ("out",),
+    "out/run_run.json",
+    kept="out/run",
+)
+
+
+def test_preprocess_killed_twice(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    datasets.listed(built / "data", {f"img{i}.JPEG": i % datasets.CLASSES for i in range(40)})
+    datasets.write_config(built)
+    check_points(SMALL_PREPROCESS, built, tmp_path, count=2)
+
+
+def test_infer_killed_twice(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    prep_folder(built / "in", 40)
+    linear_model(built / "m.onnx", 4)
+    check_points(SMALL_INFER, built, tmp_path, count=2)
 
 
 @pytest.mark.slow

@@ -76,6 +76,12 @@ def test_safe_stems_are_unique_legal_and_stable(sources: list[str]) -> None:
         assert re.fullmatch(re.escape(wished) + r"(-[0-9]+)?", stem)
 
 
+@given(st.lists(NAMES.map(lambda name: f"val/{name}.JPEG"), max_size=12))
+def test_safe_stems_are_their_own(sources: list[str]) -> None:
+    stems = formats.safe_stems(sources)
+    assert formats.safe_stems([f"val/{stem}.bin" for stem in stems]) == stems
+
+
 def test_a_long_stem_is_cut_and_stays_unique() -> None:
     assert formats.safe_stems([f"val/{'a' * 200}.JPEG", f"val/{'b' * 201}.JPEG"]) == ["a" * 200, "b" * 200]
     long = [f"val/n1/{'é' * 300}{end}.JPEG" for end in ("", "x", "y")] + [f"val/n1/{'_' * 197}-2.JPEG"]
@@ -521,6 +527,38 @@ def test_any_manifest_comes_back(tmp_path_factory: pytest.TempPathFactory, image
     manifest.write(path)
     assert Manifest.read(path) == manifest
     assert len(path.read_text().splitlines()) == 14 + len(images)  # a line for each image
+
+
+NUMBERS = st.floats(0, 1e9) | st.integers(0, 10**9)
+TENSOR_INFOS = st.builds(
+    TensorInfo, TEXTS, st.sampled_from(formats.DTYPES), st.lists(st.integers(-1, 999), min_size=1, max_size=4)
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.builds(
+        RunRecord,
+        model=TEXTS,
+        model_sha256=st.just(HASH),
+        manifest_sha256=st.just(HASH),
+        metadata=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        tool=TEXTS,
+        command=st.lists(TEXTS, max_size=3),
+        outputs=st.lists(TENSOR_INFOS, max_size=3),
+        batch=st.integers(1, 99),
+        images=st.integers(1, 99),
+        kept=st.integers(0, 99),
+        seconds=st.dictionaries(TEXTS, st.none() | NUMBERS, max_size=3),
+        images_per_second=NUMBERS,
+        device=st.dictionaries(TEXTS, NUMBERS | st.dictionaries(TEXTS, NUMBERS, max_size=2), max_size=3),
+        files=st.dictionaries(TEXTS, st.lists(TEXTS, max_size=2), max_size=3),
+    )
+)
+def test_any_run_record_comes_back(tmp_path_factory: pytest.TempPathFactory, record: RunRecord) -> None:
+    path = tmp_path_factory.getbasetemp() / "x_run.json"
+    record.write(path)
+    assert RunRecord.read(path) == record
 
 
 def test_the_folder_of_a_run_record() -> None:
