@@ -17,6 +17,7 @@ does not run, and of E10041 for a model that onnxruntime cannot load.
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,14 @@ def _session(model: object, save_as: Optional[Path] = None) -> onnxruntime.Infer
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def _loads(content: bytes) -> bool:
+    try:
+        _session(content)
+    except Exception:
+        return False
+    return True
+
+
 def _reason(fault: Exception) -> str:
     """onnxruntime's own words, in one line."""
     return " ".join(str(fault).split(" : ", 3)[-1].split())
@@ -97,9 +106,12 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     """The graph as onnxruntime's basic optimisations leave it. Raises AtcError E10041 where it cannot load it."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.onnx"
+        content = model.SerializeToString()
         try:
-            session = _session(model.SerializeToString(), saved)
+            session = _session(content, saved)
         except Exception as fault:  # onnxruntime's exceptions have no base of their own
+            if _loads(content):  # then it was the writing: a full disk
+                raise OSError(errno.EIO, f"cannot be written: {_reason(fault)}", str(saved)) from None
             raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(fault)}") from None
         compiled = onnx.load(saved)
     for value, found in zip(compiled.graph.output, session.get_outputs()):

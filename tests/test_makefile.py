@@ -136,6 +136,17 @@ def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
     assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
 
 
+def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
+    """Whoever reads it meanwhile, or after a kill, finds the old value or the new one, never half of it."""
+    settings = built.root / "build/demo_digits/settings"
+    os.link(settings / "GATE.mk", tmp_path / "before")
+    assert built.stages("eval", "GATE=49") == ["postprocess.topn"]
+    assert (tmp_path / "before").read_text() == "GATE := 50\n"
+    assert (settings / "GATE.mk").read_text() == "GATE := 49\n"
+    assert all(path.suffix == ".mk" for path in settings.iterdir())
+    assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
+
+
 def test_dry_run_remembers_nothing(built: Checkout) -> None:
     before = sorted((built.root / "build/demo_digits/settings").iterdir())
     assert built.stages("-n", "eval", "GATE=3", "MAX_REJECTED=4") == list(STAGES[2:])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Callable
@@ -16,7 +18,8 @@ from atc import convert
 from hrnet import formats
 from infer import run as infer_run
 from postprocess import topn
-from tests.atc.models import classifier
+from tests.atc.models import classifier, saved
+from tests.hardening.harness import ROOT
 from tests.infer.models import CLASSES, expected_logits, linear_model, prep_folder
 
 
@@ -54,6 +57,23 @@ def test_an_onnx_file_cut_anywhere(
         told = "atc would refuse this: E10041: Failed to load the model from cut.onnx."
         assert line == [f"atc.convert: error: cut.onnx: {told}"], cut
     assert sorted(os.listdir("om")) == []
+
+
+def test_the_twin_of_atc_does_not_blame_the_model_for_a_full_disk(place: Path) -> None:
+    saved(place, classifier())
+    half = len(classifier().SerializeToString()) // 2
+    call = ["--framework=5", "--model=model.onnx", "--output=a", "--soc_version=Ascend310P3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "atc.embedded", *call, "--input_format=NCHW", "--input_shape=image:2,3,16,16"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (half, half)),
+        capture_output=True,
+        text=True,
+    )
+    last = done.stdout.splitlines()[-1]
+    assert done.returncode == 255 and last.startswith("E19999: Inner Error! "), done.stdout
+    assert "/optimised.onnx: cannot be written: " in last and "E10041" not in done.stdout
+    assert not Path("a.onnx").exists()
 
 
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 0.9, 0.99])

@@ -100,9 +100,10 @@ def test_a_hundred_thousand_files(cfg: str, tmp_path: Path, output: Path, capsys
     of an earlier run, are no obstacle."""
     listed(tmp_path, {"img0.JPEG": 1})
     for i in range(1, 100_001):
-        if i % 50_000 == 1:  # a file has 65,000 links at most
-            noise(50, 60, i).save(tmp_path / "seed.JPEG", format="JPEG")
-        os.link(tmp_path / "seed.JPEG", tmp_path / f"val/img{i}.JPEG")
+        seed = tmp_path / f"seed{i // 50_000}.JPEG"  # a file has 65,000 links at most
+        if not seed.exists():
+            noise(50, 60, i).save(seed)
+        os.link(seed, tmp_path / f"val/img{i}.JPEG")
     labels = tmp_path / "val_label.txt"
     labels.write_text("".join(f"img{i}.JPEG 1\n" for i in range(100_001)))
     assert prepare(cfg, tmp_path, output) == 2
