@@ -94,7 +94,8 @@ DIFFERING := $(foreach v,$(GIVEN),$(if $(call equal,$(file <$(REMEMBER)/$v.mk),$
 ifneq ($(DIFFERING),)
 ifeq ($(DRY),)
 $(if $(shell umask 027; mkdir -p $(REMEMBER) && test -w $(REMEMBER) || echo no),$(error $(REMEMBER): cannot be written))
-$(foreach v,$(DIFFERING),$(shell cd $(REMEMBER) && echo '$v := $($v)' >.$v.$$$$ && mv .$v.$$$$ $v.mk))
+$(foreach v,$(DIFFERING),$(if $(shell cd $(REMEMBER) && { echo '$v := $($v)' >.$v.$$$$ && mv .$v.$$$$ $v.mk; } || \
+    { rm -f .$v.$$$$; echo no; }),$(error $(REMEMBER)/$v.mk: cannot be written)))
 else
 .PHONY: $(DIFFERING:%=$(REMEMBER)/%.mk)
 endif

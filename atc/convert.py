@@ -3,9 +3,9 @@
     python -m atc.convert --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
 
-Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last). It spells the
-command of the model zoo's README (seed 002), checks it with `atc.rules`, prints it and runs it; the input's name and
-its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
+Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last), and holds
+`<output>_lock` until the tool has gone. It spells the command of the model zoo's README (seed 002), checks it with
+`atc.rules`, prints it and runs it; the input's name and its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
 onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
 it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.

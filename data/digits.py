@@ -49,12 +49,14 @@ def enlarge(digit: np.ndarray) -> Image.Image:
 
 
 def jpeg(picture: Image.Image) -> bytes:
+    """The picture as a file's bytes."""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
 def write_unless_there(path: Path, data: bytes) -> None:
+    """Write the file in one step, unless an earlier run wrote the same."""
     if not (path.is_file() and path.read_bytes() == data):
         with replacing(path) as temporary:
             temporary.write_bytes(data)

@@ -81,13 +81,13 @@ def _hold(path: Path, refusal: UserError) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except FileNotFoundError:
-            pass  # as below: whoever held it has just renamed or removed it
-        except BlockingIOError:
+            pass  # as where it is another file: whoever held it has just renamed or removed it
+        except OSError as fault:
             os.close(descriptor)
-            raise refusal from None
-        except BaseException:
-            os.close(descriptor)
-            raise
+            if isinstance(fault, BlockingIOError):
+                raise refusal from None
+            mend = "set BUILD= to another disk"
+            raise UserError(f"cannot be locked on this disk: {fault.strerror}", where=path, mend=mend) from None
         os.close(descriptor)
 
 

@@ -4,6 +4,7 @@
 
 Reads    a dataset in one of the layouts of `preprocess.layouts`, and the config's INPUT and MODEL.IMAGE_SIZE
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
+Locks    <output>_lock, until its last worker has gone
 Resumes  files that an earlier run with equal settings on the same images finished are kept
 
 The arithmetic is bit for bit that of the seed's imagenet_torch_preprocess.py (PIL, no EXIF rotation), which took the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -122,6 +123,17 @@ def test_a_lock_taken_just_when_its_file_got_its_name(tmp_path: Path, monkeypatc
         temporary.write_text("mine")
         assert path.read_bytes() == b"", "the other's file is not written to"
     assert path.read_text() == "mine"
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError) as caught:
+        files.write_text(tmp_path / "x", "")
+    line = "cannot be locked on this disk: No locks available; set BUILD= to another disk"
+    assert str(caught.value) == f"{tmp_path / '.x.tmp'}: {line}"
 
 
 def test_a_folder_is_never_wider_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
