@@ -5,10 +5,11 @@
 
 Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last), and holds
 `<output>_lock` until the tool has gone. It spells the command of the model zoo's README (seed 002), checks it with
-`atc.rules`, prints it and runs it; the input's name and its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
-onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
-it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
-asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
+`atc.rules`, prints it and runs it; the input's name and its C, H, W come from the model. With --backend ascend the
+command is `atc` and --output ends in `.om`; with onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in
+a folder of its own, since atc litters the one it stands in, and its result is looked for there, since atc may call it
+NAME_linux_x86_64.om. --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and
+float32 for its twin.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
