@@ -163,7 +163,7 @@ def input_shape(aipp: Aipp, shape: Sequence[int], input_format: str) -> list[int
     if len(shape) != 4 or shape[1] != CHANNELS:
         raise invalid(f"RGB888_U8 needs an input of [N, {CHANNELS}, H, W], the model's is {list(shape)}")
     if DYNAMIC in shape:
-        raise invalid(f"static AIPP does not support a dynamic shape in the model's only input, found {list(shape)}")
+        raise invalid(f"static AIPP does not support an input of dynamic shape, found {list(shape)}")
     batch, _, height, width = shape
     if (aipp.height or height, aipp.width or width) != (height, width):
         sizes = f"aipp output_height:{aipp.height or height}, aipp output_width:{aipp.width or width}"

@@ -9,10 +9,12 @@ places gives one file). Exit 0, or 255 with ATC's error block; nothing is writte
 
 Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
 With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
-`atc.half` describes. What would change the result and is not emulated is refused with E10055. Parameters that mean
-nothing to onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1
-in --input_shape stays a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model
-does not run, and of E10041 for a model that onnxruntime cannot load.
+`atc.half` describes. With --insert_op_conf the first input becomes uint8 NHWC, and the arithmetic of that AIPP file
+(`atc.aipp`) stands before the network, like the rest float32, or with float16 inside rounded at each step. What would
+change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
+(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
+a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
+E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations

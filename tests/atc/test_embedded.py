@@ -252,7 +252,7 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is no UTF-8 text."
     free = {"input_shape": "image:-1,3,16,16", "insert_op_conf": str(conf)}
     conf.write_text(aipp.spell(16, 16, MEAN, STD))
-    assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support a dynamic shape")
+    assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input of dynamic")
     assert refused(tmp_path, capsys, insert_op_conf=str(conf), input_format="ND").startswith(f"{invalid} aipp input fo")
 
 
