@@ -177,12 +177,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
-    parser.add_argument(
-        "--input",
-        choices=INPUT_LAYOUTS,
-        default="float32",
-        help="float32 NCHW, or uint8 NHWC pixels, normalised inside",
-    )
+    parser.add_argument("--input", choices=INPUT_LAYOUTS, default="float32", help="uint8: pixels, normalised inside")
     parser.add_argument("--cfg", type=Path, help="the model's YAML, whose mean and std --input uint8 takes")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")

@@ -1,6 +1,6 @@
 """A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om
-(`IMOD`, its arguments as a line of JSON, the ONNX file), which the double of ais_bench can run. Of an AIPP file the
-numbers go into that line under `aipp`; it knows as much of AIPP as tells one file from another: no comments in it.
+(`IMOD`, its arguments as a line of JSON, the ONNX file), which the double of ais_bench can run. What an AIPP file says
+of normalising, one without comments, goes into that line as `aipp`.
 
 ATC_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result, `crash`
 dies without ATC's last words, `waits` goes on when `go_on` lies beside the model.
