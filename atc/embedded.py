@@ -10,7 +10,7 @@ places gives one file). Exit 0, or 255 with ATC's error block; nothing is writte
 Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
 With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
 `atc.half` describes. With --insert_op_conf the first input becomes uint8 NHWC, and the arithmetic of that AIPP file
-(`atc.aipp`) stands before the network, like the rest float32, or with float16 inside rounded at each step. What would
+(`atc.aipp`) stands before the network: float32, and with float16 inside rounded as it enters the network. What would
 change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
 (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
 a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
@@ -160,11 +160,11 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     rules.check_model(arguments, graph.describe(model))
     shapes = rules.input_shapes(arguments)
     graph.fix_inputs(model, {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()})
-    if conf:
-        graph.insert_aipp(model, conf, arguments.get("input_format", "NCHW"))
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
         compiled = half_inside(compiled)
+    if conf:  # last, so that float16 begins behind it
+        graph.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)

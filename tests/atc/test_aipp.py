@@ -67,6 +67,7 @@ def test_how_far_it_is_from_the_table() -> None:
     ours = (pixels - low) * factor
     assert np.abs(ours - table).max() < 4.8e-7, "float32"
     assert np.abs(ours - exact).max() < 2.4e-7 < np.abs(table - exact).max() < 3.7e-7
+    assert (ours.astype(np.float16) == table.astype(np.float16)).all()
     low, factor = low.astype(np.float16), factor.astype(np.float16)
     halves = ((pixels.astype(np.float16) - low) * factor).astype(np.float32)
     assert 2.8e-3 < np.abs(halves - table).max() < 2.9e-3, "float16 at each step"
