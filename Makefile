@@ -17,7 +17,7 @@ BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX BATCH PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
+REMEMBERED := WEIGHTS DATASET ONNX BATCH INPUT PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -30,6 +30,7 @@ WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safeten
 DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
 BATCH        ?= 16#                   static batch of the compiled model
+INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
@@ -68,6 +69,7 @@ $(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
+$(call must,INPUT,float32|uint8,float32 or uint8)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
 $(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
@@ -114,12 +116,12 @@ endif
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 CFG      := configs/$(MODEL).yaml
-NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
+NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
 # What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
 TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE))),$(INSIDE))
 TAG      := $(BACKEND)-bs$(BATCH)-$(TARGET)
-OM       := $(B)/om/bs$(BATCH)-float32-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
+OM       := $(B)/om/bs$(BATCH)-$(INPUT)-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
 PREP     := $(B)/prep/$(NAME)
 OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
@@ -151,13 +153,15 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
+$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) hrnet/config.py $(if $(filter uint8,$(INPUT)),$(CFG)) \
+       $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) \
-	    --precision $(INSIDE) --backend $(BACKEND)
+	    --precision $(INSIDE) --backend $(BACKEND)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
 
 $(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
                        $(call settings,DATASET MAX_REJECTED)
-	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
+	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
+	    --max-rejected $(MAX_REJECTED)
 
 $(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
                         $(call settings,DEVICE AIS_PYTHON)
@@ -197,7 +201,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
-	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) --limit $(LIMIT) \
+	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
+	    --input $(INPUT) --limit $(LIMIT) \
 	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
 	    --prep $(PREP) --settings $(REMEMBER) --make $(MAKE_VERSION)
 

@@ -9,7 +9,9 @@ Reads --model, writes --output and the record beside it (`<output>.json`, format
 command is `atc` and --output ends in `.om`; with onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in
 a folder of its own, since atc litters the one it stands in, and its result is looked for there, since atc may call it
 NAME_linux_x86_64.om. --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and
-float32 for its twin.
+float32 for its twin. With --input uint8 the model takes pixels: an AIPP file that holds the INPUT.MEAN and STD of --cfg
+is written beside --output first (`<output without its ending>.aipp.cfg`) and stays there, for the printed command to be
+pasted.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
@@ -30,13 +32,15 @@ from typing import Optional
 
 import onnx
 
-from atc import graph, rules
+from atc import aipp, graph, rules
 from atc.shapes import DYNAMIC, AtcError
 from atc.tool import ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
-from hrnet.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.config import load_config
+from hrnet.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, sha256_file, write_text
+from hrnet.formats import INPUT_LAYOUTS, CompiledModel, TensorInfo, input_shape
 
+CONF_ENDING = ".aipp.cfg"
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 
 
@@ -64,8 +68,24 @@ def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str,
     return shapes
 
 
-def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequence[str]) -> list[str]:
-    """The arguments of the seed's command, in its order, `options` last. `output` is without its ending."""
+def aipp_file(cfg: Path, shapes: dict[str, list[int]], batch: int, where: Path) -> tuple[str, list[int]]:
+    """The AIPP file of a config, and the shape that it gives the model's one input. Raises UserError where the model
+    does not take the config's images."""
+    config = load_config(cfg)
+    width, height = config.MODEL.IMAGE_SIZE
+    planes = [batch, *input_shape("float32", width, height)]
+    if list(shapes.values()) != [planes]:
+        mend = "give the config that it was exported by"
+        raise UserError("the input is not that of the config", where=where, expected=planes, found=shapes, mend=mend)
+    text = aipp.spell(width, height, config.INPUT.MEAN, config.INPUT.STD)
+    return text, [batch, *input_shape("uint8", width, height)]
+
+
+def spell(
+    model: AnyPath, output: AnyPath, shapes: dict[str, list[int]], conf: Optional[AnyPath], options: Sequence[str]
+) -> list[str]:
+    """The arguments of the seed's command, in its order, then `conf` (the AIPP file) and `options`. `output` is without
+    its ending."""
     layout = "NCHW" if all(len(shape) == 4 for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
@@ -74,6 +94,7 @@ def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequen
         f"--input_format={layout}",
         f"--input_shape={shape}",
         f"--output={output}",
+        *([f"--insert_op_conf={conf}"] if conf else []),
         *options,
     ]
 
@@ -105,8 +126,11 @@ def chip(soc_version: str) -> str:
     return f"Ascend{soc_version}"
 
 
-def run(model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, log: str) -> Path:
-    """Compile `model` to `output` and write its record; returns `output`."""
+def run(
+    model: Path, output: Path, batch: int, soc_version: str, precision: str, cfg: Optional[Path], backend: str, log: str
+) -> Path:
+    """Compile `model` to `output` and write its record; returns `output`. With `cfg` the model takes uint8 pixels,
+    which it normalises as that config says."""
     started = time.monotonic()
     ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
@@ -119,11 +143,20 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
         source = graph.read(model)
         description, inputs = graph.describe(source), graph.inputs(source)
         shapes = batched(inputs, batch, model)
+        entering = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
+        conf, text = None, ""
+        if cfg:
+            conf = output.with_suffix(CONF_ENDING)
+            text, pixels = aipp_file(cfg, shapes, batch, model)
+            entering = [TensorInfo(inputs[0].name, "uint8", pixels)]
         options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
+            seen = os.path.relpath(model.resolve(), folder)  # as the tool sees it
+            arguments = spell(seen, output.stem, shapes, conf and Path("..", conf.name), options)
             rules.check(rules.parse(arguments), description)
-            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, options)]
+            if conf:
+                write_text(conf, text)
+            shown = [*TOOLS[backend], *spell(model, output.with_suffix(""), shapes, conf, options)]
             print(shlex.join(shown), flush=True)
             metadata = {entry.key: entry.value for entry in source.metadata_props}
             metadata["opset"] = str(
@@ -139,7 +172,7 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
                 source_sha256=sha256_file(model),
                 command=shown,
                 tool=TOOLS[backend][-1],
-                inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
+                inputs=entering,
                 outputs=outputs,
                 metadata=metadata,
             )
@@ -159,11 +192,16 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
+    parser.add_argument("--input", choices=INPUT_LAYOUTS, default="float32", help="uint8: pixels, normalised inside")
+    parser.add_argument("--cfg", type=Path, help="the model's YAML, whose mean and std --input uint8 takes")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     args = parser.parse_args(argv)
     if args.batch < 1:
         parser.error(f"--batch {args.batch}: expected at least 1")
+    if (args.input == "uint8") != (args.cfg is not None):
+        parser.error("--input uint8 takes --cfg, float32 does not")
+    del args.input  # --cfg says it
     return args
 
 

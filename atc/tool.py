@@ -39,6 +39,7 @@ HINTS = {
     "E10031": "with a gear flag some axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
     "E10041": "the ONNX file is cut or not one: rm it and run make onnx",
+    "E10052": "the AIPP file does not fit the model: rm it and run make om",
     "E10054": "a required parameter is empty: --model, --output and --soc_version, each in quotation marks",
     "E19010": "this CANN has no such operator at the file's opset: export at opset 11 (make onnx)",
     "EZ3003": "this chip has no such operator: is SOC the chip of npu-smi info, and this CANN made for it?",

@@ -28,6 +28,7 @@ TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is sl
 MAKE = (4, 2)  # $(file <…)
 PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
+INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by make's INPUT
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 TOOLS = ("atc", "aoe", "npu-smi")
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
@@ -182,7 +183,7 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
     count = min(count, args.limit or count)
 
     width, height = config.MODEL.IMAGE_SIZE
-    need = count * FLOAT32 * (3 * width * height + config.MODEL.NUM_CLASSES)
+    need = count * (INPUT_BYTES[args.input] * 3 * width * height + FLOAT32 * config.MODEL.NUM_CLASSES)
     done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
     left = max(0, need - done)
     there = next(folder for folder in (args.build.absolute(), *args.build.absolute().parents) if folder.exists())
@@ -234,6 +235,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the checkpoint (default: weights/ and the config's name)")
     parser.add_argument("--onnx", type=Path, help="the ONNX file; where it is there, no torch is needed")
     parser.add_argument("--dataset", type=Path, default=Path("data/imagenet"))
+    parser.add_argument("--input", choices=INPUT_BYTES, default="float32", help="dtype of the inputs")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images; 0: all")
     parser.add_argument("--reference", default="", help="torch: torch's own accuracy is asked for")
     parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime"), default="auto")

@@ -31,6 +31,7 @@ from hrnet.records import FormatError, from_json, read_record, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
+INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
 MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 TOPN_TITLE = "Overall statistical evaluation"
 
@@ -60,6 +61,11 @@ def safe_stems(sources: Sequence[str]) -> list[str]:
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def input_shape(dtype: str, width: int, height: int) -> list[int]:
+    """The shape of an input file, without the batch axis: [3, H, W] of float32, [H, W, 3] of uint8; sizes in pixels."""
+    return [3, height, width] if INPUT_LAYOUTS[dtype] == "NCHW" else [height, width, 3]
 
 
 def write_bin(path: AnyPath, tensor: np.ndarray) -> None:

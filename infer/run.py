@@ -36,7 +36,7 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
     expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
     found = f"{manifest.dtype}{manifest.images[0].shape}"
     if expected != found:
-        mend = "give make om and make preprocess the same MODEL"
+        mend = "give make om and make preprocess the same MODEL and INPUT"
         raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, mend=mend)
     listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
     there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}

@@ -6,6 +6,7 @@ Reads    a dataset in one of the layouts of `preprocess.layouts`, and the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
 Locks    <output>_lock, until its last worker has gone
 Resumes  files that an earlier run with equal settings on the same images finished are kept
+Pixels   with --input uint8 a bin holds the cropped RGB pixels, [H, W, 3], for a model that normalises them itself
 
 The arithmetic is bit for bit that of the seed's imagenet_torch_preprocess.py (PIL, no EXIF rotation), which took the
 same three arguments; its faults are not ours: workers that lose exceptions, a cap of 50,000 files, 100 processes.
@@ -49,10 +50,11 @@ class Arithmetic(NamedTuple):
     crop: tuple[int, int]  # width, height, pixels
     mean: tuple[float, ...]  # of R, G, B scaled to 0..1
     std: tuple[float, ...]
+    dtype: str  # float32: normalised; uint8: the pixels
 
     @property
     def input_bytes(self) -> int:
-        return 3 * self.crop[0] * self.crop[1] * np.dtype(np.float32).itemsize
+        return 3 * self.crop[0] * self.crop[1] * np.dtype(self.dtype).itemsize
 
 
 class Task(NamedTuple):
@@ -75,9 +77,9 @@ class Done(NamedTuple):
 
 
 def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
-    """An RGB image as the network's float32 [3, H, W]."""
-    cropped = centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop)
-    return normalise(np.asarray(cropped), table)
+    """An RGB image as the network's float32 [3, H, W], or as its uint8 pixels [H, W, 3]."""
+    cropped = np.asarray(centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop))
+    return cropped if arithmetic.dtype == "uint8" else normalise(cropped, table)
 
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
@@ -120,15 +122,18 @@ def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
         print(f"{dataset.index}: {told}; their places in the sorted list are taken as the indices")
 
 
-def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, workers: int) -> None:
-    """Write the inputs of the images in `folder`. Raises WorkFailed when more than `max_rejected` of them cannot be
-    read; the others are done by then, and rejected.json says why."""
+def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejected: int, workers: int) -> None:
+    """Write the inputs of the images in `folder`, float32 or uint8. Raises WorkFailed when more than `max_rejected` of
+    them cannot be read; the others are done by then, and rejected.json says why."""
     started = time.perf_counter()
     config = load_config(cfg)
     dataset = find_images(folder)
     check_labels(dataset, config.MODEL.NUM_CLASSES, cfg)
     width, height = config.MODEL.IMAGE_SIZE
-    arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
+    arithmetic = Arithmetic(
+        config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype
+    )
+    shape, layout = formats.input_shape(dtype, width, height), formats.INPUT_LAYOUTS[dtype]
     sources = list(dataset.labels)[: limit or None]
     if len(sources) > MAX_IMAGES:
         mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
@@ -141,7 +146,7 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     }
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
-    settings = {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"}
+    settings = {**hashes, **made_by, "limit": limit, "dtype": dtype, "layout": layout}
     make_folder(output.parent)
     with locked(f"{output}_lock"):
         start_folder(output, settings, {task.target.name for task in tasks})
@@ -156,7 +161,7 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
                 (output / f"{stem}.bin").unlink(missing_ok=True)  # of an earlier run that could read it
             else:
                 label = dataset.labels[source]
-                inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
+                inputs.append(formats.InputImage(stem, source, label, result.width, result.height, shape))
         formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
         formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
         if len(rejected) > max_rejected or not inputs:
@@ -169,8 +174,8 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
         formats.Manifest(
             dataset="imagenet",
             **hashes,
-            dtype="float32",
-            layout="NCHW",
+            dtype=dtype,
+            layout=layout,
             suffix="bin",
             classes=config.MODEL.NUM_CLASSES,
             rejected=len(rejected),
@@ -188,6 +193,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "dataset", type=Path, help="ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
     )
     parser.add_argument("output", type=Path, help="where the inputs go")
+    parser.add_argument(
+        "--input",
+        choices=formats.INPUT_LAYOUTS,
+        default="float32",
+        help="float32 [3, H, W], normalised, or uint8 [H, W, 3]: the pixels, for a model of atc.convert --input uint8",
+    )
     parser.add_argument("--limit", type=whole(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max-rejected", type=whole(0), default=0, help="how many unreadable images are allowed")
     parser.add_argument("--workers", type=whole(1), default=cores(), help="processes (default: all cores)")
@@ -198,7 +209,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     cfg = config_path(SEED_MODELS.get(args.model, args.model))
-    run(cfg, args.dataset, args.output, args.limit, args.max_rejected, args.workers)
+    run(cfg, args.dataset, args.output, args.input, args.limit, args.max_rejected, args.workers)
 
 
 if __name__ == "__main__":

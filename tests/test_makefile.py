@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import doubles
@@ -19,6 +20,9 @@ from tests import doubles
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
 STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
+
+
+KINDS = ("float32", "uint8")
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -169,6 +173,25 @@ def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
     assert built.stages("eval", "PRECISION=default") == []
 
 
+def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
+    """In folders of its own, 4 times smaller, and remembered; what float32 made stays."""
+    place = built.root / "build/demo_digits"
+    assert built.stages("eval", "INPUT=uint8") == list(STAGES[1:])
+    path = place / "eval/digits-uint8-first60/onnxruntime-bs16-fp32.json"
+    found, expected = json.loads(path.read_text()), metrics(built)
+    assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
+    assert (place / "om/bs16-uint8-fp32.aipp.cfg").read_text().startswith("aipp_op {\n    aipp_mode: static\n")
+    sizes = [{file.stat().st_size for file in place.glob(f"prep/digits-{kind}-first60/*.bin")} for kind in KINDS]
+    assert sizes == [{4 * 3 * 64 * 64}, {3 * 64 * 64}]
+    logits = [
+        [np.fromfile(file, np.float32) for file in sorted(place.glob(f"out/digits-{kind}-first60/*-fp32/*.bin"))]
+        for kind in KINDS
+    ]
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-4)
+    assert built.stages("-n", "eval") == [], "uint8 is remembered"
+    assert built.stages("eval", "INPUT=float32") == []
+
+
 def test_show_draws_once(built: Checkout) -> None:
     first = built.make("show").stdout
     assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first
@@ -201,6 +224,8 @@ BAD_VALUES = {
     "BATCH=four": "expected a whole number from 1",
     "BATCH=0": "expected a whole number from 1",
     "BATCH=1.5": "expected a whole number from 1",
+    "INPUT=int8": "expected float32 or uint8",
+    "INPUT=": "expected float32 or uint8",
     "PRECISION=half": "expected default or fp16 or fp32",
     "PRECISION=fp16 fp32": "expected default or fp16 or fp32",
     "PRECISION=": "expected default or fp16 or fp32",
@@ -316,31 +341,33 @@ def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
         assert f"--output_dirname ascend-bs16-Ascend310P3-{precision} " in told
 
 
-@pytest.mark.parametrize("device", ["0", "0,1"])
-def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str) -> None:
+@pytest.mark.parametrize(("device", "kind"), [("0", "float32"), ("0,1", "uint8")])
+def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
     """`atc` and ais_bench, each as it is documented, in place of the twins: the same Top-1 to Top-5."""
     doubles.atc(tmp_path)
     python = doubles.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
     given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
+    given.append(f"INPUT={kind}")
     targets = ["onnx", "om", "preprocess", "infer", "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert "SOC=310P3 is taken as Ascend310P3" in said
     place = f"{build}/demo_digits"
+    om, name = f"{place}/om/bs16-{kind}-Ascend310P3", f"digits-{kind}-first60"
+    aipp = f" --insert_op_conf={om}.aipp.cfg" if kind == "uint8" else ""
     assert (
         f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
-        f"--output={place}/om/bs16-float32-Ascend310P3 --soc_version=Ascend310P3 --log=error"
+        f"--output={om}{aipp} --soc_version=Ascend310P3 --log=error"
     ) in said
     shared = " --divide_input 1" if "," in device else ""
     assert (
-        f"{python} -m ais_bench --model {place}/om/bs16-float32-Ascend310P3.om --input "
-        f"{place}/prep/digits-float32-first60 --output {place}/out/digits-float32-first60 --output_dirname "
-        f"ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
+        f"{python} -m ais_bench --model {om}.om --input {place}/prep/{name} --output {place}/out/{name} "
+        f"--output_dirname ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
     ) in said
-    found = json.loads((built.root / place / "eval/digits-float32-first60/ascend-bs16-Ascend310P3.json").read_text())
+    found = json.loads((built.root / place / f"eval/{name}/ascend-bs16-Ascend310P3.json").read_text())
     expected = metrics(built)
     assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
     assert found["images"] == 60 and found["verdict"] == "pass" and found["tool"] == "ais_bench"

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import convert, rules, tool
+from atc import aipp, convert, embedded, rules, tool
 from hrnet.formats import CompiledModel, TensorInfo
 from tests import doubles
 from tests.atc.models import classifier, images, saved
@@ -131,6 +131,71 @@ def test_precision_stands_last_in_the_command(
         assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
 
 
+@pytest.fixture
+def cfg(here: Path) -> str:
+    """A config whose images are those of a model of 32 pixels, and that model."""
+    saved(here, classifier(size=32))
+    (here / "m.yaml").write_text("MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n")
+    return "m.yaml"
+
+
+@pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
+def test_uint8_is_told_by_an_aipp_file_beside_the_model(
+    output: str, here: Path, cfg: str, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert.main(words(output, "--batch", "4", "--input", "uint8", "--cfg", cfg)) == 0
+    assert litter(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", output, f"{output}.json"])
+    text = (here / "om/a.aipp.cfg").read_text()
+    assert text == aipp.spell(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
+    assert "    min_chn_0: 127.5\n    min_chn_1: 0\n    min_chn_2: 255\n" in text
+    assert (here / "om/a.aipp.cfg").stat().st_mode & 0o777 == 0o640
+    record = CompiledModel.read(output)
+    assert record.inputs == [TensorInfo("image", "uint8", [4, 32, 32, 3])]
+    assert record.outputs == [TensorInfo("class", "float32", [4, 10])]
+    command = record.command[record.command.index("--framework=5") :]
+    assert command == [
+        "--framework=5",
+        "--model=model.onnx",
+        "--input_format=NCHW",
+        "--input_shape=image:4,3,32,32",
+        "--output=om/a",
+        "--insert_op_conf=om/a.aipp.cfg",
+        "--soc_version=Ascend310P3",
+        "--log=error",
+    ]
+    assert capsys.readouterr().out.splitlines()[0] == shlex.join(record.command)
+    if output.endswith(".om"):
+        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
+        assert seen["insert_op_conf"] == "../a.aipp.cfg", "as atc sees it from its own folder"
+        assert seen["aipp"]["min"] == [127.5, 0.0, 255.0]
+
+
+def test_the_printed_command_of_uint8_can_be_pasted(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(words("a.onnx", "--batch", "2", "--input", "uint8", "--cfg", cfg)) == 0
+    whole = (here / "a.onnx").read_bytes()
+    (here / "a.onnx").unlink()
+    first = shlex.split(capsys.readouterr().out.splitlines()[0])
+    assert embedded.main(first[3:]) == 0
+    assert (here / "a.onnx").read_bytes() == whole
+
+
+def test_uint8_needs_the_model_of_the_config(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(here, classifier())
+    assert refused(capsys, words("a.onnx", "--input", "uint8", "--cfg", cfg)) == (
+        "atc.convert: error: model.onnx: the input is not that of the config (expected [16, 3, 32, 32], found "
+        "{'image': [16, 3, 16, 16]}); give the config that it was exported by\n"
+    )
+    assert litter(here) == ["m.yaml", "model.onnx"]
+
+
+@pytest.mark.parametrize("more", [["--input", "uint8"], ["--cfg", "m.yaml"], ["--input", "float32", "--cfg", "m.yaml"]])
+def test_uint8_and_a_config_go_together(more: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        convert.main(words("a.onnx", *more))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("error: --input uint8 takes --cfg, float32 does not\n")
+
+
 def test_a_precision_that_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         convert.main(words("a.onnx", "--precision", "fp8"))
@@ -235,7 +300,7 @@ def test_hints(lines: list[str], expected: str) -> None:
 
 def test_every_code_of_our_rules_has_a_hint() -> None:
     """Those of the gears and shapes too, which `convert` itself does not spell."""
-    codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10054", "E19010"}
+    codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10052", "E10054", "E19010"}
     codes |= {f"E100{number}" for number in (18, 19, 20, 31, 35, 36, 37, 38, 39)}
     assert codes <= set(tool.HINTS)
 

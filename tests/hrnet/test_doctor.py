@@ -134,6 +134,8 @@ def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     out, err = capsys.readouterr()
     assert told(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
     assert err == "hrnet.doctor: missing: b: 12.3 GB free of 30.3 GB; set BUILD= to a larger disk\n"
+    assert call("--build", "b", "--input", "uint8") == 0
+    assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 7.7 GB needed for 50000 images"
     assert call("--build", "b", "--limit", "200") == 0
     assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 0.1 GB needed for 200 images"
     (place / "prep").mkdir()

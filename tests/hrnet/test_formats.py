@@ -103,6 +103,12 @@ def test_many_clashes_take_no_quadratic_time() -> None:
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
+
+def test_shapes_of_inputs() -> None:
+    assert formats.input_shape("float32", 64, 32) == [3, 32, 64]
+    assert formats.input_shape("uint8", 64, 32) == [32, 64, 3]
+
+
 DTYPES = ("float32", "float16", "int32", "int64", "uint8")
 TENSORS = st.sampled_from(DTYPES).flatmap(lambda dtype: nps.arrays(dtype, nps.array_shapes(max_dims=4, max_side=4)))
 

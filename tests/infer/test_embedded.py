@@ -72,6 +72,25 @@ def test_npy_inputs_give_what_bins_give(place: Path) -> None:
     np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", ["bin", "npy"])
+def test_pixels_are_uint8(place: Path, suffix: str) -> None:
+    """Five of a model for two, by their bytes: 48 an image."""
+    pixels = prep_folder(Path("in"), 5, suffix, pixels=True)
+    linear_model(Path("m.onnx"), 2, pixels=True)
+    assert call() == 0
+    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
+    expected = expected_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_npy_of_float32_is_no_pixels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prep_folder(Path("in"), 2, "npy")
+    linear_model(Path("m.onnx"), 2, pixels=True)
+    assert call() == 1
+    fault = "dtype (expected uint8, as the model's input, found float32)"
+    assert f"in/img0.npy: {fault}\n" in capsys.readouterr().err
+
+
 def test_summary_and_screen_are_those_of_ais_bench(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 12)
     linear_model(Path("m.onnx"), 4)

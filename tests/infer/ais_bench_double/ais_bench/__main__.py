@@ -106,23 +106,32 @@ def parse_args() -> argparse.Namespace:
 
 
 class Om:
-    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself."""
+    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself. With `aipp` among the arguments uint8 NHWC
+    comes in, and is normalised here."""
 
     def __init__(self, path: str) -> None:
         head, _, model = Path(path).read_bytes().partition(b"\n")
         if not head.startswith(b"IMOD"):
             raise RuntimeError("load model from file failed, ret 500002")
-        ((_, shape),) = [entry.rsplit(":", 1) for entry in json.loads(head[4:])["input_shape"].split(";")]
+        told = json.loads(head[4:])
+        ((_, shape),) = [entry.rsplit(":", 1) for entry in told["input_shape"].split(";")]
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         self.shape = [int(size) for size in shape.split(",")]
         self.input = self.session.get_inputs()[0]
         self.dtype = np.dtype({"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[self.input.type])
+        self.aipp = {name: np.float32(values) for name, values in told.get("aipp", {}).items()}
+        if self.aipp:
+            batch, channels, height, width = self.shape
+            self.shape, self.dtype = [batch, height, width, channels], np.dtype(np.uint8)
         self.bytes = int(np.prod(self.shape)) * self.dtype.itemsize
 
     def run(self, data: bytes) -> list[np.ndarray]:
         if len(data) != self.bytes:
             raise RuntimeError(f"Check i:0 name:{self.input.name} in size:{len(data)} needsize:{self.bytes} not match")
         batch = np.frombuffer(data, self.dtype).reshape(self.shape)
+        if self.aipp:
+            normal = (batch - self.aipp["mean"] - self.aipp["min"]) * self.aipp["var_reci"]
+            batch = np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
         outputs: list[np.ndarray] = self.session.run(None, {self.input.name: batch})
         return outputs
 
