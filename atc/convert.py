@@ -1,4 +1,4 @@
-"""ONNX file -> compiled model for one batch size, by atc or by its twin.
+"""ONNX file -> compiled model for one batch size, by atc, by its twin, or by aoe, which tunes it on the device.
 
     python -m atc.convert --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
@@ -8,7 +8,8 @@ command of the model zoo's README (seed 002), checks it with `atc.rules`, prints
 its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
 onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
 it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
-asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
+asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin. --tune aoe has aoe in the
+place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the device of this machine.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
@@ -30,12 +31,13 @@ import onnx
 
 from atc import graph, rules
 from atc.shapes import DYNAMIC, AtcError
-from atc.tool import ENDINGS, TOOLS, find_result, run_tool
+from atc.tool import AOE, ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
 from hrnet.files import FILE_MODE, make_folder, sha256_file
 from hrnet.formats import CompiledModel, TensorInfo
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
+AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators: the order that CANN's documents advise
 
 
 def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str, list[int]]:
@@ -90,8 +92,22 @@ def chip(soc_version: str) -> str:
     return f"Ascend{soc_version}"
 
 
-def run(model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, log: str) -> Path:
+def check_tune(tune: str, backend: str, precision: str) -> None:
+    """aoe works on the device of this machine, and is told neither a chip nor a precision."""
+    if tune == "none":
+        return
+    if backend != "ascend":
+        raise UserError("aoe tunes on the device", expected="--backend ascend", found=backend, mend="TUNE=none")
+    if precision != "default":
+        mend = "PRECISION=default, or TUNE=none"
+        raise UserError("aoe is given no precision", expected="--precision default", found=precision, mend=mend)
+
+
+def run(
+    model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, tune: str, log: str
+) -> Path:
     """Compile `model` to `output` and write its record; returns `output`."""
+    check_tune(tune, backend, precision)
     started = time.monotonic()
     ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
@@ -104,26 +120,30 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
         description, inputs = graph.describe(source), graph.inputs(source)
         shapes = batched(inputs, batch, model)
         options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
+        called, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], [options])
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
             folder = Path(scratch).resolve()
-            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
-            rules.check(rules.parse(arguments), description)
-            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, options)]
-            print(shlex.join(shown), flush=True)
+            inside = os.path.relpath(model.resolve(), folder)
+            rules.check(rules.parse(spell(inside, output.stem, shapes, options)), description)
             metadata = {entry.key: entry.value for entry in source.metadata_props}
             metadata["opset"] = str(
                 max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
             )
             outputs = output_shapes(source, shapes)
             del source  # the tool needs the memory
-            run_tool(backend, arguments, folder)
+            for job in jobs:
+                shown = [*called, *spell(str(model), str(output.with_suffix("")), shapes, job)]
+                print(shlex.join(shown), flush=True)
+                for earlier in folder.glob(f"{output.stem}*{ending}"):
+                    earlier.unlink()
+                run_tool(called, spell(inside, output.stem, shapes, job), folder)
             result = find_result(folder, output.stem, ending)
             result.chmod(FILE_MODE)
             record = CompiledModel(
                 model_sha256=sha256_file(result),
                 source_sha256=sha256_file(model),
                 command=shown,
-                tool=TOOLS[backend][-1],
+                tool=called[-1],
                 inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
                 outputs=outputs,
                 metadata=metadata,
@@ -138,13 +158,14 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="atc.convert", description="ONNX file -> compiled model, by atc or its twin")
+    parser = argparse.ArgumentParser(prog="atc.convert", description="ONNX file -> compiled model, by atc, its twin or aoe")
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
+    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by trial on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     args = parser.parse_args(argv)
     if args.batch < 1:
