@@ -84,6 +84,12 @@ def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[
     return graph.outputs(onnx.shape_inference.infer_shapes(model, data_prop=True))
 
 
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says of itself, and its opset."""
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return {**{entry.key: entry.value for entry in model.metadata_props}, "opset": str(opset)}
+
+
 def chip(soc_version: str) -> str:
     """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
     if f"Ascend{soc_version}" not in rules.SOC_VERSIONS:
@@ -125,10 +131,7 @@ def run(
             folder = Path(scratch).resolve()
             inside = os.path.relpath(model.resolve(), folder)
             rules.check(rules.parse(spell(inside, output.stem, shapes, options)), description)
-            metadata = {entry.key: entry.value for entry in source.metadata_props}
-            metadata["opset"] = str(
-                max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
-            )
+            metadata = metadata_of(source)
             outputs = output_shapes(source, shapes)
             del source  # the tool needs the memory
             for job in jobs:
@@ -158,7 +161,7 @@ def run(
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="atc.convert", description="ONNX file -> compiled model, by atc, its twin or aoe")
+    parser = argparse.ArgumentParser(prog="atc.convert", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
