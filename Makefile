@@ -32,8 +32,8 @@ include $(RECALLED:%=$(REMEMBER)/%.mk)
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
-OM           ?=#                      bring your own compiled model in place of `make om`; or empty
-PREP         ?=#                      bring your own prepared inputs in place of `make preprocess`; or empty
+OM           ?=#                      empty: by `make om`; or a compiled model of your own
+PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
@@ -60,7 +60,6 @@ DEVICES  := ($(WHOLE))(,($(WHOLE)))*
 CHIP     := Ascend[0-9A-Z]+
 FILE     := [A-Za-z0-9_./+=@~-]+
 PLACE    := [A-Za-z0-9_./-]+
-ENDING    = $(if $(filter ascend,$(BACKEND)),.om,.onnx)
 
 equal = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
 must  = $(if $(shell [[ '$(subst ','\'',$($1))' =~ ^($2)$$ ]] || echo no),$(error $1=$($1): expected $3))
@@ -101,6 +100,13 @@ $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error
 
 ATC := $(shell command -v atc)
 $(if $(filter ascend,$(BACKEND)),$(if $(ATC)$(OM),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
+ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,onnxruntime))
+ENDING := $(if $(filter ascend,$(ACTING)),.om,.onnx)
+$(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
+ifeq ($(TUNE)$(OM),aoe)
+$(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
+$(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=default as aoe is given no precision))
+endif
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -117,13 +123,8 @@ endif
 $(if $(RECALLED),$(info $(MODEL) as remembered in $(REMEMBER): $(foreach v,$(RECALLED),$v=$($v))))
 
 ifeq ($(BACKEND),auto)
-override BACKEND := $(if $(OM),$(if $(filter %.om,$(OM)),ascend,onnxruntime),$(if $(ATC),ascend,onnxruntime))
+override BACKEND := $(ACTING)
 $(info BACKEND=auto is $(BACKEND): $(if $(OM),OM=$(OM),$(if $(ATC),atc is on PATH,no atc on PATH)))
-endif
-$(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
-ifeq ($(TUNE)$(OM),aoe)
-$(if $(filter ascend,$(BACKEND)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
-$(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=default as aoe is given no precision))
 endif
 endif
 
@@ -136,7 +137,8 @@ CFG      := configs/$(MODEL).yaml
 SET      := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
 # What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
-TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(filter -aoe,-$(TUNE)),$(INSIDE))
+TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
+TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
 COMPILED := $(B)/om/bs$(BATCH)-float32-$(TARGET)$(ENDING)
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
@@ -149,7 +151,7 @@ OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
-# What a bundle is made of: the board needs no other stage, and of the settings none that the products answer.
+# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
 CODE     := Makefile constraints.txt LICENSE \
             $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
 CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
@@ -175,7 +177,6 @@ eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
-
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
 
 gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
@@ -210,7 +211,7 @@ $(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postpro
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
-                             $(call settings,WEIGHTS)
+                             $(call settings,WEIGHTS PREP)
 	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
 
 $(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
@@ -240,7 +241,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
 	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) --limit $(LIMIT) \
 	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
-	    --prep $(PREP) --settings $(REMEMBER) --make $(MAKE_VERSION)
+	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \
+	    --make $(MAKE_VERSION)
 
 demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
 	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python

@@ -150,6 +150,11 @@ def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Pack
     assert done.returncode == 0, done.stderr
     archive = host.root / "npu/demo_digits/bundle/demo_digits-ascend-bs4-Ascend310P3-photos-float32.tar"
     board = Board(place, archive, ABSENT)
+    told = board.make("doctor", f"AIS_PYTHON={python}").stdout
+    assert (
+        "\nbackend        ascend, as asked\n" in told
+        and f"\ninputs         prep/photos-float32: {COUNT}, brought\n" in told
+    )
     done = board.make("infer", "eval", f"AIS_PYTHON={python}")
     assert done.returncode == 0, done.stderr
     assert "-m ais_bench --model model/bs4-float32-Ascend310P3.om --input prep/photos-float32 " in done.stdout
@@ -250,3 +255,4 @@ BAD_VALUES = {
 def test_bad_values_stop(host: Checkout, value: str) -> None:
     done = host.make("eval", value, "DATASET=photos", "BACKEND=onnxruntime", "BUILD=bad")
     assert done.returncode == 2 and f"{value}: {BAD_VALUES[value]}.  Stop." in done.stderr
+    assert not (host.root / "bad").exists(), "a refused value is not remembered"
