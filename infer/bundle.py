@@ -11,8 +11,8 @@ Writes   a tar of one folder; in it the products lie as model/, prep/ and refere
 
 The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
 take a file for one of its future. The folder's name has a digest of everything in it, so that another bundle never
-comes to lie over this one, whose results its old files would not put out of date. It is not compressed: float32 inputs
-are the bulk of it and hardly shrink, and the one that sends it can compress better (ssh -C).
+comes to lie over this one, whose results its old files would not put out of date. It is not compressed: whether that is
+worth its time depends on the line to the board, and `gzip` or `ssh -C` can do it on the way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import command, progress
 from hrnet.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.formats import CompiledModel, Manifest
 from infer.run import check_inputs
@@ -116,7 +116,7 @@ def entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE, size: int = 0) ->
 def write_tar(path: Path, top: str, files: dict[str, Source]) -> int:
     """Write `files` below the folder `top`, in the order of a walk through the tree; return the bytes."""
     tree: dict[str, Optional[Source]] = {f"{top}/{name}": source for name, source in files.items()}
-    tree.update({parent.as_posix(): None for name in list(tree) for parent in Path(name).parents[:-1]})
+    tree.update({parent.as_posix(): None for name in list(tree) for parent in list(Path(name).parents)[:-1]})
     with replacing(path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as archive:
             for name in progress(sorted(tree, key=lambda name: name.split("/")), unit="file"):
@@ -137,11 +137,9 @@ def run(args: argparse.Namespace) -> None:
     files, inputs = collect(args)
     top = f"{args.output.stem}-{digest(files)}"
     everything = {**files, **inputs}
-    sources = [source for source in everything.values() if isinstance(source, Path)]
-    if missing := [source for source in sources if not source.is_file()]:
-        raise UserError("no such file", where=missing[0])
+    need = sum(source.stat().st_size for source in everything.values() if isinstance(source, Path))
+    check_free_disk(args.output.parent, need)
     make_folder(args.output.parent)
-    check_free_disk(args.output.parent, sum(source.stat().st_size for source in sources))
     size = write_tar(args.output, top, everything)
     packed = f"{len(inputs)} inputs" if inputs else "the preprocess stage"
     print(f"packed the model, {packed} and {len(files)} files into {args.output} ({size / 1e6:.1f} MB); on the board:")
