@@ -108,6 +108,9 @@ $(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as ao
 $(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=default as aoe is given no precision))
 endif
 
+idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
+$(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
+
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
 # is out of date by being phony.

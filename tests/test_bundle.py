@@ -197,6 +197,7 @@ def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
         "atc.adopt --om elsewhere/my.om --model <its ONNX file> --batch <its batch>\n"
     )
     assert done.returncode == 2 and line in done.stderr and "preprocess" not in done.stdout
+    assert "BATCH=4 has no effect: OM=elsewhere/my.om is brought\n" in done.stdout
     words = ["-m", "atc.adopt", "--om", "elsewhere/my.om", "--model", "own.onnx", "--batch", "5"]
     subprocess.run([sys.executable, *words], cwd=host.root, check=True, stdout=subprocess.DEVNULL)
     done = host.make("eval", "BUILD=mine")

@@ -1,4 +1,4 @@
-"""`infer.bundle` by itself: what it refuses, and that nothing is left of a refused one; tests/test_bundle.py unpacks it."""
+"""`infer.bundle` by itself: what it says and what it refuses; tests/test_bundle.py unpacks what it packs."""
 
 from __future__ import annotations
 
