@@ -12,12 +12,15 @@ SHELL := /bin/bash
 
 # --- variables: each is one line of `make help` -----------------------------------------------------------------------
 
+-include bundle.mk# where `make bundle` packed this folder: its products, given by OM and PREP
+
 MODEL  ?= hrnet_w18#        a name in configs/
 BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX BATCH INPUT PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
+REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE REFERENCE LIMIT \
+              MAX_REJECTED BUNDLE
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -29,21 +32,25 @@ include $(RECALLED:%=$(REMEMBER)/%.mk)
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
+OM           ?=#                      empty: by `make om`; or a compiled model of your own
+PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model
 INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH
+BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH, or by OM's ending
+TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1, points of percent
 REFERENCE    ?=#                      empty: the config's figure; torch: torch on the same images; or a metrics file
 LIMIT        ?= 0#                    only the first N images in natural order; 0: all
 MAX_REJECTED ?= 0#                    how many unreadable images are allowed
+BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, which preprocesses a DATASET there
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show
+PIPELINE := weights onnx om preprocess infer eval gate reference show bundle
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -65,7 +72,8 @@ $(call must,BUILD,$(PLACE),a path that ais_bench takes: letters and digits and _
 endif
 
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
-$(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
+$(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
+    a path that ais_bench takes: letters and digits and _-/. alone))
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
@@ -77,17 +85,33 @@ $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
 $(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
+$(call must,TUNE,none|aoe,none or aoe)
+$(call must,BUNDLE,inputs|stage,inputs or stage)
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
 
 ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
+$(if $(OM),$(call there,OM))
+$(if $(PREP),$(if $(wildcard $(PREP)/manifest.json),,$(error PREP=$(PREP): no manifest.json in it; give a prep folder)))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
+$(if $(filter bundle,$(MAKECMDGOALS)),$(if $(filter stage,$(BUNDLE)),$(if $(REFERENCE),$(error REFERENCE=$(REFERENCE): $\
+    holds for the inputs of this machine; with BUNDLE=stage give REFERENCE= for the figure of the config))))
 $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error DATASET=$(DATASET): give the folder above it)))
 
 ATC := $(shell command -v atc)
-$(if $(filter ascend,$(BACKEND)),$(if $(ATC),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
+$(if $(filter ascend,$(BACKEND)),$(if $(ATC)$(OM),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
+ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,onnxruntime))
+ENDING := $(if $(filter ascend,$(ACTING)),.om,.onnx)
+$(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
+ifeq ($(TUNE)$(OM),aoe)
+$(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
+$(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=default as aoe is given no precision))
+endif
+
+idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
+$(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -105,8 +129,8 @@ endif
 $(if $(RECALLED),$(info $(MODEL) as remembered in $(REMEMBER): $(foreach v,$(RECALLED),$v=$($v))))
 
 ifeq ($(BACKEND),auto)
-override BACKEND := $(if $(ATC),ascend,onnxruntime)
-$(info BACKEND=auto is $(BACKEND): $(if $(ATC),atc is on PATH,no atc on PATH))
+override BACKEND := $(ACTING)
+$(info BACKEND=auto is $(BACKEND): $(if $(OM),OM=$(OM),$(if $(ATC),atc is on PATH,no atc on PATH)))
 endif
 endif
 
@@ -116,16 +140,29 @@ endif
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 CFG      := configs/$(MODEL).yaml
-NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
+SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
 # What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
-TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE))),$(INSIDE))
-TAG      := $(BACKEND)-bs$(BATCH)-$(TARGET)
-OM       := $(B)/om/bs$(BATCH)-$(INPUT)-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
-PREP     := $(B)/prep/$(NAME)
+TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
+TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
+COMPILED := $(B)/om/bs$(BATCH)-$(INPUT)-$(TARGET)$(ENDING)
+PREPARED := $(B)/prep/$(SET)
+# What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
+TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
+NAME     := $(if $(PREP),$(notdir $(patsubst %/,%,$(PREP))),$(SET))
+RECORD   := $(OM:%=%.json)
+override OM   := $(or $(OM),$(COMPILED))
+override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
+
+# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
+CODE     := Makefile constraints.txt LICENSE \
+            $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
+CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
 CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
 NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
@@ -145,6 +182,7 @@ infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
+bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
 
 gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
@@ -153,18 +191,22 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) hrnet/config.py $(if $(filter uint8,$(INPUT)),$(CFG)) \
-       $(call settings,ONNX SOC)
+$(COMPILED): $(ONNX) $(wildcard atc/*.py) $(CORE) hrnet/config.py $(if $(filter uint8,$(INPUT)),$(CFG)) \
+             $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) \
-	    --precision $(INSIDE) --backend $(BACKEND)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
+	    --precision $(INSIDE) --backend $(BACKEND) --tune $(TUNE)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
 
-$(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
+$(RECORD):
+	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
+	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
+
+$(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
                        $(call settings,DATASET MAX_REJECTED)
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
 	    --max-rejected $(MAX_REJECTED)
 
-$(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
-                        $(call settings,DEVICE AIS_PYTHON)
+$(OUT)/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
+                        $(call settings,DEVICE AIS_PYTHON OM PREP)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
@@ -177,8 +219,12 @@ $(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postpro
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
-                             $(call settings,WEIGHTS)
+                             $(call settings,WEIGHTS PREP)
 	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
+
+$(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
+	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(CARRIED:%/manifest.json=--prep %) \
+	    $(REFERENCE_FILE:%=--reference %) $(foreach v,$(TAKEN),--set '$v=$($v)') $(CODE)
 
 $(REMEMBER)/%.mk: ;
 
@@ -204,7 +250,8 @@ doctor:                           ## what is installed, which tools, chip and ba
 	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
 	    --input $(INPUT) --limit $(LIMIT) \
 	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
-	    --prep $(PREP) --settings $(REMEMBER) --make $(MAKE_VERSION)
+	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \
+	    --make $(MAKE_VERSION)
 
 demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
 	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python

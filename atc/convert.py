@@ -1,4 +1,4 @@
-"""ONNX file -> compiled model for one batch size, by atc or by its twin.
+"""ONNX file -> compiled model for one batch size, by atc, by its twin, or by aoe, which tunes it on the device.
 
     python -m atc.convert --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
@@ -11,7 +11,8 @@ a folder of its own, since atc litters the one it stands in, and its result is l
 NAME_linux_x86_64.om. --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and
 float32 for its twin. With --input uint8 the model takes pixels: an AIPP file that holds the INPUT.MEAN and STD of --cfg
 is written beside --output first (`<output without its ending>.aipp.cfg`) and stays there, for the printed command to be
-pasted.
+pasted. --tune aoe has aoe in the place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the
+device of this machine.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
@@ -34,7 +35,7 @@ import onnx
 
 from atc import aipp, graph, rules
 from atc.shapes import DYNAMIC, AtcError
-from atc.tool import ENDINGS, TOOLS, find_result, run_tool
+from atc.tool import AOE, ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
 from hrnet.config import load_config
 from hrnet.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, sha256_file, write_text
@@ -42,6 +43,7 @@ from hrnet.formats import INPUT_LAYOUTS, CompiledModel, TensorInfo, input_shape
 
 CONF_ENDING = ".aipp.cfg"
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
+AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators: the order that CANN's documents advise
 
 
 def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str, list[int]]:
@@ -118,6 +120,12 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says of itself, and its opset."""
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return {**{entry.key: entry.value for entry in model.metadata_props}, "opset": str(opset)}
+
+
 def chip(soc_version: str) -> str:
     """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
     if f"Ascend{soc_version}" not in rules.SOC_VERSIONS:
@@ -126,11 +134,31 @@ def chip(soc_version: str) -> str:
     return f"Ascend{soc_version}"
 
 
+def check_tune(tune: str, backend: str, precision: str) -> None:
+    """aoe works on the device of this machine, and is told neither a chip nor a precision."""
+    if tune == "none":
+        return
+    if backend != "ascend":
+        raise UserError("aoe tunes on the device", expected="--backend ascend", found=backend, mend="TUNE=none")
+    if precision != "default":
+        mend = "PRECISION=default, or TUNE=none"
+        raise UserError("aoe is given no precision", expected="--precision default", found=precision, mend=mend)
+
+
 def run(
-    model: Path, output: Path, batch: int, soc_version: str, precision: str, cfg: Optional[Path], backend: str, log: str
+    model: Path,
+    output: Path,
+    batch: int,
+    soc_version: str,
+    precision: str,
+    cfg: Optional[Path],
+    backend: str,
+    tune: str,
+    log: str,
 ) -> Path:
     """Compile `model` to `output` and write its record; returns `output`. With `cfg` the model takes uint8 pixels,
     which it normalises as that config says."""
+    check_tune(tune, backend, precision)
     started = time.monotonic()
     ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
@@ -150,28 +178,28 @@ def run(
             text, pixels = aipp_file(cfg, shapes, batch, model)
             entering = [TensorInfo(inputs[0].name, "uint8", pixels)]
         options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
+        called, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], [options])
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            seen = os.path.relpath(model.resolve(), folder)  # as the tool sees it
-            arguments = spell(seen, output.stem, shapes, conf and Path("..", conf.name), options)
-            rules.check(rules.parse(arguments), description)
+            seen, seen_conf = os.path.relpath(model.resolve(), folder), conf and Path("..", conf.name)  # by the tool
+            rules.check(rules.parse(spell(seen, output.stem, shapes, seen_conf, options)), description)
             if conf:
                 write_text(conf, text)
-            shown = [*TOOLS[backend], *spell(model, output.with_suffix(""), shapes, conf, options)]
-            print(shlex.join(shown), flush=True)
-            metadata = {entry.key: entry.value for entry in source.metadata_props}
-            metadata["opset"] = str(
-                max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
-            )
+            metadata = metadata_of(source)
             outputs = output_shapes(source, shapes)
             del source  # the tool needs the memory
-            run_tool(backend, arguments, folder, lock)
+            for job in jobs:
+                shown = [*called, *spell(model, output.with_suffix(""), shapes, conf, job)]
+                print(shlex.join(shown), flush=True)
+                for earlier in folder.glob(f"{output.stem}*{ending}"):
+                    earlier.unlink()
+                run_tool(called, spell(seen, output.stem, shapes, seen_conf, job), folder, lock)
             result = find_result(folder, output.stem, ending)
             result.chmod(FILE_MODE)
             record = CompiledModel(
                 model_sha256=sha256_file(result),
                 source_sha256=sha256_file(model),
                 command=shown,
-                tool=TOOLS[backend][-1],
+                tool=called[-1],
                 inputs=entering,
                 outputs=outputs,
                 metadata=metadata,
@@ -186,7 +214,7 @@ def run(
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="atc.convert", description="ONNX file -> compiled model, by atc or its twin")
+    parser = argparse.ArgumentParser(prog="atc.convert", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
@@ -195,6 +223,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", choices=INPUT_LAYOUTS, default="float32", help="uint8: pixels, normalised inside")
     parser.add_argument("--cfg", type=Path, help="the model's YAML, whose mean and std --input uint8 takes")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
+    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by trial on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     args = parser.parse_args(argv)
     if args.batch < 1:

@@ -1,5 +1,5 @@
-"""The seam to atc and its twin: the command runs with its log on our screen, its errors become a line of advice, and
-what it left is found.
+"""The seam to atc, its twin and aoe: the command runs with its log on our screen, its errors become a line of advice,
+and what it left is found.
 
 Source of the codes: CANN's error table and its documentation of ATC; the advice is ours.
 """
@@ -20,6 +20,7 @@ from hrnet.cli import UserError, WorkFailed
 
 ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
 TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.embedded"]}
+AOE = ["aoe"]
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.embedded` is found
 LAST_LINES = 200  # in which an error code is looked for: with --log=debug there are a million
@@ -55,13 +56,14 @@ def hint(lines: Iterable[str]) -> str:
     return ""
 
 
-def run_tool(backend: str, arguments: Sequence[str], folder: Path, lock: int) -> None:
+def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
     """Run the tool in `folder`, each line of its log on our screen as it comes; it inherits the descriptor `lock`.
-    Raises WorkFailed where it fails, UserError where there is no atc."""
-    tool, environment = TOOLS[backend], dict(os.environ)
-    if backend == "ascend":
-        if shutil.which("atc") is None:
-            raise UserError("atc is not on PATH", mend=f"{SET_ENV}, or use --backend onnxruntime")
+    Raises WorkFailed where it fails, UserError where it is not on PATH."""
+    name, environment = tool[-1], dict(os.environ)
+    if tool[0] != "python":
+        if shutil.which(name) is None:
+            instead = "--tune none" if tool == AOE else "--backend onnxruntime"
+            raise UserError(f"{name} is not on PATH", mend=f"{SET_ENV}, or use {instead}")
     else:
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -85,7 +87,7 @@ def run_tool(backend: str, arguments: Sequence[str], folder: Path, lock: int) ->
     if running.returncode:
         failure = last.index(rules.FAILURE) if rules.FAILURE in last else 0
         advice = hint(list(last)[failure:])
-        raise WorkFailed(f"{TOOLS[backend][-1]} exited with {running.returncode}, see above{advice}")
+        raise WorkFailed(f"{name} exited with {running.returncode}, see above{advice}")
 
 
 def find_result(folder: Path, name: str, ending: str) -> Path:

@@ -124,8 +124,9 @@ def check_packages(findings: Findings, needed: set[str]) -> None:
             findings.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
 
 
-def check_tools(findings: Findings, backend: str, ais_python: str, soc: str) -> None:
-    """The real tools, the chip, and the backend that is taken; what that one needs must be there."""
+def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om: Optional[Path]) -> None:
+    """The real tools, the chip, and the backend that is taken; what that one needs must be there: atc only where no
+    compiled model is brought."""
     paths = {tool: shutil.which(tool) for tool in TOOLS}
     for tool, path in paths.items():
         findings.tell(tool, path or "not on PATH")
@@ -142,12 +143,13 @@ def check_tools(findings: Findings, backend: str, ais_python: str, soc: str) -> 
 
     taken = backend
     if backend == "auto":
-        taken = "ascend" if paths["atc"] else "onnxruntime"
-        findings.tell("backend", f"auto is {taken}: {'atc is on PATH' if paths['atc'] else 'no atc on PATH'}")
+        taken = "ascend" if (om.suffix == ".om" if om else paths["atc"]) else "onnxruntime"
+        why = f"OM={om}" if om else "atc is on PATH" if paths["atc"] else "no atc on PATH"
+        findings.tell("backend", f"auto is {taken}: {why}")
     else:
         findings.tell("backend", f"{taken}, as asked")
     if taken == "ascend":
-        if not paths["atc"]:
+        if not (paths["atc"] or om):
             findings.miss(f"atc: not on PATH; {SET_ENV}")
         if not can:
             findings.miss(f"ais_bench: not by AIS_PYTHON={ais_python} ({answer}); give the python that has it")
@@ -176,12 +178,15 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         if not is_there:
             mend = "make weights" if config.WEIGHTS.URL else "put it there or give WEIGHTS=<file>"
             findings.miss(f"{args.weights}: no such checkpoint; {mend}")
-    count = count_images(args.dataset) if args.dataset.is_dir() else 0
-    findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
-    if not count:
-        findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
-    count = min(count, args.limit or count)
-
+    if args.prepared:
+        count = len([*args.prep.glob("*.bin"), *args.prep.glob("*.npy")])
+        findings.tell("inputs", f"{args.prep}: {count}, brought")
+    else:
+        count = count_images(args.dataset) if args.dataset.is_dir() else 0
+        findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
+        if not count:
+            findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
+        count = min(count, args.limit or count)
     width, height = config.MODEL.IMAGE_SIZE
     need = count * (INPUT_BYTES[args.input] * 3 * width * height + FLOAT32 * config.MODEL.NUM_CLASSES)
     done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
@@ -196,9 +201,18 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         findings.miss(f"{args.build}: cannot be written; set BUILD= to another folder")
 
 
+def check_brought(findings: Findings, om: Path) -> None:
+    """A compiled model that was brought, and its record."""
+    findings.tell("compiled", f"{om}, brought")
+    if not om.is_file():
+        findings.miss(f"{om}: no such model; give OM=<file>, or OM= for that of make om")
+    elif not Path(f"{om}.json").is_file():
+        findings.miss(f"{om}.json: no record; write it by python -m atc.adopt --om {om}")
+
+
 def exports(args: argparse.Namespace) -> bool:
-    """Whether torch and the checkpoint are needed: for an ONNX file that is not there, or as the reference."""
-    return args.reference == "torch" or not (args.onnx and args.onnx.is_file())
+    """Whether torch and the checkpoint are needed: for a model that is not there, or as the reference."""
+    return args.reference == "torch" or not (args.om or (args.onnx and args.onnx.is_file()))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -214,11 +228,15 @@ def run(args: argparse.Namespace) -> int:
     needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
     needed |= {"torch"} if exports(args) else set()
     needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
+    if args.om:  # nothing is left to compile
+        needed -= {"onnx"} | ({"onnxruntime"} if args.om.suffix == ".om" else set())
     check_packages(findings, needed)
-    check_tools(findings, args.backend, args.ais_python, args.soc)
+    check_tools(findings, args.backend, args.ais_python, args.soc, args.om)
     settings = sorted(args.settings.glob("*.mk")) if args.settings else []
     remembered = [file.read_text(encoding="utf-8").strip().replace(" := ", "=", 1) for file in settings]
     findings.tell("remembered", ", ".join(remembered) or "nothing")
+    if args.om:
+        check_brought(findings, args.om)
     check_model(findings, args)
     sys.stdout.flush()
     for line in findings.missing:
@@ -243,6 +261,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--soc", default="Ascend310P3", help="the chip that is compiled for")
     parser.add_argument("--build", type=Path, default=Path("build"), help="where products go")
     parser.add_argument("--prep", type=Path, help="the inputs that may be there already")
+    parser.add_argument("--prepared", action="store_true", help="--prep was brought: no data set is needed")
+    parser.add_argument("--om", type=Path, help="a compiled model that was brought: nothing is compiled or exported")
     parser.add_argument("--settings", type=Path, help="folder of the remembered settings")
     parser.add_argument("--make", default="", help="the version of make")
     args = parser.parse_args(argv)

@@ -258,12 +258,13 @@ def _check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What `atc.convert` leaves beside its model (`<model>.json`), since an .om cannot be asked without its device."""
+    """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
+    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere."""
 
     model_sha256: str  # of the compiled file
-    source_sha256: str  # of the ONNX file
+    source_sha256: str  # of the ONNX file; empty where none was at hand
     command: list[str]
-    tool: str  # "atc" or "atc.embedded"
+    tool: str  # "atc", "atc.embedded", "aoe" or "atc.adopt"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # of the ONNX file: model, config and weights hashes, versions
@@ -279,12 +280,13 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`, which must be the file that it speaks of."""
         path = CompiledModel.record_path(model)
-        content = read_record(path, "compiled", mend=f"rm {model}; make om")
+        mend = f"if make om made it: rm {model}; make om; if it is from elsewhere: python -m atc.adopt --om {model}"
+        content = read_record(path, "compiled", mend=mend)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         _check_dtypes([*compiled.inputs, *compiled.outputs], path)
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
-            raise FormatError("speaks of another model", where=path, expected=expected, mend=f"rm {model}; make om")
+            raise FormatError("speaks of another model", where=path, expected=expected, mend=mend)
         return compiled
 
 

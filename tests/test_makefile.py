@@ -399,9 +399,9 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
 def test_help_tells_every_target_and_variable() -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
-    text = (ROOT / "Makefile").read_text()
+    text = (ROOT / "Makefile").read_text().replace("\\\n", "")
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "show", "demo"]
+    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "bundle", "show", "demo"]
     for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown

@@ -385,3 +385,57 @@ def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[st
     assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
     assert told.err == f"atc.convert: failed: atc.embedded exited with 255, see above{tool.hint(['E10041'])}\n"
     assert litter(here) == ["model.onnx"]
+
+
+@pytest.fixture
+def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The double on PATH as `aoe`; there is no atc."""
+    folder = tmp_path_factory.mktemp("bin")
+    doubles.aoe(folder)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("habit", ["", "host"])
+def test_aoe_tunes_subgraphs_then_operators(
+    habit: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aoe.setenv("AOE_DOUBLE", habit)
+    output = "om/bs8-float32-Ascend310P3-aoe.om"
+    assert convert.main(words(output, "--batch", "8", "--tune", "aoe")) == 0
+    first, log, second, again, closing = capsys.readouterr().out.splitlines()
+    command = (
+        "aoe --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
+        "--output=om/bs8-float32-Ascend310P3-aoe --job_type="
+    )
+    assert (first, second) == (f"{command}1", f"{command}2")
+    assert log == again == "[Aoe]Aoe process finished,cost time 1s."
+    assert closing.startswith(f"wrote {output} (batch 8, ")
+    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert json.loads((here / output).read_bytes().partition(b"\n")[0][4:])["job_type"] == "2"
+    record = CompiledModel.read(output)
+    assert (record.tool, shlex.join(record.command)) == ("aoe", f"{command}2")
+    assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
+    assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
+
+
+def test_aoe_that_fails(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    aoe.setenv("AOE_DOUBLE", "no_device")
+    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == "atc.convert: failed: aoe exited with 1, see above\n"
+    aoe.setenv("AOE_DOUBLE", "nothing")
+    line = "atc.convert: failed: the tool ended well, but of a*.om it left none\n"
+    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == line, "that of the subgraphs is not the result"
+    aoe.setenv("PATH", str(here))
+    line = "aoe is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh, or use --tune none\n"
+    assert refused(capsys, words("a.om", "--tune", "aoe")) == f"atc.convert: error: {line}"
+    assert litter(here) == ["model.onnx"]
+
+
+def test_aoe_needs_the_device_and_chooses_the_precision(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, words("a.onnx", "--tune", "aoe")) == (
+        "atc.convert: error: aoe tunes on the device (expected --backend ascend, found onnxruntime); TUNE=none\n"
+    )
+    assert refused(capsys, words("a.om", "--tune", "aoe", "--precision", "fp32")) == (
+        "atc.convert: error: aoe is given no precision (expected --precision default, found fp32); PRECISION=default, "
+        "or TUNE=none\n"
+    )

@@ -180,3 +180,24 @@ def test_pyproject_names_the_same_packages() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name in doctor.PACKAGES:
         assert f'"{name}' in text, name
+
+
+def test_what_is_brought_is_not_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on a board that a bundle came to: no compiler, no checkpoint, no data set."""
+    tool(place, "python3", '[ "$1" = -c ]')
+    inputs = place / "prep/inputs"
+    inputs.mkdir(parents=True)
+    for name in ("a.bin", "b.bin", "manifest.json"):
+        (inputs / name).write_bytes(b"x")
+    given = ["--onnx", "none.onnx", "--dataset", "nowhere", "--om", "my.om", "--prep", "prep/inputs", "--prepared"]
+    lack = "hrnet.doctor: missing: my.om"
+    assert call(*given) == 2
+    assert capsys.readouterr().err == f"{lack}: no such model; give OM=<file>, or OM= for that of make om\n"
+    Path("my.om").touch()
+    assert call(*given) == 2
+    assert capsys.readouterr().err == f"{lack}.json: no record; write it by python -m atc.adopt --om my.om\n"
+    Path("my.om.json").touch()
+    assert call(*given) == 0
+    lines = told(capsys.readouterr().out)
+    assert (lines["backend"], lines["compiled"]) == ("auto is ascend: OM=my.om", "my.om, brought")
+    assert lines["inputs"] == "prep/inputs: 2, brought" and "data set" not in lines and "checkpoint" not in lines

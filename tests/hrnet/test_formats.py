@@ -27,6 +27,10 @@ SEED_RESULT = (
 )
 
 
+def mend_of(model: Path) -> str:
+    return f"if make om made it: rm {model}; make om; if it is from elsewhere: python -m atc.adopt --om {model}"
+
+
 def refusal(read: Callable[[], object]) -> str:
     with pytest.raises(FormatError) as caught:
         read()
@@ -391,7 +395,7 @@ def test_compiled_model(tmp_path: Path) -> None:
     assert CompiledModel.read(model) == compiled
     model.write_bytes(b"another")
     told = refusal(lambda: CompiledModel.read(model))
-    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); rm {model}; make om"
+    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); {mend_of(model)}"
 
 
 def test_other_records_are_laid_out_alike(tmp_path: Path) -> None:
@@ -442,11 +446,11 @@ def test_a_missing_record(read: Callable[[Path], object], name: str, line: str, 
 def test_a_model_without_its_record(tmp_path: Path) -> None:
     model = tmp_path / "m.om"
     told = refusal(lambda: CompiledModel.read(model))
-    assert told == f"{model}.json: no compiled record; rm {model}; make om"
+    assert told == f"{model}.json: no compiled record; {mend_of(model)}"
     Path(f"{model}.json").write_text('{"kind": "run"}')
     told = refusal(lambda: CompiledModel.read(model))
     line = "is another record (expected kind 'compiled', found 'run')"
-    assert told == f"{model}.json: {line}; rm {model}; make om"
+    assert told == f"{model}.json: {line}; {mend_of(model)}"
 
 
 def changed(text: str, path: tuple[Any, ...], value: Any) -> str:

@@ -239,7 +239,8 @@ def test_record_of_another_model_is_refused(place: Path) -> None:
     with pytest.raises(formats.FormatError) as failure:
         CompiledModel.read("m.onnx")
     assert (
-        str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); rm m.onnx; make om"
+        str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); if make om made it: "
+        "rm m.onnx; make om; if it is from elsewhere: python -m atc.adopt --om m.onnx"
     )
 
 
