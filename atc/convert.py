@@ -11,8 +11,8 @@ a folder of its own, since atc litters the one it stands in, and its result is l
 NAME_linux_x86_64.om. --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and
 float32 for its twin. With --input uint8 the model takes pixels: an AIPP file that holds the INPUT.MEAN and STD of --cfg
 is written beside --output first (`<output without its ending>.aipp.cfg`) and stays there, for the printed command to be
-pasted. --tune aoe has aoe in the place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the
-device of this machine.
+pasted. --tune aoe has aoe in the place of atc, twice: it tunes the subgraphs, then their operators, each by trial on
+the device of this machine.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
