@@ -231,8 +231,13 @@ def test_a_network_behind_aipp(taken: str, tmp_path: Path) -> None:
     assert embedded.main(with_aipp(tmp_path, aipp.spell(16, 16, MEAN, STD))) == 0
     x = pixels(16)
     normal = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
-    wanted = results(source, np.ascontiguousarray(normal.transpose(0, 3, 1, 2)))
-    np.testing.assert_allclose(results(tmp_path / "out.onnx", x), wanted, rtol=0, atol=1e-5)
+    planes = np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(results(tmp_path / "out.onnx", x), results(source, planes), rtol=0, atol=1e-5)
+    half = {"precision_mode": "force_fp16"}
+    assert embedded.main(with_aipp(tmp_path, aipp.spell(16, 16, MEAN, STD), **half)) == 0
+    found = results(tmp_path / "out.onnx", x)
+    assert embedded.main(spelled(tmp_path, **half)) == 0
+    np.testing.assert_array_equal(found, results(tmp_path / "out.onnx", planes))
 
 
 def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
