@@ -124,7 +124,7 @@ OUT      := $(B)/out/$(NAME)
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
-CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
+CORE := hrnet/cli.py hrnet/files.py hrnet/fast_read.py hrnet/formats.py hrnet/records.py
 NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
 
@@ -155,7 +155,7 @@ $(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
 	    --precision $(INSIDE) --backend $(BACKEND)
 
 $(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
-                       $(call settings,DATASET MAX_REJECTED)
+                       hrnet/workers.py $(call settings,DATASET MAX_REJECTED)
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
 
 $(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
@@ -164,7 +164,7 @@ $(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
-            $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+            hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 

@@ -30,10 +30,10 @@ from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
 from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
-from preprocess.workers import map_files
 
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
