@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T")
 
 
@@ -90,7 +88,11 @@ def cores() -> int:
 
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:
     """`items`, with a tqdm bar on a terminal and silence elsewhere."""
-    return iter(tqdm(items, total=total, unit=unit, disable=None, leave=False, **options))
+    if not options.get("file", sys.stderr).isatty():
+        return iter(items)
+    from tqdm import tqdm  # here, since it takes as long to load as a small stage's work
+
+    return iter(tqdm(items, total=total, unit=unit, leave=False, **options))
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:

@@ -29,7 +29,7 @@ from hrnet import formats, images
 from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, sha256_file
-from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from hrnet.images import normalise, normalise_table, resize_and_crop
 from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import start_folder
@@ -72,7 +72,7 @@ class Done(NamedTuple):
 
 def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
     """An RGB image as the network's float32 [3, H, W]."""
-    cropped = centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop)
+    cropped = resize_and_crop(image, arithmetic.resize, *arithmetic.crop)
     return normalise(np.asarray(cropped), table)
 
 
