@@ -88,7 +88,8 @@ def cores() -> int:
 
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:
     """`items`, with a tqdm bar on a terminal and silence elsewhere."""
-    if not options.get("file", sys.stderr).isatty():
+    screen = options.get("file") or sys.stderr
+    if not screen.isatty():
         return iter(items)
     from tqdm import tqdm  # here, since it takes as long to load as a small stage's work
 
