@@ -55,13 +55,13 @@ def npy_header(path: AnyPath) -> Optional[bytes]:
 
 def read_values_into(row: np.ndarray, path: AnyPath, header: bytes = b"") -> bool:
     """Fill `row` from a file of exactly `header` and the row's bytes; False where there is no such file."""
+    found, one_more = bytearray(len(header)), bytearray(1)
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+        try:
+            count = os.readv(descriptor, [found, row.view(np.uint8).data, one_more])
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, IsADirectoryError):
         return False
-    try:
-        found, one_more = bytearray(len(header)), bytearray(1)
-        count = os.readv(descriptor, [found, row.view(np.uint8).data, one_more])
-    finally:
-        os.close(descriptor)
     return count == len(header) + row.nbytes and found == header

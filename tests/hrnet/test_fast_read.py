@@ -83,3 +83,4 @@ def test_no_such_values(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "x", b"header")
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "absent", b"header")
+    assert not read_values_into(np.zeros(2, np.float32), tmp_path, b"header")
