@@ -164,7 +164,7 @@ CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
 TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
 PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
-CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
+CORE := hrnet/cli.py hrnet/files.py hrnet/fast_read.py hrnet/formats.py hrnet/records.py
 NETS := hrnet/config.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
 
@@ -201,7 +201,7 @@ $(RECORD):
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
-                       $(call settings,DATASET MAX_REJECTED)
+                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED)
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
 	    --max-rejected $(MAX_REJECTED)
 
@@ -211,7 +211,7 @@ $(OUT)/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(wildcard infer/*
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
-            $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+            hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 

@@ -25,6 +25,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hrnet import fast_read
 from hrnet.cli import first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
 from hrnet.records import FormatError, from_json, read_record, write_record
@@ -84,9 +85,12 @@ def text_of(tensor: np.ndarray) -> str:
 
 def read_txt(path: AnyPath, mend: Optional[str] = None) -> np.ndarray:
     """Read a TXT output as float32 [rows, last axis]."""
-    lines = Path(path).read_bytes().splitlines()
+    text = Path(path).read_bytes()
+    line = fast_read.parse_line(text)
+    if line is not None:
+        return line[None]
     try:
-        rows = [np.array(line.split(), dtype=np.float32) for line in lines if line.strip()]
+        rows = [np.array(line.split(), dtype=np.float32) for line in text.splitlines() if line.strip()]
     except ValueError:
         raise FormatError("is no table of numbers", where=path, mend=mend) from None
     if not rows:
@@ -120,16 +124,6 @@ def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = Non
     except (ValueError, EOFError) as fault:
         raise FormatError(f"is no readable output: {fault}", where=path, mend=mend) from None
     raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
-
-
-def read_bin_into(row: np.ndarray, path: AnyPath) -> bool:
-    """Fill `row` from a bin of exactly its size, some five times faster than `read_output`; False where there is none,
-    for `read_output` to say why."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readinto(row.view(np.uint8).data) == row.nbytes and not file.read(1)
-    except FileNotFoundError:
-        return False
 
 
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:

@@ -18,18 +18,25 @@ def short_side_size(size: tuple[int, int], short: int) -> tuple[int, int]:
     return (short, int(short * height / width)) if width < height else (int(short * width / height), short)
 
 
-def resize_short_side(image: Image.Image, short: int) -> Image.Image:
-    """Resize (PIL bilinear, antialiased) to a short side of `short` pixels."""
-    if min(image.size) == short:
-        return image
-    return image.resize(short_side_size(image.size, short), Image.Resampling.BILINEAR)
-
-
 def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
     """Cut `width` x `height` pixels from the centre; half pixels go to the even neighbour, as Python's round does."""
     left = round((image.width - width) / 2.0)
     top = round((image.height - height) / 2.0)
     return image.crop((left, top, left + width, top + height))
+
+
+def resize_and_crop(image: Image.Image, short: int, width: int, height: int) -> Image.Image:
+    """Resize (PIL bilinear, antialiased) to a short side of `short` pixels, then cut the centre.
+
+    To the bit as both steps one after the other, in less time: Pillow resizes along rows and then along columns, so the
+    columns outside the cut can be dropped in between.
+    """
+    if min(image.size) == short:
+        return centre_crop(image, width, height)
+    size = short_side_size(image.size, short)
+    columns = image.resize((size[0], image.height), Image.Resampling.BILINEAR)
+    columns = centre_crop(columns, width, image.height)
+    return centre_crop(columns.resize((width, size[1]), Image.Resampling.BILINEAR), width, height)
 
 
 def normalise_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

@@ -32,11 +32,11 @@ from hrnet import formats, images
 from hrnet.cli import UserError, WorkFailed, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file
-from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side, short_side_size
+from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
+from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import start_folder
 from preprocess.layouts import Dataset, find_images
-from preprocess.workers import map_files
 
 MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
 MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
@@ -78,7 +78,7 @@ class Done(NamedTuple):
 
 def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
     """An RGB image as the network's float32 [3, H, W], or as its uint8 pixels [H, W, 3]."""
-    cropped = np.asarray(centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop))
+    cropped = np.asarray(resize_and_crop(image, arithmetic.resize, *arithmetic.crop))
     return cropped if arithmetic.dtype == "uint8" else normalise(cropped, table)
 
 

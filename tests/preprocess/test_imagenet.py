@@ -20,10 +20,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from hrnet import formats
+from hrnet import formats, workers
 from hrnet.config import config_sha256, load_config
 from hrnet.files import sha256_file
-from preprocess import imagenet, layouts, workers
+from preprocess import imagenet, layouts
 from preprocess.imagenet import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
 from tests.preprocess.reference import reference
