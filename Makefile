@@ -17,7 +17,7 @@ BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX BATCH PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
+REMEMBERED := WEIGHTS DATASET ONNX BATCH BATCHES LOOP PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -30,10 +30,12 @@ WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safeten
 DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
 BATCH        ?= 16#                   static batch of the compiled model
+BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
+LOOP         ?= 20#                   how many batches bench takes of each
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH
+BACKEND      ?= auto#                 ascend, onnxruntime, openvino, auto: ascend where atc is on PATH, else onnxruntime
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1, points of percent
 REFERENCE    ?=#                      empty: the config's figure; torch: torch on the same images; or a metrics file
@@ -42,7 +44,7 @@ MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show
+PIPELINE := weights onnx om preprocess infer eval gate reference show bench
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -68,13 +70,16 @@ $(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
+$(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
+$(call must,LOOP,$(COUNT),a whole number from 1)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
 $(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
-$(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
+$(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
+$(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
 
@@ -118,9 +123,12 @@ NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(L
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
 TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE))),$(INSIDE))
 TAG      := $(BACKEND)-bs$(BATCH)-$(TARGET)
-OM       := $(B)/om/bs$(BATCH)-float32-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
+OM_OF     = $(B)/om/bs$1-float32-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
+OM       := $(call OM_OF,$(BATCH))
+OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
 PREP     := $(B)/prep/$(NAME)
 OUT      := $(B)/out/$(NAME)
+SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
@@ -140,6 +148,7 @@ om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
+bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
@@ -150,9 +159,9 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) \
-	    --precision $(INSIDE) --backend $(BACKEND)
+$(sort $(OM) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) \
+	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime)
 
 $(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) hrnet/config.py hrnet/images.py \
                        $(call settings,DATASET MAX_REJECTED)
@@ -162,6 +171,10 @@ $(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/
                         $(call settings,DEVICE AIS_PYTHON)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
+
+$(SWEEP): $(OMS) $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
+	$(PYTHON) -m infer.bench --model $(OMS) --batchsize $(BATCHES) --output $@ --loop $(LOOP) \
+	    --device $(DEVICE) --backend $(BACKEND) --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
             $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
@@ -192,7 +205,7 @@ help:                             ## this list
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
 $(VENV)/done: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
