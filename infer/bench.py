@@ -188,6 +188,8 @@ def run(
     """Time all models and write the table and, last, the record."""
     if len(models) != len(batches):
         raise UserError("--batchsize", expected=f"one for each of {len(models)} models", found=len(batches))
+    if min(batches) * loop < len(devices):
+        raise UserError("fewer inputs than devices", found=min(batches) * loop, mend=f"give --loop {len(devices)}")
     compiled = [CompiledModel.read(model) for model in models]
     for model, each, batch in zip(models, compiled, batches):
         check_batch(model, each, batch)

@@ -121,17 +121,14 @@ def test_inputs_are_seeded_and_of_the_model_s_kind() -> None:
     assert (first.min(), first.max()) == (0, 255) or first.max() > 200, "the whole range of uint8"
 
 
-def rename() -> None:
-    for ending in ("onnx", "onnx.json"):
-        os.rename(f"bs4-x.{ending}", f"bs8-x.{ending}")
-
-
 def test_a_batch_that_is_not_the_model_s(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(batches=("1", "8")) == 2
     line = "infer.bench: error: bs4-x.onnx: is no model of batch 8 (expected 8, found input [4, 3, 4, 4])\n"
     assert capfd.readouterr() == ("", line)
     assert call(batches=("1",)) == 2
     assert "--batchsize (expected one for each of 2 models, found 1)" in capfd.readouterr().err
+    assert npu("--device", "0,1,2,3") == 2
+    assert "error: fewer inputs than devices (found 3); give --loop 4\n" in capfd.readouterr().err
     os.rename("bs4-x.onnx", "bs1-x.onnx")
     os.rename("bs4-x.onnx.json", "bs1-x.onnx.json")
     assert bench.main(["--model", "bs1-x.onnx", "--batchsize", "4", "--output", "bench/x.json"]) == 2

@@ -30,7 +30,7 @@ def openvino(model: Path, requests: int = 2) -> runtimes.Runtime:
 
 
 def convolutions(path: Path) -> Path:
-    """uint8 NHWC in, float32 out: cast, transpose, 2 convolutions, Relu; with bfloat16 it differs by some 0.1."""
+    """uint8 NHWC in, float32 out: cast, transpose, 2 convolutions, Relu."""
     generator = np.random.default_rng(1)
     weights = [
         onnx.numpy_helper.from_array(generator.standard_normal((8, channels, 3, 3)).astype(np.float32), f"w{i}")
