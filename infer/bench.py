@@ -197,7 +197,8 @@ def run(
     scratch, tensor = output.with_name(f"{output.stem}_scratch"), compiled[0].inputs[0]
     make_folder(output.parent)
     with locked(output.with_name(f"{output.stem}_lock")) as lock:
-        output.unlink(missing_ok=True)
+        for old in (output, output.with_suffix(".md")):
+            old.unlink(missing_ok=True)
         if scratch.exists():
             shutil.rmtree(scratch)
         images = max(batches) * loop

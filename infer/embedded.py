@@ -98,13 +98,12 @@ def run(args: argparse.Namespace) -> None:
         runtime = runtimes.load(args.runtime, args.model, args.requests)
         tensor, suffix = runtime.static_input(), args.outfmt.lower()
         make_folder(folder)
+        warm_up(runtime, args.warmup_count)
         if inputs:
             pipeline = Pipeline(runtime, inputs, folder, suffix)
-            warm_up(runtime, args.warmup_count)
             times = pipeline.run(args.loop)
             files = {file: pipeline.output_names(file) for file in inputs}
         else:
-            warm_up(runtime, args.warmup_count)
             times, outputs = run_pure(runtime, pure_data(args.pure_data_type, tensor), args.loop)
             files = {PURE: [folder / f"{PURE}_{k}.{suffix}" for k in range(len(outputs))]}
             for path, output in zip(files[PURE], outputs):

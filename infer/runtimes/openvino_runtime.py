@@ -21,20 +21,19 @@ DEVICE = "CPU"
 
 class OpenVino(Runtime):
     def __init__(self, model: str, requests: int, threads: int) -> None:
+        core = openvino.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": requests,
+            "INFERENCE_NUM_THREADS": requests * threads,
+        }
         try:
-            graph = openvino.Core().read_model(model)
-            half = any(
-                output.get_element_type() == openvino.Type.f16 for op in graph.get_ops() for output in op.outputs()
-            )
-            if half:
-                found, mend = "float16", "BACKEND=onnxruntime, or PRECISION=fp32"
-                raise UserError("openvino would compute it in float32", where=model, found=f"{found} inside", mend=mend)
-            settings = {
-                "INFERENCE_PRECISION_HINT": "f32",
-                "NUM_STREAMS": requests,
-                "INFERENCE_NUM_THREADS": requests * threads,
-            }
-            self.compiled = openvino.Core().compile_model(graph, DEVICE, settings)
+            graph = core.read_model(model)
+            types = {output.get_element_type() for op in graph.get_ops() for output in op.outputs()}
+            if openvino.Type.f16 in types:
+                mend = "BACKEND=onnxruntime, or PRECISION=fp32"
+                raise UserError("openvino would compute it in float32", where=model, found="float16 inside", mend=mend)
+            self.compiled = core.compile_model(graph, DEVICE, settings)
         except RuntimeError as fault:
             raise UserError(f"openvino cannot load the model: {' '.join(str(fault).split())}", where=model) from None
         self.inputs = [_info(port) for port in self.compiled.inputs]

@@ -168,4 +168,4 @@ def test_a_failing_tool_leaves_no_old_record(place: Path, capfd: pytest.CaptureF
     assert npu() == 1
     line = "infer.bench: failed: -m ais_bench exited with 1, see above; then rerun the same command\n"
     assert capfd.readouterr().err.endswith(line)
-    assert sorted(os.listdir("bench")) == ["x.md", "x_lock", "x_scratch"]
+    assert sorted(os.listdir("bench")) == ["x_lock", "x_scratch"]
