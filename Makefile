@@ -19,8 +19,8 @@ BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE REFERENCE LIMIT \
-              MAX_REJECTED BUNDLE
+REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
+              REFERENCE LIMIT MAX_REJECTED BUNDLE
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -35,11 +35,13 @@ ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model
+BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
+LOOP         ?= 20#                   how many batches bench takes of each
 INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH, or by OM's ending
+BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino; auto: ascend where atc is on PATH, or by OM's ending
 TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1, points of percent
@@ -50,7 +52,7 @@ BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, 
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show bundle
+PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -77,6 +79,8 @@ $(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
+$(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
+$(call must,LOOP,$(COUNT),a whole number from 1)
 $(call must,INPUT,float32|uint8,float32 or uint8)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
 $(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
@@ -84,7 +88,8 @@ $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
-$(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
+$(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
+$(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
 $(call must,TUNE,none|aoe,none or aoe)
 $(call must,BUNDLE,inputs|stage,inputs or stage)
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
@@ -145,7 +150,9 @@ SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
 TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
 TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
-COMPILED := $(B)/om/bs$(BATCH)-$(INPUT)-$(TARGET)$(ENDING)
+OM_OF     = $(B)/om/bs$1-$(INPUT)-$(TARGET)$(ENDING)
+COMPILED := $(call OM_OF,$(BATCH))
+OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
 TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
@@ -154,6 +161,7 @@ RECORD   := $(OM:%=%.json)
 override OM   := $(or $(OM),$(COMPILED))
 override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
+SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
@@ -180,6 +188,7 @@ om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
+bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
@@ -191,10 +200,10 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(COMPILED): $(ONNX) $(wildcard atc/*.py) $(CORE) hrnet/config.py $(if $(filter uint8,$(INPUT)),$(CFG)) \
-             $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) \
-	    --precision $(INSIDE) --backend $(BACKEND) --tune $(TUNE)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
+$(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) hrnet/config.py \
+                            $(if $(filter uint8,$(INPUT)),$(CFG)) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --precision $(INSIDE) \
+	    --backend $(BACKEND:openvino=onnxruntime) --tune $(TUNE)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
 
 $(RECORD):
 	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
@@ -209,6 +218,10 @@ $(OUT)/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(wildcard infer/*
                         $(call settings,DEVICE AIS_PYTHON OM PREP)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
+
+$(SWEEP): $(OMS) $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
+	$(PYTHON) -m infer.bench --model $(OMS) --batchsize $(BATCHES) --output $@ --loop $(LOOP) \
+	    --device $(DEVICE) --backend $(BACKEND) --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) hrnet/config.py \
             hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
@@ -243,7 +256,7 @@ help:                             ## this list
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
 $(VENV)/done: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing

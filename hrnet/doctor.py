@@ -53,6 +53,7 @@ PACKAGES = {
     "yacs": Package("yacs", CORE, "."),
     "torch": Package("torch", "make onnx and REFERENCE=torch", ".[torch]"),
     "safetensors": Package("safetensors", "a checkpoint in .safetensors", ".[torch]"),
+    "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
     "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
     "pytest": Package("pytest", "make test", ".[dev]"),
     "hypothesis": Package("hypothesis", "make test", ".[dev]"),
@@ -228,6 +229,7 @@ def run(args: argparse.Namespace) -> int:
     needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
     needed |= {"torch"} if exports(args) else set()
     needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
+    needed |= {"openvino"} if args.backend == "openvino" else set()
     if args.om:  # nothing is left to compile
         needed -= {"onnx"} | ({"onnxruntime"} if args.om.suffix == ".om" else set())
     check_packages(findings, needed)
@@ -256,7 +258,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", choices=INPUT_BYTES, default="float32", help="dtype of the inputs")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images; 0: all")
     parser.add_argument("--reference", default="", help="torch: torch's own accuracy is asked for")
-    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime"), default="auto")
+    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime", "openvino"), default="auto")
     parser.add_argument("--ais_python", default="python3", help="the python that has ais_bench")
     parser.add_argument("--soc", default="Ascend310P3", help="the chip that is compiled for")
     parser.add_argument("--build", type=Path, default=Path("build"), help="where products go")

@@ -4,7 +4,7 @@ Tensors   <stem>.bin           raw little-endian values, C order, no header
           <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
-Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics, part
+Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, metrics, bench, part
 The tool's <dirname>_summary.json and the seed's result.json have the tool's and the seed's own keys.
 
 Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
@@ -312,6 +312,40 @@ class RunRecord:
         record: RunRecord = from_json(RunRecord, content, path, "run record")
         _check_dtypes(record.outputs, path)
         return record
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One batch size of a sweep; docs/formats.md says how each figure is measured."""
+
+    batch: int
+    model: str
+    model_sha256: str
+    device_images_per_second: float  # of all devices; no files
+    image_ms: float  # 1000 over it: the older tool's ave_latency
+    card_images_per_second: Optional[float]  # Ascend310 alone: a card has four devices
+    batch_ms: dict[str, float]  # median, percentile(99%), mean, count of batches one after another
+    images: int  # files to files
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """What a sweep over batch sizes found; written last."""
+
+    metadata: dict[str, str]  # of the model: see CompiledModel
+    tool: str
+    devices: list[str]
+    soc_version: Optional[str]  # None: this machine
+    loop: int  # batches of each size
+    start_in_seconds: bool  # whether `seconds` holds the tool's start and the model's loading
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    rows: list[BenchRow]
+
+    def write(self, path: AnyPath) -> None:
+        write_record(path, "bench", asdict(self))
 
 
 @dataclass(frozen=True)

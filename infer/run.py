@@ -15,7 +15,6 @@ One command is spelled, printed, run and checked; which of the two tools it was 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,8 +26,6 @@ from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, Manifest, RunRecord, TensorInfo
 from infer import tool
 from infer.place import Place, keep_finished, link_chunk
-
-DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
 
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
@@ -128,21 +125,15 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, default="BIN")
-    parser.add_argument("--device", default="0", help="a device's id, or several, such as 0,1, that share the input")
-    parser.add_argument("--backend", choices=tool.BACKENDS, default="onnxruntime")
-    parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
-    args = parser.parse_args(argv)
-    if not DEVICES.fullmatch(args.device):
-        parser.error(f"--device {args.device}: expected a device's id, or several with commas, such as 0,1")
-    return args
+    tool.add_arguments(parser)
+    return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     place = Place(args.output, args.output_dirname, args.outfmt)
-    devices = args.device.split(",")
-    run(args.model, args.input, place, devices, tool.tool(args.backend, args.ais_python, devices))
+    run(args.model, args.input, place, args.devices, tool.tool(args.backend, args.ais_python, args.devices))
 
 
 if __name__ == "__main__":

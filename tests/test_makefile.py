@@ -192,6 +192,37 @@ def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
     assert built.stages("eval", "INPUT=float32") == []
 
 
+def test_openvino_takes_the_twin_s_file(built: Checkout) -> None:
+    told = built.make("-n", "eval", "BACKEND=openvino").stdout
+    assert "atc.convert" not in told, "it was compiled for onnxruntime"
+    assert "--model build/demo_digits/om/bs16-float32-fp32.onnx " in told
+    assert "--output_dirname openvino-bs16-fp32 --device 0 --backend openvino" in " ".join(told.split()).replace(
+        " \\", ""
+    )
+    assert "--precision fp32 --backend onnxruntime" in built.make("-n", "om", "BACKEND=openvino", "BATCH=2").stdout
+    done = built.make("-n", "infer", "BACKEND=openvino", "PRECISION=fp16")
+    line = "PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime.  Stop."
+    assert done.returncode == 2 and line in done.stderr
+
+
+def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
+    doubles.atc(tmp_path)
+    given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
+    given += [f"AIS_PYTHON={doubles.ais_python(tmp_path)}"]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = built.make("bench", *given, PATH=path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((built.root / "npu/demo_digits/bench/ascend-Ascend310-dev0-1.json").read_text())
+    assert [row["batch"] for row in content["rows"]] == [1, 2]
+    for row, batch in zip(content["rows"], (1, 2)):
+        assert row["model"] == f"npu/demo_digits/om/bs{batch}-float32-Ascend310.om" and row["images"] == 2 * batch
+        assert row["card_images_per_second"] == pytest.approx(row["device_images_per_second"] / 2 * 4)
+    again = built.make("bench", "BUILD=npu", PATH=path)
+    assert again.returncode == 0 and "infer.bench" not in again.stdout
+    more = built.make("-n", "bench", "BUILD=npu", "BATCHES=1 2 4", PATH=path).stdout
+    assert more.count("atc.convert") == 1 and "--batch 4 " in more and "--batchsize 1 2 4 " in more
+
+
 def test_show_draws_once(built: Checkout) -> None:
     first = built.make("show").stdout
     assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first
@@ -219,11 +250,14 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
 PLACE = "expected a path that ais_bench takes: letters and digits and _-/. alone"
 FILE = "expected a path of letters and digits and _-/.+=@~ alone"
 BAD_VALUES = {
-    "BACKEND=npu": "expected auto or ascend or onnxruntime",
+    "BACKEND=npu": "expected auto or ascend or onnxruntime or openvino",
     "BACKEND=ascend": "no atc on PATH; source CANN's set_env.sh",
     "BATCH=four": "expected a whole number from 1",
     "BATCH=0": "expected a whole number from 1",
     "BATCH=1.5": "expected a whole number from 1",
+    "BATCHES=1 x": "expected whole numbers from 1 with a space between them",
+    "BATCHES=1,4": "expected whole numbers from 1 with a space between them",
+    "LOOP=0": "expected a whole number from 1",
     "INPUT=int8": "expected float32 or uint8",
     "INPUT=": "expected float32 or uint8",
     "PRECISION=half": "expected default or fp16 or fp32",
@@ -401,7 +435,20 @@ def test_help_tells_every_target_and_variable() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
     text = (ROOT / "Makefile").read_text().replace("\\\n", "")
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "bundle", "show", "demo"]
+    targets = [
+        "doctor",
+        "weights",
+        "onnx",
+        "om",
+        "preprocess",
+        "infer",
+        "eval",
+        "gate",
+        "bench",
+        "bundle",
+        "show",
+        "demo",
+    ]
     for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown

@@ -115,6 +115,19 @@ def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.Cap
     assert told(out)["backend"] == "ascend, as asked"
 
 
+def test_openvino_is_needed_only_where_it_is_asked_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
+    assert call() == 0
+    assert told(capsys.readouterr().out)["openvino"] == "missing, for BACKEND=openvino"
+    assert call("--backend", "openvino") == 2
+    out, err = capsys.readouterr()
+    assert told(out)["backend"] == "openvino, as asked"
+    assert err == 'hrnet.doctor: missing: openvino: not installed; pip install ".[openvino]", or make setup\n'
+
+
 def test_a_tool_that_hangs_is_left(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
