@@ -12,12 +12,15 @@ SHELL := /bin/bash
 
 # --- variables: each is one line of `make help` -----------------------------------------------------------------------
 
+-include bundle.mk# where `make bundle` packed this folder: its products, given by OM and PREP
+
 MODEL  ?= hrnet_w18#        a name in configs/
 BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX BATCH PRECISION SOC DEVICE BACKEND AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED
+REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
+              REFERENCE LIMIT MAX_REJECTED BUNDLE
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -29,20 +32,27 @@ include $(RECALLED:%=$(REMEMBER)/%.mk)
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
+OM           ?=#                      empty: by `make om`; or a compiled model of your own
+PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model
+BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
+LOOP         ?= 20#                   how many batches bench takes of each
+INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime; auto: ascend where atc is on PATH
+BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino; auto: ascend where atc is on PATH, or by OM's ending
+TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1, points of percent
 REFERENCE    ?=#                      empty: the config's figure; torch: torch on the same images; or a metrics file
 LIMIT        ?= 0#                    only the first N images in natural order; 0: all
 MAX_REJECTED ?= 0#                    how many unreadable images are allowed
+BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, which preprocesses a DATASET there
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show
+PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -64,28 +74,49 @@ $(call must,BUILD,$(PLACE),a path that ais_bench takes: letters and digits and _
 endif
 
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
-$(call must,DATASET,$(PLACE),a path that ais_bench takes: letters and digits and _-/. alone)
+$(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
+    a path that ais_bench takes: letters and digits and _-/. alone))
 $(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
+$(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
+$(call must,LOOP,$(COUNT),a whole number from 1)
+$(call must,INPUT,float32|uint8,float32 or uint8)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
 $(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
-$(call must,BACKEND,auto|ascend|onnxruntime,auto or ascend or onnxruntime)
+$(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
+$(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
+$(call must,TUNE,none|aoe,none or aoe)
+$(call must,BUNDLE,inputs|stage,inputs or stage)
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
 
 ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
+$(if $(OM),$(call there,OM))
+$(if $(PREP),$(if $(wildcard $(PREP)/manifest.json),,$(error PREP=$(PREP): no manifest.json in it; give a prep folder)))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
+$(if $(filter bundle,$(MAKECMDGOALS)),$(if $(filter stage,$(BUNDLE)),$(if $(REFERENCE),$(error REFERENCE=$(REFERENCE): $\
+    holds for the inputs of this machine; with BUNDLE=stage give REFERENCE= for the figure of the config))))
 $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error DATASET=$(DATASET): give the folder above it)))
 
 ATC := $(shell command -v atc)
-$(if $(filter ascend,$(BACKEND)),$(if $(ATC),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
+$(if $(filter ascend,$(BACKEND)),$(if $(ATC)$(OM),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
+ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,onnxruntime))
+ENDING := $(if $(filter ascend,$(ACTING)),.om,.onnx)
+$(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
+ifeq ($(TUNE)$(OM),aoe)
+$(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
+$(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=default as aoe is given no precision))
+endif
+
+idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
+$(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -94,7 +125,8 @@ DIFFERING := $(foreach v,$(GIVEN),$(if $(call equal,$(file <$(REMEMBER)/$v.mk),$
 ifneq ($(DIFFERING),)
 ifeq ($(DRY),)
 $(if $(shell umask 027; mkdir -p $(REMEMBER) && test -w $(REMEMBER) || echo no),$(error $(REMEMBER): cannot be written))
-$(foreach v,$(DIFFERING),$(file >$(REMEMBER)/$v.mk,$v := $($v)))
+$(foreach v,$(DIFFERING),$(if $(shell cd $(REMEMBER) && { echo '$v := $($v)' >.$v.$$$$ && mv .$v.$$$$ $v.mk; } || \
+    { rm -f .$v.$$$$; echo no; }),$(error $(REMEMBER)/$v.mk: cannot be written)))
 else
 .PHONY: $(DIFFERING:%=$(REMEMBER)/%.mk)
 endif
@@ -102,8 +134,8 @@ endif
 $(if $(RECALLED),$(info $(MODEL) as remembered in $(REMEMBER): $(foreach v,$(RECALLED),$v=$($v))))
 
 ifeq ($(BACKEND),auto)
-override BACKEND := $(if $(ATC),ascend,onnxruntime)
-$(info BACKEND=auto is $(BACKEND): $(if $(ATC),atc is on PATH,no atc on PATH))
+override BACKEND := $(ACTING)
+$(info BACKEND=auto is $(BACKEND): $(if $(OM),OM=$(OM),$(if $(ATC),atc is on PATH,no atc on PATH)))
 endif
 endif
 
@@ -113,18 +145,34 @@ endif
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 CFG      := configs/$(MODEL).yaml
-NAME     := $(notdir $(patsubst %/,%,$(DATASET)))-float32$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
+SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
 # What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
-TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE))),$(INSIDE))
-TAG      := $(BACKEND)-bs$(BATCH)-$(TARGET)
-OM       := $(B)/om/bs$(BATCH)-float32-$(TARGET).$(if $(filter ascend,$(BACKEND)),om,onnx)
-PREP     := $(B)/prep/$(NAME)
+TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
+TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
+OM_OF     = $(B)/om/bs$1-$(INPUT)-$(TARGET)$(ENDING)
+COMPILED := $(call OM_OF,$(BATCH))
+OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
+PREPARED := $(B)/prep/$(SET)
+# What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
+TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
+NAME     := $(if $(PREP),$(notdir $(patsubst %/,%,$(PREP))),$(SET))
+RECORD   := $(OM:%=%.json)
+override OM   := $(or $(OM),$(COMPILED))
+override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
+SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
-CORE := hrnet/cli.py hrnet/files.py hrnet/formats.py hrnet/records.py
+# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
+CODE     := Makefile constraints.txt LICENSE \
+            $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
+CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
+
+CORE := hrnet/cli.py hrnet/files.py hrnet/fast_read.py hrnet/formats.py hrnet/records.py
 CONFIG := hrnet/config.py hrnet/schemas.py
 NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
@@ -141,8 +189,10 @@ om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
+bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
+bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
 
 gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if it is no `fail`
@@ -151,21 +201,31 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 
-$(OM): $(ONNX) $(wildcard atc/*.py) $(CORE) $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $(BATCH) --soc_version $(SOC) \
-	    --precision $(INSIDE) --backend $(BACKEND)
+$(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
+                            $(if $(filter uint8,$(INPUT)),$(CFG)) $(call settings,ONNX SOC)
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --precision $(INSIDE) \
+	    --backend $(BACKEND:openvino=onnxruntime) --tune $(TUNE)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
 
-$(PREP)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                       $(call settings,DATASET MAX_REJECTED)
-	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
+$(RECORD):
+	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
+	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
-$(OUT)/$(TAG)_run.json: $(OM) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
-                        $(call settings,DEVICE AIS_PYTHON)
+$(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
+                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED)
+	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
+	    --max-rejected $(MAX_REJECTED)
+
+$(OUT)/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
+                        $(call settings,DEVICE AIS_PYTHON OM PREP)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
+$(SWEEP): $(OMS) $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
+	$(PYTHON) -m infer.bench --model $(OMS) --batchsize $(BATCHES) --output $@ --loop $(LOOP) \
+	    --device $(DEVICE) --backend $(BACKEND) --soc_version $(SOC) --ais_python $(AIS_PYTHON)
+
 $(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
-            $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+            hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
@@ -173,8 +233,12 @@ $(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postpro
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
-                             $(call settings,WEIGHTS)
+                             $(call settings,WEIGHTS PREP)
 	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
+
+$(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
+	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(CARRIED:%/manifest.json=--prep %) \
+	    $(REFERENCE_FILE:%=--reference %) $(foreach v,$(TAKEN),--set '$v=$($v)') $(CODE)
 
 $(REMEMBER)/%.mk: ;
 
@@ -193,13 +257,15 @@ help:                             ## this list
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
 $(VENV)/done: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,demo,dev]"
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
-	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) --limit $(LIMIT) \
+	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
+	    --input $(INPUT) --limit $(LIMIT) \
 	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
-	    --prep $(PREP) --settings $(REMEMBER) --make $(MAKE_VERSION)
+	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \
+	    --make $(MAKE_VERSION)
 
 demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
 	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python

@@ -9,14 +9,18 @@ places gives one file). Exit 0, or 255 with ATC's error block; nothing is writte
 
 Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
 With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
-`atc.half` describes. What would change the result and is not emulated is refused with E10055. Parameters that mean
-nothing to onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1
-in --input_shape stays a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model
-does not run, and of E10041 for a model that onnxruntime cannot load.
+`atc.half` describes. With --insert_op_conf the first input becomes uint8 NHWC, and the arithmetic of that AIPP file
+(`atc.aipp`) stands before the network: float32, and with float16 inside rounded as it enters the network. What would
+change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
+(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
+a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
+E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,8 +31,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from atc import graph, half, rules
-from atc.shapes import DYNAMIC, AtcError, invalid
+from atc import aipp, graph, half, rules
+from atc.shapes import DYNAMIC, AtcError, invalid, not_emulated
 from hrnet.files import make_folder, replacing
 from hrnet.formats import TensorInfo
 
@@ -49,12 +53,14 @@ _ANY_VALUE = (
     "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path",
 )
 # fmt: on
+PATHS = ("model", "output", "insert_op_conf")
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
     "precision_mode": ("force_fp16", "force_fp32", "must_keep_origin_dtype"),
     "precision_mode_v2": ("fp16", "origin"),
     "output_type": ("FP32",),
+    "insert_op_conf": (),
     **dict.fromkeys(_ANY_VALUE, ()),
 }
 
@@ -63,19 +69,24 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
     """Refuse what would change the result and is not done here. Raises AtcError E10055."""
     for name, value in arguments.items():
         if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
-            raise _not_emulated(f"--{name}={value}")
+            raise not_emulated(f"--{name}={value}")
     if any(isinstance(dim, tuple) for shape in rules.input_shapes(arguments).values() for dim in shape):
-        raise _not_emulated("a shape range (n1~n2) in --input_shape")
+        raise not_emulated("a shape range (n1~n2) in --input_shape")
 
 
-def _not_emulated(what: str) -> AtcError:
-    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
-    return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
+def read_conf(path: str) -> str:
+    """The text of --insert_op_conf. Raises AtcError: E10001 where there is no file (ATC's own words), E10052."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise invalid("insert_op_conf", path, f"realpath error, errmsg:{os.strerror(errno.ENOENT)}") from None
+    except UnicodeDecodeError:
+        raise aipp.invalid(f"{path} is no UTF-8 text") from None
 
 
 def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
     """The arguments as they are recorded in the compiled file."""
-    recorded = {name: Path(value).name if name in ("model", "output") else value for name, value in arguments.items()}
+    recorded = {name: Path(value).name if name in PATHS else value for name, value in arguments.items()}
     return {METADATA_PREFIX + name: value for name, value in recorded.items()}
 
 
@@ -88,6 +99,14 @@ def _session(model: object, save_as: Optional[Path] = None) -> onnxruntime.Infer
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def _loads(content: bytes) -> bool:
+    try:
+        _session(content)
+    except Exception:
+        return False
+    return True
+
+
 def _reason(fault: Exception) -> str:
     """onnxruntime's own words, in one line."""
     return " ".join(str(fault).split(" : ", 3)[-1].split())
@@ -97,9 +116,12 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     """The graph as onnxruntime's basic optimisations leave it. Raises AtcError E10041 where it cannot load it."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.onnx"
+        content = model.SerializeToString()
         try:
-            session = _session(model.SerializeToString(), saved)
+            session = _session(content, saved)
         except Exception as fault:  # onnxruntime's exceptions have no base of their own
+            if _loads(content):  # then it was the writing: a full disk
+                raise OSError(errno.EIO, f"cannot be written: {_reason(fault)}", str(saved)) from None
             raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(fault)}") from None
         compiled = onnx.load(saved)
     for value, found in zip(compiled.graph.output, session.get_outputs()):
@@ -122,7 +144,7 @@ def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
             raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
         return half.half(model)
     except ValueError as obstacle:
-        raise _not_emulated(str(obstacle)) from None
+        raise not_emulated(str(obstacle)) from None
 
 
 def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> dict[str, list[int]]:
@@ -144,6 +166,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     """Compile --model to --output; returns the file. Raises AtcError."""
     rules.check_arguments(arguments)
     check_emulated(arguments)
+    conf = aipp.read(read_conf(arguments["insert_op_conf"])) if "insert_op_conf" in arguments else None
     model = graph.read(arguments["model"])
     rules.check_model(arguments, graph.describe(model))
     shapes = rules.input_shapes(arguments)
@@ -151,6 +174,8 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
         compiled = half_inside(compiled)
+    if conf:  # last, so that float16 begins behind it
+        graph.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)

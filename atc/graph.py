@@ -1,4 +1,5 @@
-"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes."""
+"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes, put an
+AIPP file's arithmetic before it."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
+from atc.aipp import Aipp, input_shape
 from atc.rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.files import AnyPath
@@ -96,3 +100,31 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
+
+
+def insert_aipp(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
+    """Put an AIPP file's arithmetic before the first input, in place: under its name uint8 [N, H, W, 3] comes in, and
+    what read it reads `(in - mean - min) * var_reci` as [N, 3, H, W]. Raises AtcError E10052 where they do not fit."""
+    value = _inputs(model)[0]
+    shape = input_shape(conf, info(value).shape, input_format)
+    prefix = f"{value.name}_aipp"
+    while any(name.startswith(prefix) for node in model.graph.node for name in (*node.input, *node.output)):
+        prefix += "_"
+    head = [
+        helper.make_node("Transpose", [value.name], [f"{prefix}_planes"], f"{prefix}_Transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", [f"{prefix}_planes"], [f"{prefix}_float"], f"{prefix}_Cast", to=TensorProto.FLOAT),
+    ]
+    steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]
+    for operator, name, channels, neutral in steps:
+        if any(channel != neutral for channel in channels):
+            constant = np.array(channels, np.float32).reshape(-1, 1, 1)
+            model.graph.initializer.append(numpy_helper.from_array(constant, f"{prefix}_{name}"))
+            inputs = [head[-1].output[0], f"{prefix}_{name}"]
+            head.append(helper.make_node(operator, inputs, [f"{prefix}_{name}_out"], f"{prefix}_{operator}_{name}"))
+    for node in model.graph.node:
+        node.input[:] = [head[-1].output[0] if name == value.name else name for name in node.input]
+    nodes = [*head, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    set_shape(value, shape)

@@ -33,6 +33,12 @@ def invalid(name: str, value: str, reason: str, code: str = "E10001") -> AtcErro
     return AtcError(code, f"Value {value} for parameter --{name} is invalid. Reason: {reason}")
 
 
+def not_emulated(what: str) -> AtcError:
+    """The refusal of what atc does and its twin does not."""
+    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
+    return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
+
+
 def input_shapes(arguments: Mapping[str, str]) -> dict[str, list[Dim]]:
     """--input_shape as {input name: shape}, in its order; {} where it is not given.
 

@@ -1,5 +1,5 @@
-"""The seam to atc and its twin: the command runs with its log on our screen, its errors become a line of advice, and
-what it left is found.
+"""The seam to atc, its twin and aoe: the command runs with its log on our screen, its errors become a line of advice,
+and what it left is found.
 
 Source of the codes: CANN's error table and its documentation of ATC; the advice is ours.
 """
@@ -20,6 +20,7 @@ from hrnet.cli import UserError, WorkFailed
 
 ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
 TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.embedded"]}
+AOE = ["aoe"]
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.embedded` is found
 LAST_LINES = 200  # in which an error code is looked for: with --log=debug there are a million
@@ -39,6 +40,7 @@ HINTS = {
     "E10031": "with a gear flag some axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
     "E10041": "the ONNX file is cut or not one: rm it and run make onnx",
+    "E10052": "the AIPP file does not fit the model: rm it and run make om",
     "E10054": "a required parameter is empty: --model, --output and --soc_version, each in quotation marks",
     "E19010": "this CANN has no such operator at the file's opset: export at opset 11 (make onnx)",
     "EZ3003": "this chip has no such operator: is SOC the chip of npu-smi info, and this CANN made for it?",
@@ -54,22 +56,25 @@ def hint(lines: Iterable[str]) -> str:
     return ""
 
 
-def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run the tool in `folder`, each line of its log on our screen as it comes. Raises WorkFailed where it fails,
-    UserError where there is no atc."""
-    tool, environment = TOOLS[backend], dict(os.environ)
-    if backend == "ascend":
-        if shutil.which("atc") is None:
-            raise UserError("atc is not on PATH", mend=f"{SET_ENV}, or use --backend onnxruntime")
+def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
+    """Run the tool in `folder`, each line of its log on our screen as it comes; it inherits the descriptor `lock`.
+    Raises WorkFailed where it fails, UserError where it is not on PATH."""
+    name, environment = tool[-1], dict(os.environ)
+    if tool[0] != "python":
+        if shutil.which(name) is None:
+            instead = "--tune none" if tool == AOE else "--backend onnxruntime"
+            raise UserError(f"{name} is not on PATH", mend=f"{SET_ENV}, or use {instead}")
     else:
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["TMPDIR"] = str(folder)  # what it leaves when it is killed goes with the folder
     last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
     with subprocess.Popen(
         [*tool, *arguments],
         cwd=folder,
         env=environment,
+        pass_fds=[lock],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,7 +87,7 @@ def run_tool(backend: str, arguments: Sequence[str], folder: Path) -> None:
     if running.returncode:
         failure = last.index(rules.FAILURE) if rules.FAILURE in last else 0
         advice = hint(list(last)[failure:])
-        raise WorkFailed(f"{TOOLS[backend][-1]} exited with {running.returncode}, see above{advice}")
+        raise WorkFailed(f"{name} exited with {running.returncode}, see above{advice}")
 
 
 def find_result(folder: Path, name: str, ending: str) -> Path:

@@ -2,7 +2,7 @@
 
 Reads nothing but what scikit-learn brings along. Writes 1297 images to train/<digit>/ and the 500 held-out ones to val/
 with their list val_label.txt (`name digit`), which comes last: its presence means that the folder is whole. A rerun
-writes the same bytes again.
+leaves what is there with the same bytes as it is.
 
     python -m data.digits --output data/digits
 
@@ -13,6 +13,7 @@ Handwritten Digits" (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository, CC
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Optional
 
@@ -47,6 +48,20 @@ def enlarge(digit: np.ndarray) -> Image.Image:
     return Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
+def jpeg(picture: Image.Image) -> bytes:
+    """The picture as a file's bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def write_unless_there(path: Path, data: bytes) -> None:
+    """Write the file in one step, unless an earlier run wrote the same."""
+    if not (path.is_file() and path.read_bytes() == data):
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+
 def run(output: Path) -> None:
     """Write the data set below `output`."""
     try:
@@ -61,8 +76,7 @@ def run(output: Path) -> None:
     samples = zip(source.images, source.target, kept)
     for index, (digit, label, is_held_out) in enumerate(progress(samples, total=kept.size, unit="img")):
         name = f"digit_{index:04d}.JPEG"
-        with replacing((val if is_held_out else folders[label]) / name) as temporary:
-            enlarge(digit).save(temporary, format="JPEG", quality=QUALITY)
+        write_unless_there((val if is_held_out else folders[label]) / name, jpeg(enlarge(digit)))
         if is_held_out:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))

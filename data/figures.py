@@ -102,7 +102,12 @@ def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         joints[9 + k] = joints[7 + k] + lower @ (0, FOREARM, 0)
 
         away = {"stand": abs(rng.normal(4, 3)), "walk": 3, "sit": rng.uniform(5, 25), "wide": rng.uniform(12, 32)}[gait]
-        ahead = {"stand": rng.normal(0, 6), "walk": side * stride, "sit": rng.uniform(65, 90), "wide": rng.normal(5, 10)}
+        ahead = {
+            "stand": rng.normal(0, 6),
+            "walk": side * stride,
+            "sit": rng.uniform(65, 90),
+            "wide": rng.normal(5, 10),
+        }
         knee = {"stand": abs(rng.normal(3, 4)), "walk": rng.uniform(5, 40), "sit": rng.uniform(70, 95), "wide": 12}
         thigh = turn("z", -side * away) @ turn("x", ahead[gait])
         joints[11 + k] = (side * HIP, 0, 0)
@@ -279,7 +284,9 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
         if figure.points[eye, 2] > head[2]:
             canvas.fill(hull([(figure.points[eye], 0.0115 * size)]), (245, 245, 245), owner, HEAD_PART)
             canvas.fill(hull([(figure.points[eye], 0.0060 * size)]), (25, 20, 20), owner, HEAD_PART)
-    canvas.fill(hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)]), shade(clothes.skin, 0.72), owner, HEAD_PART)
+    canvas.fill(
+        hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)]), shade(clothes.skin, 0.72), owner, HEAD_PART
+    )
     mouth = nose - top * 0.028
     across = (figure.points[1] - figure.points[2]) * 0.35
     canvas.fill(hull([(mouth - across, 0.004 * size), (mouth + across, 0.004 * size)]), (150, 50, 55), owner, HEAD_PART)

@@ -117,7 +117,9 @@ def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure
     size = min(width, height) * rng.uniform(0.10, 0.18)
     middle = rng.uniform(0.2, 0.8) * width
     steps = np.arange(rng.integers(7, 14)) - 5
-    return [make_figure(rng, middle + step * size * 0.32, height * 0.42 + rng.normal(0, size * 0.1), size) for step in steps]
+    return [
+        make_figure(rng, middle + step * size * 0.32, height * 0.42 + rng.normal(0, size * 0.1), size) for step in steps
+    ]
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -166,7 +168,9 @@ def annotate_crowd(owner: np.ndarray, count: int) -> Optional[dict[str, Any]]:
         return None
     column = np.concatenate([[False], mask.T.reshape(-1), [False]])
     changes = np.flatnonzero(column[1:] != column[:-1])
-    lengths = np.diff(np.concatenate([[0], changes, [mask.size]])) if changes[-1] < mask.size else np.diff([0, *changes])
+    lengths = (
+        np.diff(np.concatenate([[0], changes, [mask.size]])) if changes[-1] < mask.size else np.diff([0, *changes])
+    )
     counts = {"counts": lengths.tolist(), "size": list(mask.shape)}
     return {"num_keypoints": 0, "keypoints": [0] * 51, **_extent(mask), "segmentation": counts, "iscrowd": 1}
 

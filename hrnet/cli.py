@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T")
 
 
@@ -65,6 +63,9 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             where = f"{fault.filename}: " if fault.filename is not None else ""
             print(f"{name}: error: {where}{fault.strerror}", file=sys.stderr)
             return 2
+        except MemoryError as fault:
+            print(f"{name}: error: out of memory{f' ({fault})' if str(fault) else ''}", file=sys.stderr)
+            return 2
         except KeyboardInterrupt:
             print(f"{name}: interrupted; what is finished is kept, rerun the same command", file=sys.stderr)
             return 130
@@ -90,7 +91,12 @@ def cores() -> int:
 
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:
     """`items`, with a tqdm bar on a terminal and silence elsewhere."""
-    return iter(tqdm(items, total=total, unit=unit, disable=None, leave=False, **options))
+    screen = options.get("file") or sys.stderr
+    if not screen.isatty():
+        return iter(items)
+    from tqdm import tqdm  # here, since it takes as long to load as a small stage's work
+
+    return iter(tqdm(items, total=total, unit=unit, leave=False, **options))
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:

@@ -29,6 +29,7 @@ TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is sl
 MAKE = (4, 2)  # $(file <…)
 PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
+INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by make's INPUT
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 TOOLS = ("atc", "aoe", "npu-smi")
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
@@ -53,6 +54,7 @@ PACKAGES = {
     "yacs": Package("yacs", CORE, "."),
     "torch": Package("torch", "make onnx and REFERENCE=torch", ".[torch]"),
     "safetensors": Package("safetensors", "a checkpoint in .safetensors", ".[torch]"),
+    "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
     "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
     "pytest": Package("pytest", "make test", ".[dev]"),
     "hypothesis": Package("hypothesis", "make test", ".[dev]"),
@@ -124,8 +126,9 @@ def check_packages(findings: Findings, needed: set[str]) -> None:
             findings.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
 
 
-def check_tools(findings: Findings, backend: str, ais_python: str, soc: str) -> None:
-    """The real tools, the chip, and the backend that is taken; what that one needs must be there."""
+def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om: Optional[Path]) -> None:
+    """The real tools, the chip, and the backend that is taken; what that one needs must be there: atc only where no
+    compiled model is brought."""
     paths = {tool: shutil.which(tool) for tool in TOOLS}
     for tool, path in paths.items():
         findings.tell(tool, path or "not on PATH")
@@ -142,12 +145,13 @@ def check_tools(findings: Findings, backend: str, ais_python: str, soc: str) -> 
 
     taken = backend
     if backend == "auto":
-        taken = "ascend" if paths["atc"] else "onnxruntime"
-        findings.tell("backend", f"auto is {taken}: {'atc is on PATH' if paths['atc'] else 'no atc on PATH'}")
+        taken = "ascend" if (om.suffix == ".om" if om else paths["atc"]) else "onnxruntime"
+        why = f"OM={om}" if om else "atc is on PATH" if paths["atc"] else "no atc on PATH"
+        findings.tell("backend", f"auto is {taken}: {why}")
     else:
         findings.tell("backend", f"{taken}, as asked")
     if taken == "ascend":
-        if not paths["atc"]:
+        if not (paths["atc"] or om):
             findings.miss(f"atc: not on PATH; {SET_ENV}")
         if not can:
             findings.miss(f"ais_bench: not by AIS_PYTHON={ais_python} ({answer}); give the python that has it")
@@ -176,14 +180,17 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         if not is_there:
             mend = "make weights" if config.WEIGHTS.URL else "put it there or give WEIGHTS=<file>"
             findings.miss(f"{args.weights}: no such checkpoint; {mend}")
-    count = count_images(args.dataset) if args.dataset.is_dir() else 0
-    findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
-    if not count:
-        findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
-    count = min(count, args.limit or count)
-
+    if args.prepared:
+        count = len([*args.prep.glob("*.bin"), *args.prep.glob("*.npy")])
+        findings.tell("inputs", f"{args.prep}: {count}, brought")
+    else:
+        count = count_images(args.dataset) if args.dataset.is_dir() else 0
+        findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
+        if not count:
+            findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
+        count = min(count, args.limit or count)
     inputs, outputs = values_an_image(config)
-    need = count * FLOAT32 * (inputs + outputs)
+    need = count * (INPUT_BYTES[args.input] * inputs + FLOAT32 * outputs)
     done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
     left = max(0, need - done)
     there = next(folder for folder in (args.build.absolute(), *args.build.absolute().parents) if folder.exists())
@@ -206,9 +213,18 @@ def values_an_image(config: Any) -> tuple[int, int]:
     return 3 * pixels, 2 * joints * pixels // 16 + joints * pixels // 4
 
 
+def check_brought(findings: Findings, om: Path) -> None:
+    """A compiled model that was brought, and its record."""
+    findings.tell("compiled", f"{om}, brought")
+    if not om.is_file():
+        findings.miss(f"{om}: no such model; give OM=<file>, or OM= for that of make om")
+    elif not Path(f"{om}.json").is_file():
+        findings.miss(f"{om}.json: no record; write it by python -m atc.adopt --om {om}")
+
+
 def exports(args: argparse.Namespace) -> bool:
-    """Whether torch and the checkpoint are needed: for an ONNX file that is not there, or as the reference."""
-    return args.reference == "torch" or not (args.onnx and args.onnx.is_file())
+    """Whether torch and the checkpoint are needed: for a model that is not there, or as the reference."""
+    return args.reference == "torch" or not (args.om or (args.onnx and args.onnx.is_file()))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -224,11 +240,16 @@ def run(args: argparse.Namespace) -> int:
     needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
     needed |= {"torch"} if exports(args) else set()
     needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
+    needed |= {"openvino"} if args.backend == "openvino" else set()
+    if args.om:  # nothing is left to compile
+        needed -= {"onnx"} | ({"onnxruntime"} if args.om.suffix == ".om" else set())
     check_packages(findings, needed)
-    check_tools(findings, args.backend, args.ais_python, args.soc)
+    check_tools(findings, args.backend, args.ais_python, args.soc, args.om)
     settings = sorted(args.settings.glob("*.mk")) if args.settings else []
     remembered = [file.read_text(encoding="utf-8").strip().replace(" := ", "=", 1) for file in settings]
     findings.tell("remembered", ", ".join(remembered) or "nothing")
+    if args.om:
+        check_brought(findings, args.om)
     check_model(findings, args)
     sys.stdout.flush()
     for line in findings.missing:
@@ -245,13 +266,16 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the checkpoint (default: weights/ and the config's name)")
     parser.add_argument("--onnx", type=Path, help="the ONNX file; where it is there, no torch is needed")
     parser.add_argument("--dataset", type=Path, default=Path("data/imagenet"))
+    parser.add_argument("--input", choices=INPUT_BYTES, default="float32", help="dtype of the inputs")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images; 0: all")
     parser.add_argument("--reference", default="", help="torch: torch's own accuracy is asked for")
-    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime"), default="auto")
+    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime", "openvino"), default="auto")
     parser.add_argument("--ais_python", default="python3", help="the python that has ais_bench")
     parser.add_argument("--soc", default="Ascend310P3", help="the chip that is compiled for")
     parser.add_argument("--build", type=Path, default=Path("build"), help="where products go")
     parser.add_argument("--prep", type=Path, help="the inputs that may be there already")
+    parser.add_argument("--prepared", action="store_true", help="--prep was brought: no data set is needed")
+    parser.add_argument("--om", type=Path, help="a compiled model that was brought: nothing is compiled or exported")
     parser.add_argument("--settings", type=Path, help="folder of the remembered settings")
     parser.add_argument("--make", default="", help="the version of make")
     args = parser.parse_args(argv)

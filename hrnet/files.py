@@ -1,7 +1,7 @@
 """Files and folders as ais_bench accepts them, written whole or not at all.
 
 ais_bench refuses links, inputs that group or world may write, and an output folder wider than 0750, so all that the
-pipeline writes is 0640 and all that it makes is 0750, whatever the umask.
+pipeline writes is 0640 and all that it makes is 0750, whatever the umask. More than MAX_FILES in one folder it refuses.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hrnet.cli import UserError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+MAX_FILES = 100_000  # entries of a folder of inputs
 
 AnyPath = Union[str, "os.PathLike[str]"]
 
@@ -33,26 +34,61 @@ def make_folder(path: AnyPath) -> Path:
         raise UserError("is no folder", where=path, mend=f"move the file out of the way: mv {path} {path}.old")
     if path.parent != path:
         make_folder(path.parent)
-    path.mkdir(exist_ok=True)
+    path.mkdir(FOLDER_MODE, exist_ok=True)  # never wider, for a run that is killed before the next line
     path.chmod(FOLDER_MODE)
     return path
 
 
+def temporary_name(path: AnyPath) -> Path:
+    """Where a file stands until it is whole; a killed run's is written over by the next one."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.tmp")
+
+
 @contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; when the block succeeds it becomes `path` at once, else it is removed."""
+    """Yield a temporary name beside `path`; when the block succeeds it becomes `path` at once, else it is removed.
+
+    The name is held alone meanwhile: a second run that would write `path` too gets a UserError.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
-        yield temporary
-        os.chmod(temporary, FILE_MODE)
-        os.replace(temporary, path)
-    except BaseException as fault:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(fault, OSError) and fault.strerror and str(fault.filename or temporary) == str(temporary):
+        descriptor = _hold(temporary, UserError("another run is writing it", where=path))
+        try:
+            yield temporary
+            os.chmod(temporary, FILE_MODE)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as fault:
+        if fault.strerror and str(fault.filename or temporary) == str(temporary):
             fault.filename = str(path)  # a full disk tells no name, the rest that of the temporary file
         raise
+
+
+def _hold(path: Path, refusal: UserError) -> int:
+    """A descriptor that holds `path` alone until it is closed, by whatever end of the process too. Raises `refusal`
+    where another holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass  # as where it is another file: whoever held it has just renamed or removed it
+        except OSError as fault:
+            os.close(descriptor)
+            if isinstance(fault, BlockingIOError):
+                raise refusal from None
+            mend = "set BUILD= to another disk"
+            raise UserError(f"cannot be locked on this disk: {fault.strerror}", where=path, mend=mend) from None
+        os.close(descriptor)
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -99,12 +135,9 @@ def check_free_disk(folder: AnyPath, need: int, mend: str = "set BUILD= to a lar
 @contextlib.contextmanager
 def locked(path: AnyPath) -> Iterator[int]:
     """Hold `path` alone; yield its descriptor, which a tool inherits so that the lock lives as long as the tool."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    path = Path(path)
+    descriptor = _hold(path, UserError("another run, or the tool of a killed one, is still at work", where=path))
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("another run, or the tool of a killed one, is still at work", where=path) from None
         yield descriptor
     finally:
         os.close(descriptor)

@@ -4,7 +4,7 @@ Tensors   <stem>.bin           raw little-endian values, C order, no header
           <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
-Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, decode, metrics, part
+Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, bench, decode, metrics, part
 The tool's <dirname>_summary.json, the seed's result.json and COCO's keypoints.json have their makers' own keys.
 
 Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
@@ -25,6 +25,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hrnet import fast_read
 from hrnet.cli import first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
 from hrnet.records import FormatError, from_json, read_record, to_json, write_record
@@ -101,9 +102,12 @@ def text_of(tensor: np.ndarray) -> str:
 
 def read_txt(path: AnyPath, mend: Optional[str] = None) -> np.ndarray:
     """Read a TXT output as float32 [rows, last axis]."""
-    lines = Path(path).read_bytes().splitlines()
+    text = Path(path).read_bytes()
+    line = fast_read.parse_line(text)
+    if line is not None:
+        return line[None]
     try:
-        rows = [np.array(line.split(), dtype=np.float32) for line in lines if line.strip()]
+        rows = [np.array(line.split(), dtype=np.float32) for line in text.splitlines() if line.strip()]
     except ValueError:
         raise FormatError("is no table of numbers", where=path, mend=mend) from None
     if not rows:
@@ -137,16 +141,6 @@ def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = Non
     except (ValueError, EOFError) as fault:
         raise FormatError(f"is no readable output: {fault}", where=path, mend=mend) from None
     raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
-
-
-def read_bin_into(row: np.ndarray, path: AnyPath) -> bool:
-    """Fill `row` from a bin of exactly its size, some five times faster than `read_output`; False where there is none,
-    for `read_output` to say why."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readinto(row.view(np.uint8).data) == row.nbytes and not file.read(1)
-    except FileNotFoundError:
-        return False
 
 
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:
@@ -307,12 +301,13 @@ def _check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What `atc.convert` leaves beside its model (`<model>.json`), since an .om cannot be asked without its device."""
+    """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
+    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere."""
 
     model_sha256: str  # of the compiled file
-    source_sha256: str  # of the ONNX file
+    source_sha256: str  # of the ONNX file; empty where none was at hand
     command: list[str]
-    tool: str  # "atc" or "atc.embedded"
+    tool: str  # "atc", "atc.embedded", "aoe" or "atc.adopt"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # of the ONNX file: model, config and weights hashes, versions
@@ -328,12 +323,13 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`, which must be the file that it speaks of."""
         path = CompiledModel.record_path(model)
-        content = read_record(path, "compiled", mend=f"rm {model}; make om")
+        mend = f"if make om made it: rm {model}; make om; if it is from elsewhere: python -m atc.adopt --om {model}"
+        content = read_record(path, "compiled", mend=mend)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         _check_dtypes([*compiled.inputs, *compiled.outputs], path)
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
-            raise FormatError("speaks of another model", where=path, expected=expected, mend=f"rm {model}; make om")
+            raise FormatError("speaks of another model", where=path, expected=expected, mend=mend)
         return compiled
 
 
@@ -399,6 +395,40 @@ class DecodeRecord:
             mend = f"rm {path}; make eval"
             raise FormatError("speaks of other keypoints", where=path, expected=f"the hash of {keypoints}", mend=mend)
         return record
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One batch size of a sweep; docs/formats.md says how each figure is measured."""
+
+    batch: int
+    model: str
+    model_sha256: str
+    device_images_per_second: float  # of all devices; no files
+    image_ms: float  # 1000 over it: the older tool's ave_latency
+    card_images_per_second: Optional[float]  # Ascend310 alone: a card has four devices
+    batch_ms: dict[str, float]  # median, percentile(99%), mean, count of batches one after another
+    images: int  # files to files
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """What a sweep over batch sizes found; written last."""
+
+    metadata: dict[str, str]  # of the model: see CompiledModel
+    tool: str
+    devices: list[str]
+    soc_version: Optional[str]  # None: this machine
+    loop: int  # batches of each size
+    start_in_seconds: bool  # whether `seconds` holds the tool's start and the model's loading
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    rows: list[BenchRow]
+
+    def write(self, path: AnyPath) -> None:
+        write_record(path, "bench", asdict(self))
 
 
 @dataclass(frozen=True)

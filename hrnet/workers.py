@@ -22,7 +22,9 @@ Result = TypeVar("Result")
 def map_files(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
     """`work` of each task, in order. An exception of a worker is raised here, and so is its death."""
     try:
-        with ProcessPoolExecutor(workers, initializer=_attend_parent) as pool:
+        # Forked, a worker inherits its parent's lock and holds it until it too has gone.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, context, initializer=_attend_parent) as pool:
             return list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
     except BrokenProcessPool:
         mend = "rerun with fewer --workers; what is finished is kept"

@@ -6,10 +6,12 @@
 
 Reads    the model that atc's twin made; the .bin and .npy of --input itself, in natural order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
+Pure     without --input one batch of --pure_data_type is computed --loop times and written whole, pure_infer_data_<k>
 Exits    0 done, 2 a bad argument, 1 anything else
 
-Contract: ais_bench 0.0.2, https://gitee.com/ascend/tools. Two things are ours: an .npy of another dtype than the
-model's is refused (ais_bench checks bytes alone), and the summary has two keys more, `host_seconds` and `runtime`.
+Contract: ais_bench 0.0.2, https://gitee.com/ascend/tools. Ours: an .npy of another dtype than the model's is
+refused (ais_bench checks bytes alone), the summary has two keys more, `host_seconds` and `runtime`, and batches are
+computed side by side unless --requests 1 says as ais_bench does, one after another.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet.cli import UserError, WorkFailed, command, cores
+from hrnet.cli import UserError, WorkFailed, command, whole
 from hrnet.files import make_folder, write_text
-from hrnet.formats import OUTPUT_FORMATS
+from hrnet.formats import OUTPUT_FORMATS, write_output
 from infer import rules, runtimes
-from infer.pipeline import Pipeline, Times, requests
+from infer.pipeline import Pipeline, Times, pure_data, requests, run_pure, warm_up
+
+PURE = Path("pure_infer_data")  # ais_bench's name for the input of a run without --input
 
 
 @dataclass(frozen=True)
@@ -82,25 +86,36 @@ def summarise(times: Times, batch: int, files: dict[Path, list[Path]], args: dic
 
 
 def run(args: argparse.Namespace) -> None:
-    """Infer every input of a folder and write outputs and summary. Raises UserError for what ais_bench refuses of the
-    arguments and WorkFailed for what fails afterwards."""
+    """Infer every input of a folder, or one batch --loop times, and write outputs and summary. Raises UserError for
+    what ais_bench refuses of the arguments and WorkFailed for what fails afterwards."""
     rules.check_twin_device(args.device)
     rules.check_model(args.model)
-    inputs = rules.list_inputs(args.input)
+    inputs = rules.list_inputs(args.input) if args.input is not None else []
     folder = Path(args.output, args.output_dirname)
     rules.check_output(args.output)
     rules.check_output(str(folder))
     try:
-        runtime = runtimes.load(args.runtime, args.model, threads=max(1, cores() // requests()))
-        pipeline = Pipeline(runtime, inputs, make_folder(folder), args.outfmt.lower())
-        pipeline.warm_up(args.warmup_count)
-        times = pipeline.run()
+        runtime = runtimes.load(args.runtime, args.model, args.requests)
+        tensor, suffix = runtime.static_input(), args.outfmt.lower()
+        make_folder(folder)
+        warm_up(runtime, args.warmup_count)
+        if inputs:
+            pipeline = Pipeline(runtime, inputs, folder, suffix)
+            times = pipeline.run(args.loop)
+            files = {file: pipeline.output_names(file) for file in inputs}
+        else:
+            times, outputs = run_pure(runtime, pure_data(args.pure_data_type, tensor), args.loop)
+            files = {PURE: [folder / f"{PURE}_{k}.{suffix}" for k in range(len(outputs))]}
+            for path, output in zip(files[PURE], outputs):
+                write_output(path, output)
+        batch = args.batchsize or (pipeline.batch if inputs else tensor.shape[0])
+        summary = summarise(times, batch, files, vars(args))
+        summary["runtime"] = runtime.version
+        write_text(Path(args.output, f"{args.output_dirname}_summary.json"), json.dumps(summary))
     except UserError as fault:
         raise WorkFailed(str(fault)) from None
-    batch = args.batchsize or pipeline.batch
-    summary = summarise(times, batch, {file: pipeline.output_names(file) for file in inputs}, vars(args))
-    summary["runtime"] = runtime.version
-    write_text(Path(args.output, f"{args.output_dirname}_summary.json"), json.dumps(summary))
+    except OSError as fault:  # a full disk: no fault of an argument, which exit 2 would mean
+        raise WorkFailed(f"{fault.filename}: {fault.strerror}") from None
 
     compute = Statistics.of(times.device_ms)
     print("[INFO] -----------------Performance Summary------------------")
@@ -124,16 +139,19 @@ def boolean(text: str) -> bool:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.embedded", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--input", required=True, help="folder of .bin or .npy files")
+    parser.add_argument("--input", help="folder of .bin or .npy files; without it one batch again and again")
+    parser.add_argument("--pure_data_type", choices=("zero", "random"), default="zero", help="of that batch")
+    parser.add_argument("--loop", type=whole(1), default=1, help="how often a batch is computed (%(default)s)")
     parser.add_argument("--output", required=True)
     parser.add_argument("--output_dirname", default=time.strftime("%Y_%m_%d-%H_%M_%S"))
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="for the throughput's arithmetic alone")
-    parser.add_argument("--warmup_count", type=int, default=1)
+    parser.add_argument("--warmup_count", type=whole(0), default=1)
     parser.add_argument("--device", default="0", help="this machine is device 0")
     parser.add_argument("--divide_input", type=boolean, default=False, help="share the input among devices: here one")
     parser.add_argument("--display_all_summary", type=boolean, default=False)
     parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="ours, not ais_bench's")
+    parser.add_argument("--requests", type=whole(1), default=requests(), help="ours: batches computed side by side")
     return parser.parse_args(argv)
 
 

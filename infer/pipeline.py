@@ -1,22 +1,24 @@
 """Files in, files out: batches are read, computed and written by a few threads, so that files cost no computing time.
 
-One thread more than `requests` goes through read, compute, write with a batch buffer of its own; a semaphore lets
-`requests` of them compute at once. So memory does not grow with the number of files.
+One thread more than the runtime's `requests` goes through read, compute, write with a batch buffer of its own; a
+semaphore lets `requests` of them compute at once. So memory does not grow with the number of files. `run_pure` computes
+one batch again and again in the same way, without files.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
 from hrnet.cli import WorkFailed, cores, progress
-from hrnet.formats import write_output
+from hrnet.formats import TensorInfo, write_output
 from infer.rules import files_a_batch
 from infer.runtimes.base import Runtime
 
@@ -69,6 +71,84 @@ class Times:
     device_ms: list[float] = field(default_factory=list)
 
 
+class Computer:
+    """A runtime under the shared clock: `requests` batches are computed at once, the next one waits."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._clock, self._free = SharedClock(), threading.Semaphore(runtime.requests)
+
+    def compute(self, batch: np.ndarray, loop: int, device_ms: list[float]) -> list[np.ndarray]:
+        """The outputs of a batch that is computed `loop` times; the milliseconds of each are added to `device_ms`."""
+        with self._free:
+            for _ in range(loop):
+                begun = self._clock.start()
+                outputs = self.runtime.compute(batch)
+                device_ms.append((self._clock.stop() - begun) * 1000)
+        return outputs
+
+
+def share_out(jobs: Iterable[int], threads: int, work: Callable[[Iterator[int]], None]) -> float:
+    """Let threads `work` on `jobs`, each on an iterator of its share; return the seconds by the wall. An error of any
+    thread stops the others and is raised here."""
+    shared, lock, broken = iter(jobs), threading.Lock(), threading.Event()
+
+    def share() -> Iterator[int]:
+        while not broken.is_set():
+            with lock:
+                job = next(shared, None)
+            if job is None:
+                return
+            yield job
+
+    def guarded() -> None:
+        try:
+            work(share())
+        except BaseException:
+            broken.set()
+            raise
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(guarded) for _ in range(threads)]
+        try:
+            for worker in workers:
+                worker.result()
+        except BaseException:
+            broken.set()
+            raise
+    return time.perf_counter() - begun
+
+
+def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, list[np.ndarray]]:
+    """Compute one batch `loop` times without a file; the times, and the outputs of one of them."""
+    times, computer = Times(), Computer(runtime)
+    outputs: list[np.ndarray] = []
+
+    def work(rounds: Iterator[int]) -> None:
+        for _ in rounds:
+            outputs[:] = computer.compute(batch, 1, times.device_ms)
+
+    times.total = share_out(progress(range(loop), unit="batch"), min(runtime.requests, loop), work)
+    times.infer = sum(times.device_ms) / 1000
+    return times, outputs
+
+
+def pure_data(kind: str, tensor: TensorInfo) -> np.ndarray:
+    """A batch for `run_pure`: `zero`, or the `random` bytes of ais_bench, which as floats may be any number and none;
+    the same ones each time."""
+    size = tensor.shape[0] * tensor.bytes_of_one()
+    values = np.random.default_rng(0).integers(0, 256, size, np.uint8) if kind == "random" else np.zeros(size, np.uint8)
+    return values.view(tensor.dtype).reshape(tensor.shape)
+
+
+def warm_up(runtime: Runtime, count: int) -> None:
+    """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word."""
+    batch = pure_data("zero", runtime.static_input())
+    for _ in range(count):
+        runtime.check(batch, runtime.compute(batch))
+
+
 class Pipeline:
     """`inputs` through `runtime` into `folder`. `batch` files go through together; the last batch is padded with its
     own first file, as ais_bench does, and what the padding gave is dropped."""
@@ -84,61 +164,30 @@ class Pipeline:
         stem = file.name.split(".")[0]
         return [self.folder / f"{stem}_{k}.{self.suffix}" for k in range(len(self.runtime.outputs))]
 
-    def warm_up(self, count: int) -> None:
-        """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word."""
-        buffer = np.zeros(self.shape, self.dtype)
-        for _ in range(count):
-            self.runtime.check(buffer, self.runtime.compute(buffer))
+    def run(self, loop: int = 1) -> Times:
+        """Infer all inputs, each batch `loop` times."""
+        times, lock, computer = Times(), threading.Lock(), Computer(self.runtime)
 
-    def run(self) -> Times:
-        """Infer all inputs. An error of any thread stops the others and is raised here."""
-        times, clock = Times(), SharedClock()
-        lock, free = threading.Lock(), threading.Semaphore(requests())
-        starts = range(0, len(self.inputs), self.batch)
-        shared = iter(progress(starts, unit="batch"))
-        broken = threading.Event()
-
-        def next_batch() -> Iterator[list[Path]]:
-            while not broken.is_set():
-                with lock:
-                    start = next(shared, None)
-                if start is None:
-                    return
-                yield self.inputs[start : start + self.batch]
-
-        def work() -> None:
+        def work(starts: Iterator[int]) -> None:
             buffer = np.empty(self.shape, self.dtype)
-            try:
-                for files in next_batch():
-                    begun = time.perf_counter()
-                    self._read(files, buffer)
-                    was_read = time.perf_counter()
-                    with free:
-                        device_begun = clock.start()
-                        outputs = self.runtime.compute(buffer)
-                        device = clock.stop() - device_begun
-                    computed = time.perf_counter()
-                    self._write(files, outputs)
-                    with lock:
-                        times.read += was_read - begun
-                        times.infer += device
-                        times.write += time.perf_counter() - computed
-                        times.device_ms.append(device * 1000)
-            except BaseException:
-                broken.set()
-                raise
+            for start in starts:
+                files = self.inputs[start : start + self.batch]
+                device_ms: list[float] = []
+                begun = time.perf_counter()
+                self._read(files, buffer)
+                was_read = time.perf_counter()
+                outputs = computer.compute(buffer, loop, device_ms)
+                computed = time.perf_counter()
+                self._write(files, outputs)
+                with lock:
+                    times.read += was_read - begun
+                    times.write += time.perf_counter() - computed
+                    times.device_ms += device_ms
 
-        begun = time.perf_counter()
-        threads = min(requests() + 1, len(starts))
-        with ThreadPoolExecutor(threads) as pool:
-            workers = [pool.submit(work) for _ in range(threads)]
-            try:
-                for worker in workers:
-                    worker.result()
-            except BaseException:
-                broken.set()
-                raise
-        times.total = time.perf_counter() - begun
+        starts = range(0, len(self.inputs), self.batch)
+        threads = min(self.runtime.requests + 1, len(starts))
+        times.total = share_out(progress(starts, unit="batch"), threads, work)
+        times.infer = sum(times.device_ms) / 1000
         return times
 
     def _payload_bytes(self, file: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -100,10 +101,16 @@ def _settings_of(record: Path) -> Optional[dict[str, Any]]:
 
 
 def link_chunk(folder: Path, inputs: Path, names: list[str]) -> Path:
-    """A folder of hard links to some inputs (ais_bench refuses symbolic ones)."""
+    """A folder of hard links to some inputs (ais_bench refuses symbolic ones), or of copies where they lie on another
+    disk or belong to somebody else."""
     if folder.exists():
         shutil.rmtree(folder)
     make_folder(folder)
     for name in names:
-        os.link(inputs / name, folder / name)
+        try:
+            os.link(inputs / name, folder / name)
+        except OSError as fault:
+            if fault.errno not in (errno.EXDEV, errno.EPERM):
+                raise
+            shutil.copy(inputs / name, folder / name)
     return folder

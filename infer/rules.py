@@ -12,13 +12,12 @@ from collections import Counter
 from pathlib import Path
 
 from hrnet.cli import UserError, first_few
-from hrnet.files import natural_key
+from hrnet.files import MAX_FILES, natural_key
 
 LEGAL_PATH = re.compile(r"[A-Za-z0-9_\-/.]+")
 INPUT_SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
 MAX_FOLDER_MODE = 0o750
 MAX_MODEL_BYTES = 10 * 2**30
-MAX_FILES = 100_000
 
 
 def check_path(path: str) -> None:

@@ -15,7 +15,6 @@ One command is spelled, printed, run and checked; which of the two tools it was 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -28,15 +27,13 @@ from hrnet.formats import CompiledModel, Manifest, RunRecord, TensorInfo
 from infer import tool
 from infer.place import Place, keep_finished, link_chunk
 
-DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
-
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
     """The prep folder must hold what its manifest lists, and that must be what the model takes."""
     expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
     found = f"{manifest.dtype}{manifest.images[0].shape}"
     if expected != found:
-        mend = "give make om and make preprocess the same MODEL"
+        mend = "give make om and make preprocess the same MODEL and INPUT"
         raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, mend=mend)
     listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
     there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
@@ -59,6 +56,12 @@ def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]],
             f"{len(lost)} inputs without theirs, {len(foreign)} foreign files: {first_few([*lost, *sorted(foreign)])}"
         )
         raise WorkFailed(f"{place.folder}: expected {expected}, found {found}; rerun make infer")
+
+
+def check_unchanged(manifest: Path, sha256: str) -> None:
+    """The lock of the outputs does not hold the inputs: preprocessing may have come in between."""
+    if not manifest.exists() or sha256_file(manifest) != sha256:
+        raise WorkFailed(f"{manifest}: changed while its inputs were inferred; rerun make infer")
 
 
 def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str]) -> None:
@@ -84,6 +87,7 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
         told = tool.collect(place, devices)
         files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **told.files}
         check_outputs(place, manifest, files, compiled.outputs)
+        check_unchanged(inputs / "manifest.json", hashes["manifest_sha256"])
         if kept:
             shutil.rmtree(source)
         total = told.host.get("total", seconds)
@@ -106,7 +110,7 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
             },
             images_per_second=rate,
             device=told.device,
-            files=files,
+            files={image.stem: files[image.stem] for image in manifest.images},  # in whatever order they were inferred
         ).write(place.beside("run.json"))
     print(
         f"inferred {len(told.files)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
@@ -121,21 +125,15 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, default="BIN")
-    parser.add_argument("--device", default="0", help="a device's id, or several, such as 0,1, that share the input")
-    parser.add_argument("--backend", choices=tool.BACKENDS, default="onnxruntime")
-    parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
-    args = parser.parse_args(argv)
-    if not DEVICES.fullmatch(args.device):
-        parser.error(f"--device {args.device}: expected a device's id, or several with commas, such as 0,1")
-    return args
+    tool.add_arguments(parser)
+    return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     place = Place(args.output, args.output_dirname, args.outfmt)
-    devices = args.device.split(",")
-    run(args.model, args.input, place, devices, tool.tool(args.backend, args.ais_python, devices))
+    run(args.model, args.input, place, args.devices, tool.tool(args.backend, args.ais_python, args.devices))
 
 
 if __name__ == "__main__":

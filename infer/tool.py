@@ -7,32 +7,54 @@ that whoever comes after sees one folder, however many devices there were.
 
 from __future__ import annotations
 
+import argparse
+import re
 import shlex
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from hrnet import formats
 from hrnet.cli import UserError, WorkFailed
 from hrnet.formats import FormatError
 from infer import rules
 from infer.place import Place
+from infer.runtimes import RUNTIMES
 
-BACKENDS = ("ascend", "onnxruntime")
+BACKENDS = ("ascend", *RUNTIMES)
+DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
 NO_SUCH_MODULE = 42  # how HAS_AIS_BENCH says no; an interpreter that breaks says something else
 HAS_AIS_BENCH = f"import importlib.util as u, sys; sys.exit(0 if u.find_spec('ais_bench') else {NO_SUCH_MODULE})"
 REFUSED = 2  # the exit code of both tools for a bad argument
 MEND = "set AIS_PYTHON to the python that has ais_bench"
 
 
-def tool(backend: str, ais_python: str, devices: list[str]) -> list[str]:
-    """The start of the command that `backend` stands for. Raises UserError where there is no such tool."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which tool, and the devices that share its input."""
+    parser.add_argument(
+        "--device", dest="devices", type=device_list, default="0", help="an id, or several, such as 0,1"
+    )
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
+    parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
+
+
+def device_list(text: str) -> list[str]:
+    """An argparse type: `0`, or `0,1`."""
+    if not DEVICES.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected a device's id, or several with commas, such as 0,1, found {text}")
+    return text.split(",")
+
+
+def tool(backend: str, ais_python: str, devices: list[str], alone: bool = False) -> list[str]:
+    """The start of the command that `backend` stands for; `alone`: one batch after another, as ais_bench does anyway.
+    Raises UserError where there is no such tool."""
     if backend != "ascend":
         rules.check_twin_device(",".join(devices))
-        return [sys.executable, "-m", "infer.embedded", "--runtime", backend]
+        start = [sys.executable, "-m", "infer.embedded", "--runtime", backend]
+        return [*start, "--requests", "1"] if alone else start
     try:
         code = subprocess.run([ais_python, "-c", HAS_AIS_BENCH], stdin=subprocess.DEVNULL).returncode
     except OSError:
@@ -44,23 +66,27 @@ def tool(backend: str, ais_python: str, devices: list[str]) -> list[str]:
     return [ais_python, "-m", "ais_bench"]
 
 
-def spell(start: list[str], model: Path, inputs: Path, place: Place, batch: int, devices: list[str]) -> list[str]:
-    """The seed's call of ais_bench; several devices share the input."""
+def spell(
+    start: list[str], model: Path, inputs: Optional[Path], place: Place, batch: int, devices: list[str], loop: int = 1
+) -> list[str]:
+    """The seed's call of ais_bench; several devices share the input. Without inputs each computes one batch of zeros
+    `loop` times."""
+    source = {"--pure_data_type": "zero", "--loop": loop} if inputs is None else {"--input": inputs}
     flags = {
         "--model": model,
-        "--input": inputs,
+        **source,
         "--output": place.parent,
         "--output_dirname": place.name,
         "--outfmt": place.outfmt,
         "--batchsize": batch,
         "--device": ",".join(devices),
     }
-    if len(devices) > 1:
+    if len(devices) > 1 and inputs is not None:
         flags["--divide_input"] = 1  # without it each device infers everything
     return start + [str(part) for flag in flags.items() for part in flag]
 
 
-def execute(spelled: list[str], lock: int) -> float:
+def execute(spelled: list[str], lock: int, mend: str = "what it finished is kept for a rerun") -> float:
     """Run the tool with its messages on our screen; return its seconds. Raises WorkFailed on its failure, UserError
     where it refused its arguments."""
     print(shlex.join(spelled), flush=True)
@@ -70,7 +96,7 @@ def execute(spelled: list[str], lock: int) -> float:
     if code == REFUSED:
         raise UserError(f"{name} refused what it was given, see above")
     if code:
-        raise WorkFailed(f"{name} exited with {code}, see above; what it finished is kept for a rerun")
+        raise WorkFailed(f"{name} exited with {code}, see above; {mend}")
     return time.perf_counter() - begun
 
 
@@ -85,13 +111,18 @@ class Told:
     device: dict[str, Any]  # of one: its NPU_compute_time and throughput; of several: theirs by name, and the sum
 
 
+def summary_paths(place: Place, devices: list[str]) -> list[Path]:
+    """Gather outputs and summaries as those of one run; where the summary of each device then is."""
+    if len(devices) == 1:
+        return [place.beside("summary.json")]
+    place.gather()
+    return [place.beside(f"device{device}_{i}_summary.json") for i, device in enumerate(devices)]
+
+
 def collect(place: Place, devices: list[str]) -> Told:
     """Read the tool's summaries and gather its outputs in the one folder. Raises FormatError where a device has no
     summary, or where two inferred one input."""
-    paths = [place.beside("summary.json")]
-    if len(devices) > 1:
-        place.gather()
-        paths = [place.beside(f"device{device}_{i}_summary.json") for i, device in enumerate(devices)]
+    paths = summary_paths(place, devices)
     summaries = [formats.read_summary(path) for path in paths]
     files: dict[str, list[str]] = {}
     for path, summary in zip(paths, summaries):

@@ -9,22 +9,22 @@ one place where outputs are joined by splitting names (at the last `_`); outputs
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Optional
 
 from hrnet import formats
 from hrnet.cli import UserError, command, first_few
-from hrnet.files import natural_key
 from postprocess.topn import TOP, cumulative_accuracies, rank_files
 
 SUFFIXES = (".txt", ".bin", ".npy")
 
 
-def join_by_name(files: list[Path], labels: dict[str, int], where: object) -> list[int]:
+def join_by_name(files: list[str], labels: dict[str, int], where: object) -> list[int]:
     """The label of each output: `<image name up to its first dot>_<k>.<ending>`, one output for each label."""
     by_stem = {name.split(".")[0]: label for name, label in labels.items()}
-    stems = [file.name.split(".")[0].rpartition("_")[0] for file in files]
+    stems = [file.split(".")[0].rpartition("_")[0] for file in files]
     unlabelled, missing = set(stems) - set(by_stem), set(by_stem) - set(stems)
     if unlabelled or missing or not len(stems) == len(by_stem) == len(labels):
         counts = f"{len(files)} outputs of {len(set(stems))} images, {len(labels)} labels of {len(by_stem)} images"
@@ -42,14 +42,13 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
         raise UserError("no such label file", where=label_file, expected="lines `name index`")
     if not result.parent.is_dir():
         raise UserError("no such folder for the result", where=result.parent, mend=f"mkdir -p {result.parent}")
-    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES]
-    endings = sorted({file.suffix for file in files})
+    files = sorted(name for name in os.listdir(folder) if os.path.splitext(name)[1] in SUFFIXES)
+    endings = sorted({os.path.splitext(name)[1] for name in files})
     if len(endings) != 1:
         found = ", ".join(endings) or "none of them"
         raise UserError("needs outputs of one kind", where=folder, expected=" or ".join(SUFFIXES), found=found)
-    files.sort(key=lambda file: natural_key(file.name))
     labels = join_by_name(files, formats.read_labels(label_file), folder)
-    ranks, outputs = rank_files(files, labels, classes=0)
+    ranks, outputs = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
     formats.write_topn_result(result, accuracies, len(files), outputs)
     told = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))

@@ -14,26 +14,30 @@ Source: the seed's imagenet_acc_eval.py, whose call on a bare directory is `post
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import formats
-from hrnet.cli import UserError, command, first_few, progress
+from hrnet import fast_read, formats
+from hrnet.cli import UserError, command, cores, first_few
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
+from hrnet.files import AnyPath, make_folder, sha256_file
 from hrnet.formats import FormatError, Manifest, RunRecord
 from hrnet.schemas import CLASSIFICATION
+from hrnet.workers import map_files
 from postprocess.gate import find_reference, judge, points, wilson_interval
 
 TOP = 5
-IMAGES_AT_ONCE = 1024  # 4 MB of 1000 float32 classes
+IMAGES_AT_ONCE = 64  # 256 KB of 1000 float32 classes: what a core has at hand
+IMAGES_ALONE = 2048  # up to so many, processes would take longer to start than the work takes
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -60,14 +64,19 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-def read_logits(files: Sequence[Path], dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
-    """float32 [N, C] of N files of one image each; C must be `size` unless that is 0, and no value NaN."""
+def read_logits(files: Sequence[AnyPath], dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
+    """float32 [N, C] of N files of one ending and of one image each; C must be `size` unless that is 0, and no value
+    NaN."""
     size = size or formats.read_output(files[0], dtype, mend).size
-    logits = np.empty((len(files), size), dtype if files[0].suffix == ".bin" else np.float32)
-    for row, file in zip(logits, files):
-        if file.suffix == ".bin" and formats.read_bin_into(row, file):
+    ending = os.path.splitext(files[0])[1]
+    logits = np.empty((len(files), size), dtype if ending == ".bin" else np.float32)
+    header = b"" if ending == ".bin" else None
+    for i, (row, file) in enumerate(zip(logits, files)):
+        if header is not None and fast_read.read_values_into(row, file, header):
             continue
         values = formats.read_output(file, dtype, mend).reshape(-1)
+        if i == 0 and ending == ".npy":
+            header = fast_read.npy_header(file)
         if values.size != size:
             raise FormatError("number of classes", where=file, expected=size, found=values.size, mend=mend)
         row[:] = values
@@ -79,31 +88,42 @@ def read_logits(files: Sequence[Path], dtype: str, size: int, mend: Optional[str
     return logits.astype(np.float32, copy=False)
 
 
+class Block(NamedTuple):
+    """Some images that are ranked together."""
+
+    files: Sequence[str]
+    labels: np.ndarray  # int [N], places among the outputs
+
+
+def rank_block(block: Block, dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
+    """Ranks of the labels (int [N]) of a block."""
+    return label_ranks(read_logits(block.files, dtype, size, mend), block.labels)
+
+
 def rank_files(
-    files: Sequence[Path],
+    files: Sequence[str],
     labels: Sequence[int],
     classes: int,
     dtype: str = "float32",
     size: int = 0,
     mend: Optional[str] = None,
 ) -> tuple[np.ndarray, int]:
-    """Ranks of the labels (int [N]) and the number of outputs C, from one file for each image.
+    """Ranks of the labels (int [N]) and the number of outputs C, from one file for each image, all of one ending.
 
     `classes` 0: unknown, and shifted only at 1001 outputs, as the seed does. `size`: C, 0 where it is not known before.
-    `mend`: the command that would make the outputs anew. Memory does not grow with N.
+    `mend`: the command that would make the outputs anew. Memory does not grow with the outputs.
     """
-    ranks: list[np.ndarray] = []
-    outputs = size
-    for start in progress(range(0, len(files), IMAGES_AT_ONCE), unit="block"):
-        logits = read_logits(files[start : start + IMAGES_AT_ONCE], dtype, outputs, mend)
-        outputs = logits.shape[1]
-        offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), files[0].parent)
-        wanted = np.asarray(labels[start : start + IMAGES_AT_ONCE]) + offset
-        if wanted.max() >= outputs:
-            file, found = files[start + int(wanted.argmax())], int(wanted.max()) - offset
-            expected = f"below {outputs - offset}"
-            raise FormatError("label outside the classes", where=file, expected=expected, found=found)
-        ranks.append(label_ranks(logits, wanted))
+    outputs = size or formats.read_output(files[0], dtype, mend).size
+    offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
+    wanted = np.asarray(labels) + offset
+    if wanted.max() >= outputs:
+        file, found = files[int(wanted.argmax())], int(wanted.max()) - offset
+        expected = f"below {outputs - offset}"
+        raise FormatError("label outside the classes", where=file, expected=expected, found=found)
+    starts = range(0, len(files), IMAGES_AT_ONCE)
+    blocks = [Block(files[start : start + IMAGES_AT_ONCE], wanted[start : start + IMAGES_AT_ONCE]) for start in starts]
+    rank = partial(rank_block, dtype=dtype, size=outputs, mend=mend)
+    ranks = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
     return np.concatenate(ranks), outputs
 
 
@@ -136,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     held = find_reference("top1", args.reference, config, record.manifest_sha256)
 
     folder, (output,) = formats.output_folder(args.run), record.outputs
-    files = [folder / record.files[image.stem][0] for image in manifest.images]
+    files = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
     labels = [image.label for image in manifest.images]
     size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
     mend = f"rm {args.run}; make infer"

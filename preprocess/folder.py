@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 
 from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, first_few
-from hrnet.files import make_folder
+from hrnet.files import make_folder, temporary_name
 
 Pixels = TypeVar("Pixels")
 
@@ -30,7 +30,8 @@ def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> No
     make_folder(output)
     path = output / "settings.json"
     mend = "give a new or an empty folder"
-    if not path.exists() and any(output.iterdir()):
+    half_begun = {temporary_name(path).name}  # by a run that was killed at once
+    if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
         raise UserError("holds files that preprocessing did not write", where=output, mend=mend)
     equal = path.exists() and formats.read_record(path, "settings", mend).get("settings") == settings
     (output / "manifest.json").unlink(missing_ok=True)  # first: nothing speaks for the folder while it changes

@@ -4,7 +4,9 @@
 
 Reads    a dataset in one of the layouts of `preprocess.layouts`, and the config's INPUT and MODEL.IMAGE_SIZE
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
+Locks    <output>_lock, until its last worker has gone
 Resumes  files that an earlier run with equal settings on the same images finished are kept
+Pixels   with --input uint8 a bin holds the cropped RGB pixels, [H, W, 3], for a model that normalises them itself
 
 The arithmetic is bit for bit that of the seed's imagenet_torch_preprocess.py (PIL, no EXIF rotation), which took the
 same three arguments; its faults are not ours: workers that lose exceptions, a cap of 50,000 files, 100 processes.
@@ -13,6 +15,7 @@ same three arguments; its faults are not ours: workers that lose exceptions, a c
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from functools import partial
@@ -27,14 +30,16 @@ from PIL import Image
 from hrnet import formats, images
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
-from hrnet.files import check_free_disk, sha256_file
-from hrnet.images import centre_crop, normalise, normalise_table, resize_short_side
+from hrnet.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file
+from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import Dataset, find_images
 
+MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
+MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
 
@@ -45,10 +50,11 @@ class Arithmetic(NamedTuple):
     crop: tuple[int, int]  # width, height, pixels
     mean: tuple[float, ...]  # of R, G, B scaled to 0..1
     std: tuple[float, ...]
+    dtype: str  # float32: normalised; uint8: the pixels
 
     @property
     def input_bytes(self) -> int:
-        return 3 * self.crop[0] * self.crop[1] * np.dtype(np.float32).itemsize
+        return 3 * self.crop[0] * self.crop[1] * np.dtype(self.dtype).itemsize
 
 
 class Task(NamedTuple):
@@ -67,9 +73,9 @@ class Done(NamedTuple):
 
 
 def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
-    """An RGB image as the network's float32 [3, H, W]."""
-    cropped = centre_crop(resize_short_side(image, arithmetic.resize), *arithmetic.crop)
-    return normalise(np.asarray(cropped), table)
+    """An RGB image as the network's float32 [3, H, W], or as its uint8 pixels [H, W, 3]."""
+    cropped = np.asarray(resize_and_crop(image, arithmetic.resize, *arithmetic.crop))
+    return cropped if arithmetic.dtype == "uint8" else normalise(cropped, table)
 
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
@@ -79,6 +85,9 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     if isinstance(image, Rejection):
         return image
     if not finished:
+        if math.prod(size := short_side_size(image.size, arithmetic.resize)) > MAX_RESIZED:
+            told = f"{image.width} x {image.height} pixels would be resized to {size[0]} x {size[1]}"
+            return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
         formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
     return Done(*image.size, kept=finished)
 
@@ -96,16 +105,23 @@ def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
         print(f"{dataset.index}: {told}; their places in the sorted list are taken as the indices")
 
 
-def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, workers: int) -> None:
-    """Write the inputs of the images in `folder`. Raises WorkFailed when more than `max_rejected` of them cannot be
-    read; the others are done by then, and rejected.json says why."""
+def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejected: int, workers: int) -> None:
+    """Write the inputs of the images in `folder`, float32 or uint8. Raises WorkFailed when more than `max_rejected` of
+    them cannot be read; the others are done by then, and rejected.json says why."""
     started = time.perf_counter()
     config = load_config(cfg, CLASSIFICATION)
     dataset = find_images(folder)
     check_labels(dataset, config.MODEL.NUM_CLASSES, cfg)
     width, height = config.MODEL.IMAGE_SIZE
-    arithmetic = Arithmetic(config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD))
+    arithmetic = Arithmetic(
+        config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype
+    )
+    shape, layout = formats.input_shape(dtype, width, height), formats.INPUT_LAYOUTS[dtype]
     sources = list(dataset.labels)[: limit or None]
+    if len(sources) > MAX_IMAGES:
+        mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
+        what = "more images than ais_bench takes inputs from one folder"
+        raise UserError(what, where=folder, expected=f"at most {MAX_IMAGES}", found=len(sources), mend=mend)
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
     made_by = {
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
@@ -113,31 +129,34 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     }
     stems = formats.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
-    settings = {**hashes, **made_by, "limit": limit, "dtype": "float32", "layout": "NCHW"}
-    start_folder(output, settings, {task.target.name for task in tasks})
-    check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
-    results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
+    settings = {**hashes, **made_by, "limit": limit, "dtype": dtype, "layout": layout}
+    make_folder(output.parent)
+    with locked(f"{output}_lock"):
+        start_folder(output, settings, {task.target.name for task in tasks})
+        check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
+        results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
 
-    rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
-    inputs = []
-    for source, stem, result in zip(sources, stems, results):
-        if isinstance(result, Rejection):
-            rejected[source] = result.reason
-        else:
-            label = dataset.labels[source]
-            inputs.append(formats.InputImage(stem, source, label, result.width, result.height, [3, height, width]))
-    formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
-    record_rejected(output, rejected, len(inputs), max_rejected)
-    formats.Manifest(
-        dataset="imagenet",
-        **hashes,
-        dtype="float32",
-        layout="NCHW",
-        suffix="bin",
-        classes=config.MODEL.NUM_CLASSES,
-        rejected=len(rejected),
-        images=inputs,
-    ).write(output / "manifest.json")
+        rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
+        inputs = []
+        for source, stem, result in zip(sources, stems, results):
+            if isinstance(result, Rejection):
+                rejected[source] = result.reason
+                (output / f"{stem}.bin").unlink(missing_ok=True)  # of an earlier run that could read it
+            else:
+                label = dataset.labels[source]
+                inputs.append(formats.InputImage(stem, source, label, result.width, result.height, shape))
+        formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
+        record_rejected(output, rejected, len(inputs), max_rejected)
+        formats.Manifest(
+            dataset="imagenet",
+            **hashes,
+            dtype=dtype,
+            layout=layout,
+            suffix="bin",
+            classes=config.MODEL.NUM_CLASSES,
+            rejected=len(rejected),
+            images=inputs,
+        ).write(output / "manifest.json")
     kept = sum(isinstance(result, Done) and result.kept for result in results)
     print(closing_line(output, len(inputs), kept, time.perf_counter() - started))
 
@@ -149,6 +168,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "dataset", type=Path, help="ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
     )
     parser.add_argument("output", type=Path, help="where the inputs go")
+    parser.add_argument(
+        "--input",
+        choices=formats.INPUT_LAYOUTS,
+        default="float32",
+        help="float32 [3, H, W], normalised, or uint8 [H, W, 3]: the pixels, for a model of atc.convert --input uint8",
+    )
     parser.add_argument("--limit", type=whole(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max-rejected", type=whole(0), default=0, help="how many unreadable images are allowed")
     parser.add_argument("--workers", type=whole(1), default=cores(), help="processes (default: all cores)")
@@ -159,7 +184,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     cfg = config_path(SEED_MODELS.get(args.model, args.model))
-    run(cfg, args.dataset, args.output, args.limit, args.max_rejected, args.workers)
+    run(cfg, args.dataset, args.output, args.input, args.limit, args.max_rejected, args.workers)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, first_few
 from hrnet.config import config_sha256
-from hrnet.files import make_folder, replacing, sha256_file
+from hrnet.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.formats import write_record
 from hrnet.nets.trunk import count_parameters
 from pth2onnx.parity import prove
 
+BYTES_OF_PARAMETER = 4  # float32
 OPSETS = range(11, 19)  # what ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
 
 
@@ -117,6 +118,7 @@ def write(
     its record in place. `metadata` as `describe` gives it."""
     opset = int(metadata["opset"])
     make_folder(output.parent)
+    check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
         model = export(traced, interface, images[0], opset, temporary)
         check_graph(model, interface, opset)

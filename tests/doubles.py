@@ -1,4 +1,5 @@
-"""The doubles of the NPU's two tools, put where the project looks for them: `atc` on PATH, ais_bench in a python."""
+"""The doubles of the NPU's tools, put where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
+python."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ATC = ROOT / "tests/atc/atc_double.py"
+AOE = ROOT / "tests/atc/aoe_double.py"
 AIS_BENCH = ROOT / "tests/infer/ais_bench_double"
 
 
@@ -23,6 +25,12 @@ def atc(folder: Path) -> Path:
     """`atc`, to stand in a folder of PATH."""
     python = f"env PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
     return program(folder / "atc", f"{python} {shlex.quote(str(ATC))}")
+
+
+def aoe(folder: Path) -> Path:
+    """`aoe`, to stand in a folder of PATH; what it learns lies in that folder."""
+    python = f"env HOME={shlex.quote(str(folder))} PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
+    return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
 
 
 def ais_python(folder: Path) -> Path:

@@ -32,6 +32,14 @@ def test_make_targets_and_variables_are_there(document: Path) -> None:
                 assert word in targets, f"{document.name}: make {line}"
 
 
+def test_tests_are_there(document: Path) -> None:
+    for path, name in re.findall(
+        r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?", document.read_text(encoding="utf-8")
+    ):
+        assert (ROOT / path).exists(), f"{document.name} names {path}"
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, f"{document.name}: {name}"
+
+
 def test_links_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
         assert "://" in link or (document.parent / link).exists(), f"{document.name} links to {link}"

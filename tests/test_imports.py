@@ -21,7 +21,7 @@ ALLOWED = {
     "preprocess": {"PIL", "cv2", "simplejpeg"},
     "data": {"PIL", "cv2", "sklearn"},
     "infer": set(),
-    "infer/runtimes": {"onnxruntime"},
+    "infer/runtimes": {"onnxruntime", "openvino"},
     "postprocess": {"PIL", "cv2", "pycocotools", "matplotlib"},
 }
 SCRIPTS = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]

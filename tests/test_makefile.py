@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import doubles
@@ -19,6 +20,9 @@ from tests import doubles
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
 STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
+
+
+KINDS = ("float32", "uint8")
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -136,6 +140,17 @@ def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
     assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
 
 
+def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
+    """Whoever reads it meanwhile, or after a kill, finds the old value or the new one, never half of it."""
+    settings = built.root / "build/demo_digits/settings"
+    os.link(settings / "GATE.mk", tmp_path / "before")
+    assert built.stages("eval", "GATE=49") == ["postprocess.topn"]
+    assert (tmp_path / "before").read_text() == "GATE := 50\n"
+    assert (settings / "GATE.mk").read_text() == "GATE := 49\n"
+    assert all(path.suffix == ".mk" for path in settings.iterdir())
+    assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
+
+
 def test_dry_run_remembers_nothing(built: Checkout) -> None:
     before = sorted((built.root / "build/demo_digits/settings").iterdir())
     assert built.stages("-n", "eval", "GATE=3", "MAX_REJECTED=4") == list(STAGES[2:])
@@ -156,6 +171,56 @@ def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
     assert built.stages("om", "PRECISION=fp16") == ["atc.convert"]
     assert "onnxruntime-bs16-fp16" in built.make("-n", "infer").stdout
     assert built.stages("eval", "PRECISION=default") == []
+
+
+def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
+    """In folders of its own, 4 times smaller, and remembered; what float32 made stays."""
+    place = built.root / "build/demo_digits"
+    assert built.stages("eval", "INPUT=uint8") == list(STAGES[1:])
+    path = place / "eval/digits-uint8-first60/onnxruntime-bs16-fp32.json"
+    found, expected = json.loads(path.read_text()), metrics(built)
+    assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
+    assert (place / "om/bs16-uint8-fp32.aipp.cfg").read_text().startswith("aipp_op {\n    aipp_mode: static\n")
+    sizes = [{file.stat().st_size for file in place.glob(f"prep/digits-{kind}-first60/*.bin")} for kind in KINDS]
+    assert sizes == [{4 * 3 * 64 * 64}, {3 * 64 * 64}]
+    logits = [
+        [np.fromfile(file, np.float32) for file in sorted(place.glob(f"out/digits-{kind}-first60/*-fp32/*.bin"))]
+        for kind in KINDS
+    ]
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-4)
+    assert built.stages("-n", "eval") == [], "uint8 is remembered"
+    assert built.stages("eval", "INPUT=float32") == []
+
+
+def test_openvino_takes_the_twin_s_file(built: Checkout) -> None:
+    told = built.make("-n", "eval", "BACKEND=openvino").stdout
+    assert "atc.convert" not in told, "it was compiled for onnxruntime"
+    assert "--model build/demo_digits/om/bs16-float32-fp32.onnx " in told
+    assert "--output_dirname openvino-bs16-fp32 --device 0 --backend openvino" in " ".join(told.split()).replace(
+        " \\", ""
+    )
+    assert "--precision fp32 --backend onnxruntime" in built.make("-n", "om", "BACKEND=openvino", "BATCH=2").stdout
+    done = built.make("-n", "infer", "BACKEND=openvino", "PRECISION=fp16")
+    line = "PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime.  Stop."
+    assert done.returncode == 2 and line in done.stderr
+
+
+def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
+    doubles.atc(tmp_path)
+    given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
+    given += [f"AIS_PYTHON={doubles.ais_python(tmp_path)}"]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = built.make("bench", *given, PATH=path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((built.root / "npu/demo_digits/bench/ascend-Ascend310-dev0-1.json").read_text())
+    assert [row["batch"] for row in content["rows"]] == [1, 2]
+    for row, batch in zip(content["rows"], (1, 2)):
+        assert row["model"] == f"npu/demo_digits/om/bs{batch}-float32-Ascend310.om" and row["images"] == 2 * batch
+        assert row["card_images_per_second"] == pytest.approx(row["device_images_per_second"] / 2 * 4)
+    again = built.make("bench", "BUILD=npu", PATH=path)
+    assert again.returncode == 0 and "infer.bench" not in again.stdout
+    more = built.make("-n", "bench", "BUILD=npu", "BATCHES=1 2 4", PATH=path).stdout
+    assert more.count("atc.convert") == 1 and "--batch 4 " in more and "--batchsize 1 2 4 " in more
 
 
 def test_show_draws_once(built: Checkout) -> None:
@@ -185,11 +250,16 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
 PLACE = "expected a path that ais_bench takes: letters and digits and _-/. alone"
 FILE = "expected a path of letters and digits and _-/.+=@~ alone"
 BAD_VALUES = {
-    "BACKEND=npu": "expected auto or ascend or onnxruntime",
+    "BACKEND=npu": "expected auto or ascend or onnxruntime or openvino",
     "BACKEND=ascend": "no atc on PATH; source CANN's set_env.sh",
     "BATCH=four": "expected a whole number from 1",
     "BATCH=0": "expected a whole number from 1",
     "BATCH=1.5": "expected a whole number from 1",
+    "BATCHES=1 x": "expected whole numbers from 1 with a space between them",
+    "BATCHES=1,4": "expected whole numbers from 1 with a space between them",
+    "LOOP=0": "expected a whole number from 1",
+    "INPUT=int8": "expected float32 or uint8",
+    "INPUT=": "expected float32 or uint8",
     "PRECISION=half": "expected default or fp16 or fp32",
     "PRECISION=fp16 fp32": "expected default or fp16 or fp32",
     "PRECISION=": "expected default or fp16 or fp32",
@@ -305,31 +375,33 @@ def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
         assert f"--output_dirname ascend-bs16-Ascend310P3-{precision} " in told
 
 
-@pytest.mark.parametrize("device", ["0", "0,1"])
-def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str) -> None:
+@pytest.mark.parametrize(("device", "kind"), [("0", "float32"), ("0,1", "uint8")])
+def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
     """`atc` and ais_bench, each as it is documented, in place of the twins: the same Top-1 to Top-5."""
     doubles.atc(tmp_path)
     python = doubles.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
     given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
+    given.append(f"INPUT={kind}")
     targets = ["onnx", "om", "preprocess", "infer", "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert "SOC=310P3 is taken as Ascend310P3" in said
     place = f"{build}/demo_digits"
+    om, name = f"{place}/om/bs16-{kind}-Ascend310P3", f"digits-{kind}-first60"
+    aipp = f" --insert_op_conf={om}.aipp.cfg" if kind == "uint8" else ""
     assert (
         f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
-        f"--output={place}/om/bs16-float32-Ascend310P3 --soc_version=Ascend310P3 --log=error"
+        f"--output={om}{aipp} --soc_version=Ascend310P3 --log=error"
     ) in said
     shared = " --divide_input 1" if "," in device else ""
     assert (
-        f"{python} -m ais_bench --model {place}/om/bs16-float32-Ascend310P3.om --input "
-        f"{place}/prep/digits-float32-first60 --output {place}/out/digits-float32-first60 --output_dirname "
-        f"ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
+        f"{python} -m ais_bench --model {om}.om --input {place}/prep/{name} --output {place}/out/{name} "
+        f"--output_dirname ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
     ) in said
-    found = json.loads((built.root / place / "eval/digits-float32-first60/ascend-bs16-Ascend310P3.json").read_text())
+    found = json.loads((built.root / place / f"eval/{name}/ascend-bs16-Ascend310P3.json").read_text())
     expected = metrics(built)
     assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
     assert found["images"] == 60 and found["verdict"] == "pass" and found["tool"] == "ais_bench"
@@ -361,9 +433,22 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
 def test_help_tells_every_target_and_variable() -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
-    text = (ROOT / "Makefile").read_text()
+    text = (ROOT / "Makefile").read_text().replace("\\\n", "")
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = ["doctor", "weights", "onnx", "om", "preprocess", "infer", "eval", "gate", "show", "demo"]
+    targets = [
+        "doctor",
+        "weights",
+        "onnx",
+        "om",
+        "preprocess",
+        "infer",
+        "eval",
+        "gate",
+        "bench",
+        "bundle",
+        "show",
+        "demo",
+    ]
     for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
         assert f"\n  {name} " in shown, name
     assert "weights/$(MODEL).pth" in shown

@@ -71,7 +71,9 @@ class Maps:
         for pair in pairs:
             if [(array.dtype, array.shape) for array in pair] != [(np.float32, shape) for shape in expected]:
                 found = " and ".join(f"{array.dtype} {list(array.shape)}" for array in pair)
-                raise UserError("outputs of no HigherHRNet", expected="float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2]", found=found)
+                raise UserError(
+                    "outputs of no HigherHRNet", expected="float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2]", found=found
+                )
         if self.height % MULTIPLE or self.width % MULTIPLE:
             found = f"{self.width} x {self.height}"
             raise UserError("size of the input", expected=f"multiples of {MULTIPLE}", found=found)

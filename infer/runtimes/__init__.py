@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, cores
 from infer.runtimes.base import Runtime
 
-RUNTIMES = ("onnxruntime",)
+INSTALL = {"onnxruntime": ".", "openvino": ".[openvino]"}  # for pip
+RUNTIMES = tuple(INSTALL)
 
 
-def load(name: str, model: str, threads: int) -> Runtime:
-    """Load `model` into the runtime called `name`, each request on `threads` cores; a runtime that is not installed is
-    a UserError."""
+def load(name: str, model: str, requests: int) -> Runtime:
+    """Load `model` into the runtime called `name`, to compute `requests` batches at once, which share the cores; a
+    runtime that is not installed is a UserError."""
     try:
         module = importlib.import_module(f"infer.runtimes.{name}_runtime")
     except ImportError as fault:
-        raise UserError(f"runtime {name} is not installed: {fault}", mend="run make setup") from None
-    runtime: Runtime = module.load(model, threads)
+        mend = f'pip install "{INSTALL[name]}", or make setup'
+        raise UserError(f"runtime {name} is not installed: {fault}", mend=mend) from None
+    runtime: Runtime = module.load(model, requests, max(1, cores() // requests))
     return runtime

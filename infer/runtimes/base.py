@@ -11,10 +11,11 @@ from hrnet.formats import TensorInfo
 
 
 class Runtime(ABC):
-    """A loaded model. `compute` may be called from several threads at once."""
+    """A loaded model. `compute` may be called from `requests` threads at once."""
 
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
+    requests: int
     version: str
 
     @abstractmethod

@@ -15,7 +15,7 @@ DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint
 
 
 class OnnxRuntime(Runtime):
-    def __init__(self, model: str, threads: int) -> None:
+    def __init__(self, model: str, requests: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -27,7 +27,7 @@ class OnnxRuntime(Runtime):
             raise UserError("onnxruntime took another provider", expected=PROVIDER, found=self.session.get_providers())
         self.inputs = [_info(node) for node in self.session.get_inputs()]
         self.outputs = [_info(node) for node in self.session.get_outputs()]
-        self.version = f"onnxruntime {onnxruntime.__version__}"
+        self.requests, self.version = requests, f"onnxruntime {onnxruntime.__version__}"
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self.session.run(None, {self.inputs[0].name: batch})
@@ -40,6 +40,6 @@ def _info(node: onnxruntime.NodeArg) -> TensorInfo:
     return TensorInfo(node.name, DTYPES[node.type], [size if isinstance(size, int) else -1 for size in node.shape])
 
 
-def load(model: str, threads: int) -> Runtime:
+def load(model: str, requests: int, threads: int) -> Runtime:
     """Load an ONNX file."""
-    return OnnxRuntime(model, threads)
+    return OnnxRuntime(model, requests, threads)

@@ -38,6 +38,14 @@ def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.
     return model
 
 
+def passing() -> onnx.ModelProto:
+    """image [batch,3,H,W] -> what [batch,3,H,W], the very same."""
+    node = helper.make_node("Identity", ["image"], ["what"], "Identity_0")
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("image", "what")]
+    graph = helper.make_graph([node], "passing", tensors[:1], tensors[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
 def saved(folder: Path, model: onnx.ModelProto) -> Path:
     path = folder / "model.onnx"
     onnx.save(model, path)
@@ -46,3 +54,10 @@ def saved(folder: Path, model: onnx.ModelProto) -> Path:
 
 def images(batch: int, size: int = 16) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((batch, 3, size, size)).astype(np.float32)
+
+
+def pixels(batch: int, size: int = 16) -> np.ndarray:
+    """uint8 [batch, size, size, 3]; of each channel the first holds every value there is."""
+    values = np.random.default_rng(2).integers(0, 256, (batch, size * size, 3), np.uint8)
+    values[0, :256] = np.arange(256, dtype=np.uint8)[:, None]
+    return values.reshape(batch, size, size, 3)

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import convert, rules, tool
+from atc import aipp, convert, embedded, rules, tool
 from hrnet.formats import CompiledModel, TensorInfo
 from tests import doubles
 from tests.atc.models import classifier, images, saved
@@ -47,7 +47,8 @@ def words(output: str, *more: str) -> list[str]:
 
 
 def litter(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    """What lies in `folder`, but for the lock, which stays."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.endswith("_lock"))
 
 
 @pytest.mark.parametrize("batch", [1, 16])
@@ -128,6 +129,71 @@ def test_precision_stands_last_in_the_command(
     else:
         seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
         assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
+
+
+@pytest.fixture
+def cfg(here: Path) -> str:
+    """A config whose images are those of a model of 32 pixels, and that model."""
+    saved(here, classifier(size=32))
+    (here / "m.yaml").write_text("MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n")
+    return "m.yaml"
+
+
+@pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
+def test_uint8_is_told_by_an_aipp_file_beside_the_model(
+    output: str, here: Path, cfg: str, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert.main(words(output, "--batch", "4", "--input", "uint8", "--cfg", cfg)) == 0
+    assert litter(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", output, f"{output}.json"])
+    text = (here / "om/a.aipp.cfg").read_text()
+    assert text == aipp.spell(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
+    assert "    min_chn_0: 127.5\n    min_chn_1: 0\n    min_chn_2: 255\n" in text
+    assert (here / "om/a.aipp.cfg").stat().st_mode & 0o777 == 0o640
+    record = CompiledModel.read(output)
+    assert record.inputs == [TensorInfo("image", "uint8", [4, 32, 32, 3])]
+    assert record.outputs == [TensorInfo("class", "float32", [4, 10])]
+    command = record.command[record.command.index("--framework=5") :]
+    assert command == [
+        "--framework=5",
+        "--model=model.onnx",
+        "--input_format=NCHW",
+        "--input_shape=image:4,3,32,32",
+        "--output=om/a",
+        "--insert_op_conf=om/a.aipp.cfg",
+        "--soc_version=Ascend310P3",
+        "--log=error",
+    ]
+    assert capsys.readouterr().out.splitlines()[0] == shlex.join(record.command)
+    if output.endswith(".om"):
+        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
+        assert seen["insert_op_conf"] == "../a.aipp.cfg", "as atc sees it from its own folder"
+        assert seen["aipp"]["min"] == [127.5, 0.0, 255.0]
+
+
+def test_the_printed_command_of_uint8_can_be_pasted(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(words("a.onnx", "--batch", "2", "--input", "uint8", "--cfg", cfg)) == 0
+    whole = (here / "a.onnx").read_bytes()
+    (here / "a.onnx").unlink()
+    first = shlex.split(capsys.readouterr().out.splitlines()[0])
+    assert embedded.main(first[3:]) == 0
+    assert (here / "a.onnx").read_bytes() == whole
+
+
+def test_uint8_needs_the_model_of_the_config(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(here, classifier())
+    assert refused(capsys, words("a.onnx", "--input", "uint8", "--cfg", cfg)) == (
+        "atc.convert: error: model.onnx: the input is not that of the config (expected [16, 3, 32, 32], found "
+        "{'image': [16, 3, 16, 16]}); give the config that it was exported by\n"
+    )
+    assert litter(here) == ["m.yaml", "model.onnx"]
+
+
+@pytest.mark.parametrize("more", [["--input", "uint8"], ["--cfg", "m.yaml"], ["--input", "float32", "--cfg", "m.yaml"]])
+def test_uint8_and_a_config_go_together(more: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        convert.main(words("a.onnx", *more))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("error: --input uint8 takes --cfg, float32 does not\n")
 
 
 def test_a_precision_that_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +300,7 @@ def test_hints(lines: list[str], expected: str) -> None:
 
 def test_every_code_of_our_rules_has_a_hint() -> None:
     """Those of the gears and shapes too, which `convert` itself does not spell."""
-    codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10054", "E19010"}
+    codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10052", "E10054", "E19010"}
     codes |= {f"E100{number}" for number in (18, 19, 20, 31, 35, 36, 37, 38, 39)}
     assert codes <= set(tool.HINTS)
 
@@ -319,3 +385,57 @@ def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[st
     assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
     assert told.err == f"atc.convert: failed: atc.embedded exited with 255, see above{tool.hint(['E10041'])}\n"
     assert litter(here) == ["model.onnx"]
+
+
+@pytest.fixture
+def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The double on PATH as `aoe`; there is no atc."""
+    folder = tmp_path_factory.mktemp("bin")
+    doubles.aoe(folder)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("habit", ["", "host"])
+def test_aoe_tunes_subgraphs_then_operators(
+    habit: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aoe.setenv("AOE_DOUBLE", habit)
+    output = "om/bs8-float32-Ascend310P3-aoe.om"
+    assert convert.main(words(output, "--batch", "8", "--tune", "aoe")) == 0
+    first, log, second, again, closing = capsys.readouterr().out.splitlines()
+    command = (
+        "aoe --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
+        "--output=om/bs8-float32-Ascend310P3-aoe --job_type="
+    )
+    assert (first, second) == (f"{command}1", f"{command}2")
+    assert log == again == "[Aoe]Aoe process finished,cost time 1s."
+    assert closing.startswith(f"wrote {output} (batch 8, ")
+    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert json.loads((here / output).read_bytes().partition(b"\n")[0][4:])["job_type"] == "2"
+    record = CompiledModel.read(output)
+    assert (record.tool, shlex.join(record.command)) == ("aoe", f"{command}2")
+    assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
+    assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
+
+
+def test_aoe_that_fails(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    aoe.setenv("AOE_DOUBLE", "no_device")
+    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == "atc.convert: failed: aoe exited with 1, see above\n"
+    aoe.setenv("AOE_DOUBLE", "nothing")
+    line = "atc.convert: failed: the tool ended well, but of a*.om it left none\n"
+    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == line, "that of the subgraphs is not the result"
+    aoe.setenv("PATH", str(here))
+    line = "aoe is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh, or use --tune none\n"
+    assert refused(capsys, words("a.om", "--tune", "aoe")) == f"atc.convert: error: {line}"
+    assert litter(here) == ["model.onnx"]
+
+
+def test_aoe_needs_the_device_and_chooses_the_precision(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, words("a.onnx", "--tune", "aoe")) == (
+        "atc.convert: error: aoe tunes on the device (expected --backend ascend, found onnxruntime); TUNE=none\n"
+    )
+    assert refused(capsys, words("a.om", "--tune", "aoe", "--precision", "fp32")) == (
+        "atc.convert: error: aoe is given no precision (expected --precision default, found fp32); PRECISION=default, "
+        "or TUNE=none\n"
+    )

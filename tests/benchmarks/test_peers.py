@@ -83,4 +83,4 @@ def test_twin_against_a_plain_loop(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
-    assert lines[2].startswith("twin ")
+    assert lines[2].startswith("twin, onnxruntime ")

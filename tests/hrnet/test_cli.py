@@ -55,6 +55,8 @@ def raising(fault: BaseException) -> Callable[[], Optional[int]]:
         (WorkFailed("1 of 9 rejected"), 1, "failed: 1 of 9 rejected"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), 2, "error: a: No such file or directory"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device"),
+        (MemoryError(), 2, "error: out of memory"),
+        (MemoryError("Unable to allocate 3 GiB"), 2, "error: out of memory (Unable to allocate 3 GiB)"),
         (KeyboardInterrupt(), 130, "interrupted; what is finished is kept, rerun the same command"),
     ],
 )

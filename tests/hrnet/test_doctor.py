@@ -115,6 +115,19 @@ def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.Cap
     assert told(out)["backend"] == "ascend, as asked"
 
 
+def test_openvino_is_needed_only_where_it_is_asked_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
+    assert call() == 0
+    assert told(capsys.readouterr().out)["openvino"] == "missing, for BACKEND=openvino"
+    assert call("--backend", "openvino") == 2
+    out, err = capsys.readouterr()
+    assert told(out)["backend"] == "openvino, as asked"
+    assert err == 'hrnet.doctor: missing: openvino: not installed; pip install ".[openvino]", or make setup\n'
+
+
 def test_a_tool_that_hangs_is_left(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +147,8 @@ def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     out, err = capsys.readouterr()
     assert told(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
     assert err == "hrnet.doctor: missing: b: 12.3 GB free of 30.3 GB; set BUILD= to a larger disk\n"
+    assert call("--build", "b", "--input", "uint8") == 0
+    assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 7.7 GB needed for 50000 images"
     assert call("--build", "b", "--limit", "200") == 0
     assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 0.1 GB needed for 200 images"
     (place / "prep").mkdir()
@@ -178,3 +193,24 @@ def test_pyproject_names_the_same_packages() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name in doctor.PACKAGES:
         assert f'"{name}' in text, name
+
+
+def test_what_is_brought_is_not_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on a board that a bundle came to: no compiler, no checkpoint, no data set."""
+    tool(place, "python3", '[ "$1" = -c ]')
+    inputs = place / "prep/inputs"
+    inputs.mkdir(parents=True)
+    for name in ("a.bin", "b.bin", "manifest.json"):
+        (inputs / name).write_bytes(b"x")
+    given = ["--onnx", "none.onnx", "--dataset", "nowhere", "--om", "my.om", "--prep", "prep/inputs", "--prepared"]
+    lack = "hrnet.doctor: missing: my.om"
+    assert call(*given) == 2
+    assert capsys.readouterr().err == f"{lack}: no such model; give OM=<file>, or OM= for that of make om\n"
+    Path("my.om").touch()
+    assert call(*given) == 2
+    assert capsys.readouterr().err == f"{lack}.json: no record; write it by python -m atc.adopt --om my.om\n"
+    Path("my.om.json").touch()
+    assert call(*given) == 0
+    lines = told(capsys.readouterr().out)
+    assert (lines["backend"], lines["compiled"]) == ("auto is ascend: OM=my.om", "my.om, brought")
+    assert lines["inputs"] == "prep/inputs: 2, brought" and "data set" not in lines and "checkpoint" not in lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import resource
@@ -82,6 +84,66 @@ def test_replacing_leaves_the_old_file_and_nothing_else(fault: BaseException, tm
         raise fault
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_replacing_writes_over_what_a_killed_run_left(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    files.temporary_name(path).write_text("half of a longer text")
+    files.write_text(path, "whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_two_that_write_one_file_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with files.replacing(path) as temporary:
+        temporary.write_text("first")
+        with pytest.raises(UserError) as caught:
+            files.write_text(path, "second")
+        assert str(caught.value) == f"{path}: another run is writing it"
+        assert temporary.read_text() == "first", "the refused one touches nothing"
+    assert path.read_text() == "first"
+    files.write_text(path, "second")
+    assert path.read_text() == "second"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_lock_taken_just_when_its_file_got_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the temporary name and holding it another run may finish: what is held then is its file."""
+    path = tmp_path / "x"
+    hold, moments = fcntl.flock, iter([lambda: os.replace(files.temporary_name(path), path)])
+
+    def flock(descriptor: int, how: int) -> None:
+        next(moments, lambda: None)()
+        hold(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.replacing(path) as temporary:
+        assert path.read_bytes() == b"" and temporary.exists()
+        temporary.write_text("mine")
+        assert path.read_bytes() == b"", "the other's file is not written to"
+    assert path.read_text() == "mine"
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError) as caught:
+        files.write_text(tmp_path / "x", "")
+    line = "cannot be locked on this disk: No locks available; set BUILD= to another disk"
+    assert str(caught.value) == f"{tmp_path / '.x.tmp'}: {line}"
+
+
+def test_a_folder_is_never_wider_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its mode is set, it is still one that ais_bench takes."""
+    before = os.umask(0)
+    try:
+        monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
+        assert mode(files.make_folder(tmp_path / "a")) == 0o750
+    finally:
+        os.umask(before)
 
 
 def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ SEED_RESULT = (
 )
 
 
+def mend_of(model: Path) -> str:
+    return f"if make om made it: rm {model}; make om; if it is from elsewhere: python -m atc.adopt --om {model}"
+
+
 def refusal(read: Callable[[], object]) -> str:
     with pytest.raises(FormatError) as caught:
         read()
@@ -76,6 +80,12 @@ def test_safe_stems_are_unique_legal_and_stable(sources: list[str]) -> None:
         assert re.fullmatch(re.escape(wished) + r"(-[0-9]+)?", stem)
 
 
+@given(st.lists(NAMES.map(lambda name: f"val/{name}.JPEG"), max_size=12))
+def test_safe_stems_are_their_own(sources: list[str]) -> None:
+    stems = formats.safe_stems(sources)
+    assert formats.safe_stems([f"val/{stem}.bin" for stem in stems]) == stems
+
+
 def test_a_long_stem_is_cut_and_stays_unique() -> None:
     assert formats.safe_stems([f"val/{'a' * 200}.JPEG", f"val/{'b' * 201}.JPEG"]) == ["a" * 200, "b" * 200]
     long = [f"val/n1/{'é' * 300}{end}.JPEG" for end in ("", "x", "y")] + [f"val/n1/{'_' * 197}-2.JPEG"]
@@ -96,6 +106,12 @@ def test_many_clashes_take_no_quadratic_time() -> None:
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
+
+
+def test_shapes_of_inputs() -> None:
+    assert formats.input_shape("float32", 64, 32) == [3, 32, 64]
+    assert formats.input_shape("uint8", 64, 32) == [32, 64, 3]
+
 
 DTYPES = ("float32", "float16", "int32", "int64", "uint8")
 TENSORS = st.sampled_from(DTYPES).flatmap(lambda dtype: nps.arrays(dtype, nps.array_shapes(max_dims=4, max_side=4)))
@@ -379,7 +395,7 @@ def test_compiled_model(tmp_path: Path) -> None:
     assert CompiledModel.read(model) == compiled
     model.write_bytes(b"another")
     told = refusal(lambda: CompiledModel.read(model))
-    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); rm {model}; make om"
+    assert told == f"{model}.json: speaks of another model (expected the hash of {model}); {mend_of(model)}"
 
 
 def test_other_records_are_laid_out_alike(tmp_path: Path) -> None:
@@ -430,11 +446,11 @@ def test_a_missing_record(read: Callable[[Path], object], name: str, line: str, 
 def test_a_model_without_its_record(tmp_path: Path) -> None:
     model = tmp_path / "m.om"
     told = refusal(lambda: CompiledModel.read(model))
-    assert told == f"{model}.json: no compiled record; rm {model}; make om"
+    assert told == f"{model}.json: no compiled record; {mend_of(model)}"
     Path(f"{model}.json").write_text('{"kind": "run"}')
     told = refusal(lambda: CompiledModel.read(model))
     line = "is another record (expected kind 'compiled', found 'run')"
-    assert told == f"{model}.json: {line}; rm {model}; make om"
+    assert told == f"{model}.json: {line}; {mend_of(model)}"
 
 
 def changed(text: str, path: tuple[Any, ...], value: Any) -> str:
@@ -521,6 +537,38 @@ def test_any_manifest_comes_back(tmp_path_factory: pytest.TempPathFactory, image
     manifest.write(path)
     assert Manifest.read(path) == manifest
     assert len(path.read_text().splitlines()) == 14 + len(images)  # a line for each image
+
+
+NUMBERS = st.floats(0, 1e9) | st.integers(0, 10**9)
+TENSOR_INFOS = st.builds(
+    TensorInfo, TEXTS, st.sampled_from(formats.DTYPES), st.lists(st.integers(-1, 999), min_size=1, max_size=4)
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.builds(
+        RunRecord,
+        model=TEXTS,
+        model_sha256=st.just(HASH),
+        manifest_sha256=st.just(HASH),
+        metadata=st.dictionaries(TEXTS, TEXTS, max_size=3),
+        tool=TEXTS,
+        command=st.lists(TEXTS, max_size=3),
+        outputs=st.lists(TENSOR_INFOS, max_size=3),
+        batch=st.integers(1, 99),
+        images=st.integers(1, 99),
+        kept=st.integers(0, 99),
+        seconds=st.dictionaries(TEXTS, st.none() | NUMBERS, max_size=3),
+        images_per_second=NUMBERS,
+        device=st.dictionaries(TEXTS, NUMBERS | st.dictionaries(TEXTS, NUMBERS, max_size=2), max_size=3),
+        files=st.dictionaries(TEXTS, st.lists(TEXTS, max_size=2), max_size=3),
+    )
+)
+def test_any_run_record_comes_back(tmp_path_factory: pytest.TempPathFactory, record: RunRecord) -> None:
+    path = tmp_path_factory.getbasetemp() / "x_run.json"
+    record.write(path)
+    assert RunRecord.read(path) == record
 
 
 def test_the_folder_of_a_run_record() -> None:

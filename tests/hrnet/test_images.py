@@ -17,18 +17,19 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 33, 64]))
-@example(1, 1, 64)
-@example(3, 500, 33)
-@example(500, 3, 33)
-@example(32, 32, 32)
-@example(32, 80, 32)
-@example(80, 32, 32)
-def test_resize_short_side(width: int, height: int, short: int) -> None:
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 33, 64]), st.sampled_from([28, 64]))
+@example(1, 1, 64, 28)
+@example(3, 500, 33, 28)
+@example(500, 3, 33, 28)
+@example(32, 32, 32, 28)
+@example(32, 80, 32, 28)
+@example(80, 32, 32, 28)
+def test_resize_and_crop(width: int, height: int, short: int, crop: int) -> None:
     image = noise(width, height)
-    mine, theirs = images.resize_short_side(image, short), reference.resize(image, short)
+    mine = images.resize_and_crop(image, short, crop, crop)
+    theirs = reference.centre_crop(reference.resize(image, short), crop)
     assert (mine.size, mine.tobytes()) == (theirs.size, theirs.tobytes())
-    assert min(mine.size) == short
+    assert mine.size == (crop, crop)
 
 
 @settings(max_examples=60, deadline=None)

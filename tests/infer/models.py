@@ -19,9 +19,19 @@ CLASSES = 5
 WEIGHTS = np.random.default_rng(7).standard_normal((48, CLASSES)).astype(np.float32)
 
 
-def linear_model(path: Path, batch: int, outputs: int = 1) -> Path:
-    """`class` = image reshaped to [batch, 48] times WEIGHTS; with two outputs `twice` is the image times 2."""
+def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False) -> Path:
+    """`class` = image reshaped to [batch, 48] times WEIGHTS; with two outputs `twice` is the image times 2. With
+    `pixels` the image comes in as uint8 [batch, 4, 4, 3]."""
+    entering = TensorInfo("image", "float32", [batch, *SHAPE])
+    head = []
+    if pixels:
+        entering = TensorInfo("pixels", "uint8", [batch, *SHAPE[1:], SHAPE[0]])
+        head = [
+            helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Cast", ["planes"], ["image"], to=TensorProto.FLOAT),
+        ]
     nodes = [
+        *head,
         helper.make_node("Flatten", ["image"], ["flat"], axis=1),
         helper.make_node("MatMul", ["flat", "weights"], ["class"]),
     ]
@@ -29,7 +39,8 @@ def linear_model(path: Path, batch: int, outputs: int = 1) -> Path:
     if outputs == 2:
         nodes.append(helper.make_node("Add", ["image", "image"], ["twice"]))
         results.append(helper.make_tensor_value_info("twice", TensorProto.FLOAT, [batch, *SHAPE]))
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, *SHAPE])
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(entering.dtype))
+    image = helper.make_tensor_value_info(entering.name, dtype, entering.shape)
     graph = helper.make_graph(nodes, "linear", [image], results, [numpy_helper.from_array(WEIGHTS, "weights")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
     onnx.save(model, path)
@@ -42,23 +53,25 @@ def linear_model(path: Path, batch: int, outputs: int = 1) -> Path:
         source_sha256="0" * 64,
         command=["atc"],
         tool="atc.embedded",
-        inputs=[TensorInfo("image", "float32", [batch, *SHAPE])],
+        inputs=[entering],
         outputs=tensors,
         metadata={"model": "linear"},
     ).write(path)
     return path
 
 
-def prep_folder(folder: Path, count: int, suffix: str = "bin") -> np.ndarray:
-    """`count` inputs img0 … with their manifest; returns them as float32 [count, 3, 4, 4]."""
+def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = False) -> np.ndarray:
+    """`count` inputs img0 … with their manifest; returns them as float32 [count, 3, 4, 4], or with `pixels` as uint8
+    [count, 4, 4, 3]."""
     make_folder(folder)
-    images = np.random.default_rng(count).standard_normal((count, *SHAPE)).astype(np.float32)
+    dtype, layout, shape = ("uint8", "NHWC", [*SHAPE[1:], SHAPE[0]]) if pixels else ("float32", "NCHW", SHAPE)
+    random = np.random.default_rng(count)
+    images = random.integers(0, 256, (count, *shape)) if pixels else random.standard_normal((count, *shape))
+    images = images.astype(dtype)
     for i, image in enumerate(images):
         formats.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
-    entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, SHAPE) for i in range(count)]
-    Manifest("imagenet", "c" * 64, "d" * 64, "float32", "NCHW", suffix, CLASSES, 0, entries).write(
-        folder / "manifest.json"
-    )
+    entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, shape) for i in range(count)]
+    Manifest("imagenet", "c" * 64, "d" * 64, dtype, layout, suffix, CLASSES, 0, entries).write(folder / "manifest.json")
     return images
 
 

@@ -63,6 +63,32 @@ def test_npy_and_txt(images: np.ndarray) -> None:
     assert Path("out/run/img3_0.txt").read_text() == text
 
 
+def test_pure_inference(images: np.ndarray) -> None:
+    words = [
+        "--model",
+        "m.om",
+        "--output",
+        "out",
+        "--output_dirname",
+        "pure",
+        "--loop",
+        "5",
+        "--pure_data_type",
+        "zero",
+    ]
+    command = [sys.executable, "-m", "ais_bench", *words]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(AIS_BENCH)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir("out/pure") == ["pure_infer_data_0.bin"]
+    assert not np.fromfile("out/pure/pure_infer_data_0.bin", np.float32).any(), "a whole batch of zeros gives zeros"
+    assert os.path.getsize("out/pure/pure_infer_data_0.bin") == 4 * 5 * 4
+    summary = json.loads(Path("out/pure_summary.json").read_text())
+    outfiles = ["out/pure/pure_infer_data_0.bin"]
+    assert summary["filesinfo"] == {"0": {"infiles": ["pure_infer_data"], "outfiles": outfiles}}
+    assert len(summary["npu_compute_time_list"]) == 5
+    assert summary["throughput"] == pytest.approx(4000 / np.mean(summary["npu_compute_time_list"]))
+
+
 REFUSED = {
     "out at 0755": (lambda: os.chmod("out", 0o755), 2, "output path:out is illegal. Please check. has mode 0755"),
     "link": (lambda: os.symlink("img1.bin", "in/x.bin"), 1, "input path:in/x.bin is illegal."),

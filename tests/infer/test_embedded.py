@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hrnet import formats
 from hrnet.files import make_folder
 from infer import embedded
+from infer.pipeline import SharedClock
 from tests.infer.models import CLASSES, SHAPE, expected_logits, linear_model, prep_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -70,6 +71,25 @@ def test_npy_inputs_give_what_bins_give(place: Path) -> None:
     assert call() == 0
     found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
     np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "npy"])
+def test_pixels_are_uint8(place: Path, suffix: str) -> None:
+    """Five of a model for two, by their bytes: 48 an image."""
+    pixels = prep_folder(Path("in"), 5, suffix, pixels=True)
+    linear_model(Path("m.onnx"), 2, pixels=True)
+    assert call() == 0
+    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
+    expected = expected_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_npy_of_float32_is_no_pixels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prep_folder(Path("in"), 2, "npy")
+    linear_model(Path("m.onnx"), 2, pixels=True)
+    assert call() == 1
+    fault = "dtype (expected uint8, as the model's input, found float32)"
+    assert f"in/img0.npy: {fault}\n" in capsys.readouterr().err
 
 
 def test_summary_and_screen_are_those_of_ais_bench(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,12 +223,55 @@ def test_dynamic_batch_is_refused(place: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--outfmt", "PNG"], ["--divide_input", "2"], ["--dymBatch", "4"], ["--display_all_summary", "maybe"]]
+    "arguments",
+    [
+        ["--outfmt", "PNG"],
+        ["--divide_input", "2"],
+        ["--loop", "0"],
+        ["--pure_data_type", "one"],
+        ["--dymBatch", "4"],
+        ["--display_all_summary", "maybe"],
+    ],
 )
 def test_bad_arguments_exit_2(place: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         call(*arguments)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("kind", ["zero", "random"])
+def test_without_inputs_one_batch_is_computed_again_and_again(place: Path, kind: str) -> None:
+    linear_model(Path("m.onnx"), 4, outputs=2)
+    words = ["--model", "m.onnx", "--output", "out", "--output_dirname", "run", "--pure_data_type", kind]
+    assert embedded.main([*words, "--loop", "7", "--requests", "1"]) == 0
+    assert sorted(os.listdir("out/run")) == ["pure_infer_data_0.bin", "pure_infer_data_1.bin"]
+    twice = np.fromfile("out/run/pure_infer_data_1.bin", np.float32)
+    assert twice.size == 4 * 48 and np.array_equal(twice, np.zeros(4 * 48)) is (kind == "zero")
+    summary = json.loads(Path("out/run_summary.json").read_text())
+    outfiles = [f"out/run/pure_infer_data_{k}.bin" for k in range(2)]
+    assert summary["filesinfo"] == {"0": {"infiles": ["pure_infer_data"], "outfiles": outfiles}}
+    times = summary["npu_compute_time_list"]
+    assert len(times) == 7 and summary["throughput"] == pytest.approx(1000 * 4 / np.mean(times))
+    assert summary["host_seconds"]["read"] == summary["host_seconds"]["write"] == 0
+
+
+def test_loop_computes_each_batch_so_often(place: Path) -> None:
+    images = prep_folder(Path("in"), 5)
+    linear_model(Path("m.onnx"), 2)
+    assert call("--loop", "3") == 0
+    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
+    np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=1e-5)
+    assert json.loads(Path("out/run_summary.json").read_text())["NPU_compute_time"]["count"] == 3 * 3
+
+
+def test_the_clock_shares_time_among_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request alone for 4 s, then two for 6 s: 4 + 6 / 2 and 6 / 2, which add up to the 10 s that passed."""
+    moments = iter([100.0, 104.0, 110.0, 110.0])
+    monkeypatch.setattr("infer.pipeline.time.perf_counter", lambda: next(moments))
+    clock = SharedClock()
+    first = clock.start()
+    second = clock.start()
+    assert (clock.stop() - first, clock.stop() - second) == (7.0, 3.0)
 
 
 @pytest.mark.parametrize("device", ["1", "0,1"])

@@ -111,6 +111,21 @@ def test_finished_run_is_done_anew_without_its_old_outputs(place: Path) -> None:
     assert sorted(os.listdir("out/run")) == ["img0_0.bin", "img1_0.bin", "img2_0.bin"]
 
 
+def test_pixels_go_to_a_model_that_takes_them_alone(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = prep_folder(Path("in"), 3, pixels=True)
+    linear_model(Path("m.onnx"), 2, pixels=True)
+    assert call() == 0
+    expected = expected_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(logits(3), expected, rtol=1e-5, atol=1e-3)
+    linear_model(Path("m.onnx"), 2)
+    capfd.readouterr()
+    assert call() == 2
+    assert capfd.readouterr().err == (
+        "infer.run: error: in: inputs do not fit m.onnx (expected float32[3, 4, 4], found uint8[4, 4, 3]); "
+        "give make om and make preprocess the same MODEL and INPUT\n"
+    )
+
+
 def test_inputs_of_another_shape_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 3)
     linear_model(Path("m.onnx"), 4)
@@ -120,7 +135,7 @@ def test_inputs_of_another_shape_are_refused(place: Path, capsys: pytest.Capture
     assert call() == 2
     assert capsys.readouterr().err == (
         "infer.run: error: in: inputs do not fit m.onnx (expected float32[3, 8, 8], found float32[3, 4, 4]); "
-        "give make om and make preprocess the same MODEL\n"
+        "give make om and make preprocess the same MODEL and INPUT\n"
     )
 
 
@@ -224,7 +239,8 @@ def test_record_of_another_model_is_refused(place: Path) -> None:
     with pytest.raises(formats.FormatError) as failure:
         CompiledModel.read("m.onnx")
     assert (
-        str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); rm m.onnx; make om"
+        str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); if make om made it: "
+        "rm m.onnx; make om; if it is from elsewhere: python -m atc.adopt --om m.onnx"
     )
 
 

@@ -184,7 +184,7 @@ def test_devices_that_are_none(images: np.ndarray, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as stopped:
         call("--device", "0,")
     assert stopped.value.code == 2
-    expected = "error: --device 0,: expected a device's id, or several with commas, such as 0,1\n"
+    expected = "error: argument --device: expected a device's id, or several with commas, such as 0,1, found 0,\n"
     assert capsys.readouterr().err.endswith(expected)
 
 

@@ -76,6 +76,35 @@ def test_more_images_than_are_read_at_once(tmp_path: Path, monkeypatch: pytest.M
     assert (run.output.with_suffix("") / "result.json").read_text() == seed_result(logits, labels)
 
 
+@pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
+def test_in_processes(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topn, "IMAGES_ALONE", 0)
+    monkeypatch.setattr(topn, "IMAGES_AT_ONCE", 4)
+    logits, labels = logits_of(90, 6), labels_of(90, 6)  # more blocks than a worker is given at once
+    run = Run(tmp_path, logits, labels, 6, ending)
+    assert main(run.arguments()) == 0
+    assert (run.output.with_suffix("") / "result.json").read_text() == seed_result(logits, labels)
+
+
+def test_an_error_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(topn, "IMAGES_ALONE", 0)
+    run = Run(tmp_path, logits_of(3, 6), labels_of(3, 6), 6)
+    (run.folder / "img2_0.bin").write_bytes(bytes(8))
+    line = f"number of classes (expected 6, found 2); rm {run.record}; make infer"
+    assert refusal(run, capsys) == f"{run.folder / 'img2_0.bin'}: {line}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_an_npy_of_another_dtype_among_float32(dtype: str, tmp_path: Path) -> None:
+    logits, labels = np.rint(logits_of(20, 64) * 10), labels_of(20, 64)  # 64 float16 are as long as npy's header
+    run = Run(tmp_path, logits.astype(np.float32), labels, 64, "npy")
+    formats.write_output(run.folder / "img5_0.npy", logits[5:6].astype(dtype))
+    assert main(run.arguments()) == 0
+    assert (run.output.with_suffix("") / "result.json").read_text() == seed_result(logits.astype(np.float32), labels)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int32"])
 @pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
 def test_all_formats_and_dtypes_give_the_same(ending: str, dtype: str, tmp_path: Path) -> None:

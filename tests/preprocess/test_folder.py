@@ -80,6 +80,12 @@ def test_other_settings_keep_nothing(used: Path) -> None:
     assert (used / "settings.json").read_text() == SETTINGS_TEXT.replace('"limit": 0', '"limit": 1')
 
 
+def test_a_run_killed_over_its_settings_has_begun_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".settings.json.tmp").write_bytes(b"{")
+    start_folder(tmp_path, SETTINGS, INPUTS)
+    assert contents(tmp_path) == {"settings.json": SETTINGS_TEXT.encode()}
+
+
 def test_a_folder_of_other_files_is_refused_and_untouched(tmp_path: Path) -> None:
     for name in ("thesis.tex", "manifest.json"):
         (tmp_path / name).write_bytes(b"mine")

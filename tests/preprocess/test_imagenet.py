@@ -27,6 +27,7 @@ from preprocess import imagenet, layouts
 from preprocess.imagenet import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
 from tests.preprocess.reference import reference
+from tests.preprocess.reference import resize as pil_resize
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
@@ -121,6 +122,25 @@ def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
     assert np.array_equal(mine, square[:, :, 16:48])
     assert formats.Manifest.read(output / "manifest.json").images[0].shape == [3, 64, 32]
     assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 32 64\n"
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own
+def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
+    cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 99, IMAGE_SIZE: [64, 32]}\nINPUT: {RESIZE: 70}\n")
+    files = files_of_all_kinds()
+    (tmp_path / "val").mkdir()
+    for name, data in files.items():
+        (tmp_path / "val" / name).write_bytes(data)
+    (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    assert prepare(cfg, tmp_path, output, "--input", "uint8") == 0
+    manifest = formats.Manifest.read(output / "manifest.json")
+    assert (manifest.dtype, manifest.layout, manifest.suffix) == ("uint8", "NHWC", "bin")
+    assert {tuple(image.shape) for image in manifest.images} == {(32, 64, 3)}  # H, W
+    for image in manifest.images:
+        pixels = np.asarray(pil_resize(Image.open(tmp_path / image.source).convert("RGB"), 70))
+        top, left = (round((size - crop) / 2) for size, crop in zip(pixels.shape, (32, 64)))
+        expected = pixels[top : top + 32, left : left + 64].tobytes()
+        assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")
@@ -360,6 +380,8 @@ def test_disk_is_needed_for_what_is_left_alone(
     listed(tmp_path, {"a.JPEG": 1, "b.JPEG": 1})
     free = 3 * CROP * CROP * 4
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(free))
+    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input", "uint8") == 0, "which needs half of it"
+    capsys.readouterr()
     assert prepare(cfg, tmp_path, output) == 2
     line = f"{output}: too little free disk (expected 0.0 GB, found 0.0 GB); set BUILD= to a larger disk"
     assert capsys.readouterr().err == f"preprocess.imagenet: error: {line}\n"
@@ -397,6 +419,29 @@ def test_a_rerun_keeps_what_is_finished(
     kept = {name for name, moment in times(finished).items() if moment == 0}
     assert kept == {"a.bin", "d.bin"}
     assert capsys.readouterr().out.endswith(", kept 2\n")
+
+
+def test_the_other_input_starts_afresh_and_resumes(
+    cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """uint8 files are 4 times smaller; settings tell of dtype and layout."""
+    size = (finished / "a.bin").stat().st_size
+    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert 0 not in times(finished).values()
+    assert {path.stat().st_size for path in finished.glob("*.bin")} == {size // 4} == {CROP * CROP * 3}
+    told = record(finished / "settings.json")["settings"]
+    assert (told["dtype"], told["layout"]) == ("uint8", "NHWC")
+    (finished / "b.bin").unlink()
+    capsys.readouterr()
+    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert capsys.readouterr().out.endswith(", kept 3\n")
+
+
+def test_an_input_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["hrnet", "a", "b", "--input", "int8"])
+    assert caught.value.code == 2
+    assert "argument --input: invalid choice: 'int8'" in capsys.readouterr().err
 
 
 def test_a_changed_image_starts_afresh(cfg: str, tmp_path: Path, finished: Path) -> None:

@@ -43,7 +43,10 @@ def draw_people(random: np.random.Generator, count: int, width: int, height: int
         for joint, parent in ((middle, root), (end, middle)):
             bone = (FIGURE[joint] - FIGURE[parent]) * size[:, 0]
             turn = random.normal(0, 0.7, count)
-            turned = [np.cos(turn) * bone[:, 0] - np.sin(turn) * bone[:, 1], np.sin(turn) * bone[:, 0] + np.cos(turn) * bone[:, 1]]
+            turned = [
+                np.cos(turn) * bone[:, 0] - np.sin(turn) * bone[:, 1],
+                np.sin(turn) * bone[:, 0] + np.cos(turn) * bone[:, 1],
+            ]
             figures[:, joint] = figures[:, parent] + np.stack(turned, axis=1)
     xy = figures + random.uniform(0.1, 0.9, (count, 1, 2)) * (width, height)
     heights = random.uniform(0.15, 1.0, (count, COUNT))
@@ -93,7 +96,9 @@ def _maps(scene: Scene, cell: int, random: np.random.Generator, noise: float) ->
 Outputs = tuple[np.ndarray, np.ndarray]
 
 
-def outputs_of(seed: int, count: int, width: int = 512, height: int = 512, kind: str = "plain") -> tuple[Outputs, Outputs]:
+def outputs_of(
+    seed: int, count: int, width: int = 512, height: int = 512, kind: str = "plain"
+) -> tuple[Outputs, Outputs]:
     """Outputs for an image of `count` people and for its mirror image.
 
     kind: plain; near, sparse (`draw_people`); half: rounded to float16, as an NPU gives them; steps: rounded to steps of
@@ -104,7 +109,10 @@ def outputs_of(seed: int, count: int, width: int = 512, height: int = 512, kind:
     noise = 0.0 if kind == "clean" else 0.01
     pairs = [render(each, random, noise) for each in (scene, mirrored(scene))]
     if kind == "half":
-        pairs = [(low.astype(np.float16).astype(np.float32), high.astype(np.float16).astype(np.float32)) for low, high in pairs]
+        pairs = [
+            (low.astype(np.float16).astype(np.float32), high.astype(np.float16).astype(np.float32))
+            for low, high in pairs
+        ]
     if kind == "steps":
         pairs = [(np.round(low * 16) / 16, np.round(high * 16) / 16) for low, high in pairs]
     return pairs[0], pairs[1]

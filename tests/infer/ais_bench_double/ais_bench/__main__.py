@@ -5,9 +5,11 @@ double (tests/atc/atc_double.py), which carries its ONNX file, so outputs are re
 `infer`: what the two hold of the tool can disagree. Where the tool is careless it is so too: only bytes are checked,
 inputs whose names agree up to the first dot overwrite each other, several devices each take the whole input.
 
+Without --input it computes one batch of zeros or of random bytes, `--loop` times, and writes it whole.
+
 AIS_DOUBLE says what it does besides: `device1` fails on device 1 (the others go on), `killed` dies as by kill -9 in
 the middle of the second batch, `silent` ends well without a summary, `undivided` knows no
---divide_input.
+--divide_input, `halved` divides half of the batch by the time.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnxruntime
@@ -28,6 +30,7 @@ import onnxruntime
 HABIT = os.environ.get("AIS_DOUBLE", "")
 MAX_MODEL_BYTES = 10 * 2**30
 MAX_FILES = 100_000
+PURE = "pure_infer_data"
 OFFER = (".npy", ".NPY", ".bin", ".BIN")
 
 
@@ -93,7 +96,9 @@ def whole(value: str) -> int:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ais_bench")
     parser.add_argument("--model", type=model_path, required=True)
-    parser.add_argument("--input", type=input_paths, required=True)  # the tool's pure inference is not imitated
+    parser.add_argument("--input", type=input_paths)
+    parser.add_argument("--pure_data_type", choices=["zero", "random"], default="zero")
+    parser.add_argument("--loop", type=whole, default=1)
     parser.add_argument("--output", type=output_path, required=True)
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--outfmt", choices=["NPY", "BIN", "TXT"], default="BIN")
@@ -106,23 +111,32 @@ def parse_args() -> argparse.Namespace:
 
 
 class Om:
-    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself."""
+    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself. With `aipp` among the arguments uint8 NHWC
+    comes in, and is normalised here."""
 
     def __init__(self, path: str) -> None:
         head, _, model = Path(path).read_bytes().partition(b"\n")
         if not head.startswith(b"IMOD"):
             raise RuntimeError("load model from file failed, ret 500002")
-        ((_, shape),) = [entry.rsplit(":", 1) for entry in json.loads(head[4:])["input_shape"].split(";")]
+        told = json.loads(head[4:])
+        ((_, shape),) = [entry.rsplit(":", 1) for entry in told["input_shape"].split(";")]
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         self.shape = [int(size) for size in shape.split(",")]
         self.input = self.session.get_inputs()[0]
         self.dtype = np.dtype({"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[self.input.type])
+        self.aipp = {name: np.float32(values) for name, values in told.get("aipp", {}).items()}
+        if self.aipp:
+            batch, channels, height, width = self.shape
+            self.shape, self.dtype = [batch, height, width, channels], np.dtype(np.uint8)
         self.bytes = int(np.prod(self.shape)) * self.dtype.itemsize
 
     def run(self, data: bytes) -> list[np.ndarray]:
         if len(data) != self.bytes:
             raise RuntimeError(f"Check i:0 name:{self.input.name} in size:{len(data)} needsize:{self.bytes} not match")
         batch = np.frombuffer(data, self.dtype).reshape(self.shape)
+        if self.aipp:
+            normal = (batch - self.aipp["mean"] - self.aipp["min"]) * self.aipp["var_reci"]
+            batch = np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
         outputs: list[np.ndarray] = self.session.run(None, {self.input.name: batch})
         return outputs
 
@@ -165,17 +179,20 @@ def statistics(times: list[float]) -> dict[str, float]:
     return {**dict(zip(("min", "max", "mean", "median", "percentile(99%)"), values)), "count": len(times)}
 
 
-def infer(args: argparse.Namespace, device: int, files: list[str], prefix: Path) -> float:
+def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], prefix: Path) -> float:
     """One device: its inputs through the model, outputs under `prefix`, a summary beside it; returns throughput."""
     om = Om(args.model)
     prefix.mkdir(parents=True, exist_ok=True)
     say(f"output path:{prefix}")
-    if not files:
+    if files == []:
         raise RuntimeError("error  not file or dir")
-    size = len(payload(files[0]))
+    size = len(payload(files[0])) if files else om.bytes
     if size == 0 or om.bytes % size:
         raise RuntimeError(f"arg0 tensorsize: {om.bytes} filesize: {size} not match")
     group = om.bytes // size
+    zeros = args.pure_data_type == "zero"
+    made = bytes(om.bytes) if zeros else np.random.default_rng().integers(0, 256, om.bytes, np.uint8).tobytes()
+    files = [PURE] if files is None else files
     if HABIT == "device1" and device == 1:
         raise RuntimeError("acl init failed, device 1")
     for _ in range(args.warmup_count):
@@ -183,10 +200,12 @@ def infer(args: argparse.Namespace, device: int, files: list[str], prefix: Path)
     times, told = [], {}
     for start in range(0, len(files), group):
         batch = files[start : start + group]
-        data = b"".join(payload(path) for path in batch + [batch[0]] * (group - len(batch)))
-        begun = time.perf_counter()
-        outputs = om.run(data)
-        times.append((time.perf_counter() - begun) * 1000)
+        padded = batch + [batch[0]] * (group - len(batch))
+        data = made if batch == [PURE] else b"".join(payload(path) for path in padded)
+        for _ in range(args.loop):
+            begun = time.perf_counter()
+            outputs = om.run(data)
+            times.append((time.perf_counter() - begun) * 1000)
         parts = [np.array_split(output, group) for output in outputs]
         for row, path in enumerate(batch):
             stem = os.path.basename(path).split(".")[0]
@@ -198,6 +217,7 @@ def infer(args: argparse.Namespace, device: int, files: list[str], prefix: Path)
                     os.kill(os.getpid(), 9)
             told[str(len(told))] = {"infiles": [path], "outfiles": [str(name) for name in names]}
     compute, batchsize = statistics(times), args.batchsize or om.shape[0]
+    batchsize = batchsize / 2 if HABIT == "halved" else batchsize
     throughput = 1000 * batchsize / compute["mean"]
     transfer = statistics([0.0] * len(times))
     say("-----------------Performance Summary------------------")
@@ -225,18 +245,20 @@ def infer(args: argparse.Namespace, device: int, files: list[str], prefix: Path)
 def main() -> int:
     args = parse_args()
     prefix = Path(args.output, args.output_dirname)
-    files = list_files(args.input)
+    files = None if args.input is None else list_files(args.input)
     if len(args.device) == 1:
         infer(args, args.device[0], files, prefix)
         return 0
     say(f"multidevice:{args.device} run begin")
     rates = []
     divided = args.divide_input and HABIT != "undivided"
-    least, more = divmod(len(files), len(args.device))
+    least, more = divmod(len(files or []), len(args.device))
     for i, device in enumerate(args.device):
         share = slice(i * least + min(i, more), (i + 1) * least + min(i + 1, more))
         try:
-            rates.append(infer(args, device, files[share] if divided else files, prefix / f"device{device}_{i}"))
+            rates.append(
+                infer(args, device, files[share] if divided and files else files, prefix / f"device{device}_{i}")
+            )
         except RuntimeError as fault:  # the tool's own way: a process of its own for each device
             print(f"[ERROR] subprocess run failed error_callback:{fault}", flush=True)
     code = 0 if len(rates) == len(args.device) else 1

@@ -1,0 +1,192 @@
+"""The AIPP file: written to the byte, read in every spelling, refused with one line for each way to be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atc import aipp
+from atc.shapes import AtcError
+from hrnet.config import load_config
+from hrnet.images import normalise_table
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET = """\
+aipp_op {
+    aipp_mode: static
+    related_input_rank: 0
+    input_format: RGB888_U8
+    src_image_size_w: 224
+    src_image_size_h: 192
+    crop: false
+    csc_switch: false
+    rbuv_swap_switch: false
+    min_chn_0: 123.675
+    min_chn_1: 116.28
+    min_chn_2: 103.53
+    var_reci_chn_0: 0.0171247538
+    var_reci_chn_1: 0.0175070028
+    var_reci_chn_2: 0.0174291939
+}
+"""
+STATIC = "aipp_mode: static input_format: RGB888_U8"
+
+
+def test_the_file_to_the_byte() -> None:
+    config = load_config("configs/hrnet_w18.yaml")
+    assert (config.INPUT.MEAN, config.INPUT.STD) == (MEAN, STD)
+    assert aipp.spell(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
+
+
+def test_it_is_read_back() -> None:
+    assert aipp.read(IMAGENET) == aipp.Aipp(
+        width=224,
+        height=192,
+        mean=(0.0, 0.0, 0.0),
+        min=(123.675, 116.28, 103.53),
+        var_reci=(0.0171247538, 0.0175070028, 0.0174291939),
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.lists(st.floats(1e-3, 1), min_size=3, max_size=3))
+def test_any_mean_and_std_come_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
+    conf = aipp.read(aipp.spell(32, 64, mean, std))
+    np.testing.assert_allclose(conf.min, 255 * np.array(mean), rtol=1e-8)
+    np.testing.assert_allclose(conf.var_reci, 1 / (255 * np.array(std)), rtol=1e-8)
+
+
+def test_how_far_it_is_from_the_table() -> None:
+    """decision 10's figures: every pixel value of every channel, against `(value / 255 - mean) / std`."""
+    conf, table = aipp.read(IMAGENET), normalise_table(MEAN, STD)
+    pixels = np.arange(256, dtype=np.float32)
+    low, factor = (np.float32(values)[:, None] for values in (conf.min, conf.var_reci))
+    exact = (np.arange(256) - 255 * np.array(MEAN)[:, None]) / (255 * np.array(STD)[:, None])
+    ours = (pixels - low) * factor
+    assert np.abs(ours - table).max() < 4.8e-7, "float32"
+    assert np.abs(ours - exact).max() < 2.4e-7 < np.abs(table - exact).max() < 3.7e-7
+    assert (ours.astype(np.float16) == table.astype(np.float16)).all()
+    low, factor = low.astype(np.float16), factor.astype(np.float16)
+    halves = ((pixels.astype(np.float16) - low) * factor).astype(np.float32)
+    assert 2.8e-3 < np.abs(halves - table).max() < 2.9e-3, "float16 at each step"
+    assert 9e-4 < np.abs(table.astype(np.float16) - table).max() < 1e-3, "the table's own rounding to float16"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"aipp_op {{ {STATIC} }}",
+        f"aipp_op{{{STATIC}}}",
+        f"aipp_op: {{ {STATIC} }}\n\n",
+        "# a comment { }\naipp_op {\naipp_mode:static # dynamic\n  input_format :RGB888_U8\n}\n# end",
+        "aipp_op {\r\n aipp_mode : static,\r\n input_format : RGB888_U8;\r\n}",
+        f"aipp_op {{ {STATIC} crop: False load_start_pos_w: 16 crop_size_w: 8 csc_switch: false matrix_r1c1: -100 }}",
+        f"aipp_op {{ {STATIC} cpadding_value: 0.0 mean_chn_3: 7 var_reci_chn_3: 2 max_src_image_size: 4 }}",
+    ],
+)
+def test_spellings_of_an_aipp_that_does_nothing(text: str) -> None:
+    assert aipp.read(text) == aipp.Aipp(0, 0, (0.0,) * 3, (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("-1.5", -1.5), ("2", 2.0), (".5", 0.5), ("1.", 1.0), ("1e-2", 0.01), ("1.5E+1", 15.0)]
+)
+def test_numbers(word: str, value: float) -> None:
+    assert aipp.read(f"aipp_op {{ {STATIC} mean_chn_1: 104 min_chn_1: {word} }}") == aipp.Aipp(
+        0, 0, (0.0, 104.0, 0.0), (0.0, value, 0.0), (1.0,) * 3
+    )
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(AtcError) as caught:
+        aipp.read(text)
+    return str(caught.value)
+
+
+WHOLE = "a whole number that is not smaller than 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the file is no aipp_op { name: value … }"),
+        ("aipp_op {", "the file is no aipp_op { name: value … }"),
+        (f"aipp_op {{ {STATIC} }} }}", "the file is no aipp_op { name: value … }"),
+        (f"{{ {STATIC} }}", "the file is no aipp_op { name: value … }"),
+        ("aipp_op { }", "When insert AIPP op, aipp_mode must be configured as static or dynamic"),
+        ("aipp_op { aipp_mode: static }", "Input format of AIPP conf must be set in static aipp"),
+        ("aipp_op {\n aipp_mode: fixed }", "line 2: aipp_mode (expected static or dynamic, found fixed)"),
+        (f"aipp_op {{\n\n{STATIC}\n mean: 4 }}", "line 4: an aipp_op has no mean"),
+        (f"aipp_op {{ {STATIC}\n crop }}", "line 2: expected name: value, found crop"),
+        (f"aipp_op {{ {STATIC}\n crop: }}", "line 2: expected name: value, found crop:"),
+        (f"aipp_op {{ {STATIC}\n crop = true\n }}", "line 2: expected name: value, found crop = true"),
+        (f"aipp_op {{ {STATIC} crop: 2 }}", "line 1: crop (expected true or false, found 2)"),
+        (
+            f"aipp_op {{ {STATIC} min_chn_0: 1 min_chn_0: 1 }}",
+            "The parameter min_chn_0 can not be configured repeatedly",
+        ),
+        (f"aipp_op {{ {STATIC} min_chn_0: nan }}", "line 1: min_chn_0 (expected a number, found nan)"),
+        (f"aipp_op {{ {STATIC} src_image_size_w: -1 }}", f"line 1: src_image_size_w (expected {WHOLE}, found -1)"),
+        (f"aipp_op {{ {STATIC} mean_chn_0: 1.5 }}", f"line 1: mean_chn_0 (expected {WHOLE}, found 1.5)"),
+        (f"aipp_op {{ {STATIC} src_image_size_h: 0x10 }}", f"line 1: src_image_size_h (expected {WHOLE}, found 0x10)"),
+    ],
+)
+def test_what_is_no_aipp_file(text: str, reason: str) -> None:
+    assert refusal(text) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "crop: true",
+        "resize: true",
+        "padding: true",
+        "csc_switch: true",
+        "rbuv_swap_switch: true",
+        "ax_swap_switch: true",
+        "single_line_mode: true",
+        "related_input_rank: 1",
+        "input_edge_idx: 0",
+        "aipp_mode: dynamic",
+        "input_format: YUV420SP_U8",
+    ],
+)
+def test_what_is_not_emulated(field: str) -> None:
+    fields = {line.split(":")[0]: line for line in ("aipp_mode: static", "input_format: RGB888_U8", field)}
+    assert refusal(f"aipp_op {{ {' '.join(fields.values())} }}") == (
+        f"E10055: The operation is not supported. Reason: The embedded atc does not emulate {field} in "
+        "--insert_op_conf: leave it out, or run atc itself."
+    )
+
+
+def test_several_are_not_emulated() -> None:
+    assert "does not emulate several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_format", "reason"),
+    [
+        ([16, 3, 192, 224], "ND", "aipp input format only support NCHW, found --input_format=ND"),
+        ([16, 3, 224], "NCHW", "RGB888_U8 needs an input of [N, 3, H, W], the model's is [16, 3, 224]"),
+        ([16, 1, 192, 224], "NCHW", "RGB888_U8 needs an input of [N, 3, H, W], the model's is [16, 1, 192, 224]"),
+        ([-1, 3, 192, 224], "NCHW", "static AIPP does not support an input of dynamic shape, found [-1, 3, 192, 224]"),
+        (
+            [16, 3, 224, 224],
+            "NCHW",
+            "the data output H and W is not equal with aipp output H and W. aipp output_height:192, aipp "
+            "output_width:224, data's height:224, data's width:224",
+        ),
+    ],
+)
+def test_models_that_it_does_not_fit(shape: list[int], input_format: str, reason: str) -> None:
+    with pytest.raises(AtcError) as caught:
+        aipp.input_shape(aipp.read(IMAGENET), shape, input_format)
+    assert str(caught.value) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
+
+
+def test_the_input_that_it_makes() -> None:
+    assert aipp.input_shape(aipp.read(IMAGENET), [16, 3, 192, 224], "NCHW") == [16, 192, 224, 3]
+    unsized = aipp.read(f"aipp_op {{ {STATIC} }}")
+    assert aipp.input_shape(unsized, [1, 3, 7, 5], "NCHW") == [1, 7, 5, 3]

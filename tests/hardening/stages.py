@@ -1,0 +1,88 @@
+"""The stages of classification as calls in one folder, joined as the Makefile joins them, on the demo's model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from hrnet.files import make_folder, write_text
+from tests.hardening.harness import ROOT, Stage
+
+IMAGES = 60
+PREP, OUT, EVAL = "build/prep/digits", "build/out/digits", "build/eval/digits"
+MODEL, COMPILED = "build/model.onnx", "build/om/bs4.onnx"
+MANIFEST, RUN = f"{PREP}/manifest.json", f"{OUT}/bs4_run.json"
+CONFIG = "configs/demo_digits.yaml"
+
+DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_label.txt", kept="digits")
+WEIGHTS = Stage("data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth")
+ONNX = Stage(
+    "pth2onnx.classification",
+    ("--cfg", CONFIG, "--input", "weights/demo_digits.pth", "--output", MODEL),
+    ("build",),
+    MODEL,
+)
+OM = Stage("atc.convert", ("--model", MODEL, "--output", COMPILED, "--batch", "4"), ("build/om",), COMPILED)
+PREPROCESS = Stage(
+    "preprocess.imagenet",
+    (CONFIG, "digits", PREP, "--limit", str(IMAGES), "--workers", "2"),
+    ("build/prep",),
+    MANIFEST,
+    kept=PREP,
+)
+INFER = Stage(
+    "infer.run",
+    ("--model", COMPILED, "--input", PREP, "--output", OUT, "--output_dirname", "bs4"),
+    ("build/out",),
+    RUN,
+    kept=f"{OUT}/bs4",
+)
+TOPN = Stage(
+    "postprocess.topn",
+    ("--cfg", CONFIG, "--manifest", MANIFEST, "--run", RUN, "--output", f"{EVAL}/bs4.json"),
+    ("build/eval",),
+    f"{EVAL}/bs4.json",
+)
+SHOW = Stage(
+    "postprocess.show",
+    ("--manifest", MANIFEST, "--run", RUN, "--dataset", "digits", "--output", f"{EVAL}/bs4/show.png"),
+    ("build/eval",),
+    f"{EVAL}/bs4/show.png",
+)
+EVALUATE = Stage(
+    "train.evaluate",
+    (
+        *("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--manifest", MANIFEST, "--dataset", "digits"),
+        *("--output", "build/reference/digits.json", "--logits", "build/reference/logits.npy"),
+    ),
+    ("build/reference",),
+    "build/reference/digits.json",
+)
+CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHOW, EVALUATE)
+
+
+def sources(folder: Path) -> Path:
+    """A folder with the demo's config and checkpoint: what the chain begins with."""
+    for name in (CONFIG, "weights/demo_digits.pth"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def publish(folder: Path, url: str, md5: str) -> None:
+    """A config that says where the checkpoint is loaded from."""
+    write_text(folder / "published.yaml", f"WEIGHTS: {{URL: '{url}', MD5: '{md5}'}}\n")
+
+
+def inputs_of(stage: Stage, built: Path, folder: Path) -> Path:
+    """The folder `built`, in which the whole chain ran, without what the stage and those after it left."""
+    shutil.copytree(built, folder, copy_function=os.link)
+    for product in stage.products:
+        for path in (folder / product, folder / f"{product}_lock"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+    make_folder(folder)
+    return folder

@@ -1,0 +1,114 @@
+"""kill -9 at any point of any stage, then the same call again: the bytes of an undisturbed run, nothing done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.test_weights import Handler, Server
+from tests.hardening import stages
+from tests.hardening.harness import Stage, below, check_killed, points
+from tests.infer.models import linear_model, prep_folder
+from tests.preprocess import datasets
+
+POINTS = 20
+BLOCK = 1 << 16  # bytes that the slow server sends at once
+
+
+class Trickle:
+    """A stream that takes its time, so that a download can be killed half-way."""
+
+    def __init__(self, stream: object) -> None:
+        self.stream = stream
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), BLOCK):
+            self.stream.write(data[start : start + BLOCK])  # type: ignore[attr-defined]
+            if len(data) > BLOCK:
+                time.sleep(0.01)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
+class SlowHandler(Handler):
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = Trickle(self.wfile)  # type: ignore[assignment]
+
+
+@pytest.fixture
+def published(built: Path) -> Iterator[Server]:
+    """A checkpoint on a slow server, and the config that names it in `built`."""
+    server = Server()
+    server.RequestHandlerClass = SlowHandler
+    server.data = np.random.default_rng(1).bytes(40 * BLOCK)
+    stages.publish(built, f"{server.url}/file.pth", hashlib.md5(server.data).hexdigest())
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 1) -> int:
+    """Kill the stage at `count` points; how often that was before its end."""
+    inputs = stages.inputs_of(stage, built, root / "inputs")
+    finished = stages.inputs_of(stage, built, root / "finished")
+    began = time.monotonic()
+    code, told = stage.run(finished)
+    assert code == 0, told
+    seconds = time.monotonic() - began
+    entries = sum(1 for _ in below(finished, stage.products))
+    found = points(seed, count, entries, seconds)
+    return sum(check_killed(stage, inputs, finished, root / f"{i}", point) for i, point in enumerate(found))
+
+
+SMALL_PREPROCESS = Stage(
+    "preprocess.imagenet",
+    ("small.yaml", "data", "prep/set", "--workers", "2"),
+    ("prep",),
+    "prep/set/manifest.json",
+    kept="prep/set",
+)
+SMALL_INFER = Stage(
+    "infer.run",
+    ("--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"),
+    ("out",),
+    "out/run_run.json",
+    kept="out/run",
+)
+
+
+def test_preprocess_killed_twice(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    datasets.listed(built / "data", {f"img{i}.JPEG": i % datasets.CLASSES for i in range(40)})
+    datasets.write_config(built)
+    check_points(SMALL_PREPROCESS, built, tmp_path, count=2)
+
+
+def test_infer_killed_twice(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    prep_folder(built / "in", 40)
+    linear_model(built / "m.onnx", 4)
+    check_points(SMALL_INFER, built, tmp_path, count=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+def test_a_stage_killed_anywhere(stage: Stage, built: Path, tmp_path: Path) -> None:
+    assert check_points(stage, built, tmp_path, POINTS) >= POINTS // 2
+
+
+@pytest.mark.slow
+def test_a_download_killed_anywhere(built: Path, published: Server, tmp_path: Path) -> None:
+    assert check_points(stages.WEIGHTS, built, tmp_path, POINTS) >= POINTS // 2
+    resumed = [wished for wished in published.asked if wished]
+    assert resumed, "what was loaded before a kill is not loaded again"

@@ -1,0 +1,171 @@
+"""`infer.bench`: the figures are what the tools' summaries say of the model's own batch; what is not is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrnet import formats
+from hrnet.formats import BenchRecord, BenchRow, CompiledModel, TensorInfo
+from infer import bench
+from tests import doubles
+from tests.infer.models import linear_model, om_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place to stand in: models of batches 1 and 4, and a python that has ais_bench."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    doubles.ais_python(tmp_path)
+    for batch in (1, 4):
+        om_model(Path(f"bs{batch}-x.om"), batch)
+    return tmp_path
+
+
+def call(*more: str, ending: str = "onnx", batches: tuple[str, ...] = ("1", "4")) -> int:
+    models = [f"bs{batch}-x.{ending}" for batch in (1, 4)]
+    return bench.main(["--model", *models, "--batchsize", *batches, "--output", "bench/x.json", "--loop", "3", *more])
+
+
+def npu(*more: str) -> int:
+    return call("--backend", "ascend", "--ais_python", "./python_npu", *more, ending="om")
+
+
+def record() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path("bench/x.json").read_text())
+    return content
+
+
+def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    out = capfd.readouterr().out
+    commands = [line.partition(" -m infer.embedded ")[2] for line in out.splitlines() if " -m infer.embedded " in line]
+    where = "--output bench/x_scratch --output_dirname run --outfmt BIN"
+    pure = f"--model bs4-x.onnx --pure_data_type zero --loop 3 {where} --batchsize 4 --device 0"
+    assert len(commands) == 6 and commands[3:] == [
+        f"--runtime onnxruntime --requests 1 {pure}",
+        f"--runtime onnxruntime {pure}",
+        f"--runtime onnxruntime --model bs4-x.onnx --input bench/x_scratch/chunk {where} --batchsize 4 --device 0",
+    ]
+    content = record()
+    assert content["kind"] == "bench" and content["tool"].startswith("onnxruntime ")
+    assert content["metadata"] == {"model": "linear"}
+    assert (content["devices"], content["soc_version"], content["loop"]) == (["0"], None, 3)
+    assert content["start_in_seconds"] is False, "the twin tells the time between its files"
+    assert sorted(content["machine"]) == ["cores", "kind", "processor"]
+    for row, batch in zip(content["rows"], (1, 4)):
+        assert (row["batch"], row["model"], row["images"]) == (batch, f"bs{batch}-x.onnx", 3 * batch)
+        assert row["model_sha256"] == CompiledModel.read(f"bs{batch}-x.onnx").model_sha256
+        assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
+        assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])
+        assert row["batch_ms"]["count"] == 3 and row["card_images_per_second"] is None
+    assert sorted(os.listdir("bench")) == ["x.json", "x.md", "x_lock"], "nothing of the scratch is left"
+    page = Path("bench/x.md").read_text()
+    assert page in out and out.endswith("wrote bench/x.json and x.md (2 batch sizes)\n")
+
+
+def test_ais_bench_computes_one_after_another_anyway(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert npu("--device", "2") == 0
+    commands = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
+    assert [" --pure_data_type zero --loop 3 " in line for line in commands] == [True, False, True, False]
+    content = record()
+    assert (content["tool"], content["soc_version"], content["devices"]) == ("ais_bench", "Ascend310P3", ["2"])
+    assert content["start_in_seconds"] is True
+    for row in content["rows"]:
+        mean = row["batch_ms"]["mean"]
+        assert row["device_images_per_second"] == pytest.approx(1000 * row["batch"] / mean)
+        assert row["image_ms"] == pytest.approx(mean / row["batch"])
+
+
+def test_a_card_of_310_has_four_devices(place: Path) -> None:
+    """Two devices are measured together; a card has four like each of them. Other chips have no such column."""
+    assert npu("--soc_version", "Ascend310", "--device", "0,1") == 0
+    for row in record()["rows"]:
+        assert row["card_images_per_second"] == pytest.approx(2 * row["device_images_per_second"])
+    assert "| card img/s |" in Path("bench/x.md").read_text()
+    assert npu() == 0
+    assert [row["card_images_per_second"] for row in record()["rows"]] == [None, None]
+    assert "card" not in Path("bench/x.md").read_text()
+
+
+def test_the_page() -> None:
+    times = {"median": 16.0, "percentile(99%)": 17.125, "mean": 16.25, "count": 20}
+    row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
+    machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
+    found = BenchRecord({}, "ais_bench", ["0"], "Ascend310", 20, True, machine, {"python": "3.9.2"}, [row])
+    assert bench.table(found) == (
+        "ais_bench, Ascend310, device 0; 20 batches each; files to files with the tool's start and the model's "
+        "loading.\n\n"
+        "| batch | device img/s | ms/image | batch ms, median | batch ms, 99% | files to files img/s | card img/s |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| 4 | 246.2 | 4.06 | 16.00 | 17.12 | 160.0 | 985.0 |\n\n"
+        "processor Kunpeng 920, kind aarch64, cores 4; python 3.9.2.\n"
+    )
+
+
+def test_inputs_are_seeded_and_of_the_model_s_kind() -> None:
+    for dtype in ("float32", "float16", "uint8"):
+        tensor = TensorInfo("image", dtype, [4, 3, 8, 8])
+        first, again, other = (bench.random_input(tensor, seed) for seed in (0, 0, 1))
+        assert first.shape == (3, 8, 8) and first.dtype == dtype
+        assert np.array_equal(first, again) and not np.array_equal(first, other)
+        assert np.isfinite(first).all()
+    assert (first.min(), first.max()) == (0, 255) or first.max() > 200, "the whole range of uint8"
+
+
+def test_a_batch_that_is_not_the_model_s(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(batches=("1", "8")) == 2
+    line = "infer.bench: error: bs4-x.onnx: is no model of batch 8 (expected 8, found input [4, 3, 4, 4])\n"
+    assert capfd.readouterr() == ("", line)
+    assert call(batches=("1",)) == 2
+    assert "--batchsize (expected one for each of 2 models, found 1)" in capfd.readouterr().err
+    assert npu("--device", "0,1,2,3") == 2
+    assert "error: fewer inputs than devices (found 3); give --loop 4\n" in capfd.readouterr().err
+    os.rename("bs4-x.onnx", "bs1-x.onnx")
+    os.rename("bs4-x.onnx.json", "bs1-x.onnx.json")
+    assert bench.main(["--model", "bs1-x.onnx", "--batchsize", "4", "--output", "bench/x.json"]) == 2
+    line = "infer.bench: error: bs1-x.onnx: is named for another batch (expected bs4, found bs1)\n"
+    assert capfd.readouterr().err == line
+    assert not Path("bench").exists()
+
+
+def test_a_record_that_lies_about_the_batch(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    linear_model(Path("bs4-x.onnx"), 2)
+    content = json.loads(Path("bs4-x.onnx.json").read_text())
+    for tensor in (*content["inputs"], *content["outputs"]):
+        tensor["shape"][0] = 4
+    Path("bs4-x.onnx.json").write_text(json.dumps(content))
+    assert call() == 1
+    told = capfd.readouterr().err
+    file = "bench/x_scratch/run/pure_infer_data_0.bin"
+    assert told == f"infer.bench: failed: {file}: the model's batch is not 4 (expected 80 bytes, found 40)\n"
+    assert not Path("bench/x.json").exists()
+
+
+def test_a_tool_that_divides_by_another_batch(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIS_DOUBLE", "halved")
+    assert npu() == 1
+    told = capfd.readouterr().err
+    assert "infer.bench: failed: bench/x_scratch/run_summary.json: throughput is not that of batch 1 (" in told
+
+
+def test_a_failing_tool_leaves_no_old_record(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert npu() == 0
+    Path("bs4-x.om").write_bytes(b"text")
+    content = json.loads(Path("bs4-x.om.json").read_text())
+    content["model_sha256"] = formats.sha256_file("bs4-x.om")
+    Path("bs4-x.om.json").write_text(json.dumps(content))
+    assert npu() == 1
+    line = "infer.bench: failed: -m ais_bench exited with 1, see above; then rerun the same command\n"
+    assert capfd.readouterr().err.endswith(line)
+    assert sorted(os.listdir("bench")) == ["x_lock", "x_scratch"]

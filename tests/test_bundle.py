@@ -1,0 +1,259 @@
+"""`make bundle`, from a machine with a compiler to a board that has none, and models that were compiled elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from hrnet.files import make_folder
+from tests import doubles
+from tests.atc.models import classifier
+from tests.test_makefile import ROOT, Checkout
+
+COUNT = 20
+SETTINGS = ["DATASET=photos", "ONNX=own.onnx", "BATCH=4", "GATE=100", "BACKEND=onnxruntime"]
+BUILT = "build/demo_digits"
+ABSENT = ("torch", "onnx", "simplejpeg", "safetensors", "onnxruntime")  # on the board; its twin has the last one
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout with an ONNX file of its own and 20 labelled images for the demo's config: evaluated and packed."""
+    checkout = Checkout(tmp_path_factory.mktemp("host"))
+    for name in ("constraints.txt", "LICENSE"):
+        shutil.copy(ROOT / name, checkout.root)
+    onnx.save(classifier(size=64), checkout.root / "own.onnx")
+    photographs(checkout.root / "photos")
+    done = checkout.make("onnx", "om", "preprocess", "eval", "bundle", *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return checkout
+
+
+def photographs(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    (folder / "val").mkdir(parents=True)
+    for number in range(COUNT):
+        pixels = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((70, 70)).save(folder / f"val/img{number}.png")
+    (folder / "val_label.txt").write_text("".join(f"img{n}.png {n % 10}\n" for n in range(COUNT)))
+
+
+class Board:
+    """A folder with nothing but an unpacked bundle, and a python that lacks what a board lacks."""
+
+    def __init__(self, root: Path, archive: Path, absent: tuple[str, ...], path: Optional[Path] = None) -> None:
+        stubs = root / "stubs"
+        stubs.mkdir()
+        for name in absent:
+            (stubs / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} on the board', name='{name}')\n")
+        subprocess.run(["tar", "-xf", archive], cwd=root, check=True)
+        (self.root,) = (entry for entry in root.iterdir() if entry != stubs)
+        python = doubles.program(root / "python3", f"env PYTHONPATH={stubs} {sys.executable}").parent
+        self.path = os.pathsep.join([str(each) for each in (python, path) if each] + [os.environ["PATH"]])
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "PYTHONPATH"}
+        environment = {**clean, "PATH": self.path}
+        return subprocess.run(["make", *arguments], cwd=self.root, env=environment, capture_output=True, text=True)
+
+    def metrics(self) -> dict[str, Any]:
+        (path,) = self.root.glob("build/demo_digits/eval/*/*.json")
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
+
+
+class Packed(NamedTuple):
+    """What the fixture left on the host."""
+
+    archive: Path
+    metrics: Path
+    om: Path
+
+
+@pytest.fixture(scope="module")
+def packed(host: Checkout) -> Packed:
+    built = host.root / BUILT
+    return Packed(
+        built / "bundle/demo_digits-onnxruntime-bs4-fp32-photos-float32.tar",
+        built / "eval/photos-float32/onnxruntime-bs4-fp32.json",
+        built / "om/bs4-float32-fp32.onnx",
+    )
+
+
+def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -> None:
+    expected = json.loads(packed.metrics.read_text())
+    board = Board(tmp_path, packed.archive, ABSENT[:-1])
+    assert board.root.name.startswith(f"{packed.archive.stem}-")
+    for path in board.root.rglob("*"):
+        mode, wanted = path.stat().st_mode & 0o777, 0o750 if path.is_dir() else 0o640
+        assert (path.is_symlink(), mode, path.stat().st_mtime) == (False, wanted, 1), path
+    done = board.make("infer", "eval", "MODEL=demo_digits", "PYTHON=python3", "AIS_PYTHON=python3")
+    assert done.returncode == 0, done.stderr
+    stages = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet")
+    assert not any(f"-m {stage}" in done.stdout for stage in stages)
+    found = board.metrics()
+    for key in ("metrics", "images", "counts", "verdict", "reference", "drop", "model"):
+        assert found[key] == expected[key], key
+    for key in ("manifest_sha256", "model_sha256"):
+        assert found["evaluated"][key] == expected["evaluated"][key], key
+    again = board.make("eval")
+    assert again.returncode == 0 and " -m infer.run" not in again.stdout and "PASS: demo_digits" in again.stdout
+    due = board.make("-n", "eval", "GATE=99").stdout
+    assert " -m postprocess.topn" in due and "-m infer.run" not in due, "a setting of the board's own"
+    assert board.make("clean").returncode == 0
+    assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), "what was brought is no product"
+
+
+def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed) -> None:
+    first = packed.archive.read_bytes()
+    assert "-m infer.bundle" not in host.make("-n", "bundle").stdout
+    with tarfile.open(packed.archive) as archive:
+        members = archive.getmembers()
+    names = [member.name.partition("/")[2] for member in members]
+    assert names == sorted(names, key=lambda name: name.split("/"))
+    folders = ["", "configs", "hrnet", "infer", "infer/runtimes", "model", "postprocess", "prep", "prep/photos-float32"]
+    assert [name for name, member in zip(names, members) if member.isdir()] == [*folders, "preprocess"]
+    model = "model/bs4-float32-fp32.onnx"
+    products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}
+    assert products < set(names) and sum(name.endswith(".bin") for name in names) == COUNT
+    assert {(member.uid, member.gid, member.uname, member.gname) for member in members} == {(0, 0, "", "")}
+    (host.root / "infer/rules.py").touch()
+    assert "-m infer.bundle" in host.make("bundle").stdout
+    assert packed.archive.read_bytes() == first
+    assert "-m infer.bundle" in host.make("bundle", "GATE=2").stdout
+    with tarfile.open(packed.archive) as changed, tarfile.open(fileobj=io.BytesIO(first)) as before:
+        assert changed.getnames()[0] != before.getnames()[0], "another bundle never lies over this one"
+
+
+def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
+    """atc on the host, ais_bench on the board; the host's metrics go along as the reference."""
+    tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
+    for folder in (tools, npu, place):
+        folder.mkdir()
+    doubles.atc(tools)
+    python = doubles.ais_python(npu)
+    prep, reference = f"{BUILT}/prep/photos-float32", packed.metrics.relative_to(host.root)
+    given = ["BUILD=npu", "BACKEND=auto", "SOC=310P3", f"PREP={prep}", f"REFERENCE={reference}", "GATE=0"]
+    done = host.make("bundle", *SETTINGS[:3], *given, PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    archive = host.root / "npu/demo_digits/bundle/demo_digits-ascend-bs4-Ascend310P3-photos-float32.tar"
+    board = Board(place, archive, ABSENT)
+    told = board.make("doctor", f"AIS_PYTHON={python}").stdout
+    assert (
+        "\nbackend        ascend, as asked\n" in told
+        and f"\ninputs         prep/photos-float32: {COUNT}, brought\n" in told
+    )
+    done = board.make("infer", "eval", f"AIS_PYTHON={python}")
+    assert done.returncode == 0, done.stderr
+    assert "-m ais_bench --model model/bs4-float32-Ascend310P3.om --input prep/photos-float32 " in done.stdout
+    expected, found = json.loads(packed.metrics.read_text()), board.metrics()
+    assert found["metrics"] == expected["metrics"] and found["tool"] == "ais_bench"
+    assert found["verdict"] == "pass" and found["drop"]["points"] == 0
+    assert " on the same images): a drop of 0.00 points, 0 allowed\n" in board.make("gate").stdout
+
+
+def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp_path: Path) -> None:
+    om = packed.om.relative_to(host.root)
+    given = ["BUILD=stage", "BUNDLE=stage", "LIMIT=7", f"OM={om}", "GATE=100"]
+    done = host.make("bundle", *given)
+    assert done.returncode == 0, done.stderr
+    assert not (host.root / "stage/demo_digits/prep").exists()
+    archive = host.root / "stage/demo_digits/bundle/demo_digits-onnxruntime-om-bs4-float32-fp32-stage.tar"
+    board = Board(tmp_path, archive, ("torch", "onnx"))
+    assert not (board.root / "prep").exists()
+    photographs(tmp_path / "own")
+    done = board.make("preprocess", "infer", "eval", f"DATASET={tmp_path}/own")
+    assert done.returncode == 0, done.stderr
+    assert board.metrics()["images"] == 7
+    refused = host.make("bundle", "BUILD=stage", "REFERENCE=torch")
+    line = "REFERENCE=torch: holds for the inputs of this machine; with BUNDLE=stage give REFERENCE= for the figure"
+    assert refused.returncode == 2 and f"{line} of the config.  Stop." in refused.stderr
+
+
+def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
+    """Without its record one line tells how to write it; then it runs beside the chain's own."""
+    doubles.atc(tmp_path)
+    python = doubles.ais_python(tmp_path)
+    make_folder(host.root / "elsewhere")
+    shapes = ["--input_format=NCHW", "--input_shape=image:5,3,64,64", "--soc_version=Ascend310"]
+    atc = [tmp_path / "atc", "--framework=5", "--model=own.onnx", "--output=elsewhere/my", *shapes]
+    subprocess.run(atc, cwd=host.root, check=True, stdout=subprocess.DEVNULL)
+    given = ["DATASET=photos", "GATE=100", "BATCH=4", "ONNX=own.onnx", "BUILD=mine", "OM=elsewhere/my.om"]
+    done = host.make("infer", "eval", *given, f"AIS_PYTHON={python}")
+    line = (
+        f"elsewhere/my.om.json: nothing tells what elsewhere/my.om takes and gives; write it by {sys.executable} -m "
+        "atc.adopt --om elsewhere/my.om --model <its ONNX file> --batch <its batch>\n"
+    )
+    assert done.returncode == 2 and line in done.stderr and "preprocess" not in done.stdout
+    assert "BATCH=4 has no effect: OM=elsewhere/my.om is brought\n" in done.stdout
+    words = ["-m", "atc.adopt", "--om", "elsewhere/my.om", "--model", "own.onnx", "--batch", "5"]
+    subprocess.run([sys.executable, *words], cwd=host.root, check=True, stdout=subprocess.DEVNULL)
+    done = host.make("eval", "BUILD=mine")
+    assert done.returncode == 0, done.stderr
+    assert "BACKEND=auto is ascend: OM=elsewhere/my.om\n" in done.stdout, "its ending tells, without an atc"
+    assert "-m ais_bench --model elsewhere/my.om " in done.stdout and "-m atc.convert" not in done.stdout
+    (metrics,) = host.root.glob("mine/demo_digits/eval/*/*.json")
+    assert metrics.name == "ascend-om-my.json"
+    assert "-m infer.run" not in host.make("eval", "BUILD=mine").stdout
+    subprocess.run([sys.executable, *words], cwd=host.root, check=True, stdout=subprocess.DEVNULL)
+    assert "-m infer.run" in host.make("-n", "eval", "BUILD=mine").stdout, "another record, another run"
+    back = host.make("-n", "eval", "BUILD=mine", "OM=", "BACKEND=onnxruntime").stdout
+    assert "--output mine/demo_digits/om/bs4-float32-fp32.onnx" in back and "onnxruntime-bs4-fp32 " in back
+    refused = host.make("infer", "BUILD=mine", "BACKEND=onnxruntime").stderr
+    assert "OM=elsewhere/my.om: expected a .onnx for BACKEND=onnxruntime.  Stop." in refused
+
+
+def test_a_compiled_onnx_from_elsewhere(host: Checkout, packed: Packed) -> None:
+    shutil.copy(packed.om, host.root / "twin.onnx")
+    given = ["DATASET=photos", "BUILD=theirs", "OM=twin.onnx"]
+    done = host.make("infer", *given)
+    assert done.returncode == 2 and f"write it by {sys.executable} -m atc.adopt --om twin.onnx \n" in done.stderr
+    words = [sys.executable, "-m", "atc.adopt", "--om", "twin.onnx"]
+    subprocess.run(words, cwd=host.root, check=True, stdout=subprocess.DEVNULL)
+    done = host.make("infer", *given)
+    assert done.returncode == 0, done.stderr
+    assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-twin_run.json").exists()
+
+
+def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
+    doubles.atc(tmp_path)
+    doubles.aoe(tmp_path)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = host.make("om", *SETTINGS[:3], "BUILD=tuned", "TUNE=aoe", "BACKEND=ascend", PATH=path)
+    assert done.returncode == 0, done.stderr
+    om = "tuned/demo_digits/om/bs4-float32-Ascend310P3-aoe"
+    command = "aoe --framework=5 --model=own.onnx --input_format=NCHW --input_shape=image:4,3,64,64 --output="
+    for job in (1, 2):
+        assert f"{command}{om} --job_type={job}\n" in done.stdout
+    told = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
+    assert f"--model {om}.om " in told and "--output_dirname ascend-bs4-Ascend310P3-aoe " in told
+
+
+BAD_VALUES = {
+    "OM=nowhere.om": "no such file or folder",
+    "OM=a b.om": "expected a path that ais_bench takes: letters and digits and _-/. alone",
+    "PREP=photos": "no manifest.json in it; give a prep folder",
+    "PREP=a+b": "expected a path that ais_bench takes: letters and digits and _-/. alone",
+    "TUNE=yes": "expected none or aoe",
+    "TUNE=aoe": "expected BACKEND=ascend as aoe tunes on the device",
+    "BUNDLE=all": "expected inputs or stage",
+}
+
+
+@pytest.mark.parametrize("value", BAD_VALUES)
+def test_bad_values_stop(host: Checkout, value: str) -> None:
+    done = host.make("eval", value, "DATASET=photos", "BACKEND=onnxruntime", "BUILD=bad")
+    assert done.returncode == 2 and f"{value}: {BAD_VALUES[value]}.  Stop." in done.stderr
+    assert not (host.root / "bad").exists(), "a refused value is not remembered"
