@@ -203,8 +203,8 @@ $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(c
 
 $(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
                             $(if $(filter uint8,$(INPUT)),$(CFG)) $(call settings,ONNX SOC)
-	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --precision $(INSIDE) \
-	    --backend $(BACKEND:openvino=onnxruntime) --tune $(TUNE)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
+	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
+	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
 
 $(RECORD):
 	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \

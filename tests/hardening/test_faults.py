@@ -79,7 +79,7 @@ def test_the_twin_of_atc_does_not_blame_the_model_for_a_full_disk(place: Path) -
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 0.9, 0.99])
 def test_a_compiled_model_cut_anywhere(place: Path, fraction: float, capfd: pytest.CaptureFixture[str]) -> None:
     os.truncate("m.onnx", int(os.path.getsize("m.onnx") * fraction))
-    line = "m.onnx.json: speaks of another model (expected the hash of m.onnx); rm m.onnx; make om"
+    line = f"m.onnx.json: speaks of another model (expected the hash of m.onnx); {REMAKE}"
     assert refused(capfd, 2, infer) == [f"infer.run: error: {line}"]
     assert not Path("out").exists()
 
@@ -90,6 +90,7 @@ def grow(path: Path) -> None:
 
 SIZE = "size (expected 192 bytes, as the first input, found"
 MEND = "remove it and manifest.json, then make preprocess"
+REMAKE = "if make om made it: rm m.onnx; make om; if it is from elsewhere: python -m atc.adopt --om m.onnx"
 NO_MATCH = "arg0 tensorsize: 384 filesize: {} not match; BATCH and INPUT as in make om"
 BAD_INPUTS = {
     "shorter": (lambda: os.truncate("in/img2.bin", 188), f"in/img2.bin: {SIZE} 188); {MEND}"),
@@ -135,7 +136,7 @@ EMPTY = "is no JSON: Expecting value: line 1 column 1 (char 0)"
     ("name", "line"),
     [
         ("in/manifest.json", f"in/manifest.json: {EMPTY}; run make preprocess"),
-        ("m.onnx.json", f"m.onnx.json: {EMPTY}; rm m.onnx; make om"),
+        ("m.onnx.json", f"m.onnx.json: {EMPTY}; {REMAKE}"),
     ],
 )
 def test_an_empty_record(place: Path, name: str, line: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,8 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 33, 64]), st.sampled_from([28, 64]))
 @example(1, 1, 64, 28)
+@example(33, 67, 32, 28)  # more than twice as high as wide
+@example(67, 33, 32, 28)
 @example(3, 500, 33, 28)
 @example(500, 3, 33, 28)
 @example(32, 32, 32, 28)

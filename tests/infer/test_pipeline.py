@@ -29,7 +29,7 @@ class Plain(Runtime):
     def __init__(self, batch: int) -> None:
         self.inputs = [TensorInfo("image", "float32", [batch, *SHAPE])]
         self.outputs = [TensorInfo(tensor.name, tensor.dtype, [batch, *tensor.shape[1:]]) for tensor in OUTPUTS]
-        self.version = "plain"
+        self.version, self.requests = "plain", 2
         self.batches: list[np.ndarray] = []
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
