@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import torch
@@ -49,8 +49,7 @@ class UpstreamDecoder:
         config = self._config.clone()
         config.TEST.FLIP_TEST = outputs_flip is not None
         passes = iter([outputs] if outputs_flip is None else [outputs, outputs_flip])
-        low, high = outputs
-        image = torch.zeros((1, 3, 2 * high.shape[2], 2 * high.shape[3]))
+        image = torch.zeros((1, 3, 2 * outputs[1].shape[2], 2 * outputs[1].shape[3]))
         size = (image.shape[3], image.shape[2])
         with torch.no_grad():
             _, heatmaps, tags = self._inference.get_multi_stage_outputs(
@@ -65,7 +64,8 @@ class UpstreamDecoder:
             heat = heat / float(len(config.TEST.SCALE_FACTOR))
             parser = self._group.HeatmapParser(config)
             grouped, scores = parser.parse(heat, torch.cat(tags, dim=4), config.TEST.ADJUST, config.TEST.REFINE)
-        people = np.asarray(grouped[0], np.float32).reshape(len(scores), config.DATASET.NUM_JOINTS, -1)
+        shape = (len(scores), config.DATASET.NUM_JOINTS, 3 + len(tags))
+        people = np.asarray(grouped[0], np.float32).reshape(shape)
         return people, np.array(scores, np.float32)
 
     def to_image(

@@ -64,14 +64,15 @@ class Maps:
 
     def __init__(self, outputs: Sequence[np.ndarray], outputs_flip: Optional[Sequence[np.ndarray]] = None) -> None:
         pairs = [outputs] if outputs_flip is None else [outputs, outputs_flip]
-        low, high = outputs
-        self.height, self.width = 2 * high.shape[-2], 2 * high.shape[-1]
+        self.height, self.width = 2 * outputs[1].shape[-2], 2 * outputs[1].shape[-1]
         self.dimensions = len(pairs)
         expected = [(1, 2 * COUNT, self.height // 4, self.width // 4), (1, COUNT, self.height // 2, self.width // 2)]
         for pair in pairs:
             if [(array.dtype, array.shape) for array in pair] != [(np.float32, shape) for shape in expected]:
                 found = " and ".join(f"{array.dtype} {list(array.shape)}" for array in pair)
-                raise UserError("outputs of no HigherHRNet", expected="float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2]", found=found)
+                raise UserError(
+                    "outputs of no HigherHRNet", expected="float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2]", found=found
+                )
         if self.height % MULTIPLE or self.width % MULTIPLE:
             found = f"{self.width} x {self.height}"
             raise UserError("size of the input", expected=f"multiples of {MULTIPLE}", found=found)
@@ -137,8 +138,8 @@ class Maps:
     def _doubled(
         self, mirror: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int
     ) -> np.ndarray:
-        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; the mirror image's is
-        doubled before it is turned."""
+        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; that of the mirror
+        image is doubled before it is turned."""
         low = self.low[mirror]
         height, width = low.shape[1:]
         left = width - 1 - left - n if mirror else left - 1

@@ -1,7 +1,7 @@
 """The peaks of the full-size heatmaps, the tags that stand there, and where between the pixels a peak lies.
 
-A peak is a pixel above the threshold that no pixel of the 5 x 5 around it exceeds; of each joint the 30 highest count, in
-falling order. The mean heatmaps tell where peaks may be, the exact values around these places what is one.
+A peak is a pixel above the threshold that no pixel of the 5 x 5 around it exceeds; of each joint the 30 highest count,
+in falling order. The mean heatmaps tell where peaks may be, the exact values around these places what is one.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (nms, top_k, adjust). The
 order of equal peaks is that of torch.topk on the CPU, which is std::partial_sort of libstdc++.
@@ -68,7 +68,7 @@ def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def local_values(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N]: the heatmap of joints [N] at pixels xy [N, 2]; bool [N]: whether none of the 5 x 5 around is higher."""
+    """float32 [N]: heatmaps of joints [N] at pixels xy [N, 2]; bool [N]: whether none of the 5 x 5 around is higher."""
     x, y = xy.T
     top, left = (y - 2) // 4, (x - 2) // 4
     near = maps.heat(joints, top, left, 2, 2)
@@ -88,7 +88,8 @@ def highest_of_all(maps: Maps, joint: int, threshold: float, most: int) -> tuple
 
 
 def partial_sort(values: np.ndarray, most: int) -> list[int]:
-    """The places of the `most` highest of values [N], N > `most`, in the order of std::partial_sort."""
+    """The places of the `most` highest of values [N], in the order of std::partial_sort, by which torch.topk sorts when
+    N is at least 64 * `most`."""
     heap = [(value, place) for place, value in enumerate(values[:most].tolist())]  # the lowest on top
     for place in range(most // 2 - 1, -1, -1):
         _sift(heap, place, heap[place], most)
@@ -115,8 +116,8 @@ def _sift(heap: list[tuple[float, int]], hole: int, item: tuple[float, int], siz
 
 
 def between_pixels(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """float32 [N, 2]: the middles of pixels xy [N, 2] (pixels start at whole numbers), moved a quarter of a pixel towards
-    the higher neighbour in the heatmaps of joints [N]; to the left and up where neighbours are equal."""
+    """float32 [N, 2]: the middles of pixels xy [N, 2] (pixels start at whole numbers), moved a quarter of a pixel
+    towards the higher neighbour in the heatmaps of joints [N]; to the left and up where neighbours are equal."""
     x, y = xy.T
     near = maps.heat(joints, y // 4, x // 4, 1, 1)
     each, row, column = np.arange(len(xy)), y % 4 + 1, x % 4 + 1

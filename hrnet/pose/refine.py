@@ -1,15 +1,13 @@
 """The joints that a person lacks, looked for in the whole map.
 
 A missing joint is put where its heatmap, less the rounded distance of the tag there from the person's mean tag, is
-highest. The network's outputs bound the score of each block of 4 x 4 pixels from above; one block that promises much tells
-what is to be exceeded, and exact values are computed in the few blocks whose bounds reach it.
+highest. The network's outputs bound the score of each block of 4 x 4 pixels from above; blocks that promise much tell
+what is to be exceeded, and exact values are computed in those alone whose bounds reach it.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (refine).
 """
 
 from __future__ import annotations
-
-from typing import Union
 
 import cv2
 import numpy as np
@@ -39,7 +37,7 @@ class Bounds:
         self.most = [cv2.dilate(tag, AROUND).reshape(-1) + np.float32(maps.tag_error) for tag in tags]
 
     def best_of_strips(self, centre: np.ndarray) -> np.ndarray:
-        """int64 [STRIPS]: the best block of each strip, by its highest value and the tag of its cell; centre float32 [D]."""
+        """int64 [STRIPS]: each strip's best block, by its highest value and the tag of its cell; centre float32 [D]."""
         rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
         strips = rough.reshape(STRIPS, -1)
         return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
