@@ -17,14 +17,35 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
 
 from hrnet.cli import UserError
+from hrnet.pose.decode import People
+from hrnet.pose.joints import COUNT, NAMES
 
 CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
-COMMIT = "aa23881"
+PIXELS, VALUES = 1e-3, 1e-5  # what may differ
 
 Outputs = Sequence[np.ndarray]
+
+
+def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) -> Optional[str]:
+    """What differs first between our people and upstream's keypoints [P, 17, 3 + D] and scores [P]; None: the same
+    people in the same order, each keypoint within 1e-3 pixels, heights, tags and scores within 1e-5."""
+    if ours.keypoints.shape != keypoints.shape:
+        return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
+    found = np.concatenate([ours.keypoints.reshape(len(keypoints), -1), ours.scores[:, None]], axis=1)
+    expected = np.concatenate([keypoints.reshape(len(keypoints), -1), scores[:, None]], axis=1)
+    allowed = np.full(keypoints.shape[1:], VALUES)
+    allowed[:, :2] = PIXELS
+    wrong = np.argwhere(~(np.abs(found - expected) <= np.append(allowed, VALUES)))
+    if not len(wrong):
+        return None
+    person, column = wrong[0]
+    joint, part = divmod(int(column), keypoints.shape[2])
+    name = (
+        f"{NAMES[joint]} {('x', 'y', 'height', 'tag', 'tag of the mirror image')[part]}" if joint < COUNT else "score"
+    )
+    return f"person {person} {name}: {found[person, column]}, expected {expected[person, column]}"
 
 
 class UpstreamDecoder:
@@ -46,6 +67,8 @@ class UpstreamDecoder:
 
     def decode(self, outputs: Outputs, outputs_flip: Optional[Outputs] = None) -> tuple[np.ndarray, np.ndarray]:
         """keypoints float32 [P, 17, 3 + D] in pixels of the network's input, scores float32 [P]."""
+        import torch
+
         config = self._config.clone()
         config.TEST.FLIP_TEST = outputs_flip is not None
         passes = iter([outputs] if outputs_flip is None else [outputs, outputs_flip])

@@ -138,8 +138,8 @@ class Maps:
     def _doubled(
         self, mirror: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int
     ) -> np.ndarray:
-        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; that of the mirror
-        image is doubled before it is turned."""
+        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; that of the
+        mirror image is doubled before it is turned."""
         low = self.low[mirror]
         height, width = low.shape[1:]
         left = width - 1 - left - n if mirror else left - 1

@@ -33,24 +33,27 @@ class Peaks:
 def find_peaks(maps: Maps, means: np.ndarray, threshold: float, most: int) -> list[Peaks]:
     """The `most` highest peaks above `threshold` of each joint. means float32 [17, H/2, W/2]: `Maps.mean`."""
     places = [candidates(maps, mean, threshold) for mean in means]
-    few = [k for k, place in enumerate(places) if len(place) <= MANY]
-    joints = np.repeat(few, [len(places[k]) for k in few])
-    values, tops = local_values(maps, joints, np.concatenate([places[k] for k in few] or [np.zeros((0, 2), int)]))
+    few = [place if len(place) <= MANY else place[:0] for place in places]
+    joints = _owners(few)
+    values, tops = local_values(maps, joints, np.concatenate(few))
+    tops &= values.astype(np.float64) > threshold
     chosen = []
-    for k, place in enumerate(places):
-        if k in few:
-            own = values[joints == k]
-            is_peak = tops[joints == k] & (own.astype(np.float64) > threshold)
-            xy, heights = place[is_peak], own[is_peak]
-        if k not in few or len(np.unique(heights)) < len(heights):
+    for k, place in enumerate(few):
+        is_peak = tops[joints == k]
+        xy, heights = place[is_peak], values[joints == k][is_peak]
+        if len(place) < len(places[k]) or len(np.unique(heights)) < len(heights):
             xy, heights = highest_of_all(maps, k, threshold, most)
         order = np.argsort(-heights, kind="stable")[:most]
         chosen.append((xy[order], heights[order]))
-    joints = np.repeat(np.arange(len(chosen)), [len(xy) for xy, _ in chosen])
-    xy = np.concatenate([xy for xy, _ in chosen])
-    x, y = xy.T
-    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(xy)), y % 4 + 1, x % 4 + 1].T
+    joints = _owners([xy for xy, _ in chosen])
+    x, y = np.concatenate([xy for xy, _ in chosen]).T
+    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(x)), y % 4 + 1, x % 4 + 1].T
     return [Peaks(*chosen[k], tags[joints == k]) for k in range(len(chosen))]
+
+
+def _owners(parts: list[np.ndarray]) -> np.ndarray:
+    """int64: for each element of all parts the number of its part."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
