@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -19,7 +20,7 @@ from benchmarks.turns import in_turn
 from benchmarks.upstream_pose import UpstreamDecoder, first_difference
 from hrnet.cli import WorkFailed, command, cores, whole
 from hrnet.pose.decode import STEPS, decode
-from tests.hrnet.pose.scenes import outputs_of
+from tests.hrnet.pose.scenes import Outputs, outputs_of
 
 WIDTH, HEIGHT = 704, 512
 
@@ -36,17 +37,26 @@ def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
             differs = first_difference(decode(*pair), *upstream.decode(*pair))
             if differs:
                 raise WorkFailed(f"{count} people, scene {seed}: {differs}")
-        timings: dict[str, float] = {}
-        candidates = {
-            "upstream": lambda drawn=drawn: [upstream.decode(*pair) for pair in drawn],
-            "ours": lambda drawn=drawn, timings=timings: [decode(*pair, timings=timings) for pair in drawn],
-        }
-        seconds = in_turn(candidates, rounds)
-        ratio = statistics.median(theirs / mine for theirs, mine in zip(seconds["upstream"], seconds["ours"]))
-        theirs, mine = (1000 * statistics.median(seconds[name]) / scenes for name in candidates)
-        calls = (rounds + 1) * scenes
-        steps = ", ".join(f"{step} {timings[step] / calls:.1f}" for step in STEPS)
-        print(f"{count:3} people: {mine:6.1f} ms, upstream {theirs:7.1f} ms, {ratio:5.1f} x upstream ({steps})")
+        measure(upstream, count, drawn, rounds)
+
+
+def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs, Outputs]], rounds: int) -> None:
+    """Print the line of `count` people."""
+    timings: dict[str, float] = {}
+
+    def ours() -> None:
+        for outputs, outputs_flip in drawn:
+            decode(outputs, outputs_flip, timings=timings)
+
+    def theirs() -> None:
+        for pair in drawn:
+            upstream.decode(*pair)
+
+    seconds = in_turn({"theirs": theirs, "ours": ours}, rounds)
+    ratio = statistics.median(peer / own for peer, own in zip(seconds["theirs"], seconds["ours"]))
+    peer, own = (1000 * statistics.median(seconds[name]) / len(drawn) for name in seconds)
+    steps = ", ".join(f"{step} {timings[step] / (rounds + 1) / len(drawn):.1f}" for step in STEPS)
+    print(f"{count:3} people: {own:6.1f} ms ({steps}), upstream {peer:7.1f} ms, {ratio:5.1f} x upstream")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -20,9 +20,10 @@ import numpy as np
 
 from hrnet.cli import UserError
 from hrnet.pose.decode import People
-from hrnet.pose.joints import COUNT, NAMES
+from hrnet.pose.joints import NAMES
 
 CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
+PARTS = ("x", "y", "height", "tag", "tag of the mirror image")
 PIXELS, VALUES = 1e-3, 1e-5  # what may differ
 
 Outputs = Sequence[np.ndarray]
@@ -33,23 +34,19 @@ def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) ->
     people in the same order, each keypoint within 1e-3 pixels, heights, tags and scores within 1e-5."""
     if ours.keypoints.shape != keypoints.shape:
         return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
-    found = np.concatenate([ours.keypoints.reshape(len(keypoints), -1), ours.scores[:, None]], axis=1)
-    expected = np.concatenate([keypoints.reshape(len(keypoints), -1), scores[:, None]], axis=1)
     allowed = np.full(keypoints.shape[1:], VALUES)
     allowed[:, :2] = PIXELS
-    wrong = np.argwhere(~(np.abs(found - expected) <= np.append(allowed, VALUES)))
-    if not len(wrong):
-        return None
-    person, column = wrong[0]
-    joint, part = divmod(int(column), keypoints.shape[2])
-    name = (
-        f"{NAMES[joint]} {('x', 'y', 'height', 'tag', 'tag of the mirror image')[part]}" if joint < COUNT else "score"
-    )
-    return f"person {person} {name}: {found[person, column]}, expected {expected[person, column]}"
+    for person, joint, part in np.argwhere(~(np.abs(ours.keypoints - keypoints) <= allowed)):
+        found, expected = ours.keypoints[person, joint, part], keypoints[person, joint, part]
+        return f"person {person} {NAMES[joint]} {PARTS[part]}: {found}, expected {expected}"
+    for (person,) in np.argwhere(~(np.abs(ours.scores - scores) <= VALUES)):
+        return f"person {person} score: {ours.scores[person]}, expected {scores[person]}"
+    return None
 
 
 class UpstreamDecoder:
-    """decode((output1, output2), outputs of the mirrored input or None) as upstream; changes of its config by key."""
+    """decode((output1, output2), outputs of the mirrored input or None) as upstream, with changes of its config by key
+    (`{"TEST.REFINE": False}`); `transforms` is its utils.transforms."""
 
     def __init__(self, checkout: Path, **changes: object) -> None:
         if not (checkout / "lib/core/group.py").is_file():
@@ -61,7 +58,7 @@ class UpstreamDecoder:
             sys.modules["dataset.transforms"].FLIP_CONFIG = flips.FLIP_CONFIG  # type: ignore[attr-defined]
             self._inference = importlib.import_module("core.inference")
             self._group = importlib.import_module("core.group")
-            self._transforms = importlib.import_module("utils.transforms")
+            self.transforms = importlib.import_module("utils.transforms")
         self._config.merge_from_file(str(checkout / CONFIG))
         self._config.merge_from_list([word for change in changes.items() for word in change])
 
@@ -90,12 +87,6 @@ class UpstreamDecoder:
         shape = (len(scores), config.DATASET.NUM_JOINTS, 3 + len(tags))
         people = np.asarray(grouped[0], np.float32).reshape(shape)
         return people, np.array(scores, np.float32)
-
-    def to_image(
-        self, keypoints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: tuple[int, int]
-    ) -> list[np.ndarray]:
-        """keypoints of each person in pixels of the photograph; size: width and height of the network's input."""
-        return self._transforms.get_final_preds([keypoints], center, scale, list(size))
 
 
 @contextmanager
