@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Optional
 
@@ -52,6 +53,9 @@ class UpstreamDecoder:
         if not (checkout / "lib/core/group.py").is_file():
             mend = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
             raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", mend=mend)
+        if not version("munkres").startswith("1."):
+            mend = "pip install 'munkres<2'"
+            raise UserError("another munkres than upstream's", expected="1.x", found=version("munkres"), mend=mend)
         with _packages(checkout / "lib"):
             self._config = importlib.import_module("config.default")._C.clone()
             flips = importlib.import_module("dataset.transforms.build")

@@ -9,6 +9,8 @@ Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -19,7 +21,7 @@ BLOCK = 4  # pixels, one cell of output1
 AROUND = np.ones((3, 3), np.uint8)
 STRIPS = 16  # of the map; the block that seems best in each is looked at first
 ENDS = (64, 320, 1344)  # blocks that have been looked at after each further round; then the whole map is less work
-AT_ONCE = 20000  # blocks: 3 MB of each map
+AT_ONCE = 20000  # blocks, so that memory does not grow with the number of people
 
 
 class Bounds:
@@ -120,21 +122,29 @@ def best_of_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The highest exact score, float32, and its place y * width + x, int64, of each that owns blocks. owners int [M],
     rising: which of joints [N] and centres [N, D] each of blocks [M] is for."""
-    count = (maps.height // BLOCK) * (maps.width // BLOCK)
+    across = maps.width // BLOCK
+    count = (maps.height // BLOCK) * across
     distinct, index = np.unique(joints[owners] * count + blocks, return_inverse=True)
     heat = np.empty((len(distinct), BLOCK, BLOCK), np.float32)
     tags = np.empty((maps.dimensions, len(distinct), BLOCK, BLOCK), np.float32)
-    for start in range(0, len(distinct), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
+    for part in _parts(len(distinct)):
         joint, block = np.divmod(distinct[part], count)
-        place = (joint, *np.divmod(block, maps.width // BLOCK), 1, 1)
-        heat[part], tags[:, part] = maps.heat(*place)[:, 1:-1, 1:-1], maps.tags(*place)[:, :, 1:-1, 1:-1]
-    found = scores(heat[index], tags[:, index], centres[owners].T[:, :, None, None])
-    top, left = np.divmod(blocks, maps.width // BLOCK)
-    inside = np.arange(BLOCK)
-    y, x = (BLOCK * top[:, None, None] + inside[:, None], BLOCK * left[:, None, None] + inside)
+        windows = (joint, block // across, block % across, 1, 1)
+        heat[part], tags[:, part] = maps.heat(*windows)[:, 1:-1, 1:-1], maps.tags(*windows)[:, :, 1:-1, 1:-1]
+    score, place = np.empty(len(blocks), np.float32), np.empty(len(blocks), np.int64)
+    for part in _parts(len(blocks)):
+        found = scores(heat[index[part]], tags[:, index[part]], centres[owners[part]].T[:, :, None, None])
+        found = found.reshape(-1, BLOCK * BLOCK)
+        at = found.argmax(axis=1)
+        score[part] = found[np.arange(len(found)), at]
+        y, x = BLOCK * (blocks[part] // across) + at // BLOCK, BLOCK * (blocks[part] % across) + at % BLOCK
+        place[part] = y * maps.width + x
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
-    highest = np.maximum.reduceat(found.max(axis=(1, 2)), starts)
-    equal = found == np.repeat(highest, np.diff(starts, append=len(owners)))[:, None, None]
-    places = np.where(equal, y * maps.width + x, maps.height * maps.width).min(axis=(1, 2))
-    return highest, np.minimum.reduceat(places, starts)
+    highest = np.maximum.reduceat(score, starts)
+    is_highest = score == np.repeat(highest, np.diff(starts, append=len(owners)))
+    return highest, np.minimum.reduceat(np.where(is_highest, place, maps.height * maps.width), starts)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    for start in range(0, count, AT_ONCE):
+        yield slice(start, start + AT_ONCE)
