@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Optional
 
@@ -53,9 +53,14 @@ class UpstreamDecoder:
         if not (checkout / "lib/core/group.py").is_file():
             mend = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
             raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", mend=mend)
-        if not version("munkres").startswith("1."):
+        if not _munkres().startswith("1."):
             mend = "pip install 'munkres<2'"
-            raise UserError("another munkres than upstream's", expected="1.x", found=version("munkres"), mend=mend)
+            raise UserError(
+                "upstream needs munkres, whose later versions break ties otherwise",
+                expected="1.x",
+                found=_munkres(),
+                mend=mend,
+            )
         with _packages(checkout / "lib"):
             self._config = importlib.import_module("config.default")._C.clone()
             flips = importlib.import_module("dataset.transforms.build")
@@ -91,6 +96,13 @@ class UpstreamDecoder:
         shape = (len(scores), config.DATASET.NUM_JOINTS, 3 + len(tags))
         people = np.asarray(grouped[0], np.float32).reshape(shape)
         return people, np.array(scores, np.float32)
+
+
+def _munkres() -> str:
+    try:
+        return version("munkres")
+    except PackageNotFoundError:
+        return "none"
 
 
 @contextmanager

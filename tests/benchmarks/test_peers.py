@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import infer_loop, pose_decode, preprocess_peer, topn_peer
+from benchmarks import infer_loop, pose_decode, preprocess_peer, topn_peer, upstream_pose
 from benchmarks.turns import in_turn, report
 from hrnet.pose.decode import decode
 from tests.hrnet.pose.scenes import Outputs
@@ -124,4 +125,23 @@ def test_upstream_is_told_where_it_is_not(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == (
         f"benchmarks.pose_decode: error: {tmp_path}: no checkout of upstream (expected lib/core/group.py in it); "
         "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation\n"
+    )
+
+
+@pytest.mark.parametrize("installed", ["3.0.0", "none"])
+def test_upstream_with_another_munkres(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def version(name: str) -> str:
+        if installed == "none":
+            raise PackageNotFoundError(name)
+        return installed
+
+    (tmp_path / "lib/core").mkdir(parents=True)
+    (tmp_path / "lib/core/group.py").touch()
+    monkeypatch.setattr(upstream_pose, "version", version)
+    assert pose_decode.main(["--peer", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        "benchmarks.pose_decode: error: upstream needs munkres, whose later versions break ties otherwise "
+        f"(expected 1.x, found {installed}); pip install 'munkres<2'\n"
     )
