@@ -86,7 +86,8 @@ def highest_of_all(maps: Maps, joint: int, threshold: float, most: int) -> tuple
     """xy and values of the peaks of one joint, by its whole map, in the order in which torch.topk gives equal ones."""
     plane = np.ascontiguousarray(maps.whole_heat(joint))
     flat = np.where(cv2.dilate(plane, KERNEL) == plane, plane, np.float32(0)).reshape(-1)
-    places = np.array([place for place in partial_sort(flat, most) if flat[place] > threshold], np.int64)
+    places = np.array(partial_sort(flat, most), np.int64)
+    places = places[flat[places].astype(np.float64) > threshold]
     return np.stack([places % maps.width, places // maps.width], axis=1), flat[places]
 
 

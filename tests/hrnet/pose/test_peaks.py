@@ -60,6 +60,16 @@ def test_what_lies_on_the_threshold_is_no_peak() -> None:
     assert [len(mine.xy) for mine in find_peaks(maps, maps.mean(), 0.25, MOST)[:2]] == [0, MOST]
 
 
+@pytest.mark.parametrize("many", [-1, 10**6])
+def test_a_tenth_in_float32_is_more_than_a_tenth(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "MANY", many)
+    outputs = np.zeros((1, 34, 32, 32), np.float32), np.zeros((1, 17, 64, 64), np.float32)
+    outputs[0][0, 0, :2, :2] = outputs[1][0, 0, :4, :4] = 0.1
+    maps = Maps(outputs)
+    found = find_peaks(maps, maps.mean(), 0.1, MOST)[0]
+    assert len(found.xy) and set(found.values.tolist()) == {float(np.float32(0.1))}
+
+
 def test_whole_maps_and_windows_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = Maps(*outputs_of(5, 10, 160, 128, "near"))
     by_windows = find_peaks(maps, maps.mean(), THRESHOLD, MOST)
