@@ -52,7 +52,11 @@ def test_no_pixel_exceeds_its_bound(kind: str) -> None:
         for centre in centres_of(np.random.default_rng(2), 5, 2):
             scores = heat[joint] - np.round(((tags[joint] - centre) ** 2).sum(axis=2) ** 0.5)
             best = scores.reshape(32, 4, 40, 4).max(axis=(1, 3)).reshape(-1)
-            assert (best <= bounds.upper(centre)).all()
+            blocks, upper = bounds.reaching(-np.inf, centre)
+            assert sorted(blocks.tolist()) == list(range(len(best)))
+            assert (best[blocks] <= upper).all()
+            some, _ = bounds.reaching(np.sort(best)[-5], centre)
+            assert set(np.argsort(best)[-5:]) <= set(some) and len(some) < len(best)
 
 
 def test_only_missing_joints_are_filled() -> None:
