@@ -13,44 +13,72 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
 
 from hrnet.cli import UserError
+from hrnet.pose.decode import People
+from hrnet.pose.joints import NAMES
 
 CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
-COMMIT = "aa23881"
+PARTS = ("x", "y", "height", "tag", "tag of the mirror image")
+PIXELS, VALUES = 1e-3, 1e-5  # what may differ
 
 Outputs = Sequence[np.ndarray]
 
 
+def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) -> Optional[str]:
+    """What differs first between our people and upstream's keypoints [P, 17, 3 + D] and scores [P]; None: the same
+    people in the same order, each keypoint within 1e-3 pixels, heights, tags and scores within 1e-5."""
+    if ours.keypoints.shape != keypoints.shape:
+        return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
+    allowed = np.full(keypoints.shape[1:], VALUES)
+    allowed[:, :2] = PIXELS
+    for person, joint, part in np.argwhere(~(np.abs(ours.keypoints - keypoints) <= allowed)):
+        found, expected = ours.keypoints[person, joint, part], keypoints[person, joint, part]
+        return f"person {person} {NAMES[joint]} {PARTS[part]}: {found}, expected {expected}"
+    for (person,) in np.argwhere(~(np.abs(ours.scores - scores) <= VALUES)):
+        return f"person {person} score: {ours.scores[person]}, expected {scores[person]}"
+    return None
+
+
 class UpstreamDecoder:
-    """decode((output1, output2), outputs of the mirrored input or None) as upstream; changes of its config by key."""
+    """decode((output1, output2), outputs of the mirrored input or None) as upstream, with changes of its config by key
+    (`{"TEST.REFINE": False}`); `transforms` is its utils.transforms."""
 
     def __init__(self, checkout: Path, **changes: object) -> None:
         if not (checkout / "lib/core/group.py").is_file():
             mend = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
             raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", mend=mend)
+        if not _munkres().startswith("1."):
+            mend = "pip install 'munkres<2'"
+            raise UserError(
+                "upstream needs munkres, whose later versions break ties otherwise",
+                expected="1.x",
+                found=_munkres(),
+                mend=mend,
+            )
         with _packages(checkout / "lib"):
             self._config = importlib.import_module("config.default")._C.clone()
             flips = importlib.import_module("dataset.transforms.build")
             sys.modules["dataset.transforms"].FLIP_CONFIG = flips.FLIP_CONFIG  # type: ignore[attr-defined]
             self._inference = importlib.import_module("core.inference")
             self._group = importlib.import_module("core.group")
-            self._transforms = importlib.import_module("utils.transforms")
+            self.transforms = importlib.import_module("utils.transforms")
         self._config.merge_from_file(str(checkout / CONFIG))
         self._config.merge_from_list([word for change in changes.items() for word in change])
 
     def decode(self, outputs: Outputs, outputs_flip: Optional[Outputs] = None) -> tuple[np.ndarray, np.ndarray]:
         """keypoints float32 [P, 17, 3 + D] in pixels of the network's input, scores float32 [P]."""
+        import torch
+
         config = self._config.clone()
         config.TEST.FLIP_TEST = outputs_flip is not None
         passes = iter([outputs] if outputs_flip is None else [outputs, outputs_flip])
-        low, high = outputs
-        image = torch.zeros((1, 3, 2 * high.shape[2], 2 * high.shape[3]))
+        image = torch.zeros((1, 3, 2 * outputs[1].shape[2], 2 * outputs[1].shape[3]))
         size = (image.shape[3], image.shape[2])
         with torch.no_grad():
             _, heatmaps, tags = self._inference.get_multi_stage_outputs(
@@ -65,14 +93,16 @@ class UpstreamDecoder:
             heat = heat / float(len(config.TEST.SCALE_FACTOR))
             parser = self._group.HeatmapParser(config)
             grouped, scores = parser.parse(heat, torch.cat(tags, dim=4), config.TEST.ADJUST, config.TEST.REFINE)
-        people = np.asarray(grouped[0], np.float32).reshape(len(scores), config.DATASET.NUM_JOINTS, -1)
+        shape = (len(scores), config.DATASET.NUM_JOINTS, 3 + len(tags))
+        people = np.asarray(grouped[0], np.float32).reshape(shape)
         return people, np.array(scores, np.float32)
 
-    def to_image(
-        self, keypoints: np.ndarray, center: np.ndarray, scale: np.ndarray, size: tuple[int, int]
-    ) -> list[np.ndarray]:
-        """keypoints of each person in pixels of the photograph; size: width and height of the network's input."""
-        return self._transforms.get_final_preds([keypoints], center, scale, list(size))
+
+def _munkres() -> str:
+    try:
+        return version("munkres")
+    except PackageNotFoundError:
+        return "none"
 
 
 @contextmanager

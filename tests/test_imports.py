@@ -15,6 +15,7 @@ TORCH = {"torch", "onnx", "onnxruntime", "safetensors"}
 ALLOWED = {
     "hrnet": {"PIL", "cv2", "yaml", "munkres", "scipy"},
     "hrnet/nets": TORCH,
+    "hrnet/pose": {"cv2"},
     "train": TORCH | {"PIL"},
     "pth2onnx": TORCH,
     "atc": {"onnx", "onnxruntime"},

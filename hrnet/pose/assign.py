@@ -1,8 +1,8 @@
 """The assignment of least cost, among equal ones the one that munkres 1.x finds.
 
-Where costs tie, which they do in crowds, the Hungarian algorithm's answer depends on the order in which zeros are looked
-for, and on every rounding. This is Munkres' algorithm with the order of the `munkres` package that upstream calls (1.1.4,
-`Munkres.compute`; 2.0 and later answer differently), on bit sets instead of nested lists.
+Where costs tie, which they do in crowds, the answer of the Hungarian algorithm depends on the order in which zeros are
+looked for, and on each rounding. This is Munkres' algorithm with order and roundings of the package that upstream calls
+(munkres 1.1.4, `Munkres.compute`), on bit sets instead of nested lists.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _zeros(cost: np.ndarray) -> list[int]:
 
 
 def _find(zeros: list[int], open_rows: list[bool], open_columns: int, row: int, column: int) -> tuple[int, int]:
-    """An uncovered zero: in the first row that has one, from `row` on and around, the last from `column` on and around."""
+    """An uncovered zero: in the first row that has one, counted from `row` around, the last, counted from `column`."""
     n = len(zeros)
     before = (1 << column) - 1
     for i in (*range(row, n), *range(row)):
@@ -71,7 +71,7 @@ def _find(zeros: list[int], open_rows: list[bool], open_columns: int, row: int, 
 
 
 def _shift(cost: np.ndarray, open_rows: list[bool], open_columns: int) -> None:
-    """Add the least uncovered cost to covered rows, then take it from uncovered columns: two roundings, as in munkres."""
+    """Add the least uncovered cost to covered rows, then take it from uncovered columns, which rounds twice."""
     rows = np.array(open_rows)
     columns = np.array([bool(open_columns >> column & 1) for column in range(len(cost))])
     least = min(float(cost[np.ix_(rows, columns)].min()), float(sys.maxsize))

@@ -1,7 +1,8 @@
 """Peaks to people, by their tags.
 
-Joint after joint, each peak goes to the person whose mean tag is nearest, where that is near enough, else begins a person
-of its own; who gets which peak is an assignment of least cost, in which whole steps of distance count before heights.
+Joint after joint, each peak goes to the person whose mean tag is nearest, where that is near enough, else begins a
+person of its own; who gets which peak is an assignment of least cost, in which whole steps of distance count before
+heights.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (match_by_tag), after
 A. Newell, Z. Huang, J. Deng: Associative Embedding, https://arxiv.org/abs/1611.05424.
@@ -23,8 +24,8 @@ UNLIKELY = 1e10  # the cost of beginning a person, where there are more peaks th
 def group(
     peaks: Sequence[Peaks], tag_threshold: float, most: int, use_detection_val: bool, ignore_too_much: bool
 ) -> np.ndarray:
-    """People of the peaks of 17 joints: float32 [P, 17, 3 + D] of x, y (whole pixels), height and tags; all zero where a
-    person lacks a joint. Only the first `most` people are offered peaks of later joints.
+    """People of the peaks of 17 joints: float32 [P, 17, 3 + D] of x, y (whole pixels), height and tags; all zero where
+    a person lacks a joint. Only the first `most` people are offered peaks of later joints.
 
     use_detection_val: distances are rounded to whole ones, and among equal ones the higher peak goes first;
     ignore_too_much: no peak begins a person once there are `most` of them.
@@ -60,4 +61,5 @@ def group(
                 tags_of[offered[person]].append(found.tags[i])
             else:
                 begin(joint, rows[i], found.tags[i])
-    return np.array(list(people.values()), np.float32).reshape(len(people), COUNT, -1)
+    size = 3 + peaks[0].tags.shape[1]
+    return np.array(list(people.values()), np.float32).reshape(len(people), COUNT, size)

@@ -64,8 +64,7 @@ class Maps:
 
     def __init__(self, outputs: Sequence[np.ndarray], outputs_flip: Optional[Sequence[np.ndarray]] = None) -> None:
         pairs = [outputs] if outputs_flip is None else [outputs, outputs_flip]
-        low, high = outputs
-        self.height, self.width = 2 * high.shape[-2], 2 * high.shape[-1]
+        self.height, self.width = 2 * outputs[1].shape[-2], 2 * outputs[1].shape[-1]
         self.dimensions = len(pairs)
         expected = [(1, 2 * COUNT, self.height // 4, self.width // 4), (1, COUNT, self.height // 2, self.width // 2)]
         for pair in pairs:
@@ -139,8 +138,8 @@ class Maps:
     def _doubled(
         self, mirror: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int
     ) -> np.ndarray:
-        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; the mirror image's is
-        doubled before it is turned."""
+        """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; that of the
+        mirror image is doubled before it is turned."""
         low = self.low[mirror]
         height, width = low.shape[1:]
         left = width - 1 - left - n if mirror else left - 1

@@ -1,7 +1,7 @@
 """The peaks of the full-size heatmaps, the tags that stand there, and where between the pixels a peak lies.
 
-A peak is a pixel above the threshold that no pixel of the 5 x 5 around it exceeds; of each joint the 30 highest count, in
-falling order. The mean heatmaps tell where peaks may be, the exact values around these places what is one.
+A peak is a pixel above the threshold that no pixel of the 5 x 5 around it exceeds; of each joint the 30 highest count,
+in falling order. The mean heatmaps tell where peaks may be, the exact values around these places what is one.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (nms, top_k, adjust). The
 order of equal peaks is that of torch.topk on the CPU, which is std::partial_sort of libstdc++.
@@ -33,24 +33,27 @@ class Peaks:
 def find_peaks(maps: Maps, means: np.ndarray, threshold: float, most: int) -> list[Peaks]:
     """The `most` highest peaks above `threshold` of each joint. means float32 [17, H/2, W/2]: `Maps.mean`."""
     places = [candidates(maps, mean, threshold) for mean in means]
-    few = [k for k, place in enumerate(places) if len(place) <= MANY]
-    joints = np.repeat(few, [len(places[k]) for k in few])
-    values, tops = local_values(maps, joints, np.concatenate([places[k] for k in few] or [np.zeros((0, 2), int)]))
+    few = [place if len(place) <= MANY else place[:0] for place in places]
+    joints = _owners(few)
+    values, tops = local_values(maps, joints, np.concatenate(few))
+    tops &= values.astype(np.float64) > threshold
     chosen = []
-    for k, place in enumerate(places):
-        if k in few:
-            own = values[joints == k]
-            is_peak = tops[joints == k] & (own.astype(np.float64) > threshold)
-            xy, heights = place[is_peak], own[is_peak]
-        if k not in few or len(np.unique(heights)) < len(heights):
+    for k, place in enumerate(few):
+        is_peak = tops[joints == k]
+        xy, heights = place[is_peak], values[joints == k][is_peak]
+        if len(place) < len(places[k]) or len(np.unique(heights)) < len(heights):
             xy, heights = highest_of_all(maps, k, threshold, most)
         order = np.argsort(-heights, kind="stable")[:most]
         chosen.append((xy[order], heights[order]))
-    joints = np.repeat(np.arange(len(chosen)), [len(xy) for xy, _ in chosen])
-    xy = np.concatenate([xy for xy, _ in chosen])
-    x, y = xy.T
-    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(xy)), y % 4 + 1, x % 4 + 1].T
+    joints = _owners([xy for xy, _ in chosen])
+    x, y = np.concatenate([xy for xy, _ in chosen]).T
+    tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(x)), y % 4 + 1, x % 4 + 1].T
     return [Peaks(*chosen[k], tags[joints == k]) for k in range(len(chosen))]
+
+
+def _owners(parts: list[np.ndarray]) -> np.ndarray:
+    """int64: for each element of all parts the number of its part."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
@@ -68,7 +71,7 @@ def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def local_values(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N]: the heatmap of joints [N] at pixels xy [N, 2]; bool [N]: whether none of the 5 x 5 around is higher."""
+    """float32 [N]: heatmaps of joints [N] at pixels xy [N, 2]; bool [N]: whether none of the 5 x 5 around is higher."""
     x, y = xy.T
     top, left = (y - 2) // 4, (x - 2) // 4
     near = maps.heat(joints, top, left, 2, 2)
@@ -83,12 +86,14 @@ def highest_of_all(maps: Maps, joint: int, threshold: float, most: int) -> tuple
     """xy and values of the peaks of one joint, by its whole map, in the order in which torch.topk gives equal ones."""
     plane = np.ascontiguousarray(maps.whole_heat(joint))
     flat = np.where(cv2.dilate(plane, KERNEL) == plane, plane, np.float32(0)).reshape(-1)
-    places = np.array([place for place in partial_sort(flat, most) if flat[place] > threshold], np.int64)
+    places = np.array(partial_sort(flat, most), np.int64)
+    places = places[flat[places].astype(np.float64) > threshold]
     return np.stack([places % maps.width, places // maps.width], axis=1), flat[places]
 
 
 def partial_sort(values: np.ndarray, most: int) -> list[int]:
-    """The places of the `most` highest of values [N], N > `most`, in the order of std::partial_sort."""
+    """The places of the `most` highest of values [N], in the order of std::partial_sort, by which torch.topk sorts when
+    N is at least 64 * `most`."""
     heap = [(value, place) for place, value in enumerate(values[:most].tolist())]  # the lowest on top
     for place in range(most // 2 - 1, -1, -1):
         _sift(heap, place, heap[place], most)
@@ -115,8 +120,8 @@ def _sift(heap: list[tuple[float, int]], hole: int, item: tuple[float, int], siz
 
 
 def between_pixels(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """float32 [N, 2]: the middles of pixels xy [N, 2] (pixels start at whole numbers), moved a quarter of a pixel towards
-    the higher neighbour in the heatmaps of joints [N]; to the left and up where neighbours are equal."""
+    """float32 [N, 2]: the middles of pixels xy [N, 2] (pixels start at whole numbers), moved a quarter of a pixel
+    towards the higher neighbour in the heatmaps of joints [N]; to the left and up where neighbours are equal."""
     x, y = xy.T
     near = maps.heat(joints, y // 4, x // 4, 1, 1)
     each, row, column = np.arange(len(xy)), y % 4 + 1, x % 4 + 1

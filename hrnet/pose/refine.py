@@ -1,13 +1,15 @@
 """The joints that a person lacks, looked for in the whole map.
 
 A missing joint is put where its heatmap, less the rounded distance of the tag there from the person's mean tag, is
-highest. The network's outputs bound the score of each block of 4 x 4 pixels from above; one block that promises much tells
-what is to be exceeded, and exact values are computed in the few blocks whose bounds reach it.
+highest. The network's outputs bound the score of each block of 4 x 4 pixels from above; blocks that promise much tell
+what is to be exceeded, and exact values are computed in those alone whose bounds reach it.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (refine).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -17,35 +19,44 @@ from hrnet.pose.peaks import between_pixels
 
 BLOCK = 4  # pixels, one cell of output1
 AROUND = np.ones((3, 3), np.uint8)
-STRIPS = 16  # of the map; the block that seems best in each is looked at first
+LIKELY = 2048  # blocks of the highest values, among which the first to be looked at are chosen
+FIRST = 16  # blocks that are looked at first
 ENDS = (64, 320, 1344)  # blocks that have been looked at after each further round; then the whole map is less work
-AT_ONCE = 20000  # blocks: 3 MB of each map
+AT_ONCE = 20000  # blocks, so that memory does not grow with the number of people
 
 
 class Bounds:
-    """What one joint's scores can be at most, and roughly are, in each block; arrays float32 [blocks], row by row."""
+    """What one joint's scores can be at most, and roughly are, in each block. Arrays float32 [blocks], in falling order
+    of the highest value in a block; `blocks` int64 [blocks] are their numbers, row by row."""
 
     def __init__(self, maps: Maps, mean: np.ndarray, joint: int) -> None:
         """mean float32 [H/2, W/2]: the joint's of `Maps.mean`. Tags lie between those of the 3 x 3 cells around."""
         full = cv2.resize(mean, (maps.width, maps.height), interpolation=cv2.INTER_LINEAR)
         rows = np.maximum.reduce([full[i::BLOCK] for i in range(BLOCK)])
-        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)])
-        self.highest = highest.reshape(-1) + np.float32(maps.error)
-        tags = maps.low_tags(joint)
-        self.tags = [tag.reshape(-1) for tag in tags]
-        self.least = [cv2.erode(tag, AROUND).reshape(-1) - np.float32(maps.tag_error) for tag in tags]
-        self.most = [cv2.dilate(tag, AROUND).reshape(-1) + np.float32(maps.tag_error) for tag in tags]
+        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)]).reshape(-1)
+        self.blocks = np.argsort(-highest)
+        self.highest = highest[self.blocks] + np.float32(maps.error)
+        tags, error = maps.low_tags(joint), np.float32(maps.tag_error)
+        self.tags = [tag.reshape(-1)[self.blocks] for tag in tags]
+        self.least = [cv2.erode(tag, AROUND).reshape(-1)[self.blocks] - error for tag in tags]
+        self.most = [cv2.dilate(tag, AROUND).reshape(-1)[self.blocks] + error for tag in tags]
 
-    def best_of_strips(self, centre: np.ndarray) -> np.ndarray:
-        """int64 [STRIPS]: the best block of each strip, by its highest value and the tag of its cell; centre float32 [D]."""
-        rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
-        strips = rough.reshape(STRIPS, -1)
-        return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
+    def first(self, centre: np.ndarray) -> np.ndarray:
+        """int64 [FIRST]: blocks that seem good, by highest values and the tags of their cells; centre float32 [D]."""
+        differences = [tag[:LIKELY] - own for tag, own in zip(self.tags, centre)]
+        rough = self.highest[:LIKELY] - _rounded_distance(differences)
+        parts = rough.reshape(FIRST, -1)
+        return self.blocks[parts.argmax(axis=1) + np.arange(0, rough.size, parts.shape[1])]
 
-    def upper(self, centre: np.ndarray) -> np.ndarray:
-        """No pixel of the block has a higher score; centre float32 [D]."""
-        gaps = [own - np.clip(own, least, most) for least, most, own in zip(self.least, self.most, centre)]
-        return self.highest - _rounded_distance([gap * np.float32(1 - 1e-5) for gap in gaps])
+    def reaching(self, score: float, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The blocks that may hold a pixel of at least `score`, int64 [M], and what no pixel of each exceeds, float32
+        [M]; centre float32 [D]."""
+        count = np.searchsorted(-self.highest, -score, side="right")
+        limits = zip(self.least, self.most, centre)
+        gaps = [own - np.clip(own, least[:count], most[:count]) for least, most, own in limits]
+        upper = self.highest[:count] - _rounded_distance([gap * np.float32(1 - 1e-5) for gap in gaps])
+        reaching = upper >= score
+        return self.blocks[:count][reaching], upper[reaching]
 
 
 def _rounded_distance(differences: list[np.ndarray]) -> np.ndarray:
@@ -79,14 +90,13 @@ def best_pixels(maps: Maps, means: np.ndarray, joints: np.ndarray, centres: np.n
     first, row by row."""
     bounds = {joint: Bounds(maps, means[joint], joint) for joint in np.unique(joints)}
     each = np.arange(len(joints))
-    rough = np.stack([bounds[joint].best_of_strips(centre) for joint, centre in zip(joints, centres)])
-    best, place = best_of_blocks(maps, joints, centres, np.repeat(each, STRIPS), rough.reshape(-1))
+    first = np.concatenate([bounds[joint].first(centre) for joint, centre in zip(joints, centres)])
+    best, place = best_of_blocks(maps, joints, centres, np.repeat(each, FIRST), first)
     left = []  # of each the blocks that may hold a better pixel, the most promising first, and their bounds
     for i in each:
-        upper = bounds[joints[i]].upper(centres[i])
-        blocks = np.flatnonzero(upper >= best[i])
-        blocks = blocks[highest_places(upper[blocks], ENDS[-1] + 1)]
-        left.append((blocks, upper[blocks]))
+        blocks, upper = bounds[joints[i]].reaching(best[i], centres[i])
+        promising = highest_places(upper, ENDS[-1] + 1)
+        left.append((blocks[promising], upper[promising]))
     begin = 0
     for end in ENDS:
         who = np.array([i for i in each if len(left[i][0]) > begin], np.int64)
@@ -120,21 +130,29 @@ def best_of_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The highest exact score, float32, and its place y * width + x, int64, of each that owns blocks. owners int [M],
     rising: which of joints [N] and centres [N, D] each of blocks [M] is for."""
-    count = (maps.height // BLOCK) * (maps.width // BLOCK)
+    across = maps.width // BLOCK
+    count = (maps.height // BLOCK) * across
     distinct, index = np.unique(joints[owners] * count + blocks, return_inverse=True)
     heat = np.empty((len(distinct), BLOCK, BLOCK), np.float32)
     tags = np.empty((maps.dimensions, len(distinct), BLOCK, BLOCK), np.float32)
-    for start in range(0, len(distinct), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
+    for part in _parts(len(distinct)):
         joint, block = np.divmod(distinct[part], count)
-        place = (joint, *np.divmod(block, maps.width // BLOCK), 1, 1)
-        heat[part], tags[:, part] = maps.heat(*place)[:, 1:-1, 1:-1], maps.tags(*place)[:, :, 1:-1, 1:-1]
-    found = scores(heat[index], tags[:, index], centres[owners].T[:, :, None, None])
-    top, left = np.divmod(blocks, maps.width // BLOCK)
-    inside = np.arange(BLOCK)
-    y, x = (BLOCK * top[:, None, None] + inside[:, None], BLOCK * left[:, None, None] + inside)
+        windows = (joint, block // across, block % across, 1, 1)
+        heat[part], tags[:, part] = maps.heat(*windows)[:, 1:-1, 1:-1], maps.tags(*windows)[:, :, 1:-1, 1:-1]
+    score, place = np.empty(len(blocks), np.float32), np.empty(len(blocks), np.int64)
+    for part in _parts(len(blocks)):
+        found = scores(heat[index[part]], tags[:, index[part]], centres[owners[part]].T[:, :, None, None])
+        found = found.reshape(-1, BLOCK * BLOCK)
+        at = found.argmax(axis=1)
+        score[part] = found[np.arange(len(found)), at]
+        y, x = BLOCK * (blocks[part] // across) + at // BLOCK, BLOCK * (blocks[part] % across) + at % BLOCK
+        place[part] = y * maps.width + x
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
-    highest = np.maximum.reduceat(found.max(axis=(1, 2)), starts)
-    equal = found == np.repeat(highest, np.diff(starts, append=len(owners)))[:, None, None]
-    places = np.where(equal, y * maps.width + x, maps.height * maps.width).min(axis=(1, 2))
-    return highest, np.minimum.reduceat(places, starts)
+    highest = np.maximum.reduceat(score, starts)
+    is_highest = score == np.repeat(highest, np.diff(starts, append=len(owners)))
+    return highest, np.minimum.reduceat(np.where(is_highest, place, maps.height * maps.width), starts)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    for start in range(0, count, AT_ONCE):
+        yield slice(start, start + AT_ONCE)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import infer_loop, preprocess_peer, topn_peer
+from benchmarks import infer_loop, pose_decode, preprocess_peer, topn_peer, upstream_pose
 from benchmarks.turns import in_turn, report
+from hrnet.pose.decode import decode
+from tests.hrnet.pose.scenes import Outputs
 from tests.infer.models import linear_model, prep_folder
 
 PEER = """
@@ -84,3 +88,60 @@ def test_twin_against_a_plain_loop(
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
     assert lines[2].startswith("twin, onnxruntime ")
+
+
+class Peer:
+    """Stands in for upstream's decoder: our own people, moved by some pixels."""
+
+    def __init__(self, moved: float) -> None:
+        self.moved = moved
+
+    def __call__(self, checkout: Path) -> Peer:
+        return self
+
+    def decode(self, *pair: Outputs) -> tuple[np.ndarray, np.ndarray]:
+        people = decode(*pair)
+        return people.keypoints + np.float32(self.moved), people.scores
+
+
+def test_poses_against_a_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pose_decode, "WIDTH", 160)
+    monkeypatch.setattr(pose_decode, "HEIGHT", 128)
+    monkeypatch.setattr(pose_decode, "UpstreamDecoder", Peer(0.0))
+    call = ["--peer", ".", "--people", "2", "0", "--scenes", "1", "--rounds", "1"]
+    assert pose_decode.main(call) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 scenes of 160 x 128, ") and lines[0].endswith("keypoints equal to 1e-3 px")
+    assert re.fullmatch(r"  2 people: .* ms \(maps .*, refine .*\), upstream .* ms, .* x upstream", lines[1])
+    assert lines[2].startswith("  0 people: ")
+
+    monkeypatch.setattr(pose_decode, "UpstreamDecoder", Peer(0.01))
+    assert pose_decode.main(call) == 1
+    assert "benchmarks.pose_decode: failed: 2 people, scene 0: person 0 nose x: " in capsys.readouterr().err
+
+
+def test_upstream_is_told_where_it_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pose_decode.main(["--peer", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"benchmarks.pose_decode: error: {tmp_path}: no checkout of upstream (expected lib/core/group.py in it); "
+        "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation\n"
+    )
+
+
+@pytest.mark.parametrize("installed", ["3.0.0", "none"])
+def test_upstream_with_another_munkres(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def version(name: str) -> str:
+        if installed == "none":
+            raise PackageNotFoundError(name)
+        return installed
+
+    (tmp_path / "lib/core").mkdir(parents=True)
+    (tmp_path / "lib/core/group.py").touch()
+    monkeypatch.setattr(upstream_pose, "version", version)
+    assert pose_decode.main(["--peer", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        "benchmarks.pose_decode: error: upstream needs munkres, whose later versions break ties otherwise "
+        f"(expected 1.x, found {installed}); pip install 'munkres<2'\n"
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from hrnet.pose.joints import COUNT, MIRRORED
 
+MUCH = 0.05  # noise of a heatmap
 SIGMA = 2.0  # of a joint's blob, cells of either output
-KINDS = ("plain", "near", "half", "steps", "clean", "sparse")
+KINDS = ("plain", "near", "sparse", "half", "steps", "clean", "noise")
 
 # x to the right and y downwards from the middle of the hips, in heights of a person who faces the camera.
 FIGURE = np.array([
@@ -24,8 +26,8 @@ LIMBS = ((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16))  # from the trunk ou
 class Scene:
     """People in an image of width x height pixels.
 
-    xy float [P, 17, 2] in pixels; heights float [P, 17], 0 where a joint is not seen; tags float [P, 17, 2]: as the image
-    and as its mirror image tell them.
+    xy float [P, 17, 2] in pixels; heights float [P, 17], 0 where a joint is not seen; tags float [P, 17, 2]: as the
+    image and as its mirror image tell them.
     """
 
     width: int
@@ -72,10 +74,16 @@ def render(scene: Scene, random: np.random.Generator, noise: float) -> tuple[np.
 
 
 def _maps(scene: Scene, cell: int, random: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """float32 heatmaps and tags [17, H/cell, W/cell]; the nearest blob's tag stands where a blob is, else noise."""
+    """float32 heatmaps and tags [17, H/cell, W/cell]; the highest blob's tag stands where a blob is, else one that
+    changes slowly, or with much noise at random."""
     shape = (COUNT, scene.height // cell, scene.width // cell)
     heat = noise * random.standard_normal(shape, np.float32)
-    tags = 3 * random.standard_normal(shape, np.float32) if noise else np.zeros(shape, np.float32)
+    tags = np.zeros(shape, np.float32)
+    if noise:
+        spread = np.abs(scene.tags).max(initial=1) * random.standard_normal(
+            (COUNT, 8, 8) if noise < MUCH else shape, np.float32
+        )
+        tags += np.stack([cv2.resize(each, shape[:0:-1], interpolation=cv2.INTER_LINEAR) for each in spread])
     blobs = np.zeros(shape, np.float32)
     reach = int(4 * SIGMA)
     for person, joint in zip(*np.nonzero(scene.heights)):
@@ -101,12 +109,12 @@ def outputs_of(
 ) -> tuple[Outputs, Outputs]:
     """Outputs for an image of `count` people and for its mirror image.
 
-    kind: plain; near, sparse (`draw_people`); half: rounded to float16, as an NPU gives them; steps: rounded to steps of
-    1/16, so that there are plateaus and equal peaks; clean: no noise.
+    kind: plain; near, sparse (`draw_people`); half: rounded to float16, as an NPU gives them; steps: rounded to steps
+    of 1/16, so that there are plateaus and equal peaks; clean: no noise; noise: much.
     """
     random = np.random.default_rng([seed, count, KINDS.index(kind)])
     scene = draw_people(random, count, width, height, kind)
-    noise = 0.0 if kind == "clean" else 0.01
+    noise = {"clean": 0.0, "noise": MUCH}.get(kind, 0.01)
     pairs = [render(each, random, noise) for each in (scene, mirrored(scene))]
     if kind == "half":
         pairs = [

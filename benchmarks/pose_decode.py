@@ -1,0 +1,78 @@
+"""The pose decoder against upstream's, by number of people: milliseconds an image, the ratio, and that of each step.
+
+    python -m benchmarks.pose_decode --peer HigherHRNet-Human-Pose-Estimation
+
+The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881), which is not part of this repository. Both
+decode the same outputs, drawn by seed, of images of 704 x 512 pixels and their mirror images; where people or keypoints
+differ nothing is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from benchmarks.turns import in_turn
+from benchmarks.upstream_pose import UpstreamDecoder, first_difference
+from hrnet.cli import WorkFailed, command, cores, whole
+from hrnet.pose.decode import STEPS, decode
+from tests.hrnet.pose.scenes import Outputs, outputs_of
+
+WIDTH, HEIGHT = 704, 512
+
+
+def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
+    """Print a line for each number of people. Raises WorkFailed where keypoints differ."""
+    upstream = UpstreamDecoder(peer)
+    print(
+        f"{scenes} scenes of {WIDTH} x {HEIGHT}, {cores()} cores, {rounds} rounds, medians; keypoints equal to 1e-3 px"
+    )
+    for count in people:
+        drawn = [outputs_of(seed, count, WIDTH, HEIGHT) for seed in range(scenes)]
+        for seed, pair in enumerate(drawn):
+            differs = first_difference(decode(*pair), *upstream.decode(*pair))
+            if differs:
+                raise WorkFailed(f"{count} people, scene {seed}: {differs}")
+        measure(upstream, count, drawn, rounds)
+
+
+def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs, Outputs]], rounds: int) -> None:
+    """Print the line of `count` people."""
+    timings: dict[str, float] = {}
+
+    def ours() -> None:
+        for outputs, outputs_flip in drawn:
+            decode(outputs, outputs_flip, timings=timings)
+
+    def theirs() -> None:
+        for pair in drawn:
+            upstream.decode(*pair)
+
+    seconds = in_turn({"theirs": theirs, "ours": ours}, rounds)
+    ratio = statistics.median(peer / own for peer, own in zip(seconds["theirs"], seconds["ours"]))
+    peer, own = (1000 * statistics.median(seconds[name]) / len(drawn) for name in seconds)
+    steps = ", ".join(f"{step} {timings[step] / (rounds + 1) / len(drawn):.1f}" for step in STEPS)
+    print(f"{count:3} people: {own:6.1f} ms ({steps}), upstream {peer:7.1f} ms, {ratio:5.1f} x upstream")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_decode", description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
+    parser.add_argument("--people", type=whole(0), nargs="+", default=[1, 5, 10, 30], help="(%(default)s)")
+    parser.add_argument("--scenes", type=whole(1), default=3, help="of each number of people (%(default)s)")
+    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    run(args.peer, args.people, args.scenes, args.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
