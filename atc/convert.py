@@ -1,14 +1,17 @@
-"""ONNX file -> compiled model for one batch size, by atc or by its twin.
+"""ONNX file -> compiled model for one batch size, or for a config's gears, by atc or by its twin.
 
     python -m atc.convert --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
+    python -m atc.convert --model build/higher_hrnet_w32_512/model.onnx --cfg configs/higher_hrnet_w32_512.yaml \\
+        --output build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx --batch 1 --backend onnxruntime
 
 Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last). It spells the
-command of the model zoo's README (seed 002), checks it with `atc.rules`, prints it and runs it; the input's name and
-its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
+command of the model zoo's README (seeds 002 and 004), checks it with `atc.rules`, prints it and runs it; the input's
+name and its C, H, W come from the model. With --backend ascend the command is `atc` and --output ends in `.om`; with
 onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
 it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
-asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
+asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin. With a --cfg that has
+INPUT.GEARS height and width stay free and take those values (--dynamic_dims), and the outputs are asked for by name.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
@@ -29,17 +32,19 @@ from typing import Optional
 import onnx
 
 from atc import graph, rules
-from atc.shapes import DYNAMIC, AtcError
+from atc.shapes import DYNAMIC, AtcError, at_gear
 from atc.tool import ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
+from hrnet.config import load_config
 from hrnet.files import FILE_MODE, make_folder, sha256_file
-from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.formats import CompiledModel, Gear, TensorInfo
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 
 
-def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str, list[int]]:
-    """{input: shape} with axis 0 set to `batch`. Raises UserError where that axis is fixed, or another is free."""
+def batched(tensors: Sequence[TensorInfo], batch: int, free: int, where: Path) -> dict[str, list[int]]:
+    """{input: shape} with axis 0 set to `batch`. Raises UserError where that axis is fixed, or where other than `free`
+    further axes are free: none without gears, else height and width."""
     shapes = {}
     for tensor in tensors:
         rest = tensor.shape[1:]
@@ -51,11 +56,11 @@ def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str,
                 found=tensor.shape,
                 mend="export it with a dynamic batch: make onnx",
             )
-        if DYNAMIC in rest:
+        if rest.count(DYNAMIC) != free:
             raise UserError(
-                f"{tensor.name} has free axes besides the batch",
+                f"{tensor.name} has {rest.count(DYNAMIC) or 'no'} free axes besides the batch",
                 where=where,
-                expected="[-1, C, H, W]",
+                expected="[-1, C, -1, -1], for the gears of --cfg" if free else "[-1, C, H, W], or --cfg with gears",
                 found=tensor.shape,
             )
         shapes[tensor.name] = [batch, *rest]
@@ -64,7 +69,7 @@ def batched(tensors: Sequence[TensorInfo], batch: int, where: Path) -> dict[str,
 
 def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequence[str]) -> list[str]:
     """The arguments of the seed's command, in its order, `options` last. `output` is without its ending."""
-    layout = "NCHW" if all(len(shape) == 4 for shape in shapes.values()) else "ND"
+    layout = "NCHW" if all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
         f"--framework={rules.ONNX}",
@@ -76,10 +81,36 @@ def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequen
     ]
 
 
-def output_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> list[TensorInfo]:
-    """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell. Changes `model`."""
-    graph.fix_inputs(model, shapes)
-    return graph.outputs(onnx.shape_inference.infer_shapes(model, data_prop=True))
+def read_gears(cfg: Path, batch: int) -> list[list[int]]:
+    """INPUT.GEARS of a config. Raises UserError where it has none, or where the batch is not 1."""
+    gears: list[list[int]] = load_config(cfg).INPUT.get("GEARS", [])
+    if not gears:
+        raise UserError("has no INPUT.GEARS", where=cfg, expected="[[height, width], …]", mend="leave out --cfg")
+    if batch != 1:
+        mend = "ais_bench sets the shape anew for each file"
+        raise UserError("--batch with gears", expected=1, found=batch, mend=mend)
+    return gears
+
+
+def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[str]:
+    """The seed's --dynamic_dims; --out_nodes by the outputs' names, where the seed has names that torch generated."""
+    if not gears:
+        return []
+    dims = ";".join(",".join(map(str, gear)) for gear in gears)
+    return [f"--dynamic_dims={dims}", f"--out_nodes={';'.join(outputs)}"]
+
+
+def at_gears(source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]]) -> list[Gear]:
+    """What goes in and comes out at each gear. Raises UserError where the model does not fit one."""
+    found = []
+    for gear in gears:
+        fixed = at_gear(shapes, gear)
+        try:
+            outputs = graph.output_shapes(source, fixed, strict=True)
+        except ValueError as fault:
+            raise UserError(f"the model does not fit the gear {list(gear)}: {fault}") from None
+        found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
+    return found
 
 
 def chip(soc_version: str) -> str:
@@ -90,20 +121,28 @@ def chip(soc_version: str) -> str:
     return f"Ascend{soc_version}"
 
 
-def run(model: Path, output: Path, batch: int, soc_version: str, precision: str, backend: str, log: str) -> Path:
-    """Compile `model` to `output` and write its record; returns `output`."""
+def run(
+    model: Path, output: Path, batch: int, cfg: Optional[Path], soc_version: str, precision: str, backend: str, log: str
+) -> Path:
+    """Compile `model` to `output` and write its record; returns `output`. `cfg`: where its gears stand."""
     started = time.monotonic()
     ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
         raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, mend="run make onnx")
+    gears = read_gears(cfg, batch) if cfg else []
     make_folder(output.parent)
     try:
         source = graph.read(model)
         description, inputs = graph.describe(source), graph.inputs(source)
-        shapes = batched(inputs, batch, model)
-        options = [f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
+        shapes = batched(inputs, batch, 2 if gears else 0, model)
+        options = [
+            *gear_flags(gears, description.outputs),
+            f"--soc_version={soc_version}",
+            f"--log={log}",
+            *PRECISIONS[precision],
+        ]
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
             folder = Path(scratch).resolve()
             arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
@@ -114,7 +153,7 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
             metadata["opset"] = str(
                 max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
             )
-            outputs = output_shapes(source, shapes)
+            outputs, told = graph.output_shapes(source, shapes), at_gears(source, shapes, gears)
             del source  # the tool needs the memory
             run_tool(backend, arguments, folder)
             result = find_result(folder, output.stem, ending)
@@ -126,6 +165,7 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
                 tool=TOOLS[backend][-1],
                 inputs=[TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs],
                 outputs=outputs,
+                gears=told,
                 metadata=metadata,
             )
             record.write(output)  # before the model, whose presence means that both are there
@@ -133,7 +173,8 @@ def run(model: Path, output: Path, batch: int, soc_version: str, precision: str,
     except AtcError as fault:
         raise UserError(f"atc would refuse this: {fault}", where=model) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
-    print(f"wrote {output} (batch {batch}, {size:.1f} MB, {seconds:.1f} s)")
+    what = f"{len(gears)} gears" if gears else f"batch {batch}"
+    print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")
     return output
 
 
@@ -142,6 +183,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
+    parser.add_argument("--cfg", type=Path, help="the model's YAML, whose gears (INPUT.GEARS) are compiled")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")

@@ -1,17 +1,22 @@
-"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes."""
+"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes and
+outputs, and tell what comes out at other shapes."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
+from onnx import helper
 
 from atc.rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.files import AnyPath
 from hrnet.formats import TensorInfo
+
+LARGE = 1024  # values of a stored tensor: a weight, on which no shape depends
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
@@ -96,3 +101,43 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
+
+
+def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Leave the graph these of its outputs, in this order, in place."""
+    values = {value.name: value for value in model.graph.output}
+    kept = [values[name] for name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+
+
+def output_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], strict: bool = False
+) -> list[TensorInfo]:
+    """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell.
+
+    `strict`: raises ValueError, with ONNX's words, where the model does not fit them.
+    """
+    light = _without_weights(model)
+    fix_inputs(light, shapes)
+    try:
+        return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
+    except onnx.shape_inference.InferenceError as fault:
+        raise ValueError(" ".join(str(fault).split())) from None
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large stored tensors are described alone, so that it is cheap to infer shapes in."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    declared = {value.name for value in model.graph.input}
+    graph.input.extend(model.graph.input)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= LARGE:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light

@@ -28,8 +28,8 @@ import numpy as np
 from hrnet.cli import UserError, WorkFailed, command, cores
 from hrnet.files import make_folder, write_text
 from hrnet.formats import OUTPUT_FORMATS
-from infer import rules, runtimes
-from infer.pipeline import Pipeline, Times, requests
+from infer import gears, rules, runtimes
+from infer.pipeline import Times, requests
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> None:
     rules.check_output(str(folder))
     try:
         runtime = runtimes.load(args.runtime, args.model, threads=max(1, cores() // requests()))
-        pipeline = Pipeline(runtime, inputs, make_folder(folder), args.outfmt.lower())
+        how = (args.outfmt.lower(), args.auto_set_dymdims_mode, args.dymDims)
+        pipeline = gears.pipeline(runtime, inputs, make_folder(folder), *how)
         pipeline.warm_up(args.warmup_count)
         times = pipeline.run()
     except UserError as fault:
@@ -132,6 +133,10 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--warmup_count", type=int, default=1)
     parser.add_argument("--device", default="0", help="this machine is device 0")
     parser.add_argument("--divide_input", type=boolean, default=False, help="share the input among devices: here one")
+    parser.add_argument(
+        "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"
+    )
+    parser.add_argument("--dymDims", help="the shape of all inputs of a model with gears: input:1,3,512,640")
     parser.add_argument("--display_all_summary", type=boolean, default=False)
     parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="ours, not ais_bench's")
     return parser.parse_args(argv)

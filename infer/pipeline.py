@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -73,10 +74,13 @@ class Pipeline:
     """`inputs` through `runtime` into `folder`. `batch` files go through together; the last batch is padded with its
     own first file, as ais_bench does, and what the padding gave is dropped."""
 
-    def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str) -> None:
+    def __init__(
+        self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, shape: Optional[Sequence[int]] = None
+    ) -> None:
+        """`shape`: of the input, in place of the model's own, which must be fixed then."""
         self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
-        tensor = runtime.static_input()
-        self.shape, self.dtype = tuple(tensor.shape), np.dtype(tensor.dtype)
+        self.shape = tuple(shape or runtime.static_input().shape)
+        self.dtype = np.dtype(runtime.one_input().dtype)
         self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
 
     def output_names(self, file: Path) -> list[Path]:
@@ -111,11 +115,11 @@ class Pipeline:
             try:
                 for files in next_batch():
                     begun = time.perf_counter()
-                    self._read(files, buffer)
+                    batch = self._read(files, buffer)
                     was_read = time.perf_counter()
                     with free:
                         device_begun = clock.start()
-                        outputs = self.runtime.compute(buffer)
+                        outputs = self.runtime.compute(batch)
                         device = clock.stop() - device_begun
                     computed = time.perf_counter()
                     self._write(files, outputs)
@@ -146,16 +150,17 @@ class Pipeline:
             return self._load_npy(file).nbytes
         return file.stat().st_size
 
-    def _load_npy(self, file: Path) -> np.ndarray:
+    def _load_npy(self, file: Path, mapped: bool = False) -> np.ndarray:
         try:
-            array: np.ndarray = np.load(file, allow_pickle=False)
+            array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
         except (ValueError, EOFError) as fault:
             raise WorkFailed(f"{file}: is no readable npy: {fault}") from None
         if array.dtype != self.dtype:
             raise WorkFailed(f"{file}: dtype (expected {self.dtype}, as the model's input, found {array.dtype})")
         return array
 
-    def _read(self, files: list[Path], buffer: np.ndarray) -> None:
+    def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
+        """The batch of these files; `buffer` is the thread's own, for it to lie in."""
         rows = buffer.reshape(self.batch, -1)
         for row, file in zip(rows, files):
             npy = self._load_npy(file) if file.suffix.lower() == ".npy" else None
@@ -171,6 +176,7 @@ class Pipeline:
             else:
                 row[:] = npy.reshape(-1)
         rows[len(files) :] = rows[0]
+        return buffer
 
     def _write(self, files: list[Path], outputs: list[np.ndarray]) -> None:
         each = [np.array_split(output, self.batch) for output in outputs]

@@ -44,8 +44,10 @@ def tool(backend: str, ais_python: str, devices: list[str]) -> list[str]:
     return [ais_python, "-m", "ais_bench"]
 
 
-def spell(start: list[str], model: Path, inputs: Path, place: Place, batch: int, devices: list[str]) -> list[str]:
-    """The seed's call of ais_bench; several devices share the input."""
+def spell(
+    start: list[str], model: Path, inputs: Path, place: Place, batch: int, devices: list[str], gears: bool
+) -> list[str]:
+    """The seed's call of ais_bench; several devices share the input. `gears`: each input sets the shape."""
     flags = {
         "--model": model,
         "--input": inputs,
@@ -55,6 +57,8 @@ def spell(start: list[str], model: Path, inputs: Path, place: Place, batch: int,
         "--batchsize": batch,
         "--device": ",".join(devices),
     }
+    if gears:
+        flags["--auto_set_dymdims_mode"] = 1
     if len(devices) > 1:
         flags["--divide_input"] = 1  # without it each device infers everything
     return start + [str(part) for flag in flags.items() for part in flag]

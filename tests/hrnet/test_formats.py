@@ -361,7 +361,7 @@ def test_compiled_model(tmp_path: Path) -> None:
     model = tmp_path / "m.om"
     model.write_bytes(b"model")
     digest = hashlib.sha256(b"model").hexdigest()
-    compiled = CompiledModel(digest, HASH, ["atc", "--framework=5"], "atc", [IMAGE], [CLASS], {})
+    compiled = CompiledModel(digest, HASH, ["atc", "--framework=5"], "atc", [IMAGE], [CLASS], [], {})
     compiled.write(model)
     assert (tmp_path / "m.om.json").read_text() == (
         "{\n"

@@ -44,6 +44,7 @@ def linear_model(path: Path, batch: int, outputs: int = 1) -> Path:
         tool="atc.embedded",
         inputs=[TensorInfo("image", "float32", [batch, *SHAPE])],
         outputs=tensors,
+        gears=[],
         metadata={"model": "linear"},
     ).write(path)
     return path
