@@ -60,7 +60,9 @@ def batched(tensors: Sequence[TensorInfo], batch: int, free: int, where: Path) -
             raise UserError(
                 f"{tensor.name} has {rest.count(DYNAMIC) or 'no'} free axes besides the batch",
                 where=where,
-                expected="[-1, C, -1, -1], for the gears of --cfg" if free else "[-1, C, H, W], or --cfg with gears",
+                expected="[-1, C, -1, -1], for the gears of --cfg"
+                if free
+                else "[-1, C, H, W], or --cfg with INPUT.GEARS",
                 found=tensor.shape,
             )
         shapes[tensor.name] = [batch, *rest]
@@ -82,11 +84,9 @@ def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequen
 
 
 def read_gears(cfg: Path, batch: int) -> list[list[int]]:
-    """INPUT.GEARS of a config. Raises UserError where it has none, or where the batch is not 1."""
+    """INPUT.GEARS of a config; none of classification. Raises UserError where there are some and the batch is not 1."""
     gears: list[list[int]] = load_config(cfg).INPUT.get("GEARS", [])
-    if not gears:
-        raise UserError("has no INPUT.GEARS", where=cfg, expected="[[height, width], …]", mend="leave out --cfg")
-    if batch != 1:
+    if gears and batch != 1:
         mend = "ais_bench sets the shape anew for each file"
         raise UserError("--batch with gears", expected=1, found=batch, mend=mend)
     return gears
@@ -100,7 +100,9 @@ def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[s
     return [f"--dynamic_dims={dims}", f"--out_nodes={';'.join(outputs)}"]
 
 
-def at_gears(source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]]) -> list[Gear]:
+def at_gears(
+    source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
+) -> list[Gear]:
     """What goes in and comes out at each gear. Raises UserError where the model does not fit one."""
     found = []
     for gear in gears:
@@ -108,7 +110,7 @@ def at_gears(source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Seque
         try:
             outputs = graph.output_shapes(source, fixed, strict=True)
         except ValueError as fault:
-            raise UserError(f"the model does not fit the gear {list(gear)}: {fault}") from None
+            raise UserError(f"does not fit the gear {list(gear)}: {fault}", where=where) from None
         found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
     return found
 
@@ -153,7 +155,7 @@ def run(
             metadata["opset"] = str(
                 max(entry.version for entry in source.opset_import if entry.domain in ("", "ai.onnx"))
             )
-            outputs, told = graph.output_shapes(source, shapes), at_gears(source, shapes, gears)
+            outputs, told = graph.output_shapes(source, shapes), at_gears(source, shapes, gears, model)
             del source  # the tool needs the memory
             run_tool(backend, arguments, folder)
             result = find_result(folder, output.stem, ending)
@@ -183,7 +185,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
-    parser.add_argument("--cfg", type=Path, help="the model's YAML, whose gears (INPUT.GEARS) are compiled")
+    parser.add_argument("--cfg", type=Path, help="the model's YAML: INPUT.GEARS are compiled, if it has any")
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
