@@ -60,7 +60,7 @@ def batched(tensors: Sequence[TensorInfo], batch: int, free: int, where: Path) -
             raise UserError(
                 f"{tensor.name} has {rest.count(DYNAMIC) or 'no'} free axes besides the batch",
                 where=where,
-                expected="[-1, C, -1, -1], for the gears of --cfg"
+                expected="[-1, C, -1, -1] for the gears of --cfg"
                 if free
                 else "[-1, C, H, W], or --cfg with INPUT.GEARS",
                 found=tensor.shape,
