@@ -11,7 +11,9 @@ name and its C, H, W come from the model. With --backend ascend the command is `
 onnxruntime it is `python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one
 it stands in, and its result is looked for there, since atc may call it NAME_linux_x86_64.om. --precision fp16 or fp32
 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin. With a --cfg that has
-INPUT.GEARS height and width stay free and take those values (--dynamic_dims), and the outputs are asked for by name.
+INPUT.GEARS height and width stay free and take those values (--dynamic_dims), and the outputs are asked for by name;
+with --input uint8 the model then takes pixels, [1, H, W, 3], and normalises them by INPUT.MEAN and STD: such an ONNX
+file is written beside --output (`<output without its ending>.pixels.onnx`), for atc to compile.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.
@@ -30,15 +32,17 @@ from pathlib import Path
 from typing import Optional
 
 import onnx
+from yacs.config import CfgNode
 
-from atc import graph, rules
+from atc import graph, pixels, rules
 from atc.shapes import DYNAMIC, AtcError, at_gear
 from atc.tool import ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
 from hrnet.config import load_config
-from hrnet.files import FILE_MODE, make_folder, sha256_file
+from hrnet.files import FILE_MODE, make_folder, replacing, sha256_file
 from hrnet.formats import CompiledModel, Gear, TensorInfo
 
+PIXELS_ENDING = ".pixels.onnx"
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 
 
@@ -83,13 +87,25 @@ def spell(model: str, output: str, shapes: dict[str, list[int]], options: Sequen
     ]
 
 
-def read_gears(cfg: Path, batch: int) -> list[list[int]]:
+def read_gears(config: CfgNode, batch: int) -> list[list[int]]:
     """INPUT.GEARS of a config; none of classification. Raises UserError where there are some and the batch is not 1."""
-    gears: list[list[int]] = load_config(cfg).INPUT.get("GEARS", [])
+    gears: list[list[int]] = config.INPUT.get("GEARS", [])
     if gears and batch != 1:
         mend = "ais_bench sets the shape anew for each file"
         raise UserError("--batch with gears", expected=1, found=batch, mend=mend)
     return gears
+
+
+def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, output: Path) -> Path:
+    """Let `source`, read from `model`, take pixels, and write it beside `output`; returns the file."""
+    try:
+        pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
+    except ValueError as fault:
+        raise UserError(f"--input uint8: {fault}", where=model) from None
+    path = output.with_suffix(PIXELS_ENDING)
+    with replacing(path) as temporary:
+        onnx.save(source, temporary)
+    return path
 
 
 def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[str]:
@@ -124,19 +140,33 @@ def chip(soc_version: str) -> str:
 
 
 def run(
-    model: Path, output: Path, batch: int, cfg: Optional[Path], soc_version: str, precision: str, backend: str, log: str
+    model: Path,
+    output: Path,
+    batch: int,
+    cfg: Optional[Path],
+    dtype: str,
+    soc_version: str,
+    precision: str,
+    backend: str,
+    log: str,
 ) -> Path:
-    """Compile `model` to `output` and write its record; returns `output`. `cfg`: where its gears stand."""
+    """Compile `model` to `output` and write its record; returns `output`. `cfg`: where its gears stand, and how it
+    normalises pixels, for `dtype` uint8."""
     started = time.monotonic()
     ending, soc_version = ENDINGS[backend], chip(soc_version)
     if output.suffix != ending:
         raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, mend="run make onnx")
-    gears = read_gears(cfg, batch) if cfg else []
+    config = load_config(cfg) if cfg else None
+    gears = read_gears(config, batch) if config else []
+    if dtype == "uint8" and not gears:
+        raise UserError("--input uint8", where=cfg, expected="--cfg with INPUT.GEARS", found=cfg and "none there")
     make_folder(output.parent)
     try:
-        source = graph.read(model)
+        source, given = graph.read(model), model
+        if config and dtype == "uint8":
+            given = write_pixels(source, config, model, output)
         description, inputs = graph.describe(source), graph.inputs(source)
         shapes = batched(inputs, batch, 2 if gears else 0, model)
         options = [
@@ -147,9 +177,9 @@ def run(
         ]
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".atc-") as scratch:
             folder = Path(scratch).resolve()
-            arguments = spell(os.path.relpath(model.resolve(), folder), output.stem, shapes, options)
+            arguments = spell(os.path.relpath(given.resolve(), folder), output.stem, shapes, options)
             rules.check(rules.parse(arguments), description)
-            shown = [*TOOLS[backend], *spell(str(model), str(output.with_suffix("")), shapes, options)]
+            shown = [*TOOLS[backend], *spell(str(given), str(output.with_suffix("")), shapes, options)]
             print(shlex.join(shown), flush=True)
             metadata = {entry.key: entry.value for entry in source.metadata_props}
             metadata["opset"] = str(
@@ -186,6 +216,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
     parser.add_argument("--batch", type=int, default=16, help="the static batch size")
     parser.add_argument("--cfg", type=Path, help="the model's YAML: INPUT.GEARS are compiled, if it has any")
+    parser.add_argument(
+        "--input", choices=("float32", "uint8"), default="float32", dest="dtype", help="what comes in: NCHW, or pixels"
+    )
     parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
     parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
