@@ -84,7 +84,8 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
     make_folder(place.parent)
     with locked(place.beside("lock")) as lock:
         kept = keep_finished(place, manifest, compiled, settings)
-        images = [image for image in manifest.images if image.stem not in set(kept)]
+        finished = set(kept)
+        images = [image for image in manifest.images if image.stem not in finished]
         left = [f"{image.stem}.{manifest.suffix}" for image in images]
         check_free_disk(place.folder, sum(sum(compiled.output_bytes(image.shape)) for image in images))
         if kept:
