@@ -71,8 +71,9 @@ def _schema(values: dict[str, Any], path: Path, kind: Optional[str]) -> CfgNode:
     """The schema of the kind that MODEL.NAME says."""
     model = values.get("MODEL")
     name = model.get("NAME", CLASSIFICATION) if isinstance(model, dict) else CLASSIFICATION
-    if name not in ([kind] if kind else SCHEMAS):
-        raise UserError("MODEL.NAME", where=path, expected=kind or " or ".join(SCHEMAS), found=name)
+    known = [kind] if kind else list(SCHEMAS)
+    if name not in known:
+        raise UserError("MODEL.NAME", where=path, expected=" or ".join(known), found=name)
     return SCHEMAS[name]()
 
 
