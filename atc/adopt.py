@@ -40,7 +40,8 @@ def tensor(text: str) -> TensorInfo:
 def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list[TensorInfo], dict[str, str]]:
     """Inputs, outputs and metadata of the ONNX file, at its own batch where none is given."""
     try:
-        from atc import convert, graph  # onnx, which a board may lack
+        from atc import command as seed
+        from atc import graph  # onnx, which a board may lack
     except ModuleNotFoundError as fault:
         mend = "give --input and --output"
         raise UserError(f"no {fault.name} here to read it with", where=model, mend=mend) from None
@@ -50,12 +51,12 @@ def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list
         source = graph.read(model)
     except AtcError as fault:
         raise UserError(f"cannot be read: {fault}", where=model) from None
-    inputs, metadata = graph.inputs(source), convert.metadata_of(source)
+    inputs, metadata = graph.inputs(source), graph.metadata_of(source)
     fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
     if batch is None and fixed < 1:
         raise UserError("leaves its batch open", where=model, mend=f"compile it: make om ONNX={model}")
-    shapes = convert.batched(inputs, batch or fixed, model)
-    outputs = convert.output_shapes(source, shapes)
+    shapes = seed.batched(inputs, batch or fixed, 0, model)
+    outputs = graph.output_shapes(source, shapes)
     return [TensorInfo(each.name, each.dtype, shapes[each.name]) for each in inputs], outputs, metadata
 
 
@@ -92,6 +93,7 @@ def run(args: argparse.Namespace) -> None:
         tool="atc.adopt",
         inputs=inputs,
         outputs=outputs,
+        gears=[],
         metadata=metadata,
     ).write(args.om)
     told = [", ".join(f"{each.name} {each.dtype}{each.shape}" for each in tensors) for tensors in (inputs, outputs)]

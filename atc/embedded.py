@@ -13,13 +13,15 @@ With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float1
 (`atc.aipp`) stands before the network: float32, and with float16 inside rounded as it enters the network. What would
 change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
 (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
-a free axis. Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of
-E10041 for a model that onnxruntime cannot load.
+a free axis, with --dynamic_dims too: its gears are checked against the model and recorded, for `infer.embedded` to
+refuse other shapes, as the device does. --out_nodes takes names of graph outputs. Ours, in ATC's form: the reasons of
+E10055, of E10001 for a shape at which the model does not run, and of E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import tempfile
@@ -31,8 +33,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from atc import aipp, graph, half, rules
-from atc.shapes import DYNAMIC, AtcError, invalid, not_emulated
+from atc import aipp, graph, half, pixels, rules
+from atc.shapes import DYNAMIC, AtcError, at_gear, invalid, not_emulated
 from hrnet.files import make_folder, replacing
 from hrnet.formats import TensorInfo
 
@@ -61,6 +63,8 @@ EMULATED: dict[str, tuple[str, ...]] = {
     "precision_mode_v2": ("fp16", "origin"),
     "output_type": ("FP32",),
     "insert_op_conf": (),
+    "dynamic_dims": (),
+    "out_nodes": (),
     **dict.fromkeys(_ANY_VALUE, ()),
 }
 
@@ -70,6 +74,8 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
     for name, value in arguments.items():
         if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
             raise not_emulated(f"--{name}={value}")
+    if any(index >= 0 for _, index in rules.out_nodes(arguments)):
+        raise not_emulated(f"--out_nodes={arguments['out_nodes']}, nodes in place of names of outputs")
     if any(isinstance(dim, tuple) for shape in rules.input_shapes(arguments).values() for dim in shape):
         raise not_emulated("a shape range (n1~n2) in --input_shape")
 
@@ -147,10 +153,10 @@ def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
         raise not_emulated(str(obstacle)) from None
 
 
-def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> dict[str, list[int]]:
+def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str) -> dict[str, list[int]]:
     """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
 
-    Raises AtcError E10001 where the model does not run at its shape.
+    Raises AtcError E10001 where the model does not run at its shape, which `argument` gives as `value`.
     """
     try:
         session = _session(str(path))
@@ -158,8 +164,18 @@ def try_out(path: Path, inputs: Sequence[TensorInfo], shape_argument: str) -> di
             return {}
         results = session.run(None, {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs})
     except Exception as fault:
-        raise invalid("input_shape", shape_argument, f"The model does not run at it: {_reason(fault)}") from None
+        raise invalid(argument, value, f"The model does not run at it: {_reason(fault)}") from None
     return {found.name: list(result.shape) for found, result in zip(session.get_outputs(), results)}
+
+
+def check_gears(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], gears: Sequence[Sequence[int]]) -> None:
+    """Raises AtcError E10001 for a gear that the model does not fit."""
+    for gear in gears:
+        try:
+            graph.output_shapes(model, at_gear(shapes, gear), strict=True)
+        except ValueError as fault:
+            value = ",".join(map(str, gear))
+            raise invalid("dynamic_dims", value, f"The model does not run at it: {fault}") from None
 
 
 def compile_model(arguments: Mapping[str, str]) -> Path:
@@ -170,19 +186,31 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     model = graph.read(arguments["model"])
     rules.check_model(arguments, graph.describe(model))
     shapes = rules.input_shapes(arguments)
-    graph.fix_inputs(model, {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()})
+    fixed = {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()}
+    gears = rules.gears(arguments)
+    if "out_nodes" in arguments:
+        graph.keep_outputs(model, [name for name, _ in rules.out_nodes(arguments)])
+    check_gears(model, fixed, gears)
+    graph.fix_inputs(model, fixed)
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
         compiled = half_inside(compiled)
     if conf:  # last, so that float16 begins behind it
-        graph.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
+        pixels.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)
     make_folder(target.parent)
     with replacing(target) as temporary:
         onnx.save(compiled, temporary)
-        found = try_out(temporary, graph.inputs(compiled), arguments.get("input_shape", ""))
+        inputs = graph.inputs(compiled)
+        if gears:
+            least = min(gears, key=math.prod)
+            shape = at_gear({tensor.name: tensor.shape for tensor in inputs}, least)
+            tried = [TensorInfo(tensor.name, tensor.dtype, shape[tensor.name]) for tensor in inputs]
+            try_out(temporary, tried, "dynamic_dims", ",".join(map(str, least)))
+            return target
+        found = try_out(temporary, inputs, "input_shape", arguments.get("input_shape", ""))
         if any(tensor.shape != found[tensor.name] for tensor in graph.outputs(compiled) if found):
             for value in compiled.graph.output:
                 graph.set_shape(value, found[value.name])

@@ -1,21 +1,22 @@
-"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes, put an
-AIPP file's arithmetic before it."""
+"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes and
+outputs, and tell what comes out at other shapes."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from atc.aipp import Aipp, input_shape
 from atc.rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.files import AnyPath
 from hrnet.formats import TensorInfo
+
+LARGE = 1024  # values of a stored tensor: a weight, on which no shape depends
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
@@ -80,6 +81,12 @@ def describe(model: onnx.ModelProto) -> Model:
     )
 
 
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What the file says of itself, and its opset."""
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return {**{entry.key: entry.value for entry in model.metadata_props}, "opset": str(opset)}
+
+
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
     """Fix the axes of `value`; -1 leaves an axis as it was, or makes it free."""
     dims = value.type.tensor_type.shape.dim
@@ -102,29 +109,41 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
         value.type.tensor_type.ClearField("shape")
 
 
-def insert_aipp(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
-    """Put an AIPP file's arithmetic before the first input, in place: under its name uint8 [N, H, W, 3] comes in, and
-    what read it reads `(in - mean - min) * var_reci` as [N, 3, H, W]. Raises AtcError E10052 where they do not fit."""
-    value = _inputs(model)[0]
-    shape = input_shape(conf, info(value).shape, input_format)
-    prefix = f"{value.name}_aipp"
-    while any(name.startswith(prefix) for node in model.graph.node for name in (*node.input, *node.output)):
-        prefix += "_"
-    head = [
-        helper.make_node("Transpose", [value.name], [f"{prefix}_planes"], f"{prefix}_Transpose", perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", [f"{prefix}_planes"], [f"{prefix}_float"], f"{prefix}_Cast", to=TensorProto.FLOAT),
-    ]
-    steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]
-    for operator, name, channels, neutral in steps:
-        if any(channel != neutral for channel in channels):
-            constant = np.array(channels, np.float32).reshape(-1, 1, 1)
-            model.graph.initializer.append(numpy_helper.from_array(constant, f"{prefix}_{name}"))
-            inputs = [head[-1].output[0], f"{prefix}_{name}"]
-            head.append(helper.make_node(operator, inputs, [f"{prefix}_{name}_out"], f"{prefix}_{operator}_{name}"))
-    for node in model.graph.node:
-        node.input[:] = [head[-1].output[0] if name == value.name else name for name in node.input]
-    nodes = [*head, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    value.type.tensor_type.elem_type = TensorProto.UINT8
-    set_shape(value, shape)
+def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Leave the graph these of its outputs, in this order, in place."""
+    values = {value.name: value for value in model.graph.output}
+    kept = [values[name] for name in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+
+
+def output_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], strict: bool = False
+) -> list[TensorInfo]:
+    """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell.
+
+    `strict`: raises ValueError, with ONNX's words, where the model does not fit them.
+    """
+    light = _without_weights(model)
+    fix_inputs(light, shapes)
+    try:
+        return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
+    except onnx.shape_inference.InferenceError as fault:
+        raise ValueError(" ".join(str(fault).split())) from None
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large stored tensors are described alone, so that it is cheap to infer shapes in."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph = light.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.output.extend(model.graph.output)
+    declared = {value.name for value in model.graph.input}
+    graph.input.extend(model.graph.input)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= LARGE:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light

@@ -119,6 +119,12 @@ def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
     return found
 
 
+def at_gear(shapes: Mapping[str, Sequence[int]], gear: Sequence[int]) -> dict[str, list[int]]:
+    """`shapes` with the values of one gear in place of their -1s, which come in the order of the inputs."""
+    values = iter(gear)
+    return {name: [next(values) if dim == DYNAMIC else dim for dim in shape] for name, shape in shapes.items()}
+
+
 def _batch_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[tuple[int, ...]]:
     batched = 0
     for shape in shapes:

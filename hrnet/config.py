@@ -27,7 +27,6 @@ from hrnet.schemas import CLASSIFICATION, POSE, SCHEMAS
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
 MULTIPLE = 32  # of the input's sides, pixels: the lowest branch has 1/32 of the resolution
-KERNELS = {"MODEL.EXTRA.FINAL_CONV_KERNEL": (1, 3), "MODEL.EXTRA.DECONV.KERNEL_SIZE": (2, 3, 4)}  # of pose
 
 # yacs warns at each load of an upstream file about the misspelt key that all of classification have.
 logging.getLogger("yacs.config").setLevel(logging.ERROR)
@@ -72,8 +71,9 @@ def _schema(values: dict[str, Any], path: Path, kind: Optional[str]) -> CfgNode:
     """The schema of the kind that MODEL.NAME says."""
     model = values.get("MODEL")
     name = model.get("NAME", CLASSIFICATION) if isinstance(model, dict) else CLASSIFICATION
-    if name not in ([kind] if kind else SCHEMAS):
-        raise UserError("MODEL.NAME", where=path, expected=kind or " or ".join(SCHEMAS), found=name)
+    known = [kind] if kind else list(SCHEMAS)
+    if name not in known:
+        raise UserError("MODEL.NAME", where=path, expected=" or ".join(known), found=name)
     return SCHEMAS[name]()
 
 
@@ -158,12 +158,15 @@ class _Check:
         self.counts("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, deconv.NUM_DECONVS)
         self.switches("MODEL.EXTRA.DECONV.CAT_OUTPUT", deconv.CAT_OUTPUT, deconv.NUM_DECONVS)
         self.switches("LOSS.WITH_AE_LOSS", config.LOSS.WITH_AE_LOSS, deconv.NUM_DECONVS + 1)
-        for name, sizes in zip(KERNELS, ([config.MODEL.EXTRA.FINAL_CONV_KERNEL], deconv.KERNEL_SIZE)):
-            if not set(sizes) <= set(KERNELS[name]):
-                raise self.refuse(name, " or ".join(map(str, KERNELS[name])), sizes)
+        self.kernels("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, (2, 3, 4))
+        self.kernels("MODEL.EXTRA.FINAL_CONV_KERNEL", [config.MODEL.EXTRA.FINAL_CONV_KERNEL], (1, 3))
         self.count("DATASET.INPUT_SIZE", config.DATASET.INPUT_SIZE, MULTIPLE)
         self.gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE)
         self.percent("AP")
+
+    def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
+        if not set(sizes) <= set(known):
+            raise self.refuse(name, " or ".join(map(str, known)), sizes)
 
     def switches(self, name: str, values: Any, length: int) -> None:
         if not values or len(values) != length or not all(isinstance(value, bool) for value in values):

@@ -33,6 +33,7 @@ from hrnet.records import FormatError, from_json, read_record, to_json, write_re
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
 INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
+NPY_HEADER = 128  # bytes before the values, as numpy writes it from 1.14 on for a tensor of a few axes
 MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 TOPN_TITLE = "Overall statistical evaluation"
 
@@ -300,6 +301,14 @@ def _check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
 
 
 @dataclass(frozen=True)
+class Gear:
+    """One of the shapes that a model with free axes was compiled for, the batch axis included."""
+
+    input: list[int]
+    outputs: list[list[int]]
+
+
+@dataclass(frozen=True)
 class CompiledModel:
     """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
     `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere."""
@@ -310,11 +319,25 @@ class CompiledModel:
     tool: str  # "atc", "atc.embedded", "aoe" or "atc.adopt"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
+    gears: list[Gear]  # of a model with free axes; none for a static one
     metadata: dict[str, str]  # of the ONNX file: model, config and weights hashes, versions
 
     @staticmethod
     def record_path(model: AnyPath) -> Path:
         return Path(f"{model}.json")
+
+    def takes(self, image: Sequence[int]) -> bool:
+        """Whether an input of this shape, without the batch axis, can go in."""
+        shapes = [gear.input for gear in self.gears] or [self.inputs[0].shape]
+        return list(image) in [shape[1:] for shape in shapes]
+
+    def output_bytes(self, image: Sequence[int]) -> list[int]:
+        """Bytes of each output for one input of this shape, which the model `takes`, without the batch axis."""
+        shapes = [output.shape for output in self.outputs]
+        for gear in self.gears:
+            if gear.input[1:] == list(image):
+                shapes = gear.outputs
+        return [TensorInfo(known.name, known.dtype, shape).bytes_of_one() for known, shape in zip(self.outputs, shapes)]
 
     def write(self, model: AnyPath) -> None:
         write_record(self.record_path(model), "compiled", asdict(self))
@@ -327,6 +350,10 @@ class CompiledModel:
         content = read_record(path, "compiled", mend=mend)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         _check_dtypes([*compiled.inputs, *compiled.outputs], path)
+        free = any(-1 in tensor.shape for tensor in compiled.inputs)
+        if free != bool(compiled.gears) or any(len(gear.outputs) != len(compiled.outputs) for gear in compiled.gears):
+            expected = "one or more for free axes, each with all outputs; none for a static model"
+            raise FormatError("gears", where=path, expected=expected, found=compiled.gears, mend=f"rm {model}; make om")
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
             raise FormatError("speaks of another model", where=path, expected=expected, mend=mend)
@@ -346,6 +373,7 @@ class RunRecord:
     outputs: list[TensorInfo]
     batch: int
     images: int
+    flipped: bool  # the inputs were mirror images
     kept: int  # of them, finished by an interrupted run before: not in the times
     seconds: dict[str, Optional[float]]  # read, infer, write (None: the tool does not tell), total
     images_per_second: float  # end to end

@@ -30,8 +30,8 @@ import numpy as np
 from hrnet.cli import UserError, WorkFailed, command, whole
 from hrnet.files import make_folder, write_text
 from hrnet.formats import OUTPUT_FORMATS, write_output
-from infer import rules, runtimes
-from infer.pipeline import Pipeline, Times, pure_data, requests, run_pure, warm_up
+from infer import gears, rules, runtimes
+from infer.pipeline import Times, pure_data, requests, run_pure, warm_up
 
 PURE = Path("pure_infer_data")  # ais_bench's name for the input of a run without --input
 
@@ -96,14 +96,17 @@ def run(args: argparse.Namespace) -> None:
     rules.check_output(str(folder))
     try:
         runtime = runtimes.load(args.runtime, args.model, args.requests)
-        tensor, suffix = runtime.static_input(), args.outfmt.lower()
+        suffix = args.outfmt.lower()
         make_folder(folder)
-        warm_up(runtime, args.warmup_count)
         if inputs:
-            pipeline = Pipeline(runtime, inputs, folder, suffix)
+            how = gears.Options(args.auto_set_dymdims_mode, args.dymDims, args.flip)
+            pipeline = gears.pipeline(runtime, inputs, folder, suffix, how)
+            warm_up(runtime, pipeline.tensor, args.warmup_count)
             times = pipeline.run(args.loop)
             files = {file: pipeline.output_names(file) for file in inputs}
         else:
+            tensor = gears.fixed_input(runtime, args.dymDims)
+            warm_up(runtime, tensor, args.warmup_count)
             times, outputs = run_pure(runtime, pure_data(args.pure_data_type, tensor), args.loop)
             files = {PURE: [folder / f"{PURE}_{k}.{suffix}" for k in range(len(outputs))]}
             for path, output in zip(files[PURE], outputs):
@@ -149,8 +152,13 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--warmup_count", type=whole(0), default=1)
     parser.add_argument("--device", default="0", help="this machine is device 0")
     parser.add_argument("--divide_input", type=boolean, default=False, help="share the input among devices: here one")
+    parser.add_argument(
+        "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"
+    )
+    parser.add_argument("--dymDims", help="the shape of all inputs of a model with gears: input:1,3,512,640")
     parser.add_argument("--display_all_summary", type=boolean, default=False)
     parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="ours, not ais_bench's")
+    parser.add_argument("--flip", type=boolean, default=False, help="ours: each .npy is mirrored as it is read")
     parser.add_argument("--requests", type=whole(1), default=requests(), help="ours: batches computed side by side")
     return parser.parse_args(argv)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -142,9 +142,10 @@ def pure_data(kind: str, tensor: TensorInfo) -> np.ndarray:
     return values.view(tensor.dtype).reshape(tensor.shape)
 
 
-def warm_up(runtime: Runtime, count: int) -> None:
-    """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word."""
-    batch = pure_data("zero", runtime.static_input())
+def warm_up(runtime: Runtime, tensor: TensorInfo, count: int) -> None:
+    """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word. `tensor`: the
+    input at the shape that is set."""
+    batch = pure_data("zero", tensor)
     for _ in range(count):
         runtime.check(batch, runtime.compute(batch))
 
@@ -153,10 +154,13 @@ class Pipeline:
     """`inputs` through `runtime` into `folder`. `batch` files go through together; the last batch is padded with its
     own first file, as ais_bench does, and what the padding gave is dropped."""
 
-    def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str) -> None:
+    def __init__(
+        self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, tensor: Optional[TensorInfo] = None
+    ) -> None:
+        """`tensor`: the input at the shape that is set; the model's own, where that is fixed."""
         self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
-        tensor = runtime.static_input()
-        self.shape, self.dtype = tuple(tensor.shape), np.dtype(tensor.dtype)
+        self.tensor = tensor or runtime.static_input()
+        self.shape, self.dtype = tuple(self.tensor.shape), np.dtype(self.tensor.dtype)
         self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
 
     def output_names(self, file: Path) -> list[Path]:
@@ -174,9 +178,9 @@ class Pipeline:
                 files = self.inputs[start : start + self.batch]
                 device_ms: list[float] = []
                 begun = time.perf_counter()
-                self._read(files, buffer)
+                batch = self._read(files, buffer)
                 was_read = time.perf_counter()
-                outputs = computer.compute(buffer, loop, device_ms)
+                outputs = computer.compute(batch, loop, device_ms)
                 computed = time.perf_counter()
                 self._write(files, outputs)
                 with lock:
@@ -195,16 +199,17 @@ class Pipeline:
             return self._load_npy(file).nbytes
         return file.stat().st_size
 
-    def _load_npy(self, file: Path) -> np.ndarray:
+    def _load_npy(self, file: Path, mapped: bool = False) -> np.ndarray:
         try:
-            array: np.ndarray = np.load(file, allow_pickle=False)
+            array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
         except (ValueError, EOFError) as fault:
             raise WorkFailed(f"{file}: is no readable npy: {fault}") from None
         if array.dtype != self.dtype:
             raise WorkFailed(f"{file}: dtype (expected {self.dtype}, as the model's input, found {array.dtype})")
         return array
 
-    def _read(self, files: list[Path], buffer: np.ndarray) -> None:
+    def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
+        """The batch of these files; `buffer` is the thread's own, for it to lie in."""
         rows = buffer.reshape(self.batch, -1)
         for row, file in zip(rows, files):
             npy = self._load_npy(file) if file.suffix.lower() == ".npy" else None
@@ -220,6 +225,7 @@ class Pipeline:
             else:
                 row[:] = npy.reshape(-1)
         rows[len(files) :] = rows[0]
+        return buffer
 
     def _write(self, files: list[Path], outputs: list[np.ndarray]) -> None:
         each = [np.array_split(output, self.batch) for output in outputs]

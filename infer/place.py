@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from hrnet import formats
 from hrnet.files import make_folder
-from hrnet.formats import Manifest, TensorInfo
+from hrnet.formats import CompiledModel, Manifest
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Place:
 
     parent: Path
     name: str
-    outfmt: str
+    outfmt: str  # empty: the model's kind decides
 
     @property
     def folder(self) -> Path:
@@ -29,19 +29,21 @@ class Place:
     def beside(self, ending: str) -> Path:
         return self.parent / f"{self.name}_{ending}"
 
-    def output_names(self, stem: str, outputs: list[TensorInfo]) -> list[str]:
-        return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(len(outputs))]
+    def output_names(self, stem: str, outputs: int) -> list[str]:
+        return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(outputs)]
 
     def listing(self) -> dict[str, int]:
         """Names and sizes in bytes of what lies in the folder; empty where there is none."""
         return {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)} if self.folder.is_dir() else {}
 
-    def is_whole(self, stem: str, there: dict[str, int], outputs: list[TensorInfo]) -> bool:
-        """Whether an input's outputs are all `there`, a bin at its full size: a killed ais_bench leaves half of one."""
-        sizes = [there.get(name) for name in self.output_names(stem, outputs)]
-        if self.outfmt == "BIN":
-            return all(size == output.bytes_of_one() for size, output in zip(sizes, outputs))
-        return None not in sizes
+    def is_whole(self, stem: str, there: dict[str, int], sizes: list[int]) -> bool:
+        """Whether an input's outputs, of `sizes` bytes, are all `there`, a bin or npy at its full size: a killed
+        ais_bench leaves half of one."""
+        found = [there.get(name) for name in self.output_names(stem, len(sizes))]
+        if self.outfmt == "TXT":
+            return None not in found
+        header = formats.NPY_HEADER if self.outfmt == "NPY" else 0
+        return found == [header + size for size in sizes]
 
     def gather(self) -> None:
         """Move what the devices' folders (`device<id>_<i>`, where there were several) hold up into the folder, and
@@ -69,7 +71,7 @@ class Place:
                 shutil.rmtree(folder)
 
 
-def keep_finished(place: Place, manifest: Manifest, outputs: list[TensorInfo], settings: dict[str, Any]) -> list[str]:
+def keep_finished(place: Place, manifest: Manifest, compiled: CompiledModel, settings: dict[str, Any]) -> list[str]:
     """Make the place ready; return the stems that an interrupted run with these settings had finished.
 
     A run that reached its record is no interrupted one: it is done anew, and so is one of other settings.
@@ -80,9 +82,14 @@ def keep_finished(place: Place, manifest: Manifest, outputs: list[TensorInfo], s
         place.gather()
         place.forget_summaries()
         there = place.listing()
-        finished = [image.stem for image in manifest.images if place.is_whole(image.stem, there, outputs)]
+        finished = [
+            image.stem
+            for image in manifest.images
+            if place.is_whole(image.stem, there, compiled.output_bytes(image.shape))
+        ]
         finished = finished[: len(manifest.images) - 1]  # something must be left to do, or the tool has no summary
-        for name in there.keys() - {name for stem in finished for name in place.output_names(stem, outputs)}:
+        count = len(compiled.outputs)
+        for name in there.keys() - {name for stem in finished for name in place.output_names(stem, count)}:
             (place.folder / name).unlink()
     if not finished:
         place.clear()

@@ -6,6 +6,7 @@
 Reads    the model and the record beside it (`<model>.json`), the inputs and their manifest.json
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt> and <output_dirname>_summary.json, both by the tool, and
          last <output_dirname>_run.json; with several devices a summary for each, <output_dirname>_device<id>_<i>_…
+Gears    of a model with gears each .npy sets the shape (--auto_set_dymdims_mode 1), and the outputs are .npy too
 Resumes  outputs that an earlier run of the same model on the same inputs finished are kept: the tool gets a folder of
          hard links to the inputs that are left
 
@@ -15,6 +16,7 @@ One command is spelled, printed, run and checked; which of the two tools it was 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -23,18 +25,24 @@ from typing import Optional
 from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, command, first_few
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, Manifest, RunRecord, TensorInfo
+from hrnet.formats import CompiledModel, Manifest, RunRecord
 from infer import tool
 from infer.place import Place, keep_finished, link_chunk
 
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
     """The prep folder must hold what its manifest lists, and that must be what the model takes."""
-    expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
-    found = f"{manifest.dtype}{manifest.images[0].shape}"
-    if expected != found:
+    dtype = compiled.inputs[0].dtype
+    images = manifest.images if compiled.gears else manifest.images[:1]
+    strangers = [image.shape for image in images if manifest.dtype != dtype or not compiled.takes(image.shape)]
+    if strangers:
         mend = "give make om and make preprocess the same MODEL and INPUT"
+        expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"
+        found = f"{manifest.dtype}{strangers[0]}"
         raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, mend=mend)
+    if compiled.gears and manifest.suffix != "npy":
+        mend = "run make preprocess"
+        raise UserError("inputs hold no shape", where=inputs, expected=".npy", found=f".{manifest.suffix}", mend=mend)
     listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
     there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
     if there != listed:
@@ -43,12 +51,13 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
         raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, mend=mend)
 
 
-def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]], outputs: list[TensorInfo]) -> None:
+def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]], compiled: CompiledModel) -> None:
     """N inputs, N times the model's outputs, all there, whole, and nothing else."""
-    there = place.listing()
-    stems = [image.stem for image in manifest.images]
-    named = {stem: place.output_names(stem, outputs) for stem in stems}
-    lost = [stem for stem in stems if files.get(stem) != named[stem] or not place.is_whole(stem, there, outputs)]
+    there, outputs = place.listing(), compiled.outputs
+    sizes = {image.stem: compiled.output_bytes(image.shape) for image in manifest.images}
+    stems = list(sizes)
+    named = {stem: place.output_names(stem, len(outputs)) for stem in stems}
+    lost = [stem for stem in stems if files.get(stem) != named[stem] or not place.is_whole(stem, there, sizes[stem])]
     foreign = there.keys() - {name for names in named.values() for name in names}
     if lost or foreign:
         expected = f"{len(outputs)} outputs for each of {len(stems)} inputs and nothing else"
@@ -64,29 +73,38 @@ def check_unchanged(manifest: Path, sha256: str) -> None:
         raise WorkFailed(f"{manifest}: changed while its inputs were inferred; rerun make infer")
 
 
-def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str]) -> None:
-    """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record."""
+def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str], flip: bool = False) -> None:
+    """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record. `flip`: let
+    the twin mirror each input, where ais_bench needs a folder of mirrored ones."""
     manifest = Manifest.read(inputs / "manifest.json")
+    if flip and manifest.flipped:
+        raise UserError("these inputs are mirrored already", where=inputs, mend="leave out --flip")
     compiled = CompiledModel.read(model)
     check_inputs(inputs, manifest, model, compiled)
+    outfmt = place.outfmt or ("NPY" if compiled.gears else "BIN")
+    if compiled.gears and outfmt != "NPY":
+        raise UserError("--outfmt of a model with gears", expected="NPY, which holds a shape", found=outfmt)
+    place = dataclasses.replace(place, outfmt=outfmt)
     hashes = {"model_sha256": compiled.model_sha256, "manifest_sha256": sha256_file(inputs / "manifest.json")}
-    settings = {**hashes, "outfmt": place.outfmt, "tool": start[1:]}
+    settings = {**hashes, "outfmt": place.outfmt, "tool": start[1:], "flip": flip}
     make_folder(place.parent)
     with locked(place.beside("lock")) as lock:
-        kept = keep_finished(place, manifest, compiled.outputs, settings)
-        left = [f"{image.stem}.{manifest.suffix}" for image in manifest.images if image.stem not in set(kept)]
-        check_free_disk(place.folder, len(left) * sum(output.bytes_of_one() for output in compiled.outputs))
+        kept = keep_finished(place, manifest, compiled, settings)
+        finished = set(kept)
+        images = [image for image in manifest.images if image.stem not in finished]
+        left = [f"{image.stem}.{manifest.suffix}" for image in images]
+        check_free_disk(place.folder, sum(sum(compiled.output_bytes(image.shape)) for image in images))
         if kept:
             print(f"{len(kept)} of {len(manifest.images)} inputs were finished before and are kept")
         source = link_chunk(place.beside("chunk"), inputs, left) if kept else inputs
         batch = compiled.inputs[0].shape[0]
         devices = devices[: len(left)]  # a device without an input fails
-        spelled = tool.spell(start, model, source, place, batch, devices)
+        spelled = tool.spell(start, model, source, place, batch, devices, gears=bool(compiled.gears), flip=flip)
         seconds = tool.execute(spelled, lock)
 
         told = tool.collect(place, devices)
-        files = {**{stem: place.output_names(stem, compiled.outputs) for stem in kept}, **told.files}
-        check_outputs(place, manifest, files, compiled.outputs)
+        files = {**{stem: place.output_names(stem, len(compiled.outputs)) for stem in kept}, **told.files}
+        check_outputs(place, manifest, files, compiled)
         check_unchanged(inputs / "manifest.json", hashes["manifest_sha256"])
         if kept:
             shutil.rmtree(source)
@@ -101,6 +119,7 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
             outputs=compiled.outputs,
             batch=batch,
             images=len(manifest.images),
+            flipped=flip or manifest.flipped,
             kept=len(kept),
             seconds={
                 "read": told.host.get("read"),
@@ -124,7 +143,10 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, help="prep folder with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
-    parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, default="BIN")
+    parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
+    parser.add_argument(
+        "--flip", action="store_true", help="the twin mirrors each input; ais_bench needs them mirrored"
+    )
     tool.add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -132,8 +154,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    place = Place(args.output, args.output_dirname, args.outfmt)
-    run(args.model, args.input, place, args.devices, tool.tool(args.backend, args.ais_python, args.devices))
+    place = Place(args.output, args.output_dirname, args.outfmt or "")
+    start = tool.tool(args.backend, args.ais_python, args.devices)
+    run(args.model, args.input, place, args.devices, start, args.flip)
 
 
 if __name__ == "__main__":

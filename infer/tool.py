@@ -67,10 +67,18 @@ def tool(backend: str, ais_python: str, devices: list[str], alone: bool = False)
 
 
 def spell(
-    start: list[str], model: Path, inputs: Optional[Path], place: Place, batch: int, devices: list[str], loop: int = 1
+    start: list[str],
+    model: Path,
+    inputs: Optional[Path],
+    place: Place,
+    batch: int,
+    devices: list[str],
+    loop: int = 1,
+    gears: bool = False,
+    flip: bool = False,
 ) -> list[str]:
     """The seed's call of ais_bench; several devices share the input. Without inputs each computes one batch of zeros
-    `loop` times."""
+    `loop` times. `gears`: each input sets the shape. `flip`: the twin mirrors each input."""
     source = {"--pure_data_type": "zero", "--loop": loop} if inputs is None else {"--input": inputs}
     flags = {
         "--model": model,
@@ -81,6 +89,10 @@ def spell(
         "--batchsize": batch,
         "--device": ",".join(devices),
     }
+    if gears:
+        flags["--auto_set_dymdims_mode"] = 1
+    if flip:
+        flags["--flip"] = 1
     if len(devices) > 1 and inputs is not None:
         flags["--divide_input"] = 1  # without it each device infers everything
     return start + [str(part) for flag in flags.items() for part in flag]

@@ -47,7 +47,9 @@ def fold(net: pose.PoseNet) -> pose.PoseNet:
     folds those of convolutions alone."""
     folded = copy.deepcopy(net)
     for upsample in folded.upsamplings():
-        upsample[0] = fuse_conv_bn_eval(upsample[0], upsample[1], transpose=True)
+        convolution, norm, _ = upsample
+        assert isinstance(convolution, torch.nn.ConvTranspose2d) and isinstance(norm, torch.nn.BatchNorm2d)
+        upsample[0] = fuse_conv_bn_eval(convolution, norm, transpose=True)
         upsample[1] = torch.nn.Identity()
     return folded
 

@@ -17,17 +17,29 @@ class Runtime(ABC):
     outputs: list[TensorInfo]
     requests: int
     version: str
+    dynamic_dims = ""  # the gears of a model with free axes, as they were given to atc
 
     @abstractmethod
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
         """Run one batch of the single input; outputs in the model's order. Returns when done."""
 
-    def static_input(self) -> TensorInfo:
-        """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""
+    def one_input(self) -> TensorInfo:
         if len(self.inputs) != 1:
             found = [tensor.name for tensor in self.inputs]
             raise UserError("the model has several inputs", expected="one", found=found)
-        tensor = self.inputs[0]
+        return self.inputs[0]
+
+    def gears(self) -> list[list[int]]:
+        """The shapes of the one input that the model was compiled for; none where its shape is fixed."""
+        shapes = []
+        for gear in filter(None, self.dynamic_dims.split(";")):
+            sizes = map(int, gear.split(","))
+            shapes.append([next(sizes) if size == -1 else size for size in self.one_input().shape])
+        return shapes
+
+    def static_input(self) -> TensorInfo:
+        """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""
+        tensor = self.one_input()
         if -1 in tensor.shape:
             mend = "compile it for a batch: make om BATCH=16"
             raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, mend=mend)

@@ -17,6 +17,7 @@ from hrnet.formats import DTYPES, TensorInfo
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"
+GEARS = ["framework", "atc.dynamic_dims"]  # where OpenVINO keeps that entry of the file's metadata_props
 
 
 class OpenVino(Runtime):
@@ -34,6 +35,8 @@ class OpenVino(Runtime):
                 mend = "BACKEND=onnxruntime, or PRECISION=fp32"
                 raise UserError("openvino would compute it in float32", where=model, found="float16 inside", mend=mend)
             self.compiled = core.compile_model(graph, DEVICE, settings)
+            if graph.has_rt_info(GEARS):
+                self.dynamic_dims = graph.get_rt_info(GEARS).value
         except RuntimeError as fault:
             raise UserError(f"openvino cannot load the model: {' '.join(str(fault).split())}", where=model) from None
         self.inputs = [_info(port) for port in self.compiled.inputs]

@@ -46,6 +46,32 @@ def passing() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
 
 
+def pyramid(factor: int) -> onnx.ModelProto:
+    """image [batch,3,h,w] -> sum [batch,8,h,w]: a convolution that makes it `factor` times smaller, brought back by a
+    Resize, and one that does not, added up: sizes that are no multiple of `factor` do not fit."""
+    random = np.random.default_rng(0)
+    stored = {
+        "small": random.standard_normal((8, 3, 1, 1)).astype(np.float32),
+        "whole": random.standard_normal((8, 3, 1, 1)).astype(np.float32),
+        "roi": np.zeros(0, np.float32),
+        "scales": np.array([1, 1, factor, factor], np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "small"], ["s"], "Small", strides=[factor, factor]),
+        helper.make_node("Resize", ["s", "roi", "scales"], ["up"], "Up", mode="nearest"),
+        helper.make_node("Conv", ["image", "whole"], ["w"], "Whole"),
+        helper.make_node("Add", ["up", "w"], ["sum"], "Sum"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pyramid",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "h", "w"])],
+        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", 8, "h", "w"])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in stored.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
 def saved(folder: Path, model: onnx.ModelProto) -> Path:
     path = folder / "model.onnx"
     onnx.save(model, path)

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from atc import aipp, convert, embedded, rules, tool
-from hrnet.formats import CompiledModel, TensorInfo
-from tests import doubles
-from tests.atc.models import classifier, images, saved
+from hrnet.formats import CompiledModel, Gear, TensorInfo
+from tests import doubles, tiny
+from tests.atc.models import classifier, images, pyramid, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -367,9 +367,70 @@ def test_axes_that_do_not_allow_the_batch(here: Path, capsys: pytest.CaptureFixt
     )
     saved(here, classifier(size="side"))
     assert refused(capsys, words("a.onnx")) == (
-        "atc.convert: error: model.onnx: image has free axes besides the batch (expected [-1, C, H, W], found "
-        "[-1, 3, -1, -1])\n"
+        "atc.convert: error: model.onnx: image has 2 free axes besides the batch (expected [-1, C, H, W], or --cfg "
+        "with INPUT.GEARS, found [-1, 3, -1, -1])\n"
     )
+    saved(here, classifier())
+    cfg = tiny.write_pose_config(here)
+    assert refused(capsys, words("a.onnx", "--cfg", str(cfg), "--batch", "1")) == (
+        "atc.convert: error: model.onnx: image has no free axes besides the batch (expected [-1, C, -1, -1] for the "
+        "gears of --cfg, found [-1, 3, 16, 16])\n"
+    )
+    assert refused(capsys, words("a.onnx", "--cfg", str(cfg))) == (
+        "atc.convert: error: --batch with gears (expected 1, found 16); ais_bench sets the shape anew for each file\n"
+    )
+
+
+SEED_004 = (  # its atc command, but for the names of the outputs' nodes
+    "--framework=5 --model=model.onnx --input_format=ND --input_shape=input:1,3,-1,-1 --output={output} "
+    '"--dynamic_dims='
+    "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;512,576;512,640;512,704;512,768;512,832;"
+    '512,896;512,960;512,1024" --out_nodes={outputs} --soc_version=Ascend310P3 --log=error'
+)
+
+
+@pytest.mark.parametrize("output", ["a.onnx", "a.om"])
+def test_the_seeds_gears_come_from_the_config(
+    output: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(here, classifier(name="input", size="side"))
+    assert convert.main(words(output, "--cfg", str(ROOT / "configs/higher_hrnet_w32_512.yaml"), "--batch", "1")) == 0
+    *_, closing = capsys.readouterr().out.splitlines()
+    assert closing.startswith(f"wrote {output} (17 gears, ")
+    record = CompiledModel.read(output)
+    tool_words = 1 if output == "a.om" else 3
+    assert record.command[tool_words:] == shlex.split(SEED_004.format(output="a", outputs="class"))
+    assert record.inputs == [TensorInfo("input", "float32", [1, 3, -1, -1])]
+    assert record.outputs == [TensorInfo("class", "float32", [1, 10])]
+    assert len(record.gears) == 17
+    assert record.gears[0] == Gear([1, 3, 1024, 512], [[1, 10]])
+    if output == "a.om":
+        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
+        assert seen["dynamic_dims"].startswith("1024,512;960,512;") and seen["out_nodes"] == "class"
+
+
+def test_shapes_at_each_gear(here: Path) -> None:
+    model = classifier(size="side")
+    model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
+    saved(here, model)
+    assert convert.main(words("a.onnx", "--cfg", str(tiny.write_pose_config(here)), "--batch", "1")) == 0
+    record = CompiledModel.read("a.onnx")
+    assert record.outputs == [TensorInfo("class", "float32", [1, 10]), TensorInfo("r", "float32", [1, 8, -1, -1])]
+    assert record.gears == [
+        Gear([1, 3, height, width], [[1, 10], [1, 8, height // 2, width // 2]]) for height, width in tiny.GEARS
+    ]
+
+
+def test_a_config_of_classification_has_no_gears(here: Path) -> None:
+    assert convert.main(words("a.onnx", "--cfg", str(tiny.write_config(here)), "--batch", "4")) == 0
+    assert CompiledModel.read("a.onnx").gears == []
+    assert "--input_format=NCHW" in CompiledModel.read("a.onnx").command
+
+
+def test_a_gear_that_the_model_does_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(here, pyramid(40))
+    told = refused(capsys, words("a.onnx", "--cfg", str(tiny.write_pose_config(here)), "--batch", "1"))
+    assert told.startswith("atc.convert: error: model.onnx: does not fit the gear [96, 64]: ") and "Sum" in told
 
 
 def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

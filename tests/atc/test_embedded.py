@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from atc import aipp, embedded, rules
 from hrnet.images import normalise, normalise_table
-from tests.atc.models import classifier, images, passing, pixels, saved
+from tests.atc.models import classifier, images, passing, pixels, pyramid, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -272,7 +272,7 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"precision_mode": "allow_mix_precision"}, "--precision_mode=allow_mix_precision"),
         ({"precision_mode_v2": "mixed_float16"}, "--precision_mode_v2=mixed_float16"),
         ({"output_type": "FP16"}, "--output_type=FP16"),
-        ({"out_nodes": "class"}, "--out_nodes=class"),
+        ({"out_nodes": "Gemm_4:0"}, "--out_nodes=Gemm_4:0, nodes in place of names of outputs"),
         ({"keep_dtype": "list.cfg"}, "--keep_dtype=list.cfg"),
         ({"mode": "3"}, "--mode=3"),
         ({"input_shape": "image:-1,3,16,16", "dynamic_batch_size": "1,4"}, "--dynamic_batch_size=1,4"),
@@ -288,6 +288,55 @@ def test_what_is_not_emulated_is_refused(
         "run atc itself."
     )
     assert refused(tmp_path, capsys, **changes) == expected
+
+
+def test_outputs_are_kept_by_name_and_in_that_order(tmp_path: Path) -> None:
+    model = classifier()
+    model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["batch", 8]))
+    source = saved(tmp_path, model)
+    wanted = onnxruntime.InferenceSession(str(source)).run(["f", "class"], {"image": images(16)})
+    for names in (["f", "class"], ["class"]):
+        assert embedded.main(spelled(tmp_path, out_nodes=";".join(names))) == 0
+        session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"))
+        assert [output.name for output in session.get_outputs()] == names
+        for found, expected in zip(session.run(None, {"image": images(16)}), wanted[-len(names) :]):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def gears(folder: Path, dims: str, shape: str = "image:1,3,-1,-1") -> list[str]:
+    return spelled(folder, input_format="ND", input_shape=shape, dynamic_dims=dims)
+
+
+@pytest.mark.parametrize("precision", [{}, {"precision_mode": "force_fp16"}], ids=str)
+def test_gears_leave_their_axes_free_and_are_recorded(tmp_path: Path, precision: dict[str, str]) -> None:
+    source = saved(tmp_path, classifier(size="side"))
+    more = [f"--{name}={value}" for name, value in precision.items()]
+    assert embedded.main([*gears(tmp_path, "16,32;64,16"), *more]) == 0
+    compiled = onnx.load(tmp_path / "out.onnx")
+    assert {entry.key: entry.value for entry in compiled.metadata_props}["atc.dynamic_dims"] == "16,32;64,16"
+    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"))
+    (tensor,), (result,) = session.get_inputs(), session.get_outputs()
+    assert tensor.shape[:2] == [1, 3] and not any(isinstance(size, int) for size in tensor.shape[2:])
+    assert result.shape == [1, 10]
+    for height, width in ((16, 32), (64, 16)):
+        image = np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32)
+        found, wanted = (results(path, image) for path in (tmp_path / "out.onnx", source))
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-2 if precision else 1e-6)
+
+
+def test_every_gear_must_fit_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path, pyramid(2))
+    assert embedded.main(gears(tmp_path, "16,16;16,18")) == 0
+    capsys.readouterr()
+    (tmp_path / "out.onnx").unlink()
+    flags = {"input_format": "ND", "input_shape": "image:1,3,-1,-1"}
+    error = refused(tmp_path, capsys, **flags, dynamic_dims="16,16;16,17")
+    start = "E10001: Value 16,17 for parameter --dynamic_dims is invalid. Reason: The model does not run at it: "
+    assert error.startswith(start) and "Sum" in error
+    error = refused(tmp_path, capsys, **flags, dynamic_dims="16,16")
+    assert error.startswith("E10035: ") and "has 1 profiles, which is less than the minimum 2." in error
+    error = refused(tmp_path, capsys, **flags, dynamic_dims="16,16;16,16")
+    assert error.startswith("E10039: ")
 
 
 def test_rules_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hrnet import doctor
+from hrnet.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SMI = """\
@@ -158,6 +159,16 @@ def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert told(capsys.readouterr().out)["disk"] == (
         "b: 12.3 GB free, 10.3 GB needed for 50000 images (20.0 GB are there)"
     )
+
+
+def test_the_need_of_pose_is_that_of_its_middle_gear(tmp_path: Path) -> None:
+    seed = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
+    assert doctor.values_an_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
+    path = tmp_path / "upstream.yaml"
+    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}")
+    assert doctor.values_an_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
+    path.write_text("MODEL: {IMAGE_SIZE: [192, 224]}")
+    assert doctor.values_an_image(load_config(path)) == (3 * 192 * 224, 1000)
 
 
 def test_class_folders_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from hrnet import formats
-from hrnet.formats import CompiledModel, FormatError, InputImage, Manifest, RunRecord, TensorInfo
+from hrnet.formats import CompiledModel, FormatError, Gear, InputImage, Manifest, RunRecord, TensorInfo
 
 HASH = "0123456789abcdef" * 4
 SEED_RESULT = (
@@ -377,7 +378,7 @@ def test_compiled_model(tmp_path: Path) -> None:
     model = tmp_path / "m.om"
     model.write_bytes(b"model")
     digest = hashlib.sha256(b"model").hexdigest()
-    compiled = CompiledModel(digest, HASH, ["atc", "--framework=5"], "atc", [IMAGE], [CLASS], {})
+    compiled = CompiledModel(digest, HASH, ["atc", "--framework=5"], "atc", [IMAGE], [CLASS], [], {})
     compiled.write(model)
     assert (tmp_path / "m.om.json").read_text() == (
         "{\n"
@@ -389,6 +390,7 @@ def test_compiled_model(tmp_path: Path) -> None:
         ' "tool": "atc",\n'
         ' "inputs": [\n  {"name": "image", "dtype": "float32", "shape": [16, 3, 224, 224]}\n ],\n'
         ' "outputs": [\n  {"name": "class", "dtype": "float32", "shape": [16, 1000]}\n ],\n'
+        ' "gears": [],\n'
         ' "metadata": {}\n'
         "}\n"
     )
@@ -396,6 +398,38 @@ def test_compiled_model(tmp_path: Path) -> None:
     model.write_bytes(b"another")
     told = refusal(lambda: CompiledModel.read(model))
     assert told == f"{model}.json: speaks of another model (expected the hash of {model}); {mend_of(model)}"
+
+
+def test_compiled_model_with_gears(tmp_path: Path) -> None:
+    model = tmp_path / "m.om"
+    model.write_bytes(b"model")
+    digest = hashlib.sha256(b"model").hexdigest()
+    free = TensorInfo("input", "float32", [1, 3, -1, -1])
+    outputs = [TensorInfo("output1", "float32", [1, 34, -1, -1]), TensorInfo("output2", "float16", [1, 17, -1, -1])]
+    gears = [
+        Gear([1, 3, 512, 640], [[1, 34, 128, 160], [1, 17, 256, 320]]),
+        Gear([1, 3, 512, 512], [[1, 34, 128, 128], [1, 17, 256, 256]]),
+    ]
+    compiled = CompiledModel(digest, HASH, ["atc"], "atc", [free], outputs, gears, {})
+    compiled.write(model)
+    assert (
+        ' "gears": [\n'
+        '  {"input": [1, 3, 512, 640], "outputs": [[1, 34, 128, 160], [1, 17, 256, 320]]},\n'
+        '  {"input": [1, 3, 512, 512], "outputs": [[1, 34, 128, 128], [1, 17, 256, 256]]}\n'
+        " ],\n"
+    ) in (tmp_path / "m.om.json").read_text()
+    assert CompiledModel.read(model) == compiled
+    assert compiled.takes([3, 512, 640]) and not compiled.takes([3, 640, 512])
+    assert compiled.output_bytes([3, 512, 640]) == [34 * 128 * 160 * 4, 17 * 256 * 320 * 2]
+    static = CompiledModel(digest, HASH, ["atc"], "atc", [IMAGE], [CLASS], [], {})
+    assert static.takes([3, 224, 224]) and not static.takes([3, 224, 192])
+    assert static.output_bytes([3, 224, 224]) == [4000]
+    mend = f"rm {model}; make om"
+    expected = "one or more for free axes, each with all outputs; none for a static model"
+    for broken in ({"gears": []}, {"inputs": [IMAGE]}, {"gears": [Gear([1, 3, 512, 640], [[1, 34, 128, 160]])]}):
+        dataclasses.replace(compiled, **broken).write(model)
+        assert refusal(lambda: CompiledModel.read(model)).startswith(f"{model}.json: gears (expected {expected}, found")
+        assert refusal(lambda: CompiledModel.read(model)).endswith(mend)
 
 
 def test_other_records_are_laid_out_alike(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hrnet import formats
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import CompiledModel, InputImage, Manifest, TensorInfo
+from hrnet.formats import CompiledModel, Gear, InputImage, Manifest, TensorInfo
 
 SHAPE = [3, 4, 4]
 CLASSES = 5
@@ -55,9 +55,59 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
         tool="atc.embedded",
         inputs=[entering],
         outputs=tensors,
+        gears=[],
         metadata={"model": "linear"},
     ).write(path)
     return path
+
+
+GEARS = [[1, 3, 4, 4], [1, 3, 4, 8], [1, 3, 6, 4]]
+
+
+def gear_model(path: Path) -> Path:
+    """`means`: each channel's mean; `twice`: the image times 2; at GEARS."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["means"]),
+        helper.make_node("Add", ["image", "image"], ["twice"]),
+    ]
+    free = [1, 3, "h", "w"]
+    values = {"image": free, "means": [1, 3, 1, 1], "twice": free}
+    image, *results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in values.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "gears", [image], results), opset_imports=[helper.make_opsetid("", 11)], ir_version=6
+    )
+    dims = ";".join(f"{height},{width}" for _, _, height, width in GEARS)
+    helper.set_model_props(model, {"atc.dynamic_dims": dims})
+    if path.suffix == ".om":
+        arguments = {"input_shape": "image:1,3,-1,-1", "dynamic_dims": dims}
+        path.write_bytes(b"IMOD" + json.dumps(arguments).encode() + b"\n" + model.SerializeToString())
+    else:
+        onnx.save(model, path)
+    path.chmod(0o640)
+    CompiledModel(
+        model_sha256=sha256_file(path),
+        source_sha256="0" * 64,
+        command=["atc"],
+        tool="atc.embedded",
+        inputs=[TensorInfo("image", "float32", [1, 3, -1, -1])],
+        outputs=[TensorInfo("means", "float32", [1, 3, 1, 1]), TensorInfo("twice", "float32", [1, 3, -1, -1])],
+        gears=[Gear(gear, [[1, 3, 1, 1], gear]) for gear in GEARS],
+        metadata={"model": "gears"},
+    ).write(path)
+    return path
+
+
+def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
+    """`count` npy inputs img0 …, each at another gear than the one before it, with their manifest."""
+    make_folder(folder)
+    random = np.random.default_rng(count)
+    images = [random.standard_normal(GEARS[i % len(GEARS)]).astype(np.float32) for i in range(count)]
+    for i, image in enumerate(images):
+        formats.write_output(folder / f"img{i}.npy", image)
+    shapes = [list(image.shape[1:]) for image in images]
+    entries = [InputImage(f"img{i}", f"val/img{i}.jpg", 0, 8, 8, shape) for i, shape in enumerate(shapes)]
+    Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
+    return images
 
 
 def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = False) -> np.ndarray:

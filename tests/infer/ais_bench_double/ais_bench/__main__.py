@@ -3,7 +3,9 @@
 It takes the tool's command line, refuses what the tool refuses, writes what it writes, and runs the .om of the other
 double (tests/atc/atc_double.py), which carries its ONNX file, so outputs are real numbers. It shares no line with
 `infer`: what the two hold of the tool can disagree. Where the tool is careless it is so too: only bytes are checked,
-inputs whose names agree up to the first dot overwrite each other, several devices each take the whole input.
+inputs whose names agree up to the first dot overwrite each other, several devices each take the whole input. Of a
+model with gears the shape is set from each npy (--auto_set_dymdims_mode) or once (--dymDims), and one that is no gear
+is refused in aclruntime's words.
 
 Without --input it computes one batch of zeros or of random bytes, `--loop` times, and writes it whole.
 
@@ -107,6 +109,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", type=devices, default=[0])
     parser.add_argument("--divide_input", type=boolean, default=False)
     parser.add_argument("--display_all_summary", type=boolean, default=False)
+    parser.add_argument("--auto_set_dymdims_mode", type=boolean, default=False)
+    parser.add_argument("--dymDims")
     return parser.parse_args()
 
 
@@ -129,6 +133,23 @@ class Om:
             batch, channels, height, width = self.shape
             self.shape, self.dtype = [batch, height, width, channels], np.dtype(np.uint8)
         self.bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        dims = json.loads(head[4:]).get("dynamic_dims", "")
+        self.gears = [self.at_gear(gear.split(",")) for gear in dims.split(";")] if dims else []
+
+    def at_gear(self, sizes: list[str]) -> list[int]:
+        values = iter(sizes)
+        return [int(next(values)) if size == -1 else size for size in self.shape]
+
+    def set_dims(self, text: str) -> None:
+        """`name:1,3,512,640`, which must be a gear."""
+        name, _, sizes = text.rpartition(":")
+        shape = [int(size) for size in sizes.split(",")]
+        if not self.gears:
+            raise RuntimeError("the dynamic_dims parameter is not specified for model conversion")
+        if name != self.input.name or shape not in self.gears:
+            print(f"[ERROR] model has {len(self.gears)} gear of dims", flush=True)
+            raise RuntimeError("the dynamic_dims parameter is not correct")
+        self.shape, self.bytes = shape, int(np.prod(shape)) * self.dtype.itemsize
 
     def run(self, data: bytes) -> list[np.ndarray]:
         if len(data) != self.bytes:
@@ -163,6 +184,12 @@ def payload(path: str) -> bytes:
     return np.load(path).tobytes() if path.lower().endswith(".npy") else Path(path).read_bytes()
 
 
+def dims_of(path: str, name: str) -> str:
+    """The shape that auto_set_dymdims_mode sets: a bin has none but its length."""
+    array = np.load(path) if path.lower().endswith(".npy") else np.fromfile(path, np.int8)
+    return f"{name}:{','.join(map(str, array.shape))}"
+
+
 def write(path: Path, tensor: np.ndarray, outfmt: str) -> None:
     if outfmt == "BIN":
         tensor.tofile(path)
@@ -186,10 +213,16 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
     say(f"output path:{prefix}")
     if files == []:
         raise RuntimeError("error  not file or dir")
+    if args.auto_set_dymdims_mode and files:
+        om.set_dims(dims_of(files[0], om.input.name))
+    elif args.dymDims:
+        om.set_dims(args.dymDims)
+    elif om.gears:
+        raise RuntimeError("the model has gears of dims, and none is set")
     size = len(payload(files[0])) if files else om.bytes
     if size == 0 or om.bytes % size:
         raise RuntimeError(f"arg0 tensorsize: {om.bytes} filesize: {size} not match")
-    group = om.bytes // size
+    group = 1 if args.auto_set_dymdims_mode else om.bytes // size
     zeros = args.pure_data_type == "zero"
     made = bytes(om.bytes) if zeros else np.random.default_rng().integers(0, 256, om.bytes, np.uint8).tobytes()
     files = [PURE] if files is None else files
@@ -202,6 +235,8 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
         batch = files[start : start + group]
         padded = batch + [batch[0]] * (group - len(batch))
         data = made if batch == [PURE] else b"".join(payload(path) for path in padded)
+        if args.auto_set_dymdims_mode and batch != [PURE]:
+            om.set_dims(dims_of(batch[0], om.input.name))
         for _ in range(args.loop):
             begun = time.perf_counter()
             outputs = om.run(data)
