@@ -14,25 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-JOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
+from hrnet.pose.joints import COUNT
+
 FACE = 5  # the first joints are the head's
 
 # In the figure's frame, parts of its height.
@@ -44,7 +27,7 @@ ON_HEAD = ((0, 0.010, 0.066), (0.024, -0.012, 0.056), (-0.024, -0.012, 0.056), (
 SKINS = ((141, 85, 36), (198, 134, 66), (224, 172, 105), (241, 194, 125), (255, 219, 172))  # RGB
 HAIRS = ((20, 15, 12), (60, 35, 20), (110, 70, 35), (190, 150, 90), (120, 120, 120), (150, 60, 30))
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, ...]  # RGB
 
 
 class Clothes(NamedTuple):
@@ -85,7 +68,7 @@ def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     spine = turn("z", rng.normal(0, 7)) @ turn("x", -abs(rng.normal(0, 9)))
     head_turn = spine @ turn("y", rng.normal(0, 18)) @ turn("z", rng.normal(0, 6))
     head = spine @ (0, -NECK, 0)
-    joints = np.zeros((len(JOINTS), 3))
+    joints = np.zeros((COUNT, 3))
     joints[:FACE] = head + np.array(ON_HEAD) @ head_turn.T
 
     gait = rng.choice(["stand", "walk", "sit", "wide"], p=[0.5, 0.25, 0.12, 0.13])
@@ -102,7 +85,12 @@ def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         joints[9 + k] = joints[7 + k] + lower @ (0, FOREARM, 0)
 
         away = {"stand": abs(rng.normal(4, 3)), "walk": 3, "sit": rng.uniform(5, 25), "wide": rng.uniform(12, 32)}[gait]
-        ahead = {"stand": rng.normal(0, 6), "walk": side * stride, "sit": rng.uniform(65, 90), "wide": rng.normal(5, 10)}
+        ahead = {
+            "stand": rng.normal(0, 6),
+            "walk": side * stride,
+            "sit": rng.uniform(65, 90),
+            "wide": rng.normal(5, 10),
+        }
         knee = {"stand": abs(rng.normal(3, 4)), "walk": rng.uniform(5, 40), "sit": rng.uniform(70, 95), "wide": 12}
         thigh = turn("z", -side * away) @ turn("x", ahead[gait])
         joints[11 + k] = (side * HIP, 0, 0)
@@ -118,11 +106,11 @@ def dress(rng: np.random.Generator) -> Clothes:
     if np.abs(shirt - trousers).sum() < 120:
         trousers = (shirt + 110) % 200
     return Clothes(
-        _colour(np.array(SKINS[rng.integers(len(SKINS))]) + rng.integers(-8, 9)),
-        _colour(np.array(HAIRS[rng.integers(len(HAIRS))])),
-        _colour(shirt),
-        _colour(trousers),
-        _colour(rng.integers(10, 120, 3)),
+        colour_of(np.array(SKINS[rng.integers(len(SKINS))]) + rng.integers(-8, 9)),
+        colour_of(np.array(HAIRS[rng.integers(len(HAIRS))])),
+        colour_of(shirt),
+        colour_of(trousers),
+        colour_of(rng.integers(10, 120, 3)),
         bool(rng.random() < 0.5),
         bool(rng.random() < 0.65),
         bool(rng.random() < 0.25),
@@ -148,8 +136,8 @@ class Canvas:
 
     def __init__(self, picture: np.ndarray) -> None:
         self.picture = picture  # uint8 [H, W, 3]
-        self.owner = np.full(picture.shape[:2], -1, np.int32)  # the number given to `draw`; -1: nobody
-        self.part = np.zeros(picture.shape[:2], np.int32)
+        self.owner: np.ndarray = np.full(picture.shape[:2], -1, np.int32)  # the number given to `draw`; -1: nobody
+        self.part: np.ndarray = np.zeros(picture.shape[:2], np.int32)
 
     def fill(self, outline: np.ndarray, colour: Colour, owner: int, part: int) -> None:
         """Fill a convex outline, float [N, 2] in pixels."""
@@ -184,12 +172,11 @@ def hull(circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    return _colour(np.array(colour) * factor)
+    return colour_of(np.array(colour) * factor)
 
 
-def _colour(values: np.ndarray) -> Colour:
-    red, green, blue = (int(value) for value in np.clip(values, 0, 255))
-    return red, green, blue
+def colour_of(values: np.ndarray) -> Colour:
+    return tuple(np.clip(values, 0, 255).astype(int).tolist())
 
 
 def draw(canvas: Canvas, figure: Figure, owner: int) -> None:
@@ -279,7 +266,9 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
         if figure.points[eye, 2] > head[2]:
             canvas.fill(hull([(figure.points[eye], 0.0115 * size)]), (245, 245, 245), owner, HEAD_PART)
             canvas.fill(hull([(figure.points[eye], 0.0060 * size)]), (25, 20, 20), owner, HEAD_PART)
-    canvas.fill(hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)]), shade(clothes.skin, 0.72), owner, HEAD_PART)
+    canvas.fill(
+        hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)]), shade(clothes.skin, 0.72), owner, HEAD_PART
+    )
     mouth = nose - top * 0.028
     across = (figure.points[1] - figure.points[2]) * 0.35
     canvas.fill(hull([(mouth - across, 0.004 * size), (mouth + across, 0.004 * size)]), (150, 50, 55), owner, HEAD_PART)
@@ -289,7 +278,7 @@ def visibility(canvas: Canvas, figure: Figure, owner: int) -> np.ndarray:
     """COCO's flags, int [17]: 2 seen, 1 hidden by something, 0 not labelled: beyond the picture, or on the far side of
     the figure's own head."""
     height, width = canvas.owner.shape
-    flags = np.zeros(len(JOINTS), int)
+    flags = np.zeros(COUNT, int)
     for joint, (x, y, z) in enumerate(figure.points):
         column, row = math.floor(x), math.floor(y)
         if not (0 <= column < width and 0 <= row < height):

@@ -25,7 +25,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet.cli import first_few
+from hrnet.cli import UserError, first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
 from hrnet.records import FormatError, from_json, read_record, to_json, write_record
 
@@ -238,6 +238,13 @@ class Manifest:
     rejected: int
     images: list[InputImage] = field(repr=False)
     flipped: bool = False  # the inputs are mirror images
+
+    def labels(self) -> list[int]:
+        """The class of each image. Raises UserError for a data set that has none."""
+        labels = [image.label for image in self.images if image.label is not None]
+        if len(labels) != len(self.images):
+            raise UserError(f"a manifest of {self.dataset} has no labels", mend="give that of a classification set")
+        return labels
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "manifest", to_json(self))

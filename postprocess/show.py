@@ -93,19 +93,19 @@ def run(manifest: Path, record: Path, dataset: Path, output: Path, count: int) -
         )
     folder, dtype = formats.output_folder(record), done.outputs[0].dtype
     tiles, wrong = [], 0
-    for image in told.images[:count]:
+    for image, label in zip(told.images[:count], told.labels()):
         if len(done.files.get(image.stem, [])) != 1:
             raise UserError(f"not one output of {image.stem}", where=record, mend=f"rm {record}; make infer")
         logits = read_logits([folder / done.files[image.stem][0]], dtype, 0, f"rm {record}; make infer")[0]
         best = guesses(logits, label_offset(logits.size, told.classes, record))
         try:
             with Image.open(dataset / image.source) as photograph:
-                tiles.append(draw_tile(photograph, image.label, best))
+                tiles.append(draw_tile(photograph, label, best))
         except FileNotFoundError:
             raise UserError("no such image", where=dataset / image.source, mend="give DATASET=<folder>") from None
         except OSError as fault:
             raise UserError(f"cannot be read: {fault}", where=dataset / image.source, mend="make preprocess") from None
-        wrong += best[0].label != image.label
+        wrong += best[0].label != label
     make_folder(output.parent)
     with replacing(output) as temporary:
         draw_sheet(tiles).save(temporary, format="PNG")

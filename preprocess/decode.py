@@ -31,8 +31,8 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_as_cv2(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], RGB: the pixels of cv2.imread with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV fills up a cut
-    file with grey and says nothing, so what is no common JPEG is Pillow's to refuse first."""
+    """uint8 [H, W, 3], RGB: the pixels of cv2.imread with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV fills up a
+    cut file with grey and says nothing, so what is no common JPEG is Pillow's to refuse first."""
     pixels = common_jpeg(data)
     if pixels is None:
         with Image.open(io.BytesIO(data)) as image:

@@ -130,7 +130,8 @@ def run(cfg: Path, folder: Path, output: Path, limit: int, max_rejected: int, wo
     record_rejected(output, rejected, len(inputs), max_rejected)
     formats.Manifest(
         dataset="imagenet",
-        **hashes,
+        config_sha256=hashes["config_sha256"],
+        index_sha256=hashes["index_sha256"],
         dtype="float32",
         layout="NCHW",
         suffix="bin",

@@ -83,8 +83,8 @@ def find_images(folder: Path) -> Dataset:
 
 
 def find_coco(root: Path, split: str) -> CocoSet:
-    """Find the images of a split (val2017) below a COCO folder. Raises UserError when the folder is none, or holds none of
-    the images that its annotation file lists."""
+    """Find the images of a split (val2017) below a COCO folder. Raises UserError when the folder is none, or holds none
+    of the images that its annotation file lists."""
     if not root.is_dir():
         raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, mend="give DATASET=<folder>")
     index, folder = annotation_path(root, split), root / "images" / split
