@@ -52,7 +52,7 @@ for name in sorted(os.listdir(images)):
 def copies_of(folder: Path, place: Path, copies: int) -> int:
     """Hard links (or copies, on another disk) of all images that are there, `copies` times over; how many."""
     source, target = folder / "images" / SPLIT, make_folder(place / "images" / SPLIT)
-    listed = []
+    listed: list[dict[str, object]] = []
     for image in read_images(annotation_path(folder, SPLIT)):
         for number in range(copies if (source / image.file_name).is_file() else 0):
             name = f"{number}_{image.file_name}"

@@ -109,6 +109,18 @@ def test_gears_of_a_file(dataset: Path, prep: Path, tmp_path: Path) -> None:
     assert record(prep / "settings.json")["settings"]["gears"] == [[64, 192], [192, 64]]
 
 
+def test_gears_of_a_file_that_the_config_names(
+    dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = coco_sets.CONFIG.replace(str(GEARS), "g.yaml")
+    assert prepare(dataset, prep, cfg=cfg) == 2
+    err = capsys.readouterr().err
+    assert err == f"preprocess.coco: error: {tmp_path / 'g.yaml'}: no such file of gears; run make gears\n"
+    (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
+    assert prepare(dataset, prep, cfg=cfg) == 0
+    assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
+
+
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/coco")
 def test_real_photographs_are_the_reference_s_to_the_bit(prep: Path) -> None:
     given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(PHOTOGRAPHS), "--output", str(prep), "--limit", "12"]
