@@ -35,7 +35,7 @@ SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
 UPRIGHT = 0.3  # share of pictures that stand upright
 PEOPLE = (0.1, 0.34, 0.26, 0.16, 0.09, 0.05)  # shares of pictures with 0, 1, … people
 LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it; seen, for its joints to be marked
-SMALL = 0.17  # part of the short side: who is smaller has no joint marked, nor who is hidden but for a few
+SMALL = 0.22  # part of the short side: who is smaller has no joint marked, nor who is hidden but for a few
 CROWDED = 0.08  # share of pictures with a crowd
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
@@ -95,7 +95,7 @@ def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Fig
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(PEOPLE), p=PEOPLE)):
-        size = short * float(np.exp(rng.uniform(np.log(0.22), np.log(1.5))))
+        size = short * float(np.exp(rng.uniform(np.log(0.32), np.log(1.5))))
         x = rng.uniform(-0.02, 1.02) * width
         if figures and rng.random() < 0.45:
             near = figures[rng.integers(len(figures))]
@@ -104,7 +104,7 @@ def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Fig
         y = height * rng.uniform(0.4, 0.75) + max(0.0, size - short) * rng.uniform(-0.2, 0.4)
         figures.append(make_figure(rng, x, y, size))
     if rng.random() < 0.12:
-        figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.09, SMALL)))
+        figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.1, SMALL)))
     figures = [figure for figure in figures if joints_inside(figure, width, height) >= LEAST_JOINTS]
     return sorted(figures, key=lambda figure: figure.size)
 
