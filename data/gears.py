@@ -22,7 +22,7 @@ from hrnet.cli import command, whole
 from hrnet.coco import annotation_path, read_images
 from hrnet.config import config_path, load_config
 from hrnet.files import make_folder
-from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, whole_size, write_gears
+from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, short_side, whole_size, write_gears
 from hrnet.schemas import POSE
 
 SEED_LONG = 2  # the seed's longest gears, long side by short side: beyond it images are cut
@@ -107,7 +107,7 @@ def report(found: Waste, name: str, against: Waste) -> str:
 def run(cfg: Path, folder: Path, count: int, longest: float, output: Optional[Path]) -> None:
     """Print what 1, 2, … gears cost on the images of `folder`, and write the best `count` of them."""
     config = load_config(cfg, POSE)
-    short = rounded_up(config.DATASET.INPUT_SIZE)
+    short = short_side(config.DATASET.INPUT_SIZE, cfg)
     images = read_images(annotation_path(folder, config.DATASET.TEST))
     sizes = [(image.width, image.height) for image in images]
     best = cheapest_gears(sizes, short, rounded_up(longest * short))

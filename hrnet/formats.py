@@ -256,7 +256,7 @@ class Manifest:
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
         if not manifest.images:
             raise FormatError("manifest of no image", where=path, mend="run make preprocess")
-        _check_unique("stem", (image.stem for image in manifest.images), path)
+        _check_unique("a stem", (image.stem for image in manifest.images), path)
         if manifest.dataset == "imagenet":
             _check_labels(manifest, path)
         elif manifest.dataset == "coco":
@@ -269,8 +269,7 @@ class Manifest:
 def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
     twice = [str(value) for value, count in Counter(values).items() if count > 1]
     if twice:
-        article = "an" if what[0] in "aeiou" else "a"
-        raise FormatError(f"{article} {what} stands twice", where=path, found=first_few(twice))
+        raise FormatError(f"{what} stands twice", where=path, found=first_few(twice))
 
 
 def _check_labels(manifest: Manifest, path: AnyPath) -> None:
@@ -290,7 +289,7 @@ def _check_places(manifest: Manifest, path: AnyPath) -> None:
     if without:
         expected = "image_id, two numbers of center and two above 0 of scale"
         raise FormatError("images without their place", where=path, expected=expected, found=first_few(without))
-    _check_unique("image_id", (image.image_id for image in manifest.images), path)
+    _check_unique("an image_id", (image.image_id for image in manifest.images), path)
 
 
 @dataclass(frozen=True)

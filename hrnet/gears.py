@@ -28,6 +28,14 @@ def rounded_up(pixels: float) -> int:
     return int((pixels + STEP - 1) // STEP * STEP)
 
 
+def short_side(input_size: int, where: AnyPath) -> int:
+    """The short side of all gears; FormatError where upstream would take another than DATASET.INPUT_SIZE."""
+    if rounded_up(input_size) != input_size:
+        expected = f"a multiple of {STEP}, to which upstream rounds it up"
+        raise FormatError("DATASET.INPUT_SIZE", where=where, expected=expected, found=input_size)
+    return input_size
+
+
 def whole_size(width: int, height: int, short: int) -> Gear:
     """The input that holds an image of `width` x `height` pixels whole: its short side is `short`, its long one a
     multiple of STEP."""

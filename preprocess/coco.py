@@ -41,6 +41,8 @@ from preprocess.folder import Rejection, closing_line, read_image, record_reject
 from preprocess.layouts import CocoSet, find_coco
 from preprocess.workers import map_files
 
+MAX_SIDE = 32767  # pixels; cv2.warpAffine takes images and makes inputs whose sides are below
+
 
 class Arithmetic(NamedTuple):
     """How resized pixels become an input tensor."""
@@ -75,6 +77,10 @@ def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[bool, Rejection]:
     if (width, height) != (task.image.width, task.image.height):
         told = f"the annotation file says {task.image.width} x {task.image.height}"
         return Rejection(f"{width} x {height} pixels, {told}")
+    if max(width, height, *task.gear) >= MAX_SIDE:
+        return Rejection(
+            f"{width} x {height} pixels for an input of {task.gear[1]} x {task.gear[0]}: too long for OpenCV"
+        )
     size = (task.gear[1], task.gear[0])
     resized = images.resize_align(pixels, *images.place(width, height, size), size)
     formats.write_npy(task.targets[0], to_input(resized, arithmetic)[None])
@@ -141,7 +147,7 @@ def run(
         raise UserError("TEST.SCALE_FACTOR", where=cfg, expected="[1]: one size", found=config.TEST.SCALE_FACTOR)
     if flipped == output:
         raise UserError("--output and --output_flip are one folder", where=output)
-    short = gears.rounded_up(config.DATASET.INPUT_SIZE)
+    short = gears.short_side(config.DATASET.INPUT_SIZE, cfg)
     offered = gears.read_gears(gears_file, short) if gears_file else [(h, w) for h, w in config.INPUT.GEARS]
     dataset = find_coco(folder, config.DATASET.TEST)
     tell_of_subset(dataset)

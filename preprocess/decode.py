@@ -1,5 +1,5 @@
-"""Image files -> RGB pixels, to the bit as the reference has them, EXIF rotation ignored: Pillow's `convert("RGB")` for
-classification, cv2.imread's for pose.
+"""Image files -> RGB pixels, to the bit as the reference has them: Pillow's `convert("RGB")` for classification, those
+of cv2.imread for pose, EXIF rotation ignored by both.
 
 Common JPEGs go through simplejpeg, which has the same libjpeg-turbo inside and fewer copies around it: 1.5 ms for a
 photograph of ImageNet where Pillow takes 2.3. Everything else, and every JPEG that libjpeg as much as warns about, is

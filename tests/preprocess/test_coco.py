@@ -276,6 +276,13 @@ def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.Cap
     assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
 
 
+def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:
+    dataset = coco_set(tmp_path / "coco", {"long.png": (33000, 2), "9.jpg": (70, 60)})
+    assert prepare(dataset, prep, "--max-rejected", 1) == 0
+    reason = "33000 x 2 pixels for an input of 128 x 64: too long for OpenCV"
+    assert record(prep / "rejected.json")["images"] == {f"{FOLDER}/long.png": reason}
+
+
 @pytest.mark.parametrize(
     ("cfg", "line"),
     [
@@ -287,6 +294,10 @@ def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.Cap
         (
             coco_sets.CONFIG + "TEST: {SCALE_FACTOR: [0.5, 1]}\n",
             "{cfg}: TEST.SCALE_FACTOR (expected [1]: one size, found [0.5, 1])",
+        ),
+        (
+            coco_sets.CONFIG.replace("64", "96"),
+            "{cfg}: DATASET.INPUT_SIZE (expected a multiple of 64, to which upstream rounds it up, found 96)",
         ),
         ("MODEL: {NAME: cls_hrnet}\n", "{cfg}: MODEL.NAME (expected pose_higher_hrnet, found cls_hrnet)"),
     ],
