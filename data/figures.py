@@ -27,6 +27,21 @@ ON_HEAD = ((0, 0.010, 0.066), (0.024, -0.012, 0.056), (-0.024, -0.012, 0.056), (
 SKINS = ((141, 85, 36), (198, 134, 66), (224, 172, 105), (241, 194, 125), (255, 219, 172))  # RGB
 HAIRS = ((20, 15, 12), (60, 35, 20), (110, 70, 35), (190, 150, 90), (120, 120, 120), (150, 60, 30))
 
+CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
+
+# Parts of a figure: what a joint must be covered by to be seen.
+TRUNK, HEAD_PART, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG = 1, 2, 3, 4, 5, 6
+OCCLUDER = 9
+PARTS_OF_JOINTS = (
+    *((HEAD_PART,),) * FACE,
+    (LEFT_ARM, TRUNK),
+    (RIGHT_ARM, TRUNK),
+    *((LEFT_ARM,), (RIGHT_ARM,)) * 2,
+    (LEFT_LEG, TRUNK),
+    (RIGHT_LEG, TRUNK),
+    *((LEFT_LEG,), (RIGHT_LEG,)) * 2,
+)
+
 Colour = tuple[int, ...]  # RGB
 
 
@@ -46,8 +61,8 @@ class Figure:
     """A figure in the picture."""
 
     points: np.ndarray  # float64 [17, 3]: x and y in pixels, z towards the viewer
-    head: np.ndarray  # its middle, as a point
-    top: np.ndarray  # unit vector from the neck to the crown, as a point
+    head: np.ndarray  # the head's middle, float64 [3]
+    top: np.ndarray  # float64 [3] of length 1, from the chin to the crown
     towards: float  # how far the face looks at the viewer: 1 straight, -1 from behind
     size: float  # height, pixels
     clothes: Clothes
@@ -146,22 +161,6 @@ class Canvas:
         whole = np.rint(outline).astype(np.int32)
         cv2.fillConvexPoly(self.owner, whole, owner)
         cv2.fillConvexPoly(self.part, whole, part)
-
-
-CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
-
-# Parts of a figure: what a joint must be covered by to be seen.
-TRUNK, HEAD_PART, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG = 1, 2, 3, 4, 5, 6
-OCCLUDER = 9
-PARTS_OF_JOINTS = (
-    *((HEAD_PART,),) * FACE,
-    (LEFT_ARM, TRUNK),
-    (RIGHT_ARM, TRUNK),
-    *((LEFT_ARM,), (RIGHT_ARM,)) * 2,
-    (LEFT_LEG, TRUNK),
-    (RIGHT_LEG, TRUNK),
-    *((LEFT_LEG,), (RIGHT_LEG,)) * 2,
-)
 
 
 def hull(circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
