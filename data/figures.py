@@ -14,25 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-JOINTS = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
+from hrnet.pose.joints import COUNT
+
 FACE = 5  # the first joints are the head's
 
 # In the figure's frame, parts of its height.
@@ -44,7 +27,22 @@ ON_HEAD = ((0, 0.010, 0.066), (0.024, -0.012, 0.056), (-0.024, -0.012, 0.056), (
 SKINS = ((141, 85, 36), (198, 134, 66), (224, 172, 105), (241, 194, 125), (255, 219, 172))  # RGB
 HAIRS = ((20, 15, 12), (60, 35, 20), (110, 70, 35), (190, 150, 90), (120, 120, 120), (150, 60, 30))
 
-Colour = tuple[int, int, int]
+CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
+
+# Parts of a figure: what a joint must be covered by to be seen.
+TRUNK, HEAD_PART, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG = 1, 2, 3, 4, 5, 6
+OCCLUDER = 9
+PARTS_OF_JOINTS = (
+    *((HEAD_PART,),) * FACE,
+    (LEFT_ARM, TRUNK),
+    (RIGHT_ARM, TRUNK),
+    *((LEFT_ARM,), (RIGHT_ARM,)) * 2,
+    (LEFT_LEG, TRUNK),
+    (RIGHT_LEG, TRUNK),
+    *((LEFT_LEG,), (RIGHT_LEG,)) * 2,
+)
+
+Colour = tuple[int, ...]  # RGB
 
 
 class Clothes(NamedTuple):
@@ -63,8 +61,8 @@ class Figure:
     """A figure in the picture."""
 
     points: np.ndarray  # float64 [17, 3]: x and y in pixels, z towards the viewer
-    head: np.ndarray  # its middle, as a point
-    top: np.ndarray  # unit vector from the neck to the crown, as a point
+    head: np.ndarray  # the head's middle, float64 [3]
+    top: np.ndarray  # float64 [3] of length 1, from the chin to the crown
     towards: float  # how far the face looks at the viewer: 1 straight, -1 from behind
     size: float  # height, pixels
     clothes: Clothes
@@ -85,7 +83,7 @@ def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     spine = turn("z", rng.normal(0, 7)) @ turn("x", -abs(rng.normal(0, 9)))
     head_turn = spine @ turn("y", rng.normal(0, 18)) @ turn("z", rng.normal(0, 6))
     head = spine @ (0, -NECK, 0)
-    joints = np.zeros((len(JOINTS), 3))
+    joints = np.zeros((COUNT, 3))
     joints[:FACE] = head + np.array(ON_HEAD) @ head_turn.T
 
     gait = rng.choice(["stand", "walk", "sit", "wide"], p=[0.5, 0.25, 0.12, 0.13])
@@ -123,11 +121,11 @@ def dress(rng: np.random.Generator) -> Clothes:
     if np.abs(shirt - trousers).sum() < 120:
         trousers = (shirt + 110) % 200
     return Clothes(
-        _colour(np.array(SKINS[rng.integers(len(SKINS))]) + rng.integers(-8, 9)),
-        _colour(np.array(HAIRS[rng.integers(len(HAIRS))])),
-        _colour(shirt),
-        _colour(trousers),
-        _colour(rng.integers(10, 120, 3)),
+        colour_of(np.array(SKINS[rng.integers(len(SKINS))]) + rng.integers(-8, 9)),
+        colour_of(np.array(HAIRS[rng.integers(len(HAIRS))])),
+        colour_of(shirt),
+        colour_of(trousers),
+        colour_of(rng.integers(10, 120, 3)),
         bool(rng.random() < 0.5),
         bool(rng.random() < 0.65),
         bool(rng.random() < 0.25),
@@ -153,8 +151,8 @@ class Canvas:
 
     def __init__(self, picture: np.ndarray) -> None:
         self.picture = picture  # uint8 [H, W, 3]
-        self.owner = np.full(picture.shape[:2], -1, np.int32)  # the number given to `draw`; -1: nobody
-        self.part = np.zeros(picture.shape[:2], np.int32)
+        self.owner: np.ndarray = np.full(picture.shape[:2], -1, np.int32)  # the number given to `draw`; -1: nobody
+        self.part: np.ndarray = np.zeros(picture.shape[:2], np.int32)
 
     def fill(self, outline: np.ndarray, colour: Colour, owner: int, part: int) -> None:
         """Fill a convex outline, float [N, 2] in pixels."""
@@ -165,22 +163,6 @@ class Canvas:
         cv2.fillConvexPoly(self.part, whole, part)
 
 
-CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
-
-# Parts of a figure: what a joint must be covered by to be seen.
-TRUNK, HEAD_PART, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG = 1, 2, 3, 4, 5, 6
-OCCLUDER = 9
-PARTS_OF_JOINTS = (
-    *((HEAD_PART,),) * FACE,
-    (LEFT_ARM, TRUNK),
-    (RIGHT_ARM, TRUNK),
-    *((LEFT_ARM,), (RIGHT_ARM,)) * 2,
-    (LEFT_LEG, TRUNK),
-    (RIGHT_LEG, TRUNK),
-    *((LEFT_LEG,), (RIGHT_LEG,)) * 2,
-)
-
-
 def hull(circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
     """The outline around circles, each a middle (x, y) and a radius: float [N, 2]."""
     points = np.concatenate([np.asarray(middle)[:2] + radius * CIRCLE for middle, radius in circles])
@@ -189,12 +171,11 @@ def hull(circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    return _colour(np.array(colour) * factor)
+    return colour_of(np.array(colour) * factor)
 
 
-def _colour(values: np.ndarray) -> Colour:
-    red, green, blue = (int(value) for value in np.clip(values, 0, 255))
-    return red, green, blue
+def colour_of(values: np.ndarray) -> Colour:
+    return tuple(np.clip(values, 0, 255).astype(int).tolist())
 
 
 def draw(canvas: Canvas, figure: Figure, owner: int) -> None:
@@ -296,7 +277,7 @@ def visibility(canvas: Canvas, figure: Figure, owner: int) -> np.ndarray:
     """COCO's flags, int [17]: 2 seen, 1 hidden by something, 0 not labelled: beyond the picture, or on the far side of
     the figure's own head."""
     height, width = canvas.owner.shape
-    flags = np.zeros(len(JOINTS), int)
+    flags = np.zeros(COUNT, int)
     for joint, (x, y, z) in enumerate(figure.points):
         column, row = math.floor(x), math.floor(y)
         if not (0 <= column < width and 0 <= row < height):

@@ -3,8 +3,8 @@
     python -m data.people --output data/people --images 100 --seed 1
     python -m data.people --output data/people --images 2000 --seed 2 --split train2017
 
-Reads nothing. Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that
-the split is whole. The same seed, number and size give the same bytes on the same versions of numpy, OpenCV and Pillow.
+Reads nothing. Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means
+that the split is whole. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
 
 As in COCO there are images of nobody, people cut by the border, people behind others and behind things (joints of
 visibility 1), small people with no joint marked (num_keypoints 0), and crowds that are marked as one (iscrowd 1).
@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.figures import JOINTS, OCCLUDER, Canvas, Colour, Figure, draw, hull, make_figure, visibility
+from data.figures import OCCLUDER, Canvas, Colour, Figure, colour_of, draw, hull, make_figure, shade, visibility
 from hrnet.cli import command, progress, whole
 from hrnet.coco import annotation_path
 from hrnet.files import make_folder, replacing, write_text
+from hrnet.pose.joints import COUNT, NAMES, SKELETON
 
 SIZE = 256  # short side of the pictures, pixels
 QUALITY = 92  # of the JPEGs
@@ -33,12 +34,11 @@ ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side by short side; COCO's are 
 SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
 UPRIGHT = 0.3  # share of pictures that stand upright
 PEOPLE = (0.1, 0.34, 0.26, 0.16, 0.09, 0.05)  # shares of pictures with 0, 1, … people
-LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it
-SMALL = 0.17  # part of the short side: who is smaller has no joint marked
+LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it; seen, for its joints to be marked
+SMALL = 0.22  # part of the short side: who is smaller has no joint marked, nor who is hidden but for a few
 CROWDED = 0.08  # share of pictures with a crowd
-SKELETON = ((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10))
-SKELETON += ((9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7))  # COCO counts from 1
-PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": JOINTS, "skeleton": SKELETON}
+LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
+PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
 THING = -2  # owner of what stands in front of people
 
 
@@ -47,9 +47,10 @@ class Scene(NamedTuple):
     people: list[dict[str, Any]]  # annotations without ids
 
 
-def colours(rng: np.random.Generator) -> Colour:
-    red, green, blue = (int(value) for value in rng.integers(15, 241, 3))
-    return red, green, blue
+def muted(rng: np.random.Generator, colourful: float) -> Colour:
+    """A random colour: grey at 0, as bright as it may be at 1."""
+    values = rng.integers(15, 241, 3)
+    return colour_of(values * colourful + values.mean() * (1 - colourful))
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -57,10 +58,11 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     horizon = int(height * rng.uniform(0.35, 0.75))
     picture = np.empty((height, width, 3), np.float32)
     for rows in (slice(0, horizon), slice(horizon, height)):
-        ends = rng.integers(30, 226, (2, 1, 3)) * 0.6 + 50
+        ends = np.array([muted(rng, 0.35), muted(rng, 0.35)])[:, None]
         picture[rows] = np.linspace(ends[0], ends[1], picture[rows].shape[0])
-    coarse = rng.normal(0, 1, (height // 12 + 1, width // 12 + 1, 3)).astype(np.float32)
-    picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * rng.uniform(2, 14)
+    for grain in (6, 40):
+        coarse = rng.normal(0, 1, (height // grain + 1, width // grain + 1)).astype(np.float32)
+        picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
     canvas = Canvas(picture.clip(0, 255).astype(np.uint8))
     for _ in range(rng.integers(6, 24)):
         draw_thing(canvas, rng, -1)
@@ -83,8 +85,8 @@ def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
     else:
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)][: 4 if kind == "box" else 3])
         outline = (middle + corners * size * rng.uniform(0.4, 1.6, 2)).astype(np.float32)
-    colour = colours(rng)
-    canvas.fill(outline, (colour[0] // 2, colour[1] // 2, colour[2] // 2), owner, OCCLUDER)
+    colour = muted(rng, rng.uniform(0.1, 0.9))
+    canvas.fill(outline, shade(colour, 0.5), owner, OCCLUDER)
     canvas.fill(outline + (outline.mean(axis=0) - outline) * 0.06, colour, owner, OCCLUDER)
 
 
@@ -93,7 +95,7 @@ def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Fig
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(PEOPLE), p=PEOPLE)):
-        size = short * float(np.exp(rng.uniform(np.log(0.22), np.log(1.5))))
+        size = short * float(np.exp(rng.uniform(np.log(0.32), np.log(1.5))))
         x = rng.uniform(-0.02, 1.02) * width
         if figures and rng.random() < 0.45:
             near = figures[rng.integers(len(figures))]
@@ -102,7 +104,7 @@ def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Fig
         y = height * rng.uniform(0.4, 0.75) + max(0.0, size - short) * rng.uniform(-0.2, 0.4)
         figures.append(make_figure(rng, x, y, size))
     if rng.random() < 0.12:
-        figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.09, SMALL)))
+        figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.1, SMALL)))
     figures = [figure for figure in figures if joints_inside(figure, width, height) >= LEAST_JOINTS]
     return sorted(figures, key=lambda figure: figure.size)
 
@@ -115,11 +117,9 @@ def joints_inside(figure: Figure, width: int, height: int) -> int:
 def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
     """A dozen small people side by side."""
     size = min(width, height) * rng.uniform(0.10, 0.18)
-    middle = rng.uniform(0.2, 0.8) * width
-    steps = np.arange(rng.integers(7, 14)) - 5
-    return [
-        make_figure(rng, middle + step * size * 0.32, height * 0.42 + rng.normal(0, size * 0.1), size) for step in steps
-    ]
+    middle, level = rng.uniform(0.2, 0.8) * width, height * 0.42
+    steps = (np.arange(rng.integers(7, 14)) - 5) * size * 0.32
+    return [make_figure(rng, middle + step, level + rng.normal(0, size * 0.1), size) for step in steps]
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -146,7 +146,7 @@ def annotate(canvas: Canvas, figure: Figure, owner: int, short: int) -> Optional
     if not mask.any():
         return None
     flags = visibility(canvas, figure, owner)
-    if figure.size < SMALL * short:
+    if figure.size < SMALL * short or (flags == 2).sum() < LEAST_JOINTS:
         flags[:] = 0
     places = np.round(figure.points[:, :2] / FINER, 1) * (flags > 0)[:, None]
     keypoints = [value for (x, y), flag in zip(places.tolist(), flags.tolist()) for value in (x, y, flag)]
@@ -168,11 +168,9 @@ def annotate_crowd(owner: np.ndarray, count: int) -> Optional[dict[str, Any]]:
         return None
     column = np.concatenate([[False], mask.T.reshape(-1), [False]])
     changes = np.flatnonzero(column[1:] != column[:-1])
-    lengths = (
-        np.diff(np.concatenate([[0], changes, [mask.size]])) if changes[-1] < mask.size else np.diff([0, *changes])
-    )
+    lengths = np.diff([0, *changes, mask.size][: None if changes[-1] < mask.size else -1])
     counts = {"counts": lengths.tolist(), "size": list(mask.shape)}
-    return {"num_keypoints": 0, "keypoints": [0] * 51, **_extent(mask), "segmentation": counts, "iscrowd": 1}
+    return {"num_keypoints": 0, "keypoints": [0] * 3 * COUNT, **_extent(mask), "segmentation": counts, "iscrowd": 1}
 
 
 def _extent(mask: np.ndarray) -> dict[str, Any]:
@@ -191,7 +189,8 @@ def run(output: Path, split: str, seed: int, count: int, short: int) -> None:
     folder, index = make_folder(output / "images" / split), annotation_path(output, split)
     make_folder(index.parent)
     index.unlink(missing_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id in progress(range(1, count + 1), total=count, unit="img"):
         rng = np.random.default_rng((seed, image_id))
         width, height = picture_size(rng, short)

@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.files import AnyPath
+from hrnet.gears import read_gears
 from hrnet.schemas import CLASSIFICATION, POSE, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
@@ -58,6 +59,7 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
         raise UserError("is no config", where=path, expected="a YAML mapping", found=type(values).__name__)
     schema = _schema(values, path, kind)
     _fit(values, schema, path, "")
+    _fill_in_gears(values, schema, path)
     try:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as fault:
@@ -94,6 +96,14 @@ def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> No
             _fit(value, default, path, f"{name}.")
         elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             values[key] = float(value)
+
+
+def _fill_in_gears(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
+    """Put the gears of a file that INPUT.GEARS names, relative to the config, in the place of its name."""
+    named = values.get("INPUT", {}).get("GEARS")
+    if isinstance(named, str):
+        short = values.get("DATASET", {}).get("INPUT_SIZE", schema.DATASET.INPUT_SIZE)
+        values["INPUT"]["GEARS"] = [list(gear) for gear in read_gears(path.parent / named, short)]
 
 
 class _Check:

@@ -26,7 +26,7 @@ from typing import Any, Optional
 import numpy as np
 
 from hrnet import fast_read
-from hrnet.cli import first_few
+from hrnet.cli import UserError, first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
 from hrnet.records import FormatError, from_json, read_record, to_json, write_record
 
@@ -234,6 +234,13 @@ class Manifest:
     images: list[InputImage] = field(repr=False)
     flipped: bool = False  # the inputs are mirror images
 
+    def labels(self) -> list[int]:
+        """The class of each image. Raises UserError for a data set that has none."""
+        labels = [image.label for image in self.images if image.label is not None]
+        if len(labels) != len(self.images):
+            raise UserError(f"a manifest of {self.dataset} has no labels", mend="give that of a classification set")
+        return labels
+
     def write(self, path: AnyPath) -> None:
         write_record(path, "manifest", to_json(self))
 
@@ -244,7 +251,7 @@ class Manifest:
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
         if not manifest.images:
             raise FormatError("manifest of no image", where=path, mend="run make preprocess")
-        _check_unique("stem", (image.stem for image in manifest.images), path)
+        _check_unique("a stem", (image.stem for image in manifest.images), path)
         if manifest.dataset == "imagenet":
             _check_labels(manifest, path)
         elif manifest.dataset == "coco":
@@ -257,8 +264,7 @@ class Manifest:
 def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
     twice = [str(value) for value, count in Counter(values).items() if count > 1]
     if twice:
-        article = "an" if what[0] in "aeiou" else "a"
-        raise FormatError(f"{article} {what} stands twice", where=path, found=first_few(twice))
+        raise FormatError(f"{what} stands twice", where=path, found=first_few(twice))
 
 
 def _check_labels(manifest: Manifest, path: AnyPath) -> None:
@@ -278,7 +284,7 @@ def _check_places(manifest: Manifest, path: AnyPath) -> None:
     if without:
         expected = "image_id, two numbers of center and two above 0 of scale"
         raise FormatError("images without their place", where=path, expected=expected, found=first_few(without))
-    _check_unique("image_id", (image.image_id for image in manifest.images), path)
+    _check_unique("an image_id", (image.image_id for image in manifest.images), path)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Gears: the few input sizes that a dynamic pose model is compiled for (atc's --dynamic_dims), [height, width] in pixels.
+"""Gears: the few input sizes that a dynamic pose model is compiled for (atc's --dynamic_dims), height and width in
+pixels.
 
 A gear's short side is the network's input size; its long side holds the image whole, with a black border, or, where no
 gear is long enough, cuts it at both ends. The seed's HigherHRNet_preprocess.py calls its choice the nearest; what it
@@ -25,6 +26,14 @@ Gear = tuple[int, int]  # height, width
 def rounded_up(pixels: float) -> int:
     """The multiple of STEP that upstream takes for a side: cut to an integer, so that 512.9 stays 512."""
     return int((pixels + STEP - 1) // STEP * STEP)
+
+
+def short_side(input_size: int, where: AnyPath) -> int:
+    """The short side of all gears; FormatError where upstream would take another than DATASET.INPUT_SIZE."""
+    if rounded_up(input_size) != input_size:
+        expected = f"a multiple of {STEP}, to which upstream rounds it up"
+        raise FormatError("DATASET.INPUT_SIZE", where=where, expected=expected, found=input_size)
+    return input_size
 
 
 def whole_size(width: int, height: int, short: int) -> Gear:
@@ -55,7 +64,7 @@ def check_gears(values: Any, short: int, where: AnyPath, name: str = "GEARS") ->
         return numbers and min(pair) == short and max(pair) % 32 == 0
 
     if not isinstance(values, list) or not 1 <= len(values) <= MOST_GEARS:
-        raise FormatError(name, where=where, expected=expected, found=values)
+        raise FormatError(name, where=where, expected=expected, found=repr(values))
     wrong = [pair for pair in values if not fits(pair)] or [pair for pair in values if values.count(pair) > 1]
     if wrong:
         raise FormatError(name, where=where, expected=expected, found=wrong[0])
@@ -70,7 +79,7 @@ def read_gears(path: AnyPath, short: int) -> list[Gear]:
         raise FormatError("no such file of gears", where=path, mend="run make gears") from None
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
         raise FormatError(f"is no YAML: {' '.join(str(fault).split())}", where=path) from None
-    return check_gears(content.get("GEARS") if isinstance(content, dict) else content, short, path)
+    return check_gears(content.get("GEARS") if isinstance(content, dict) else None, short, path)
 
 
 def write_gears(path: AnyPath, gears: Sequence[Gear], comment: str) -> None:

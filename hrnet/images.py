@@ -1,10 +1,10 @@
 """Image maths of more than one stage: arrays in and out, no files.
 
-Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short side
-resized, centre crop, /255, mean and standard deviation in float32.
+Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short
+side resized, centre crop, /255, mean and standard deviation in float32.
 
-Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor for
-both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.
+Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor
+for both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def pose() -> CfgNode:
         }
     )
 
-    schema.INPUT.GEARS = []  # the shapes that the compiled model takes: [height, width] each, pixels
+    schema.INPUT.GEARS = []  # the shapes that the compiled model takes: [height, width] each, pixels; or a file of them
 
     schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
     schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test

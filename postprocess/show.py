@@ -80,14 +80,14 @@ def run(manifest: Path, record: Path, dataset: Path, output: Path, count: int) -
         )
     folder, dtype = formats.output_folder(record), done.outputs[0].dtype
     tiles, wrong = [], 0
-    for image in told.images[:count]:
+    for image, label in zip(told.images[:count], told.labels()):
         if len(done.files.get(image.stem, [])) != 1:
             raise UserError(f"not one output of {image.stem}", where=record, mend=f"rm {record}; make infer")
         logits = read_logits([folder / done.files[image.stem][0]], dtype, 0, f"rm {record}; make infer")[0]
         best = guesses(logits, label_offset(logits.size, told.classes, record))
         with open_photograph(dataset / image.source) as photograph:
-            tiles.append(draw_tile(photograph, image.label, best))
-        wrong += best[0].label != image.label
+            tiles.append(draw_tile(photograph, label, best))
+        wrong += best[0].label != label
     make_folder(output.parent)
     with replacing(output) as temporary:
         draw_sheet(tiles, COLUMNS).save(temporary, format="PNG")

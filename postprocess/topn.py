@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
 
     folder, (output,) = formats.output_folder(args.run), record.outputs
     files = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
-    labels = [image.label for image in manifest.images]
+    labels = manifest.labels()
     size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
     mend = f"rm {args.run}; make infer"
     ranks, classes = rank_files(files, labels, manifest.classes, output.dtype, size, mend)

@@ -1,4 +1,4 @@
-"""COCO photographs -> one input for each image, [1, 3, H, W] float32 as npy, resized and aligned, in one of a few sizes.
+"""COCO photographs -> one input for each, [1, 3, H, W] float32 as npy, resized and aligned to one of a few sizes.
 
     python -m preprocess.coco --output prep_dir --output_flip prep_flip_dir
     python -m preprocess.coco --cfg higher_hrnet_w32_512 --dataset data/coco --output prep_dir --gears gears.yaml
@@ -41,6 +41,8 @@ from preprocess import decode
 from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import CocoSet, find_coco
 
+MAX_SIDE = 32767  # pixels; cv2.warpAffine takes images and makes inputs whose sides are below
+
 
 class Arithmetic(NamedTuple):
     """How resized pixels become an input tensor."""
@@ -68,7 +70,6 @@ def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[bool, Rejection]:
     """Write the inputs of one image unless whole ones are there; whether they were."""
     if not task.missing_bytes(arithmetic.dtype):
         return True
-    cv2.setNumThreads(1)  # a process for each core is enough
     pixels = read_image(task.source, decode.decode_as_cv2)
     if isinstance(pixels, Rejection):
         return pixels
@@ -76,6 +77,10 @@ def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[bool, Rejection]:
     if (width, height) != (task.image.width, task.image.height):
         told = f"the annotation file says {task.image.width} x {task.image.height}"
         return Rejection(f"{width} x {height} pixels, {told}")
+    if max(width, height, *task.gear) >= MAX_SIDE:
+        return Rejection(
+            f"{width} x {height} pixels for an input of {task.gear[1]} x {task.gear[0]}: too long for OpenCV"
+        )
     size = (task.gear[1], task.gear[0])
     resized = images.resize_align(pixels, *images.place(width, height, size), size)
     formats.write_npy(task.targets[0], to_input(resized, arithmetic)[None])
@@ -134,15 +139,15 @@ def run(
     max_rejected: int,
     workers: int,
 ) -> None:
-    """Write the inputs of the images in `folder`, and their mirror images to `flipped`. Raises WorkFailed when more than
-    `max_rejected` of them cannot be read; the others are done by then, and rejected.json says why."""
+    """Write the inputs of the images in `folder`, and their mirror images to `flipped`. Raises WorkFailed when more
+    than `max_rejected` of them cannot be read; the others are done by then, and rejected.json says why."""
     started = time.perf_counter()
     config = load_config(cfg, POSE)
     if list(config.TEST.SCALE_FACTOR) != [1]:
         raise UserError("TEST.SCALE_FACTOR", where=cfg, expected="[1]: one size", found=config.TEST.SCALE_FACTOR)
     if flipped == output:
         raise UserError("--output and --output_flip are one folder", where=output)
-    short = gears.rounded_up(config.DATASET.INPUT_SIZE)
+    short = gears.short_side(config.DATASET.INPUT_SIZE, cfg)
     offered = gears.read_gears(gears_file, short) if gears_file else [(h, w) for h, w in config.INPUT.GEARS]
     dataset = find_coco(folder, config.DATASET.TEST)
     tell_of_subset(dataset)
@@ -156,14 +161,14 @@ def run(
         for (source, image), gear, stem in zip(listed.items(), chosen, stems)
     ]
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
-    kind = {"dtype": dtype, "layout": formats.INPUT_LAYOUTS[dtype]}
     settings = {
         **hashes,
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}", f"opencv {cv2.__version__}"],
         "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__, gears.__file__)],
         "gears": [list(gear) for gear in offered],
         "limit": limit,
-        **kind,
+        "dtype": dtype,
+        "layout": formats.INPUT_LAYOUTS[dtype],
     }
     with contextlib.ExitStack() as locks:
         for place in places:
@@ -172,6 +177,7 @@ def run(
             start_folder(place, {**settings, "flipped": place == flipped}, {f"{stem}.npy" for stem in stems})
         check_free_disk(output, sum(task.missing_bytes(dtype) for task in tasks))
         arithmetic = Arithmetic(tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype)
+        cv2.setNumThreads(1)  # and not in the workers, where a fork leaves threads that OpenCV would wait for
         results = map_files(partial(write_inputs, arithmetic=arithmetic), tasks, workers)
 
         rejected = {source: result.reason for source, result in zip(listed, results) if isinstance(result, Rejection)}
@@ -185,8 +191,10 @@ def run(
         for place in reversed(places):  # the one that speaks for both is the last
             formats.Manifest(
                 dataset="coco",
-                **hashes,
-                **kind,
+                config_sha256=hashes["config_sha256"],
+                index_sha256=hashes["index_sha256"],
+                dtype=dtype,
+                layout=formats.INPUT_LAYOUTS[dtype],
                 suffix="npy",
                 classes=1,
                 rejected=len(rejected),

@@ -1,5 +1,5 @@
-"""Image files -> RGB pixels, to the bit as the reference has them, EXIF rotation ignored: Pillow's `convert("RGB")` for
-classification, cv2.imread's for pose.
+"""Image files -> RGB pixels, to the bit as the reference has them: Pillow's `convert("RGB")` for classification, those
+of cv2.imread for pose, EXIF rotation ignored by both.
 
 Common JPEGs go through simplejpeg, which has the same libjpeg-turbo inside and fewer copies around it: 1.5 ms for a
 photograph of ImageNet where Pillow takes 2.3. Everything else, and every JPEG that libjpeg as much as warns about, is
@@ -31,8 +31,8 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_as_cv2(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], RGB: the pixels of cv2.imread with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV fills up a cut
-    file with grey and says nothing, so what is no common JPEG is Pillow's to refuse first."""
+    """uint8 [H, W, 3], RGB: the pixels of cv2.imread with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV fills up a
+    cut file with grey and says nothing, so what is no common JPEG is Pillow's to refuse first."""
     pixels = common_jpeg(data)
     if pixels is None:
         with Image.open(io.BytesIO(data)) as image:

@@ -1,5 +1,5 @@
-"""What every data set's preprocessing shares: the folder that it fills (`settings.json` first, the inputs, `manifest.json`
-last), and files that cannot be read."""
+"""What every data set's preprocessing shares: the folder that it fills (`settings.json` first, the inputs,
+`manifest.json` last), and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def record_rejected(output: Path, rejected: Mapping[str, str], done: int, allowe
     if len(rejected) > allowed or not done:
         reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
         raise WorkFailed(
-            f"{output / 'rejected.json'}: {len(rejected)} of {len(rejected) + done} files rejected ({reasons}), {done} done; "
-            f"mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+            f"{output / 'rejected.json'}: {len(rejected)} of {len(rejected) + done} files rejected ({reasons}),"
+            f" {done} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
         )
 
 

@@ -149,7 +149,8 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
         record_rejected(output, rejected, len(inputs), max_rejected)
         formats.Manifest(
             dataset="imagenet",
-            **hashes,
+            config_sha256=hashes["config_sha256"],
+            index_sha256=hashes["index_sha256"],
             dtype=dtype,
             layout=layout,
             suffix="bin",

@@ -52,12 +52,12 @@ class CocoSet:
     index: Path  # the annotation file
 
     def sha256(self) -> str:
-        """Hash of all paths, ids, sizes and times."""
-        ids = {source: image.image_id for source, image in self.images.items()}
-        return _sha256_of_files(self.root, ids)
+        """Hash of all paths and times, and of what the annotation file says of each image."""
+        facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in self.images.items()}
+        return _sha256_of_files(self.root, facts)
 
 
-def _sha256_of_files(root: Path, facts: Mapping[str, int]) -> str:
+def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
     digest = hashlib.sha256()
     for source, fact in facts.items():
         status = (root / source).stat()
@@ -83,8 +83,8 @@ def find_images(folder: Path) -> Dataset:
 
 
 def find_coco(root: Path, split: str) -> CocoSet:
-    """Find the images of a split (val2017) below a COCO folder. Raises UserError when the folder is none, or holds none of
-    the images that its annotation file lists."""
+    """Find the images of a split (val2017) below a COCO folder. Raises UserError when the folder is none, or holds none
+    of the images that its annotation file lists."""
     if not root.is_dir():
         raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, mend="give DATASET=<folder>")
     index, folder = annotation_path(root, split), root / "images" / split

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("was made for another config", where=args.manifest, mend=f"run preprocess with {args.cfg}")
     net = classification.build(config)
     weights_hash = checkpoint.load(net, args.weights)
-    labels = np.array([image.label for image in manifest.images])
+    labels = np.array(manifest.labels())
     if labels.max() >= config.MODEL.NUM_CLASSES:
         expected = f"labels below {config.MODEL.NUM_CLASSES}"
         raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import infer_loop, pose_decode, preprocess_peer, topn_peer, upstream_pose
+from benchmarks import infer_loop, pose_decode, preprocess_peer, preprocess_pose_peer, topn_peer, upstream_pose
 from benchmarks.turns import in_turn, report
 from hrnet.pose.decode import decode
 from tests.hrnet.pose.scenes import Outputs
 from tests.infer.models import linear_model, prep_folder
+from tests.preprocess.coco_sets import annotations, coco_set
 
 PEER = """
 import json, os, sys
@@ -75,6 +77,23 @@ def test_copies_and_differences_of_inputs(tmp_path: Path) -> None:
     assert preprocess_peer.differing(tmp_path / "ours", tmp_path / "theirs") == []
     np.ones(3, np.float32).tofile(tmp_path / "ours/b.bin")
     assert preprocess_peer.differing(tmp_path / "ours", tmp_path / "theirs") == ["b.bin"]
+
+
+def test_copies_and_differences_of_pose_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = coco_set(tmp_path / "coco", {"a.jpg": (20, 16), "b.jpg": (16, 20)})
+    (source / "images/val2017/b.jpg").unlink()
+    assert preprocess_pose_peer.copies_of(source, tmp_path / "more", copies=2) == 2
+    listed = json.loads(annotations(tmp_path / "more").read_text())["images"]
+    assert listed == [{"id": i, "file_name": f"{i}_a.jpg", "width": 20, "height": 16} for i in range(2)]
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.npy", np.zeros(3, np.float32))
+    assert preprocess_pose_peer.differing(tmp_path / "ours", tmp_path / "theirs") == []
+    np.save(tmp_path / "ours/a.npy", np.ones(3, np.float32))
+    assert preprocess_pose_peer.differing(tmp_path / "ours", tmp_path / "theirs") == ["a.npy"]
+    assert preprocess_pose_peer.main(["--peer", str(tmp_path), "--dataset", str(source)]) == 2
+    line = f"{tmp_path}: is no checkout of HigherHRNet (expected lib/utils/transforms.py in it)"
+    assert capsys.readouterr().err == f"benchmarks.preprocess_pose_peer: error: {line}\n"
 
 
 def test_twin_against_a_plain_loop(

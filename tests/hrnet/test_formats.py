@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from hrnet import formats
+from hrnet.cli import UserError
 from hrnet.formats import CompiledModel, FormatError, Gear, InputImage, Manifest, RunRecord, TensorInfo
 
 HASH = "0123456789abcdef" * 4
@@ -498,6 +499,69 @@ def changed(text: str, path: tuple[Any, ...], value: Any) -> str:
     else:
         holder[path[-1]] = value
     return json.dumps(record)
+
+
+COCO = Manifest(
+    dataset="coco",
+    config_sha256=HASH,
+    index_sha256=HASH,
+    dtype="uint8",
+    layout="NHWC",
+    suffix="npy",
+    classes=1,
+    rejected=0,
+    images=[
+        InputImage("1", "images/val2017/1.jpg", None, 640, 426, [512, 832, 3], 139, [320.0, 213.0], [3.46125, 2.13]),
+        InputImage("2", "images/val2017/2.jpg", None, 64, 100, [832, 512, 3], 2, [32.0, 50.0], [0.32, 0.52]),
+    ],
+    flipped=True,
+)
+
+
+def test_manifest_of_coco(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    COCO.write(path)
+    assert Manifest.read(path) == COCO
+    lines = path.read_text().splitlines()
+    assert lines[12] == (
+        '  {"stem": "1", "source": "images/val2017/1.jpg", "label": null, "width": 640, "height": 426, '
+        '"shape": [512, 832, 3], "image_id": 139, "center": [320.0, 213.0], "scale": [3.46125, 2.13]},'
+    )
+    assert lines[-2:] == [' "flipped": true', "}"]
+    assert [image.sides() for image in COCO.images] == [(512, 832), (832, 512)]
+    assert MANIFEST.images[0].sides() == (224, 224)
+
+
+def test_labels_of_a_manifest() -> None:
+    assert MANIFEST.labels() == [0, 9]
+    with pytest.raises(UserError) as caught:
+        COCO.labels()
+    assert str(caught.value) == "a manifest of coco has no labels; give that of a classification set"
+
+
+SOURCES = "images/val2017/1.jpg (None), images/val2017/2.jpg (None)"
+PLACE = "images without their place (expected image_id, two numbers of center and two above 0 of scale, found "
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("images", 1, "image_id"), ..., PLACE + "images/val2017/2.jpg)"),
+        (("images", 0, "center"), [1.0], PLACE + "images/val2017/1.jpg)"),
+        (("images", 0, "scale"), [1, 0], PLACE + "images/val2017/1.jpg)"),
+        (("images", 0, "scale"), None, PLACE + "images/val2017/1.jpg)"),
+        (("images", 0, "image_id"), 2, "an image_id stands twice (found 2)"),
+        (("images", 0, "image_id"), "2", 'images 0: image_id (expected Optional[int], found "2")'),
+        (("images", 0, "centre"), 1, "images 0 has other keys (found centre unknown)"),
+        (("dataset",), "mpii", "kind of data set (expected imagenet or coco, found mpii)"),
+        (("dataset",), "imagenet", f"label outside the classes (expected 0 to 0, found {SOURCES})"),
+    ],
+)
+def test_no_manifest_of_coco(path: tuple[Any, ...], value: Any, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "manifest.json"
+    COCO.write(file)
+    file.write_text(changed(file.read_text(), path, value))
+    assert refusal(lambda: Manifest.read(file)) == f"{file}: {line}"
 
 
 @pytest.mark.parametrize(

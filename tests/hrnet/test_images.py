@@ -65,3 +65,41 @@ def test_normalise_table_has_every_value_to_the_bit() -> None:
     assert (table.dtype, table.shape) == (np.float32, (3, 256))
     assert table.tobytes() == reference.normalise(pixels).tobytes()
     assert table[0, 0] == np.float32(-0.485) / np.float32(0.229)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from([(512, 768), (1024, 512), (128, 128)]))
+def test_affine_keeps_angles_and_fits_the_short_side(width: int, height: int, size: tuple[int, int]) -> None:
+    upright = width < height
+    size = (min(size), max(size)) if upright else (max(size), min(size))
+    center, scale = images.place(width, height, size)
+    matrix = images.affine(center, scale, size)
+    factor = min(size) / min(width, height)
+    reach = max(width, height, *size)
+    assert np.allclose(matrix[:, :2], factor * np.eye(2), atol=1e-5 * max(1.0, factor))
+    assert np.allclose(matrix @ [*center, 1], np.array(size) / 2, atol=1e-4 * reach * max(1.0, factor))
+    assert np.allclose(np.array(scale) * 200 * factor, size)
+    assert center == [(width + 1) // 2, (height + 1) // 2]
+
+
+def test_affine_of_a_photograph() -> None:
+    """What upstream's get_affine_transform gives for 640 x 426 pixels in 832 x 512."""
+    center, scale = images.place(640, 426, (832, 512))
+    assert (center, scale) == ([320.0, 213.0], [3.46125, 2.13])
+    upstream = [[1.2018779342723005, 0, 31.39906103286386], [0, 1.2018779342723005, 0]]
+    assert np.allclose(images.affine(center, scale, (832, 512)), upstream, rtol=0, atol=1e-12)
+
+
+def test_resize_align_ends_in_black() -> None:
+    pixels = np.full((100, 150, 3), 200, np.uint8)
+    resized = images.resize_align(pixels, *images.place(150, 100, (192, 64)), (192, 64))
+    assert resized.shape == (64, 192, 3)
+    assert (resized[:, 50:142] == 200).all()
+    assert not resized[:, :46].any()
+    assert not resized[:, 146:].any()
+
+
+def test_resize_align_cuts_both_ends() -> None:
+    pixels = np.zeros((64, 192, 3), np.uint8)
+    pixels[:, 32:160] = 255
+    resized = images.resize_align(pixels, *images.place(192, 64, (128, 64)), (128, 64))
+    assert (resized[:, 1:-1] == 255).all()

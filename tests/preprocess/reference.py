@@ -1,9 +1,10 @@
-"""What every input must equal to the bit: the seed's arithmetic in plain steps, straight from its description."""
+"""What every input must equal to the bit: the seeds' arithmetic in plain steps, straight from its description."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -40,3 +41,28 @@ def reference(path: Path, size: int = 256, crop: int = 224) -> bytes:
     """The bytes of an image's input file."""
     image = Image.open(path).convert("RGB")
     return normalise(np.asarray(centre_crop(resize(image, size), crop))).tobytes()
+
+
+def aligned(path: Path, short: int, longs: list[int]) -> tuple[np.ndarray, list[float], list[float]]:
+    """A COCO image's uint8 pixels [H, W, 3] as the seed of pose resizes them, with center and scale; the input's long
+    side is the first of the rising `longs` that is large enough, or the last."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[:, :, ::-1]
+    h, w = pixels.shape[:2]
+    center = [int(w / 2.0 + 0.5), int(h / 2.0 + 0.5)]
+    if w < h:
+        wished = int((short / w * h + 63) // 64 * 64)
+        w_out, h_out = short, next((long for long in longs if long >= wished), longs[-1])
+        scale = [w / 200.0, h_out / w_out * w / 200.0]
+    else:
+        wished = int((short / h * w + 63) // 64 * 64)
+        w_out, h_out = next((long for long in longs if long >= wished), longs[-1]), short
+        scale = [w_out / h_out * h / 200.0, h / 200.0]
+    source = np.zeros((3, 2), np.float32)
+    target = np.zeros((3, 2), np.float32)
+    source[0], target[0] = center, [w_out * 0.5, h_out * 0.5]
+    source[1], target[1] = [center[0], center[1] - scale[0] * 200.0 * 0.5], [w_out * 0.5, h_out * 0.5 - w_out * 0.5]
+    for points in (source, target):
+        up = points[0] - points[1]
+        points[2] = points[1] + np.array([-up[1], up[0]], np.float32)
+    matrix = cv2.getAffineTransform(source, target)
+    return cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (w_out, h_out)), center, scale

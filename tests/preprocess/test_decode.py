@@ -1,10 +1,11 @@
-"""The fast decoder is Pillow to the bit, for whole, odd and damaged files alike."""
+"""The fast decoder is Pillow, or OpenCV, to the bit, for whole, odd and damaged files alike."""
 
 from __future__ import annotations
 
 import io
 from typing import Optional
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,3 +82,29 @@ def test_other_files_are_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     picture(30, 20, "P").save(file, "PNG")
     assert np.array_equal(by_us(file.getvalue()), by_pillow(file.getvalue()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    quality=st.integers(5, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+)
+def test_jpegs_are_those_of_opencv(
+    size: tuple[int, int], mode: str, quality: int, subsampling: int, progressive: bool
+) -> None:
+    data = jpeg(picture(*size, mode), quality=quality, subsampling=subsampling, progressive=progressive)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert np.array_equal(decode.decode_as_cv2(data), expected[:, :, ::-1])
+
+
+def test_what_opencv_does_not_know_or_only_half() -> None:
+    whole = jpeg(picture(60, 50))
+    with pytest.raises(OSError, match="truncated"):
+        decode.decode_as_cv2(whole[:-60])  # OpenCV fills it up with grey
+    file = io.BytesIO()
+    picture(60, 50).convert("P").save(file, "PCX")
+    with pytest.raises(ValueError, match="no image that OpenCV knows"):
+        decode.decode_as_cv2(file.getvalue())

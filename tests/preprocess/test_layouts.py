@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from hrnet.cli import UserError
-from preprocess.layouts import LAYOUTS, find_images
+from preprocess.layouts import COCO_LAYOUT, LAYOUTS, find_coco, find_images
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
 LABELS = {"val/n01/9.JPEG": 0, "val/n01/10.JPEG": 0, "val/n02/a b.png": 1, "val/n9/y.JPEG": 3, "val/n10/x.JPEG": 2}
@@ -164,3 +165,43 @@ def test_a_second_label(tmp_path: Path) -> None:
     touch(tmp_path, "val/a.JPEG")
     (tmp_path / "val_label.txt").write_text("a.JPEG 1\na.JPEG 2\n")
     assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: line 2: a second label for a.JPEG"
+
+
+def coco(root: Path, listed: list[str], there: list[str]) -> Path:
+    touch(root, *(f"images/val2017/{name}" for name in there), "annotations/person_keypoints_val2017.json")
+    images = [{"id": i, "file_name": name, "width": 8, "height": 8} for i, name in enumerate(listed)]
+    (root / "annotations/person_keypoints_val2017.json").write_text(json.dumps({"images": images}))
+    return root
+
+
+def coco_refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        find_coco(folder, "val2017")
+    return str(caught.value)
+
+
+def test_coco_images_in_natural_order_with_what_is_listed_or_there_alone(tmp_path: Path) -> None:
+    coco(tmp_path, ["10.jpg", "9.jpg", "z2.jpg", "z10.jpg"], ["9.jpg", "10.jpg", "x.jpg", ".hidden"])
+    found = find_coco(tmp_path, "val2017")
+    assert {source: image.image_id for source, image in found.images.items()} == {
+        "images/val2017/9.jpg": 1,
+        "images/val2017/10.jpg": 0,
+    }
+    assert list(found.images) == ["images/val2017/9.jpg", "images/val2017/10.jpg"]
+    assert (found.absent, found.unlisted) == (["z2.jpg", "z10.jpg"], ["x.jpg"])
+    before = found.sha256()
+    os.utime(tmp_path / "images/val2017/9.jpg", ns=(0, 1))
+    assert find_coco(tmp_path, "val2017").sha256() != before
+
+
+def test_no_coco_set(tmp_path: Path) -> None:
+    layout = f"expected {COCO_LAYOUT}"
+    assert coco_refusal(tmp_path / "x") == f"{tmp_path / 'x'}: no such dataset folder ({layout}); give DATASET=<folder>"
+    index = tmp_path / "annotations/person_keypoints_val2017.json"
+    assert coco_refusal(tmp_path).startswith(f"{index}: no annotation file (")
+    coco(tmp_path, ["a.jpg", "b.jpg"], [])
+    folder = tmp_path / "images/val2017"
+    assert coco_refusal(tmp_path) == f"{folder}: no such folder of images ({layout}); give DATASET=<folder>"
+    touch(tmp_path, "images/val2017/c.jpg")
+    found = f"expected a.jpg, b.jpg, found none of its 2 in {folder}"
+    assert coco_refusal(tmp_path) == f"{index}: lists no image that is there ({found})"

@@ -1,0 +1,177 @@
+"""data/people.py and data/figures.py: the same bytes from a seed, and annotations that tell what is in the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data import figures, people
+from hrnet import coco
+from hrnet.pose.joints import COUNT, NAMES
+
+IMAGES = 60
+ELBOW, NOSE = NAMES.index("left_elbow"), 0
+
+
+def written(folder: Path, *options: object) -> dict[str, Any]:
+    assert people.main(["--output", str(folder), "--size", "128", *map(str, options)]) == 0
+    content: dict[str, Any] = json.loads((folder / "annotations/person_keypoints_val2017.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    written(folder, "--images", IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def content(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "annotations/person_keypoints_val2017.json").read_text())
+    return content
+
+
+def keypoints(person: dict[str, Any]) -> np.ndarray:
+    return np.array(person["keypoints"]).reshape(COUNT, 3)
+
+
+def test_layout(folder: Path, content: dict[str, Any]) -> None:
+    names = [image["file_name"] for image in content["images"]]
+    assert sorted(path.name for path in (folder / "images/val2017").iterdir()) == names
+    assert (names[0], len(names)) == ("000000000001.jpg", IMAGES)
+    for image in content["images"]:
+        with Image.open(folder / "images/val2017" / image["file_name"]) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (image["width"], image["height"]))
+        assert min(image["width"], image["height"]) == 128
+    assert len(coco.read_images(folder / "annotations/person_keypoints_val2017.json")) == IMAGES
+    assert len({(image["width"], image["height"]) for image in content["images"]}) > 5
+
+
+def test_a_seed_s_bytes(folder: Path, tmp_path: Path) -> None:
+    """Fewer images of a seed are the first of more; another seed, or split, has others."""
+    written(tmp_path / "a", "--images", 3)
+    written(tmp_path / "b", "--images", 3, "--seed", 2)
+    for name in ("000000000001.jpg", "000000000003.jpg"):
+        first = (folder / "images/val2017" / name).read_bytes()
+        assert (tmp_path / "a/images/val2017" / name).read_bytes() == first
+        assert (tmp_path / "b/images/val2017" / name).read_bytes() != first
+    assert people.main(["--output", str(tmp_path / "a"), "--split", "train2017", "--images", "1", "--size", "64"]) == 0
+    assert (tmp_path / "a/annotations/person_keypoints_train2017.json").is_file()
+    assert len(list((tmp_path / "a/images/train2017").iterdir())) == 1
+
+
+def test_annotations_are_coco_s(content: dict[str, Any]) -> None:
+    (category,) = content["categories"]
+    assert (category["id"], category["name"], category["keypoints"]) == (1, "person", list(NAMES))
+    assert category["skeleton"][0] == [16, 14]
+    assert [person["id"] for person in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    for person in content["annotations"]:
+        joints, (width, height) = keypoints(person), sizes[person["image_id"]]
+        marked = joints[:, 2] > 0
+        assert set(joints[:, 2]) <= {0, 1, 2}
+        assert person["num_keypoints"] == marked.sum()
+        assert not joints[~marked].any()
+        assert (joints[marked, :2] >= 0).all()
+        assert (joints[marked, 0] <= width).all()
+        assert (joints[marked, 1] <= height).all()
+        x, y, wide, high = person["bbox"]
+        assert 0 <= x < x + wide <= width
+        assert 0 <= y < y + high <= height
+        assert 0 < person["area"] <= wide * high
+
+
+def test_there_is_some_of_everything(content: dict[str, Any]) -> None:
+    found = content["annotations"]
+    counts = Counter(person["image_id"] for person in found)
+    assert len(counts) < IMAGES  # images of nobody
+    assert max(counts.values()) > 2
+    assert any(person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
+    assert any(not person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
+    flags = Counter(flag for person in found if person["num_keypoints"] for flag in keypoints(person)[:, 2].tolist())
+    assert flags[2] > flags[0] > 0
+    assert flags[1] > 0
+
+
+def test_a_crowd_s_mask_has_its_area(content: dict[str, Any]) -> None:
+    crowd = next(person for person in content["annotations"] if person["iscrowd"])
+    lengths, (height, width) = crowd["segmentation"]["counts"], crowd["segmentation"]["size"]
+    assert sum(lengths) == height * width
+    mask = np.repeat(np.arange(len(lengths)) % 2, lengths).reshape(width, height).T
+    assert mask.sum() == crowd["area"]
+    x, y, wide, high = crowd["bbox"]
+    assert mask[y : y + high, x : x + wide].sum() == crowd["area"]
+
+
+@pytest.mark.parametrize("mask", [[[0, 1], [1, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 1]], [[1, 0], [0, 0]]])
+def test_run_lengths_begin_with_nothing_and_go_by_columns(mask: list[list[int]]) -> None:
+    owner = np.array(mask) - 1
+    crowd = people.annotate_crowd(owner, 1)
+    assert crowd is not None
+    lengths = crowd["segmentation"]["counts"]
+    assert np.repeat(np.arange(len(lengths)) % 2, lengths).tolist() == np.array(mask).T.reshape(-1).tolist()
+
+
+def test_nobody_is_no_crowd() -> None:
+    assert people.annotate_crowd(np.full((3, 3), -1), 2) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_limbs_have_their_lengths_whatever_the_pose(seed: int) -> None:
+    joints, head, _ = figures.pose(np.random.default_rng(seed))
+    for side in (0, 1):
+        shoulder, elbow, wrist, hip, knee, ankle = (joints[joint + side] for joint in (5, 7, 9, 11, 13, 15))
+        assert np.isclose(np.linalg.norm(elbow - shoulder), figures.UPPER_ARM)
+        assert np.isclose(np.linalg.norm(wrist - elbow), figures.FOREARM)
+        assert np.isclose(np.linalg.norm(knee - hip), figures.THIGH)
+        assert np.isclose(np.linalg.norm(ankle - knee), figures.SHIN)
+    assert joints[5, 0] > joints[6, 0]  # seen from the front, left is on the right
+    assert np.isclose(np.linalg.norm(head), figures.NECK)
+
+
+def shown(seed: int) -> tuple[figures.Canvas, figures.Figure]:
+    figure = figures.make_figure(np.random.default_rng(seed), 200, 200, 300)
+    canvas = figures.Canvas(np.zeros((400, 400, 3), np.uint8))
+    figures.draw(canvas, figure, 0)
+    return canvas, figure
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_left_is_left(seed: int) -> None:
+    """Who faces the viewer shows a nose, and a left shoulder on the right; who does not shows neither."""
+    canvas, figure = shown(seed)
+    flags = figures.visibility(canvas, figure, 0)
+    if figure.towards < 0:
+        assert flags[NOSE] == 0
+    elif figure.towards > 0.5:
+        assert flags[NOSE] == 2
+        assert figure.points[5, 0] > figure.points[6, 0]
+
+
+def test_a_joint_behind_something_is_hidden_and_one_beyond_the_border_is_not_marked() -> None:
+    canvas, figure = shown(0)
+    before = figures.visibility(canvas, figure, 0)
+    assert before[ELBOW] == 2
+    around = figure.points[ELBOW, :2] + np.array([(-30, -30), (30, -30), (30, 30), (-30, 30)])
+    canvas.fill(around.astype(np.float32), (1, 2, 3), people.THING, figures.OCCLUDER)
+    after = figures.visibility(canvas, figure, 0)
+    assert after[ELBOW] == 1
+    canvas.owner = canvas.owner[:, : int(figure.points[ELBOW, 0]) - 1]
+    assert figures.visibility(canvas, figure, 0)[ELBOW] == 0
+
+
+def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        people.main(["--size", "10"])
+    assert caught.value.code == 2
+    assert "--size: expected a whole number of at least 64, found '10'" in capsys.readouterr().err

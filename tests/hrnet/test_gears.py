@@ -1,0 +1,90 @@
+"""Which gear an image takes, and which files of gears are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet import gears
+from hrnet.records import FormatError
+
+SEED_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
+SEED = [*((512, long) for long in SEED_LONGS), *((long, 512) for long in SEED_LONGS[1:])]
+
+
+def seeds_own(width: int, height: int) -> tuple[int, int]:
+    """The seed's choice: a binary search for the next of its long sides, the last for what is longer."""
+    long = int((512 / min(width, height) * max(width, height) + 63) // 64 * 64)
+    chosen = next((value for value in SEED_LONGS if value >= long), SEED_LONGS[-1])
+    return (chosen, 512) if width < height else (512, chosen)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_the_seed_s_gears(width: int, height: int) -> None:
+    assert gears.choose(width, height, 512, SEED) == seeds_own(width, height)
+
+
+@pytest.mark.parametrize(
+    ("size", "offered", "chosen"),
+    [
+        ((640, 480), [(512, 512), (512, 1024)], (512, 1024)),  # 704 is nearer to 512, which would cut it
+        ((640, 480), [(512, 1024), (512, 704)], (512, 704)),  # in any order
+        ((640, 480), [(512, 512)], (512, 512)),
+        ((480, 640), [(512, 512), (512, 704)], (512, 512)),
+        ((480, 640), [(512, 640), (512, 704)], None),
+        ((640, 480), [(704, 512)], None),
+        ((500, 500), [(704, 512), (512, 640)], (512, 640)),
+        ((640, 480), [], (512, 704)),
+        ((480, 640), [], (704, 512)),
+        ((5120, 512), [], (512, 5120)),
+        ((512, 513), [], (576, 512)),
+        ((1000, 1001), [], (512, 512)),  # 512.512, cut to an integer as upstream does
+    ],
+)
+def test_choose(size: tuple[int, int], offered: list[tuple[int, int]], chosen: object) -> None:
+    assert gears.choose(*size, 512, offered) == chosen
+
+
+def test_written_gears_come_back(tmp_path: Path) -> None:
+    gears.write_gears(tmp_path / "g.yaml", [(512, 512), (768, 512)], "for a test")
+    assert (tmp_path / "g.yaml").read_text() == "# for a test\nGEARS: [[512, 512], [768, 512]]\n"
+    assert gears.read_gears(tmp_path / "g.yaml", 512) == [(512, 512), (768, 512)]
+
+
+EXPECTED = "1 to 100 different [height, width], one side 512, the other a multiple of 32 from there"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("GEARS: []", "[]"),
+        ("GEARS: 512x512", "'512x512'"),
+        ("GEAR: [[512, 512]]", "None"),
+        ("[[512, 512]]", "None"),
+        ("GEARS: [[512, 512], [512]]", "[512]"),
+        ("GEARS: [[512, 512], 512]", "512"),
+        ("GEARS: [[512, 520]]", "[512, 520]"),
+        ("GEARS: [[512, 448]]", "[512, 448]"),
+        ("GEARS: [[640, 640]]", "[640, 640]"),
+        ("GEARS: [[512, 512.0]]", "[512, 512.0]"),
+        ("GEARS: [[512, true]]", "[512, True]"),
+        ("GEARS: [[512, 640], [512, 512], [512, 640]]", "[512, 640]"),
+    ],
+)
+def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(text)
+    with pytest.raises(FormatError) as caught:
+        gears.read_gears(path, 512)
+    assert str(caught.value) == f"{path}: GEARS (expected {EXPECTED}, found {found})"
+
+
+def test_no_file_of_gears(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no such file of gears; run make gears"):
+        gears.read_gears(tmp_path / "g.yaml", 512)
+    (tmp_path / "g.yaml").write_text("GEARS: [")
+    with pytest.raises(FormatError, match=r"g\.yaml: is no YAML: while parsing"):
+        gears.read_gears(tmp_path / "g.yaml", 512)
