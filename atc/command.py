@@ -1,5 +1,5 @@
-"""The command of the model zoo's READMEs (seeds 002 and 004), spelled from an ONNX file: its input's name and sizes, the
-gears of a config, an AIPP file. Nothing is run here."""
+"""The command of the model zoo's READMEs (seeds 002 and 004), spelled from an ONNX file: its input's name and sizes,
+the gears of a config, an AIPP file. Nothing is run here."""
 
 from __future__ import annotations
 

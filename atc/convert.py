@@ -1,5 +1,4 @@
-"""ONNX file -> compiled model for one batch size or for a config's gears, by atc, by its twin, or by aoe, which tunes it
-on the device.
+"""ONNX file -> compiled model for one batch size or for a config's gears, by atc, by its twin, or by aoe on the device.
 
     python -m atc.convert --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
@@ -9,15 +8,15 @@ on the device.
 Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last), and holds
 `<output>_lock` until the tool has gone. It spells the command (atc.command), checks it with `atc.rules`, prints it and
 runs it. With --backend ascend the command is `atc` and --output ends in `.om`; with onnxruntime it is
-`python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one it stands in, and its
-result is looked for there, since atc may call it NAME_linux_x86_64.om.
+`python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one it stands in, and
+its result is looked for there, since atc may call it NAME_linux_x86_64.om.
 
 --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
 With a --cfg that has INPUT.GEARS height and width stay free and take those values (--dynamic_dims), and the outputs are
-asked for by name. With --input uint8 the model takes pixels and normalises them by the INPUT.MEAN and STD of --cfg: by an
-AIPP file (`<output without its ending>.aipp.cfg`), or with gears by an ONNX file of its own (`….pixels.onnx`); either is
-written beside --output first and stays there, for the printed command to be pasted. --tune aoe has aoe in the place of
-atc, twice: it tunes the subgraphs, then their operators, each by trial on the device of this machine.
+asked for by name. With --input uint8 the model takes pixels and normalises them by the INPUT.MEAN and STD of --cfg: by
+an AIPP file (`<output without its ending>.aipp.cfg`), or with gears by an ONNX file of its own (`….pixels.onnx`);
+either is written beside --output first and stays there, for the printed command to be pasted. --tune aoe has aoe in the
+place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the device of this machine.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
 do about its error code where atc.tool knows; 2 for a user's fault.

@@ -1,8 +1,8 @@
-"""uint8 pixels into a model: under the name of its input uint8 [N, H, W, 3] comes in, and behind it stand Transpose, Cast
-and `(in - mean - min) * var_reci` by channel, AIPP's arithmetic.
+"""uint8 pixels into a model: under the name of its input uint8 [N, H, W, 3] comes in, and behind it stand Transpose,
+Cast and `(in - mean - min) * var_reci` by channel, AIPP's arithmetic.
 
-`insert_aipp` does so for an AIPP file, in the twin of atc; `take_pixels` for a model with gears, before atc sees it, since
-AIPP does not go with --dynamic_dims.
+`insert_aipp` does so for an AIPP file, in the twin of atc; `take_pixels` for a model with gears, before atc sees it,
+since AIPP does not go with --dynamic_dims.
 """
 
 from __future__ import annotations

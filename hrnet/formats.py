@@ -520,9 +520,10 @@ def read_keypoints(path: AnyPath) -> list[dict[str, Any]]:
     if not isinstance(people, list):
         raise FormatError("is no list of people", where=path, found=type(people).__name__)
     for number, person in enumerate(people):
-        numbers = person.get("keypoints") if isinstance(person, dict) else None
-        whole = isinstance(numbers, list) and len(numbers) == 3 * JOINTS and isinstance(person.get("image_id"), int)
-        if not whole or not all(_is_finite(value) for value in (*numbers, person.get("score"))):
+        told = person if isinstance(person, dict) else {}
+        numbers = [*told["keypoints"], told.get("score")] if isinstance(told.get("keypoints"), list) else []
+        whole = len(numbers) == 3 * JOINTS + 1 and isinstance(told.get("image_id"), int)
+        if not whole or not all(map(_is_finite, numbers)):
             expected = f"image_id, {3 * JOINTS} keypoints and score, finite numbers"
             raise FormatError(f"person {number}", where=path, expected=expected)
     return people

@@ -32,9 +32,9 @@ def centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
 def resize_and_crop(image: Image.Image, short: int, width: int, height: int) -> Image.Image:
     """Resize (PIL bilinear, antialiased) to a short side of `short` pixels, then cut the centre.
 
-    To the bit as both steps one after the other, in less time where an image lies: Pillow resizes it along rows and then
-    along columns, so the columns outside the cut can be dropped in between. Of one that stands (twice as high as wide)
-    Pillow 13 begins with the columns.
+    To the bit as both steps one after the other, in less time where an image lies: Pillow resizes it along rows and
+    then along columns, so the columns outside the cut can be dropped in between. Of one that stands (twice as high as
+    wide) Pillow 13 begins with the columns.
     """
     if min(image.size) == short:
         return centre_crop(image, width, height)

@@ -49,7 +49,7 @@ class Options(NamedTuple):
 
 
 def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
-    """The model's input at its own shape, or at the gear that --dymDims sets. Raises UserError where they do not fit."""
+    """The model's input at its own shape, or at the gear of --dymDims. Raises UserError where they do not fit."""
     gears = runtime.gears()
     if not gears:
         if dims:
