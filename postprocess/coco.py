@@ -31,6 +31,7 @@ from hrnet.cli import UserError, command, first_few
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import DecodeRecord, FormatError, InputImage, Manifest
+from hrnet.schemas import POSE
 from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
 from postprocess.gate import find_reference, judge, points
 
@@ -60,17 +61,12 @@ def read_annotations(path: Path) -> dict[str, Any]:
     return dataset
 
 
-def gear_of(image: InputImage) -> str:
-    """Height and width of the network's input, `512x768`."""
-    return "x".join(map(str, image.shape[1:] if image.shape[0] == 3 else image.shape[:2]))
-
-
 def by_gear(images: list[InputImage], detections: Detections) -> dict[str, dict[str, Any]]:
-    """Of each gear, in order: how many images, and their AP in percent (None where nobody is to be found)."""
+    """Of each gear (height and width, `512x768`): how many images, their AP in percent (None: nobody is to be found)."""
     ids: dict[str, list[int]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.shape):
         assert image.image_id is not None
-        ids[gear_of(image)].append(image.image_id)
+        ids["x".join(map(str, image.sides()))].append(image.image_id)
     told = {}
     for gear, members in ids.items():
         value = detections.of_images(members)
@@ -82,7 +78,7 @@ def check_joint(
     args: argparse.Namespace, manifest: Manifest, decoded: DecodeRecord, people: list[dict[str, Any]]
 ) -> None:
     """Config, inputs and keypoints must speak of one model and of the same images."""
-    if manifest.config_sha256 != config_sha256(load_config(args.cfg)):
+    if manifest.config_sha256 != config_sha256(load_config(args.cfg, POSE)):
         raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, mend="run make preprocess")
     if decoded.manifest_sha256 != sha256_file(args.manifest):
         expected = f"those of {args.manifest}"
@@ -99,7 +95,7 @@ def check_joint(
 def run(args: argparse.Namespace) -> None:
     """Write the metrics record."""
     started = time.perf_counter()
-    config, manifest = load_config(args.cfg), Manifest.read(args.manifest)
+    config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
     people, decoded = formats.read_keypoints(args.keypoints), DecodeRecord.read(args.keypoints)
     check_joint(args, manifest, decoded, people)
     held = find_reference(METRIC, args.reference, config, decoded.manifest_sha256)

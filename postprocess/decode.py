@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+import cv2
 import numpy as np
 from yacs.config import CfgNode
 
@@ -32,6 +33,7 @@ from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import DecodeRecord, FormatError, InputImage, Manifest, RunRecord
 from hrnet.pose.decode import Settings, decode, to_image
+from hrnet.schemas import POSE
 from hrnet.workers import map_files
 
 # The only values of these TEST keys that the decoder knows: those of upstream's COCO configs.
@@ -134,9 +136,16 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
         raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, mend="run make preprocess")
     if len({run.record.model_sha256 for run in runs}) > 1:
         raise UserError("was made by another model than --dump_dir", where=args.dump_dir_flip, mend="run make infer")
+    inputs = {sha256_file(args.manifest), manifest.mirrored_sha256()}
     stems = {image.stem for image in manifest.images}
-    for run in runs:
+    for run, flipped in zip(runs, (False, True)):
         record = run.record
+        if record.flipped != flipped:
+            expected = "the flipped images' outputs" if flipped else "those of the images as they are"
+            raise UserError("is the other run", where=run.folder, expected=expected)
+        if record.manifest_sha256 not in inputs:
+            expected = f"those of {args.manifest}"
+            raise UserError("run was made from other inputs", where=run.folder, expected=expected, mend="run make infer")
         if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
             found, mend = record.metadata.get("model"), "say the MODEL that the ONNX file was made from"
             raise UserError(
@@ -153,7 +162,7 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
 
 def run(args: argparse.Namespace) -> None:
     """Decode the outputs of all images of the manifest."""
-    config, manifest = load_config(args.cfg), Manifest.read(args.manifest)
+    config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
     runs = [Run.of(folder) for folder in (args.dump_dir, args.dump_dir_flip) if folder is not None]
     check_joint(args, config, manifest, runs)
     tasks = [
@@ -161,6 +170,7 @@ def run(args: argparse.Namespace) -> None:
     ]
     started = time.perf_counter()
     mend = f"rm {args.dump_dir}_run.json; make infer"
+    cv2.setNumThreads(1)  # a process for each core is enough, and OpenCV's threads do not outlive a fork
     found = map_files(partial(find_people, settings=read_settings(config), mend=mend), tasks, args.workers)
     people = [person for each in found for person in each.people]
     seconds: Counter[str] = Counter({"infer": sum(run.record.seconds["total"] or 0.0 for run in runs)})
