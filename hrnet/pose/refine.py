@@ -19,44 +19,40 @@ from hrnet.pose.peaks import between_pixels
 
 BLOCK = 4  # pixels, one cell of output1
 AROUND = np.ones((3, 3), np.uint8)
-LIKELY = 2048  # blocks of the highest values, among which the first to be looked at are chosen
-FIRST = 16  # blocks that are looked at first
+FIRST = 16  # strips of the map; the block that seems best in each is looked at first
 ENDS = (64, 320, 1344)  # blocks that have been looked at after each further round; then the whole map is less work
 AT_ONCE = 20000  # blocks, so that memory does not grow with the number of people
 
 
 class Bounds:
-    """What one joint's scores can be at most, and roughly are, in each block. Arrays float32 [blocks], in falling order
-    of the highest value in a block; `blocks` int64 [blocks] are their numbers, row by row."""
+    """What one joint's scores can be at most, and roughly are, in each block; arrays float32 [blocks], row by row."""
 
     def __init__(self, maps: Maps, mean: np.ndarray, joint: int) -> None:
         """mean float32 [H/2, W/2]: the joint's of `Maps.mean`. Tags lie between those of the 3 x 3 cells around."""
         full = cv2.resize(mean, (maps.width, maps.height), interpolation=cv2.INTER_LINEAR)
         rows = np.maximum.reduce([full[i::BLOCK] for i in range(BLOCK)])
-        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)]).reshape(-1)
-        self.blocks = np.argsort(-highest)
-        self.highest = highest[self.blocks] + np.float32(maps.error)
+        highest = np.maximum.reduce([rows[:, i::BLOCK] for i in range(BLOCK)])
+        self.highest = highest.reshape(-1) + np.float32(maps.error)
         tags, error = maps.low_tags(joint), np.float32(maps.tag_error)
-        self.tags = [tag.reshape(-1)[self.blocks] for tag in tags]
-        self.least = [cv2.erode(tag, AROUND).reshape(-1)[self.blocks] - error for tag in tags]
-        self.most = [cv2.dilate(tag, AROUND).reshape(-1)[self.blocks] + error for tag in tags]
+        self.tags = [tag.reshape(-1) for tag in tags]
+        self.least = [cv2.erode(tag, AROUND).reshape(-1) - error for tag in tags]
+        self.most = [cv2.dilate(tag, AROUND).reshape(-1) + error for tag in tags]
 
     def first(self, centre: np.ndarray) -> np.ndarray:
-        """int64 [FIRST]: blocks that seem good, by highest values and the tags of their cells; centre float32 [D]."""
-        differences = [tag[:LIKELY] - own for tag, own in zip(self.tags, centre)]
-        rough = self.highest[:LIKELY] - _rounded_distance(differences)
-        parts = rough.reshape(FIRST, -1)
-        return self.blocks[parts.argmax(axis=1) + np.arange(0, rough.size, parts.shape[1])]
+        """int64 [FIRST]: each strip's best block, by its highest value and the tag of its cell; centre float32 [D]."""
+        rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
+        strips = rough.reshape(FIRST, -1)
+        return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
 
     def reaching(self, score: float, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The blocks that may hold a pixel of at least `score`, int64 [M], and what no pixel of each exceeds, float32
         [M]; centre float32 [D]."""
-        count = np.searchsorted(-self.highest, -score, side="right")
+        blocks = np.flatnonzero(self.highest >= score)
         limits = zip(self.least, self.most, centre)
-        gaps = [own - np.clip(own, least[:count], most[:count]) for least, most, own in limits]
-        upper = self.highest[:count] - _rounded_distance([gap * np.float32(1 - 1e-5) for gap in gaps])
+        gaps = [own - np.clip(own, least[blocks], most[blocks]) for least, most, own in limits]
+        upper = self.highest[blocks] - _rounded_distance([gap * np.float32(1 - 1e-5) for gap in gaps])
         reaching = upper >= score
-        return self.blocks[:count][reaching], upper[reaching]
+        return blocks[reaching], upper[reaching]
 
 
 def _rounded_distance(differences: list[np.ndarray]) -> np.ndarray:
