@@ -12,6 +12,7 @@ Every reader re-checks what it reads and raises FormatError, one line that names
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -19,7 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -28,7 +29,7 @@ import numpy as np
 from hrnet import fast_read
 from hrnet.cli import UserError, first_few
 from hrnet.files import AnyPath, replacing, sha256_file, write_text
-from hrnet.records import FormatError, from_json, read_record, to_json, write_record
+from hrnet.records import FormatError, from_json, read_record, record_text, to_json, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
@@ -240,6 +241,10 @@ class Manifest:
         if len(labels) != len(self.images):
             raise UserError(f"a manifest of {self.dataset} has no labels", mend="give that of a classification set")
         return labels
+
+    def mirrored_sha256(self) -> str:
+        """The hash of the manifest of these images' mirror images."""
+        return hashlib.sha256(record_text("manifest", to_json(replace(self, flipped=True))).encode()).hexdigest()
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "manifest", to_json(self))

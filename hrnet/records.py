@@ -25,11 +25,12 @@ class FormatError(UserError):
 
 def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
     """Write a JSON record with its kind and format version, in one step."""
-    write_text(path, _lines({"kind": kind, "format_version": FORMAT_VERSION, **content}))
+    write_text(path, record_text(kind, content))
 
 
-def _lines(record: Mapping[str, Any]) -> str:
-    """JSON with a line for each key, and for each entry below it."""
+def record_text(kind: str, content: Mapping[str, Any]) -> str:
+    """A record as it is written: JSON with a line for each key, and for each entry below it."""
+    record = {"kind": kind, "format_version": FORMAT_VERSION, **content}
 
     def value_text(value: Any) -> str:
         if isinstance(value, dict) and value:

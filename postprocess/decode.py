@@ -145,7 +145,9 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
             raise UserError("is the other run", where=run.folder, expected=expected)
         if record.manifest_sha256 not in inputs:
             expected = f"those of {args.manifest}"
-            raise UserError("run was made from other inputs", where=run.folder, expected=expected, mend="run make infer")
+            raise UserError(
+                "run was made from other inputs", where=run.folder, expected=expected, mend="run make infer"
+            )
         if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
             found, mend = record.metadata.get("model"), "say the MODEL that the ONNX file was made from"
             raise UserError(
