@@ -242,9 +242,13 @@ class Manifest:
             raise UserError(f"a manifest of {self.dataset} has no labels", mend="give that of a classification set")
         return labels
 
-    def mirrored_sha256(self) -> str:
-        """The hash of the manifest of these images' mirror images."""
-        return hashlib.sha256(record_text("manifest", to_json(replace(self, flipped=True))).encode()).hexdigest()
+    def sha256(self) -> str:
+        """The hash of the file that `write` writes."""
+        return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
+
+    def mirrored(self) -> Manifest:
+        """The manifest of these images' mirror images."""
+        return replace(self, flipped=True)
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "manifest", to_json(self))

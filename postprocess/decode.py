@@ -136,7 +136,7 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
         raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, mend="run make preprocess")
     if len({run.record.model_sha256 for run in runs}) > 1:
         raise UserError("was made by another model than --dump_dir", where=args.dump_dir_flip, mend="run make infer")
-    inputs = {sha256_file(args.manifest), manifest.mirrored_sha256()}
+    inputs = {manifest.sha256(), manifest.mirrored().sha256()}
     stems = {image.stem for image in manifest.images}
     for run, flipped in zip(runs, (False, True)):
         record = run.record
