@@ -27,7 +27,7 @@ import numpy as np
 
 from hrnet import fast_read
 from hrnet.cli import first_few
-from hrnet.files import AnyPath, replacing, sha256_file, write_text
+from hrnet.files import AnyPath, sha256_file, write_text, write_whole
 from hrnet.records import FormatError, from_json, read_record, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
@@ -72,8 +72,7 @@ def input_shape(dtype: str, width: int, height: int) -> list[int]:
 def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
     """Write raw little-endian values in C order, no header, in one step."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    with replacing(path) as temporary:
-        temporary.write_bytes(tensor.data)  # not tofile, whose OSError does not tell that the disk is full
+    write_whole(path, tensor.data)
 
 
 def text_of(tensor: np.ndarray) -> str:
@@ -136,8 +135,7 @@ def write_output(path: AnyPath, tensor: np.ndarray) -> None:
     else:
         buffer = io.BytesIO()
         np.save(buffer, tensor)
-        with replacing(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        write_whole(path, buffer.getbuffer())
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
