@@ -3,6 +3,7 @@
 #
 #   make demo                                             the whole chain on handwritten digits, nothing needed
 #   make onnx om preprocess infer eval MODEL=hrnet_w18 WEIGHTS=my.pth DATASET=/data/imagenet
+#   make onnx om preprocess infer eval MODEL=higher_hrnet_w32_512 WEIGHTS=my.pth DATASET=/data/coco
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,9 +19,12 @@ MODEL  ?= hrnet_w18#        a name in configs/
 BUILD  ?= build#            where products go
 PYTHON ?= .venv/bin/python# the interpreter of the stages; make setup makes the default one
 
+CFG    := configs/$(MODEL).yaml
+KIND   := $(if $(findstring pose_higher_hrnet,$(file <$(CFG))),coco,imagenet)# what the config's model is made for
+
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
 REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
-              REFERENCE LIMIT MAX_REJECTED BUNDLE
+              REFERENCE LIMIT MAX_REJECTED FLIP CHUNK BUNDLE
 
 VENV := .venv
 B := $(BUILD)/$(MODEL)
@@ -30,11 +34,11 @@ RECALLED := $(filter-out $(GIVEN),$(notdir $(basename $(wildcard $(REMEMBER)/*.m
 include $(RECALLED:%=$(REMEMBER)/%.mk)
 
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
-DATASET      ?= data/imagenet#        val/ with val_label.txt, val/<class>/, or val_list.txt
+DATASET      ?= data/$(KIND)#         val/ with val_label.txt, val/<class>/, or val_list.txt; or COCO's folder
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
-BATCH        ?= 16#                   static batch of the compiled model
+BATCH        ?= 16#                   static batch of the compiled model; of pose 1
 BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
 LOOP         ?= 20#                   how many batches bench takes of each
 INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
@@ -44,15 +48,17 @@ DEVICE       ?= 0#                    device id, or several that share the image
 BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino; auto: ascend where atc is on PATH, or by OM's ending
 TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
-GATE         ?= 1#                    allowed drop of Top-1, points of percent
+GATE         ?= 1#                    allowed drop of Top-1 or AP, points of percent
 REFERENCE    ?=#                      empty: the config's figure; torch: torch on the same images; or a metrics file
 LIMIT        ?= 0#                    only the first N images in natural order; 0: all
 MAX_REJECTED ?= 0#                    how many unreadable images are allowed
+FLIP         ?= 1#                    pose: 1, infer the mirrored images too and average; or 0
+CHUNK        ?= 0#                    pose: images whose outputs are on disk at a time; 0: all
 BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, which preprocesses a DATASET there
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle
+PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -83,7 +89,8 @@ $(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space betwe
 $(call must,LOOP,$(COUNT),a whole number from 1)
 $(call must,INPUT,float32|uint8,float32 or uint8)
 $(call must,PRECISION,default|fp16|fp32,default or fp16 or fp32)
-$(foreach v,LIMIT MAX_REJECTED,$(call must,$v,$(WHOLE),a whole number))
+$(foreach v,LIMIT MAX_REJECTED CHUNK,$(call must,$v,$(WHOLE),a whole number))
+$(call must,FLIP,0|1,1 or 0)
 $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
@@ -91,6 +98,17 @@ $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascen
 $(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
 $(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
 $(call must,TUNE,none|aoe,none or aoe)
+ifeq ($(KIND),coco)
+ifeq ($(filter BATCH,$(GIVEN) $(RECALLED)),)
+override BATCH := 1
+endif
+$(call must,BATCH,1,1: an input sets its own shape)
+$(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
+$(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
+else
+$(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
+$(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
+endif
 $(call must,BUNDLE,inputs|stage,inputs or stage)
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
@@ -144,7 +162,6 @@ endif
 # Settings that are not in a product's path are prerequisites of it.
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
-CFG      := configs/$(MODEL).yaml
 SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
 # What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
 INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
@@ -152,6 +169,7 @@ TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
 TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
 OM_OF     = $(B)/om/bs$1-$(INPUT)-$(TARGET)$(ENDING)
 COMPILED := $(call OM_OF,$(BATCH))
+CONFIGURED := $(if $(filter uint8 coco,$(INPUT) $(KIND)),$(CFG))# what a model is compiled by: mean and std, gears
 OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
@@ -161,8 +179,10 @@ RECORD   := $(OM:%=%.json)
 override OM   := $(or $(OM),$(COMPILED))
 override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
+RUN      := $(OUT)/$(TAG)_run.json
+UNFLIPPED := $(if $(filter coco0,$(KIND)$(FLIP)),-noflip)
 SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
-METRICS  := $(B)/eval/$(NAME)/$(TAG).json
+METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
 
 # What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
@@ -176,6 +196,18 @@ CORE := hrnet/cli.py hrnet/files.py hrnet/fast_read.py hrnet/formats.py hrnet/re
 CONFIG := hrnet/config.py hrnet/schemas.py
 NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
+INFER := $(wildcard infer/*.py infer/runtimes/*.py)
+POSE  := hrnet/gears.py hrnet/coco.py $(wildcard hrnet/pose/*.py)
+
+# Of pose: the flip test's other run, and people. The twin mirrors in memory, ais_bench needs a folder of mirrored inputs.
+PEOPLE   := $(METRICS:.json=)/keypoints
+TRUTH    := $(DATASET)/annotations/person_keypoints_val2017.json
+MIRROR   := $(if $(filter coco1,$(KIND)$(FLIP)),$(if $(filter ascend,$(BACKEND)),folder,memory))
+MIRRORED := $(if $(filter folder,$(MIRROR)),$(PREP)-flip/manifest.json)
+RUNS     := $(RUN) $(if $(MIRROR),$(OUT)-flip/$(TAG)_run.json)
+INFERRED := $(if $(filter 0,$(CHUNK)),$(RUNS),$(PEOPLE).decode.json)
+LACKING  := $(if $(MIRRORED),$(if $(wildcard $(MIRRORED)),,mirrored-inputs))# a folder that an earlier run did not make
+.PHONY: mirrored-inputs
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
@@ -187,8 +219,8 @@ weights:                          ## the published checkpoint of the config -> W
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
 om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
-infer: $(OUT)/$(TAG)_run.json     ## inputs -> outputs, by ais_bench or its twin
-eval: gate                        ## outputs -> Top-1 to Top-5, then the gate
+infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
+eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
 bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
@@ -199,38 +231,81 @@ gate: $(METRICS)                  ## the verdict of the metrics: exit 0 only if 
 	@$(PYTHON) -m postprocess.gate $<
 
 $(B)/model.onnx: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
+ifeq ($(KIND),coco)
+	$(PYTHON) -m pth2onnx.pose --cfg $(CFG) --weights $(WEIGHTS) --onnx_path $@ --opset 11
+else
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
+endif
 
 $(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
-                            $(if $(filter uint8,$(INPUT)),$(CFG)) $(call settings,ONNX SOC)
+                            $(CONFIGURED) $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
-	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime)$(if $(filter uint8,$(INPUT)), --input uint8 --cfg $(CFG))
+	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime) --input $(INPUT) $(CONFIGURED:%=--cfg %)
 
 $(RECORD):
 	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED)
+                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
+ifeq ($(KIND),coco)
+	$(PYTHON) -m preprocess.coco --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
+	    --input $(INPUT) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
+else
 	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
 	    --max-rejected $(MAX_REJECTED)
+endif
 
-$(OUT)/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) \
-                        $(call settings,DEVICE AIS_PYTHON OM PREP)
+$(RUN): $(OM) $(RECORD) $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
 	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
-$(SWEEP): $(OMS) $(wildcard infer/*.py infer/runtimes/*.py) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
+$(SWEEP): $(OMS) $(INFER) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
 	$(PYTHON) -m infer.bench --model $(OMS) --batchsize $(BATCHES) --output $@ --loop $(LOOP) \
 	    --device $(DEVICE) --backend $(BACKEND) --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
-$(METRICS): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
+ifeq ($(KIND),imagenet)
+
+$(METRICS): $(RUN) $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
             hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
-$(METRICS:.json=/show.png): $(OUT)/$(TAG)_run.json $(PREP)/manifest.json postprocess/show.py postprocess/topn.py $(CORE)
+$(METRICS:.json=/show.png): $(RUN) $(PREP)/manifest.json $(addprefix postprocess/,show.py sheet.py topn.py) $(CORE)
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
+
+else
+
+$(OUT)-flip/$(TAG)_run.json: $(OM) $(RECORD) $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
+	$(PYTHON) -m infer.run --model $(OM) --input $(if $(MIRRORED),$(PREP)-flip,$(PREP) --flip) --output $(@D) \
+	    --output_dirname $(TAG) --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
+
+ifeq ($(CHUNK),0)
+$(PEOPLE).decode.json: $(RUNS) $(PREP)/manifest.json $(CFG) postprocess/decode.py $(POSE) $(CORE) $(CONFIG)
+	$(PYTHON) -m postprocess.decode --cfg $(CFG) --manifest $(PREP)/manifest.json --output $(PEOPLE).json \
+	    --dump_dir $(OUT)/$(TAG) $(if $(MIRROR),--dump_dir_flip $(OUT)-flip/$(TAG))
+else
+$(PEOPLE).decode.json: $(OM) $(RECORD) $(PREP)/manifest.json $(CFG) $(INFER) postprocess/decode.py postprocess/join.py \
+                       $(POSE) $(CORE) $(CONFIG) $(call settings,DEVICE AIS_PYTHON OM PREP CHUNK)
+	$(PYTHON) -m infer.chunks --model $(OM) --input $(PREP) --output $(OUT) --output_dirname $(TAG) --chunk $(CHUNK) \
+	    $(if $(MIRRORED),--input_flip $(PREP)-flip,$(if $(MIRROR),--flip)) --parts $(@D)/parts --device $(DEVICE) \
+	    --backend $(BACKEND) --ais_python $(AIS_PYTHON) -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
+	$(PYTHON) -m postprocess.join --manifest $(PREP)/manifest.json --parts $(@D)/parts --output $(PEOPLE).json
+endif
+
+$(METRICS): $(PEOPLE).decode.json $(PREP)/manifest.json $(CFG) $(TRUTH) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
+            $(REFERENCE_FILE) $(call settings,GATE REFERENCE DATASET)
+	$(PYTHON) -m postprocess.coco --cfg $(CFG) --manifest $(PREP)/manifest.json --annotations $(TRUTH) \
+	    --keypoints $(PEOPLE).json --output $@ --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
+
+$(METRICS:.json=/show.png): $(PEOPLE).decode.json $(PREP)/manifest.json postprocess/show_pose.py postprocess/sheet.py $(CORE)
+	$(PYTHON) -m postprocess.show_pose --manifest $(PREP)/manifest.json --keypoints $(PEOPLE).json \
+	    --dataset $(DATASET) --output $@
+
+endif
+
+gears: $(TRUTH)                   ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
+	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
                              $(call settings,WEIGHTS PREP)

@@ -41,8 +41,8 @@ def make_folder(path: AnyPath) -> Path:
 
 def temporary_name(path: AnyPath) -> Path:
     """Where a file stands until it is whole; a killed run's is written over by the next one."""
-    path = Path(path)
-    return path.with_name(f".{path.name}.tmp")
+    folder, name = os.path.split(path)
+    return Path(folder, f".{name}.tmp")
 
 
 @contextlib.contextmanager
@@ -51,27 +51,43 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 
     The name is held alone meanwhile: a second run that would write `path` too gets a UserError.
     """
-    path = Path(path)
-    temporary = temporary_name(path)
+    with _replacing(os.fspath(path)) as (temporary, _):
+        yield Path(temporary)
+
+
+def write_whole(path: AnyPath, *parts: Union[bytes, memoryview]) -> None:
+    """Write `parts` as `replacing` does, through the descriptor that holds the name: for many small files."""
+    with _replacing(os.fspath(path)) as (_, descriptor):
+        os.ftruncate(descriptor, 0)
+        for part in parts:
+            left = memoryview(part).cast("B")
+            while left:
+                left = left[os.write(descriptor, left) :]
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[tuple[str, int]]:
+    """The temporary name, and the descriptor that holds it."""
+    temporary = str(temporary_name(path))
     try:
         descriptor = _hold(temporary, UserError("another run is writing it", where=path))
         try:
-            yield temporary
+            yield temporary, descriptor
             os.chmod(temporary, FILE_MODE)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
         finally:
             os.close(descriptor)
     except OSError as fault:
-        if fault.strerror and str(fault.filename or temporary) == str(temporary):
-            fault.filename = str(path)  # a full disk tells no name, the rest that of the temporary file
+        if fault.strerror and str(fault.filename or temporary) == temporary:
+            fault.filename = path  # a full disk tells no name, the rest that of the temporary file
         raise
 
 
-def _hold(path: Path, refusal: UserError) -> int:
+def _hold(path: str, refusal: UserError) -> int:
     """A descriptor that holds `path` alone until it is closed, by whatever end of the process too. Raises `refusal`
     where another holds it."""
     while True:
@@ -93,8 +109,7 @@ def _hold(path: Path, refusal: UserError) -> int:
 
 def write_text(path: AnyPath, text: str) -> None:
     """Write `text` as UTF-8 in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
 
 
 def sha256_file(path: AnyPath) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 
 from hrnet import fast_read
 from hrnet.cli import UserError, first_few
-from hrnet.files import AnyPath, replacing, sha256_file, write_text
+from hrnet.files import AnyPath, sha256_file, write_text, write_whole
 from hrnet.records import FormatError, from_json, read_record, record_text, to_json, write_record
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
@@ -74,8 +74,7 @@ def input_shape(dtype: str, width: int, height: int) -> list[int]:
 def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
     """Write raw little-endian values in C order, no header, in one step."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    with replacing(path) as temporary:
-        temporary.write_bytes(tensor.data)  # not tofile, whose OSError does not tell that the disk is full
+    write_whole(path, tensor.data)
 
 
 def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
@@ -89,10 +88,7 @@ def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
 def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
     """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(npy_header(tensor.dtype.name, tensor.shape))
-            file.write(tensor.data)
+    write_whole(path, npy_header(tensor.dtype.name, tensor.shape), tensor.data)
 
 
 def text_of(tensor: np.ndarray) -> str:
