@@ -150,7 +150,9 @@ def check_free_disk(folder: AnyPath, need: int, mend: str = "set BUILD= to a lar
 @contextlib.contextmanager
 def locked(path: AnyPath) -> Iterator[int]:
     """Hold `path` alone; yield its descriptor, which a tool inherits so that the lock lives as long as the tool."""
-    descriptor = _hold(os.fspath(path), UserError("another run, or the tool of a killed one, is still at work", where=path))
+    descriptor = _hold(
+        os.fspath(path), UserError("another run, or the tool of a killed one, is still at work", where=path)
+    )
     try:
         yield descriptor
     finally:

@@ -1,5 +1,5 @@
-"""Bounded disk: a prep folder is inferred K images at a time; a command turns a chunk's outputs into a small result, and
-the outputs are deleted before the next chunk.
+"""Bounded disk: a prep folder is inferred K images at a time; a command turns a chunk's outputs into a small result,
+and the outputs are deleted before the next chunk.
 
     python -m infer.chunks --model build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx --chunk 500
         --input build/higher_hrnet_w32_512/prep/coco-float32 --flip
@@ -7,8 +7,8 @@ the outputs are deleted before the next chunk.
         --parts build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32/parts
         -- python -m postprocess.decode --cfg configs/higher_hrnet_w32_512.yaml
 
-A chunk is a prep folder of its own, of hard links to K inputs and a manifest of these images; `infer.run` infers it, and
-the images mirrored too (--flip: by the twin; --input_flip: from a folder of mirrored inputs, for ais_bench).
+A chunk is a prep folder of its own, of hard links to K inputs and a manifest of these images; `infer.run` infers it,
+and the images mirrored too (--flip: by the twin; --input_flip: from a folder of mirrored inputs, for ais_bench).
 
 Reads    as infer.run
 Writes   <parts>/<i>.json and the record beside it, by the command behind `--`, which gets `--manifest --dump_dir

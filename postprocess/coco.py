@@ -62,7 +62,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 
 
 def by_gear(images: list[InputImage], detections: Detections) -> dict[str, dict[str, Any]]:
-    """Of each gear (height and width, `512x768`): how many images, their AP in percent (None: nobody is to be found)."""
+    """Of each gear (height and width, `512x768`): how many images, their AP in percent (None: nobody to be found)."""
     ids: dict[str, list[int]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.shape):
         assert image.image_id is not None
