@@ -337,8 +337,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
 	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
-	    --input $(INPUT) --limit $(LIMIT) \
-	    --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
+	    --input $(INPUT) --limit $(LIMIT) $(if $(filter coco,$(KIND)),--passes $(words $(RUNS)) --chunk $(CHUNK)) \
+	    $(if $(MIRRORED),--mirrored) --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
 	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \
 	    --make $(MAKE_VERSION)
 

@@ -33,6 +33,7 @@ INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by make's INPUT
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 TOOLS = ("atc", "aoe", "npu-smi")
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
+COCO = "annotations/person_keypoints_val2017.json with images/val2017/*.jpg"
 
 
 class Package(NamedTuple):
@@ -44,6 +45,8 @@ class Package(NamedTuple):
 
 
 CORE = "every stage"
+IMAGES = "make preprocess, and pose"
+POSE = "make eval of pose"
 PACKAGES = {
     "numpy": Package("numpy", CORE, "."),
     "onnx": Package("onnx", CORE, "."),
@@ -52,6 +55,9 @@ PACKAGES = {
     "PyYAML": Package("yaml", CORE, "."),
     "tqdm": Package("tqdm", CORE, "."),
     "yacs": Package("yacs", CORE, "."),
+    "opencv-python-headless": Package("cv2", IMAGES, "."),
+    "simplejpeg": Package("simplejpeg", "make preprocess", "."),
+    "pycocotools": Package("pycocotools", POSE, "."),
     "torch": Package("torch", "make onnx and REFERENCE=torch", ".[torch]"),
     "safetensors": Package("safetensors", "a checkpoint in .safetensors", ".[torch]"),
     "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
@@ -107,8 +113,11 @@ def chips(table: str) -> list[tuple[str, str]]:
     return [(name if name.startswith("Ascend") else f"Ascend{name}", health) for name, health in rows]
 
 
-def count_images(dataset: Path) -> int:
+def count_images(dataset: Path, pose: bool) -> int:
     """How many images the data set has, to within those without a label; 0 where it is none."""
+    if pose:
+        folder = dataset / "images/val2017"
+        return len(os.listdir(folder)) if folder.is_dir() and (dataset / COCO.split(" ")[0]).is_file() else 0
     if (dataset / "val_list.txt").is_file() and not (dataset / "val_label.txt").is_file():
         return sum(bool(line.strip()) for line in (dataset / "val_list.txt").open("rb"))
     folders = [dataset / "val"]
@@ -184,13 +193,16 @@ def check_model(findings: Findings, args: argparse.Namespace) -> None:
         count = len([*args.prep.glob("*.bin"), *args.prep.glob("*.npy")])
         findings.tell("inputs", f"{args.prep}: {count}, brought")
     else:
-        count = count_images(args.dataset) if args.dataset.is_dir() else 0
+        count = count_images(args.dataset, args.passes > 0) if args.dataset.is_dir() else 0
         findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
         if not count:
-            findings.miss(f"{args.dataset}: no images (expected {LAYOUTS}); give DATASET=<folder>")
+            findings.miss(
+                f"{args.dataset}: no images (expected {COCO if args.passes else LAYOUTS}); give DATASET=<folder>"
+            )
         count = min(count, args.limit or count)
     inputs, outputs = values_an_image(config)
-    need = count * (INPUT_BYTES[args.input] * inputs + FLOAT32 * outputs)
+    kept = min(count, args.chunk or count) * max(1, args.passes)
+    need = count * INPUT_BYTES[args.input] * inputs * (2 if args.mirrored else 1) + kept * FLOAT32 * outputs
     done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
     left = max(0, need - done)
     there = next(folder for folder in (args.build.absolute(), *args.build.absolute().parents) if folder.exists())
@@ -241,6 +253,8 @@ def run(args: argparse.Namespace) -> int:
     needed |= {"torch"} if exports(args) else set()
     needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
     needed |= {"openvino"} if args.backend == "openvino" else set()
+    needed |= set() if args.prepared else {"simplejpeg", "opencv-python-headless"}
+    needed |= {"opencv-python-headless", "pycocotools"} if args.passes else set()
     if args.om:  # nothing is left to compile
         needed -= {"onnx"} | ({"onnxruntime"} if args.om.suffix == ".om" else set())
     check_packages(findings, needed)
@@ -276,6 +290,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--prep", type=Path, help="the inputs that may be there already")
     parser.add_argument("--prepared", action="store_true", help="--prep was brought: no data set is needed")
     parser.add_argument("--om", type=Path, help="a compiled model that was brought: nothing is compiled or exported")
+    parser.add_argument("--passes", type=int, default=0, help="of pose: 2 with the flip test, else 1")
+    parser.add_argument("--mirrored", action="store_true", help="mirrored inputs are written too")
+    parser.add_argument("--chunk", type=int, default=0, help="images whose outputs are there at a time; 0: all")
     parser.add_argument("--settings", type=Path, help="folder of the remembered settings")
     parser.add_argument("--make", default="", help="the version of make")
     args = parser.parse_args(argv)

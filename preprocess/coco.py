@@ -38,7 +38,7 @@ from hrnet.gears import Gear
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
 from preprocess import decode
-from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
+from preprocess.folder import Rejection, check_number, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import CocoSet, find_coco
 
 MAX_SIDE = 32767  # pixels; cv2.warpAffine takes images and makes inputs whose sides are below
@@ -152,6 +152,7 @@ def run(
     dataset = find_coco(folder, config.DATASET.TEST)
     tell_of_subset(dataset)
     listed = dict(islice(dataset.images.items(), limit or None))
+    check_number(len(listed), folder)
     chosen = choose_gears(listed, short, offered, gears_file or cfg)
 
     places = [output] if flipped is None else [output, flipped]
@@ -181,6 +182,10 @@ def run(
         results = map_files(partial(write_inputs, arithmetic=arithmetic), tasks, workers)
 
         rejected = {source: result.reason for source, result in zip(listed, results) if isinstance(result, Rejection)}
+        for task, result in zip(tasks, results):
+            if isinstance(result, Rejection):
+                for target in task.targets:
+                    target.unlink(missing_ok=True)  # of an earlier run that could read it
         inputs = [
             input_image(stem, source, task, dtype)
             for stem, source, task in zip(stems, listed, tasks)

@@ -13,13 +13,22 @@ from PIL import UnidentifiedImageError
 
 from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, first_few
-from hrnet.files import make_folder, temporary_name
+from hrnet.files import MAX_FILES, make_folder, temporary_name
 
+MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
 Pixels = TypeVar("Pixels")
 
 
 class Rejection(NamedTuple):
     reason: str
+
+
+def check_number(images: int, where: Path) -> None:
+    """Refuse more images than ais_bench takes inputs from one folder."""
+    if images > MAX_IMAGES:
+        mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
+        what = "more images than ais_bench takes inputs from one folder"
+        raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, mend=mend)
 
 
 def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:

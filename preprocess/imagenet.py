@@ -30,16 +30,15 @@ from PIL import Image
 from hrnet import formats, images
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
-from hrnet.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file
+from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from preprocess import decode
-from preprocess.folder import Rejection, closing_line, read_image, record_rejected, start_folder
+from preprocess.folder import Rejection, check_number, closing_line, read_image, record_rejected, start_folder
 from preprocess.layouts import Dataset, find_images
 
 MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
-MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
 
 
@@ -118,10 +117,7 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
     )
     shape, layout = formats.input_shape(dtype, width, height), formats.INPUT_LAYOUTS[dtype]
     sources = list(dataset.labels)[: limit or None]
-    if len(sources) > MAX_IMAGES:
-        mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
-        what = "more images than ais_bench takes inputs from one folder"
-        raise UserError(what, where=folder, expected=f"at most {MAX_IMAGES}", found=len(sources), mend=mend)
+    check_number(len(sources), folder)
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
     made_by = {
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],

@@ -176,7 +176,26 @@ def test_class_folders_are_counted(place: Path, capsys: pytest.CaptureFixture[st
     for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)
         (place / "data/val" / name).write_bytes(b"x")
-    assert doctor.count_images(place / "data") == 3
+    assert doctor.count_images(place / "data", pose=False) == 3
+    assert doctor.count_images(place / "data", pose=True) == 0
+
+
+def test_cocos_images_are_counted_and_both_passes_need_disk(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coco = place / "coco"
+    (coco / "images/val2017").mkdir(parents=True)
+    (coco / "images/val2017/1.jpg").touch()
+    assert doctor.count_images(coco, pose=True) == 0, "no annotations"
+    (coco / "annotations").mkdir()
+    (coco / "annotations/person_keypoints_val2017.json").touch()
+    assert doctor.count_images(coco, pose=True) == 1
+    cfg = ROOT / "configs/higher_hrnet_w32_512.yaml"
+    for passes, chunk, gigabytes in (("1", "0", "14.7"), ("2", "0", "24.8"), ("2", "100", "6.7")):
+        monkeypatch.setattr(doctor, "count_images", lambda *_: 1000)
+        doctor.main(["--cfg", str(cfg), "--dataset", str(coco), "--passes", passes, "--chunk", chunk])
+        told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("disk "))
+        assert f"{gigabytes} GB needed for 1000 images" in told, told
 
 
 def test_a_bad_config_is_a_line_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

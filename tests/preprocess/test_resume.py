@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hrnet.files import temporary_name
+from preprocess import folder as prep_folder
 from preprocess import imagenet
 from preprocess.imagenet import main
 from tests.preprocess.datasets import contents, listed, noise, record, write_config
@@ -78,7 +79,7 @@ def test_an_image_that_cannot_be_resized_is_rejected(cfg: str, tmp_path: Path, o
 def test_more_images_than_a_folder_may_hold(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imagenet, "MAX_IMAGES", 2)
+    monkeypatch.setattr(prep_folder, "MAX_IMAGES", 2)
     listed(tmp_path, {f"{name}.JPEG": 1 for name in "abc"})
     assert prepare(cfg, tmp_path, output) == 2
     assert capsys.readouterr().err == (
@@ -91,7 +92,7 @@ def test_more_images_than_a_folder_may_hold(
 
 
 def test_the_most_images_fill_a_folder() -> None:
-    assert imagenet.MAX_IMAGES == 100_000 - len({"settings.json", "inputs.info", "rejected.json", "manifest.json"})
+    assert prep_folder.MAX_IMAGES == 100_000 - len({"settings.json", "inputs.info", "rejected.json", "manifest.json"})
 
 
 @pytest.mark.slow
