@@ -46,19 +46,19 @@ def read_annotations(path: Path) -> dict[str, Any]:
         raise UserError("no such annotations", where=path, mend="give DATASET=<folder>") from None
     except ValueError as fault:
         raise FormatError(f"is no JSON: {fault}", where=path) from None
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
+    told = content if isinstance(content, dict) else {}
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(told.get(key), list)]
     if missing:
         raise FormatError("is no COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
     bare = [
-        str(each.get("id")) for each in content["annotations"] if len(each.get("keypoints", [])) != 3 * formats.JOINTS
+        str(each.get("id")) for each in told["annotations"] if len(each.get("keypoints") or []) != 3 * formats.JOINTS
     ]
     if bare:
         expected = f"{3 * formats.JOINTS} keypoints in each annotation"
         raise FormatError(
             "is no keypoint annotation file", where=path, expected=expected, found=f"none in {first_few(bare)}"
         )
-    dataset: dict[str, Any] = content
-    return dataset
+    return told
 
 
 def by_gear(images: list[InputImage], detections: Detections) -> dict[str, dict[str, Any]]:

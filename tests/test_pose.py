@@ -38,7 +38,7 @@ def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
         planes.append(np.ascontiguousarray(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)))
         given = pixels if dtype == "uint8" else planes[-1]
         formats.write_output(f"in/img{i}.npy", given)
-        entries.append(InputImage(f"img{i}", f"val/img{i}.jpg", 0, 8, 8, list(given.shape[1:])))
+        entries.append(InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, list(given.shape[1:]), i, [4, 4], [1, 1]))
     layout = {"float32": "NCHW", "uint8": "NHWC"}[dtype]
     Manifest("coco", "c" * 64, "d" * 64, dtype, layout, "npy", 1, 0, entries).write("in/manifest.json")
     return planes

@@ -105,7 +105,8 @@ def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
     for i, image in enumerate(images):
         formats.write_output(folder / f"img{i}.npy", image)
     shapes = [list(image.shape[1:]) for image in images]
-    entries = [InputImage(f"img{i}", f"val/img{i}.jpg", 0, 8, 8, shape) for i, shape in enumerate(shapes)]
+    place = ([4.0, 4.0], [0.04, 0.04])
+    entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *place) for i, shape in enumerate(shapes)]
     Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
     return images
 

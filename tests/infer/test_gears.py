@@ -224,7 +224,7 @@ def test_faults_of_the_user(images: list[np.ndarray], capsys: pytest.CaptureFixt
     assert run("onnxruntime") == 2
     assert capsys.readouterr().err == (
         "infer.run: error: in: inputs do not fit m.onnx (expected float32[3, -1, -1] at a gear, found float32[3, 6, 6])"
-        "; give make om and make preprocess the same MODEL\n"
+        "; give make om and make preprocess the same MODEL and INPUT\n"
     )
     Path("in/manifest.json").write_text(manifest.replace('"npy"', '"bin"'))
     assert run("onnxruntime") == 2

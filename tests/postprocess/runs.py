@@ -56,6 +56,7 @@ class Run:
             outputs=[formats.TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
             batch=1,
             images=len(labels),
+            flipped=False,
             kept=0,
             seconds={"total": 1.0},
             images_per_second=12.5,

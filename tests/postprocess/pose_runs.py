@@ -1,0 +1,148 @@
+"""Finished pose runs on disk, straight and flipped: a COCO set of drawn or strewn people, its manifest, the outputs of
+the oracle (tests/oracle.py), run records, and the config that goes with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from hrnet import formats
+from hrnet.config import config_sha256, load_config
+from hrnet.files import make_folder, sha256_file
+from hrnet.formats import DecodeRecord, InputImage, Manifest, RunRecord, TensorInfo
+from hrnet.images import place
+from tests import oracle
+from tests.postprocess.coco_scenes import SIDE
+
+MODEL, OTHER = "ab" * 32, "cd" * 32  # hashes
+GEARS = [[128, 128], [128, 192]]
+CONFIG = f"""
+MODEL: {{NAME: pose_higher_hrnet}}
+DATASET: {{INPUT_SIZE: 128}}
+INPUT: {{GEARS: {GEARS}}}
+TEST: {{NMS_KERNEL: 5, NMS_PADDING: 2, PROJECT2IMAGE: true}}
+"""
+
+
+def write_config(folder: Path, more: str = "") -> Path:
+    path = folder / "pose.yaml"
+    path.write_text(CONFIG + more)
+    return path
+
+
+def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEARS) -> Manifest:
+    """The images of an annotation file's content, in gears by turns."""
+    images = []
+    for number, told in enumerate(dataset["images"]):
+        height, width = gears[number % len(gears)]
+        where = place(told["width"], told["height"], (width, height))
+        shape, source = formats.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
+        stem = Path(told["file_name"]).stem
+        images.append(InputImage(stem, source, None, told["width"], told["height"], shape, told["id"], *where))
+    return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)
+
+
+def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **changes: Any) -> RunRecord:
+    record = RunRecord(
+        model="m.onnx",
+        model_sha256=MODEL,
+        manifest_sha256=sha256_file(manifest),
+        metadata={"model": "pose", "config_sha256": Manifest.read(manifest).config_sha256},
+        tool="twin 1",
+        command=["twin"],
+        outputs=[TensorInfo(name, "float32", [1, -1, -1, -1]) for name in ("output1", "output2")],
+        batch=1,
+        images=len(files),
+        flipped=flipped,
+        kept=0,
+        seconds={"total": 1.5},
+        images_per_second=12.5,
+        device={"throughput": 50.0},
+        files=files,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def write_runs(manifest: Path, annotations: Path, straight: Path, flipped: Path) -> None:
+    """The oracle's outputs for a prep folder's manifest in two folders, each with its record, as the twin leaves them."""
+    told = Manifest.read(manifest)
+    for folder, each in ((straight, told), (flipped, told.mirrored())):
+        files = oracle.write_outputs(each, annotations, make_folder(folder))
+        run_record(manifest, files, each.flipped).write(folder.with_name(f"{folder.name}_run.json"))
+
+
+class PoseRun:
+    """Files below `root`: `pose.yaml`, `prep`, `annotations.json`, `out` and `out-flip`."""
+
+    def __init__(self, root: Path, dataset: dict[str, Any], config: str = "") -> None:
+        self.root = root
+        self.cfg = write_config(root, config)
+        self.annotations = root / "annotations.json"
+        self.annotations.write_text(json.dumps(dataset))
+        self.manifest = make_folder(root / "prep") / "manifest.json"
+        manifest_of(self.cfg, dataset).write(self.manifest)
+        self.folder, self.flipped = root / "out/run", root / "out-flip/run"
+        self.keypoints, self.metrics = root / "eval/keypoints.json", root / "eval/metrics.json"
+
+    def infer(self) -> PoseRun:
+        for folder in (self.folder, self.flipped):
+            make_folder(folder.parent)
+        write_runs(self.manifest, self.annotations, self.folder, self.flipped)
+        return self
+
+    def rewrite(self, folder: Path, **changes: Any) -> None:
+        path = folder.with_name(f"{folder.name}_run.json")
+        dataclasses.replace(RunRecord.read(path), **changes).write(path)
+
+    def find(self, people: list[dict[str, Any]], **changes: Any) -> PoseRun:
+        """Leave these people as postprocess.decode would."""
+        make_folder(self.keypoints.parent)
+        formats.write_keypoints(self.keypoints, people)
+        images = len(Manifest.read(self.manifest).images)
+        record = DecodeRecord(
+            manifest_sha256=sha256_file(self.manifest),
+            model_sha256=MODEL,
+            keypoints_sha256=sha256_file(self.keypoints),
+            metadata={"model": "pose"},
+            tool="twin 1",
+            flip=True,
+            images=images,
+            people=len(people),
+            inferred=images,
+            seconds={"infer": 2.0, "read": 0.25, "group": 0.5},
+        )
+        dataclasses.replace(record, **changes).write(self.keypoints)
+        return self
+
+    def decode_arguments(self, *more: str, flip: bool = True) -> list[str]:
+        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dump_dir": self.folder, "--output": self.keypoints}
+        if flip:
+            named["--dump_dir_flip"] = self.flipped
+        return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
+
+    def coco_arguments(self, *more: str) -> list[str]:
+        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--annotations": self.annotations}
+        named |= {"--keypoints": self.keypoints, "--output": self.metrics}
+        return [*(str(word) for pair in named.items() for word in pair), *more]
+
+
+def spread(images: int = 3, people: int = 2) -> dict[str, Any]:
+    """A data set of people whose joints stand wide apart, side by side, so that decoding finds them all."""
+    annotations = []
+    for image in range(images):
+        for number in range(people if image else 1):
+            left = 20 + number * SIDE / 2
+            joints = [
+                value for joint in range(17) for value in (left + 45 * (joint % 4), 30 + 80 * (joint // 4) + image, 2)
+            ]
+            told = {"id": len(annotations) + 1, "image_id": 10 * (image + 1), "category_id": 1, "iscrowd": 0}
+            size = {"area": 140.0 * 320, "bbox": [left, 30.0, 140.0, 320.0], "num_keypoints": 17}
+            annotations.append({**told, **size, "keypoints": joints})
+    ids = [10 * (i + 1) for i in range(images)]
+    return {
+        "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": SIDE, "height": SIDE} for i in ids],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": annotations,
+    }
