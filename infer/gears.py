@@ -20,6 +20,7 @@ from infer.pipeline import Pipeline
 from infer.runtimes.base import Runtime
 
 NO_GEARS = "the dynamic_dims parameter is not specified for model conversion"
+LEAVE_OUT = "leave out --auto_set_dymdims_mode and --dymDims"
 
 
 def told(shape: Sequence[int]) -> str:
@@ -53,7 +54,7 @@ def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
     gears = runtime.gears()
     if not gears:
         if dims:
-            raise UserError(NO_GEARS, mend="leave out --dymDims")
+            raise UserError(NO_GEARS, mend=LEAVE_OUT)
         return runtime.static_input()
     if not dims:
         expected = "--auto_set_dymdims_mode 1 or --dymDims"
@@ -68,7 +69,7 @@ def pipeline(runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, op
     """The pipeline for what the options ask of the model. Raises UserError where they do not fit it."""
     gears = runtime.gears()
     if options.auto and not gears:
-        raise UserError(NO_GEARS, mend="leave out --auto_set_dymdims_mode")
+        raise UserError(NO_GEARS, mend=LEAVE_OUT)
     if options.flip and not options.auto:
         raise UserError("--flip goes with --auto_set_dymdims_mode 1 alone")
     if options.auto:

@@ -47,6 +47,7 @@ def test_from_its_onnx_file(here: Path, capsys: pytest.CaptureFixture[str]) -> N
         tool="atc.adopt",
         inputs=[IMAGE],
         outputs=[CLASS],
+        gears=[],
         metadata={"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11"},
     )
 

@@ -335,6 +335,7 @@ RUN = RunRecord(
     outputs=[CLASS],
     batch=16,
     images=1,
+    flipped=False,
     kept=0,
     seconds={"read": None, "infer": 0.5, "write": None, "total": 2},
     images_per_second=0.5,
@@ -354,6 +355,7 @@ RUN_TEXT = (
     ' "outputs": [\n  {"name": "class", "dtype": "float32", "shape": [16, 1000]}\n ],\n'
     ' "batch": 16,\n'
     ' "images": 1,\n'
+    ' "flipped": false,\n'
     ' "kept": 0,\n'
     ' "seconds": {\n  "read": null,\n  "infer": 0.5,\n  "write": null,\n  "total": 2\n },\n'
     ' "images_per_second": 0.5,\n'
@@ -656,6 +658,7 @@ TENSOR_INFOS = st.builds(
         outputs=st.lists(TENSOR_INFOS, max_size=3),
         batch=st.integers(1, 99),
         images=st.integers(1, 99),
+        flipped=st.booleans(),
         kept=st.integers(0, 99),
         seconds=st.dictionaries(TEXTS, st.none() | NUMBERS, max_size=3),
         images_per_second=NUMBERS,

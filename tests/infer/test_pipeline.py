@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hrnet import formats
 from hrnet.cli import WorkFailed
-from hrnet.formats import InputImage, Manifest, TensorInfo
+from hrnet.formats import CompiledModel, InputImage, Manifest, TensorInfo
 from infer import rules
 from infer.pipeline import Pipeline
 from infer.place import Place, keep_finished
@@ -21,6 +21,7 @@ from infer.runtimes.base import Runtime
 
 SHAPE = [3, 2]
 OUTPUTS = [TensorInfo("sum", "float32", [-1]), TensorInfo("twice", "float32", [-1, *SHAPE])]
+COMPILED = CompiledModel("a", "b", [], "atc", [TensorInfo("image", "float32", [1, *SHAPE])], OUTPUTS, [], {})
 
 
 class Plain(Runtime):
@@ -113,7 +114,7 @@ def test_any_interrupted_run_keeps_what_is_whole(states: list[tuple[str, str]], 
     manifest = Manifest("imagenet", "c", "d", "float32", "NCHW", "bin", 1, 0, images)
     with tempfile.TemporaryDirectory() as root:
         place = Place(Path(root), "run", "BIN")
-        assert keep_finished(place, manifest, OUTPUTS, {"model": "m"}) == []
+        assert keep_finished(place, manifest, COMPILED, {"model": "m"}) == []
         for stem, pair in zip(stems, states):
             for k, state in enumerate(pair):
                 data = bytes(OUTPUTS[k].bytes_of_one())
@@ -124,8 +125,8 @@ def test_any_interrupted_run_keeps_what_is_whole(states: list[tuple[str, str]], 
         if foreign:
             (place.folder / "other_0.bin").write_bytes(bytes(4))
         whole = [stem for stem, pair in zip(stems, states) if pair == ("whole", "whole")]
-        kept = keep_finished(place, manifest, OUTPUTS, {"model": "m"})
+        kept = keep_finished(place, manifest, COMPILED, {"model": "m"})
         assert kept == whole[: len(stems) - 1], "something is left for the tool to do"
         assert sorted(os.listdir(place.folder)) == sorted(f"{stem}_{k}.bin" for stem in kept for k in (0, 1))
-        assert keep_finished(place, manifest, OUTPUTS, {"model": "other"}) == []
+        assert keep_finished(place, manifest, COMPILED, {"model": "other"}) == []
         assert os.listdir(place.folder) == []
