@@ -68,23 +68,24 @@ def write_weights(folder: Path) -> Path:
     return path
 
 
-def write_pose_config(folder: Path) -> Path:
+def write_pose_config(folder: Path, joints: int = JOINTS) -> Path:
     path = folder / "tiny_pose.yaml"
-    path.write_text(POSE_CONFIG, encoding="utf-8")
+    decoding = "TEST: {NMS_KERNEL: 5, NMS_PADDING: 2, PROJECT2IMAGE: true}\n"
+    path.write_text(POSE_CONFIG.replace(f"JOINTS: {JOINTS}", f"JOINTS: {joints}") + decoding, encoding="utf-8")
     return path
 
 
-def build_pose(folder: Path) -> pose.PoseNet:
+def build_pose(folder: Path, joints: int = JOINTS) -> pose.PoseNet:
     """As `build`, with maps whose values are of the size of 1."""
     torch.manual_seed(0)
-    net = pose.build(load_config(write_pose_config(folder)))
+    net = pose.build(load_config(write_pose_config(folder, joints)))
     for layer in net.final_layers:
         torch.nn.init.normal_(layer.weight, std=0.5)
     calibrate(net, torch.randn(8, 3, SIDE, SIDE))
     return net
 
 
-def write_pose_weights(folder: Path) -> Path:
+def write_pose_weights(folder: Path, joints: int = JOINTS) -> Path:
     path = folder / "tiny_pose.pth"
-    checkpoint.save(build_pose(folder), path)
+    checkpoint.save(build_pose(folder, joints), path)
     return path

@@ -1,4 +1,4 @@
-"""infer/chunks.py: what is decoded by chunks is what is decoded at once; finished chunks are kept; disk is given back."""
+"""infer/chunks.py: chunks are decoded to what all at once are; finished ones are kept; disk is given back."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def test_a_rerun_keeps_finished_chunks(place: Path, capfd: pytest.CaptureFixture
     Path("broken").write_text("1")
     assert call(2) == 1
     told = capfd.readouterr().err
-    line = f"infer.chunks: failed: {sys.executable} decode.py exited with 3, see above; finished chunks are kept for a rerun"
-    assert told.endswith(f"{line}\n")
+    line = f"{sys.executable} decode.py exited with 3, see above; finished chunks are kept for a rerun"
+    assert told.endswith(f"infer.chunks: failed: {line}\n")
     assert calls() == ["0 4", "1 4"]
     Path("broken").unlink()
     assert call(2) == 0
@@ -159,6 +159,7 @@ def test_a_folder_of_mirrored_inputs_must_be_one(place: Path, capfd: pytest.Capt
     assert capfd.readouterr().err == line
 
 
+@pytest.mark.slow
 def test_ais_bench_takes_the_folder_of_mirrored_inputs(place: Path) -> None:
     """On its double: the same results as the twin's, which mirrors in memory."""
     assert call(2, "--flip") == 0

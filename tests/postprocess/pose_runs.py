@@ -66,7 +66,7 @@ def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **cha
 
 
 def write_runs(manifest: Path, annotations: Path, straight: Path, flipped: Path) -> None:
-    """The oracle's outputs for a prep folder's manifest in two folders, each with its record, as the twin leaves them."""
+    """The oracle's outputs for a manifest in two folders, each with its record, as the twin leaves them."""
     told = Manifest.read(manifest)
     for folder, each in ((straight, told), (flipped, told.mirrored())):
         files = oracle.write_outputs(each, annotations, make_folder(folder))

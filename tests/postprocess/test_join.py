@@ -48,6 +48,7 @@ def test_chunks_give_the_undivided_result(undivided: PoseRun, parts: Path, capsy
     code, output = call(undivided, parts)
     assert code == 0
     assert output.read_bytes() == undivided.keypoints.read_bytes()
+    assert not parts.exists()
     record, expected = DecodeRecord.read(output), DecodeRecord.read(undivided.keypoints)
     same = ("manifest_sha256", "model_sha256", "keypoints_sha256", "metadata", "tool", "flip", "images", "people")
     assert [getattr(record, name) for name in same] == [getattr(expected, name) for name in same]
@@ -64,7 +65,7 @@ def test_a_missing_chunk(undivided: PoseRun, parts: Path, capsys: pytest.Capture
     (parts / "3.decode.json").unlink()
     capsys.readouterr()
     code, output = call(undivided, parts)
-    assert code == 2 and not output.exists()
+    assert code == 2 and not output.exists() and parts.exists()
     assert capsys.readouterr().err == (
         f"postprocess.join: error: {parts}: images of all chunks (expected {IMAGES}, found {IMAGES - 1}); "
         f"rm -r {parts}; make eval\n"
@@ -78,7 +79,7 @@ def test_chunks_of_two_models(
     dataclasses.replace(DecodeRecord.read(parts / "3.json"), **change).write(parts / "3.json")  # type: ignore[arg-type]
     capsys.readouterr()
     code, output = call(undivided, parts)
-    assert code == 2 and not output.exists()
+    assert code == 2 and not output.exists() and parts.exists()
     line = f"postprocess.join: error: {parts}: chunks of several models; rm -r {parts}; make eval\n"
     assert capsys.readouterr().err == line
 
@@ -88,7 +89,7 @@ def test_a_chunk_whose_keypoints_were_changed(
 ) -> None:
     (parts / "3.json").write_text("[]")
     code, output = call(undivided, parts)
-    assert code == 2 and not output.exists()
+    assert code == 2 and not output.exists() and parts.exists()
     assert "3.decode.json: speaks of other keypoints" in capsys.readouterr().err
 
 

@@ -1,0 +1,227 @@
+"""The chain of pose through make: the twin, the doubles of the NPU's tools, chunks and the flip test agree; and with
+the oracle's outputs in the place of a network's, the chain's files give COCO's AP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data import people as drawn_people
+from hrnet.formats import DecodeRecord, read_keypoints
+from postprocess import coco, decode
+from preprocess import coco as preprocess
+from tests import doubles, tiny
+from tests.postprocess.pose_runs import write_runs
+from tests.test_makefile import Checkout
+
+PHOTOGRAPHS = doubles.ROOT.parent / "shared/data/coco"
+MODEL, IMAGES = "tiny_pose", 5
+TWIN, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
+STAGES = ("pth2onnx.pose", "atc.convert", "preprocess.coco", "infer.run", "infer.run", "postprocess.decode")
+CHAIN = (*STAGES, "postprocess.coco")
+
+
+class PoseCheckout(Checkout):
+    def pose(self, *arguments: str, code: int = 0, **environment: str) -> list[str]:
+        """Which stages a call runs, in order."""
+        done = self.make(*arguments, model=MODEL, **environment)
+        assert done.returncode == code, done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
+        told = [line.split()[2] for line in lines]
+        return [stage for stage in told if stage not in ("infer.embedded", "postprocess.gate")]
+
+    def place(self, folder: str, name: str = "people-float32", build: str = "build") -> Path:
+        return self.root / build / MODEL / folder / name
+
+    def keypoints(self, tag: str = TWIN, name: str = "people-float32", build: str = "build") -> Path:
+        return self.place("eval", name, build) / tag / "keypoints.json"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
+    """A checkout in which the whole chain ran, by the twin and with the flip test. Its weights are random, its maps as
+    large as trained ones': it finds people everywhere."""
+    checkout = PoseCheckout(tmp_path_factory.mktemp("pose_chain"))
+    root = checkout.root
+    weights = tiny.write_pose_weights(root / "weights", joints=17)
+    shutil.move(weights.with_suffix(".yaml"), root / "configs")
+    data = ["--output", str(root / "data/people"), "--images", str(IMAGES), "--size", "64", "--seed", "4"]
+    assert drawn_people.main(data) == 0
+    assert checkout.pose("eval", "DATASET=data/people") == list(CHAIN)
+    return checkout
+
+
+def compare(one: Path, other: Path) -> None:
+    """Equal but for rounding, by which now and then a random map's peak is another pixel."""
+    found, expected = read_keypoints(one), read_keypoints(other)
+    assert [person["image_id"] for person in found] == [person["image_id"] for person in expected]
+    numbers = [np.array([person["keypoints"] for person in people]) for people in (found, expected)]
+    assert (np.abs(numbers[0] - numbers[1]) < 1e-3).mean() > 0.99
+
+
+def test_the_chain_by_the_twin(built: PoseCheckout) -> None:
+    metrics = json.loads((built.place("eval") / f"{TWIN}.json").read_text())
+    record = DecodeRecord.read(built.keypoints())
+    assert (metrics["flip"], metrics["images"], metrics["verdict"]) == (True, IMAGES, "not judged")
+    assert metrics["people"] == record.people == len(read_keypoints(built.keypoints())) > IMAGES
+    assert sum(gear["images"] for gear in metrics["gears"].values()) == IMAGES
+    assert not built.place("prep", "people-float32-flip").exists(), "the twin mirrors in memory"
+    shapes = [built.place("out", name) / TWIN for name in ("people-float32", "people-float32-flip")]
+    assert [len(list(folder.glob("*.npy"))) for folder in shapes] == [2 * IMAGES, 2 * IMAGES]
+
+
+def test_second_eval_computes_nothing_and_still_judges(built: PoseCheckout) -> None:
+    done = built.make("eval", model=MODEL)
+    assert done.returncode == 0 and "NOT JUDGED: tiny_pose AP " in done.stdout
+    assert not any(stage in done.stdout for stage in CHAIN)
+
+
+@pytest.mark.parametrize(
+    "script, expected",
+    [
+        ("pth2onnx/pose.py", (*STAGES[:2], *CHAIN[3:])),
+        ("preprocess/coco.py", CHAIN[2:]),
+        ("infer/run.py", CHAIN[3:]),
+        ("hrnet/pose/group.py", CHAIN[5:]),
+        ("postprocess/decode.py", CHAIN[5:]),
+        ("postprocess/coco.py", CHAIN[6:]),
+        (f"configs/{MODEL}.yaml", CHAIN),
+        ("data/people/annotations/person_keypoints_val2017.json", CHAIN[6:]),
+    ],
+)
+def test_touching_a_file_reruns_what_follows(built: PoseCheckout, script: str, expected: tuple[str, ...]) -> None:
+    before = (built.root / script).stat().st_mtime
+    (built.root / script).touch()
+    try:
+        assert sorted(built.pose("-n", "eval")) == sorted(expected)
+    finally:
+        os.utime(built.root / script, (before, before))
+    assert built.pose("-n", "eval") == []
+
+
+def test_without_the_flip_test(built: PoseCheckout) -> None:
+    told = built.pose("-n", "eval", "FLIP=0")
+    assert built.pose("eval", "FLIP=0") == told == ["postprocess.decode", "postprocess.coco"]
+    metrics = json.loads((built.place("eval") / f"{TWIN}-noflip.json").read_text())
+    assert metrics["flip"] is False
+    assert built.keypoints(f"{TWIN}-noflip").read_bytes() != built.keypoints().read_bytes()
+    assert built.pose("eval", "FLIP=1") == []
+
+
+@pytest.mark.slow
+def test_chunks_give_the_undivided_keypoints(built: PoseCheckout) -> None:
+    """Told by a dry run, done, and not done again."""
+    undivided = built.keypoints().read_bytes()
+    expected = ["infer.chunks", "postprocess.join", "postprocess.coco"]
+    assert built.pose("-n", "eval", "CHUNK=2") == expected
+    stages = built.pose("eval", "CHUNK=2")
+    assert [stage for stage in stages if stage != "postprocess.decode"] == expected
+    assert stages.count("postprocess.decode") == 3
+    assert built.keypoints().read_bytes() == undivided
+    assert built.pose("eval") == [], "CHUNK is remembered"
+    (built.root / "postprocess/decode.py").touch()
+    assert built.pose("eval").count("postprocess.decode") == 3, "another decoder keeps no finished chunk"
+    assert built.pose("eval", "CHUNK=0") == [], "the outputs of all images are there still"
+
+
+def test_show_draws_once(built: PoseCheckout) -> None:
+    first = built.make("show", model=MODEL)
+    assert first.returncode == 0 and f"the first {IMAGES} of {IMAGES} images" in first.stdout, first.stderr
+    assert "Nothing to be done for 'show'" in built.make("show", model=MODEL, LC_ALL="C").stdout
+
+
+@pytest.mark.slow
+def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
+    assert built.pose("eval", "INPUT=uint8", "BUILD=pixels", "DATASET=data/people") == list(CHAIN)
+    compare(built.keypoints(name="people-uint8", build="pixels"), built.keypoints())
+
+
+@pytest.mark.slow
+def test_the_chain_on_the_doubles(built: PoseCheckout, tmp_path: Path) -> None:
+    """atc and ais_bench, which needs the mirrored inputs as a folder; then by chunks."""
+    doubles.atc(tmp_path)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    given = ["BUILD=npu", "DATASET=data/people", "BACKEND=ascend", f"AIS_PYTHON={doubles.ais_python(tmp_path)}"]
+    assert built.pose("eval", *given, PATH=path) == list(CHAIN)
+    flipped = built.place("prep", "people-float32-flip", "npu")
+    assert len(list(flipped.glob("*.npy"))) == IMAGES
+    run = json.loads((built.place("out", "people-float32-flip", "npu") / f"{ASCEND}_run.json").read_text())
+    assert run["flipped"] and str(flipped.relative_to(built.root)) in run["command"]
+    keypoints = built.keypoints(ASCEND, build="npu")
+    compare(keypoints, built.keypoints())
+    undivided = keypoints.read_bytes()
+    assert "infer.chunks" in built.pose("eval", "BUILD=npu", "CHUNK=2", PATH=path)
+    assert keypoints.read_bytes() == undivided
+    assert built.pose("eval", "BUILD=npu", PATH=path) == []
+
+
+BAD_VALUES = {
+    "FLIP=2": "FLIP=2: expected 1 or 0",
+    "CHUNK=x": "CHUNK=x: expected a whole number",
+    "BATCH=4": "BATCH=4: expected 1: an input sets its own shape",
+    "REFERENCE=torch": "REFERENCE=torch: of classification alone; give a metrics file",
+}
+
+
+@pytest.mark.parametrize("value", BAD_VALUES)
+def test_bad_values(built: PoseCheckout, value: str) -> None:
+    done = built.make("eval", value, model=MODEL)
+    assert done.returncode == 2 and f"{BAD_VALUES[value]}.  Stop." in done.stderr
+    assert built.pose("-n", "infer") == [], "a refused value is not remembered"
+
+
+def test_targets_of_the_other_kind(built: PoseCheckout) -> None:
+    for goal in ("bench", "bundle"):
+        done = built.make(goal, model=MODEL)
+        line = f"{goal}: of models without gears alone; MODEL={MODEL} has them.  Stop."
+        assert done.returncode == 2 and line in done.stderr
+    done = built.make("gears", model="demo_digits")
+    assert done.returncode == 2
+    assert "gears: of pose alone; give MODEL=higher_hrnet_w32_512.  Stop." in done.stderr
+    done = built.make("eval", "CHUNK=2", model="demo_digits")
+    assert done.returncode == 2 and "CHUNK=2: of pose alone.  Stop." in done.stderr
+
+
+# --- the oracle in the place of a network -----------------------------------------------------------------------------
+
+
+def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, Any]:
+    """AP of the oracle's outputs for a data set, through the stages' files."""
+    prep, out, flipped = folder / "prep", folder / "out/run", folder / "out-flip/run"
+    manifest, annotations = prep / "manifest.json", dataset / "annotations/person_keypoints_val2017.json"
+    keypoints, metrics = folder / "eval/keypoints.json", folder / "eval/metrics.json"
+    source = ["--cfg", cfg, "--dataset", str(dataset), "--output", str(prep), "--workers", "1"]
+    assert preprocess.main([*source, *more]) == 0
+    for each in (out, flipped):
+        each.parent.mkdir(parents=True)
+    write_runs(manifest, annotations, out, flipped)
+    given = ["--cfg", cfg, "--manifest", str(manifest)]
+    dumped = ["--dump_dir", str(out), "--dump_dir_flip", str(flipped), "--output", str(keypoints)]
+    assert decode.main([*given, *dumped, "--workers", "1"]) == 0
+    held = ["--annotations", str(annotations), "--keypoints", str(keypoints), "--output", str(metrics)]
+    assert coco.main([*given, *held]) == 0
+    content: dict[str, Any] = json.loads(metrics.read_text())
+    return content
+
+
+CONFIG = str(doubles.ROOT / "configs/higher_hrnet_w32_512.yaml")
+
+
+def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:
+    assert drawn_people.main(["--output", str(tmp_path / "people"), "--images", "5", "--size", "512"]) == 0
+    found = oracle_ap(tmp_path / "people", tmp_path, CONFIG)
+    assert found["metrics"]["AP"] >= 99.0, found["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no photographs of COCO in ../shared/data/coco")
+def test_the_oracle_finds_the_people_of_coco(tmp_path: Path) -> None:
+    found = oracle_ap(PHOTOGRAPHS, tmp_path, CONFIG, "--limit", "40")
+    assert found["metrics"]["AP"] >= 99.0, found["metrics"]
