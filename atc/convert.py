@@ -130,8 +130,8 @@ def run(
     make_folder(output.parent)
     check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and what the tool writes on the way
     try:
+        source, given = graph.read(model), model
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            source, given = graph.read(model), model
             if config and dtype == "uint8" and gears:
                 given = write_pixels(source, config, model, output)
             description, inputs = graph.describe(source), graph.inputs(source)
