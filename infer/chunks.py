@@ -13,7 +13,7 @@ and the images mirrored too (--flip: by the twin; --input_flip: from a folder of
 Reads    as infer.run
 Writes   <parts>/<i>.json and the record beside it, by the command behind `--`, which gets `--manifest --dump_dir
          [--dump_dir_flip] --output` added
-Resumes  results of the same images and the same model are kept
+Resumes  results of the same images, model and command (its config's content too) are kept
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from hrnet.cli import UserError, WorkFailed, command, whole
-from hrnet.files import locked, make_folder
+from hrnet.files import locked, make_folder, sha256_file
 from hrnet.formats import CompiledModel, DecodeRecord, FormatError, Manifest
+from hrnet.records import read_record, write_record
 from infer import run as infer_run
 from infer import tool
 from infer.place import Place, link_chunk
@@ -58,6 +59,20 @@ def is_decoded(part: Path, manifest: Manifest, model_sha256: str, flip: bool) ->
     except (FormatError, FileNotFoundError):
         return False
     return (record.manifest_sha256, record.model_sha256, record.flip) == (manifest.sha256(), model_sha256, flip)
+
+
+def start_parts(parts: Path, words: Sequence[str]) -> None:
+    """Make the folder of results ready: what another command, or one of another config, had made is removed."""
+    settings = {"command": list(words), "files": [sha256_file(word) for word in words if Path(word).suffix == ".yaml"]}
+    path = parts.with_name(f"{parts.name}_settings.json")
+    try:
+        equal = read_record(path, "settings").get("settings") == settings
+    except FormatError:
+        equal = False
+    if parts.exists() and not equal:
+        shutil.rmtree(parts)
+    make_folder(parts)
+    write_record(path, "settings", {"settings": settings})
 
 
 def infer_chunk(each: Pass, chunk: Manifest, model: Path, devices: list[str], start: list[str]) -> Path:
@@ -93,8 +108,9 @@ def run(args: argparse.Namespace) -> None:
         place = Place(args.output.with_name(f"{args.output.name}-flip"), f"{args.output_dirname}-part", "")
         passes.append(Pass(folder, mirrored, place, args.flip))
     start = tool.tool(args.backend, args.ais_python, args.devices)
-    make_folder(args.parts)
+    make_folder(args.parts.parent)
     with locked(f"{args.parts}_lock"):
+        start_parts(args.parts, args.words)
         count = kept = 0
         for count, parts_of in enumerate(zip(*(chunks(each.manifest, args.chunk) for each in passes)), 1):
             part = args.parts / f"{count - 1}.json"
@@ -106,7 +122,7 @@ def run(args: argparse.Namespace) -> None:
             for each, folder in zip(passes, folders):
                 each.place.clear()
                 shutil.rmtree(folder)
-        for path in args.parts.glob("*.json"):
+        for path in args.parts.glob("[0-9]*.json"):
             if int(path.name.split(".")[0]) >= count:
                 path.unlink()
     told = f", {kept} were finished before" if kept else ""

@@ -36,6 +36,7 @@ from postprocess.average_precision import FIGURES, Detections, evaluate, ground_
 from postprocess.gate import find_reference, judge, points
 
 METRIC = "AP"
+FIELDS = {"id", "image_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}  # that pycocotools reads
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
@@ -50,14 +51,13 @@ def read_annotations(path: Path) -> dict[str, Any]:
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(told.get(key), list)]
     if missing:
         raise FormatError("is no COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
-    bare = [
-        str(each.get("id")) for each in told["annotations"] if len(each.get("keypoints") or []) != 3 * formats.JOINTS
-    ]
-    if bare:
-        expected = f"{3 * formats.JOINTS} keypoints in each annotation"
-        raise FormatError(
-            "is no keypoint annotation file", where=path, expected=expected, found=f"none in {first_few(bare)}"
-        )
+    for each in told["annotations"]:
+        lacking = FIELDS - set(each) if isinstance(each, dict) else FIELDS
+        joints = each["keypoints"] if not lacking else []
+        if not isinstance(joints, list) or len(joints) != 3 * formats.JOINTS:
+            expected = f"{', '.join(sorted(FIELDS))}, {3 * formats.JOINTS} keypoints"
+            found = f"annotation {each.get('id') if isinstance(each, dict) else each}"
+            raise FormatError("is no keypoint annotation file", where=path, expected=expected, found=found)
     return told
 
 
@@ -119,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
             "AP needs a person with keypoints", where=args.annotations, found=found, mend="give more images: LIMIT=0"
         )
     metrics = {name: 100 * float(value) if value >= 0 else None for name, value in zip(FIGURES, evaluation.stats)}
+    spent = decoded.seconds.get("infer", 0.0)
     steps = {name: 1000 * seconds / decoded.images for name, seconds in decoded.seconds.items() if name != "infer"}
     make_folder(args.output.parent)
     content = {
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace) -> None:
         "model": decoded.metadata,
         "tool": decoded.tool,
         "flip": decoded.flip,
-        "images_per_second": {"infer end to end": decoded.inferred / decoded.seconds["infer"]},
+        "images_per_second": {"infer end to end": decoded.inferred / spent if spent else None},
         "decode_milliseconds_an_image": steps,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }

@@ -190,7 +190,7 @@ def run(args: argparse.Namespace) -> None:
         flip=len(runs) > 1,
         images=len(tasks),
         people=len(people),
-        inferred=record.images - record.kept,
+        inferred=min(run.record.images - run.record.kept for run in runs),
         seconds=dict(seconds),
     ).write(args.output)
     rate = len(tasks) / (time.perf_counter() - started)

@@ -27,7 +27,7 @@ from hrnet.formats import DecodeRecord, FormatError, Manifest
 def run(whole: Path, parts: Path, output: Path) -> None:
     """Put the people of all chunks together."""
     manifest, mend = Manifest.read(whole), f"rm -r {parts}; make eval"
-    files = [path for path in parts.glob("*.json") if not path.name.endswith(".decode.json")]
+    files = [path for path in parts.glob("[0-9]*.json") if not path.name.endswith(".decode.json")]
     files.sort(key=lambda path: natural_key(path.name))
     records = [DecodeRecord.read(path) for path in files]
     images = sum(record.images for record in records)

@@ -169,15 +169,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "no keypoints": (
         lambda run: annotate(run, annotations=[{key: FIRST[key] for key in FIRST if key != "keypoints"}]),
-        "{annotations}: is no keypoint annotation file (expected 51 keypoints in each annotation, found none in 1)",
+        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
+        "num_keypoints, 51 keypoints, found annotation 1)",
     ),
     "keypoints that are none": (
         lambda run: annotate(run, annotations=[{**FIRST, "keypoints": None}]),
-        "{annotations}: is no keypoint annotation file (expected 51 keypoints in each annotation, found none in 1)",
+        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
+        "num_keypoints, 51 keypoints, found annotation 1)",
     ),
     "too few keypoints": (
         lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]),
-        "{annotations}: is no keypoint annotation file (expected 51 keypoints in each annotation, found none in 1)",
+        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
+        "num_keypoints, 51 keypoints, found annotation 1)",
     ),
     "images lacking": (
         lambda run: annotate(run, images=SCENE["images"][2:]),
