@@ -192,7 +192,7 @@ CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
 TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
 PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
-CORE := hrnet/cli.py hrnet/files.py hrnet/fast_read.py hrnet/formats.py hrnet/records.py
+CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
 NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)

@@ -22,7 +22,8 @@ from typing import Optional
 
 from hrnet.cli import UserError, command, whole
 from hrnet.files import sha256_file
-from hrnet.formats import DTYPES, CompiledModel, TensorInfo
+from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.tensor_files import DTYPES
 
 OM_START = b"IMOD"  # MODEL_FILE_MAGIC_NUM of CANN's GE, 0x444F4D49, little-endian
 SIZES = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")

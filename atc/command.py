@@ -13,7 +13,8 @@ from atc import aipp, rules
 from atc.shapes import DYNAMIC
 from hrnet.cli import UserError
 from hrnet.files import AnyPath
-from hrnet.formats import TensorInfo, input_shape
+from hrnet.formats import TensorInfo
+from hrnet.tensor_files import input_shape
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 

@@ -46,7 +46,8 @@ from atc.tool import AOE, ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
 from hrnet.config import load_config
 from hrnet.files import FILE_MODE, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
-from hrnet.formats import INPUT_LAYOUTS, CompiledModel, Gear, TensorInfo
+from hrnet.formats import CompiledModel, Gear, TensorInfo
+from hrnet.tensor_files import INPUT_LAYOUTS
 
 CONF_ENDING = ".aipp.cfg"
 PIXELS_ENDING = ".pixels.onnx"

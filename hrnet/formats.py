@@ -1,7 +1,6 @@
-"""The on-disk contract of the stages: the only code that reads or writes their files. docs/formats.md shows samples.
+"""The on-disk contract of the stages: docs/formats.md shows samples.
+Tensors are read and written by hrnet/tensor_files.py, a prep folder's manifest by hrnet/manifest.py, the rest here.
 
-Tensors   <stem>.bin           raw little-endian values, C order, no header
-          <stem>_<k>.bin|npy|txt  output k of one image, batch axis kept; txt as ais_bench prints it
 Lists     inputs.info          `index path width height`, single spaces
           val_label.txt        `name index`
 Records   JSON (hrnet/records.py) of a "kind": settings, manifest, rejected, compiled, run, bench, decode, metrics, part
@@ -12,144 +11,22 @@ Every reader re-checks what it reads and raises FormatError, one line that names
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
-from hrnet import fast_read
-from hrnet.cli import UserError, first_few
-from hrnet.files import AnyPath, sha256_file, write_text, write_whole
-from hrnet.records import FormatError, from_json, read_record, record_text, to_json, write_record
+from hrnet.files import AnyPath, sha256_file, write_text
+from hrnet.records import FormatError, from_json, read_record, write_record
+from hrnet.tensor_files import DTYPES
 
-OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
-DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
-INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
-NPY_HEADER = 128  # bytes before the values, as numpy writes it from 1.14 on for a tensor of a few axes
-MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 TOPN_TITLE = "Overall statistical evaluation"
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-def safe_stems(sources: Sequence[str]) -> list[str]:
-    """One unique file stem for each image path: letters, digits, `_` and `-` only, since ais_bench refuses other
-    characters in a path and cuts a name at its first dot.
-
-    `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; a clash gets `-2`, `-3` and so on in order.
-    """
-    taken: dict[str, int] = {}  # stem -> the number that its last clash got
-    stems = []
-    for source in sources:
-        parts = Path(source).with_suffix("").parts
-        wished = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))[:MAX_STEM]
-        stem, number = wished, taken.get(wished, 1)
-        while stem in taken:
-            number += 1
-            stem = f"{wished}-{number}"
-        taken[wished] = number
-        taken[stem] = 1
-        stems.append(stem)
-    return stems
-
-
-# --- tensors ----------------------------------------------------------------------------------------------------------
-
-
-def input_shape(dtype: str, width: int, height: int) -> list[int]:
-    """The shape of an input file, without the batch axis: [3, H, W] of float32, [H, W, 3] of uint8; sizes in pixels."""
-    return [3, height, width] if INPUT_LAYOUTS[dtype] == "NCHW" else [height, width, 3]
-
-
-def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write raw little-endian values in C order, no header, in one step."""
-    tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    write_whole(path, tensor.data)
-
-
-def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
-    """What stands before the values of an npy file; with them, its size is known before it is written."""
-    buffer = io.BytesIO()
-    told = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(buffer, told)
-    return buffer.getvalue()
-
-
-def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
-    tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    write_whole(path, npy_header(tensor.dtype.name, tensor.shape), tensor.data)
-
-
-def text_of(tensor: np.ndarray) -> str:
-    """A tensor as ais_bench writes TXT: the last axis in a line, `%f` or `%d`, a space after each value."""
-    pattern = "%d " if np.issubdtype(tensor.dtype, np.integer) else "%f "
-    rows = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim else tensor.reshape(1, 1)
-    return "".join(pattern * row.size % tuple(row.tolist()) + "\n" for row in rows)
-
-
-def read_txt(path: AnyPath, mend: Optional[str] = None) -> np.ndarray:
-    """Read a TXT output as float32 [rows, last axis]."""
-    text = Path(path).read_bytes()
-    line = fast_read.parse_line(text)
-    if line is not None:
-        return line[None]
-    try:
-        rows = [np.array(line.split(), dtype=np.float32) for line in text.splitlines() if line.strip()]
-    except ValueError:
-        raise FormatError("is no table of numbers", where=path, mend=mend) from None
-    if not rows:
-        raise FormatError("holds no number", where=path, mend=mend)
-    if len({row.size for row in rows}) != 1:
-        found = sorted({row.size for row in rows})
-        raise FormatError("rows differ in length", where=path, found=found, mend=mend)
-    return np.stack(rows)
-
-
-def read_output(path: AnyPath, dtype: str = "float32", mend: Optional[str] = None) -> np.ndarray:
-    """Read one output of one image, by its ending; a bin comes back flat, since it holds no shape. `mend` is the
-    command that would make the outputs anew."""
-    path = Path(path)
-    try:
-        if path.suffix == ".npy":
-            with open(path, "rb") as file:
-                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-            if array.dtype.kind not in "fiu":
-                raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name, mend=mend)
-            return array
-        if path.suffix == ".txt":
-            return read_txt(path, mend)
-        if path.suffix == ".bin":
-            size = path.stat().st_size
-            if size == 0 or size % np.dtype(dtype).itemsize:
-                raise FormatError(f"is no {dtype} tensor", where=path, found=f"{size} bytes", mend=mend)
-            return np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
-    except FileNotFoundError:
-        raise FormatError("output is missing", where=path, mend=mend) from None
-    except (ValueError, EOFError) as fault:
-        raise FormatError(f"is no readable output: {fault}", where=path, mend=mend) from None
-    raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
-
-
-def write_output(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write one output of one image in the format of its ending, in one step."""
-    path = Path(path)
-    if path.suffix == ".bin":
-        write_bin(path, tensor)
-    elif path.suffix == ".txt":
-        write_text(path, text_of(tensor))
-    else:
-        write_npy(path, tensor)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -194,102 +71,6 @@ def read_labels(path: AnyPath) -> dict[str, int]:
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InputImage:
-    """One image of a manifest: where it came from and the file that stands for it."""
-
-    stem: str
-    source: str  # relative to the dataset's folder
-    label: Optional[int]  # index of the class; None for COCO
-    width: int  # of the source image, pixels
-    height: int
-    shape: list[int]  # of the input tensor, without the batch axis
-    image_id: Optional[int] = None  # COCO's; None for ImageNet, and so are the next two
-    center: Optional[list[float]] = None  # where the input's middle lies in the source image, pixels
-    scale: Optional[list[float]] = None  # width and height of what the input shows of it, in units of 200 pixels
-
-    def sides(self) -> tuple[int, int]:
-        """Height and width of the input, pixels."""
-        height, width = self.shape[1:] if self.shape[0] == 3 else self.shape[:2]
-        return height, width
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a prep folder holds; written last, so that its presence means that the folder is whole."""
-
-    dataset: str
-    config_sha256: str
-    index_sha256: str  # of the paths, labels, sizes and times of all images
-    dtype: str
-    layout: str
-    suffix: str  # of the input files: bin or npy
-    classes: int
-    rejected: int
-    images: list[InputImage] = field(repr=False)
-    flipped: bool = False  # the inputs are mirror images
-
-    def labels(self) -> list[int]:
-        """The class of each image. Raises UserError for a data set that has none."""
-        labels = [image.label for image in self.images if image.label is not None]
-        if len(labels) != len(self.images):
-            raise UserError(f"a manifest of {self.dataset} has no labels", mend="give that of a classification set")
-        return labels
-
-    def sha256(self) -> str:
-        """The hash of the file that `write` writes."""
-        return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
-
-    def mirrored(self) -> Manifest:
-        """The manifest of these images' mirror images."""
-        return replace(self, flipped=True)
-
-    def write(self, path: AnyPath) -> None:
-        write_record(path, "manifest", to_json(self))
-
-    @staticmethod
-    def read(path: AnyPath) -> Manifest:
-        """Read a manifest: stems are unique, and each image has what its kind of data set needs."""
-        content = read_record(path, "manifest", mend="run make preprocess")
-        manifest: Manifest = from_json(Manifest, content, path, "manifest")
-        if not manifest.images:
-            raise FormatError("manifest of no image", where=path, mend="run make preprocess")
-        _check_unique("a stem", (image.stem for image in manifest.images), path)
-        if manifest.dataset == "imagenet":
-            _check_labels(manifest, path)
-        elif manifest.dataset == "coco":
-            _check_places(manifest, path)
-        else:
-            raise FormatError("kind of data set", where=path, expected="imagenet or coco", found=manifest.dataset)
-        return manifest
-
-
-def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
-    twice = [str(value) for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise FormatError(f"{what} stands twice", where=path, found=first_few(twice))
-
-
-def _check_labels(manifest: Manifest, path: AnyPath) -> None:
-    labelled = [(image.source, image.label) for image in manifest.images]
-    outside = [f"{name} ({label})" for name, label in labelled if label is None or not 0 <= label < manifest.classes]
-    if outside:
-        expected = f"0 to {manifest.classes - 1}"
-        raise FormatError("label outside the classes", where=path, expected=expected, found=first_few(outside))
-
-
-def _check_places(manifest: Manifest, path: AnyPath) -> None:
-    def placed(image: InputImage) -> bool:
-        center, scale = image.center or [], image.scale or []
-        return image.image_id is not None and len(center) == len(scale) == 2 and min(scale) > 0
-
-    without = [image.source for image in manifest.images if not placed(image)]
-    if without:
-        expected = "image_id, two numbers of center and two above 0 of scale"
-        raise FormatError("images without their place", where=path, expected=expected, found=first_few(without))
-    _check_unique("an image_id", (image.image_id for image in manifest.images), path)
 
 
 @dataclass(frozen=True)

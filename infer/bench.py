@@ -27,7 +27,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.cli import UserError, WorkFailed, command, cores, whole
 from hrnet.files import check_free_disk, locked, make_folder, write_text
 from hrnet.formats import BenchRecord, BenchRow, CompiledModel, TensorInfo
@@ -63,7 +63,7 @@ def write_inputs(folder: Path, tensor: TensorInfo, count: int) -> list[str]:
     make_folder(folder)
     names = [f"random{i}.bin" for i in range(count)]
     for i, name in enumerate(names):
-        formats.write_bin(folder / name, random_input(tensor, i))
+        tensor_files.write_bin(folder / name, random_input(tensor, i))
     return names
 
 

@@ -28,7 +28,8 @@ from typing import Optional, Union
 
 from hrnet.cli import command, progress
 from hrnet.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
-from hrnet.formats import CompiledModel, Manifest
+from hrnet.formats import CompiledModel
+from hrnet.manifest import Manifest
 from infer.run import check_inputs
 
 TIME = 1  # seconds since 1970, of every file: older than any clock's now

@@ -30,7 +30,8 @@ from typing import NamedTuple, Optional
 
 from hrnet.cli import UserError, WorkFailed, command, whole
 from hrnet.files import locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, DecodeRecord, FormatError, Manifest
+from hrnet.formats import CompiledModel, DecodeRecord, FormatError
+from hrnet.manifest import Manifest
 from hrnet.records import read_record, write_record
 from infer import run as infer_run
 from infer import tool

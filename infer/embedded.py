@@ -29,7 +29,7 @@ import numpy as np
 
 from hrnet.cli import UserError, WorkFailed, command, whole
 from hrnet.files import make_folder, write_text
-from hrnet.formats import OUTPUT_FORMATS, write_output
+from hrnet.tensor_files import OUTPUT_FORMATS, write_output
 from infer import gears, rules, runtimes
 from infer.pipeline import Times, pure_data, requests, run_pure, warm_up
 

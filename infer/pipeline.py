@@ -18,7 +18,8 @@ from typing import Callable, Optional
 import numpy as np
 
 from hrnet.cli import WorkFailed, cores, progress
-from hrnet.formats import TensorInfo, write_output
+from hrnet.formats import TensorInfo
+from hrnet.tensor_files import write_output
 from infer.rules import files_a_batch
 from infer.runtimes.base import Runtime
 

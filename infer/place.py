@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.files import make_folder
-from hrnet.formats import CompiledModel, Manifest
+from hrnet.formats import CompiledModel
+from hrnet.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Place:
         found = [there.get(name) for name in self.output_names(stem, len(sizes))]
         if self.outfmt == "TXT":
             return None not in found
-        header = formats.NPY_HEADER if self.outfmt == "NPY" else 0
+        header = tensor_files.NPY_HEADER if self.outfmt == "NPY" else 0
         return found == [header + size for size in sizes]
 
     def gather(self) -> None:

@@ -22,10 +22,11 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet import formats
+from hrnet import tensor_files
 from hrnet.cli import UserError, WorkFailed, command, first_few
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, Manifest, RunRecord
+from hrnet.formats import CompiledModel, RunRecord
+from hrnet.manifest import Manifest
 from infer import tool
 from infer.place import Place, keep_finished, link_chunk
 
@@ -143,7 +144,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, help="prep folder with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
-    parser.add_argument("--outfmt", choices=formats.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
+    parser.add_argument("--outfmt", choices=tensor_files.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
     parser.add_argument(
         "--flip", action="store_true", help="the twin mirrors each input; ais_bench needs them mirrored"
     )

@@ -30,7 +30,8 @@ from hrnet import formats
 from hrnet.cli import UserError, command, first_few
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import DecodeRecord, FormatError, InputImage, Manifest
+from hrnet.formats import DecodeRecord, FormatError
+from hrnet.manifest import InputImage, Manifest
 from hrnet.schemas import POSE
 from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
 from postprocess.gate import find_reference, judge, points

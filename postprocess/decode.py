@@ -27,11 +27,12 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import DecodeRecord, FormatError, InputImage, Manifest, RunRecord
+from hrnet.formats import DecodeRecord, FormatError, RunRecord
+from hrnet.manifest import InputImage, Manifest
 from hrnet.pose.decode import Settings, decode, to_image
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
@@ -93,7 +94,7 @@ def read_outputs(files: list[Path], shape: tuple[int, int], mend: str) -> list[n
     """output1 [1, 34, H/4, W/4] and output2 [1, 17, H/2, W/2] of an input of `shape` H x W."""
     height, width = shape
     expected = [(1, 2 * formats.JOINTS, height // 4, width // 4), (1, formats.JOINTS, height // 2, width // 2)]
-    outputs = [formats.read_output(file, mend=mend) for file in files]
+    outputs = [tensor_files.read_output(file, mend=mend) for file in files]
     for file, output, size in zip(files, outputs, expected):
         if output.shape != size:
             raise FormatError("shape", where=file, expected=list(size), found=list(output.shape), mend=mend)

@@ -21,7 +21,8 @@ from typing import Optional
 from hrnet import formats
 from hrnet.cli import command
 from hrnet.files import make_folder, natural_key, sha256_file
-from hrnet.formats import DecodeRecord, FormatError, Manifest
+from hrnet.formats import DecodeRecord, FormatError
+from hrnet.manifest import Manifest
 
 
 def run(whole: Path, parts: Path, output: Path) -> None:

@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from hrnet import formats
 from hrnet.cli import UserError, command, whole
 from hrnet.files import make_folder, replacing, sha256_file
-from hrnet.formats import Manifest, RunRecord
+from hrnet.formats import RunRecord
+from hrnet.manifest import Manifest
 from postprocess.sheet import BORDER, INK, LINE, PAPER, draw_sheet, open_photograph
 from postprocess.topn import TOP, label_offset, read_logits
 

@@ -24,7 +24,8 @@ from PIL import Image, ImageDraw, ImageFont
 from hrnet import formats
 from hrnet.cli import UserError, command, whole
 from hrnet.files import make_folder, replacing, sha256_file
-from hrnet.formats import DecodeRecord, Manifest
+from hrnet.formats import DecodeRecord
+from hrnet.manifest import Manifest
 from hrnet.pose.joints import SKELETON
 from postprocess.sheet import BORDER, INK, LINE, PAPER, draw_sheet, open_photograph
 

@@ -26,11 +26,12 @@ from typing import NamedTuple, Optional
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import fast_read, formats
+from hrnet import fast_read, formats, tensor_files
 from hrnet.cli import UserError, command, cores, first_few
 from hrnet.config import config_sha256, load_config
 from hrnet.files import AnyPath, make_folder, sha256_file
-from hrnet.formats import FormatError, Manifest, RunRecord
+from hrnet.formats import FormatError, RunRecord
+from hrnet.manifest import Manifest
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from postprocess.gate import find_reference, judge, points, wilson_interval
@@ -67,14 +68,14 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
 def read_logits(files: Sequence[AnyPath], dtype: str, size: int, mend: Optional[str]) -> np.ndarray:
     """float32 [N, C] of N files of one ending and of one image each; C must be `size` unless that is 0, and no value
     NaN."""
-    size = size or formats.read_output(files[0], dtype, mend).size
+    size = size or tensor_files.read_output(files[0], dtype, mend).size
     ending = os.path.splitext(files[0])[1]
     logits = np.empty((len(files), size), dtype if ending == ".bin" else np.float32)
     header = b"" if ending == ".bin" else None
     for i, (row, file) in enumerate(zip(logits, files)):
         if header is not None and fast_read.read_values_into(row, file, header):
             continue
-        values = formats.read_output(file, dtype, mend).reshape(-1)
+        values = tensor_files.read_output(file, dtype, mend).reshape(-1)
         if i == 0 and ending == ".npy":
             header = fast_read.npy_header(file)
         if values.size != size:
@@ -113,7 +114,7 @@ def rank_files(
     `classes` 0: unknown, and shifted only at 1001 outputs, as the seed does. `size`: C, 0 where it is not known before.
     `mend`: the command that would make the outputs anew. Memory does not grow with the outputs.
     """
-    outputs = size or formats.read_output(files[0], dtype, mend).size
+    outputs = size or tensor_files.read_output(files[0], dtype, mend).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
     wanted = np.asarray(labels) + offset
     if wanted.max() >= outputs:

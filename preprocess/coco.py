@@ -29,12 +29,13 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from hrnet import formats, gears, images
+from hrnet import gears, images, tensor_files
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.coco import CocoImage
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.gears import Gear
+from hrnet.manifest import InputImage, Manifest
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
 from preprocess import decode
@@ -61,8 +62,8 @@ class Task(NamedTuple):
     def missing_bytes(self, dtype: str) -> int:
         """What is still to be written, for an earlier run's input stands under its name only when whole."""
         height, width = self.gear
-        shape = (1, *formats.input_shape(dtype, width, height))
-        size = len(formats.npy_header(dtype, shape)) + 3 * height * width * np.dtype(dtype).itemsize
+        shape = (1, *tensor_files.input_shape(dtype, width, height))
+        size = len(tensor_files.npy_header(dtype, shape)) + 3 * height * width * np.dtype(dtype).itemsize
         return sum(size for target in self.targets if not (target.exists() and target.stat().st_size == size))
 
 
@@ -83,9 +84,9 @@ def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[bool, Rejection]:
         )
     size = (task.gear[1], task.gear[0])
     resized = images.resize_align(pixels, *images.place(width, height, size), size)
-    formats.write_npy(task.targets[0], to_input(resized, arithmetic)[None])
+    tensor_files.write_npy(task.targets[0], to_input(resized, arithmetic)[None])
     for target in task.targets[1:]:
-        formats.write_npy(target, to_input(cv2.flip(resized, 1), arithmetic)[None])
+        tensor_files.write_npy(target, to_input(cv2.flip(resized, 1), arithmetic)[None])
     return False
 
 
@@ -96,13 +97,13 @@ def to_input(pixels: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
     return images.normalise(pixels, images.normalise_table(arithmetic.mean, arithmetic.std))
 
 
-def input_image(stem: str, source: str, task: Task, dtype: str) -> formats.InputImage:
+def input_image(stem: str, source: str, task: Task, dtype: str) -> InputImage:
     """What the manifest says of one image."""
     width, height = task.image.width, task.image.height
     size = (task.gear[1], task.gear[0])
     center, scale = images.place(width, height, size)
-    shape = formats.input_shape(dtype, *size)
-    return formats.InputImage(stem, source, None, width, height, shape, task.image.image_id, center, scale)
+    shape = tensor_files.input_shape(dtype, *size)
+    return InputImage(stem, source, None, width, height, shape, task.image.image_id, center, scale)
 
 
 def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], where: Path) -> list[Gear]:
@@ -156,7 +157,7 @@ def run(
     chosen = choose_gears(listed, short, offered, gears_file or cfg)
 
     places = [output] if flipped is None else [output, flipped]
-    stems = formats.safe_stems([image.file_name for image in listed.values()])
+    stems = tensor_files.safe_stems([image.file_name for image in listed.values()])
     tasks = [
         Task(dataset.root / source, image, gear, tuple(place / f"{stem}.npy" for place in places))
         for (source, image), gear, stem in zip(listed.items(), chosen, stems)
@@ -169,7 +170,7 @@ def run(
         "gears": [list(gear) for gear in offered],
         "limit": limit,
         "dtype": dtype,
-        "layout": formats.INPUT_LAYOUTS[dtype],
+        "layout": tensor_files.INPUT_LAYOUTS[dtype],
     }
     with contextlib.ExitStack() as locks:
         for place in places:
@@ -194,12 +195,12 @@ def run(
         for place in places:
             record_rejected(place, rejected, len(inputs), max_rejected)
         for place in reversed(places):  # the one that speaks for both is the last
-            formats.Manifest(
+            Manifest(
                 dataset="coco",
                 config_sha256=hashes["config_sha256"],
                 index_sha256=hashes["index_sha256"],
                 dtype=dtype,
-                layout=formats.INPUT_LAYOUTS[dtype],
+                layout=tensor_files.INPUT_LAYOUTS[dtype],
                 suffix="npy",
                 classes=1,
                 rejected=len(rejected),
@@ -221,7 +222,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--gears", type=Path, help="a YAML of data.gears in place of the config's INPUT.GEARS")
     parser.add_argument(
         "--input",
-        choices=formats.INPUT_LAYOUTS,
+        choices=tensor_files.INPUT_LAYOUTS,
         default="float32",
         help="float32 [1, 3, H, W], normalised, or uint8 [1, H, W, 3]: the pixels, for a model that normalises them",
     )

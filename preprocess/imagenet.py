@@ -27,11 +27,12 @@ import PIL
 import simplejpeg
 from PIL import Image
 
-from hrnet import formats, images
+from hrnet import formats, images, tensor_files
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
+from hrnet.manifest import InputImage, Manifest
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from preprocess import decode
@@ -87,7 +88,8 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
         if math.prod(size := short_side_size(image.size, arithmetic.resize)) > MAX_RESIZED:
             told = f"{image.width} x {image.height} pixels would be resized to {size[0]} x {size[1]}"
             return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
-        formats.write_bin(task.target, to_input(image, arithmetic, normalise_table(arithmetic.mean, arithmetic.std)))
+        table = normalise_table(arithmetic.mean, arithmetic.std)
+        tensor_files.write_bin(task.target, to_input(image, arithmetic, table))
     return Done(*image.size, kept=finished)
 
 
@@ -115,7 +117,7 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
     arithmetic = Arithmetic(
         config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype
     )
-    shape, layout = formats.input_shape(dtype, width, height), formats.INPUT_LAYOUTS[dtype]
+    shape, layout = tensor_files.input_shape(dtype, width, height), tensor_files.INPUT_LAYOUTS[dtype]
     sources = list(dataset.labels)[: limit or None]
     check_number(len(sources), folder)
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
@@ -123,7 +125,7 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
         "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__)],
     }
-    stems = formats.safe_stems(sources)
+    stems = tensor_files.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
     settings = {**hashes, **made_by, "limit": limit, "dtype": dtype, "layout": layout}
     make_folder(output.parent)
@@ -140,10 +142,10 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
                 (output / f"{stem}.bin").unlink(missing_ok=True)  # of an earlier run that could read it
             else:
                 label = dataset.labels[source]
-                inputs.append(formats.InputImage(stem, source, label, result.width, result.height, shape))
+                inputs.append(InputImage(stem, source, label, result.width, result.height, shape))
         formats.write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
         record_rejected(output, rejected, len(inputs), max_rejected)
-        formats.Manifest(
+        Manifest(
             dataset="imagenet",
             config_sha256=hashes["config_sha256"],
             index_sha256=hashes["index_sha256"],
@@ -167,7 +169,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("output", type=Path, help="where the inputs go")
     parser.add_argument(
         "--input",
-        choices=formats.INPUT_LAYOUTS,
+        choices=tensor_files.INPUT_LAYOUTS,
         default="float32",
         help="float32 [3, H, W], normalised, or uint8 [H, W, 3]: the pixels, for a model of atc.convert --input uint8",
     )

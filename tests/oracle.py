@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hrnet.formats import InputImage, Manifest, write_output
 from hrnet.images import affine
+from hrnet.manifest import InputImage, Manifest
 from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.tensor_files import write_output
 
 SIGMA = 2  # pixels of each output
 TAG_STEP = 5.0  # between people; upstream's TAG_THRESHOLD is 1

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from atc import convert
-from hrnet import formats
+from hrnet import tensor_files
 from hrnet.config import load_config
 from hrnet.files import make_folder
-from hrnet.formats import InputImage, Manifest, RunRecord
+from hrnet.formats import RunRecord
+from hrnet.manifest import InputImage, Manifest
 from infer import run as infer_run
 from pth2onnx import pose
 from tests import doubles, tiny
@@ -37,7 +38,7 @@ def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
         pixels = np.random.default_rng(i).integers(0, 256, (1, height, width, 3), np.uint8)
         planes.append(np.ascontiguousarray(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)))
         given = pixels if dtype == "uint8" else planes[-1]
-        formats.write_output(f"in/img{i}.npy", given)
+        tensor_files.write_output(f"in/img{i}.npy", given)
         entries.append(InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, list(given.shape[1:]), i, [4, 4], [1, 1]))
     layout = {"float32": "NCHW", "uint8": "NHWC"}[dtype]
     Manifest("coco", "c" * 64, "d" * 64, dtype, layout, "npy", 1, 0, entries).write("in/manifest.json")

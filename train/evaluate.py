@@ -27,9 +27,11 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError, command, progress, whole
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import Manifest, write_output, write_record
+from hrnet.formats import write_record
+from hrnet.manifest import Manifest
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
+from hrnet.tensor_files import write_output
 
 TOP = 5  # Top-1 to Top-5
 PIXEL_MAX = np.float32(255)

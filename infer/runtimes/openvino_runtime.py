@@ -13,7 +13,8 @@ import numpy as np
 import openvino
 
 from hrnet.cli import UserError
-from hrnet.formats import DTYPES, TensorInfo
+from hrnet.formats import TensorInfo
+from hrnet.tensor_files import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from atc import adopt, convert
 from hrnet.files import sha256_file
-from hrnet.formats import DTYPES, CompiledModel, TensorInfo
+from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.tensor_files import DTYPES
 from tests.atc.models import classifier, saved
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnet import files, formats
+from hrnet import files, tensor_files
 from hrnet.cli import UserError
 
 
@@ -39,8 +39,8 @@ def mode(path: Path) -> int:
 def test_modes_are_those_that_ais_bench_takes(tmp_path: Path) -> None:
     folder = files.make_folder(tmp_path / "a" / "b")
     files.write_text(folder / "told.txt", "ä\n")
-    formats.write_bin(folder / "x.bin", np.zeros(2, np.float32))
-    formats.write_output(folder / "x.npy", np.zeros(2, np.float32))
+    tensor_files.write_bin(folder / "x.bin", np.zeros(2, np.float32))
+    tensor_files.write_output(folder / "x.npy", np.zeros(2, np.float32))
     assert folder == tmp_path / "a" / "b"
     assert [mode(path) for path in (tmp_path / "a", folder)] == [0o750, 0o750]
     assert {path.name: mode(path) for path in folder.iterdir()} == {"told.txt": 0o640, "x.bin": 0o640, "x.npy": 0o640}
@@ -160,7 +160,7 @@ from hrnet import cli, formats
 
 @cli.command
 def main(argv=None):
-    formats.write_output(sys.argv[1], np.zeros((1, 50000), np.float32))
+    tensor_files.write_output(sys.argv[1], np.zeros((1, 50000), np.float32))
 
 sys.exit(main())
 """

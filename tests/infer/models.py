@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hrnet import formats
+from hrnet import tensor_files
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import CompiledModel, Gear, InputImage, Manifest, TensorInfo
+from hrnet.formats import CompiledModel, Gear, TensorInfo
+from hrnet.manifest import InputImage, Manifest
 
 SHAPE = [3, 4, 4]
 CLASSES = 5
@@ -103,7 +104,7 @@ def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
     random = np.random.default_rng(count)
     images = [random.standard_normal(GEARS[i % len(GEARS)]).astype(np.float32) for i in range(count)]
     for i, image in enumerate(images):
-        formats.write_output(folder / f"img{i}.npy", image)
+        tensor_files.write_output(folder / f"img{i}.npy", image)
     shapes = [list(image.shape[1:]) for image in images]
     place = ([4.0, 4.0], [0.04, 0.04])
     entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *place) for i, shape in enumerate(shapes)]
@@ -120,7 +121,7 @@ def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = Fa
     images = random.integers(0, 256, (count, *shape)) if pixels else random.standard_normal((count, *shape))
     images = images.astype(dtype)
     for i, image in enumerate(images):
-        formats.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
+        tensor_files.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
     entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, shape) for i in range(count)]
     Manifest("imagenet", "c" * 64, "d" * 64, dtype, layout, suffix, CLASSES, 0, entries).write(folder / "manifest.json")
     return images

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnet.formats import Manifest
+from hrnet.manifest import Manifest
 from infer.chunks import main
 from tests import doubles
 from tests.infer.models import gear_folder, gear_model
@@ -31,7 +31,7 @@ with open("calls", "a") as log:
     log.write(f"{args.output.stem} {len(os.listdir(args.dump_dir))}\\n")
 if os.path.exists("broken") and args.output.stem == open("broken").read():
     sys.exit(3)
-manifest = formats.Manifest.read(args.manifest)
+manifest = Manifest.read(args.manifest)
 folders = [folder for folder in (args.dump_dir, args.dump_dir_flip) if folder]
 people = []
 for image in manifest.images:

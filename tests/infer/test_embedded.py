@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrnet import formats
+from hrnet import tensor_files
 from hrnet.files import make_folder
 from infer import embedded
 from infer.pipeline import SharedClock
@@ -34,7 +34,7 @@ def call(*more: str, model: str = "m.onnx") -> int:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(count=st.integers(1, 11), batch=st.integers(1, 5), outfmt=st.sampled_from(formats.OUTPUT_FORMATS))
+@given(count=st.integers(1, 11), batch=st.integers(1, 5), outfmt=st.sampled_from(tensor_files.OUTPUT_FORMATS))
 def test_every_input_gives_its_own_outputs_whatever_the_batch(
     tmp_path_factory: pytest.TempPathFactory, count: int, batch: int, outfmt: str
 ) -> None:
@@ -49,9 +49,9 @@ def test_every_input_gives_its_own_outputs_whatever_the_batch(
         ending = outfmt.lower()
         assert sorted(os.listdir("out/run")) == sorted(f"img{i}_{k}.{ending}" for i in range(count) for k in range(2))
         for i, logits in enumerate(expected_logits(images)):
-            found = formats.read_output(Path(f"out/run/img{i}_0.{ending}"))
+            found = tensor_files.read_output(Path(f"out/run/img{i}_0.{ending}"))
             np.testing.assert_allclose(found.reshape(-1), logits, rtol=1e-5, atol=1e-5)
-            twice = formats.read_output(Path(f"out/run/img{i}_1.{ending}"))
+            twice = tensor_files.read_output(Path(f"out/run/img{i}_1.{ending}"))
             np.testing.assert_allclose(twice.reshape(-1), 2 * images[i].reshape(-1), atol=1e-6)
     finally:
         os.chdir(before)
@@ -201,7 +201,7 @@ def test_refusals(place: Path, capsys: pytest.CaptureFixture[str], fault: str) -
 def test_npy_of_another_dtype_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_folder("in")
     for i in range(2):
-        formats.write_output(Path(f"in/img{i}.npy"), np.zeros((1, *SHAPE), np.float16))
+        tensor_files.write_output(Path(f"in/img{i}.npy"), np.zeros((1, *SHAPE), np.float16))
     linear_model(Path("m.onnx"), 1)
     assert call() == 1
     assert "in/img0.npy: dtype (expected float32, as the model's input, found float16)" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.cli import UserError
 from hrnet.files import make_folder
 from hrnet.formats import RunRecord
@@ -98,11 +98,11 @@ def test_one_shape_for_all(images: list[np.ndarray], capsys: pytest.CaptureFixtu
 
 
 def odd_shape() -> None:
-    formats.write_output(Path("in/img3.npy"), np.zeros((1, 3, 5, 4), np.float32))
+    tensor_files.write_output(Path("in/img3.npy"), np.zeros((1, 3, 5, 4), np.float32))
 
 
 def without_batch() -> None:
-    formats.write_output(Path("in/img3.npy"), np.zeros((3, 4, 4), np.float32))
+    tensor_files.write_output(Path("in/img3.npy"), np.zeros((3, 4, 4), np.float32))
 
 
 def a_bin() -> None:
@@ -125,7 +125,7 @@ REFUSED = {
         "in/img3.npy: is no readable npy: ",
     ),
     "dtype": (
-        lambda: formats.write_output(Path("in/img3.npy"), np.zeros((1, 3, 4, 4), np.float16)),
+        lambda: tensor_files.write_output(Path("in/img3.npy"), np.zeros((1, 3, 4, 4), np.float16)),
         "in/img3.npy: dtype (expected float32, as the model's input, found float16)\n",
     ),
 }

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet import formats
+from hrnet import tensor_files
 from hrnet.cli import WorkFailed
-from hrnet.formats import CompiledModel, InputImage, Manifest, TensorInfo
+from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.manifest import InputImage, Manifest
 from infer import rules
 from infer.pipeline import Pipeline
 from infer.place import Place, keep_finished
@@ -41,7 +42,7 @@ class Plain(Runtime):
 def write_inputs(folder: Path, names: list[str], suffix: str) -> dict[str, np.ndarray]:
     images = {name: np.random.default_rng(i).standard_normal(SHAPE).astype(np.float32) for i, name in enumerate(names)}
     for name, image in images.items():
-        formats.write_output(folder / f"{name}.{suffix}", image if suffix == "bin" else image[None])
+        tensor_files.write_output(folder / f"{name}.{suffix}", image if suffix == "bin" else image[None])
     return images
 
 
@@ -65,7 +66,7 @@ def test_any_batch_gives_what_one_by_one_gives(names: list[str], batch: int, suf
         for name, image in images.items():
             expected = Plain(1).compute(image[None])
             for k, output in enumerate(expected):
-                found = formats.read_output(target / f"{name}_{k}.{ending}")
+                found = tensor_files.read_output(target / f"{name}_{k}.{ending}")
                 assert found.reshape(-1).tobytes() == output.tobytes(), name
                 assert ending == "bin" or found.shape == output.shape
         assert len(times.device_ms) == len(runtime.batches) == -(-len(names) // batch)

@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
-from hrnet.formats import DecodeRecord, InputImage, Manifest, RunRecord, TensorInfo
+from hrnet.formats import DecodeRecord, RunRecord, TensorInfo
 from hrnet.images import place
+from hrnet.manifest import InputImage, Manifest
 from tests import oracle
 from tests.postprocess.coco_scenes import SIDE
 
@@ -38,7 +39,7 @@ def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEA
     for number, told in enumerate(dataset["images"]):
         height, width = gears[number % len(gears)]
         where = place(told["width"], told["height"], (width, height))
-        shape, source = formats.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
+        shape, source = tensor_files.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
         stem = Path(told["file_name"]).stem
         images.append(InputImage(stem, source, None, told["width"], told["height"], shape, told["id"], *where))
     return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
+from hrnet.manifest import InputImage, Manifest
 
 HASH = "0123456789abcdef" * 4
 
@@ -38,14 +39,12 @@ class Run:
         self.record = root / "out" / "twin-bs1_run.json"
         self.output = root / "eval" / "twin-bs1.json"
         stems = [f"img{i}" for i in range(len(labels))]
-        images = [
-            formats.InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)
-        ]
+        images = [InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)]
         self.config_sha256 = config_sha256(load_config(self.cfg))
         fixed = ("float32", "NCHW", "bin", classes, 2, images)
-        formats.Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)
+        Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)
         for stem, row in zip(stems, logits):
-            formats.write_output(self.folder / f"{stem}_0.{ending}", row[None])
+            tensor_files.write_output(self.folder / f"{stem}_0.{ending}", row[None])
         self.run = formats.RunRecord(
             model="m.onnx",
             model_sha256=HASH,

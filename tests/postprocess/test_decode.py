@@ -9,9 +9,10 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.files import sha256_file
-from hrnet.formats import DecodeRecord, Manifest
+from hrnet.formats import DecodeRecord
+from hrnet.manifest import Manifest
 from hrnet.pose.decode import STEPS, decode, to_image
 from postprocess.decode import main
 from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
@@ -93,7 +94,7 @@ def test_nobody_is_an_empty_list(tmp_path: Path) -> None:
 def spoil(path: Path) -> None:
     array = np.load(path)
     array[0, 3, 5, 5] = np.nan
-    formats.write_npy(path, array)
+    tensor_files.write_npy(path, array)
 
 
 IMAGE = "000000000020"
@@ -142,7 +143,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "{folder}/000000000020_0.npy: is no readable output: ",
     ),
     "another shape": (
-        lambda run: formats.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32)),
+        lambda run: tensor_files.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32)),
         "{folder}/000000000020_1.npy: shape (expected [1, 17, 64, 96], found [1, 17, 64, 64]); "
         "rm {folder}_run.json; make infer",
     ),

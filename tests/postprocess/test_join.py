@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hrnet.files import make_folder
-from hrnet.formats import DecodeRecord, Manifest
+from hrnet.formats import DecodeRecord
+from hrnet.manifest import Manifest
 from postprocess import decode
 from postprocess.join import main
 from tests.postprocess.pose_runs import OTHER, PoseRun, spread, write_runs

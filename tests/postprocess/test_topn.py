@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from hrnet import formats
+from hrnet import formats, tensor_files
 from hrnet.files import sha256_file
 from postprocess import gate, topn
 from postprocess.topn import cumulative_accuracies, label_ranks, main
@@ -100,7 +100,7 @@ def test_an_error_of_a_process(
 def test_an_npy_of_another_dtype_among_float32(dtype: str, tmp_path: Path) -> None:
     logits, labels = np.rint(logits_of(20, 64) * 10), labels_of(20, 64)  # 64 float16 are as long as npy's header
     run = Run(tmp_path, logits.astype(np.float32), labels, 64, "npy")
-    formats.write_output(run.folder / "img5_0.npy", logits[5:6].astype(dtype))
+    tensor_files.write_output(run.folder / "img5_0.npy", logits[5:6].astype(dtype))
     assert main(run.arguments()) == 0
     assert (run.output.with_suffix("") / "result.json").read_text() == seed_result(logits.astype(np.float32), labels)
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hrnet import formats
 from hrnet.files import locked
+from hrnet.manifest import Manifest
 from preprocess.coco import main
 from tests.preprocess import coco_sets
 from tests.preprocess.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
@@ -43,8 +43,8 @@ def prepare(dataset: Path, output: Path, *options: object, cfg: str = coco_sets.
     )
 
 
-def manifest(output: Path) -> formats.Manifest:
-    return formats.Manifest.read(output / "manifest.json")
+def manifest(output: Path) -> Manifest:
+    return Manifest.read(output / "manifest.json")
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------------------------

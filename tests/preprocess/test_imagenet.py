@@ -20,9 +20,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from hrnet import formats, workers
+from hrnet import formats, tensor_files, workers
 from hrnet.config import config_sha256, load_config
 from hrnet.files import sha256_file
+from hrnet.manifest import Manifest
 from preprocess import imagenet, layouts
 from preprocess.imagenet import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
@@ -109,7 +110,7 @@ def test_exif_rotation_is_ignored_and_a_rotated_image_keeps_its_size(cfg: str, t
     listed(tmp_path, {"a.JPEG": 0})
     noise(50, 40).save(tmp_path / "val/a.JPEG", exif=exif)
     assert prepare(cfg, tmp_path, output) == 0
-    image = formats.Manifest.read(output / "manifest.json").images[0]
+    image = Manifest.read(output / "manifest.json").images[0]
     assert (image.width, image.height) == (50, 40)
 
 
@@ -118,9 +119,9 @@ def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0
     square = np.frombuffer(reference(tmp_path / "val/a.JPEG", 70, 64), np.float32).reshape(3, 64, 64)
-    mine = formats.read_output(output / "a.bin").reshape(3, 64, 32)  # H, W
+    mine = tensor_files.read_output(output / "a.bin").reshape(3, 64, 32)  # H, W
     assert np.array_equal(mine, square[:, :, 16:48])
-    assert formats.Manifest.read(output / "manifest.json").images[0].shape == [3, 64, 32]
+    assert Manifest.read(output / "manifest.json").images[0].shape == [3, 64, 32]
     assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 32 64\n"
 
 
@@ -133,7 +134,7 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
         (tmp_path / "val" / name).write_bytes(data)
     (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
     assert prepare(cfg, tmp_path, output, "--input", "uint8") == 0
-    manifest = formats.Manifest.read(output / "manifest.json")
+    manifest = Manifest.read(output / "manifest.json")
     assert (manifest.dtype, manifest.layout, manifest.suffix) == ("uint8", "NHWC", "bin")
     assert {tuple(image.shape) for image in manifest.images} == {(32, 64, 3)}  # H, W
     for image in manifest.images:
@@ -146,7 +147,7 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")
 def test_all_real_photographs_are_as_the_reference_to_the_bit(output: Path) -> None:
     assert main(["hrnet_w18", str(PHOTOGRAPHS), str(output)]) == 0
-    images = formats.Manifest.read(output / "manifest.json").images
+    images = Manifest.read(output / "manifest.json").images
     labels = formats.read_labels(PHOTOGRAPHS / "val_label.txt")
     assert {image.source[len("val/") :]: image.label for image in images} == labels
     assert len(images) == 200
@@ -202,7 +203,7 @@ def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Pat
     names = {"a.b.c.JPEG": 0, "potter's wheel.JPEG": 1, "a b.JPEG": 2, "a_b.JPEG": 3, "a_b-2.JPEG": 4, "图.JPEG": 5}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
-    images = formats.Manifest.read(output / "manifest.json").images
+    images = Manifest.read(output / "manifest.json").images
     assert {image.stem: (image.source, image.label) for image in images} == {
         "a_b": ("val/a b.JPEG", 2),
         "a_b_c": ("val/a.b.c.JPEG", 0),
@@ -220,7 +221,7 @@ def test_class_folders_make_the_same_inputs(
 ) -> None:
     write_images(tmp_path, ["val/n1/x.JPEG", "val/n2/x.JPEG", "val/n2/y.png"])
     assert prepare(cfg, tmp_path, output) == 0
-    images = formats.Manifest.read(output / "manifest.json").images
+    images = Manifest.read(output / "manifest.json").images
     assert [(image.stem, image.label) for image in images] == [("n1_x", 0), ("n2_x", 1), ("n2_y", 1)]
     for image in images:
         assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
@@ -239,11 +240,11 @@ def test_as_many_class_folders_as_classes_need_no_word(
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"img10.JPEG": 1, "img9.JPEG": 2, "img1.JPEG": 3})
     assert prepare(cfg, tmp_path, output, "--limit", "2") == 0
-    images = formats.Manifest.read(output / "manifest.json").images
+    images = Manifest.read(output / "manifest.json").images
     assert [(image.stem, image.label) for image in images] == [("img1", 3), ("img9", 2)]
     assert not (output / "img10.bin").exists()
     assert prepare(cfg, tmp_path, output, "--limit", "99") == 0
-    assert len(formats.Manifest.read(output / "manifest.json").images) == 3
+    assert len(Manifest.read(output / "manifest.json").images) == 3
 
 
 def test_a_subset_of_the_labelled_images(
@@ -309,7 +310,7 @@ def test_rejections_that_are_allowed(cfg: str, broken: Path, output: Path, capsy
     assert prepare(cfg, broken, output, "--max-rejected", "5") == 1
     assert not (output / "manifest.json").exists()
     assert prepare(cfg, broken, output, "--max-rejected", "6") == 0
-    manifest = formats.Manifest.read(output / "manifest.json")
+    manifest = Manifest.read(output / "manifest.json")
     assert ([image.stem for image in manifest.images], manifest.rejected) == (["good"], 6)
     assert list(record(output / "rejected.json")["images"]) == list(REASONS)
     assert capsys.readouterr().out.endswith("wrote 0 inputs to " + str(output) + " (0 img/s), kept 1\n")
@@ -489,7 +490,7 @@ def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path)
     names = {f"{'x' * 245}{end}.JPEG": label for label, end in enumerate("abc")}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
-    images = formats.Manifest.read(output / "manifest.json").images
+    images = Manifest.read(output / "manifest.json").images
     assert [image.stem for image in images] == ["x" * 200, f"{'x' * 200}-2", f"{'x' * 200}-3"]
     assert [(image.source[len("val/") :], image.label) for image in images] == list(names.items())
     for image in images:

@@ -14,7 +14,7 @@ from PIL import Image
 from hrnet.cli import UserError
 from hrnet.config import config_sha256, load_config
 from hrnet.files import sha256_file
-from hrnet.formats import InputImage, Manifest
+from hrnet.manifest import InputImage, Manifest
 from tests import tiny
 from train import evaluate
 
