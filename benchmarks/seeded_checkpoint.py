@@ -7,6 +7,12 @@ Reads a config and a folder of images (the first ones in natural order); writes 
 
     python -m benchmarks.seeded_checkpoint --cfg configs/hrnet_w18.yaml --images data/imagenet/val \\
         --output build/seeded/hrnet_w18.pth
+    python -m benchmarks.seeded_checkpoint --cfg configs/higher_hrnet_w32_512.yaml --images data/coco/images/val2017 \\
+        --output build/seeded/higher_hrnet_w32_512.pth
+
+Of pose the last layers are mixed and scaled so that decoding meets people: all joints nearly share one heatmap and one
+tag map, those whose mean differs least from image to image, and peaks pass TEST.DETECTION_THRESHOLD. The people are
+none that a photograph shows.
 
 Weights: He et al., https://arxiv.org/abs/1502.01852. Calibration: mean and variance of each layer's own input, averaged
 over batches, as torch.nn.BatchNorm2d gathers them with momentum None.
@@ -15,26 +21,35 @@ over batches, as torch.nn.BatchNorm2d gathers them with momentum None.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import interpolate
+from yacs.config import CfgNode
 
+from hrnet import gears
 from hrnet.cli import UserError, command, progress, whole
 from hrnet.config import load_config
 from hrnet.files import natural_key
-from hrnet.nets import checkpoint, classification
-from hrnet.schemas import CLASSIFICATION
+from hrnet.images import normalise, normalise_table, place, resize_align
+from hrnet.nets import checkpoint, classification, pose
+from hrnet.schemas import POSE
+from preprocess.decode import decode_as_cv2
+from preprocess.folder import Rejection, read_image
 from train.evaluate import logits_of, open_prepared
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
 SUFFIXES = (".jpeg", ".jpg", ".png")
+OWN = 0.05  # of a map, what it does not share with the other joints' maps
+HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's thresholds are 0.1 and 1
 
 
-def calibrate(net: nn.Module, images: torch.Tensor) -> None:
-    """Set the running mean and variance of all batch norms from `images`, float32 [N, 3, H, W]."""
+def calibrate(net: nn.Module, batches: Sequence[torch.Tensor]) -> None:
+    """Set the running mean and variance of all batch norms from batches of images, each float32 [N, 3, H, W]."""
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -42,7 +57,7 @@ def calibrate(net: nn.Module, images: torch.Tensor) -> None:
         norm.momentum = None  # a plain average over batches
     net.train()
     with torch.no_grad():
-        for batch in progress(images.split(BATCH), unit="batch"):
+        for batch in progress(batches, unit="batch"):
             net(batch)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
@@ -68,17 +83,86 @@ def list_images(folder: Path, count: int) -> list[Path]:
     return sorted(paths, key=lambda path: natural_key(path.name))[:count]
 
 
-def run(cfg: Path, images: Path, output: Path, seed: int, count: int) -> None:
-    """Initialise, calibrate, write, and tell the logits' scale and variety on the same images."""
-    config = load_config(cfg, CLASSIFICATION)
-    paths = list_images(images, count)
-    torch.manual_seed(seed)
+def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
+    """The net, and the logits' scale and variety on the images of its calibration."""
     net = classification.build(config)
-    calibrate(net, torch.from_numpy(np.stack([open_prepared(path, config) for path in paths])))
+    calibrate(net, torch.from_numpy(np.stack([open_prepared(path, config) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
-    checkpoint.save(net, output)
     logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
-    told = f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"
+    return net, f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"
+
+
+def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
+    """A photograph as preprocess.coco prepares it: float32 [1, 3, H, W], H x W the gear that it takes."""
+    pixels = read_image(path, decode_as_cv2)
+    if isinstance(pixels, Rejection):
+        raise UserError(pixels.reason, where=path)
+    height, width = pixels.shape[:2]
+    gear = gears.choose(width, height, config.DATASET.INPUT_SIZE, [(h, w) for h, w in config.INPUT.GEARS])
+    if gear is None:
+        raise UserError("no gear lies, or none stands upright, as this image does", where=path)
+    size = (gear[1], gear[0])
+    resized = resize_align(pixels, *place(width, height, size), size)
+    return torch.from_numpy(normalise(resized, normalise_table(config.INPUT.MEAN, config.INPUT.STD))[None])
+
+
+def steadiest(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """[channels] The weights by which the channels of `maps`, [channels, pixels] of each image, add up to a map that
+    varies most within an image beside how its mean differs from image to image."""
+    between = torch.cov(torch.stack([each.mean(dim=1) for each in maps], dim=1))
+    within = torch.stack([torch.cov(each) for each in maps]).mean(dim=0)
+    between += 1e-3 * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)  # few images: no inverse
+    root = torch.linalg.cholesky(between)
+    whitened = torch.linalg.solve(root, torch.linalg.solve(root, within).T)
+    return torch.linalg.solve(root.T, torch.linalg.eigh(whitened).eigenvectors[:, -1])
+
+
+def shape_maps(layer: nn.Conv2d, outputs: Sequence[torch.Tensor], joints: int) -> None:
+    """Give a last layer, whose `outputs` [1, channels, H, W] on some images are known, weights for people to be found:
+    joints that nearly share one map, and in each image some peaks of it."""
+    weights, biases = [], []
+    for start, (mean, deviation) in zip(range(0, layer.out_channels, joints), (HEAT, TAGS)):
+        maps = [each[0, start : start + joints].flatten(1).double() for each in outputs]
+        shared, everything = steadiest(maps), torch.cat(maps, dim=1)
+        own = torch.diag(OWN / everything.std(dim=1))
+        mix = shared / (shared @ everything).std() + own
+        mix *= (deviation / (mix @ everything).std(dim=1))[:, None]
+        weights.append(torch.tensordot(mix, layer.weight[start : start + joints].double(), 1))
+        biases.append(mean - (mix @ everything).mean(dim=1))
+    layer.weight.copy_(torch.cat(weights))
+    layer.bias.copy_(torch.cat(biases))  # type: ignore[union-attr]
+
+
+def mean_heat(outputs: Sequence[torch.Tensor], joints: int) -> torch.Tensor:
+    """The joints' heatmaps of all outputs, averaged at the size of the last one."""
+    size = outputs[-1].shape[2:]
+    return torch.stack([interpolate(each[:, :joints], size, mode="bilinear") for each in outputs]).mean(dim=0)
+
+
+def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
+    """The net, and how high the heat is on the images of its calibration."""
+    net, joints = pose.build(config), config.MODEL.NUM_JOINTS
+    inputs = [pose_input(path, config) for path in paths]
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for number, layer in enumerate(net.final_layers):
+            calibrate(net, inputs)  # again for each output, since the next one is computed from it
+            shape_maps(layer, [net(each)[number] for each in inputs], joints)  # type: ignore[arg-type]
+        highest = torch.cat([mean_heat(net(each), joints).amax(dim=(2, 3)) for each in inputs])
+    passing = (highest > config.TEST.DETECTION_THRESHOLD).float().mean()
+    return net, f"heat up to {highest.max():.2f}, {passing:.0%} of the heatmaps pass {config.TEST.DETECTION_THRESHOLD}"
+
+
+def run(cfg: Path, images: Path, output: Path, seed: int, count: Optional[int]) -> None:
+    """Initialise, calibrate, write, and tell of what scale the outputs are on the same images."""
+    config = load_config(cfg)
+    make, enough = (make_pose, 6) if config.MODEL.NAME == POSE else (make_classification, 32)
+    paths = list_images(images, count or enough)
+    torch.manual_seed(seed)
+    net, told = make(config, paths)
+    checkpoint.save(net, output)
     print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {told})")
 
 
@@ -88,7 +172,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of images to calibrate on")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (%(default)s)")
-    parser.add_argument("--count", type=whole(1), default=32, help="images to calibrate on (%(default)s)")
+    parser.add_argument("--count", type=whole(1), help="images to calibrate on (32; of pose 6)")
     return parser.parse_args(argv)
 
 

@@ -57,7 +57,7 @@ def build(folder: Path) -> classification.ClassificationNet:
     """The net in evaluation mode, with batch norm calibrated on noise so that its values keep their scale."""
     torch.manual_seed(0)
     net = classification.build(load_config(write_config(folder)))
-    calibrate(net, torch.randn(16, 3, SIDE, SIDE))
+    calibrate(net, [torch.randn(16, 3, SIDE, SIDE)])
     return net
 
 
@@ -81,7 +81,7 @@ def build_pose(folder: Path, joints: int = JOINTS) -> pose.PoseNet:
     net = pose.build(load_config(write_pose_config(folder, joints)))
     for layer in net.final_layers:
         torch.nn.init.normal_(layer.weight, std=0.5)
-    calibrate(net, torch.randn(8, 3, SIDE, SIDE))
+    calibrate(net, [torch.randn(8, 3, SIDE, SIDE)])
     return net
 
 

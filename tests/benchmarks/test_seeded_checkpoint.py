@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import seeded_checkpoint
 from hrnet.config import load_config
-from hrnet.nets import classification
+from hrnet.nets import checkpoint, classification, pose
 from tests import tiny
 
 
@@ -49,9 +49,9 @@ def test_logits_have_scale_and_variety(tmp_path, images, capsys):
 def test_calibration_is_the_average_of_each_layers_input(tmp_path):
     net = classification.build(load_config(tiny.write_config(tmp_path)))
     images = torch.randn(20, 3, 64, 64)  # a batch of 16 and one of 4
-    seeded_checkpoint.calibrate(net, images)
+    seeded_checkpoint.calibrate(net, images.split(16))
     with torch.no_grad():
-        before = [net.conv1(batch) for batch in images.split(seeded_checkpoint.BATCH)]
+        before = [net.conv1(batch) for batch in images.split(16)]
     mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in before]).mean(dim=0)
     variance = torch.stack([x.var(dim=(0, 2, 3)) for x in before]).mean(dim=0)
     assert torch.allclose(net.bn1.running_mean, mean, atol=1e-5)
@@ -63,6 +63,53 @@ def test_calibration_is_the_average_of_each_layers_input(tmp_path):
 def test_first_images_in_natural_order(images):
     names = [path.name for path in seeded_checkpoint.list_images(images, 3)]
     assert names == ["photo0.JPEG", "photo1.JPEG", "photo2.JPEG"]
+
+
+def make_pose(tmp_path, images, name, *more) -> int:
+    cfg, output = tiny.write_pose_config(tmp_path), tmp_path / name
+    arguments = ["--cfg", cfg, "--images", images, "--output", output, *more]
+    return seeded_checkpoint.main([str(argument) for argument in arguments])
+
+
+def test_one_seed_one_pose_net(tmp_path, images):
+    for name, seed in (("a.pth", 0), ("b.pth", 0), ("c.pth", 1)):
+        assert make_pose(tmp_path, images, name, "--count", 3, "--seed", seed) == 0
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.pth", "b.pth", "c.pth"))
+    assert a == b
+    assert a != c
+
+
+def test_maps_have_the_scale_that_thresholds_expect(tmp_path, images, capsys):
+    assert make_pose(tmp_path, images, "a.pth") == 0
+    told = capsys.readouterr().out
+    assert "calibrated on 6 images: heat up to " in told
+    assert 0.1 < float(told.split("heat up to ")[1].split(",")[0]) < 2
+    config = load_config(tiny.write_pose_config(tmp_path))
+    net = pose.build(config)
+    checkpoint.load(net, tmp_path / "a.pth")
+    inputs = [seeded_checkpoint.pose_input(path, config) for path in seeded_checkpoint.list_images(images, 6)]
+    with torch.inference_mode():
+        outputs = [net.eval()(each) for each in inputs]
+    first, second = (torch.cat([each[k][0].flatten(1) for each in outputs], dim=1) for k in (0, 1))
+    deviations = [0.06] * tiny.JOINTS + [1.0] * tiny.JOINTS
+    for maps in (first, second):
+        assert torch.allclose(maps.std(dim=1), torch.tensor(deviations[: len(maps)]), rtol=1e-2)
+        assert (maps.mean(dim=1).abs() < 1e-2 * maps.std(dim=1)).all()
+        for group in maps.split(tiny.JOINTS):  # the joints of a place have one heat and one tag
+            assert torch.corrcoef(group).min() > 0.9
+
+
+def test_the_steadiest_mix_leaves_out_what_tells_images_apart():
+    noise = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    maps = [each + torch.tensor([[3.0 * number], [0.0]]) for number, each in enumerate(noise)]
+    moved, steady = seeded_checkpoint.steadiest(maps).abs()
+    assert moved < 0.1 * steady
+
+
+def test_an_image_that_is_broken(tmp_path, images, capsys):
+    (images / "photo0.JPEG").write_bytes(b"no image")
+    assert make_pose(tmp_path, images, "a.pth") == 2
+    assert f"{images / 'photo0.JPEG'}: no image that Pillow knows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("folder", "told"), [("none", "no such folder"), (".", "holds no image")])

@@ -25,7 +25,7 @@ UPSTREAM = {
     "higher_hrnet_w48_640": (1810, "2f7bb23875bddb4801346ef8dae3a252bb7d906a140fd53923d1b3dc6a3d902f"),
 }
 MODELS = [*UPSTREAM, "demo_pose"]
-CHECKOUT = os.environ.get("HIGHER_HRNET", "")  # a folder with upstream's files at that commit
+CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files at that commit
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_start_is_upstreams(tmp_path):
 )
 def test_values_are_upstreams(model, experiment, monkeypatch):
     if not CHECKOUT:
-        pytest.skip("HIGHER_HRNET names no checkout of upstream's commit aa23881")
+        pytest.skip("HIGHERHRNET names no checkout of upstream's commit aa23881")
     monkeypatch.setattr(sys, "path", [str(Path(CHECKOUT, "lib")), *sys.path])
     from config import cfg  # type: ignore[import-not-found]
     from models.pose_higher_hrnet import get_pose_net  # type: ignore[import-not-found]

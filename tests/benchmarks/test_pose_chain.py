@@ -1,0 +1,35 @@
+"""benchmarks/pose_chain.py: people are held against upstream's, and what differs is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.pose_chain import compare
+from hrnet.cli import WorkFailed
+from hrnet.files import make_folder
+from hrnet.formats import InputImage, Manifest
+from hrnet.pose.decode import to_image
+
+
+def test_people_elsewhere_are_refused(tmp_path: Path) -> None:
+    image = InputImage("a", "images/a.jpg", None, 128, 64, [3, 64, 128], 7, [64.0, 32.0], [0.64, 0.32])
+    keypoints = np.random.default_rng(0).uniform(1, 60, (2, 17, 5)).astype(np.float32)
+    placed = to_image(keypoints, [64.0, 32.0], [0.64, 0.32], (128, 64))[:, :, :3]
+    scores = np.array([0.5, 0.25], np.float32)
+    people = [
+        {"image_id": 7, "keypoints": [float(value) for value in person.ravel()], "score": float(score)}
+        for person, score in zip(placed, scores)
+    ]
+    make_folder(tmp_path / "prep")
+    Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, [image]).write(tmp_path / "prep/manifest.json")
+    (tmp_path / "keypoints.json").write_text(json.dumps(people))
+    assert compare(tmp_path, {"a": (keypoints, scores)}) == (2, 0.0, 0.0)
+    keypoints[1, 3, 0] += 0.5
+    with pytest.raises(WorkFailed, match=r"a: a keypoint is 0\.5 pixels off"):
+        compare(tmp_path, {"a": (keypoints, scores)})
+    with pytest.raises(WorkFailed, match="a: 2 people, expected 1"):
+        compare(tmp_path, {"a": (keypoints[:1], scores[:1])})
