@@ -35,7 +35,7 @@ from hrnet.cli import UserError, WorkFailed, command, cores, whole
 from hrnet.coco import annotation_path, read_images
 from hrnet.config import config_path, load_config
 from hrnet.files import make_folder
-from hrnet.formats import Manifest
+from hrnet.manifest import Manifest
 from hrnet.pose.decode import to_image
 from hrnet.schemas import POSE
 

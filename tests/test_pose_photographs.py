@@ -17,8 +17,8 @@ import pytest
 from benchmarks.upstream_pose import UpstreamDecoder
 from hrnet.coco import read_images
 from hrnet.config import load_config
-from hrnet.formats import Manifest
 from hrnet.gears import choose, whole_size
+from hrnet.manifest import Manifest
 from hrnet.pose.decode import to_image
 from tests.preprocess.coco_sets import FOLDER, annotations, write_annotations
 from tests.preprocess.reference import aligned, normalise

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.pose_chain import compare
 from hrnet.cli import WorkFailed
 from hrnet.files import make_folder
-from hrnet.formats import InputImage, Manifest
+from hrnet.manifest import InputImage, Manifest
 from hrnet.pose.decode import to_image
 
 
