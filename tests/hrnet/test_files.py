@@ -156,7 +156,7 @@ def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> 
 FULL_DISK = """
 import sys
 import numpy as np
-from hrnet import cli, formats
+from hrnet import cli, tensor_files
 
 @cli.command
 def main(argv=None):

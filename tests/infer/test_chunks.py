@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from hrnet import formats
 from hrnet.files import sha256_file
+from hrnet.manifest import Manifest
 parser = argparse.ArgumentParser()
 for name in ("manifest", "dump_dir", "dump_dir_flip", "output"):
     parser.add_argument(f"--{name}", type=Path)
@@ -107,6 +108,7 @@ def test_flip_infers_the_mirror_images(place: Path) -> None:
         assert (twice, mirrored_twice) == (2 * image[0, 0, 0, 0], 2 * image[0, 0, 0, -1])
 
 
+@pytest.mark.slow
 def test_outputs_and_inputs_of_chunks_are_deleted(place: Path) -> None:
     assert call(2, "--flip") == 0
     left = [
@@ -133,6 +135,7 @@ def test_a_rerun_keeps_finished_chunks(place: Path, capfd: pytest.CaptureFixture
     assert calls() == []
 
 
+@pytest.mark.slow
 def test_what_was_made_otherwise_is_done_anew(place: Path) -> None:
     assert call(3) == 0
     assert calls() == ["0 6", "1 4"]
