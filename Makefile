@@ -304,7 +304,7 @@ $(METRICS:.json=/show.png): $(PEOPLE).decode.json $(PREP)/manifest.json postproc
 
 endif
 
-gears: $(TRUTH)                   ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
+gears:                            ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 $(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
