@@ -247,7 +247,7 @@ $(RECORD):
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
+                           hrnet/resample.py hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
 ifeq ($(KIND),coco)
 	$(PYTHON) -m preprocess.coco --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
 	    --input $(INPUT) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
@@ -330,7 +330,7 @@ help:                             ## this list
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile | expand -t 16,40
 
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
-$(VENV)/done: pyproject.toml constraints.txt
+$(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	python3 -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@

@@ -133,6 +133,8 @@ def check_packages(findings: Findings, needed: set[str]) -> None:
         findings.tell(name, version or f"missing, for {package.needed_by}")
         if version is None and name in needed:
             findings.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
+    compiled = importlib.util.find_spec("hrnet._resample")
+    findings.tell("resize", "compiled" if compiled else "by Pillow: as exact, slower; pip install . with a C compiler")
 
 
 def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om: Optional[Path]) -> None:

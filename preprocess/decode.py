@@ -21,13 +21,14 @@ COLOURS = ("YCbCr", "Gray")  # others (CMYK, RGB) Pillow converts in a way of it
 SUBSAMPLINGS = ("444", "422", "420", "Gray")  # upsampled alike by all versions of libjpeg-turbo
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image file of any kind and mode. Raises whatever Pillow raises for a file that it cannot read."""
+def decode(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3], RGB, of an image file of any kind and mode. Raises whatever Pillow raises for a file that it
+    cannot read."""
     pixels = common_jpeg(data)
-    if pixels is not None:
-        return Image.fromarray(pixels)
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+    if pixels is None:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    return pixels
 
 
 def decode_as_cv2(data: bytes) -> np.ndarray:
@@ -44,9 +45,10 @@ def decode_as_cv2(data: bytes) -> np.ndarray:
     return pixels
 
 
-def header(data: bytes) -> Image.Image:
-    """The image file with its size, not decoded."""
-    return Image.open(io.BytesIO(data))
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height that an image file states, in pixels; nothing is decoded."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.size
 
 
 def common_jpeg(data: bytes) -> Optional[np.ndarray]:

@@ -25,9 +25,8 @@ from typing import NamedTuple, Optional, Union
 import numpy as np
 import PIL
 import simplejpeg
-from PIL import Image
 
-from hrnet import formats, images, tensor_files
+from hrnet import formats, images, resample, tensor_files
 from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
@@ -72,25 +71,27 @@ class Done(NamedTuple):
     kept: bool  # an earlier run had finished it
 
 
-def to_input(image: Image.Image, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
-    """An RGB image as the network's float32 [3, H, W], or as its uint8 pixels [H, W, 3]."""
-    cropped = np.asarray(resize_and_crop(image, arithmetic.resize, *arithmetic.crop))
+def to_input(pixels: np.ndarray, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
+    """RGB pixels uint8 [H, W, 3] as the network's float32 [3, H, W], or cropped as they are."""
+    cropped = resize_and_crop(pixels, arithmetic.resize, *arithmetic.crop)
     return cropped if arithmetic.dtype == "uint8" else normalise(cropped, table)
 
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     """Write one input unless a whole one is there."""
-    finished = task.finished(arithmetic)
-    image = read_image(task.source, decode.header if finished else decode.decode)
-    if isinstance(image, Rejection):
-        return image
-    if not finished:
-        if math.prod(size := short_side_size(image.size, arithmetic.resize)) > MAX_RESIZED:
-            told = f"{image.width} x {image.height} pixels would be resized to {size[0]} x {size[1]}"
-            return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
-        table = normalise_table(arithmetic.mean, arithmetic.std)
-        tensor_files.write_bin(task.target, to_input(image, arithmetic, table))
-    return Done(*image.size, kept=finished)
+    if task.finished(arithmetic):
+        size = read_image(task.source, decode.size_of)
+        return size if isinstance(size, Rejection) else Done(*size, kept=True)
+    pixels = read_image(task.source, decode.decode)
+    if isinstance(pixels, Rejection):
+        return pixels
+    height, width, _ = pixels.shape
+    if math.prod(resized := short_side_size((width, height), arithmetic.resize)) > MAX_RESIZED:
+        told = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
+        return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
+    table = normalise_table(arithmetic.mean, arithmetic.std)
+    tensor_files.write_bin(task.target, to_input(pixels, arithmetic, table))
+    return Done(width, height, kept=False)
 
 
 def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
@@ -123,7 +124,7 @@ def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejec
     hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
     made_by = {
         "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
-        "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__)],
+        "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__, resample.__file__)],
     }
     stems = tensor_files.safe_stems(sources)
     tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]

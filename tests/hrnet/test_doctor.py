@@ -16,6 +16,7 @@ import pytest
 
 from hrnet import doctor
 from hrnet.config import load_config
+from hrnet.resample import COMPILED
 
 ROOT = Path(__file__).resolve().parents[2]
 SMI = """\
@@ -69,6 +70,7 @@ def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str
     assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
+    assert lines["resize"].startswith("compiled" if COMPILED else "by Pillow: as exact, slower")
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not by python3: No such file or directory"
     assert lines["chip"] == "not known without npu-smi"

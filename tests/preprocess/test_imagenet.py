@@ -166,7 +166,7 @@ def test_the_folder_to_the_byte(
     assert prepare(cfg, Path(), Path("prep")) == 0
     config_hash = config_sha256(load_config(cfg))
     index_hash = layouts.find_images(tmp_path).sha256()
-    modules = ("preprocess/imagenet.py", "preprocess/decode.py", "hrnet/images.py")
+    modules = ("preprocess/imagenet.py", "preprocess/decode.py", "hrnet/images.py", "hrnet/resample.py")
     code = json.dumps([sha256_file(ROOT / module) for module in modules])
     decoders = json.dumps([f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"])
     assert contents(output) == {
