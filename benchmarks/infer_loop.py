@@ -7,24 +7,39 @@ The loop is what users write: one default InferenceSession (all cores in one req
 kept there. The twin also reads every input and writes every output. Both in one process, in turn; the model is loaded
 and warm before. An odd number of batches for two cores has one of them idle at the end, which in the thousands of a
 whole data set is nothing and in a few is much: hence 64 inputs, 8 batches of 8.
+
+The last line is what the machine could do at most: as many products as an image takes, as one product of square
+matrices by torch's sgemm. It bounds whatever convolves directly in float32.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
 from typing import Callable, Optional
 
 import numpy as np
+import onnx
 import onnxruntime
+import torch
 
 from benchmarks.turns import in_turn, report
 from hrnet.cli import command, cores, whole
 from hrnet.files import make_folder
 from infer import rules, runtimes
 from infer.pipeline import Pipeline, requests
+
+
+def products(model: Path) -> int:
+    """Multiplications of an image in the model's convolutions, whose batch and sizes are fixed."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
+    shapes = {each.name: [size.dim_value for size in each.type.tensor_type.shape.dim] for each in graph.value_info}
+    weights = {each.name: list(each.dims) for each in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    return sum(math.prod(shapes[node.output[0]][1:]) * math.prod(weights[node.input[1]][1:]) for node in convolutions)
 
 
 def run(name: str, model: Path, folder: Path, count: int, rounds: int) -> None:
@@ -38,11 +53,13 @@ def run(name: str, model: Path, folder: Path, count: int, rounds: int) -> None:
     arrays = [np.fromfile(file, tensor.dtype).reshape(tensor.shape[1:]) for file in inputs]
     batches = [np.stack(arrays[start : start + batch]) for start in range(0, len(arrays), batch)]
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    square = torch.ones(2 * [round(products(model) ** (1 / 3))])
     with tempfile.TemporaryDirectory() as place:
         pipeline = Pipeline(runtime, inputs, make_folder(Path(place) / "out"), "bin")
         candidates: dict[str, Callable[[], object]] = {
             "plain loop": lambda: [session.run(None, {tensor.name: each}) for each in batches],
             f"twin, {runtime.version}": pipeline.run,
+            "sgemm, at most": lambda: [torch.mm(square, square) for _ in inputs],
         }
         print(f"{len(inputs)} images, batch {batch}, {cores()} cores, {rounds} rounds, medians")
         report(in_turn(candidates, rounds), len(inputs), "plain loop")

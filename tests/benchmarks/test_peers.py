@@ -8,7 +8,9 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from benchmarks import infer_loop, pose_decode, preprocess_peer, preprocess_pose_peer, topn_peer, upstream_pose
@@ -107,6 +109,20 @@ def test_twin_against_a_plain_loop(
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
     assert lines[2].startswith("twin, onnxruntime ")
+    assert lines[3].startswith("sgemm, at most ")
+
+
+def test_products_of_an_image(tmp_path: Path) -> None:
+    weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4), helper.make_node("Relu", ["y"], ["z"])],
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 8, 6])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4, 8, 6])],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
+    assert infer_loop.products(tmp_path / "m.onnx") == 4 * 8 * 6 * 3 * 3 * 3
 
 
 class Peer:
