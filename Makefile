@@ -247,7 +247,7 @@ $(RECORD):
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                           hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
+                           hrnet/layouts.py hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
 ifeq ($(KIND),coco)
 	$(PYTHON) -m preprocess.coco --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
 	    --input $(INPUT) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)

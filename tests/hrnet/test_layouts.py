@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from hrnet.cli import UserError
-from preprocess.layouts import COCO_LAYOUT, LAYOUTS, find_coco, find_images
+from hrnet.layouts import COCO_LAYOUT, LAYOUTS, find_coco, find_images
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
 LABELS = {"val/n01/9.JPEG": 0, "val/n01/10.JPEG": 0, "val/n02/a b.png": 1, "val/n9/y.JPEG": 3, "val/n10/x.JPEG": 2}
