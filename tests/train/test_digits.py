@@ -32,9 +32,10 @@ def dataset(tmp_path):
 
 
 def test_a_short_run_learns_and_repeats(dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(digits, "THREADS", 1)
+    for name, value in {"THREADS": 1, "RATE": 0.01, "EPOCHS": 12}.items():
+        monkeypatch.setattr(digits, name, value)
     cfg = tmp_path / "tiny.yaml"
-    text = tiny.CONFIG + "TRAIN: {LR: 0.01, BATCH_SIZE_PER_GPU: 8, END_EPOCH: 12}\n"
+    text = tiny.CONFIG + "TRAIN: {BATCH_SIZE_PER_GPU: 8}\n"
     cfg.write_text(text, encoding="utf-8")
     written = []
     for name in ("a.pth", "b.pth"):
