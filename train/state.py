@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from hrnet.cli import UserError
-from hrnet.files import replacing, write_text
+from hrnet.files import check_free_disk, replacing, write_text
 from hrnet.nets import checkpoint
+from hrnet.nets.trunk import count_parameters
 from train.recipe import Learner
 
+BYTES = 4 * 8  # on disk for each parameter: two checkpoints, with up to two moments of the optimiser, and two best ones
 CHECKPOINT, BEST, METRICS = "checkpoint.pth.tar", "model_best.pth.tar", "metrics.jsonl"
 
 
@@ -38,7 +40,8 @@ class Run:
 
     def resume(self, learner: Learner) -> None:
         """Bring the learner to where the checkpoint in the output folder, if there is one, left it. Raises UserError
-        where it belongs to a run with other settings."""
+        where it belongs to a run with other settings, or the disk has no room for what is to come."""
+        check_free_disk(self.output, BYTES * count_parameters(learner.net), "give --output on a larger disk")
         path = self.output / CHECKPOINT
         if not path.is_file():
             return
