@@ -21,13 +21,13 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, cores, first_few, whole
-from hrnet.config import config_path, config_sha256, load_config
+from hrnet.config import config_path, load_config
 from hrnet.files import locked, make_folder, write_text
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
@@ -35,7 +35,7 @@ from hrnet.schemas import CLASSIFICATION
 from train import distributed, epochs, meters, recipe, samples
 from train.distributed import Say
 from train.meters import mean
-from train.state import BEST, Run
+from train.state import BEST, Run, decisive
 
 PORT = 29988  # the model zoo's
 
@@ -53,25 +53,6 @@ def configured(args: argparse.Namespace) -> CfgNode:
     return config
 
 
-def decisive(
-    args: argparse.Namespace, config: CfgNode, split: samples.Split, learner: recipe.Learner
-) -> dict[str, Any]:
-    """What decides the losses of a run, named as a message names it."""
-    train = config.TRAIN
-    return {
-        "model": args.cfg.stem,
-        "MODEL or INPUT in its config": config_sha256(config),
-        "OPTIMIZER, MOMENTUM, WD, NESTEROV": [train.OPTIMIZER, train.MOMENTUM, train.WD, train.NESTEROV],
-        "LR_STEP, LR_FACTOR": [list(train.LR_STEP), train.LR_FACTOR],
-        "CROP_SCALE, FLIP": [list(train.CROP_SCALE), config.DATASET.FLIP],
-        "learning rate": train.LR,
-        "batch": train.BATCH_SIZE_PER_GPU,
-        "number of processes": learner.place.processes,
-        "precision": learner.precision,
-        "list of images": samples.images_sha256(split),
-    }
-
-
 def train(
     args: argparse.Namespace, config: CfgNode, learner: recipe.Learner, split: samples.Split, say: Say
 ) -> meters.Outcome:
@@ -80,7 +61,7 @@ def train(
     tell_left_out(held_out, say)
     training = samples.training(split, config, learner.place)
     validating = samples.held_out(held_out, config, learner.place)
-    finished = Run(args.output, decisive(args, config, split, learner))
+    finished = Run(args.output, decisive(args.cfg.stem, config, split, learner))
     finished.resume(learner)
     before, end, began = len(finished.epochs), config.TRAIN.END_EPOCH, time.monotonic()
     if before:
@@ -139,14 +120,13 @@ def run(args: argparse.Namespace) -> None:
             held.enter_context(locked(f"{args.output}_lock"))
         log = folder / f"{'eval' if args.eval else 'train'}_{place.rank}.log"
         say = held.enter_context(distributed.journal(log, place))
+        held.enter_context(samples.deaths_told())
         torch.manual_seed(samples.SEED)
-        learner = recipe.learner(classification.build(config), config, args.precision, place)
-        size, batch = (
-            count_parameters(learner.net) / 1e6,
-            (config.TEST if args.eval else config.TRAIN).BATCH_SIZE_PER_GPU,
-        )
+        learner = recipe.learner(classification.build(config), config, "fp32" if args.eval else args.precision, place)
+        batch = (config.TEST if args.eval else config.TRAIN).BATCH_SIZE_PER_GPU
         told = f"{place.processes} times {batch} images at once on {place.device.type}, {learner.precision}"
-        say(f"{args.cfg.stem}, {size:.2f} M parameters: {told}; {len(split.files)} images")
+        size = f"{count_parameters(learner.net) / 1e6:.2f} M parameters"
+        say(f"{args.cfg.stem}, {size}: {told}; {len(split.files)} images")
         tell_left_out(split, say)
         outcome = CASES[case](args, config, learner, split, say)
         if place.first:

@@ -125,7 +125,8 @@ def _go_with_launcher() -> None:
 
 def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, addr: str, port: int) -> None:
     """Run `python -m module argv` in `nproc` processes on this machine, the `node`-th of `nodes`; the first one listens
-    at `addr`. Raises UserError or WorkFailed with the line of the process that failed."""
+    at `addr`. Raises UserError or WorkFailed with the line of the process that failed; what they say on stderr else is
+    shown when one fails without such a line."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -133,8 +134,7 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
 
     if node == 0:
         check_port(addr, port)
-    for name in ("torch.distributed.elastic", "torch.distributed.run"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # what the launcher logs of a failed process is told below, in one line
     with tempfile.TemporaryDirectory() as said:
         settings = LaunchConfig(
             min_nodes=nodes,
@@ -153,6 +153,8 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
             _tell(module, Path(said), fault.get_first_failure()[0])
         except SignalException:
             raise KeyboardInterrupt from None
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def check_port(addr: str, port: int) -> None:
@@ -161,9 +163,10 @@ def check_port(addr: str, port: int) -> None:
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((addr, port))
-    except OSError as fault:
-        mend = "another run has the port? give another --port, to all nodes" if fault.errno else None
-        raise UserError(f"cannot listen there: {fault.strerror}", where=f"{addr}:{port}", mend=mend) from None
+    except (OSError, OverflowError) as fault:
+        told = getattr(fault, "strerror", None) or fault
+        mend = "has another run the port? give another --port, or --addr, to all nodes"
+        raise UserError(f"cannot listen there: {told}", where=f"{addr}:{port}", mend=mend) from None
 
 
 def _tell(module: str, said: Path, first: int) -> None:

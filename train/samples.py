@@ -10,6 +10,7 @@ Pixels stay uint8 until they are on the device, a quarter of the bytes between p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -213,6 +214,18 @@ def held_out(split: Split, config: CfgNode, place: Place) -> Batches:
     """One process's batches to validate on."""
     keys = HeldOutKeys(len(split.files), config.TEST.BATCH_SIZE_PER_GPU, place.rank, place.processes)
     return Batches(Samples(split, config, training=False), keys, config.WORKERS, place)
+
+
+@contextlib.contextmanager
+def deaths_told() -> Iterator[None]:
+    """Tell in a line that a process which read images was killed; torch raises that wherever the trainer just is."""
+    try:
+        yield
+    except RuntimeError as fault:
+        if "DataLoader worker" not in str(fault):
+            raise
+        what = "a process that reads images was killed, most likely for want of memory (of /dev/shm, too)"
+        raise UserError(what, mend="give fewer --workers; the same call goes on behind the last epoch") from None
 
 
 def images_sha256(split: Split) -> str:

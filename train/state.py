@@ -14,15 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError
+from hrnet.config import config_sha256
 from hrnet.files import check_free_disk, replacing, write_text
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
 from train.recipe import Learner
+from train.samples import Split, images_sha256
 
 BYTES = 4 * 8  # on disk for each parameter: two checkpoints, with up to two moments of the optimiser, and two best ones
 CHECKPOINT, BEST, METRICS = "checkpoint.pth.tar", "model_best.pth.tar", "metrics.jsonl"
+
+
+def decisive(model: str, config: CfgNode, split: Split, learner: Learner) -> dict[str, Any]:
+    """What decides the losses of a run, named as a message names it."""
+    train = config.TRAIN
+    return {
+        "model": model,
+        "MODEL or INPUT in its config": config_sha256(config),
+        "OPTIMIZER, MOMENTUM, WD, NESTEROV": [train.OPTIMIZER, train.MOMENTUM, train.WD, train.NESTEROV],
+        "LR_STEP, LR_FACTOR": [list(train.LR_STEP), train.LR_FACTOR],
+        "CROP_SCALE, FLIP": [list(train.CROP_SCALE), config.DATASET.FLIP],
+        "learning rate": train.LR,
+        "batch": train.BATCH_SIZE_PER_GPU,
+        "number of processes": learner.place.processes,
+        "precision": learner.precision,
+        "list of images": images_sha256(split),
+    }
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hrnet.config import load_config
 from hrnet.files import locked
 from hrnet.nets import checkpoint, classification
 from tests.train.pictures import CLASSES, CONFIG, curve, data_set, draw, train, write_config
-from train import epochs
+from train import epochs, samples
 
 STEP = (
     r"Epoch: \[\d+\]\[\d+/\d+\]\t\tTime \d+\.\d{3}s\t\tFPS \d+\.\d\t\tData \d+\.\d{3}s\t\tLoss \d+\.\d{5}\t\t"
@@ -210,6 +211,16 @@ def test_an_unreadable_image_is_named(place: Path, workers: int, capsys: pytest.
     path.write_bytes(path.read_bytes()[:300])
     told = refused(place, capsys, "--workers", workers)
     assert told.startswith(f"{path}: is no readable image: ") and told.endswith("; mend or remove the file")
+
+
+def test_a_worker_that_is_killed(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(samples.Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))
+    told = refused(place, capsys, "--workers", 1)
+    assert told.startswith(
+        "a process that reads images was killed, most likely for want of memory (of /dev/shm, too); "
+    )
 
 
 def test_a_checkpoint_of_another_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,9 +26,11 @@ def test_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError) as caught:
             distributed.check_port("127.0.0.1", port)
-    mend = "another run has the port? give another --port, to all nodes"
+    mend = "has another run the port? give another --port, or --addr, to all nodes"
     assert str(caught.value) == f"127.0.0.1:{port}: cannot listen there: {os.strerror(errno.EADDRINUSE)}; {mend}"
     distributed.check_port("127.0.0.1", port)
+    with pytest.raises(UserError, match=r"^127.0.0.1:70000: cannot listen there: .*0-65535"):
+        distributed.check_port("127.0.0.1", 70000)
 
 
 def said(folder: Path, rank: int, text: str) -> None:

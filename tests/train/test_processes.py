@@ -132,7 +132,10 @@ def test_one_line_for_a_fault_of_one_or_all(place: Path, port: int) -> None:
         taken.listen()
         code, _, said = run(place, *given)
     assert code == 2 and said.startswith(f"train.classification: error: 127.0.0.1:{port}: cannot listen there: ")
-    assert said.endswith("; another run has the port? give another --port, to all nodes\n") and said.count("\n") == 1
+    assert (
+        said.endswith("; has another run the port? give another --port, or --addr, to all nodes\n")
+        and said.count("\n") == 1
+    )
     code, _, said = run(place, *given, "--lr", "1e30")
     assert code == 1 and re.fullmatch(r"train\.classification: failed: the loss is (nan|inf) in epoch .*\n", said)
     path = place / "data/train/grey/grey3.JPEG"
@@ -160,4 +163,7 @@ def test_a_killed_launcher_takes_its_processes_along(place: Path, port: int) -> 
     before = len(curve(place))
     code, _, said = run(place, "--nproc", 2, "--bs", 4, "--port", port, "--train_epochs", before + 1)
     assert code == 0, said
+    given = ("--nproc", 2, "--bs", 4, "--port", port, "--output", "undisturbed", "--train_epochs", before + 1)
+    assert run(place, *given)[0] == 0
+    assert curve(place) == curve(place, "undisturbed")
     assert [each["epoch"] for each in curve(place)] == list(range(1, before + 2))
