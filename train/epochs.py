@@ -64,7 +64,8 @@ class Validation(NamedTuple):
 
 
 def validate(learner: Learner, batches: samples.Batches, say: Say) -> Validation:
-    """Validate in float32, as the net is exported. Raises WorkFailed unless each image was counted once."""
+    """Validate in float32, as the net is exported. Raises WorkFailed unless each image was counted once and the loss is
+    a number."""
     learner.place.share(learner.net)
     learner.net.eval()
     images, loss, top1, top5 = 0, 0.0, 0.0, 0.0
@@ -81,6 +82,8 @@ def validate(learner: Learner, batches: samples.Batches, say: Say) -> Validation
     if counted != batches.images:
         raise WorkFailed(f"validated {counted:.0f} of {batches.images} images")
     loss, top1, top5 = (value / counted for value in sums)
+    if not math.isfinite(loss):
+        raise WorkFailed(f"the loss of the validation is {loss}: the weights have grown without bounds")
     found = Validation(loss, top1, top5, batches.images)
     say(meters.test_line(seconds, found.loss, found.top1, found.top5))
     return found
