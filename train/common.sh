@@ -6,7 +6,8 @@
 #   any other flag       as `python -m train.classification --help` says: --device_id= --lr= --train_epochs= --workers=
 #                        --nproc= --addr= --dn= --stop_step= --output= --weights= …
 #
-# PYTHON in the environment names the interpreter; else the .venv of `make setup`, or python3.
+# PYTHON in the environment names the interpreter; else the .venv of `make setup`, or python3. For an NPU source CANN's
+# set_env.sh before.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -26,6 +26,7 @@ from hrnet.cli import UserError, WorkFailed, cores
 from hrnet.files import FILE_MODE
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
+WAIT = 900  # seconds for the other machines to come
 LOOK_AFTER = 1.0  # seconds between two looks for the launcher
 
 Say = Callable[[str], None]
@@ -94,7 +95,7 @@ def joined(device_id: int) -> Iterator[Place]:
     local = int(os.environ.get("LOCAL_RANK", 0)) if is_launched() else 0
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, device_id + local)
     if kind == "cpu":
-        if "OMP_NUM_THREADS" not in os.environ:
+        if is_launched() and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     else:
         count = getattr(torch, kind).device_count()
@@ -143,7 +144,7 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
             run_id="train",
             rdzv_backend="static",
             rdzv_endpoint=f"{addr}:{port}",
-            rdzv_configs={"rank": node, "timeout": 900},
+            rdzv_configs={"rank": node, "timeout": WAIT},
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=said, redirects=Std.ERR),
         )
@@ -153,6 +154,10 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
             _tell(module, Path(said), fault.get_first_failure()[0])
         except SignalException:
             raise KeyboardInterrupt from None
+        except distributed.DistError as fault:  # raised where machines do not meet
+            told = str(fault).splitlines()[0]
+            mend = "start all --nodes, each with a --dn of its own, all with one --addr and --port"
+            raise UserError(f"the machines did not meet: {told}", where=f"{addr}:{port}", mend=mend) from None
         finally:
             logging.disable(logging.NOTSET)
 

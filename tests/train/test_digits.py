@@ -80,3 +80,5 @@ def test_the_committed_checkpoint_fits_its_config():
     config = load_config(CONFIGS / "demo_digits.yaml")
     checkpoint.load(classification.build(config), path)
     assert config.REFERENCE.TOP1 >= 97
+    made_by = (digits.EPOCHS, digits.RATE, config.TRAIN.BATCH_SIZE_PER_GPU, config.TRAIN.WD)
+    assert made_by == (30, 0.003, 32, 0.0001), "other values would make other weights"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.cli import UserError
 from tests.train.pictures import CONFIG, curve, data_set, write_config
 from train import distributed
 
@@ -108,6 +109,13 @@ def test_two_nodes_are_a_run(place: Path, port: int) -> None:
     assert [each.returncode for each in both] == [0, 0], told
     assert "2 times 4 images at once" in told[0][0] and told[1][0] == ""
     assert [each["images"] for each in curve(place)] == [9]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_node_that_nobody_joins(node: int, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "WAIT", 2)
+    with pytest.raises(UserError, match=rf"^127.0.0.1:{port}: the machines did not meet: .*; start all --nodes, each "):
+        distributed.launch("train.classification", [], 1, 2, node, "127.0.0.1", port)
 
 
 def test_torchrun_itself_starts_it(place: Path, port: int) -> None:
