@@ -99,8 +99,11 @@ def validate(
 
 
 def tell_left_out(split: samples.Split, say: Say) -> None:
+    """Which files and labels are passed over."""
     if split.left_out:
         say(f"{len(split.left_out)} files without a class are left out: {first_few(split.left_out)}")
+    if split.absent:
+        say(f"{len(split.absent)} labels have no image (a subset): {first_few(split.absent)}")
 
 
 CASES = {"acc": train, "perf": measure, "eval": validate}  # by the model zoo's names of a run's kind

@@ -44,6 +44,7 @@ class Split(NamedTuple):
     files: list[Path]
     labels: list[int]
     left_out: list[str]  # files that stand among them without a class
+    absent: list[str]  # labels without a file: the folder holds a subset
 
 
 def read_training(root: Path, config: CfgNode) -> Split:
@@ -74,9 +75,8 @@ def _refuse_classes(dataset: layouts.Dataset, config: CfgNode) -> None:
 
 
 def _split(dataset: layouts.Dataset) -> Split:
-    return Split(
-        [dataset.root / source for source in dataset.labels], list(dataset.labels.values()), dataset.unlabelled
-    )
+    files = [dataset.root / source for source in dataset.labels]
+    return Split(files, list(dataset.labels.values()), dataset.unlabelled, dataset.absent)
 
 
 def crop_box(width: int, height: int, scale: tuple[float, float], source: random.Random) -> tuple[int, int, int, int]:

@@ -265,10 +265,16 @@ def test_weights_that_are_no_numbers(trained: Path, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err.endswith(told)
 
 
-def test_files_beside_the_class_folders_are_told_of(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_passed_over_is_told_of(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "data/train/list.txt").write_text("")
     assert train(place, "--stop_step", 1) == 0
     assert "\n1 files without a class are left out: train/list.txt\n" in capsys.readouterr().out
+    (place / "data/val_label.txt").write_text("gone.JPEG 1\ndark/dark8.JPEG 0\n")
+    checkpoint.save(classification.build(load_config(place / "small.yaml")), place / "new.pth")
+    assert train(place, "--eval", "--weights", place / "new.pth") == 0
+    told = capsys.readouterr().out
+    assert "; 1 images\n2 files without a class are left out: val/dark/dark9.JPEG, val/dark/dark10.JPEG\n" in told
+    assert "\n1 labels have no image (a subset): val/gone.JPEG\n" in told
 
 
 @pytest.mark.parametrize("lr", ["0", "-1", "nan", "fast"])

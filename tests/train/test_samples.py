@@ -128,9 +128,9 @@ def test_what_is_read(tmp_path: Path) -> None:
     (data / "val/new").mkdir()
     with pytest.raises(UserError, match=r"data/val: class folders \(expected 3, MODEL.NUM_CLASSES, found 4\)"):
         samples.read_held_out(data, config)
-    other = samples.Split(train.files, train.labels[::-1], [])
+    other = samples.Split(train.files, train.labels[::-1], [], [])
     assert samples.images_sha256(train) != samples.images_sha256(other)
-    elsewhere = samples.Split([Path("/x", *path.parts[-3:]) for path in train.files], train.labels, [])
+    elsewhere = samples.Split([Path("/x", *path.parts[-3:]) for path in train.files], train.labels, [], [])
     assert samples.images_sha256(train) == samples.images_sha256(elsewhere), "a moved data set is the same"
 
 
