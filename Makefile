@@ -58,7 +58,7 @@ BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, 
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle gears
+PIPELINE := train weights onnx om preprocess infer eval gate reference show bench bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -104,6 +104,7 @@ override BATCH := 1
 endif
 $(call must,BATCH,1,1: an input sets its own shape)
 $(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
+$(if $(filter train,$(MAKECMDGOALS)),$(error train: of classification alone; MODEL=$(MODEL) is of pose))
 $(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
@@ -213,6 +214,9 @@ LACKING  := $(if $(MIRRORED),$(if $(wildcard $(MIRRORED)),,mirrored-inputs))# a 
 
 .PHONY: $(PIPELINE) help setup doctor demo test check clean
 
+train:                            ## DATASET -> build/MODEL/train/model_best.pth.tar; goes on where it was stopped
+	$(PYTHON) -m train.classification $(DATASET) --cfg $(CFG) --output $(B)/train
+
 weights:                          ## the published checkpoint of the config -> WEIGHTS, resumed and checked
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 
@@ -247,7 +251,8 @@ $(RECORD):
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                           hrnet/resample.py hrnet/workers.py $(call settings,DATASET MAX_REJECTED) $(LACKING)
+                           hrnet/resample.py hrnet/layouts.py hrnet/workers.py \
+                           $(call settings,DATASET MAX_REJECTED) $(LACKING)
 ifeq ($(KIND),coco)
 	$(PYTHON) -m preprocess.coco --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
 	    --input $(INPUT) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)

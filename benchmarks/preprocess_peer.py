@@ -21,7 +21,7 @@ from typing import Optional
 from benchmarks.turns import in_turn, report
 from hrnet.cli import WorkFailed, command, cores, whole
 from hrnet.files import make_folder
-from preprocess.layouts import find_images
+from hrnet.layouts import find_images
 
 
 def copies_of(folder: Path, place: Path, copies: int) -> int:

@@ -156,6 +156,22 @@ class _Check:
         if resize < max(model.IMAGE_SIZE):
             raise self.refuse("INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
         self.percent("TOP1", "TOP5")
+        self.training()
+
+    def training(self) -> None:
+        train = self.config.TRAIN
+        self.count("TRAIN.BATCH_SIZE_PER_GPU", train.BATCH_SIZE_PER_GPU)
+        self.count("TRAIN.END_EPOCH", train.END_EPOCH)
+        self.count("PRINT_FREQ", self.config.PRINT_FREQ)
+        if train.OPTIMIZER not in ("sgd", "adam"):
+            raise self.refuse("TRAIN.OPTIMIZER", "sgd or adam", train.OPTIMIZER)
+        if not _is_number(train.LR) or train.LR <= 0:
+            raise self.refuse("TRAIN.LR", "a number above 0", train.LR)
+        if not isinstance(train.LR_STEP, (list, tuple)) or not all(map(_is_count, train.LR_STEP)):
+            raise self.refuse("TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
+        scale = train.CROP_SCALE
+        if not scale or len(scale) != 2 or not all(map(_is_number, scale)) or not 0 < scale[0] <= scale[1] <= 1:
+            raise self.refuse("TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV

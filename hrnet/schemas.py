@@ -3,7 +3,8 @@
 Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/default.py, commit f130a24.
 Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881; the keys below
 MODEL.EXTRA, which upstream leaves open, as its experiments and lib/models/pose_higher_hrnet.py read them.
-Ours are MODEL.EXTRA.HEAD and SQUEEZE_EXCITE of classification, STAGE1 of pose, INPUT, REFERENCE and WEIGHTS.
+Ours are MODEL.EXTRA.HEAD, SQUEEZE_EXCITE and TRAIN.CROP_SCALE of classification, STAGE1 of pose, INPUT, REFERENCE and
+WEIGHTS.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def classification() -> CfgNode:
     schema.DATASET.DATA_FORMAT = "jpg"
     schema.DATASET.HYBRID_JOINTS_TYPE = ""
     schema.DATASET.SELECT_DATA = False
-    schema.DATASET.FLIP = True
+    schema.DATASET.FLIP = True  # mirror a training image in half of all cases; not where left and right tell classes
     schema.DATASET.SCALE_FACTOR = 0.25
     schema.DATASET.ROT_FACTOR = 30
     schema.DATASET.PROB_HALF_BODY = 0.0
@@ -110,6 +111,12 @@ def classification() -> CfgNode:
     schema.DATASET.COLOR_RGB = False
 
     schema.TRAIN.BATCH_SIZE_PER_GPU = 32
+    schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # share of a training image's area that is shown, least and most
+    schema.TRAIN.OPTIMIZER = "sgd"  # this and the next four as in all of upstream's experiments, not in its defaults
+    schema.TRAIN.NESTEROV = True
+    schema.TRAIN.LR = 0.05
+    schema.TRAIN.LR_STEP = [30, 60, 90]  # after so many epochs the learning rate is multiplied by LR_FACTOR
+    schema.TRAIN.END_EPOCH = 100
 
     schema.TEST = CfgNode()
     schema.TEST.BATCH_SIZE_PER_GPU = 32

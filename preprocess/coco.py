@@ -35,12 +35,12 @@ from hrnet.coco import CocoImage
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.gears import Gear
+from hrnet.layouts import CocoSet, find_coco
 from hrnet.manifest import InputImage, Manifest
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import Rejection, check_number, closing_line, read_image, record_rejected, start_folder
-from preprocess.layouts import CocoSet, find_coco
 
 MAX_SIDE = 32767  # pixels; cv2.warpAffine takes images and makes inputs whose sides are below
 

@@ -2,7 +2,7 @@
 
     python -m preprocess.imagenet hrnet_w18 data/imagenet build/hrnet_w18/prep/imagenet-float32
 
-Reads    a dataset in one of the layouts of `preprocess.layouts`, and the config's INPUT and MODEL.IMAGE_SIZE
+Reads    a dataset in one of the layouts of `hrnet.layouts`, and the config's INPUT and MODEL.IMAGE_SIZE
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
 Locks    <output>_lock, until its last worker has gone
 Resumes  files that an earlier run with equal settings on the same images finished are kept
@@ -31,12 +31,12 @@ from hrnet.cli import UserError, command, cores, first_few, whole
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
+from hrnet.layouts import Dataset, find_images
 from hrnet.manifest import InputImage, Manifest
 from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
 from preprocess import decode
 from preprocess.folder import Rejection, check_number, closing_line, read_image, record_rejected, start_folder
-from preprocess.layouts import Dataset, find_images
 
 MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
 SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model

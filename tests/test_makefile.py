@@ -341,6 +341,15 @@ def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -
     assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
 
 
+def test_train_goes_where_the_scripts_look(checkout: Checkout) -> None:
+    (checkout.root / "data/toy").mkdir(parents=True)
+    done = checkout.make("-n", "train", "DATASET=data/toy")
+    call = "-m train.classification data/toy --cfg configs/demo_digits.yaml --output build/demo_digits/train\n"
+    assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
+    done = checkout.make("train", model="demo_pose")
+    assert done.returncode == 2 and "train: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr
+
+
 def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
     folder = checkout.root / "data/toy/val"
     folder.mkdir(parents=True)
@@ -437,6 +446,7 @@ def test_help_tells_every_target_and_variable() -> None:
     variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
     targets = [
         "doctor",
+        "train",
         "weights",
         "onnx",
         "om",

@@ -6,8 +6,8 @@ even the epoch, since the last one is kept. Writes a bare float32 state dict.
     python -m train.digits --dataset data/digits --cfg configs/demo_digits.yaml --output weights/demo_digits.pth
 
 Adam (Kingma, Ba, https://arxiv.org/abs/1412.6980) with a learning rate that warms up and falls to 0 in one cycle
-(Smith, Topin, https://arxiv.org/abs/1708.07120); TRAIN.LR is its peak. Seeds and threads are fixed, so that one machine
-gives the same weights again; another processor may round differently.
+(Smith, Topin, https://arxiv.org/abs/1708.07120). Seeds and threads are fixed, so that one machine gives the same
+weights again; another processor may round differently.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from train.evaluate import logits_of, open_prepared, topn
 
 SEED = 0
 THREADS = 2
+EPOCHS = 30
+RATE = 0.003  # learning rate at its peak
 # How far each training image is moved at random, each way:
 TURN = 0.2  # radians
 STRETCH = 0.15  # of its size
@@ -51,13 +53,13 @@ def moved(images: torch.Tensor) -> torch.Tensor:
 
 
 def train(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, settings: CfgNode) -> None:
-    """Train `net` on normalised images float32 [N, 3, H, W] and labels int64 [N] as TRAIN says."""
+    """Train `net` on normalised images float32 [N, 3, H, W] and labels int64 [N], by TRAIN's batch and WD."""
     batch = settings.BATCH_SIZE_PER_GPU
     steps = len(images) // batch  # the rest of an epoch's shuffle is left out: batch norm wants full batches
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.LR, weight_decay=settings.WD)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.LR, total_steps=steps * settings.END_EPOCH)
+    optimiser = torch.optim.Adam(net.parameters(), lr=RATE, weight_decay=settings.WD)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps * EPOCHS)
     net.train()
-    for _ in progress(range(settings.END_EPOCH), unit="epoch"):
+    for _ in progress(range(EPOCHS), unit="epoch"):
         for chosen in torch.randperm(len(images))[: steps * batch].split(batch):
             loss = nn.functional.cross_entropy(net(moved(images[chosen])), labels[chosen])
             optimiser.zero_grad()

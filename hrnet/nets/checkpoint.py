@@ -75,7 +75,7 @@ def read_state(path: AnyPath) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError("no checkpoint", where=path, mend="put the file there, or name another")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -101,7 +101,7 @@ def _read_safetensors(path: Path) -> Any:
         raise _unreadable(path, fault) from None
 
 
-def _read_pickle(path: Path) -> Any:
+def read_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as fault:

@@ -102,6 +102,13 @@ def test_the_seeds_weights_are_known_by_address_and_hash():
     assert weights.MD5 == "1f1d61e242ac9ca4cab5d0c49299cb76"
 
 
+def test_the_recipe_is_that_of_upstreams_experiments():
+    train = load_config(CONFIGS / "hrnet_w18.yaml").TRAIN
+    assert (train.OPTIMIZER, train.MOMENTUM, train.NESTEROV, train.WD) == ("sgd", 0.9, True, 0.0001)
+    assert (train.LR, train.LR_STEP, train.LR_FACTOR) == (0.05, [30, 60, 90], 0.1)
+    assert (train.BATCH_SIZE_PER_GPU, train.END_EPOCH, train.CROP_SCALE) == (32, 100, [0.08, 1.0])
+
+
 @pytest.mark.parametrize("model", POSE_REFERENCES)
 def test_reference_figures_of_pose(model):
     config = load_config(CONFIGS / f"{model}.yaml", POSE)
@@ -233,6 +240,11 @@ def test_a_loaded_config_cannot_change(write):
         ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: [2, -2]}}}", "expected 2 whole numbers from 1, found [2, -2]"),
         ("MODEL: {EXTRA: {STAGE2: {NUM_MODULES: 0}}}", "NUM_MODULES (expected 1 whole numbers from 1, found [0])"),
         ("MODEL: {NUM_CLASSES: 0}", "MODEL.NUM_CLASSES (expected 1 whole numbers from 1, found [0])"),
+        ("TRAIN: {OPTIMIZER: lars}", "TRAIN.OPTIMIZER (expected sgd or adam, found lars)"),
+        ("TRAIN: {LR: 0}", "TRAIN.LR (expected a number above 0, found 0.0)"),
+        ("TRAIN: {LR_STEP: [30, 60.5]}", "TRAIN.LR_STEP (expected whole numbers from 1, found [30, 60.5])"),
+        ("TRAIN: {CROP_SCALE: [0.9, 0.1]}", "TRAIN.CROP_SCALE (expected two shares, above 0 and up to 1, the smaller"),
+        ("TRAIN: {BATCH_SIZE_PER_GPU: 0}", "TRAIN.BATCH_SIZE_PER_GPU (expected 1 whole numbers from 1, found [0])"),
         ("MODEL: {IMAGE_SIZE: [224]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [224])"),
         ("MODEL: {IMAGE_SIZE: [60, 60]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [60, 60])"),
         ("MODEL: {IMAGE_SIZE: [224, true]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [224, True])"),

@@ -20,11 +20,11 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from hrnet import formats, tensor_files, workers
+from hrnet import formats, layouts, tensor_files, workers
 from hrnet.config import config_sha256, load_config
 from hrnet.files import sha256_file
 from hrnet.manifest import Manifest
-from preprocess import imagenet, layouts
+from preprocess import imagenet
 from preprocess.imagenet import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
 from tests.preprocess.reference import reference

@@ -32,9 +32,10 @@ def dataset(tmp_path):
 
 
 def test_a_short_run_learns_and_repeats(dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(digits, "THREADS", 1)
+    for name, value in {"THREADS": 1, "RATE": 0.01, "EPOCHS": 12}.items():
+        monkeypatch.setattr(digits, name, value)
     cfg = tmp_path / "tiny.yaml"
-    text = tiny.CONFIG + "TRAIN: {LR: 0.01, BATCH_SIZE_PER_GPU: 8, END_EPOCH: 12}\n"
+    text = tiny.CONFIG + "TRAIN: {BATCH_SIZE_PER_GPU: 8}\n"
     cfg.write_text(text, encoding="utf-8")
     written = []
     for name in ("a.pth", "b.pth"):
@@ -79,3 +80,5 @@ def test_the_committed_checkpoint_fits_its_config():
     config = load_config(CONFIGS / "demo_digits.yaml")
     checkpoint.load(classification.build(config), path)
     assert config.REFERENCE.TOP1 >= 97
+    made_by = (digits.EPOCHS, digits.RATE, config.TRAIN.BATCH_SIZE_PER_GPU, config.TRAIN.WD)
+    assert made_by == (30, 0.003, 32, 0.0001), "other values would make other weights"

@@ -1,9 +1,10 @@
-"""The layouts in which a validation set is found, read as one list of images.
+"""The layouts in which a data set is found, read as one list of images.
 
 ImageNet, with labels:
 val/*.JPEG + val_label.txt   the seeds' own: `name index` lines
 val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to the dataset's folder
 val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices
+train/<class>/*              the same, to train on
 COCO:
 annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
 """
@@ -78,8 +79,16 @@ def find_images(folder: Path) -> Dataset:
     if (root / "val_list.txt").is_file():
         return _listed(root, root / "val_list.txt", prefix="")
     if (root / "val").is_dir():
-        return _class_folders(root)
+        return _class_folders(root, "val")
     raise UserError("is no ImageNet folder", where=folder, expected=LAYOUTS)
+
+
+def find_training_images(root: Path) -> Dataset:
+    """Find the images of train/<class>/ below `root`. Raises UserError when there are none."""
+    if not (root / "train").is_dir():
+        what = "holds no folder to train on" if root.is_dir() else "no such dataset folder"
+        raise UserError(what, where=root, expected="train/<class>/* in it")
+    return _class_folders(root, "train")
 
 
 def find_coco(root: Path, split: str) -> CocoSet:
@@ -114,19 +123,19 @@ def _listed(root: Path, index: Path, prefix: str) -> Dataset:
     return Dataset(root, labels, [name for name in unlabelled if (root / name).is_file()], absent, index)
 
 
-def _class_folders(root: Path) -> Dataset:
-    folders = sorted(entry.name for entry in os.scandir(root / "val") if entry.is_dir() and entry.name[0] != ".")
+def _class_folders(root: Path, split: str) -> Dataset:
+    place = root / split
+    folders = sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and entry.name[0] != ".")
     if not folders:
-        mend = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
-        raise UserError("holds no class folder", where=root / "val", mend=mend)
-    pairs = [
-        (f"val/{name}/{file}", label) for label, name in enumerate(folders) for file in _names(root / "val" / name)
-    ]
+        flat = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
+        mend = flat if split == "val" else "the images of a class lie in a folder of its own"
+        raise UserError("holds no class folder", where=place, mend=mend)
+    pairs = [(f"{split}/{name}/{file}", label) for label, name in enumerate(folders) for file in _names(place / name)]
     if not pairs:
-        raise UserError("class folders hold no file", where=root / "val")
+        raise UserError("class folders hold no file", where=place)
     pairs.sort(key=lambda pair: natural_key(pair[0]))
-    beside = sorted((f"val/{name}" for name in _names(root / "val") if name not in folders), key=natural_key)
-    return Dataset(root, dict(pairs), beside, [], root / "val", len(folders))
+    beside = sorted((f"{split}/{name}" for name in _names(place) if name not in folders), key=natural_key)
+    return Dataset(root, dict(pairs), beside, [], place, len(folders))
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pytest
 
 from hrnet.cli import UserError
-from preprocess.layouts import COCO_LAYOUT, LAYOUTS, find_coco, find_images
+from hrnet.layouts import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
 LABELS = {"val/n01/9.JPEG": 0, "val/n01/10.JPEG": 0, "val/n02/a b.png": 1, "val/n9/y.JPEG": 3, "val/n10/x.JPEG": 2}
@@ -49,6 +49,17 @@ def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
     assert list(dataset.labels.items()) == list(LABELS.items())  # sorted as text: n10 before n9; images: 9 before 10
     assert (dataset.root, dataset.index, dataset.class_folders) == (class_folders, class_folders / "val", 4)
     assert (dataset.unlabelled, dataset.absent) == ([], [])
+
+
+def test_images_to_train_on_are_class_folders_likewise(class_folders: Path) -> None:
+    os.rename(class_folders / "val", class_folders / "train")
+    touch(class_folders, "train/list.txt")
+    dataset = find_training_images(class_folders)
+    assert {name.replace("train/", "val/"): label for name, label in dataset.labels.items()} == LABELS
+    assert (dataset.class_folders, dataset.unlabelled) == (4, ["train/list.txt"])
+    (class_folders / "flat/train").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"flat/train: holds no class folder; the images of a class lie in a folder"):
+        find_training_images(class_folders / "flat")
 
 
 def test_the_three_layouts_give_the_same_images_and_labels(class_folders: Path) -> None:

@@ -1,0 +1,74 @@
+"""train/meters.py: the model zoo's lines to the letter, and averages for any number of steps."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train import meters
+from train.evaluate import topn
+
+
+def meter(*seconds: float) -> meters.Meter:
+    found = meters.Meter(512)
+    for number, each in enumerate(seconds):
+        found.add(each, 2.0 + number, 10.0 * number, 50.0)
+    return found
+
+
+def test_a_step() -> None:
+    line = meter(1.0, 6.0883).step_line(3, 200, 5004, 0.0412)
+    assert line == (
+        "Epoch: [3][200/5004]\t\tTime 6.088s\t\tFPS 84.1\t\tData 0.041s\t\tLoss 3.00000\t\t"
+        "Accuracy@1 10.000\t\tAccuracy@5 50.000\t\t"
+    )
+    assert line.split()[5] == "84.1" and line.split()[9] == "3.00000", "where the model zoo's scripts look"
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 6, 10, 11])
+def test_averages_leave_out_the_first_steps_where_there_are_more(steps: int) -> None:
+    found = meter(*range(1, steps + 1))
+    counted = range(6, steps + 1) if steps > 5 else range(1, steps + 1)
+    seconds = sum(counted) / len(counted)
+    assert found.images_per_second() == pytest.approx(512 / seconds)
+    assert found.average_line() == (
+        f"\nData Average :\t\tTime_Avg {seconds:.3f}s\t\tFps_Avg {512 / seconds:.1f}\t\tLoss {seconds + 1:.5f}\t\t"
+        f"Accuracy@1_Avg {10 * (seconds - 1):.3f}\t\t"
+    )
+
+
+def test_a_validation() -> None:
+    line = meters.test_line(0.25, 0.98765, 76.456, 93.14)
+    assert line == (
+        "Test: Time 0.250\tLoss 0.9877\tError@1 23.544\tError@5 6.860\tAccuracy@1 76.456\tAccuracy@5 93.140\t"
+    )
+    assert line.split()[10] == "76.456", "where the model zoo's scripts look"
+
+
+def test_a_result() -> None:
+    result = meters.Result("hrnet_w18", 8, 256, "acc", meters.Outcome(533.2, 76.4601, 1.234567), 36000.4)
+    assert "\n".join(result.block()) == (
+        "------------------ Final result ------------------\nFinal Performance images/sec : 533.2\n"
+        "Final Train Accuracy : 76.460\nE2E Training Duration sec : 36000"
+    )
+    assert result.text() == (
+        f"Network = hrnet_w18\nRankSize = 8\nBatchSize = 256\nDeviceType = {platform.machine()}\n"
+        "CaseName = hrnet_w18_bs256_8p_acc\nActualFPS = 533.2\nTrainingTime = 3840.96\nTrainAccuracy = 76.460\n"
+        "ActualLoss = 1.23457\nE2ETrainingTime = 36000\n"
+    )
+
+
+@given(st.integers(1, 9), st.integers(1, 20), st.integers(0, 999))
+def test_hits_are_those_of_evaluation(classes: int, images: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.integers(0, 4, (images, classes)).astype(np.float32)  # with many that are equal
+    labels = random.integers(0, classes, images)
+    first, five = meters.hits(torch.from_numpy(logits), torch.from_numpy(labels))
+    expected = topn(logits, labels)
+    assert first * 100 / images == pytest.approx(expected["top1"])
+    assert five * 100 / images == pytest.approx(list(expected.values())[-1])

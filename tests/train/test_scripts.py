@@ -1,0 +1,156 @@
+"""The five train_*.sh: their flags by a recording interpreter; slow: each of them on the digits, from a clean tree."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_makefile import Checkout
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
+SCRIPTS = {
+    "train_full_1p.sh": [],
+    "train_full_8p.sh": ["--nproc=8"],
+    "train_performance_1p.sh": ["--stop_step=200"],
+    "train_performance_8p.sh": ["--nproc=8", "--stop_step=200"],
+    "train_eval_1p.sh": ["--eval"],
+}
+LEAST = 97  # Top-1 of held-out digits, percent
+
+
+def call(script: str, *flags: str, cwd: Path, root: Path = ROOT, python: str = sys.executable) -> tuple[int, str, str]:
+    done = subprocess.run(
+        ["bash", root / "train" / script, *flags],
+        cwd=cwd,
+        env={**os.environ, "PYTHON": python},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_a_data_path(script: str, tmp_path: Path) -> None:
+    expected = (1, '[Error] para "data_path" must be confing\n', "")
+    assert call(script, "--device_id=1", cwd=tmp_path) == expected
+    assert call(script, "--data_path=", cwd=tmp_path) == expected
+    assert os.access(ROOT / "train" / script, os.X_OK)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_flags_are_handed_on(script: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH"\nprintf "%s\\n" "$@"\nexit 7\n')
+    python.chmod(0o755)
+    given = ("--data_path=/data/my set", "--batch_size=256", "--lr=0.1", "--cfg=w32.yaml", "--nproc=2")
+    code, told, _ = call(script, *given, cwd=tmp_path, python=str(python))
+    path, *arguments = told.splitlines()
+    assert code == 7 and path.split(":")[0] == str(ROOT)
+    flags = ["--cfg=hrnet_w18", *SCRIPTS[script], "--bs=256", "--lr=0.1", "--cfg=w32.yaml", "--nproc=2"]
+    assert arguments == ["-m", "train.classification", "/data/my set", *flags]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean tree with the digits, on which train_full_1p.sh ran as it stands."""
+    pytest.importorskip("sklearn")
+    root = Checkout(tmp_path_factory.mktemp("tree")).root
+    made = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
+    subprocess.run(made, cwd=root, check=True, capture_output=True)
+    flags = ("--data_path=data/digits", "--cfg=demo_digits")
+    code, told, said = call("train_full_1p.sh", *flags, cwd=root, root=root)
+    assert (code, said) == (0, ""), said
+    (root / "told").write_text(told)
+    return root
+
+
+def final(told: str) -> dict[str, float]:
+    """The result block, which is the end of what a script says."""
+    block = told.partition("------------------ Final result ------------------\n")[2]
+    return {name: float(value) for name, value in (line.split(" : ") for line in block.splitlines())}
+
+
+def facts(path: Path) -> dict[str, str]:
+    return dict(line.split(" = ") for line in path.read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_digits_are_learnt(digits: Path) -> None:
+    told = final((digits / "told").read_text())
+    assert list(told) == ["Final Performance images/sec", "Final Train Accuracy", "E2E Training Duration sec"]
+    print(told)
+    assert told["Final Train Accuracy"] >= LEAST
+    found = facts(digits / "build/demo_digits/train/output/0/demo_digits_bs32_1p_acc.log")
+    assert float(found["TrainAccuracy"]) == told["Final Train Accuracy"]
+    figures = (digits / "build/demo_digits/train/metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["images"] for line in figures} == {500}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "flags", "case"),
+    [
+        ("train_full_8p.sh", ["--nproc=2", "--train_epochs=2", "--batch_size=16"], "bs16_2p_acc"),
+        ("train_performance_1p.sh", ["--stop_step=12"], "bs32_1p_perf"),
+        ("train_performance_8p.sh", ["--nproc=2", "--stop_step=12"], "bs32_2p_perf"),
+    ],
+)
+def test_each_script_on_the_digits(digits: Path, script: str, flags: list[str], case: str) -> None:
+    given = ("--data_path=data/digits", "--cfg=demo_digits", f"--output=build/{case}", "--device_id=3")
+    code, told, said = call(script, *given, *flags, cwd=digits, root=digits)
+    assert (code, said) == (0, "")
+    found = facts(digits / f"build/{case}/output/3/demo_digits_{case}.log")
+    assert found["CaseName"] == f"demo_digits_{case}"
+    assert float(found["ActualFPS"]) == final(told)["Final Performance images/sec"] > 0
+
+
+@pytest.mark.slow
+def test_the_chain_finds_what_train_eval_finds_to_the_image(digits: Path) -> None:
+    code, told, said = call("train_eval_1p.sh", "--data_path=data/digits", "--cfg=demo_digits", cwd=digits, root=digits)
+    assert (code, said) == (0, "")
+    weights = "build/demo_digits/train/model_best.pth.tar"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    make = [
+        "make",
+        "eval",
+        "MODEL=demo_digits",
+        "DATASET=data/digits",
+        f"WEIGHTS={weights}",
+        f"PYTHON={sys.executable}",
+    ]
+    subprocess.run([*make, "BACKEND=onnxruntime", "GATE=50"], cwd=digits, env=clean, check=True, capture_output=True)
+    metrics = json.loads((digits / "build/demo_digits/eval/digits-float32/onnxruntime-bs16-fp32.json").read_text())
+    assert final(told)["Final Train Accuracy"] == round(metrics["metrics"]["top1"], 3)
+    assert metrics["images"] == 500
+    path = digits / "build/demo_digits/train/output/0/demo_digits_bs32_1p_eval.log"
+    assert float(facts(path)["TrainAccuracy"]) == round(metrics["metrics"]["top1"], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="../shared/data/imagenet is not there")
+def test_hrnet_w18_takes_steps_on_photographs(tmp_path: Path) -> None:
+    """Of 200 classes with a photograph each."""
+    for line in (PHOTOGRAPHS / "val_label.txt").read_text().splitlines():
+        name, label = line.rsplit(" ", 1)
+        folder = tmp_path / f"data/train/{int(label):04d}"
+        folder.mkdir(parents=True)
+        shutil.copy(PHOTOGRAPHS / "val" / name, folder)
+    config = yaml.safe_load((ROOT / "configs/hrnet_w18.yaml").read_text())
+    config["MODEL"]["NUM_CLASSES"] = 200
+    (tmp_path / "w18.yaml").write_text(yaml.safe_dump(config))
+    flags = ("--data_path=data", "--cfg=w18.yaml", "--stop_step=3", "--batch_size=8", "--output=out")
+    code, told, said = call("train_performance_1p.sh", *flags, cwd=tmp_path)
+    assert (code, said) == (0, "")
+    assert told.startswith("w18, 19.66 M parameters: 1 times 8 images at once on cpu, ")
+    loss = float(re.findall(r"\t\tLoss (\S+)\t\t", told)[0])
+    assert 4 < loss < 8, "some ln(200) before anything is learnt"
+    assert final(told)["Final Performance images/sec"] > 0

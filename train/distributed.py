@@ -1,0 +1,190 @@
+"""Where a process of a training run stands among the others, and how they are started and joined.
+
+The launcher is torch's own, that of torchrun, so `torchrun … -m train.classification` does as well. Backends: hccl with
+torch_npu, nccl on CUDA, gloo on the CPU. Nothing here was run on an NPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import torch
+from torch import distributed, nn
+
+from hrnet.cli import UserError, WorkFailed, cores
+from hrnet.files import FILE_MODE
+
+BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
+WAIT = 900  # seconds for the other machines to come
+LOOK_AFTER = 1.0  # seconds between two looks for the launcher
+
+Say = Callable[[str], None]
+
+
+class Place(NamedTuple):
+    """One process among those of a run."""
+
+    rank: int
+    processes: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """Each value summed over all processes."""
+        sums = torch.tensor(values, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        if self.processes > 1:
+            sums = sums.to(self.device)
+            distributed.all_reduce(sums)
+        return sums.tolist()
+
+    def share(self, net: nn.Module) -> None:
+        """Give all processes the first one's figures of batch norm, so that what they validate is what it saves."""
+        if self.processes > 1:
+            for buffer in net.buffers():
+                distributed.broadcast(buffer, 0)
+
+
+@contextlib.contextmanager
+def journal(path: Path, place: Place) -> Iterator[Say]:
+    """What says a line: into this process's own log and, in the first process, on the screen."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
+    with open(descriptor, "w", encoding="utf-8", buffering=1) as log:
+
+        def say(line: str) -> None:
+            log.write(f"{line}\n")
+            if place.first:
+                print(line, flush=True)
+
+        yield say
+
+
+def accelerator() -> str:
+    """npu, cuda or cpu: the best that is here."""
+    if importlib.util.find_spec("torch_npu"):
+        import torch_npu  # which adds torch.npu
+
+        if torch_npu.npu.is_available():
+            return "npu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that a launcher started."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@contextlib.contextmanager
+def joined(device_id: int) -> Iterator[Place]:
+    """This process's place; in a launched one, among the others, which are waited for. The processes of a machine take
+    the devices from `device_id` on."""
+    kind = accelerator()
+    local = int(os.environ.get("LOCAL_RANK", 0)) if is_launched() else 0
+    device = torch.device(kind) if kind == "cpu" else torch.device(kind, device_id + local)
+    if kind == "cpu":
+        if is_launched() and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    else:
+        count = getattr(torch, kind).device_count()
+        if device.index >= count:
+            raise UserError("--device_id", expected=f"below {count}, the devices of this machine", found=device.index)
+        getattr(torch, kind).set_device(device)
+    if not is_launched():
+        yield Place(0, 1, device)
+        return
+    _go_with_launcher()
+    distributed.init_process_group(BACKENDS[kind])
+    try:
+        yield Place(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _go_with_launcher() -> None:
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LOOK_AFTER)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, addr: str, port: int) -> None:
+    """Run `python -m module argv` in `nproc` processes on this machine, the `node`-th of `nodes`; the first one listens
+    at `addr`. Raises UserError or WorkFailed with the line of the process that failed; what they say on stderr else is
+    shown when one fails without such a line."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if node == 0:
+        check_port(addr, port)
+    logging.disable(logging.CRITICAL)  # what the launcher logs of a failed process is told below, in one line
+    with tempfile.TemporaryDirectory() as said:
+        settings = LaunchConfig(
+            min_nodes=nodes,
+            max_nodes=nodes,
+            nproc_per_node=nproc,
+            run_id="train",
+            rdzv_backend="static",
+            rdzv_endpoint=f"{addr}:{port}",
+            rdzv_configs={"rank": node, "timeout": WAIT},
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=said, redirects=Std.ERR),
+        )
+        try:
+            elastic_launch(settings, sys.executable)("-m", module, *argv)
+        except ChildFailedError as fault:
+            _tell(module, Path(said), fault.get_first_failure()[0])
+        except SignalException:
+            raise KeyboardInterrupt from None
+        except distributed.DistError as fault:  # raised where machines do not meet
+            told = str(fault).splitlines()[0]
+            mend = "start all --nodes, each with a --dn of its own, all with one --addr and --port"
+            raise UserError(f"the machines did not meet: {told}", where=f"{addr}:{port}", mend=mend) from None
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def check_port(addr: str, port: int) -> None:
+    """Raise UserError unless the first process can listen at `addr` and `port`."""
+    try:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((addr, port))
+    except (OSError, OverflowError) as fault:
+        told = getattr(fault, "strerror", None) or fault
+        mend = "has another run the port? give another --port, or --addr, to all nodes"
+        raise UserError(f"cannot listen there: {told}", where=f"{addr}:{port}", mend=mend) from None
+
+
+def _tell(module: str, said: Path, first: int) -> None:
+    """Raise what a failed process said in its last line; the others often fail for want of that one. Where none tells
+    of a fault, all that the first one to fail said is shown."""
+    kinds = {f"{module}: error: ": UserError, f"{module}: failed: ": WorkFailed}
+    files = sorted(said.glob("**/stderr.log"))
+    for file in files:
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            for prefix, kind in kinds.items():
+                if line.startswith(prefix):
+                    raise kind(line[len(prefix) :])
+    for file in files:
+        if file.parent.name == str(first):
+            sys.stderr.write(file.read_text(encoding="utf-8", errors="replace"))
+    raise WorkFailed(f"process {first} ended before its time, see above")
