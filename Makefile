@@ -23,7 +23,7 @@ CFG    := configs/$(MODEL).yaml
 KIND   := $(if $(findstring pose_higher_hrnet,$(file <$(CFG))),coco,imagenet)# what the config's model is made for
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
+REMEMBERED := WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
               REFERENCE LIMIT MAX_REJECTED FLIP CHUNK BUNDLE
 
 VENV := .venv
@@ -36,6 +36,7 @@ include $(RECALLED:%=$(REMEMBER)/%.mk)
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?= data/$(KIND)#         val/ with val_label.txt, val/<class>/, or val_list.txt; or COCO's folder
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
+TS           ?= $(B)/model.ts#        the same of `make torchscript`, for BACKEND=torchscript and torch_aie
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model; of pose 1
@@ -58,7 +59,7 @@ BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, 
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle gears
+PIPELINE := weights onnx torchscript om preprocess infer eval gate reference show bench bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -82,7 +83,7 @@ endif
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
     a path that ais_bench takes: letters and digits and _-/. alone))
-$(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
+$(foreach v,WEIGHTS ONNX TS PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
 $(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
@@ -116,6 +117,7 @@ endif
 ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
+$(if $(filter-out $(B)/model.ts,$(TS)),$(call there,TS))
 $(if $(OM),$(call there,OM))
 $(if $(PREP),$(if $(wildcard $(PREP)/manifest.json),,$(error PREP=$(PREP): no manifest.json in it; give a prep folder)))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
@@ -189,12 +191,12 @@ REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,
 CODE     := Makefile constraints.txt LICENSE \
             $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
 CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
-TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX TS OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
 PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
 CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
-NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
+NETS := $(CONFIG) hrnet/torchscript.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
 INFER := $(wildcard infer/*.py infer/runtimes/*.py)
 POSE  := hrnet/gears.py hrnet/coco.py $(wildcard hrnet/pose/*.py)
@@ -217,6 +219,7 @@ weights:                          ## the published checkpoint of the config -> W
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
+torchscript: $(TS)                ## checkpoint -> TorchScript, proven equal to torch
 om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
@@ -236,6 +239,9 @@ ifeq ($(KIND),coco)
 else
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 endif
+
+$(B)/model.ts: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
+	$(PYTHON) -m pth2onnx.torchscript --cfg $(CFG) --model_path $(WEIGHTS) --ts_save_path $@
 
 $(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
                             $(CONFIGURED) $(call settings,ONNX SOC)
