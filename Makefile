@@ -46,7 +46,7 @@ INPUT        ?= float32#              files of inputs: float32, or uint8 pixels 
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino; auto: ascend where atc is on PATH, or by OM's ending
+BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino, torchscript, torch_aie; auto: ascend if atc is on PATH, or by OM's ending
 TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1 or AP, points of percent
@@ -59,7 +59,7 @@ BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, 
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx torchscript om preprocess infer eval gate reference show bench bundle gears
+PIPELINE := weights onnx torchscript om preprocess infer eval gate reference show bench qps bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -96,7 +96,8 @@ $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
-$(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
+$(call must,BACKEND,auto|ascend|onnxruntime|openvino|torchscript|torch_aie,$\
+    auto or ascend or onnxruntime or openvino or torchscript or torch_aie)
 $(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
 $(call must,TUNE,none|aoe,none or aoe)
 ifeq ($(KIND),coco)
@@ -105,7 +106,7 @@ override BATCH := 1
 endif
 $(call must,BATCH,1,1: an input sets its own shape)
 $(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
-$(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
+$(foreach goal,$(filter bench bundle qps,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
@@ -127,8 +128,12 @@ $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error
 
 ATC := $(shell command -v atc)
 $(if $(filter ascend,$(BACKEND)),$(if $(ATC)$(OM),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
-ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,onnxruntime))
-ENDING := $(if $(filter ascend,$(ACTING)),.om,.onnx)
+WITHOUT := $(if $(filter %.ts,$(OM)),torchscript,onnxruntime)# what auto is without an NPU
+ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,$(WITHOUT)))
+BY_TORCH := $(filter torchscript torch_aie,$(ACTING))
+ENDING := $(if $(filter ascend,$(ACTING)),.om,$(if $(BY_TORCH),.ts,.onnx))
+$(if $(OM),$(if $(filter qps,$(MAKECMDGOALS)),$(error qps: compiles each batch itself; OM=$(OM) is one; give OM=)))
+$(if $(BY_TORCH),$(if $(filter bundle,$(MAKECMDGOALS)),$(error bundle: of what needs no torch; BACKEND=$(ACTING) does)))
 $(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
 ifeq ($(TUNE)$(OM),aoe)
 $(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
@@ -136,7 +141,7 @@ $(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=defaul
 endif
 
 idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
-$(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
+$(call idle,OM,WEIGHTS ONNX TS BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -165,14 +170,16 @@ endif
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
-# What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
-INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
+# What default means is for the compiler of a chip to say; without one it is fp32, and asked for by that name.
+FOR_CHIP := $(filter ascend torch_aie,$(BACKEND))
+INSIDE   := $(if $(FOR_CHIP),$(PRECISION),$(PRECISION:default=fp32))
 TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
-TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
+TARGET   := $(if $(FOR_CHIP),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
 OM_OF     = $(B)/om/bs$1-$(INPUT)-$(TARGET)$(ENDING)
 COMPILED := $(call OM_OF,$(BATCH))
 CONFIGURED := $(if $(filter uint8 coco,$(INPUT) $(KIND)),$(CFG))# what a model is compiled by: mean and std, gears
 OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
+SIZES    := $(if $(filter BATCHES,$(GIVEN) $(RECALLED)),$(BATCHES),1 4 8 16 32 64)# of qps: the seed's
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
 TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
@@ -183,6 +190,9 @@ override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
 RUN      := $(OUT)/$(TAG)_run.json
 UNFLIPPED := $(if $(filter coco0,$(KIND)$(FLIP)),-noflip)
+# The same run and metrics at each of SIZES, for qps.
+OTHERS   := $(filter-out $(TAG),$(SIZES:%=$(BACKEND)-bs%-$(TARGET)))
+TABLE    := $(B)/eval/$(NAME)/$(BACKEND)-$(TARGET)-qps.json
 SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
@@ -220,11 +230,12 @@ weights:                          ## the published checkpoint of the config -> W
 
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
 torchscript: $(TS)                ## checkpoint -> TorchScript, proven equal to torch
-om: $(OM)                         ## ONNX -> static batch, by atc or its twin
+om: $(OM)                         ## ONNX, or TorchScript, -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
 bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
+qps: $(TABLE)                     ## Top-1, Top-5 and images/s at 1 4 8 16 32 64, or BATCHES, as a table
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
@@ -243,13 +254,20 @@ endif
 $(B)/model.ts: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
 	$(PYTHON) -m pth2onnx.torchscript --cfg $(CFG) --model_path $(WEIGHTS) --ts_save_path $@
 
-$(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
+ifneq ($(BY_TORCH),)
+$(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size)))): $(call OM_OF,%): $(TS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,TS SOC)
+	$(PYTHON) -m pth2onnx.static --cfg $(CFG) --model $(TS) --output $@ --batch $* --input $(INPUT) \
+	    --precision $(INSIDE) --backend $(BACKEND) --soc_version $(SOC)
+else
+$(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size)))): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
                             $(CONFIGURED) $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
 	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime) --input $(INPUT) $(CONFIGURED:%=--cfg %)
+endif
 
 $(RECORD):
-	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
+	@echo "$@: nothing tells what $(OM) takes and gives;" \
+	    "$(if $(BY_TORCH),let make om write it: OM= TS=$(OM),write it by $(PYTHON) -m atc.adopt --om $(OM))" \
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
@@ -262,8 +280,11 @@ else
 	    --max-rejected $(MAX_REJECTED)
 endif
 
-$(RUN): $(OM) $(RECORD) $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
-	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
+$(RUN): $(OM) $(RECORD)
+$(OTHERS:%=$(OUT)/%_run.json): $(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(call OM_OF,%)
+$(RUN) $(OTHERS:%=$(OUT)/%_run.json): $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
+$(RUN) $(OTHERS:%=$(OUT)/%_run.json): $(OUT)/%_run.json:
+	$(PYTHON) -m infer.run --model $(filter %$(ENDING),$^) --input $(PREP) --output $(@D) --output_dirname $* \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
 $(SWEEP): $(OMS) $(INFER) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
@@ -272,10 +293,14 @@ $(SWEEP): $(OMS) $(INFER) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON
 
 ifeq ($(KIND),imagenet)
 
-$(METRICS): $(RUN) $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
-            hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+$(METRICS) $(OTHERS:%=$(B)/eval/$(NAME)/%.json): $(B)/eval/$(NAME)/%.json: $(OUT)/%_run.json $(PREP)/manifest.json \
+            $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) hrnet/workers.py $(REFERENCE_FILE) \
+            $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
+
+$(TABLE): $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) postprocess/qps_table.py $(CORE) $(call settings,BATCHES)
+	$(PYTHON) -m postprocess.qps_table --metrics $(filter %-$(TARGET).json,$^) --output $@ $(if $(FOR_CHIP),--chip $(SOC))
 
 $(METRICS:.json=/show.png): $(RUN) $(PREP)/manifest.json $(addprefix postprocess/,show.py sheet.py topn.py) $(CORE)
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
@@ -342,7 +367,8 @@ $(VENV)/done: pyproject.toml constraints.txt
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
-	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
+	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --dataset $(DATASET) \
+	    --onnx $(if $(filter torchscript torch_aie,$(BACKEND)),$(TS),$(ONNX)) \
 	    --input $(INPUT) --limit $(LIMIT) $(if $(filter coco,$(KIND)),--passes $(words $(RUNS)) --chunk $(CHUNK)) \
 	    $(if $(MIRRORED),--mirrored) --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
 	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \

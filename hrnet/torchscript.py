@@ -9,6 +9,7 @@ from hrnet.cli import UserError
 from hrnet.files import AnyPath
 
 METADATA = "metadata.json"  # pth2onnx.torchscript's entry: model, config and weights hashes, torch version
+PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # pth2onnx.static's, in the compiled record
 MEND = "make torchscript"
 
 

@@ -1,5 +1,5 @@
-"""What the exporters of this folder share: a net is written as ONNX and its graph is checked, or as TorchScript; the
-file is proven equal to torch, and only then it and its record take their names. `pth2onnx.classification` shows its use.
+"""What the exporters of this folder share: a net is written as ONNX, whose graph is checked, or as TorchScript; the
+file is proven equal to torch; then it and its record take their names. `pth2onnx.classification` shows its use.
 
 ONNX is exported by torch.onnx's tracer, since its newer exporter writes opset 18 whatever opset is asked for.
 """

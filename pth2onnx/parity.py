@@ -1,4 +1,5 @@
-"""Proof that a file computes what its torch net computes: ONNX is run in onnxruntime, TorchScript in torch, and compared.
+"""Proof that a file computes what its torch net computes: it is run, ONNX in onnxruntime, TorchScript in torch, and
+compared.
 
 Library of the exporters in this folder; `pth2onnx.classification` shows its use. Tensors are float32, images NCHW.
 """
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import onnxruntime
@@ -62,7 +63,7 @@ def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     return float(np.abs(a - b).max()), float(cosines.min())
 
 
-def outputs_of(net: Callable[[torch.Tensor], object], batch: np.ndarray) -> list[np.ndarray]:
+def outputs_of(net: Callable[[torch.Tensor], Any], batch: np.ndarray) -> list[np.ndarray]:
     """All outputs of a net, or of a TorchScript module, which both may give one of them bare."""
     with torch.inference_mode():
         given = net(torch.from_numpy(batch))
