@@ -249,7 +249,7 @@ def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, back
     logits = [
         [
             np.fromfile(file, np.float32)
-            for file in sorted(built.root.glob(f"{place}/demo_digits/out/*first60/{tag}/*.bin"))
+            for file in sorted(built.root.glob(f"{place}/demo_digits/out/digits-float32-first60/{tag}/*.bin"))
         ]
         for place, tag in (("ts", f"{backend}-bs16-{target}"), ("build", "onnxruntime-bs16-fp32"))
     ]

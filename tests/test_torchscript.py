@@ -11,17 +11,18 @@ from atc import embedded as atc
 from hrnet.files import make_folder
 from hrnet.tensor_files import write_output
 from infer import embedded
-from pth2onnx import classification, pose, static, torchscript
+from pth2onnx import classification, pose, static
 from pth2onnx.parity import images_like
 from tests import tiny
 
 IMAGES = 5
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture
+def place(torchscript_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where configs, weights and TorchScript files lie; products go where it stands."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return torchscript_files
 
 
 def write_inputs(shapes: list[list[int]], suffix: str) -> None:
@@ -51,13 +52,11 @@ def compare(*more: str) -> dict[str, np.ndarray]:
 
 def test_classification(place: Path) -> None:
     """Five images by a model for two."""
-    weights = str(tiny.write_weights(place))
-    cfg = ["--cfg", "tiny.yaml"]
-    assert classification.main([*cfg, "--input", weights, "--output", "model.onnx"]) == 0
+    cfg = ["--cfg", str(place / "tiny.yaml")]
+    assert classification.main([*cfg, "--input", str(place / "tiny.pth"), "--output", "model.onnx"]) == 0
     shape = f"--input_shape=image:2,3,{tiny.SIDE},{tiny.SIDE}"
     assert atc.main(["--framework=5", "--model=model.onnx", shape, "--output=m", "--soc_version=Ascend310P3"]) == 0
-    assert torchscript.main([*cfg, "--model_path", weights, "--ts_save_path", "model.ts"]) == 0
-    assert static.main([*cfg, "--model", "model.ts", "--output", "om.ts", "--batch", "2"]) == 0
+    assert static.main([*cfg, "--model", str(place / "model.ts"), "--output", "om.ts", "--batch", "2"]) == 0
     write_inputs([[tiny.SIDE, tiny.SIDE]], "bin")
     logits = np.concatenate(list(compare().values()))
     expected = np.concatenate([np.load(f"out/onnxruntime/img{i}_0.npy") for i in range(IMAGES)])
@@ -66,14 +65,12 @@ def test_classification(place: Path) -> None:
 
 
 def test_pose_at_gears(place: Path) -> None:
-    weights = str(tiny.write_pose_weights(place))
-    cfg = ["--cfg", "tiny_pose.yaml"]
-    assert pose.main([*cfg, "--weights", weights, "--onnx_path", "model.onnx"]) == 0
+    cfg = ["--cfg", str(place / "tiny_pose.yaml")]
+    assert pose.main([*cfg, "--weights", str(place / "tiny_pose.pth"), "--onnx_path", "model.onnx"]) == 0
     dims = ";".join(f"{height},{width}" for height, width in tiny.GEARS)
     flags = ["--input_format=ND", "--input_shape=input:1,3,-1,-1", f"--dynamic_dims={dims}", "--output=m"]
     assert atc.main(["--framework=5", "--model=model.onnx", *flags, "--soc_version=Ascend310P3"]) == 0
-    assert torchscript.main([*cfg, "--model_path", weights, "--ts_save_path", "model.ts"]) == 0
-    assert static.main([*cfg, "--model", "model.ts", "--output", "om.ts", "--batch", "1"]) == 0
+    assert static.main([*cfg, "--model", str(place / "pose.ts"), "--output", "om.ts", "--batch", "1"]) == 0
     write_inputs(tiny.GEARS, "npy")
     found = compare("--auto_set_dymdims_mode", "1", "--flip", "1")
     assert found["img2_1.npy"].shape == (1, tiny.JOINTS, 32, 64)

@@ -120,18 +120,14 @@ def test_cuda_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float16, 1e-2)])
-def test_constants_for_a_gpu(place: Path, dtype: torch.dtype, tolerance: float) -> None:
+def test_constants_for_a_gpu(torchscript_files: Path, dtype: torch.dtype, tolerance: float) -> None:
     """Of a frozen graph, which `to` does not reach; float16 is computed on the CPU too, if slowly."""
-    from pth2onnx.torchscript import freeze, save
-
-    net = tiny.build(place).eval()
-    image = torch.randn(1, 3, tiny.SIDE, tiny.SIDE)
-    save(freeze(net, image.numpy()), {}, place / "m.ts")
-    module = torchscript_runtime.load_module("m.ts")
+    module, plain = (torchscript_runtime.load_module(str(torchscript_files / "model.ts")) for _ in range(2))
     torchscript_runtime.prepare_constants(module, dtype)
-    with torch.inference_mode():
+    image = torch.randn(1, 3, tiny.SIDE, tiny.SIDE)
+    with torch.inference_mode(), torch.jit.optimized_execution(False):
         found = module(image.to(dtype).contiguous(memory_format=torch.channels_last))
-        expected = net(image)
+        expected = plain(image)
     assert found.dtype == dtype
     np.testing.assert_allclose(found.float(), expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 

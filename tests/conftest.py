@@ -1,16 +1,18 @@
-"""What several tests of pth2onnx start from."""
+"""What tests of several folders start from."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from pth2onnx import torchscript
-from tests import tiny
+import pytest
 
 
 @pytest.fixture(scope="session")
-def torchscript_files(tmp_path_factory):
+def torchscript_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with tiny.yaml, tiny.pth and model.ts; tiny_pose.yaml, tiny_pose.pth and pose.ts."""
+    from pth2onnx import torchscript
+    from tests import tiny
+
     folder = tmp_path_factory.mktemp("torchscript")
     for cfg, write, output in (
         ("tiny", tiny.write_weights, "model.ts"),
