@@ -9,8 +9,8 @@ names and no sizes, so both come from the config's net, against which the file i
 the shapes that it gives. It takes any batch; the record says which one infer feeds.
 
 With --input uint8 the file takes pixels and normalises them by INPUT.MEAN and STD, with AIPP's arithmetic (decision
-10); else it is a copy. --precision and --soc_version are written down for infer's runtimes, which torch and torch_aie
-compile for their device when it is loaded (decision 20).
+10); else it is a copy, or frozen where another tool left that out. --precision and --soc_version are written down for
+infer's runtimes, which bring the file to their device when they load it (decision 20).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from hrnet.tensor_files import INPUT_LAYOUTS, input_shape
 from hrnet.torchscript import PRECISION, SOC_VERSION, read_metadata
 from pth2onnx import classification as of_classes
 from pth2onnx import pose as of_poses
-from pth2onnx.parity import KINDS, torchscript_warnings
+from pth2onnx.parity import KINDS, SEED, images_like, prove, torchscript_warnings
 from pth2onnx.torchscript import freeze, save
 
-ENDING = ".ts"
+KIND, ENDING = "TorchScript", ".ts"
 BACKENDS = {"torchscript": "fp32", "torch_aie": "fp16"}  # and what PRECISION=default means there
 
 
@@ -101,7 +101,7 @@ def free(shapes: Sequence[Sequence[int]]) -> list[int]:
 def check_outputs(model: Path, cfg: Path, shape: Sequence[int], expected: Sequence[Sequence[int]]) -> None:
     """Run the file once. Raises UserError where it is no TorchScript or gives other shapes than the config's net."""
     try:
-        found = [list(output.shape) for output in KINDS["TorchScript"](model)(np.zeros(shape, np.float32))]
+        found = [list(output.shape) for output in KINDS[KIND](model)(np.zeros(shape, np.float32))]
     except RuntimeError as fault:  # torch's one exception, of some lines
         told = str(fault).strip().splitlines()[-1]
         raise UserError(f"torch cannot run it on {list(shape)}: {told}", where=model, mend="make torchscript") from None
@@ -154,10 +154,17 @@ def run(
     make_folder(output.parent)
     check_free_disk(output.parent, model.stat().st_size)
     with replacing(output) as temporary:
+        with torchscript_warnings():
+            net = torch.jit.load(str(model)).eval()
         if dtype == "uint8":
+            pixels = Pixels(net, config.INPUT.MEAN, config.INPUT.STD).eval()
+            save(freeze(pixels, np.zeros(in_layout(single[least], dtype), np.uint8)), metadata, temporary)
+        elif list(net.parameters()):
             with torchscript_warnings():
-                net = Pixels(torch.jit.load(str(model)), config.INPUT.MEAN, config.INPUT.STD).eval()
-            save(freeze(net, np.zeros(in_layout(single[least], dtype), np.uint8)), metadata, temporary)
+                save(torch.jit.freeze(net), metadata, temporary)
+            prove(
+                net, temporary, [images_like(1, single[least][:1:-1], config.INPUT.MEAN, config.INPUT.STD, SEED)], KIND
+            )
         else:
             shutil.copyfile(model, temporary)
         CompiledModel(

@@ -66,18 +66,19 @@ class TorchScript(Runtime):
         self.inputs, self.outputs, self.dynamic_dims = compiled.inputs, compiled.outputs, dynamic_dims(compiled)
         self.device, self.threads, self.own = find_device(device), threads, threading.local()
         half = compiled.metadata.get(PRECISION) == "fp16"
+        self.dtype = torch.float16 if half else torch.float32
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
         if self.device == "cpu":
             if half:
                 mend = "PRECISION=fp32, or BACKEND=onnxruntime"
                 raise UserError("float16 inside needs CUDA", where=model, found="the CPU alone", mend=mend)
-            self.requests, self.dtype = requests, None
+            self.requests = requests
             self.module = load_module(model)
             return
         self.version += f" on {torch.cuda.get_device_name(device)}"
-        self.requests, self.dtype = 1, torch.float16 if half else None
+        self.requests = 1
         self.module = load_module(model, self.device)
-        prepare_constants(self.module, torch.float16 if half else torch.float32)
+        prepare_constants(self.module, self.dtype)
         for _ in range(0 if self.dynamic_dims else WARM_UP):
             self.compute(np.zeros(self.static_input().shape, self.static_input().dtype))
 

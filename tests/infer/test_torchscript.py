@@ -132,6 +132,21 @@ def test_constants_for_a_gpu(torchscript_files: Path, dtype: torch.dtype, tolera
     np.testing.assert_allclose(found.float(), expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-4), ("fp16", 2e-2)])
+def test_the_way_of_a_gpu(place: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float) -> None:
+    """On a CPU that calls itself a GPU: float16 inside, float32 outside, one batch after another."""
+    monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    model = torchscript_model(place / "m.ts", 2, **{"torchscript.precision": precision})
+    runtime = runtimes.load("torchscript", str(model), 2)
+    assert runtime.requests == 1 and runtime.version.endswith(" on GPU 0")
+    image = np.random.default_rng(5).standard_normal((2, *SHAPE)).astype(np.float32)
+    (found,) = runtime.compute(image)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected_logits(image), rtol=0, atol=tolerance)
+    assert bool(np.abs(found - expected_logits(image)).max() > 1e-4) == (precision == "fp16")
+
+
 @pytest.fixture
 def torch_aie(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The double, and torch as it was afterwards."""

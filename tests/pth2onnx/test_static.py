@@ -73,6 +73,8 @@ def test_a_file_of_another_tool(exported, tmp_path):
         torch.jit.save(torch.jit.trace(net, torch.ones(1, 3, 64, 64)), str(tmp_path / "hrnet.pt"))
     assert call(exported / "tiny.yaml", tmp_path / "hrnet.pt", tmp_path / "bs2.ts", "--batch", "2") == 0
     compiled = CompiledModel.read(tmp_path / "bs2.ts")
+    with parity.torchscript_warnings():
+        assert not list(torch.jit.load(str(tmp_path / "bs2.ts")).parameters()), "frozen, as a GPU's runtime needs it"
     assert compiled.metadata == {"torchscript.precision": "fp32"} and compiled.inputs[0].shape == [2, 3, 64, 64]
 
 
