@@ -46,7 +46,7 @@ INPUT        ?= float32#              files of inputs: float32, or uint8 pixels 
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino, torchscript, torch_aie; auto: ascend if atc is on PATH, or by OM's ending
+BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino, torchscript, torch_aie; auto: ascend with atc on PATH or an .om
 TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1 or AP, points of percent
@@ -180,6 +180,7 @@ COMPILED := $(call OM_OF,$(BATCH))
 CONFIGURED := $(if $(filter uint8 coco,$(INPUT) $(KIND)),$(CFG))# what a model is compiled by: mean and std, gears
 OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
 SIZES    := $(if $(filter BATCHES,$(GIVEN) $(RECALLED)),$(BATCHES),1 4 8 16 32 64)# of qps: the seed's
+ALL_OMS  := $(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size))))
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
 TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
@@ -208,7 +209,7 @@ CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py m
 CONFIG := hrnet/config.py hrnet/schemas.py
 NETS := $(CONFIG) hrnet/torchscript.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
-INFER := $(wildcard infer/*.py infer/runtimes/*.py)
+INFER := $(wildcard infer/*.py infer/runtimes/*.py) hrnet/machine.py hrnet/torchscript.py
 POSE  := hrnet/gears.py hrnet/coco.py $(wildcard hrnet/pose/*.py)
 
 # Of pose: the flip test's other run, and people. The twin mirrors in memory, ais_bench needs a folder of mirrored inputs.
@@ -255,12 +256,11 @@ $(B)/model.ts: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(cal
 	$(PYTHON) -m pth2onnx.torchscript --cfg $(CFG) --model_path $(WEIGHTS) --ts_save_path $@
 
 ifneq ($(BY_TORCH),)
-$(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size)))): $(call OM_OF,%): $(TS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,TS SOC)
+$(ALL_OMS): $(call OM_OF,%): $(TS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,TS SOC)
 	$(PYTHON) -m pth2onnx.static --cfg $(CFG) --model $(TS) --output $@ --batch $* --input $(INPUT) \
 	    --precision $(INSIDE) --backend $(BACKEND) --soc_version $(SOC)
 else
-$(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size)))): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
-                            $(CONFIGURED) $(call settings,ONNX SOC)
+$(ALL_OMS): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) $(CONFIGURED) $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
 	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime) --input $(INPUT) $(CONFIGURED:%=--cfg %)
 endif
@@ -299,7 +299,8 @@ $(METRICS) $(OTHERS:%=$(B)/eval/$(NAME)/%.json): $(B)/eval/$(NAME)/%.json: $(OUT
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
-$(TABLE): $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) postprocess/qps_table.py $(CORE) $(call settings,BATCHES)
+$(TABLE): $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) postprocess/qps_table.py \
+          hrnet/machine.py $(CORE) $(call settings,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter %-$(TARGET).json,$^) --output $@ $(if $(FOR_CHIP),--chip $(SOC))
 
 $(METRICS:.json=/show.png): $(RUN) $(PREP)/manifest.json $(addprefix postprocess/,show.py sheet.py topn.py) $(CORE)
