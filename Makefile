@@ -23,7 +23,7 @@ CFG    := configs/$(MODEL).yaml
 KIND   := $(if $(findstring pose_higher_hrnet,$(file <$(CFG))),coco,imagenet)# what the config's model is made for
 
 # These are remembered for each MODEL: given once, they hold for later calls, until another value is given.
-REMEMBERED := WEIGHTS DATASET ONNX OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
+REMEMBERED := WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND TUNE AIS_PYTHON GATE \
               REFERENCE LIMIT MAX_REJECTED FLIP CHUNK BUNDLE
 
 VENV := .venv
@@ -36,6 +36,7 @@ include $(RECALLED:%=$(REMEMBER)/%.mk)
 WEIGHTS      ?= weights/$(MODEL).pth# the checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?= data/$(KIND)#         val/ with val_label.txt, val/<class>/, or val_list.txt; or COCO's folder
 ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make onnx`
+TS           ?= $(B)/model.ts#        the same of `make torchscript`, for BACKEND=torchscript and torch_aie
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model; of pose 1
@@ -45,7 +46,7 @@ INPUT        ?= float32#              files of inputs: float32, or uint8 pixels 
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
 SOC          ?= Ascend310P3#          chip, as npu-smi info prints it behind `Ascend`
 DEVICE       ?= 0#                    device id, or several that share the images, such as 0,1
-BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino; auto: ascend where atc is on PATH, or by OM's ending
+BACKEND      ?= auto#                 auto, ascend, onnxruntime, openvino, torchscript, torch_aie; auto: ascend with atc on PATH or an .om
 TUNE         ?= none#                 none, or aoe: tuned by aoe on the device of this machine
 AIS_PYTHON   ?= python3#              the python that has ais_bench
 GATE         ?= 1#                    allowed drop of Top-1 or AP, points of percent
@@ -58,7 +59,7 @@ BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, 
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := train weights onnx om preprocess infer eval gate reference show bench bundle gears
+PIPELINE := train weights onnx torchscript om preprocess infer eval gate reference show bench qps bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -82,7 +83,7 @@ endif
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
     a path that ais_bench takes: letters and digits and _-/. alone))
-$(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
+$(foreach v,WEIGHTS ONNX TS PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
 $(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
@@ -95,7 +96,8 @@ $(call must,GATE,$(POINTS),points of percent such as 1 or 0.5)
 $(call must,DEVICE,$(DEVICES),device ids with a comma between them such as 0 or 0$(COMMA)1)
 $(if $(filter 310% 910%,$(SOC)),$(info SOC=$(SOC) is taken as Ascend$(SOC))$(eval override SOC := Ascend$(SOC)))
 $(call must,SOC,$(CHIP),Ascend and the chip's name of npu-smi info such as Ascend310P3)
-$(call must,BACKEND,auto|ascend|onnxruntime|openvino,auto or ascend or onnxruntime or openvino)
+$(call must,BACKEND,auto|ascend|onnxruntime|openvino|torchscript|torch_aie,$\
+    auto or ascend or onnxruntime or openvino or torchscript or torch_aie)
 $(if $(filter openvinofp16,$(BACKEND)$(PRECISION)),$(error PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime))
 $(call must,TUNE,none|aoe,none or aoe)
 ifeq ($(KIND),coco)
@@ -105,7 +107,7 @@ endif
 $(call must,BATCH,1,1: an input sets its own shape)
 $(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
 $(if $(filter train,$(MAKECMDGOALS)),$(error train: of classification alone; MODEL=$(MODEL) is of pose))
-$(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
+$(foreach goal,$(filter bench bundle qps,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
@@ -117,6 +119,7 @@ endif
 ifneq ($(filter $(PIPELINE) $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,$(filter DATASET $(if $(filter weights,$(MAKECMDGOALS)),,WEIGHTS),$(GIVEN)),$(call there,$v))
 $(if $(filter-out $(B)/model.onnx,$(ONNX)),$(call there,ONNX))
+$(if $(filter-out $(B)/model.ts,$(TS)),$(call there,TS))
 $(if $(OM),$(call there,OM))
 $(if $(PREP),$(if $(wildcard $(PREP)/manifest.json),,$(error PREP=$(PREP): no manifest.json in it; give a prep folder)))
 $(if $(filter-out torch,$(REFERENCE)),$(call there,REFERENCE))
@@ -126,8 +129,12 @@ $(if $(filter val,$(notdir $(DATASET))),$(if $(wildcard $(DATASET)/val),,$(error
 
 ATC := $(shell command -v atc)
 $(if $(filter ascend,$(BACKEND)),$(if $(ATC)$(OM),,$(error BACKEND=ascend: no atc on PATH; source CANN's set_env.sh)))
-ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,onnxruntime))
-ENDING := $(if $(filter ascend,$(ACTING)),.om,.onnx)
+WITHOUT := $(if $(filter %.ts,$(OM)),torchscript,onnxruntime)# what auto is without an NPU
+ACTING := $(if $(filter-out auto,$(BACKEND)),$(BACKEND),$(if $(if $(OM),$(filter %.om,$(OM)),$(ATC)),ascend,$(WITHOUT)))
+BY_TORCH := $(filter torchscript torch_aie,$(ACTING))
+ENDING := $(if $(filter ascend,$(ACTING)),.om,$(if $(BY_TORCH),.ts,.onnx))
+$(if $(OM),$(if $(filter qps,$(MAKECMDGOALS)),$(error qps: compiles each batch itself; OM=$(OM) is one; give OM=)))
+$(if $(BY_TORCH),$(if $(filter bundle,$(MAKECMDGOALS)),$(error bundle: of what needs no torch; BACKEND=$(ACTING) does)))
 $(if $(filter-out %$(ENDING),$(OM)),$(error OM=$(OM): expected a $(ENDING) for BACKEND=$(BACKEND)))
 ifeq ($(TUNE)$(OM),aoe)
 $(if $(filter ascend,$(ACTING)),,$(error TUNE=aoe: expected BACKEND=ascend as aoe tunes on the device))
@@ -135,7 +142,7 @@ $(if $(filter default,$(PRECISION)),,$(error TUNE=aoe: expected PRECISION=defaul
 endif
 
 idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
-$(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
+$(call idle,OM,WEIGHTS ONNX TS BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -164,14 +171,17 @@ endif
 settings = $(patsubst %,$(REMEMBER)/%.mk,$(filter $(GIVEN) $(RECALLED),$1))
 
 SET      := $(notdir $(patsubst %/,%,$(DATASET)))-$(INPUT)$(if $(filter-out 0,$(LIMIT)),-first$(LIMIT))
-# What default means is atc's own to say; for its twin it is fp32, and asked for by that name.
-INSIDE   := $(if $(filter ascend,$(BACKEND)),$(PRECISION),$(PRECISION:default=fp32))
+# What default means is for the compiler of a chip to say; without one it is fp32, and asked for by that name.
+FOR_CHIP := $(filter ascend torch_aie,$(BACKEND))
+INSIDE   := $(if $(FOR_CHIP),$(PRECISION),$(PRECISION:default=fp32))
 TUNED    := $(patsubst %,-%,$(filter-out none,$(TUNE)))
-TARGET   := $(if $(filter ascend,$(BACKEND)),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
+TARGET   := $(if $(FOR_CHIP),$(SOC)$(patsubst %,-%,$(filter-out default,$(INSIDE)))$(TUNED),$(INSIDE))
 OM_OF     = $(B)/om/bs$1-$(INPUT)-$(TARGET)$(ENDING)
 COMPILED := $(call OM_OF,$(BATCH))
 CONFIGURED := $(if $(filter uint8 coco,$(INPUT) $(KIND)),$(CFG))# what a model is compiled by: mean and std, gears
 OMS      := $(foreach batch,$(BATCHES),$(call OM_OF,$(batch)))
+SIZES    := $(if $(filter BATCHES,$(GIVEN) $(RECALLED)),$(BATCHES),1 4 8 16 32 64)# of qps: the seed's
+ALL_OMS  := $(sort $(COMPILED) $(OMS) $(foreach size,$(SIZES),$(call OM_OF,$(size))))
 PREPARED := $(B)/prep/$(SET)
 # What is brought has a TAG and a NAME of its own; a brought model needs its record, which nothing here can make.
 TAG      := $(BACKEND)-$(if $(OM),om-$(basename $(notdir $(OM))),bs$(BATCH)-$(TARGET))
@@ -182,6 +192,9 @@ override PREP := $(patsubst %/,%,$(or $(PREP),$(PREPARED)))
 OUT      := $(B)/out/$(NAME)
 RUN      := $(OUT)/$(TAG)_run.json
 UNFLIPPED := $(if $(filter coco0,$(KIND)$(FLIP)),-noflip)
+# The same run and metrics at each of SIZES, for qps.
+OTHERS   := $(filter-out $(TAG),$(SIZES:%=$(BACKEND)-bs%-$(TARGET)))
+TABLE    := $(B)/eval/$(NAME)/$(BACKEND)-$(TARGET)-qps.json
 SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
@@ -190,14 +203,14 @@ REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,
 CODE     := Makefile constraints.txt LICENSE \
             $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
 CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
-TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX TS OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
 PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
 CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
-NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
+NETS := $(CONFIG) hrnet/torchscript.py $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
-INFER := $(wildcard infer/*.py infer/runtimes/*.py)
+INFER := $(wildcard infer/*.py infer/runtimes/*.py) hrnet/machine.py hrnet/torchscript.py
 POSE  := hrnet/gears.py hrnet/coco.py $(wildcard hrnet/pose/*.py)
 
 # Of pose: the flip test's other run, and people. The twin mirrors in memory, ais_bench needs a folder of mirrored inputs.
@@ -221,11 +234,13 @@ weights:                          ## the published checkpoint of the config -> W
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 
 onnx: $(ONNX)                     ## checkpoint -> ONNX, proven equal to torch
-om: $(OM)                         ## ONNX -> static batch, by atc or its twin
+torchscript: $(TS)                ## checkpoint -> TorchScript, proven equal to torch
+om: $(OM)                         ## ONNX, or TorchScript, -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
 bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
+qps: $(TABLE)                     ## Top-1, Top-5 and images/s at 1 4 8 16 32 64, or BATCHES, as a table
 reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
@@ -241,13 +256,22 @@ else
 	$(PYTHON) -m pth2onnx.classification --cfg $(CFG) --input $(WEIGHTS) --output $@ --opset 11
 endif
 
-$(sort $(COMPILED) $(OMS)): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) \
-                            $(CONFIGURED) $(call settings,ONNX SOC)
+$(B)/model.ts: $(WEIGHTS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,WEIGHTS)
+	$(PYTHON) -m pth2onnx.torchscript --cfg $(CFG) --model_path $(WEIGHTS) --ts_save_path $@
+
+ifneq ($(BY_TORCH),)
+$(ALL_OMS): $(call OM_OF,%): $(TS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NETS) $(call settings,TS SOC)
+	$(PYTHON) -m pth2onnx.static --cfg $(CFG) --model $(TS) --output $@ --batch $* --input $(INPUT) \
+	    --precision $(INSIDE) --backend $(BACKEND) --soc_version $(SOC)
+else
+$(ALL_OMS): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) $(CONFIGURED) $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
 	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime) --input $(INPUT) $(CONFIGURED:%=--cfg %)
+endif
 
 $(RECORD):
-	@echo "$@: nothing tells what $(OM) takes and gives; write it by $(PYTHON) -m atc.adopt --om $(OM)" \
+	@echo "$@: nothing tells what $(OM) takes and gives;" \
+	    "$(if $(BY_TORCH),let make om write it: OM= TS=$(OM),write it by $(PYTHON) -m atc.adopt --om $(OM))" \
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
@@ -261,8 +285,11 @@ else
 	    --max-rejected $(MAX_REJECTED)
 endif
 
-$(RUN): $(OM) $(RECORD) $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
-	$(PYTHON) -m infer.run --model $(OM) --input $(PREP) --output $(@D) --output_dirname $(TAG) \
+$(RUN): $(OM) $(RECORD)
+$(OTHERS:%=$(OUT)/%_run.json): $(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(call OM_OF,%)
+$(RUN) $(OTHERS:%=$(OUT)/%_run.json): $(PREP)/manifest.json $(INFER) $(CORE) $(call settings,DEVICE AIS_PYTHON OM PREP)
+$(RUN) $(OTHERS:%=$(OUT)/%_run.json): $(OUT)/%_run.json:
+	$(PYTHON) -m infer.run --model $(filter %$(ENDING),$^) --input $(PREP) --output $(@D) --output_dirname $* \
 	    --device $(DEVICE) --backend $(BACKEND) --ais_python $(AIS_PYTHON)
 
 $(SWEEP): $(OMS) $(INFER) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON)
@@ -271,10 +298,15 @@ $(SWEEP): $(OMS) $(INFER) $(CORE) $(call settings,BATCHES LOOP DEVICE AIS_PYTHON
 
 ifeq ($(KIND),imagenet)
 
-$(METRICS): $(RUN) $(PREP)/manifest.json $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
-            hrnet/workers.py $(REFERENCE_FILE) $(call settings,GATE REFERENCE)
+$(METRICS) $(OTHERS:%=$(B)/eval/$(NAME)/%.json): $(B)/eval/$(NAME)/%.json: $(OUT)/%_run.json $(PREP)/manifest.json \
+            $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) hrnet/workers.py $(REFERENCE_FILE) \
+            $(call settings,GATE REFERENCE)
 	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
+
+$(TABLE): $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) postprocess/qps_table.py \
+          hrnet/machine.py $(CORE) $(call settings,BATCHES)
+	$(PYTHON) -m postprocess.qps_table --metrics $(filter %-$(TARGET).json,$^) --output $@ $(if $(FOR_CHIP),--chip $(SOC))
 
 $(METRICS:.json=/show.png): $(RUN) $(PREP)/manifest.json $(addprefix postprocess/,show.py sheet.py topn.py) $(CORE)
 	$(PYTHON) -m postprocess.show --manifest $(PREP)/manifest.json --run $< --dataset $(DATASET) --output $@
@@ -341,7 +373,8 @@ $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
-	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --onnx $(ONNX) --dataset $(DATASET) \
+	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --dataset $(DATASET) \
+	    --onnx $(if $(filter torchscript torch_aie,$(BACKEND)),$(TS),$(ONNX)) \
 	    --input $(INPUT) --limit $(LIMIT) $(if $(filter coco,$(KIND)),--passes $(words $(RUNS)) --chunk $(CHUNK)) \
 	    $(if $(MIRRORED),--mirrored) --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \
 	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \

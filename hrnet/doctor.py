@@ -32,6 +32,7 @@ FLOAT32 = 4  # bytes
 INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by make's INPUT
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 TOOLS = ("atc", "aoe", "npu-smi")
+BY_TORCH = ("torchscript", "torch_aie")  # backends that compute with torch
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
 COCO = "annotations/person_keypoints_val2017.json with images/val2017/*.jpg"
 
@@ -58,7 +59,7 @@ PACKAGES = {
     "opencv-python-headless": Package("cv2", IMAGES, "."),
     "simplejpeg": Package("simplejpeg", "make preprocess", "."),
     "pycocotools": Package("pycocotools", POSE, "."),
-    "torch": Package("torch", "make onnx and REFERENCE=torch", ".[torch]"),
+    "torch": Package("torch", "make onnx, REFERENCE=torch, BACKEND=torchscript", ".[torch]"),
     "safetensors": Package("safetensors", "a checkpoint in .safetensors", ".[torch]"),
     "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
     "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
@@ -145,6 +146,8 @@ def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om:
         findings.tell(tool, path or "not on PATH")
     can, answer = ask([ais_python, "-c", "import ais_bench, aclruntime"])
     findings.tell("ais_bench", f"by {ais_python}" if can else f"not by {ais_python}: {answer}")
+    torch_aie = version_of("torch_aie", "torch_aie")
+    findings.tell("torch_aie", torch_aie or "not installed, for BACKEND=torch_aie")
     found = []
     if paths["npu-smi"]:
         works, table = ask(["npu-smi", "info"])
@@ -156,7 +159,8 @@ def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om:
 
     taken = backend
     if backend == "auto":
-        taken = "ascend" if (om.suffix == ".om" if om else paths["atc"]) else "onnxruntime"
+        without = "torchscript" if om and om.suffix == ".ts" else "onnxruntime"
+        taken = "ascend" if (om.suffix == ".om" if om else paths["atc"]) else without
         why = f"OM={om}" if om else "atc is on PATH" if paths["atc"] else "no atc on PATH"
         findings.tell("backend", f"auto is {taken}: {why}")
     else:
@@ -166,6 +170,9 @@ def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om:
             findings.miss(f"atc: not on PATH; {SET_ENV}")
         if not can:
             findings.miss(f"ais_bench: not by AIS_PYTHON={ais_python} ({answer}); give the python that has it")
+    if taken == "torch_aie" and not torch_aie:
+        findings.miss("torch_aie: not installed; it comes from Huawei and no package index, beside its own torch")
+    if taken in ("ascend", "torch_aie"):
         names = sorted({name for name, _ in found})
         if names and soc not in names:
             findings.miss(f"SOC={soc}: not this machine's chip; give SOC={names[0]}")
@@ -252,7 +259,7 @@ def run(args: argparse.Namespace) -> int:
         if tuple(int(number) for number in re.findall("[0-9]+", args.make)[:2]) < MAKE:
             findings.miss(f"make: {args.make}, expected GNU make 4.2 or later")
     needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
-    needed |= {"torch"} if exports(args) else set()
+    needed |= {"torch"} if exports(args) or args.backend in BY_TORCH else set()
     needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
     needed |= {"openvino"} if args.backend == "openvino" else set()
     needed |= set() if args.prepared else {"simplejpeg", "opencv-python-headless"}
@@ -280,12 +287,14 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hrnet.doctor", description=__doc__.splitlines()[0])
     parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML")
     parser.add_argument("--weights", type=Path, help="the checkpoint (default: weights/ and the config's name)")
-    parser.add_argument("--onnx", type=Path, help="the ONNX file; where it is there, no torch is needed")
+    parser.add_argument(
+        "--onnx", type=Path, help="the ONNX file, or the TorchScript one; if it is there nothing is exported"
+    )
     parser.add_argument("--dataset", type=Path, default=Path("data/imagenet"))
     parser.add_argument("--input", choices=INPUT_BYTES, default="float32", help="dtype of the inputs")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images; 0: all")
     parser.add_argument("--reference", default="", help="torch: torch's own accuracy is asked for")
-    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime", "openvino"), default="auto")
+    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime", "openvino", *BY_TORCH), default="auto")
     parser.add_argument("--ais_python", default="python3", help="the python that has ais_bench")
     parser.add_argument("--soc", default="Ascend310P3", help="the chip that is compiled for")
     parser.add_argument("--build", type=Path, default=Path("build"), help="where products go")

@@ -103,16 +103,17 @@ class Gear:
 @dataclass(frozen=True)
 class CompiledModel:
     """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
-    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere."""
+    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere, `pth2onnx.static` for a TorchScript file,
+    which has neither names nor sizes."""
 
     model_sha256: str  # of the compiled file
-    source_sha256: str  # of the ONNX file; empty where none was at hand
+    source_sha256: str  # of the ONNX (or TorchScript) file; empty where none was at hand
     command: list[str]
-    tool: str  # "atc", "atc.embedded", "aoe" or "atc.adopt"
+    tool: str  # "atc", "atc.embedded", "aoe", "atc.adopt" or "pth2onnx.static"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     gears: list[Gear]  # of a model with free axes; none for a static one
-    metadata: dict[str, str]  # of the ONNX file: model, config and weights hashes, versions
+    metadata: dict[str, str]  # of that file: model, config and weights hashes, versions
 
     @staticmethod
     def record_path(model: AnyPath) -> Path:
@@ -138,7 +139,8 @@ class CompiledModel:
     def read(model: AnyPath) -> CompiledModel:
         """Read the record beside `model`, which must be the file that it speaks of."""
         path = CompiledModel.record_path(model)
-        mend = f"if make om made it: rm {model}; make om; if it is from elsewhere: python -m atc.adopt --om {model}"
+        adopt = "make om TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
+        mend = f"if make om made it: rm {model}; make om; if it is from elsewhere: {adopt}{model}"
         content = read_record(path, "compiled", mend=mend)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         _check_dtypes([*compiled.inputs, *compiled.outputs], path)

@@ -28,9 +28,10 @@ from typing import Any, Optional
 import numpy as np
 
 from hrnet import formats, tensor_files
-from hrnet.cli import UserError, WorkFailed, command, cores, whole
+from hrnet.cli import UserError, WorkFailed, command, whole
 from hrnet.files import check_free_disk, locked, make_folder, write_text
 from hrnet.formats import BenchRecord, BenchRow, CompiledModel, TensorInfo
+from hrnet.machine import machine
 from infer import tool
 from infer.place import Place, link_chunk
 
@@ -164,15 +165,6 @@ def table(record: BenchRecord) -> str:
         + "\n".join(lines)
         + f"\n\n{machine}; {versions}.\n"
     )
-
-
-def machine() -> dict[str, Any]:
-    """The processor, its kind, and the cores that this process may use."""
-    try:
-        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except FileNotFoundError:
-        names = []
-    return {"processor": names[0] if names else "unknown", "kind": platform.machine(), "cores": cores()}
 
 
 def run(

@@ -88,14 +88,14 @@ def summarise(times: Times, batch: int, files: dict[Path, list[Path]], args: dic
 def run(args: argparse.Namespace) -> None:
     """Infer every input of a folder, or one batch --loop times, and write outputs and summary. Raises UserError for
     what ais_bench refuses of the arguments and WorkFailed for what fails afterwards."""
-    rules.check_twin_device(args.device)
+    rules.check_twin_device(args.device, args.runtime in runtimes.WITH_DEVICES)
     rules.check_model(args.model)
     inputs = rules.list_inputs(args.input) if args.input is not None else []
     folder = Path(args.output, args.output_dirname)
     rules.check_output(args.output)
     rules.check_output(str(folder))
     try:
-        runtime = runtimes.load(args.runtime, args.model, args.requests)
+        runtime = runtimes.load(args.runtime, args.model, args.requests, int(args.device))
         suffix = args.outfmt.lower()
         make_folder(folder)
         if inputs:
@@ -150,7 +150,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="for the throughput's arithmetic alone")
     parser.add_argument("--warmup_count", type=whole(0), default=1)
-    parser.add_argument("--device", default="0", help="this machine is device 0")
+    parser.add_argument("--device", default="0", help="this machine is device 0; of torchscript CUDA's")
     parser.add_argument("--divide_input", type=boolean, default=False, help="share the input among devices: here one")
     parser.add_argument(
         "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"

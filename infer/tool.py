@@ -22,7 +22,7 @@ from hrnet.cli import UserError, WorkFailed
 from hrnet.formats import FormatError
 from infer import rules
 from infer.place import Place
-from infer.runtimes import RUNTIMES
+from infer.runtimes import RUNTIMES, WITH_DEVICES
 
 BACKENDS = ("ascend", *RUNTIMES)
 DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
@@ -52,7 +52,7 @@ def tool(backend: str, ais_python: str, devices: list[str], alone: bool = False)
     """The start of the command that `backend` stands for; `alone`: one batch after another, as ais_bench does anyway.
     Raises UserError where there is no such tool."""
     if backend != "ascend":
-        rules.check_twin_device(",".join(devices))
+        rules.check_twin_device(",".join(devices), backend in WITH_DEVICES)
         start = [sys.executable, "-m", "infer.embedded", "--runtime", backend]
         return [*start, "--requests", "1"] if alone else start
     try:

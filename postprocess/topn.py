@@ -175,6 +175,7 @@ def run(args: argparse.Namespace) -> None:
         "interval95": intervals,
         "images": count,
         "classes": classes,
+        "batch": record.batch,
         "counts": {
             "inputs": len(manifest.images),
             "outputs": count,

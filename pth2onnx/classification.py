@@ -10,8 +10,12 @@ Reads a config and a checkpoint (hrnet/nets/checkpoint.py says which kinds); wri
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Optional
+
+import numpy as np
+from yacs.config import CfgNode
 
 from hrnet.cli import command
 from hrnet.config import load_config
@@ -32,15 +36,20 @@ INTERFACE = export.Interface(
 )
 
 
+def pictures(config: CfgNode) -> list[np.ndarray]:
+    """What is compared: float32 [N, 3, H, W] for each of BATCHES."""
+    size, mean, std = config.MODEL.IMAGE_SIZE, config.INPUT.MEAN, config.INPUT.STD
+    return [images_like(batch, size, mean, std, SEED + batch) for batch in BATCHES]
+
+
 def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
     """Export, check, prove, then put the file and its record in place."""
     export.check_opset(opset)
     config = load_config(cfg, CLASSIFICATION)
-    net = classification.build(config).eval()
-    metadata = export.describe(cfg.stem, config, checkpoint.load(net, weights), opset)
-    size, mean, std = config.MODEL.IMAGE_SIZE, config.INPUT.MEAN, config.INPUT.STD
-    images = [images_like(batch, size, mean, std, SEED + batch) for batch in BATCHES]
-    export.write(net, net, INTERFACE, images, metadata, output)
+    net, images = classification.build(config).eval(), pictures(config)
+    metadata = {**export.describe(cfg.stem, config, checkpoint.load(net, weights)), "opset": str(opset)}
+    make = partial(export.write_onnx, net, INTERFACE, images[0], metadata)
+    export.write(net, images, metadata, output, "ONNX", make)
 
 
 def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:

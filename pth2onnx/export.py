@@ -1,7 +1,7 @@
-"""What the exporters of this folder share: a net is written as ONNX, its graph is checked, the file is proven equal to
-torch, and only then it and its record take their names. `pth2onnx.classification` shows its use.
+"""What the exporters of this folder share: a net is written as ONNX, whose graph is checked, or as TorchScript; the
+file is proven equal to torch; then it and its record take their names. `pth2onnx.classification` shows its use.
 
-Exported by torch.onnx's tracer, since its newer exporter writes opset 18 whatever opset is asked for.
+ONNX is exported by torch.onnx's tracer, since its newer exporter writes opset 18 whatever opset is asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from hrnet.nets.trunk import count_parameters
 from pth2onnx.parity import prove
 
 BYTES_OF_PARAMETER = 4  # float32
+TOOLS = (f"onnx {onnx.__version__}", f"onnxruntime {onnxruntime.__version__}")  # of an ONNX file, besides torch
 OPSETS = range(11, 19)  # what ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
 
 
@@ -95,43 +97,50 @@ def check_graph(model: onnx.ModelProto, interface: Interface, opset: int) -> Non
         raise WorkFailed(f"a Resize is not by a whole factor: {first_few(broken)}")
 
 
-def describe(name: str, config: CfgNode, weights_sha256: str, opset: int) -> dict[str, str]:
-    """What the file tells about itself in its metadata_props."""
+def describe(name: str, config: CfgNode, weights_sha256: str) -> dict[str, str]:
+    """What a file tells about itself, as metadata of its own kind."""
     return {
         "model": name,
         "config_sha256": config_sha256(config),
         "weights_sha256": weights_sha256,
         "torch_version": torch.__version__,
-        "opset": str(opset),
     }
+
+
+def write_onnx(
+    traced: torch.nn.Module, interface: Interface, image: np.ndarray, metadata: Mapping[str, str], file: Path
+) -> None:
+    """Write the net as `export` does, with `metadata` (and in it the opset), once its graph is checked."""
+    opset = int(metadata["opset"])
+    model = export(traced, interface, image, opset, file)
+    check_graph(model, interface, opset)
+    onnx.helper.set_model_props(model, dict(metadata))
+    file.write_bytes(model.SerializeToString())
 
 
 def write(
     net: torch.nn.Module,
-    traced: torch.nn.Module,
-    interface: Interface,
     images: Sequence[np.ndarray],
     metadata: Mapping[str, str],
     output: Path,
+    kind: str,
+    make: Callable[[Path], None],
 ) -> None:
-    """Export `traced`, which computes what `net` does, check, prove against `net` on `images`, then put the file and
-    its record in place. `metadata` as `describe` gives it."""
-    opset = int(metadata["opset"])
+    """Let `make` write the net as a file of `kind` (parity.KINDS), prove it against `net` on `images`, then put it and
+    its record in place. `metadata` as `describe` gives it, of ONNX with the opset."""
     make_folder(output.parent)
     check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
-        model = export(traced, interface, images[0], opset, temporary)
-        check_graph(model, interface, opset)
-        onnx.helper.set_model_props(model, dict(metadata))
-        temporary.write_bytes(model.SerializeToString())
-        parity = prove(net, temporary, images)
+        make(temporary)
+        parity = prove(net, temporary, images, kind)
         record = {
             "model_sha256": sha256_file(temporary),
             **asdict(parity),
             "metadata": dict(metadata),
-            "tool": f"torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}",
+            "tool": ", ".join([f"torch {torch.__version__}", *(TOOLS if kind == "ONNX" else [])]),
         }
         write_record(f"{output}.json", "export", record)
-    told = f"opset {opset}, {count_parameters(net) / 1e6:.1f} M parameters"
+    opset = f"opset {metadata['opset']}, " if "opset" in metadata else ""
+    told = f"{opset}{count_parameters(net) / 1e6:.1f} M parameters"
     proof = f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"
     print(f"wrote {output} ({told}, {proof})")

@@ -1,12 +1,17 @@
-"""Proof that an ONNX file computes what its torch net computes: the file is run in onnxruntime and compared.
+"""Proof that a file computes what its torch net computes: it is run, ONNX in onnxruntime, TorchScript in torch, and
+compared.
 
 Library of the exporters in this folder; `pth2onnx.classification` shows its use. Tensors are float32, images NCHW.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Callable
 
 import numpy as np
 import onnxruntime
@@ -58,32 +63,59 @@ def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     return float(np.abs(a - b).max()), float(cosines.min())
 
 
-def prove(net: torch.nn.Module, file: AnyPath, inputs: Sequence[np.ndarray]) -> Parity:
+def outputs_of(net: Callable[[torch.Tensor], Any], batch: np.ndarray) -> list[np.ndarray]:
+    """All outputs of a net, or of a TorchScript module, which both may give one of them bare."""
+    with torch.inference_mode():
+        given = net(torch.from_numpy(batch))
+    return [output.numpy() for output in (given if isinstance(given, (list, tuple)) else [given])]
+
+
+def _onnx(file: AnyPath) -> Compute:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda batch: [np.asarray(output) for output in session.run(None, {name: batch})]
+
+
+@contextlib.contextmanager
+def torchscript_warnings() -> Iterator[None]:
+    """Without torch's warnings that TorchScript, which Torch-AIE takes, is its older way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
+        yield
+
+
+def _torchscript(file: AnyPath) -> Compute:
+    with torchscript_warnings():
+        return partial(outputs_of, torch.jit.load(str(file)))
+
+
+Compute = Callable[[np.ndarray], list[np.ndarray]]
+KINDS: dict[str, Callable[[AnyPath], Compute]] = {"ONNX": _onnx, "TorchScript": _torchscript}
+
+
+def prove(net: torch.nn.Module, file: AnyPath, inputs: Sequence[np.ndarray], kind: str = "ONNX") -> Parity:
     """Run `file` and `net` on each of `inputs` (float32 [N, 3, H, W], N, H and W may differ) and compare all outputs.
 
     Raises WorkFailed when shapes differ, a value is not finite, or the difference passes TOLERANCE.
     """
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    count, cosine = len(session.get_outputs()), 1.0
-    differences, scales = [0.0] * count, [1.0] * count
+    compute, cosine = KINDS[kind](file), 1.0
+    differences: list[float] = []
+    scales: list[float] = []
     for batch in inputs:
-        with torch.inference_mode():
-            given = net(torch.from_numpy(batch))
-        expected = [output.numpy() for output in (given if isinstance(given, (list, tuple)) else [given])]
-        found = [np.asarray(output) for output in session.run(None, {name: batch})]
+        expected, found = outputs_of(net, batch), compute(batch)
         shapes = [[list(output.shape) for output in outputs] for outputs in (found, expected)]
         if shapes[0] != shapes[1]:
-            raise WorkFailed(f"the ONNX file gives shapes {shapes[0]}, torch {shapes[1]}")
+            raise WorkFailed(f"the {kind} file gives shapes {shapes[0]}, torch {shapes[1]}")
+        differences, scales = differences or [0.0] * len(found), scales or [1.0] * len(found)
         for k, (wanted, got) in enumerate(zip(expected, found)):
             if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
                 raise WorkFailed("the outputs are not finite; is the checkpoint whole?")
             difference, angle = compare(wanted, got)
             differences[k], cosine = max(differences[k], difference), min(cosine, angle)
             scales[k] = max(scales[k], float(np.abs(wanted).max()))
-    worst = max(range(count), key=lambda k: differences[k] / scales[k])
+    worst = max(range(len(scales)), key=lambda k: differences[k] / scales[k])
     parity = Parity(differences[worst], cosine, TOLERANCE * scales[worst], [list(batch.shape) for batch in inputs])
     if not parity.max_abs_difference <= parity.tolerance:
         told = f"allowed {parity.tolerance:.2e}, cosine {cosine:.6f}"
-        raise WorkFailed(f"the ONNX file differs from torch by {parity.max_abs_difference:.2e} ({told})")
+        raise WorkFailed(f"the {kind} file differs from torch by {parity.max_abs_difference:.2e} ({told})")
     return parity

@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from yacs.config import CfgNode
@@ -62,15 +64,20 @@ def sizes(config: CfgNode) -> list[tuple[int, Sequence[int]]]:
     return [(1, gear[::-1]) for gear in some] + [(2, some[1][::-1])]
 
 
+def pictures(config: CfgNode) -> list[np.ndarray]:
+    """Pictures of these sizes: float32 [N, 3, H, W] each."""
+    normal = (config.INPUT.MEAN, config.INPUT.STD)
+    return [images_like(batch, size, *normal, SEED + i) for i, (batch, size) in enumerate(sizes(config))]
+
+
 def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
     """Export, check, prove, then put the file and its record in place."""
     export.check_opset(opset)
     config = load_config(cfg, POSE)
-    net = pose.build(config).eval()
-    metadata = export.describe(cfg.stem, config, checkpoint.load(net, weights), opset)
-    normal = (config.INPUT.MEAN, config.INPUT.STD)
-    images = [images_like(batch, size, *normal, SEED + i) for i, (batch, size) in enumerate(sizes(config))]
-    export.write(net, fold(net), interface(len(net.final_layers)), images, metadata, output)
+    net, images = pose.build(config).eval(), pictures(config)
+    metadata = {**export.describe(cfg.stem, config, checkpoint.load(net, weights)), "opset": str(opset)}
+    make = partial(export.write_onnx, fold(net), interface(len(net.final_layers)), images[0], metadata)
+    export.write(net, images, metadata, output, "ONNX", make)
 
 
 def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:

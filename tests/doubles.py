@@ -1,5 +1,5 @@
 """The doubles of the NPU's tools, put where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
-python."""
+python; and where that of Torch-AIE lies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ATC = ROOT / "tests/atc/atc_double.py"
 AOE = ROOT / "tests/atc/aoe_double.py"
 AIS_BENCH = ROOT / "tests/infer/ais_bench_double"
+TORCH_AIE = ROOT / "tests/infer/torch_aie_double"  # for PYTHONPATH
 
 
 def program(path: Path, command: str) -> Path:

@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infe
 
 
 KINDS = ("float32", "uint8")
+SEED_BATCHES = (1, 4, 8, 16, 32, 64)  # of seed 000
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -205,6 +207,87 @@ def test_openvino_takes_the_twin_s_file(built: Checkout) -> None:
     assert done.returncode == 2 and line in done.stderr
 
 
+def test_torchscript_has_an_export_and_a_compiled_file_of_its_own(built: Checkout) -> None:
+    told = " ".join(built.make("-n", "eval", "BACKEND=torchscript").stdout.replace("\\\n", "").split())
+    place = "build/demo_digits"
+    assert f"--model_path weights/demo_digits.pth --ts_save_path {place}/model.ts" in told
+    compiled = f"--model {place}/model.ts --output {place}/om/bs16-float32-fp32.ts --batch 16 --input float32"
+    assert f"{compiled} --precision fp32 --backend torchscript --soc_version Ascend310P3" in told
+    assert "--output_dirname torchscript-bs16-fp32 --device 0 --backend torchscript" in told
+    assert "atc.convert" not in told and "pth2onnx.classification" not in told
+    told = built.make("-n", "om", "BACKEND=torch_aie").stdout
+    assert f"--output {place}/om/bs16-float32-Ascend310P3.ts " in told and "--precision default " in told
+    done = built.make("-n", "bundle", "BACKEND=torchscript")
+    assert done.returncode == 2 and "bundle: of what needs no torch; BACKEND=torchscript does.  Stop." in done.stderr
+    told = built.make("-n", "infer", f"OM={place}/om/bs16-float32-fp32.onnx", "BACKEND=torchscript").stderr
+    assert f"OM={place}/om/bs16-float32-fp32.onnx: expected a .ts for BACKEND=torchscript.  Stop." in told
+
+
+def test_a_torchscript_file_that_is_brought(built: Checkout) -> None:
+    shutil.copy(ROOT / "weights/demo_digits.pth", built.root / "brought.ts")
+    told = built.make("-n", "om", "BACKEND=torchscript", "TS=brought.ts").stdout
+    assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model brought.ts " in told
+    assert "pth2onnx.torchscript" not in told
+    done = built.make("infer", "OM=brought.ts", "BUILD=brought", "DATASET=data/digits", "LIMIT=2")
+    assert "BACKEND=auto is torchscript: OM=brought.ts" in done.stdout
+    line = "brought.ts.json: nothing tells what brought.ts takes and gives; let make om write it: OM= TS=brought.ts"
+    assert done.returncode == 2 and line in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torchscript", "torch_aie"])
+def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, backend: str) -> None:
+    done = built.make("eval", f"BACKEND={backend}", "BUILD=ts", "DATASET=data/digits", "LIMIT=60", "GATE=50",
+                      PYTHONPATH=str(doubles.TORCH_AIE))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    target = "fp32" if backend == "torchscript" else "Ascend310P3"
+    found = json.loads(
+        (built.root / f"ts/demo_digits/eval/digits-float32-first60/{backend}-bs16-{target}.json").read_text()
+    )
+    expected = metrics(built)
+    assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
+    logits = [
+        [
+            np.fromfile(file, np.float32)
+            for file in sorted(built.root.glob(f"{place}/demo_digits/out/digits-float32-first60/{tag}/*.bin"))
+        ]
+        for place, tag in (("ts", f"{backend}-bs16-{target}"), ("build", "onnxruntime-bs16-fp32"))
+    ]
+    np.testing.assert_allclose(*logits, rtol=0, atol=1e-4)
+
+
+def test_qps_goes_through_the_chain_at_each_batch(built: Checkout) -> None:
+    """What eval has computed for its own batch serves; the others, the seed's six, are computed besides."""
+    told = built.make("-n", "qps").stdout
+    for stage in STAGES[1:2] + STAGES[3:]:
+        assert re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", told) == ["1", "4", "8", "32", "64"]
+    tags = " ".join(f"build/demo_digits/eval/digits-float32-first60/onnxruntime-bs{n}-fp32.json" for n in SEED_BATCHES)
+    assert f"postprocess.qps_table --metrics {tags} --output " in told
+    told = built.make("-n", "qps", "BATCHES=2 16").stdout
+    assert told.count("-m infer.run ") == 1 and "--output_dirname onnxruntime-bs2-fp32" in told
+    done = built.make("-n", "qps", "OM=build/demo_digits/om/bs16-float32-fp32.onnx")
+    line = "qps: compiles each batch itself; OM=build/demo_digits/om/bs16-float32-fp32.onnx is one; give OM=.  Stop."
+    assert done.returncode == 2 and line in done.stderr
+
+
+@pytest.mark.slow
+def test_the_seed_s_eval(built: Checkout) -> None:
+    """Labels elsewhere, a last batch that is not full, and accuracies that are those of the chain."""
+    shutil.copy(built.root / "data/digits/val_label.txt", built.root / "labels.txt")
+    made = ["make", "torchscript", "BUILD=seed", "MODEL=demo_digits", f"PYTHON={sys.executable}"]
+    subprocess.run(made, cwd=built.root, check=True, capture_output=True)
+    flags = ["--batch_size", "7", "--device_id", "0", "--dataset", "data/digits/val", "--label_file", "labels.txt"]
+    call = [sys.executable, "-m", "infer.qps", *flags, "--traced_model", "seed/demo_digits/model.ts"]
+    done = subprocess.run(call, cwd=built.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = built.root.glob("build/qps/demo_digits/eval/*/torchscript-fp32-qps.json")
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["batch"], row["images"]) == (7, 500)
+    told = [f"{name} {round(row[name] / 100, 8)}\n" for name in ("top1", "top5")]
+    assert f"{''.join(told)}QPS is {row['images_per_second']}, bs is 7\n" in done.stdout
+    assert 98 < row["top1"] < 99, "six labels of 500 are wrong"
+
+
 def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
     doubles.atc(tmp_path)
     given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
@@ -250,7 +333,7 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
 PLACE = "expected a path that ais_bench takes: letters and digits and _-/. alone"
 FILE = "expected a path of letters and digits and _-/.+=@~ alone"
 BAD_VALUES = {
-    "BACKEND=npu": "expected auto or ascend or onnxruntime or openvino",
+    "BACKEND=npu": "expected auto or ascend or onnxruntime or openvino or torchscript or torch_aie",
     "BACKEND=ascend": "no atc on PATH; source CANN's set_env.sh",
     "BATCH=four": "expected a whole number from 1",
     "BATCH=0": "expected a whole number from 1",

@@ -45,9 +45,15 @@ def stems(place: Path) -> list[str]:
 
 def infer(place: Path, name: str, prep: str, *options: object) -> np.ndarray:
     """The logits [200, 1000] of the inputs in `prep` by a model compiled with `options`."""
-    model, out = place / f"{name}.onnx", place / "out"
+    model = place / f"{name}.onnx"
     python("atc.convert", "--model", place / "model.onnx", "--output", model, *options)
-    python("infer.run", "--model", model, "--input", place / prep, "--output", out, "--output_dirname", name)
+    return run(place, model, prep)
+
+
+def run(place: Path, model: Path, prep: str, *options: object) -> np.ndarray:
+    out, name = place / "out", model.stem
+    flags = ["--model", model, "--input", place / prep, "--output", out, "--output_dirname", name]
+    python("infer.run", *flags, *options)
     return np.stack([np.fromfile(out / name / f"{stem}_0.bin", np.float32) for stem in stems(place)])
 
 
@@ -91,3 +97,20 @@ def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
     assert record["metrics"] == pytest.approx(reference["metrics"], abs=0.5 + 1e-9), "one image of 200 may swap"
     assert record["verdict"] == "pass"
     assert record["counts"] == {"inputs": 200, "outputs": 200, "evaluated": 200, "rejected": 0}
+
+
+def test_torchscript_equals_torch(place: Path) -> None:
+    """From pixels too, which the file normalises itself."""
+    cfg, model = "configs/hrnet_w18.yaml", place / "model.ts"
+    python("pth2onnx.torchscript", "--cfg", cfg, "--model_path", place / "w18.pth", "--ts_save_path", model)
+    expected = np.load(place / "torch.npy")
+    for prep, dtype in (("prep", "float32"), ("pixels", "uint8")):
+        if not (place / prep).is_dir():
+            python("preprocess.imagenet", "hrnet_w18", PHOTOGRAPHS, place / prep, "--input", dtype)
+        compiled = place / f"{dtype}.ts"
+        python("pth2onnx.static", "--cfg", cfg, "--model", model, "--output", compiled, "--batch", 8, "--input", dtype)
+        found = run(place, compiled, prep, "--backend", "torchscript")
+        worst = np.abs(found - expected).max()
+        print(f"{dtype}: the largest difference of a logit is {worst:.1e}")
+        assert 0 < worst < LOGIT_TOLERANCE
+        assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()

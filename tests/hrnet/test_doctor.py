@@ -246,3 +246,18 @@ def test_what_is_brought_is_not_made(place: Path, capsys: pytest.CaptureFixture[
     lines = told(capsys.readouterr().out)
     assert (lines["backend"], lines["compiled"]) == ("auto is ascend: OM=my.om", "my.om, brought")
     assert lines["inputs"] == "prep/inputs: 2, brought" and "data set" not in lines and "checkpoint" not in lines
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
+def test_torchscript_brings_torch_and_torch_aie_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--backend", "torchscript") == 0
+    out, err = capsys.readouterr()
+    assert err == "" and told(out)["backend"] == "torchscript, as asked"
+    assert told(out)["torch_aie"] == "not installed, for BACKEND=torch_aie"
+    assert call("--backend", "torch_aie") == 2
+    line = "torch_aie: not installed; it comes from Huawei and no package index, beside its own torch"
+    assert capsys.readouterr().err == f"hrnet.doctor: missing: {line}\n"
+    (place / "my.ts").write_bytes(b"PK")
+    (place / "my.ts.json").touch()
+    assert call("--om", "my.ts") == 0
+    assert told(capsys.readouterr().out)["backend"] == "auto is torchscript: OM=my.ts"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from hrnet import tensor_files
@@ -125,6 +127,35 @@ def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = Fa
     entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, shape) for i in range(count)]
     Manifest("imagenet", "c" * 64, "d" * 64, dtype, layout, suffix, CLASSES, 0, entries).write(folder / "manifest.json")
     return images
+
+
+def torchscript_model(path: Path, batch: int, **metadata: str) -> Path:
+    """`linear_model` as TorchScript, a convolution over the whole image, with its record."""
+    weights = WEIGHTS.T.reshape(CLASSES, *SHAPE).copy()
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.from_numpy(weights), requires_grad=False)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.conv2d(image, self.weights).flatten(1)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(Net().eval(), torch.ones(1, *SHAPE))), str(path))
+    path.chmod(0o640)
+    CompiledModel(
+        model_sha256=sha256_file(path),
+        source_sha256="0" * 64,
+        command=["static"],
+        tool="pth2onnx.static",
+        inputs=[TensorInfo("image", "float32", [batch, *SHAPE])],
+        outputs=[TensorInfo("class", "float32", [batch, CLASSES])],
+        gears=[],
+        metadata={"model": "linear", **metadata},
+    ).write(path)
+    return path
 
 
 def expected_logits(images: np.ndarray) -> np.ndarray:

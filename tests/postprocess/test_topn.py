@@ -140,6 +140,7 @@ def test_metrics_record(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         },
         "images": 4,
         "classes": 3,
+        "batch": 1,
         "counts": {"inputs": 4, "outputs": 4, "evaluated": 4, "rejected": 2},
         "gate": {"metric": "top1", "allowed_points": 1.0},
         "reference": None,

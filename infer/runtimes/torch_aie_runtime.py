@@ -1,0 +1,69 @@
+"""TorchScript on an NPU by Torch-AIE, which compiles the module for one batch when it is loaded.
+
+Calls and order are those of the model zoo's eval.py (seed 000; Ascend/ModelZoo-PyTorch
+AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. Chip and precision are those
+that pth2onnx.static wrote down. A device is set for a thread, so one thread compiles and computes. Not tried on an NPU.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch_aie
+
+from hrnet.cli import UserError
+from hrnet.formats import CompiledModel
+from hrnet.torchscript import PRECISION, SOC_VERSION
+from infer.runtimes.base import Runtime
+from infer.runtimes.torchscript_runtime import load_module
+
+PRECISIONS = ("fp16", "fp32")  # in torch_aie.PrecisionPolicy in capitals
+
+
+class TorchAie(Runtime):
+    requests = 1
+
+    def __init__(self, model: str, device: int) -> None:
+        compiled = CompiledModel.read(model)
+        self.inputs, self.outputs = compiled.inputs, compiled.outputs
+        told = [compiled.metadata.get(key, "") for key in (PRECISION, SOC_VERSION)]
+        if told[0] not in PRECISIONS or not told[1]:
+            mend = "make om BACKEND=torch_aie SOC=<chip>"
+            raise UserError("its record names no precision and chip", where=model, found=told, mend=mend)
+        self.device = f"npu:{device}"
+        self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {told[1]}"
+        self.thread = ThreadPoolExecutor(1)
+        try:
+            self.thread.submit(self._compile, model, device, *told).result()
+        except RuntimeError as fault:
+            reason = " ".join(str(fault).split())
+            raise UserError(f"Torch-AIE cannot compile the model: {reason}", where=model) from None
+
+    def _compile(self, model: str, device: int, precision: str, soc_version: str) -> None:
+        torch_aie.set_device(device)
+        self.module = torch_aie.compile(
+            load_module(model),
+            inputs=[torch_aie.Input(tuple(self.static_input().shape))],
+            precision_policy=getattr(torch_aie.PrecisionPolicy, precision.upper()),
+            allow_tensor_replace_int=True,
+            soc_version=soc_version,
+        )
+        self.stream = torch_aie.npu.Stream(self.device)
+
+    def _compute(self, batch: np.ndarray) -> list[np.ndarray]:
+        image = torch.from_numpy(batch).to(self.device)
+        with torch_aie.npu.stream(self.stream):
+            given = self.module(image)
+            self.stream.synchronize()
+        outputs = given if isinstance(given, (list, tuple)) else [given]
+        return [output.to("cpu").numpy() for output in outputs]
+
+    def compute(self, batch: np.ndarray) -> list[np.ndarray]:
+        return self.thread.submit(self._compute, batch).result()
+
+
+def load(model: str, requests: int, threads: int, device: int) -> Runtime:
+    """Compile a TorchScript file that lies beside its record; batches are computed one after another."""
+    return TorchAie(model, device)

@@ -1,0 +1,106 @@
+"""TorchScript by torch: on the CPU, or on CUDA device `device` where torch has one.
+
+On the CPU requests run side by side, each on a core of its own, with the channels last, as oneDNN has its fastest
+convolutions. The frozen graph is run as it is: torch's profiling of it finds nothing more to do there. On a GPU batches
+run one after another; with float16 inside the weights, and what goes in, are float16, and what comes out is float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from hrnet.cli import UserError
+from hrnet.formats import CompiledModel
+from hrnet.torchscript import PRECISION
+from infer.runtimes.base import Runtime
+
+WARM_UP = 3  # calls on a GPU in which torch profiles the graph and compiles what it can fuse
+
+
+def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
+    """Load a TorchScript file onto a device."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
+        try:
+            return torch.jit.load(model, map_location=device)
+        except RuntimeError as fault:
+            told = " ".join(str(fault).split(". ")[0].split())
+            raise UserError(f"torch cannot load the model: {told}", where=model, mend="rerun make om") from None
+
+
+def dynamic_dims(compiled: CompiledModel) -> str:
+    """The gears of a compiled record as atc is given them: the sizes of the free axes of each."""
+    axes = [axis for axis, size in enumerate(compiled.inputs[0].shape) if size == -1]
+    return ";".join(",".join(str(gear.input[axis]) for axis in axes) for gear in compiled.gears)
+
+
+def find_device(device: int) -> str:
+    """The name of device `device`. Raises UserError where there is none."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count:
+        if device < count:
+            return f"cuda:{device}"
+        raise UserError("no such CUDA device", expected=f"0 to {count - 1}", found=device, mend="give DEVICE=0")
+    if device:
+        raise UserError("no CUDA here, and the CPU is device 0", expected=0, found=device, mend="give DEVICE=0")
+    return "cpu"
+
+
+def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> None:
+    """Bring the weights of a frozen graph, which no `to` of the module reaches, to `dtype`, channels last."""
+    for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
+        if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
+            weight = node.t("value").to(dtype)
+            node.t_("value", weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight)
+
+
+class TorchScript(Runtime):
+    def __init__(self, model: str, requests: int, threads: int, device: int) -> None:
+        compiled = CompiledModel.read(model)
+        self.inputs, self.outputs, self.dynamic_dims = compiled.inputs, compiled.outputs, dynamic_dims(compiled)
+        self.device, self.threads, self.own = find_device(device), threads, threading.local()
+        half = compiled.metadata.get(PRECISION) == "fp16"
+        self.dtype = torch.float16 if half else torch.float32
+        self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
+        if self.device == "cpu":
+            if half:
+                mend = "PRECISION=fp32, or BACKEND=onnxruntime"
+                raise UserError("float16 inside needs CUDA", where=model, found="the CPU alone", mend=mend)
+            self.requests = requests
+            self.module = load_module(model)
+            return
+        self.version += f" on {torch.cuda.get_device_name(device)}"
+        self.requests = 1
+        self.module = load_module(model, self.device)
+        prepare_constants(self.module, self.dtype)
+        for _ in range(0 if self.dynamic_dims else WARM_UP):
+            self.compute(np.zeros(self.static_input().shape, self.static_input().dtype))
+
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[None]:
+        """How torch computes, which is a thread's own affair."""
+        if not hasattr(self.own, "ready"):
+            torch.set_num_threads(self.threads)
+            self.own.ready = True
+        with torch.inference_mode(), torch.jit.optimized_execution(self.device != "cpu"):
+            yield
+
+    def compute(self, batch: np.ndarray) -> list[np.ndarray]:
+        with self.settings():
+            image = torch.from_numpy(batch).to(self.device)
+            if image.is_floating_point():
+                image = image.to(self.dtype).contiguous(memory_format=torch.channels_last)
+            given = self.module(image)
+            outputs = given if isinstance(given, (list, tuple)) else [given]
+            return [output.float().contiguous().cpu().numpy() for output in outputs]
+
+
+def load(model: str, requests: int, threads: int, device: int) -> Runtime:
+    """Load a TorchScript file that lies beside its record."""
+    return TorchScript(model, requests, threads, device)

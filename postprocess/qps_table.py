@@ -1,0 +1,116 @@
+"""The metrics of one model at several batch sizes -> one table as that of the model zoo's README, Markdown and JSON.
+
+    python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json
+        --metrics build/hrnet_w18/eval/imagenet-float32/torchscript-bs1-fp32.json …
+
+Reads    metrics records of postprocess.topn, all of one model on the same images
+Writes   <name>.md, then <name>.json (kind `qps`)
+
+Accuracy and rate of a row come from one and the same run. The rate is the device's alone, `1000 * batch / mean` of all
+batches, which leaves out the warm-up and the files; the last batch, filled up, is computed like any other, and what
+that gives is not evaluated.
+
+Source: table and lines of the model zoo's README and eval.py for Torch-AIE (seed 000), whose rate counts one batch more
+than it sums up and whose accuracy is that of batch 1 alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet.cli import UserError, command
+from hrnet.files import make_folder, write_text
+from hrnet.formats import FormatError, read_record, write_record
+from hrnet.machine import machine
+
+HEAD = ("chip", "batch", "data set", "accuracy", "performance")
+TOPS = ("top1", "top5")
+MEND = "make qps"
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """What the table tells of one metrics record; its `top5` is missing where there are fewer classes."""
+    content = read_record(path, "metrics", mend=MEND)
+    try:
+        row = {
+            "batch": content["batch"],
+            "images": content["images"],
+            **{name: content["metrics"][name] for name in TOPS if name in content["metrics"]},
+            "images_per_second": content["images_per_second"]["device alone"],
+            "files_to_files_images_per_second": content["images_per_second"]["infer end to end"],
+            "tool": content["tool"],
+            "model": content["model"],
+            "manifest_sha256": content["evaluated"]["manifest_sha256"],
+            "model_sha256": content["evaluated"]["model_sha256"],
+        }
+    except (KeyError, TypeError):
+        raise FormatError("is no metrics record of a run", where=path, mend=MEND) from None
+    rate = row["images_per_second"]
+    if not isinstance(rate, (int, float)) or not math.isfinite(rate):
+        raise FormatError("images_per_second", where=path, expected="a number", found=repr(rate))
+    return row
+
+
+def check_rows(paths: list[Path], rows: list[dict[str, Any]]) -> None:
+    """All rows are of one model, one tool and the same images, each of another batch."""
+    for path, row in zip(paths, rows):
+        for key in ("manifest_sha256", "model", "tool"):
+            if row[key] != rows[0][key]:
+                raise UserError(f"{key} is not that of {paths[0]}", where=path, mend=MEND)
+    batches = [row["batch"] for row in rows]
+    if len(set(batches)) < len(batches):
+        raise UserError("two records of one batch", expected="one each", found=batches)
+
+
+def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
+    """The rows as a page of markdown."""
+    lines = [f"| {' | '.join(HEAD)} |", "|" + " --- |" * len(HEAD)]
+    for row in rows:
+        accuracy = " <br>".join(f"top-{name[3:]}: {row[name]:.3f}%" for name in TOPS if name in row)
+        lines.append(f"| {chip} | {row['batch']} | {images} | {accuracy} | {row['images_per_second']:.1f} FPS |")
+    return "\n".join(lines) + "\n"
+
+
+def lines_of_eval(row: dict[str, Any]) -> str:
+    """What the public eval.py prints: accuracies as fractions, the rate, the batch."""
+    tops = "".join(f"{name} {round(row[name] / 100, 8)}\n" for name in TOPS if name in row)
+    return f"{tops}QPS is {row['images_per_second']}, bs is {row['batch']}\n"
+
+
+def run(metrics: list[Path], output: Path, chip: str) -> None:
+    """Write the table and, last, the record; print both ways of telling it."""
+    rows = [read_row(path) for path in metrics]
+    check_rows(metrics, rows)
+    rows.sort(key=lambda row: row["batch"])
+    tool, here = rows[0]["tool"], machine()
+    chip = chip or tool.partition(" on ")[2] or f"{here['processor']}, {here['cores']} cores"
+    images = f"{metrics[0].parent.name}, {rows[0]['images']} images"
+    text = f"{table(rows, chip, images)}\n{tool}; files are read and written outside these times.\n"
+    make_folder(output.parent)
+    write_text(output.with_suffix(".md"), text)
+    shared = {"chip": chip, "tool": tool, "data_set": images, "model": rows[0]["model"], "machine": here}
+    own = [{key: value for key, value in row.items() if key not in ("tool", "model")} for row in rows]
+    write_record(output, "qps", {**shared, "rows": own})
+    print("".join(map(lines_of_eval, rows)) + "\n" + text)
+    print(f"wrote {output} and {output.with_suffix('.md').name} ({len(rows)} batch sizes)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m postprocess.qps_table", description=__doc__.splitlines()[0])
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="a metrics record for each batch")
+    parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table goes beside it")
+    parser.add_argument("--chip", default="", help="whose rate it is (default: as the tool says, or this processor)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(**vars(parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

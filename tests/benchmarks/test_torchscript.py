@@ -1,0 +1,37 @@
+"""The benchmark of TorchScript: what it prints, and its refusal where outputs differ."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import torchscript
+from hrnet.cli import WorkFailed
+
+
+@pytest.mark.slow
+def test_four_ways(
+    torchscript_files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torchscript, "cores", lambda: 1)  # two threads are slower on such small layers
+    where = ["--cfg", str(torchscript_files / "tiny.yaml"), "--weights", str(torchscript_files / "tiny.pth")]
+    assert torchscript.main([*where, "--batches", "2", "--count", "5", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()[-8:]
+    assert re.fullmatch("4 images, batch 2, [0-9]+ cores, 1 rounds, medians", lines[0])
+    names = ["torch eager, channels last", r"twin, onnxruntime [\d.]+", r"twin, torchscript by torch [\d.]+"]
+    for line, name in zip(lines[1:4], names):
+        assert re.fullmatch(rf"{name}: max \|difference\| of a logit \d\.\de-\d\d", line)
+    for line, name in zip(lines[4:], ["torch eager", *names]):
+        assert re.fullmatch(rf"{name} +[\d.]+ images/s +[\d.]+ x torch eager", line)
+
+
+def test_outputs_that_differ() -> None:
+    expected = np.array([[1.0, -20.0], [3.0, 4.0]])
+    assert torchscript.difference("ours", expected + 1e-3, expected) == pytest.approx(1e-3)
+    with pytest.raises(WorkFailed, match=r"^ours: logits differ from torch's by 3\.0e-03 \(2\.0e-03 allowed\)$"):
+        torchscript.difference("ours", expected + 3e-3, expected)
+    with pytest.raises(WorkFailed, match="differ from torch's by nan"):
+        torchscript.difference("ours", expected * np.nan, expected)

@@ -1,0 +1,23 @@
+"""What tests of several folders start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def torchscript_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with tiny.yaml, tiny.pth and model.ts; tiny_pose.yaml, tiny_pose.pth and pose.ts."""
+    from pth2onnx import torchscript
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("torchscript")
+    for cfg, write, output in (
+        ("tiny", tiny.write_weights, "model.ts"),
+        ("tiny_pose", tiny.write_pose_weights, "pose.ts"),
+    ):
+        files = ["--model_path", str(write(folder)), "--ts_save_path", str(folder / output)]
+        assert torchscript.main(["--cfg", str(folder / f"{cfg}.yaml"), *files]) == 0
+    return folder

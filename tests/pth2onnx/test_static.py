@@ -1,0 +1,144 @@
+"""pth2onnx/static.py: the record of a TorchScript file for a batch or for gears, pixels, and what is no model of the
+config."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hrnet.config import CONFIGS, load_config
+from hrnet.files import sha256_file
+from hrnet.formats import CompiledModel, Gear, TensorInfo
+from hrnet.torchscript import read_metadata
+from pth2onnx import parity, static
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def exported(torchscript_files):
+    return torchscript_files
+
+
+def call(cfg, model, output, *more) -> int:
+    return static.main(["--cfg", str(cfg), "--model", str(model), "--output", str(output), *more])
+
+
+def test_a_batch(exported, tmp_path):
+    model, output = exported / "model.ts", tmp_path / "om/bs4.ts"
+    assert call(exported / "tiny.yaml", model, output, "--batch", "4") == 0
+    compiled = CompiledModel.read(output)
+    assert compiled.inputs == [TensorInfo("image", "float32", [4, 3, 64, 64])]
+    assert compiled.outputs == [TensorInfo("class", "float32", [4, tiny.CLASSES])]
+    assert (compiled.tool, compiled.gears) == ("pth2onnx.static", [])
+    assert compiled.command[:4] == ["python", "-m", "pth2onnx.static", "--cfg"] and compiled.command[-1] == "4"
+    assert compiled.metadata == {**read_metadata(model), "torchscript.precision": "fp32"}
+    assert compiled.source_sha256 == compiled.model_sha256 == sha256_file(output), "a copy"
+
+
+def test_gears(exported, tmp_path):
+    output = tmp_path / "pose.ts"
+    assert call(exported / "tiny_pose.yaml", exported / "pose.ts", output, "--batch", "1") == 0
+    compiled = CompiledModel.read(output)
+    assert compiled.inputs == [TensorInfo("input", "float32", [1, 3, -1, -1])]
+    names = ["output1", "output2"]
+    shapes = [[1, 2 * tiny.JOINTS, -1, -1], [1, tiny.JOINTS, -1, -1]]
+    assert compiled.outputs == [TensorInfo(name, "float32", shape) for name, shape in zip(names, shapes)]
+    assert compiled.gears[2] == Gear([1, 3, 64, 128], [[1, 10, 16, 32], [1, 5, 32, 64]])
+    assert [gear.input[2:] for gear in compiled.gears] == tiny.GEARS
+
+
+@pytest.mark.parametrize("name, cfg", [("model", "tiny"), ("pose", "tiny_pose")])
+def test_pixels_give_what_normalised_ones_give(exported, tmp_path, name, cfg):
+    output, config = tmp_path / "pixels.ts", load_config(exported / f"{cfg}.yaml")
+    assert call(exported / f"{cfg}.yaml", exported / f"{name}.ts", output, "--batch", "1", "--input", "uint8") == 0
+    free = [64, 64] if name == "model" else [-1, -1]
+    assert CompiledModel.read(output).inputs[0].shape == [1, *free, 3]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    normal = ((pixels / np.float32(255) - config.INPUT.MEAN) / config.INPUT.STD).astype(np.float32)
+    found = parity.KINDS["TorchScript"](output)(pixels)
+    expected = parity.KINDS["TorchScript"](exported / f"{name}.ts")(normal.transpose(0, 3, 1, 2).copy())
+    for mine, theirs in zip(found, expected):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_a_file_of_another_tool(exported, tmp_path):
+    """The public export.py traces, freezes nothing, and tells nothing."""
+    net = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, tiny.CLASSES)
+    ).eval()
+    with parity.torchscript_warnings():
+        torch.jit.save(torch.jit.trace(net, torch.ones(1, 3, 64, 64)), str(tmp_path / "hrnet.pt"))
+    assert call(exported / "tiny.yaml", tmp_path / "hrnet.pt", tmp_path / "bs2.ts", "--batch", "2") == 0
+    compiled = CompiledModel.read(tmp_path / "bs2.ts")
+    with parity.torchscript_warnings():
+        assert not list(torch.jit.load(str(tmp_path / "bs2.ts")).parameters()), "frozen, as a GPU's runtime needs it"
+    assert compiled.metadata == {"torchscript.precision": "fp32"} and compiled.inputs[0].shape == [2, 3, 64, 64]
+
+
+def test_what_torch_aie_is_told(exported, tmp_path):
+    for precision, told in (("default", "fp16"), ("fp32", "fp32")):
+        flags = ["--backend", "torch_aie", "--soc_version", "Ascend310P3", "--precision", precision]
+        assert call(exported / "tiny.yaml", exported / "model.ts", tmp_path / "m.ts", *flags) == 0
+        metadata = CompiledModel.read(tmp_path / "m.ts").metadata
+        assert metadata["torchscript.precision"] == told and metadata["torchscript.soc_version"] == "Ascend310P3"
+
+
+def refuse(capsys, code, *arguments) -> str:
+    assert call(*arguments) == code
+    told = capsys.readouterr().err
+    assert told.startswith("pth2onnx.static: error: ") and told.count("\n") == 1
+    return told[len("pth2onnx.static: error: ") : -1]
+
+
+def test_faults_of_the_user(exported, tmp_path, capsys):
+    cfg, model, pose, output = (exported / name for name in ("tiny.yaml", "model.ts", "tiny_pose.yaml", "x.ts"))
+    line = refuse(capsys, 2, cfg, exported / "tiny.pth", output)
+    assert line.endswith(f"no TorchScript file; if it is a checkpoint: make torchscript WEIGHTS={exported}/tiny.pth")
+    line = refuse(capsys, 2, CONFIGS / "demo_digits.yaml", model, output)
+    assert "model.ts: is of another config (expected configs/demo_digits.yaml, found tiny)" in line
+    line = refuse(capsys, 2, cfg, model, tmp_path / "x.onnx")
+    assert line == f"{tmp_path}/x.onnx: wrong ending (expected .ts, found '.onnx')"
+    line = refuse(capsys, 2, pose, exported / "pose.ts", output, "--batch", "2")
+    assert line == "--batch with gears (expected 1, found 2); an input sets its own shape"
+    line = refuse(capsys, 2, cfg, model, output, "--input", "uint8", "--precision", "fp16")
+    assert line == "--input with --precision fp16 (expected float32 for it, found uint8); INPUT=float32"
+    line = refuse(capsys, 2, pose, exported / "pose.ts", output, "--batch", "1", "--backend", "torch_aie")
+    assert line.startswith("Torch-AIE's input (expected float32 of a classification model, found float32 of pose_high")
+    assert not output.exists()
+
+
+def test_a_model_of_another_shape_that_tells_nothing(exported, tmp_path, capsys):
+    class Bare(torch.nn.Module):
+        def forward(self, image):
+            return image.mean((2, 3))
+
+    with parity.torchscript_warnings():
+        torch.jit.save(torch.jit.script(Bare()), str(tmp_path / "bare.pt"))
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(4, 2), torch.ones(1, 4)), str(tmp_path / "other.pt"))
+    cfg, output = exported / "tiny.yaml", tmp_path / "x.ts"
+    line = refuse(capsys, 2, cfg, tmp_path / "bare.pt", output)
+    assert line.endswith(
+        f"bare.pt: is no model of {cfg} (expected [[1, 7]], found [[1, 3]]); give the config that it was exported by"
+    )
+    line = refuse(capsys, 2, cfg, tmp_path / "other.pt", output)
+    assert "other.pt: torch cannot run it on [1, 3, 64, 64]: RuntimeError: mat1 and mat2 shapes cannot be" in line
+    path = tmp_path / "cut.ts"
+    path.write_bytes((exported / "model.ts").read_bytes()[:5000])
+    assert "cut.ts: is no TorchScript file (" in refuse(capsys, 2, cfg, path, output)
+    assert not output.exists() and not (tmp_path / "x.ts.json").exists()
+
+
+def test_a_lost_write_leaves_an_older_file(exported, tmp_path, monkeypatch):
+    output = tmp_path / "bs4.ts"
+    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch", "4") == 0
+    before = json.loads((tmp_path / "bs4.ts.json").read_text())
+
+    def fail(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(static.shutil, "copyfile", fail)
+    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch", "2") == 2
+    assert json.loads((tmp_path / "bs4.ts.json").read_text()) == before and CompiledModel.read(output)

@@ -1,0 +1,76 @@
+"""One checkpoint by way of ONNX and by way of TorchScript, of both kinds of nets: the outputs of infer are equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atc import embedded as atc
+from hrnet.files import make_folder
+from hrnet.tensor_files import write_output
+from infer import embedded
+from pth2onnx import classification, pose, static
+from pth2onnx.parity import images_like
+from tests import tiny
+
+IMAGES = 5
+
+
+@pytest.fixture
+def place(torchscript_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where configs, weights and TorchScript files lie; products go where it stands."""
+    monkeypatch.chdir(tmp_path)
+    return torchscript_files
+
+
+def write_inputs(shapes: list[list[int]], suffix: str) -> None:
+    """Photographs' like as inputs of these (height, width)."""
+    make_folder("in")
+    for i in range(IMAGES):
+        height, width = shapes[i % len(shapes)]
+        image = images_like(1, (width, height), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], seed=i)
+        write_output(Path(f"in/img{i}.{suffix}"), image if suffix == "npy" else image[0])
+
+
+def infer(runtime: str, model: str, *more: str) -> dict[str, np.ndarray]:
+    words = ["--model", model, "--input", "in", "--output", "out", "--output_dirname", runtime, "--runtime", runtime]
+    make_folder("out")
+    assert embedded.main([*words, "--outfmt", "NPY", *more]) == 0
+    return {file.name: np.load(file) for file in sorted(Path("out", runtime).iterdir())}
+
+
+def compare(*more: str) -> dict[str, np.ndarray]:
+    """Both runtimes' outputs, held against each other; those of TorchScript."""
+    expected, found = infer("onnxruntime", "m.onnx", *more), infer("torchscript", "om.ts", *more)
+    assert found.keys() == expected.keys()
+    for name, mine in found.items():
+        np.testing.assert_allclose(mine, expected[name], rtol=0, atol=1e-5 * np.abs(expected[name]).max())
+    return found
+
+
+def test_classification(place: Path) -> None:
+    """Five images by a model for two."""
+    cfg = ["--cfg", str(place / "tiny.yaml")]
+    assert classification.main([*cfg, "--input", str(place / "tiny.pth"), "--output", "model.onnx"]) == 0
+    shape = f"--input_shape=image:2,3,{tiny.SIDE},{tiny.SIDE}"
+    assert atc.main(["--framework=5", "--model=model.onnx", shape, "--output=m", "--soc_version=Ascend310P3"]) == 0
+    assert static.main([*cfg, "--model", str(place / "model.ts"), "--output", "om.ts", "--batch", "2"]) == 0
+    write_inputs([[tiny.SIDE, tiny.SIDE]], "bin")
+    logits = np.concatenate(list(compare().values()))
+    expected = np.concatenate([np.load(f"out/onnxruntime/img{i}_0.npy") for i in range(IMAGES)])
+    assert logits.shape == (IMAGES, tiny.CLASSES) and logits.std(axis=0).max() > 1e-2, "equal images prove little"
+    assert (np.argsort(-logits) == np.argsort(-expected)).all()
+
+
+def test_pose_at_gears(place: Path) -> None:
+    cfg = ["--cfg", str(place / "tiny_pose.yaml")]
+    assert pose.main([*cfg, "--weights", str(place / "tiny_pose.pth"), "--onnx_path", "model.onnx"]) == 0
+    dims = ";".join(f"{height},{width}" for height, width in tiny.GEARS)
+    flags = ["--input_format=ND", "--input_shape=input:1,3,-1,-1", f"--dynamic_dims={dims}", "--output=m"]
+    assert atc.main(["--framework=5", "--model=model.onnx", *flags, "--soc_version=Ascend310P3"]) == 0
+    assert static.main([*cfg, "--model", str(place / "pose.ts"), "--output", "om.ts", "--batch", "1"]) == 0
+    write_inputs(tiny.GEARS, "npy")
+    found = compare("--auto_set_dymdims_mode", "1", "--flip", "1")
+    assert found["img2_1.npy"].shape == (1, tiny.JOINTS, 32, 64)
