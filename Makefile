@@ -103,7 +103,6 @@ ifeq ($(filter BATCH,$(GIVEN) $(RECALLED)),)
 override BATCH := 1
 endif
 $(call must,BATCH,1,1: an input sets its own shape)
-$(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
 $(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
@@ -183,7 +182,8 @@ RUN      := $(OUT)/$(TAG)_run.json
 UNFLIPPED := $(if $(filter coco0,$(KIND)$(FLIP)),-noflip)
 SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
-REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
+BY_TORCH := $(B)/reference/$(NAME)$(UNFLIPPED).json
+REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(BY_TORCH),$(REFERENCE))
 
 # What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
 CODE     := Makefile constraints.txt LICENSE \
@@ -222,7 +222,7 @@ preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
 bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
-reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
+reference: $(BY_TORCH)            ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
@@ -289,7 +289,8 @@ $(PEOPLE).decode.json: $(OM) $(RECORD) $(PREP)/manifest.json $(CFG) $(INFER) pos
                        $(POSE) $(CORE) $(CONFIG) $(call settings,DEVICE AIS_PYTHON OM PREP CHUNK)
 	$(PYTHON) -m infer.chunks --model $(OM) --input $(PREP) --output $(OUT) --output_dirname $(TAG) --chunk $(CHUNK) \
 	    $(if $(MIRRORED),--input_flip $(PREP)-flip,$(if $(MIRROR),--flip)) --parts $(@D)/parts --device $(DEVICE) \
-	    --backend $(BACKEND) --ais_python $(AIS_PYTHON) -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
+	    --backend $(BACKEND) --ais_python $(AIS_PYTHON) --code $(filter-out postprocess/join.py,$(filter %.py,$^)) \
+	    -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
 	$(PYTHON) -m postprocess.join --manifest $(PREP)/manifest.json --parts $(@D)/parts --output $(PEOPLE).json
 endif
 
@@ -307,9 +308,16 @@ endif
 gears:                            ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
-$(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
-                             $(call settings,WEIGHTS PREP)
-	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
+$(BY_TORCH): $(PREP)/manifest.json $(WEIGHTS) $(CFG) $(CORE) $(NETS) $(call settings,WEIGHTS PREP)
+ifeq ($(KIND),coco)
+$(BY_TORCH): train/evaluate_pose.py $(POSE) $(TRUTH) $(call settings,DATASET)
+	$(PYTHON) -m train.evaluate_pose --cfg $(CFG) --weights $(WEIGHTS) --manifest $(PREP)/manifest.json \
+	    --dataset $(DATASET) $(if $(MIRROR),--flip) --output $@
+else
+$(BY_TORCH): train/evaluate.py
+	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $(PREP)/manifest.json --dataset $(DATASET) \
+	    --output $@
+endif
 
 $(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
 	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(CARRIED:%/manifest.json=--prep %) \

@@ -127,8 +127,46 @@ def test_chunks_give_the_undivided_keypoints(built: PoseCheckout) -> None:
     assert built.keypoints().read_bytes() == undivided
     assert built.pose("eval") == [], "CHUNK is remembered"
     (built.root / "postprocess/decode.py").touch()
+    assert built.pose("eval").count("postprocess.decode") == 0, "the same bytes: all chunks are kept"
+    with open(built.root / "hrnet/pose/group.py", "a") as changed:
+        changed.write("# another decoder\n")
     assert built.pose("eval").count("postprocess.decode") == 3, "another decoder keeps no finished chunk"
     assert built.pose("eval", "CHUNK=0") == [], "the outputs of all images are there still"
+
+
+@pytest.mark.slow
+def test_torch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
+    """With and without the flip test, each beside its like. The best people that the chain finds are the annotations,
+    so that AP is no nought; where a gear is upstream's size, torch finds the same."""
+    best = sorted(read_keypoints(built.keypoints()), key=lambda person: -person["score"])
+    ids = sorted({person["image_id"] for person in best})
+    people = [person for i in ids for person in [each for each in best if each["image_id"] == i][:8]]
+    truth = built.root / "data/people/annotations/person_keypoints_val2017.json"
+    marked = json.loads(truth.read_text())
+    marked["annotations"] = [
+        {
+            **{"id": number, "image_id": person["image_id"], "category_id": 1, "iscrowd": 0, "num_keypoints": 17},
+            **{"area": 900.0, "bbox": [0, 0, 30, 30], "keypoints": [*person["keypoints"]]},
+        }
+        for number, person in enumerate(people, 1)
+    ]
+    for person in marked["annotations"]:
+        person["keypoints"][2::3] = 17 * [2]
+    before = truth.read_text()
+    truth.write_text(json.dumps(marked))
+    try:
+        assert built.pose("-n", "eval", "REFERENCE=torch") == ["train.evaluate_pose", "postprocess.coco"]
+        assert built.pose("eval", "REFERENCE=torch", "GATE=5") == ["train.evaluate_pose", "postprocess.coco"]
+        metrics = json.loads((built.place("eval") / f"{TWIN}.json").read_text())
+        assert metrics["verdict"] == "pass" and metrics["metrics"]["AP"] > 90
+        assert metrics["reference"]["AP"] > 90
+        assert metrics["reference"]["source"].endswith(" on the same images")
+        assert built.pose("-n", "eval") == []
+        told = built.make("-n", "eval", "FLIP=0", model=MODEL).stdout
+        assert f"--output build/{MODEL}/reference/people-float32-noflip.json" in told and " --flip " not in told
+    finally:
+        truth.write_text(before)
+        assert built.make("eval", "REFERENCE=", "GATE=1", model=MODEL).returncode == 0
 
 
 def test_show_draws_once(built: PoseCheckout) -> None:
@@ -166,7 +204,6 @@ BAD_VALUES = {
     "FLIP=2": "FLIP=2: expected 1 or 0",
     "CHUNK=x": "CHUNK=x: expected a whole number",
     "BATCH=4": "BATCH=4: expected 1: an input sets its own shape",
-    "REFERENCE=torch": "REFERENCE=torch: of classification alone; give a metrics file",
 }
 
 
