@@ -39,7 +39,7 @@ ONNX         ?= $(B)/model.onnx#      bring your own ONNX file in place of `make
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model; of pose 1
-BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
+BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times; of pose 1, and each gear
 LOOP         ?= 20#                   how many batches bench takes of each
 INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
@@ -102,8 +102,10 @@ ifeq ($(KIND),coco)
 ifeq ($(filter BATCH,$(GIVEN) $(RECALLED)),)
 override BATCH := 1
 endif
-$(call must,BATCH,1,1: an input sets its own shape)
-$(foreach goal,$(filter bench bundle,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
+ifeq ($(filter BATCHES,$(GIVEN) $(RECALLED)),)
+override BATCHES := 1
+endif
+$(foreach v,BATCH BATCHES,$(call must,$v,1,1: an input sets its own shape))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
@@ -221,7 +223,7 @@ om: $(OM)                         ## ONNX -> static batch, by atc or its twin
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
-bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
+bench: $(SWEEP)                   ## BATCHES, or gears, compiled and timed: device alone, latency, files to files
 reference: $(BY_TORCH)            ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive

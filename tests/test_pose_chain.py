@@ -15,6 +15,8 @@ import pytest
 
 from data import people as drawn_people
 from hrnet.formats import DecodeRecord, read_keypoints
+from hrnet.gears import whole_size
+from hrnet.manifest import Manifest
 from postprocess import coco, decode
 from preprocess import coco as preprocess
 from tests import doubles, tiny
@@ -137,36 +139,43 @@ def test_chunks_give_the_undivided_keypoints(built: PoseCheckout) -> None:
 @pytest.mark.slow
 def test_torch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
     """With and without the flip test, each beside its like. The best people that the chain finds are the annotations,
-    so that AP is no nought; where a gear is upstream's size, torch finds the same."""
+    so that AP is no nought, on images whose gear is upstream's size, so that torch finds the same."""
+    images = Manifest.read(built.place("prep") / "manifest.json").images
+    fit = [image.image_id for image in images if image.sides() == whole_size(image.width, image.height, 64)]
     best = sorted(read_keypoints(built.keypoints()), key=lambda person: -person["score"])
-    ids = sorted({person["image_id"] for person in best})
-    people = [person for i in ids for person in [each for each in best if each["image_id"] == i][:8]]
-    truth = built.root / "data/people/annotations/person_keypoints_val2017.json"
-    marked = json.loads(truth.read_text())
-    marked["annotations"] = [
+    people = [person for i in fit for person in [each for each in best if each["image_id"] == i][:8]]
+    shutil.copytree(built.root / "data/people", built.root / "data/fit")
+    truth = built.root / "data/fit/annotations/person_keypoints_val2017.json"
+    content = json.loads(truth.read_text())
+    content["images"] = [image for image in content["images"] if image["id"] in fit]
+    content["annotations"] = [
         {
             **{"id": number, "image_id": person["image_id"], "category_id": 1, "iscrowd": 0, "num_keypoints": 17},
-            **{"area": 900.0, "bbox": [0, 0, 30, 30], "keypoints": [*person["keypoints"]]},
+            **{"area": 900.0, "bbox": [0, 0, 30, 30], "keypoints": person["keypoints"]},
         }
         for number, person in enumerate(people, 1)
     ]
-    for person in marked["annotations"]:
-        person["keypoints"][2::3] = 17 * [2]
-    before = truth.read_text()
-    truth.write_text(json.dumps(marked))
-    try:
-        assert built.pose("-n", "eval", "REFERENCE=torch") == ["train.evaluate_pose", "postprocess.coco"]
-        assert built.pose("eval", "REFERENCE=torch", "GATE=5") == ["train.evaluate_pose", "postprocess.coco"]
-        metrics = json.loads((built.place("eval") / f"{TWIN}.json").read_text())
-        assert metrics["verdict"] == "pass" and metrics["metrics"]["AP"] > 90
-        assert metrics["reference"]["AP"] > 90
-        assert metrics["reference"]["source"].endswith(" on the same images")
-        assert built.pose("-n", "eval") == []
-        told = built.make("-n", "eval", "FLIP=0", model=MODEL).stdout
-        assert f"--output build/{MODEL}/reference/people-float32-noflip.json" in told and " --flip " not in told
-    finally:
-        truth.write_text(before)
-        assert built.make("eval", "REFERENCE=", "GATE=1", model=MODEL).returncode == 0
+    truth.write_text(json.dumps(content))
+    given = ["BUILD=fit", "DATASET=data/fit", "REFERENCE=torch", "GATE=5"]
+    assert built.pose("eval", *given) == [*CHAIN[:-1], "train.evaluate_pose", CHAIN[-1]]
+    metrics = json.loads((built.place("eval", "fit-float32", "fit") / f"{TWIN}.json").read_text())
+    assert metrics["verdict"] == "pass" and metrics["images"] == len(fit) > 1
+    assert metrics["metrics"]["AP"] > 90 and metrics["reference"]["AP"] > 90
+    assert metrics["reference"]["source"].startswith("torch ")
+    assert built.pose("-n", "eval", "BUILD=fit") == []
+    told = built.make("-n", "eval", "BUILD=fit", "FLIP=0", model=MODEL).stdout
+    call = next(line for line in told.replace("\\\n", "").splitlines() if "train.evaluate_pose" in line)
+    assert call.endswith(f"--output fit/{MODEL}/reference/fit-float32-noflip.json") and " --flip " not in call
+
+
+@pytest.mark.slow
+def test_bench_has_a_row_for_each_gear(built: PoseCheckout) -> None:
+    told = built.make("bench", "LOOP=2", model=MODEL)
+    assert told.returncode == 0, told.stderr
+    content = json.loads((built.root / f"build/{MODEL}/bench/onnxruntime-fp32-dev0.json").read_text())
+    assert [(row["batch"], row["gear"]) for row in content["rows"]] == [(1, gear) for gear in tiny.GEARS]
+    assert "| 1 | 96x64 | " in told.stdout
+    assert "infer.bench" not in built.make("-n", "bench", model=MODEL).stdout
 
 
 def test_show_draws_once(built: PoseCheckout) -> None:
@@ -204,6 +213,7 @@ BAD_VALUES = {
     "FLIP=2": "FLIP=2: expected 1 or 0",
     "CHUNK=x": "CHUNK=x: expected a whole number",
     "BATCH=4": "BATCH=4: expected 1: an input sets its own shape",
+    "BATCHES=1 4": "BATCHES=1 4: expected 1: an input sets its own shape",
 }
 
 
@@ -215,10 +225,6 @@ def test_bad_values(built: PoseCheckout, value: str) -> None:
 
 
 def test_targets_of_the_other_kind(built: PoseCheckout) -> None:
-    for goal in ("bench", "bundle"):
-        done = built.make(goal, model=MODEL)
-        line = f"{goal}: of models without gears alone; MODEL={MODEL} has them.  Stop."
-        assert done.returncode == 2 and line in done.stderr
     done = built.make("gears", model="demo_digits")
     assert done.returncode == 2
     assert "gears: of pose alone; give MODEL=higher_hrnet_w32_512.  Stop." in done.stderr
