@@ -136,6 +136,8 @@ endif
 
 idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
 $(call idle,OM,WEIGHTS ONNX BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
+$(if $(OM),$(if $(PREP),$(foreach v,$(filter INPUT,$(GIVEN) $(RECALLED)),$(info $v=$($v) has no effect: $\
+    OM=$(OM) and PREP=$(PREP) are brought))))
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -187,13 +189,6 @@ METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
 BY_TORCH := $(B)/reference/$(NAME)$(UNFLIPPED).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(BY_TORCH),$(REFERENCE))
 
-# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
-CODE     := Makefile constraints.txt LICENSE \
-            $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
-CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
-TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
-PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
-
 CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
 NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
@@ -210,6 +205,13 @@ RUNS     := $(RUN) $(if $(MIRROR),$(OUT)-flip/$(TAG)_run.json)
 INFERRED := $(if $(filter 0,$(CHUNK)),$(RUNS),$(PEOPLE).decode.json)
 LACKING  := $(if $(MIRRORED),$(if $(wildcard $(MIRRORED)),,mirrored-inputs))# a folder that an earlier run did not make
 .PHONY: mirrored-inputs
+
+# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
+CODE     := Makefile constraints.txt LICENSE $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py \
+            postprocess/*.py) $(if $(filter coco,$(KIND)),$(wildcard hrnet/pose/*.py))
+CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json $(if $(filter coco,$(KIND)),$(TRUTH)))
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
@@ -322,7 +324,8 @@ $(BY_TORCH): train/evaluate.py
 endif
 
 $(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
-	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(CARRIED:%/manifest.json=--prep %) \
+	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(if $(CARRIED),--prep $(PREP) \
+	    $(MIRRORED:%/manifest.json=--prep_flip %) $(if $(filter coco,$(KIND)),--annotations $(TRUTH))) \
 	    $(REFERENCE_FILE:%=--reference %) $(foreach v,$(TAKEN),--set '$v=$($v)') $(CODE)
 
 $(REMEMBER)/%.mk: ;

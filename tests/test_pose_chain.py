@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from data import people as drawn_people
+from hrnet.files import make_folder
 from hrnet.formats import DecodeRecord, read_keypoints
 from hrnet.gears import whole_size
 from hrnet.manifest import Manifest
@@ -21,7 +22,8 @@ from postprocess import coco, decode
 from preprocess import coco as preprocess
 from tests import doubles, tiny
 from tests.postprocess.pose_runs import write_runs
-from tests.test_makefile import Checkout
+from tests.test_bundle import Board
+from tests.test_makefile import ROOT, Checkout
 
 PHOTOGRAPHS = doubles.ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
@@ -52,6 +54,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
     large as trained ones': it finds people everywhere."""
     checkout = PoseCheckout(tmp_path_factory.mktemp("pose_chain"))
     root = checkout.root
+    for name in ("constraints.txt", "LICENSE"):
+        shutil.copy(ROOT / name, root)
     weights = tiny.write_pose_weights(root / "weights", joints=17)
     shutil.move(weights.with_suffix(".yaml"), root / "configs")
     data = ["--output", str(root / "data/people"), "--images", str(IMAGES), "--size", "64", "--seed", "4"]
@@ -176,6 +180,42 @@ def test_bench_has_a_row_for_each_gear(built: PoseCheckout) -> None:
     assert [(row["batch"], row["gear"]) for row in content["rows"]] == [(1, gear) for gear in tiny.GEARS]
     assert "| 1 | 96x64 | " in told.stdout
     assert "infer.bench" not in built.make("-n", "bench", model=MODEL).stdout
+
+
+OFF_THE_BOARD = ("torch", "onnx", "simplejpeg", "safetensors", "munkres")
+
+
+@pytest.mark.slow
+def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
+    """On a board without torch and onnx; then by the double of ais_bench, which needs the mirrored inputs too."""
+    archive = built.root / f"build/{MODEL}/bundle/{MODEL}-{TWIN}-people-float32.tar"
+    assert built.pose("bundle") == ["infer.bundle"]
+    places = [make_folder(tmp_path / name) for name in ("twin", "npu", "tools")]
+    board = Board(places[0], archive, OFF_THE_BOARD)
+    done = board.make("infer", "eval", f"MODEL={MODEL}", "PYTHON=python3")
+    assert done.returncode == 0, done.stderr
+    assert not any(f"-m {stage} " in done.stdout for stage in CHAIN[:3])
+    tag = "onnxruntime-om-bs1-float32-fp32"
+    found = board.root / f"build/{MODEL}/eval/people-float32"
+    assert (found / f"{tag}/keypoints.json").read_bytes() == built.keypoints().read_bytes()
+    expected = json.loads((built.place("eval") / f"{TWIN}.json").read_text())
+    told = json.loads((found / "onnxruntime-om-bs1-float32-fp32.json").read_text())
+    for key in ("metrics", "interval95", "images", "people", "gears", "verdict", "flip"):
+        assert told[key] == expected[key], key
+    assert "-m infer.run" not in board.make("eval").stdout
+
+    doubles.atc(places[2])
+    path = f"{places[2]}{os.pathsep}{os.environ['PATH']}"
+    python = f"AIS_PYTHON={doubles.ais_python(places[2])}"
+    packed = built.pose("bundle", "BUILD=packed", "DATASET=data/people", "BACKEND=ascend", python, PATH=path)
+    assert packed == [*CHAIN[:3], "infer.bundle"]
+    archive = built.root / f"packed/{MODEL}/bundle/{MODEL}-{ASCEND}-people-float32.tar"
+    board = Board(places[1], archive, (*OFF_THE_BOARD, "onnxruntime"))
+    done = board.make("infer", "eval", python)
+    assert done.returncode == 0, done.stderr
+    assert " --input prep/people-float32-flip " in done.stdout
+    (people,) = board.root.glob(f"build/{MODEL}/eval/people-float32/*/keypoints.json")
+    compare(people, built.keypoints())
 
 
 def test_show_draws_once(built: PoseCheckout) -> None:
