@@ -64,12 +64,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
     return checkout
 
 
-def compare(one: Path, other: Path) -> None:
-    """Equal but for rounding, by which now and then a random map's peak is another pixel."""
+def compare(one: Path, other: Path, elsewhere: float = 0.0) -> None:
+    """The same people, and all of their keypoints to 1e-3 pixels but for the share `elsewhere`. A keypoint is the pixel
+    of a peak, or of the best sum of height and rounded distance of tags, moved a quarter to its larger neighbour: where
+    outputs differ by rounding, one of many thousands is another."""
     found, expected = read_keypoints(one), read_keypoints(other)
     assert [person["image_id"] for person in found] == [person["image_id"] for person in expected]
-    numbers = [np.array([person["keypoints"] for person in people]) for people in (found, expected)]
-    assert (np.abs(numbers[0] - numbers[1]) < 1e-3).mean() > 0.99
+    np.testing.assert_allclose([person["score"] for person in found], [person["score"] for person in expected], 1e-4)
+    numbers = [np.array([person["keypoints"] for person in people]).reshape(-1, 3) for people in (found, expected)]
+    moved = np.abs(numbers[0] - numbers[1]).max(axis=1) > 1e-3
+    assert moved.mean() <= elsewhere, f"{moved.sum()} of {moved.size}"
 
 
 def test_the_chain_by_the_twin(built: PoseCheckout) -> None:
@@ -227,7 +231,10 @@ def test_show_draws_once(built: PoseCheckout) -> None:
 @pytest.mark.slow
 def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
     assert built.pose("eval", "INPUT=uint8", "BUILD=pixels", "DATASET=data/people") == list(CHAIN)
-    compare(built.keypoints(name="people-uint8", build="pixels"), built.keypoints())
+    for file in (built.place("out") / TWIN).glob("*.npy"):
+        found = np.load(built.place("out", "people-uint8", "pixels") / TWIN / file.name)
+        np.testing.assert_allclose(found, np.load(file), rtol=0, atol=1e-5 * np.abs(found).max())
+    compare(built.keypoints(name="people-uint8", build="pixels"), built.keypoints(), elsewhere=1e-3)
 
 
 @pytest.mark.slow

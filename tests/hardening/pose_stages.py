@@ -103,7 +103,16 @@ SHOW = Stage(
     (f"{EVAL}/show.png",),
     f"{EVAL}/show.png",
 )
-CHAIN = (PEOPLE, GEARS, ONNX, OM, PREPROCESS, MIRRORED, INFER, FLIPPED, CHUNKS, DECODE, JOIN, COCO, SHOW)
+EVALUATE = Stage(
+    "train.evaluate_pose",
+    (
+        *("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--manifest", MANIFEST, "--dataset", "people", "--flip"),
+        *("--output", "build/reference/people.json", "--keypoints", "build/reference/keypoints.json"),
+    ),
+    ("build/reference",),
+    "build/reference/people.json",
+)
+CHAIN = (PEOPLE, GEARS, ONNX, OM, PREPROCESS, MIRRORED, INFER, FLIPPED, CHUNKS, DECODE, JOIN, COCO, SHOW, EVALUATE)
 
 
 def name(stage: Stage) -> str:
