@@ -54,11 +54,12 @@ LIMIT        ?= 0#                    only the first N images in natural order; 
 MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 FLIP         ?= 1#                    pose: 1, infer the mirrored images too and average; or 0
 CHUNK        ?= 0#                    pose: images whose outputs are on disk at a time; 0: all
+PEERS        ?= peers#                what bench-peers runs beside: scripts of the model zoo, a checkout of HigherHRNet
 BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, which preprocesses a DATASET there
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := weights onnx om preprocess infer eval gate reference show bench bundle gears
+PIPELINE := weights onnx om preprocess infer eval gate reference show bench bench-peers bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -82,7 +83,7 @@ endif
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
     a path that ais_bench takes: letters and digits and _-/. alone))
-$(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
+$(foreach v,WEIGHTS ONNX PYTHON AIS_PYTHON PEERS,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
 $(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
@@ -111,6 +112,9 @@ $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
 endif
 $(call must,BUNDLE,inputs|stage,inputs or stage)
+PEER := $(if $(filter coco,$(KIND)),HigherHRNet-Human-Pose-Estimation,imagenet_acc_eval.py imagenet_torch_preprocess.py)
+$(foreach peer,$(if $(filter bench-peers,$(MAKECMDGOALS)),$(PEER)),$(if $(wildcard $(PEERS)/$(peer)),,$(error $\
+    PEERS=$(PEERS): no $(peer) in it; peers are no part of this repository)))
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
 
@@ -309,6 +313,17 @@ $(METRICS:.json=/show.png): $(PEOPLE).decode.json $(PREP)/manifest.json postproc
 
 endif
 
+bench-peers:                      ## ours beside the peers in PEERS, in turn: of pose, or of classification
+ifeq ($(KIND),coco)
+bench-peers: $(ONNX) $(OM)
+	$(PYTHON) -m benchmarks.preprocess_pose_peer --peer $(PEERS)/$(PEER) --dataset $(DATASET)
+	$(PYTHON) -m benchmarks.pose_decode --peer $(PEERS)/$(PEER)
+	$(PYTHON) -m benchmarks.pose_chain --peer $(PEERS)/$(PEER) --cfg $(CFG) --onnx $(ONNX) --model $(OM) --dataset $(DATASET)
+else
+	$(PYTHON) -m benchmarks.topn_peer --peer $(PEERS)/$(word 1,$(PEER))
+	$(PYTHON) -m benchmarks.preprocess_peer --mode hrnet --peer $(PEERS)/$(word 2,$(PEER)) --dataset $(DATASET)
+endif
+
 gears:                            ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
@@ -339,7 +354,7 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 help:                             ## this list
 	@echo "usage: make <targets> [VARIABLE=value]"; echo
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16; echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16; echo
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile | expand -t 16,40
 
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need
