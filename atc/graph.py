@@ -7,10 +7,9 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from onnx import helper
 
 from atc.rules import Model
@@ -43,13 +42,13 @@ def read(path: AnyPath) -> onnx.ModelProto:
     return model
 
 
-def _is_text(message: Message) -> bool:
-    """Whether all strings below are UTF-8; protobuf reads others as bytes."""
+def _is_text(message: Any) -> bool:
+    """Whether all strings of a protobuf message are UTF-8; others are read as bytes."""
     for field, value in message.ListFields():
         several = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
-        if field.type == FieldDescriptor.TYPE_MESSAGE and not all(map(_is_text, several)):
+        if field.type == field.TYPE_MESSAGE and not all(map(_is_text, several)):
             return False
-        if field.type == FieldDescriptor.TYPE_STRING and any(isinstance(text, bytes) for text in several):
+        if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in several):
             return False
     return True
 
@@ -147,9 +146,9 @@ def output_shapes(
         return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
     except onnx.shape_inference.InferenceError as fault:
         words = " ".join(str(fault).split())
-        raise (
-            ValueError(words) if strict else AtcError("E10041", f"Failed to load the model. onnx: {words}")
-        ) from None
+        if strict:
+            raise ValueError(words) from None
+        raise AtcError("E10041", f"Failed to load the model. onnx: {words}") from None
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -79,11 +79,17 @@ class Bench:
     def run(self, start: list[str], case: Case, inputs: Optional[Path]) -> float:
         """Run the tool in an empty place; return its seconds. Its outputs hold no shape, which is known."""
         self.place.clear()
-        shaped = inputs is not None and case.gear is not None
         dims = f"{case.tensor.name}:{','.join(map(str, case.shape))}" if case.gear and inputs is None else None
-        batch = case.shape[0]
         spelled = tool.spell(
-            start, case.model, inputs, self.place, batch, self.devices, self.loop, gears=shaped, dims=dims
+            start,
+            case.model,
+            inputs,
+            self.place,
+            case.shape[0],
+            self.devices,
+            self.loop,
+            gears=bool(case.gear and inputs),
+            dims=dims,
         )
         return tool.execute(spelled, self.lock, MEND)
 
