@@ -97,7 +97,7 @@ READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelP
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_an_onnx_file_with_flipped_bits(reader: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whoever reads it says so in a line, or takes it for what it may be; what is written of it is whole."""
+    """Whoever reads it says so in a line, or takes it for what the bits now mean."""
     main, arguments, model, config = READERS[reader]
     Path("c.yaml").write_text(config)
     os.unlink("in/manifest.json")
