@@ -40,7 +40,7 @@ TS           ?= $(B)/model.ts#        the same of `make torchscript`, for BACKEN
 OM           ?=#                      empty: by `make om`; or a compiled model of your own
 PREP         ?=#                      empty: by `make preprocess`; or a prep folder of your own
 BATCH        ?= 16#                   static batch of the compiled model; of pose 1
-BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times
+BATCHES      ?= 1 4 8 16 32#          the batches that bench compiles and times; of pose 1, and each gear
 LOOP         ?= 20#                   how many batches bench takes of each
 INPUT        ?= float32#              files of inputs: float32, or uint8 pixels that the model normalises itself
 PRECISION    ?= default#              inside the model: fp16, fp32, default (fp16 by atc, fp32 by its twin)
@@ -55,11 +55,12 @@ LIMIT        ?= 0#                    only the first N images in natural order; 
 MAX_REJECTED ?= 0#                    how many unreadable images are allowed
 FLIP         ?= 1#                    pose: 1, infer the mirrored images too and average; or 0
 CHUNK        ?= 0#                    pose: images whose outputs are on disk at a time; 0: all
+PEERS        ?= peers#                what bench-peers runs beside: scripts of the model zoo, a checkout of HigherHRNet
 BUNDLE       ?= inputs#               what goes to the board: inputs, or stage, which preprocesses a DATASET there
 
 # --- what the variables must be ---------------------------------------------------------------------------------------
 
-PIPELINE := train weights onnx torchscript om preprocess infer eval gate reference show bench qps bundle gears
+PIPELINE := train weights onnx torchscript om preprocess infer eval gate reference show bench bench-peers qps bundle gears
 MODELS   := $(patsubst configs/%.yaml,%,$(sort $(wildcard configs/*.yaml)))
 DRY      := $(filter n q,$(foreach f,n q,$(findstring $f,$(firstword -$(MAKEFLAGS)))))
 COUNT    := [1-9][0-9]*
@@ -83,7 +84,7 @@ endif
 ifneq ($(filter $(PIPELINE) doctor $(BUILD)/%,$(MAKECMDGOALS)),)
 $(foreach v,DATASET $(foreach v,OM PREP,$(if $($v),$v)),$(call must,$v,$(PLACE),$\
     a path that ais_bench takes: letters and digits and _-/. alone))
-$(foreach v,WEIGHTS ONNX TS PYTHON AIS_PYTHON,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
+$(foreach v,WEIGHTS ONNX TS PYTHON AIS_PYTHON PEERS,$(call must,$v,$(FILE),a path of letters and digits and _-/.+=@~ alone))
 $(call must,REFERENCE,|$(FILE),nothing or torch or a metrics file)
 $(call must,BATCH,$(COUNT),a whole number from 1)
 $(call must,BATCHES,$(COUNT)( $(COUNT))*,whole numbers from 1 with a space between them)
@@ -104,15 +105,19 @@ ifeq ($(KIND),coco)
 ifeq ($(filter BATCH,$(GIVEN) $(RECALLED)),)
 override BATCH := 1
 endif
-$(call must,BATCH,1,1: an input sets its own shape)
-$(if $(filter torch,$(REFERENCE)),$(error REFERENCE=torch: of classification alone; give a metrics file))
-$(if $(filter train,$(MAKECMDGOALS)),$(error train: of classification alone; MODEL=$(MODEL) is of pose))
-$(foreach goal,$(filter bench bundle qps,$(MAKECMDGOALS)),$(error $(goal): of models without gears alone; MODEL=$(MODEL) has them))
+ifeq ($(filter BATCHES,$(GIVEN) $(RECALLED)),)
+override BATCHES := 1
+endif
+$(foreach v,BATCH BATCHES,$(call must,$v,1,1: an input sets its own shape))
+$(foreach goal,$(filter train qps,$(MAKECMDGOALS)),$(error $(goal): of classification alone; MODEL=$(MODEL) is of pose))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
 endif
 $(call must,BUNDLE,inputs|stage,inputs or stage)
+PEER := $(if $(filter coco,$(KIND)),HigherHRNet-Human-Pose-Estimation,imagenet_acc_eval.py imagenet_torch_preprocess.py)
+$(foreach peer,$(if $(filter bench-peers,$(MAKECMDGOALS)),$(PEER)),$(if $(wildcard $(PEERS)/$(peer)),,$(error $\
+    PEERS=$(PEERS): no $(peer) in it; peers are no part of this repository)))
 $(if $(DRY)$(shell command -v $(PYTHON)),,$(error no $(PYTHON): run make setup first, or give PYTHON=))
 endif
 
@@ -143,6 +148,8 @@ endif
 
 idle = $(foreach v,$(filter $2,$(if $($1),$(GIVEN))),$(info $v=$($v) has no effect: $1=$($1) is brought))
 $(call idle,OM,WEIGHTS ONNX TS BATCH PRECISION SOC TUNE)$(call idle,PREP,LIMIT MAX_REJECTED)
+$(if $(OM),$(if $(PREP),$(foreach v,$(filter INPUT,$(GIVEN) $(RECALLED)),$(info $v=$($v) has no effect: $\
+    OM=$(OM) and PREP=$(PREP) are brought))))
 
 # A given value is written when this file is read, and only when it differs, so that `make onnx WEIGHTS=x` and then
 # `make om` mean x, and a changed value remakes what depends on it. A dry run writes nothing; there a value that differs
@@ -197,14 +204,8 @@ OTHERS   := $(filter-out $(TAG),$(SIZES:%=$(BACKEND)-bs%-$(TARGET)))
 TABLE    := $(B)/eval/$(NAME)/$(BACKEND)-$(TARGET)-qps.json
 SWEEP    := $(B)/bench/$(BACKEND)-$(TARGET)$(patsubst %,-%,$(filter-out float32,$(INPUT)))-dev$(subst $(COMMA),-,$(DEVICE)).json
 METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
-REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(B)/reference/$(NAME).json,$(REFERENCE))
-
-# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
-CODE     := Makefile constraints.txt LICENSE \
-            $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py postprocess/*.py)
-CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json)
-TAKEN    := $(filter-out WEIGHTS DATASET ONNX TS OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
-PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
+WITNESS  := $(B)/reference/$(NAME)$(UNFLIPPED).json
+REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(WITNESS),$(REFERENCE))
 
 CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
@@ -223,6 +224,13 @@ INFERRED := $(if $(filter 0,$(CHUNK)),$(RUNS),$(PEOPLE).decode.json)
 LACKING  := $(if $(MIRRORED),$(if $(wildcard $(MIRRORED)),,mirrored-inputs))# a folder that an earlier run did not make
 .PHONY: mirrored-inputs
 
+# What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
+CODE     := Makefile constraints.txt LICENSE $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py \
+            postprocess/*.py) $(if $(filter coco,$(KIND)),$(wildcard hrnet/pose/*.py))
+CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json $(if $(filter coco,$(KIND)),$(TRUTH)))
+TAKEN    := $(filter-out WEIGHTS DATASET ONNX TS OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
+PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
+
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
 .PHONY: $(PIPELINE) help setup doctor demo test check clean
@@ -239,9 +247,9 @@ om: $(OM)                         ## ONNX, or TorchScript, -> static batch, by a
 preprocess: $(PREP)/manifest.json ## images -> one input file each
 infer: $(INFERRED)                ## inputs -> outputs, by ais_bench or its twin
 eval: gate                        ## outputs -> Top-1 to Top-5, or AP, then the gate
-bench: $(SWEEP)                   ## BATCHES compiled and timed: device alone, latency, files to files
+bench: $(SWEEP)                   ## BATCHES, or gears, compiled and timed: device alone, latency, files to files
 qps: $(TABLE)                     ## Top-1, Top-5 and images/s at 1 4 8 16 32 64, or BATCHES, as a table
-reference: $(B)/reference/$(NAME).json ## torch's own accuracy on the same images, for REFERENCE=torch
+reference: $(WITNESS)             ## torch's own accuracy on the same images, for REFERENCE=torch
 
 bundle: $(PACKED)                 ## all that a board needs for infer and eval, as one archive
 show: $(METRICS:.json=/show.png)   ## the first images as a picture, with their labels and Top-5
@@ -326,7 +334,8 @@ $(PEOPLE).decode.json: $(OM) $(RECORD) $(PREP)/manifest.json $(CFG) $(INFER) pos
                        $(POSE) $(CORE) $(CONFIG) $(call settings,DEVICE AIS_PYTHON OM PREP CHUNK)
 	$(PYTHON) -m infer.chunks --model $(OM) --input $(PREP) --output $(OUT) --output_dirname $(TAG) --chunk $(CHUNK) \
 	    $(if $(MIRRORED),--input_flip $(PREP)-flip,$(if $(MIRROR),--flip)) --parts $(@D)/parts --device $(DEVICE) \
-	    --backend $(BACKEND) --ais_python $(AIS_PYTHON) -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
+	    --backend $(BACKEND) --ais_python $(AIS_PYTHON) --code $(filter-out postprocess/join.py,$(filter %.py,$^)) \
+	    -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
 	$(PYTHON) -m postprocess.join --manifest $(PREP)/manifest.json --parts $(@D)/parts --output $(PEOPLE).json
 endif
 
@@ -341,15 +350,34 @@ $(METRICS:.json=/show.png): $(PEOPLE).decode.json $(PREP)/manifest.json postproc
 
 endif
 
+bench-peers:                      ## ours beside the peers in PEERS, in turn: of pose, or of classification
+ifeq ($(KIND),coco)
+bench-peers: $(ONNX) $(OM)
+	$(PYTHON) -m benchmarks.preprocess_pose_peer --peer $(PEERS)/$(PEER) --dataset $(DATASET)
+	$(PYTHON) -m benchmarks.pose_decode --peer $(PEERS)/$(PEER)
+	$(PYTHON) -m benchmarks.pose_chain --peer $(PEERS)/$(PEER) --cfg $(CFG) --onnx $(ONNX) --model $(OM) --dataset $(DATASET)
+else
+	$(PYTHON) -m benchmarks.topn_peer --peer $(PEERS)/$(word 1,$(PEER))
+	$(PYTHON) -m benchmarks.preprocess_peer --mode hrnet --peer $(PEERS)/$(word 2,$(PEER)) --dataset $(DATASET)
+endif
+
 gears:                            ## pose: the few input sizes that waste least on DATASET, as a YAML for INPUT.GEARS
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
-$(B)/reference/$(NAME).json: $(PREP)/manifest.json $(WEIGHTS) $(CFG) train/evaluate.py $(CORE) $(NETS) \
-                             $(call settings,WEIGHTS PREP)
-	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@
+$(WITNESS): $(PREP)/manifest.json $(WEIGHTS) $(CFG) $(CORE) $(NETS) $(call settings,WEIGHTS PREP)
+ifeq ($(KIND),coco)
+$(WITNESS): train/evaluate_pose.py $(POSE) $(TRUTH) $(call settings,DATASET)
+	$(PYTHON) -m train.evaluate_pose --cfg $(CFG) --weights $(WEIGHTS) --manifest $(PREP)/manifest.json \
+	    --dataset $(DATASET) $(if $(MIRROR),--flip) --output $@
+else
+$(WITNESS): train/evaluate.py
+	$(PYTHON) -m train.evaluate --cfg $(CFG) --weights $(WEIGHTS) --manifest $(PREP)/manifest.json --dataset $(DATASET) \
+	    --output $@
+endif
 
 $(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
-	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(CARRIED:%/manifest.json=--prep %) \
+	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(if $(CARRIED),--prep $(PREP) \
+	    $(MIRRORED:%/manifest.json=--prep_flip %) $(if $(filter coco,$(KIND)),--annotations $(TRUTH))) \
 	    $(REFERENCE_FILE:%=--reference %) $(foreach v,$(TAKEN),--set '$v=$($v)') $(CODE)
 
 $(REMEMBER)/%.mk: ;
@@ -363,7 +391,7 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 help:                             ## this list
 	@echo "usage: make <targets> [VARIABLE=value]"; echo
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16; echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 16; echo
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile | expand -t 16,40
 
 setup: $(VENV)/done               ## a .venv with all that stages, demo and tests need

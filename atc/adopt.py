@@ -50,14 +50,14 @@ def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list
 
     try:
         source = graph.read(model)
+        inputs, metadata = graph.inputs(source), graph.metadata_of(source)
+        fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
+        if batch is None and fixed < 1:
+            raise UserError("leaves its batch open", where=model, mend=f"compile it: make om ONNX={model}")
+        shapes = seed.batched(inputs, batch or fixed, 0, model)
+        outputs = graph.output_shapes(source, shapes)
     except AtcError as fault:
         raise UserError(f"cannot be read: {fault}", where=model) from None
-    inputs, metadata = graph.inputs(source), graph.metadata_of(source)
-    fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
-    if batch is None and fixed < 1:
-        raise UserError("leaves its batch open", where=model, mend=f"compile it: make om ONNX={model}")
-    shapes = seed.batched(inputs, batch or fixed, 0, model)
-    outputs = graph.output_shapes(source, shapes)
     return [TensorInfo(each.name, each.dtype, shapes[each.name]) for each in inputs], outputs, metadata
 
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -31,10 +32,25 @@ def read(path: AnyPath) -> onnx.ModelProto:
         model = onnx.load(path)
         if not (model.graph.node and model.graph.output and model.opset_import):
             raise ValueError("cut between two fields")
+        if not _is_text(model):
+            raise ValueError("a name that is no UTF-8")
+        for value in (*model.graph.input, *model.graph.output):
+            info(value)
     except Exception:  # of protobuf, of the checker for weights beside it, of the system: nothing in common
         raise AtcError("E10041", f"Failed to load the model from {path}.") from None
     _check_operators(model)
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all strings of a protobuf message are UTF-8; others are read as bytes."""
+    for field, value in message.ListFields():
+        several = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+        if field.type == field.TYPE_MESSAGE and not all(map(_is_text, several)):
+            return False
+        if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in several):
+            return False
+    return True
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
@@ -46,8 +62,8 @@ def _check_operators(model: onnx.ModelProto) -> None:
         version = versions.get(domain, 0)
         known = domain == "ai.onnx" and version <= newest and onnx.defs.has(node.op_type, max_inclusive_version=version)
         if not known and (domain, node.op_type) not in own:
-            kind = f"{domain}::{version}::{node.op_type}"
-            raise AtcError("E19010", f"No parser is registered for Op [{node.name}, optype [{kind}]].")
+            told = f"No parser is registered for Op [{node.name}, optype [{domain}::{version}::{node.op_type}]]."
+            raise AtcError("E19010", "".join(letter if letter.isprintable() else "?" for letter in told))
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -122,14 +138,17 @@ def output_shapes(
 ) -> list[TensorInfo]:
     """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell.
 
-    `strict`: raises ValueError, with ONNX's words, where the model does not fit them.
+    Raises AtcError E10041 where the model contradicts itself; with `strict` ValueError where it does not fit them.
     """
     light = _without_weights(model)
     fix_inputs(light, shapes)
     try:
         return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
     except onnx.shape_inference.InferenceError as fault:
-        raise ValueError(" ".join(str(fault).split())) from None
+        words = " ".join(str(fault).split())
+        if strict:
+            raise ValueError(words) from None
+        raise AtcError("E10041", f"Failed to load the model. onnx: {words}") from None
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""The images that a COCO annotation file lists: what stages need of it that do not judge people."""
+"""What a COCO annotation file lists: its images, for stages that do not judge people, or all of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hrnet.cli import first_few
+from hrnet.cli import UserError, first_few
 from hrnet.files import AnyPath, natural_key
+from hrnet.formats import JOINTS
 from hrnet.records import FormatError
+
+FIELDS = {"id", "image_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}  # that pycocotools reads
 
 
 class CocoImage(NamedTuple):
@@ -42,6 +45,28 @@ def read_images(path: AnyPath) -> list[CocoImage]:
         if twice:
             raise FormatError(f"images: {what} stands twice", where=path, found=first_few(twice))
     return sorted(images, key=lambda image: natural_key(image.file_name))
+
+
+def read_annotations(path: Path) -> dict[str, Any]:
+    """The content of a COCO keypoint annotation file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such annotations", where=path, mend="give DATASET=<folder>") from None
+    except ValueError as fault:
+        raise FormatError(f"is no JSON: {fault}", where=path) from None
+    told = content if isinstance(content, dict) else {}
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(told.get(key), list)]
+    if missing:
+        raise FormatError("is no COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
+    for each in told["annotations"]:
+        lacking = FIELDS - set(each) if isinstance(each, dict) else FIELDS
+        joints = each["keypoints"] if not lacking else []
+        if not isinstance(joints, list) or len(joints) != 3 * JOINTS:
+            expected = f"{', '.join(sorted(FIELDS))}, {3 * JOINTS} keypoints"
+            found = f"annotation {each.get('id') if isinstance(each, dict) else each}"
+            raise FormatError("is no keypoint annotation file", where=path, expected=expected, found=found)
+    return told
 
 
 def _image(entry: Any, number: int, path: AnyPath) -> CocoImage:

@@ -23,7 +23,7 @@ from typing import Any, Optional
 import numpy as np
 
 from hrnet.files import AnyPath, sha256_file, write_text
-from hrnet.records import FormatError, from_json, read_record, write_record
+from hrnet.records import FormatError, from_json, read_record, to_json, write_record
 from hrnet.tensor_files import DTYPES
 
 TOPN_TITLE = "Overall statistical evaluation"
@@ -221,7 +221,7 @@ class DecodeRecord:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One batch size of a sweep; docs/formats.md says how each figure is measured."""
+    """One batch size or gear of a sweep; docs/formats.md says how each figure is measured."""
 
     batch: int
     model: str
@@ -233,11 +233,12 @@ class BenchRow:
     images: int  # files to files
     seconds: float
     images_per_second: float
+    gear: Optional[list[int]] = None  # height and width
 
 
 @dataclass(frozen=True)
 class BenchRecord:
-    """What a sweep over batch sizes found; written last."""
+    """What a sweep over batch sizes or gears found; written last."""
 
     metadata: dict[str, str]  # of the model: see CompiledModel
     tool: str
@@ -250,7 +251,7 @@ class BenchRecord:
     rows: list[BenchRow]
 
     def write(self, path: AnyPath) -> None:
-        write_record(path, "bench", asdict(self))
+        write_record(path, "bench", to_json(self))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from hrnet.records import FormatError
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
 INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
-NPY_HEADER = 128  # bytes before the values, as numpy writes it from 1.14 on for a tensor of a few axes
+NPY_HEADER = 128  # bytes before the values of npy, as numpy pads it from 1.14 on for a tensor of up to four axes
 MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
 
 
@@ -65,18 +65,13 @@ def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
     write_whole(path, tensor.data)
 
 
-def npy_header(dtype: str, shape: Sequence[int]) -> bytes:
-    """What stands before the values of an npy file; with them, its size is known before it is written."""
-    buffer = io.BytesIO()
-    told = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(buffer, told)
-    return buffer.getvalue()
-
-
 def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
     """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    write_whole(path, npy_header(tensor.dtype.name, tensor.shape), tensor.data)
+    header = io.BytesIO()
+    told = {"descr": tensor.dtype.str, "fortran_order": False, "shape": tensor.shape}
+    np.lib.format.write_array_header_1_0(header, told)
+    write_whole(path, header.getvalue(), tensor.data)
 
 
 def text_of(tensor: np.ndarray) -> str:

@@ -5,9 +5,10 @@
         --set BACKEND=ascend --set GATE=1 Makefile constraints.txt hrnet/cli.py …
 
 Reads    the model and its record, the prep folder (without --prep the board preprocesses its own DATASET), a metrics
-         record as --reference, the config, and the files to go along, by their paths from here
-Writes   a tar of one folder; in it the products lie as model/, prep/ and reference.json, which its bundle.mk gives to
-         make as OM, PREP and REFERENCE, so that no stage before infer is looked at
+         record as --reference, the config, and the files to go along, by their paths from here; of pose also the
+         prep folder of mirrored inputs, where ais_bench needs one, and the annotations that AP is counted by
+Writes   a tar of one folder; in it the products lie as model/, prep/, data/annotations/ and reference.json, which its
+         bundle.mk gives to make as OM, PREP, DATASET and REFERENCE, so that no stage before infer is looked at
 
 The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
 take a file for one of its future. The folder's name has a digest of everything in it, so that another bundle never
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from hrnet.cli import command, progress
+from hrnet.cli import UserError, command, progress
 from hrnet.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.formats import CompiledModel
 from hrnet.manifest import Manifest
@@ -34,9 +35,10 @@ from infer.run import check_inputs
 
 TIME = 1  # seconds since 1970, of every file: older than any clock's now
 DIGITS = 12  # of the digest, in the folder's name
+DATASET = "data"  # where the annotations go, in COCO's layout
 
 Source = Union[Path, bytes]
-PYTHON_PACKAGES = "numpy Pillow PyYAML tqdm yacs"
+PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
 
 
 def settings_text(settings: dict[str, str]) -> str:
@@ -45,19 +47,26 @@ def settings_text(settings: dict[str, str]) -> str:
     return f"# Written by make bundle: these hold until a value is given to make.\n{lines}"
 
 
-def readme_text(name: str, model: str, prep: Optional[str], twin: bool) -> str:
+def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
+    """What the board's python needs from the package index; `runtime`: of the twin, whose package has its name."""
+    found = [*PYTHON_PACKAGES, *([runtime] if runtime else [])]
+    if pose or preprocesses:
+        found.append("opencv-python-headless")
+    return found + (["pycocotools"] if pose else []) + (["simplejpeg"] if preprocesses else [])
+
+
+def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[str], pose: bool) -> str:
     """The bundle's README: what to type on the board."""
-    packages = PYTHON_PACKAGES + (" onnxruntime" if twin else "") + ("" if prep else " simplejpeg")
     given = "" if prep else " DATASET=<folder>"
     stages = "infer eval" if prep else "preprocess infer eval"
-    needs = "" if twin else ", and ais_bench in the python that AIS_PYTHON names (python3 unless given)"
+    needs = "" if runtime else ", and ais_bench in the python that AIS_PYTHON names (python3 unless given)"
     inputs = f"`{prep}`, its inputs, ready" if prep else "its inputs are made here from the photographs of DATASET"
     return (
         f"# {name}, packed by `make bundle`\n\n"
         f"`{model}` is compiled; {inputs}. Needed: Python 3.9 or later, GNU make 4.2 or later{needs}. "
         "No torch, no atc.\n\n"
         "```\n"
-        f"python3 -m pip install -c constraints.txt {packages}\n"
+        f"python3 -m pip install -c constraints.txt {' '.join(packages(runtime, pose, not prep))}\n"
         f"make {stages}{given}\n"
         "make gate    # the verdict again\n"
         "```\n\n"
@@ -66,11 +75,18 @@ def readme_text(name: str, model: str, prep: Optional[str], twin: bool) -> str:
     )
 
 
+def collect_inputs(folder: Path, manifest: Manifest, target: str) -> tuple[dict[str, Source], dict[str, Source]]:
+    """{name in the bundle: file} of a prep folder's records, and of its inputs."""
+    records: dict[str, Source] = {f"{target}/{name}": folder / name for name in ("settings.json", "manifest.json")}
+    names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
+    return records, {f"{target}/{name}": folder / name for name in names}
+
+
 def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Source]]:
     """{name in the bundle: file or text} of everything but the inputs, and of the inputs. Raises UserError where the
     model has no record or the inputs are not those that it takes."""
     compiled = CompiledModel.read(args.model)
-    model = f"model/{args.model.name}"
+    model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
     files: dict[str, Source] = {path.as_posix(): path for path in args.files}
     files[f"configs/{args.cfg.name}"] = args.cfg
@@ -82,18 +98,26 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
         prep = f"prep/{args.prep.name}"
         manifest = Manifest.read(args.prep / "manifest.json")
         check_inputs(args.prep, manifest, args.model, compiled)
-        for name in ("settings.json", "manifest.json"):
-            files[f"{prep}/{name}"] = args.prep / name
-        names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
-        inputs = {f"{prep}/{name}": args.prep / name for name in names}
+        records, inputs = collect_inputs(args.prep, manifest, prep)
+        files.update(records)
         settings["PREP"] = prep
+        if args.prep_flip:
+            if Manifest.read(args.prep_flip / "manifest.json") != manifest.mirrored():
+                raise UserError("is no mirror of --prep", where=args.prep_flip, mend="run make preprocess")
+            check_inputs(args.prep_flip, manifest, args.model, compiled)
+            records, mirrored = collect_inputs(args.prep_flip, manifest, f"{prep}-flip")
+            files.update(records)
+            inputs.update(mirrored)
+    if args.annotations:
+        files[f"{DATASET}/annotations/{args.annotations.name}"] = args.annotations
+        settings["DATASET"] = DATASET
     if args.reference:
         files["reference.json"] = args.reference
         settings["REFERENCE"] = "reference.json"
     settings.update(args.set or [])
     files["bundle.mk"] = settings_text(settings).encode()
-    twin = args.model.suffix != ".om"
-    files["README.md"] = readme_text(args.cfg.stem, model, prep, twin).encode()
+    runtime = None if args.model.suffix == ".om" else settings.get("BACKEND", "onnxruntime")
+    files["README.md"] = readme_text(args.cfg.stem, model, prep, runtime, pose).encode()
     return files, inputs
 
 
@@ -169,6 +193,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML")
     parser.add_argument("--model", type=Path, required=True, help="the compiled model, its record beside it")
     parser.add_argument("--prep", type=Path, help="the inputs; without, the board preprocesses its own DATASET")
+    parser.add_argument("--prep_flip", type=Path, help="the mirrored inputs, for ais_bench")
+    parser.add_argument("--annotations", type=Path, help="of pose: what AP is counted by")
     parser.add_argument("--reference", type=Path, help="a metrics record that the board's result is held against")
     parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a setting of make")
     parser.add_argument("files", type=relative, nargs="+", help="code and papers that go along")

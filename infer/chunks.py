@@ -13,7 +13,8 @@ and the images mirrored too (--flip: by the twin; --input_flip: from a folder of
 Reads    as infer.run
 Writes   <parts>/<i>.json and the record beside it, by the command behind `--`, which gets `--manifest --dump_dir
          [--dump_dir_flip] --output` added
-Resumes  results of the same images, model and command (its config's content too) are kept
+Resumes  results of the same images, model and command are kept, if its config and --code, the files that they depend
+         on, hold the same bytes
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ def is_decoded(part: Path, manifest: Manifest, model_sha256: str, flip: bool) ->
     return (record.manifest_sha256, record.model_sha256, record.flip) == (manifest.sha256(), model_sha256, flip)
 
 
-def start_parts(parts: Path, words: Sequence[str]) -> None:
-    """Make the folder of results ready: what another command, or one of another config, had made is removed."""
-    settings = {"command": list(words), "files": [sha256_file(word) for word in words if Path(word).suffix == ".yaml"]}
+def start_parts(parts: Path, words: Sequence[str], code: Sequence[Path]) -> None:
+    """Make the folder of results ready: what another command, or one of another config or code, had made is removed."""
+    files = [*(word for word in words if Path(word).suffix == ".yaml"), *map(str, code)]
+    settings = {"command": list(words), "files": {file: sha256_file(file) for file in files}}
     path = parts.with_name(f"{parts.name}_settings.json")
     try:
         equal = read_record(path, "settings").get("settings") == settings
@@ -86,12 +88,12 @@ def infer_chunk(each: Pass, chunk: Manifest, model: Path, devices: list[str], st
     return folder
 
 
-def decode_chunk(words: Sequence[str], manifest: Path, passes: Sequence[Pass], part: Path) -> None:
-    """Call the command on a chunk's outputs. Raises WorkFailed where it fails."""
+def decode_chunk(words: Sequence[str], manifest: Path, passes: Sequence[Pass], part: Path, lock: int) -> None:
+    """Call the command on a chunk's outputs; it holds the lock as we do. Raises WorkFailed where it fails."""
     folders = [f"--dump_dir={passes[0].place.folder}", *(f"--dump_dir_flip={each.place.folder}" for each in passes[1:])]
     called = [*words, f"--manifest={manifest}", *folders, f"--output={part}"]
     print(shlex.join(called), flush=True)
-    code = subprocess.run(called).returncode
+    code = subprocess.run(called, pass_fds=[lock]).returncode
     if code:
         raise WorkFailed(f"{shlex.join(words[:3])} exited with {code}, see above; finished chunks are kept for a rerun")
 
@@ -110,8 +112,8 @@ def run(args: argparse.Namespace) -> None:
         passes.append(Pass(folder, mirrored, place, args.flip))
     start = tool.tool(args.backend, args.ais_python, args.devices)
     make_folder(args.parts.parent)
-    with locked(f"{args.parts}_lock"):
-        start_parts(args.parts, args.words)
+    with locked(f"{args.parts}_lock") as lock:
+        start_parts(args.parts, args.words, args.code)
         count = kept = 0
         for count, parts_of in enumerate(zip(*(chunks(each.manifest, args.chunk) for each in passes)), 1):
             part = args.parts / f"{count - 1}.json"
@@ -119,10 +121,10 @@ def run(args: argparse.Namespace) -> None:
                 kept += 1
                 continue
             folders = [infer_chunk(each, own, args.model, args.devices, start) for each, own in zip(passes, parts_of)]
-            decode_chunk(args.words, folders[0] / "manifest.json", passes, part)
-            for each, folder in zip(passes, folders):
-                each.place.clear()
-                shutil.rmtree(folder)
+            decode_chunk(args.words, folders[0] / "manifest.json", passes, part, lock)
+        for each in passes:  # each chunk removes the one before it: left is the last, or one of a killed run
+            each.place.clear()
+            shutil.rmtree(each.place.beside("inputs"), ignore_errors=True)
         for path in args.parts.glob("[0-9]*.json"):
             if int(path.name.split(".")[0]) >= count:
                 path.unlink()
@@ -143,6 +145,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output_dirname", required=True)
     parser.add_argument("--chunk", type=whole(1), required=True, help="images whose outputs are on disk at a time")
     parser.add_argument("--parts", type=Path, required=True, help="where the results of the chunks go")
+    parser.add_argument("--code", type=Path, nargs="*", default=[], help="files whose change makes all results anew")
     tool.add_arguments(parser)
     args = parser.parse_args(words[:end])
     args.words = words[end + 1 :]

@@ -76,9 +76,10 @@ def spell(
     loop: int = 1,
     gears: bool = False,
     flip: bool = False,
+    dims: Optional[str] = None,
 ) -> list[str]:
     """The seed's call of ais_bench; several devices share the input. Without inputs each computes one batch of zeros
-    `loop` times. `gears`: each input sets the shape. `flip`: the twin mirrors each input."""
+    `loop` times. `gears`: each input sets the shape; `dims`: this is the shape. `flip`: the twin mirrors each input."""
     source = {"--pure_data_type": "zero", "--loop": loop} if inputs is None else {"--input": inputs}
     flags = {
         "--model": model,
@@ -91,6 +92,8 @@ def spell(
     }
     if gears:
         flags["--auto_set_dymdims_mode"] = 1
+    if dims:
+        flags["--dymDims"] = dims
     if flip:
         flags["--flip"] = 1
     if len(devices) > 1 and inputs is not None:

@@ -16,7 +16,6 @@ Only the manifest's images count. Source: the seed's HigherHRNet_postprocess.py,
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -28,6 +27,7 @@ import numpy as np
 
 from hrnet import formats
 from hrnet.cli import UserError, command, first_few
+from hrnet.coco import read_annotations
 from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import DecodeRecord, FormatError
@@ -37,29 +37,6 @@ from postprocess.average_precision import FIGURES, Detections, evaluate, ground_
 from postprocess.gate import find_reference, judge, points
 
 METRIC = "AP"
-FIELDS = {"id", "image_id", "area", "bbox", "iscrowd", "num_keypoints", "keypoints"}  # that pycocotools reads
-
-
-def read_annotations(path: Path) -> dict[str, Any]:
-    """The content of a COCO keypoint annotation file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such annotations", where=path, mend="give DATASET=<folder>") from None
-    except ValueError as fault:
-        raise FormatError(f"is no JSON: {fault}", where=path) from None
-    told = content if isinstance(content, dict) else {}
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(told.get(key), list)]
-    if missing:
-        raise FormatError("is no COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
-    for each in told["annotations"]:
-        lacking = FIELDS - set(each) if isinstance(each, dict) else FIELDS
-        joints = each["keypoints"] if not lacking else []
-        if not isinstance(joints, list) or len(joints) != 3 * formats.JOINTS:
-            expected = f"{', '.join(sorted(FIELDS))}, {3 * formats.JOINTS} keypoints"
-            found = f"annotation {each.get('id') if isinstance(each, dict) else each}"
-            raise FormatError("is no keypoint annotation file", where=path, expected=expected, found=found)
-    return told
 
 
 def by_gear(images: list[InputImage], detections: Detections) -> dict[str, dict[str, Any]]:

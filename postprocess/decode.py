@@ -33,19 +33,9 @@ from hrnet.config import config_sha256, load_config
 from hrnet.files import make_folder, sha256_file
 from hrnet.formats import DecodeRecord, FormatError, RunRecord
 from hrnet.manifest import InputImage, Manifest
-from hrnet.pose.decode import Settings, decode, to_image
+from hrnet.pose.decode import Settings, decode, read_settings, to_image
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
-
-# The only values of these TEST keys that the decoder knows: those of upstream's COCO configs.
-FIXED = {
-    "SCALE_FACTOR": [1],
-    "WITH_HEATMAPS": [True, True],
-    "WITH_AE": [True, False],
-    "PROJECT2IMAGE": True,
-    "NMS_KERNEL": 5,
-    "NMS_PADDING": 2,
-}
 
 
 class Task(NamedTuple):
@@ -71,23 +61,6 @@ class Run(NamedTuple):
 
     def files(self, image: InputImage) -> list[Path]:
         return [self.folder / name for name in self.record.files[image.stem]]
-
-
-def read_settings(config: CfgNode) -> Settings:
-    """What the config says of decoding. Raises UserError where it asks for what this decoder does not do."""
-    for key, expected in FIXED.items():
-        found = config.TEST[key]
-        if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
-            raise UserError(f"TEST.{key} is not done here", expected=expected, found=found)
-    return Settings(
-        detection_threshold=config.TEST.DETECTION_THRESHOLD,
-        tag_threshold=config.TEST.TAG_THRESHOLD,
-        max_num_people=config.DATASET.MAX_NUM_PEOPLE,
-        use_detection_val=config.TEST.USE_DETECTION_VAL,
-        ignore_too_much=config.TEST.IGNORE_TOO_MUCH,
-        adjust=config.TEST.ADJUST,
-        refine=config.TEST.REFINE,
-    )
 
 
 def read_outputs(files: list[Path], shape: tuple[int, int], mend: str) -> list[np.ndarray]:

@@ -6,13 +6,11 @@
 
 Reads    the manifest of all images, and `<parts>/<i>.json` with their records, as postprocess.decode left them
 Writes   the keypoints of all chunks in order, then the record beside them
-Removes  <parts>: whatever is made anew after that is made from the start
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -55,7 +53,6 @@ def run(whole: Path, parts: Path, output: Path) -> None:
         inferred=sum(record.inferred for record in records),
         seconds=dict(seconds),
     ).write(output)
-    shutil.rmtree(parts)  # kept, they would be taken for those of a changed decoder
     print(f"found {len(people)} people on {images} images in {len(files)} chunks, {output}")
 
 

@@ -62,8 +62,7 @@ class Task(NamedTuple):
     def missing_bytes(self, dtype: str) -> int:
         """What is still to be written, for an earlier run's input stands under its name only when whole."""
         height, width = self.gear
-        shape = (1, *tensor_files.input_shape(dtype, width, height))
-        size = len(tensor_files.npy_header(dtype, shape)) + 3 * height * width * np.dtype(dtype).itemsize
+        size = tensor_files.NPY_HEADER + 3 * height * width * np.dtype(dtype).itemsize
         return sum(size for target in self.targets if not (target.exists() and target.stat().st_size == size))
 
 

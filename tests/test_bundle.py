@@ -112,6 +112,10 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
     assert again.returncode == 0 and " -m infer.run" not in again.stdout and "PASS: demo_digits" in again.stdout
     due = board.make("-n", "eval", "GATE=99").stdout
     assert " -m postprocess.topn" in due and "-m infer.run" not in due, "a setting of the board's own"
+    idle = "INPUT=uint8 has no effect: OM=model/bs4-float32-fp32.onnx and PREP=prep/photos-float32 are brought\n"
+    assert "has no effect" not in again.stdout
+    for given in (["INPUT=uint8"], []):
+        assert idle in board.make("gate", *given).stdout, "given or remembered"
     assert board.make("clean").returncode == 0
     assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), "what was brought is no product"
 

@@ -306,6 +306,26 @@ def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path
     assert more.count("atc.convert") == 1 and "--batch 4 " in more and "--batchsize 1 2 4 " in more
 
 
+def test_bench_peers_runs_beside_what_the_folder_holds(built: Checkout, tmp_path: Path) -> None:
+    told = built.make("bench-peers", f"PEERS={tmp_path}")
+    line = f"PEERS={tmp_path}: no imagenet_acc_eval.py in it; peers are no part of this repository.  Stop."
+    assert told.returncode == 2 and line in told.stderr
+    for name in ("imagenet_acc_eval.py", "imagenet_torch_preprocess.py"):
+        (tmp_path / name).touch()
+    told = built.make("-n", "bench-peers", f"PEERS={tmp_path}")
+    assert f" -m benchmarks.topn_peer --peer {tmp_path}/imagenet_acc_eval.py\n" in told.stdout
+    call = f" -m benchmarks.preprocess_peer --mode hrnet --peer {tmp_path}/imagenet_torch_preprocess.py "
+    assert f"{call}--dataset data/digits\n" in told.stdout
+    told = built.make("bench-peers", f"PEERS={tmp_path}", model="higher_hrnet_w32_512")
+    assert f"PEERS={tmp_path}: no HigherHRNet-Human-Pose-Estimation in it; " in told.stderr
+    (tmp_path / "HigherHRNet-Human-Pose-Estimation").mkdir()
+    given = [f"PEERS={tmp_path}", "WEIGHTS=weights/demo_digits.pth"]
+    told = built.make("-n", "bench-peers", *given, model="higher_hrnet_w32_512")
+    stages = [line.split(" -m ")[1].split()[0] for line in told.stdout.splitlines() if " -m " in line]
+    peers = ["preprocess_pose_peer", "pose_decode", "pose_chain"]
+    assert stages == ["pth2onnx.pose", "atc.convert", *(f"benchmarks.{peer}" for peer in peers)]
+
+
 def test_show_draws_once(built: Checkout) -> None:
     first = built.make("show").stdout
     assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first

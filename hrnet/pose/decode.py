@@ -17,13 +17,25 @@ from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
+from yacs.config import CfgNode
 
+from hrnet.cli import UserError
 from hrnet.pose.group import group
 from hrnet.pose.maps import Maps
 from hrnet.pose.peaks import between_pixels, find_peaks
 from hrnet.pose.refine import refine
 
 STEPS = ("maps", "peaks", "group", "adjust", "refine")
+
+# The only values of these TEST keys that the decoder knows: those of upstream's COCO configs.
+FIXED = {
+    "SCALE_FACTOR": [1],
+    "WITH_HEATMAPS": [True, True],
+    "WITH_AE": [True, False],
+    "PROJECT2IMAGE": True,
+    "NMS_KERNEL": 5,
+    "NMS_PADDING": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,23 @@ class Settings:
     ignore_too_much: bool = False
     adjust: bool = True
     refine: bool = True
+
+
+def read_settings(config: CfgNode) -> Settings:
+    """What the config says of decoding. Raises UserError where it asks for what this decoder does not do."""
+    for key, expected in FIXED.items():
+        found = config.TEST[key]
+        if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
+            raise UserError(f"TEST.{key} is not done here", expected=expected, found=found)
+    return Settings(
+        detection_threshold=config.TEST.DETECTION_THRESHOLD,
+        tag_threshold=config.TEST.TAG_THRESHOLD,
+        max_num_people=config.DATASET.MAX_NUM_PEOPLE,
+        use_detection_val=config.TEST.USE_DETECTION_VAL,
+        ignore_too_much=config.TEST.IGNORE_TOO_MUCH,
+        adjust=config.TEST.ADJUST,
+        refine=config.TEST.REFINE,
+    )
 
 
 @dataclass(frozen=True)

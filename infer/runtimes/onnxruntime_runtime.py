@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, WorkFailed
 from hrnet.formats import TensorInfo
 from infer.runtimes.base import Runtime
 
@@ -31,7 +31,10 @@ class OnnxRuntime(Runtime):
         self.requests, self.version = requests, f"onnxruntime {onnxruntime.__version__}"
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
-        outputs: list[np.ndarray] = self.session.run(None, {self.inputs[0].name: batch})
+        try:
+            outputs: list[np.ndarray] = self.session.run(None, {self.inputs[0].name: batch})
+        except Exception as fault:
+            raise WorkFailed(f"onnxruntime cannot run the model: {' '.join(str(fault).split())}") from None
         return outputs
 
 

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.hardening import stages
+from tests.hardening import pose_stages, stages
+from tests.hardening.harness import Stage
+
+
+def run_all(chain: tuple[Stage, ...], folder: Path) -> Path:
+    for stage in chain:
+        code, told = stage.run(folder)
+        assert code == 0, told
+    return folder
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole chain ran."""
     pytest.importorskip("sklearn")
-    folder = stages.sources(tmp_path_factory.mktemp("built"))
-    for stage in stages.CHAIN:
-        code, told = stage.run(folder)
-        assert code == 0, told
-    return folder
+    return run_all(stages.CHAIN, stages.sources(tmp_path_factory.mktemp("built")))
+
+
+@pytest.fixture(scope="session")
+def built_pose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of pose."""
+    return run_all(pose_stages.CHAIN, pose_stages.sources(tmp_path_factory.mktemp("built_pose")))

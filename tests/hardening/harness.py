@@ -2,7 +2,8 @@
 
 A stage stands in a folder of its own with hard links to its inputs, and names all paths relative to it, so that equal
 runs leave equal bytes. Left out of the comparison is what tells of times: `seconds`, `images_per_second`, `device` of a
-run record, with its `kept` and `command` (the rerun's input is the folder of what was left), and ais_bench's summary.
+record of infer or decode, with its `kept` or `inferred` and `command` (the rerun's input is the folder of what was
+left), and ais_bench's summary.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "command")
+RECORDS = ("_run.json", ".decode.json")  # that tell of times
+OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "inferred", "command")
 AT_WORK = "another run, or the tool of a killed one, is still at work"
 SESSION = ".ses"  # which onnxruntime itself leaves in TMPDIR
 SECONDS = 120  # after which a process of a test is taken to hang
@@ -33,7 +36,8 @@ class Stage:
     arguments: tuple[str, ...]
     products: tuple[str, ...]  # files, or folders with all they hold
     last: str  # the product that comes last: once it is there, it and all others are whole
-    kept: str = ""  # the folder whose finished files a rerun leaves as they are
+    kept: str = ""  # the pattern of what a rerun leaves as it is, where it was finished
+    files: int = 1  # of one finished input, output or chunk, alike up to the first dot or the output's number
 
     def start(self, folder: Path, **options: object) -> subprocess.Popen[str]:
         """The stage in a process group of its own."""
@@ -118,19 +122,20 @@ def contents(folder: Path, stage: Stage) -> dict[str, bytes]:
         data = path.read_bytes()
         if path.name.endswith("_summary.json"):
             data = b""
-        elif path.name.endswith("_run.json"):
+        elif path.name.endswith(RECORDS):
             record = {key: value for key, value in json.loads(data).items() if key not in OF_THIS_RUN}
             data = json.dumps(record).encode()
         found[str(path.relative_to(folder))] = data
     return found
 
 
-def identities(folder: Path, stage: Stage) -> dict[str, tuple[int, int]]:
-    """Inode and time of the images, inputs or outputs that a rerun leaves as they are; the records it writes anew."""
-    if not stage.kept:
-        return {}
-    finished = [path for path in below(folder, (stage.kept,)) if path.suffix in (".JPEG", ".bin")]
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished}
+def identities(folder: Path, stage: Stage) -> dict[str, list[tuple[int, int]]]:
+    """Inodes and times of what is finished and a rerun leaves as it is; the records it writes anew."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for path in sorted(folder.glob(stage.kept)) if stage.kept else []:
+        name = re.sub(r"_[0-9]$", "", path.name.split(".")[0])
+        found.setdefault(name, []).append((path.stat().st_ino, path.stat().st_mtime_ns))
+    return {name: files for name, files in found.items() if len(files) == stage.files}
 
 
 def group_is_gone(group: int) -> bool:

@@ -15,7 +15,7 @@ MODEL, COMPILED = "build/model.onnx", "build/om/bs4.onnx"
 MANIFEST, RUN = f"{PREP}/manifest.json", f"{OUT}/bs4_run.json"
 CONFIG = "configs/demo_digits.yaml"
 
-DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_label.txt", kept="digits")
+DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_label.txt", kept="digits/**/*.JPEG")
 WEIGHTS = Stage("data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth")
 ONNX = Stage(
     "pth2onnx.classification",
@@ -29,14 +29,14 @@ PREPROCESS = Stage(
     (CONFIG, "digits", PREP, "--limit", str(IMAGES), "--workers", "2"),
     ("build/prep",),
     MANIFEST,
-    kept=PREP,
+    kept=f"{PREP}/*.bin",
 )
 INFER = Stage(
     "infer.run",
     ("--model", COMPILED, "--input", PREP, "--output", OUT, "--output_dirname", "bs4"),
     ("build/out",),
     RUN,
-    kept=f"{OUT}/bs4",
+    kept=f"{OUT}/bs4/*.bin",
 )
 TOPN = Stage(
     "postprocess.topn",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import resource
 import shutil
 import subprocess
@@ -12,13 +14,15 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import onnx
 import pytest
 
-from atc import convert
+from atc import adopt, convert, embedded
 from hrnet import formats
+from infer import embedded as infer_embedded
 from infer import run as infer_run
 from postprocess import topn
-from tests.atc.models import classifier, saved
+from tests.atc.models import classifier, pyramid, saved
 from tests.hardening.harness import ROOT
 from tests.infer.models import CLASSES, expected_logits, linear_model, prep_folder
 
@@ -57,6 +61,96 @@ def test_an_onnx_file_cut_anywhere(
         told = "atc would refuse this: E10041: Failed to load the model from cut.onnx."
         assert line == [f"atc.convert: error: cut.onnx: {told}"], cut
     assert sorted(os.listdir("om")) == []
+
+
+def damaged(whole: bytes, seed: int) -> bytes:
+    """One to four bits turned over, outside of large stored values, which may be any number."""
+    source = random.Random(seed)
+    spared: set[int] = set()
+    for tensor in onnx.load_from_string(whole).graph.initializer:
+        start = whole.find(tensor.raw_data)
+        spared.update(range(start, start + len(tensor.raw_data)))
+    places = [place for place in range(len(whole)) if place not in spared]
+    content = bytearray(whole)
+    for _ in range(source.choice([1, 1, 2, 4])):
+        content[source.choice(places)] ^= 1 << source.randrange(8)
+    return bytes(content)
+
+
+POSE = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 64}\nINPUT: {GEARS: [[64, 64], [64, 128]]}\n"
+PIXELS = "MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 40}\n"
+SHAPED = ["--framework=5", "--soc_version=Ascend310P3", "--input_format=NCHW", "--input_shape=image:2,3,32,32"]
+TWIN = [*SHAPED, "--model=f.onnx", "--output=om/f"]
+CONVERT = ["--model", "f.onnx", "--output", "om/f.onnx", "--cfg", "c.yaml"]
+ADOPT = ["--om", "f.onnx"]
+INFER = ["--model", "f.onnx", "--input", "in", "--output", "out", "--output_dirname", "r", "--batchsize", "2"]
+READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelProto], str]] = {
+    "twin of atc": (embedded.main, TWIN, lambda: classifier(size=32), PIXELS),
+    "twin of atc, fp16": (embedded.main, [*TWIN, "--precision_mode=force_fp16"], lambda: classifier(size=32), PIXELS),
+    "convert": (convert.main, [*CONVERT, "--batch", "2"], lambda: classifier(size=32), PIXELS),
+    "convert with gears": (convert.main, [*CONVERT, "--batch", "1"], lambda: pyramid(4), POSE),
+    "adopt": (adopt.main, ADOPT, lambda: onnx.load("m.onnx"), PIXELS),
+    "twin of ais_bench": (infer_embedded.main, INFER, lambda: onnx.load("m.onnx"), PIXELS),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_an_onnx_file_with_flipped_bits(reader: str, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whoever reads it says so in a line, or takes it for what the bits now mean."""
+    main, arguments, model, config = READERS[reader]
+    Path("c.yaml").write_text(config)
+    os.unlink("in/manifest.json")
+    whole, codes = model().SerializeToString(), set()
+    for seed in range(200):
+        Path("f.onnx").write_bytes(damaged(whole, seed))
+        Path("f.onnx").chmod(0o640)
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        codes.add(code)
+        assert code in (0, 1, 2, 255), seed
+        assert "Traceback" not in out + err, seed
+        if main is embedded.main and code:
+            assert re.match(r"E[0-9]{5}: \S", out.splitlines()[-1]), (seed, out)
+        elif code:
+            assert len(err.splitlines()) == 1, (seed, err)
+    assert len(codes) > 1, "some flips do no harm"
+
+
+NO_MODEL = "Failed to load the model from f.onnx."
+OPERATOR = b'Conv_0"\x04Conv'
+FLIPPED = {
+    "a name that is no text": (OPERATOR, b'Con\xe1_0"\x04Conv', NO_MODEL),
+    "an operator that is no text": (OPERATOR, b'Conv_0"\x04Co\xe1v', NO_MODEL),
+    "an operator of two lines": (
+        *(OPERATOR, b'Conv_0"\x04Co\nv'),
+        "No parser is registered for Op [Conv_0, optype [ai.onnx::11::Co?v]].",
+    ),
+    "a type that there is not": (b"class\x12\x13\n\x11\x08\x01", b"class\x12\x13\n\x11\x08\x41", NO_MODEL),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "told"), FLIPPED.values(), ids=FLIPPED)
+def test_an_onnx_file_with_a_flipped_byte(
+    before: bytes, after: bytes, told: str, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = classifier().SerializeToString()
+    assert whole.count(before) == 1
+    Path("f.onnx").write_bytes(whole.replace(before, after))
+    (line,) = refused(capfd, 2, lambda: convert.main(["--model", "f.onnx", "--output", "om/f.onnx"]))
+    assert line.startswith("atc.convert: error: f.onnx: atc would refuse this: E") and line.endswith(told)
+    (line,) = refused(capfd, 2, lambda: adopt.main(ADOPT))
+    assert line.startswith("atc.adopt: error: f.onnx: cannot be read: E") and line.endswith(told)
+
+
+def test_a_model_that_cannot_be_run(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load("m.onnx")
+    del model.graph.output[:]
+    onnx.save(model, "f.onnx")
+    Path("f.onnx").chmod(0o640)
+    os.unlink("in/manifest.json")
+    (line,) = refused(capfd, 1, lambda: infer_embedded.main(INFER))
+    assert line.startswith("infer.embedded: failed: onnxruntime cannot run the model: [ONNXRuntimeError] : ")
 
 
 def test_the_twin_of_atc_does_not_blame_the_model_for_a_full_disk(place: Path) -> None:

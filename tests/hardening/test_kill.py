@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.data.test_weights import Handler, Server
-from tests.hardening import stages
+from tests.hardening import pose_stages, stages
 from tests.hardening.harness import Stage, below, check_killed, points
 from tests.infer.models import linear_model, prep_folder
 from tests.preprocess import datasets
@@ -76,14 +76,14 @@ SMALL_PREPROCESS = Stage(
     ("small.yaml", "data", "prep/set", "--workers", "2"),
     ("prep",),
     "prep/set/manifest.json",
-    kept="prep/set",
+    kept="prep/set/*.bin",
 )
 SMALL_INFER = Stage(
     "infer.run",
     ("--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"),
     ("out",),
     "out/run_run.json",
-    kept="out/run",
+    kept="out/run/*.bin",
 )
 
 
@@ -105,6 +105,12 @@ def test_infer_killed_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
 def test_a_stage_killed_anywhere(stage: Stage, built: Path, tmp_path: Path) -> None:
     assert check_points(stage, built, tmp_path, POINTS) >= POINTS // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", pose_stages.CHAIN, ids=pose_stages.name)
+def test_a_stage_of_pose_killed_anywhere(stage: Stage, built_pose: Path, tmp_path: Path) -> None:
+    assert check_points(stage, built_pose, tmp_path, POINTS) >= POINTS // 2
 
 
 @pytest.mark.slow

@@ -154,6 +154,14 @@ def test_npy_is_numpy_s_own(tmp_path: Path) -> None:
     assert data == header.ljust(127) + b"\n" + bytes.fromhex("0000803f 00000040")
 
 
+@pytest.mark.parametrize("dtype", tensor_files.DTYPES)
+@pytest.mark.parametrize("shape", [(1,), (1, 99999), (1, 34, 10, 99), (1, 1, 1, 99999)])
+def test_values_of_npy_begin_at_one_place(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    tensor = np.zeros(shape, dtype)
+    tensor_files.write_npy(tmp_path / "x.npy", tensor)
+    assert (tmp_path / "x.npy").stat().st_size == tensor_files.NPY_HEADER + tensor.nbytes
+
+
 @settings(max_examples=50)
 @given(TENSORS)
 def test_bin_and_npy_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tensor: np.ndarray) -> None:

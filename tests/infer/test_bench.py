@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from hrnet import formats
+from hrnet.files import make_folder
 from hrnet.formats import BenchRecord, BenchRow, CompiledModel, TensorInfo
 from infer import bench
+from infer.bench_case import random_input
+from infer.bench_page import table
+from infer.tool import Told
 from tests import doubles
-from tests.infer.models import linear_model, om_model
+from tests.infer.models import GEARS, gear_model, linear_model, om_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +57,7 @@ def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) 
     assert len(commands) == 6 and commands[3:] == [
         f"--runtime onnxruntime --requests 1 {pure}",
         f"--runtime onnxruntime {pure}",
-        f"--runtime onnxruntime --model bs4-x.onnx --input bench/x_scratch/chunk {where} --batchsize 4 --device 0",
+        f"--runtime onnxruntime --model bs4-x.onnx --input bench/x_scratch/inputs {where} --batchsize 4 --device 0",
     ]
     content = record()
     assert content["kind"] == "bench" and content["tool"].startswith("onnxruntime ")
@@ -69,7 +73,82 @@ def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) 
         assert row["batch_ms"]["count"] == 3 and row["card_images_per_second"] is None
     assert sorted(os.listdir("bench")) == ["x.json", "x.md", "x_lock"], "nothing of the scratch is left"
     page = Path("bench/x.md").read_text()
-    assert page in out and out.endswith("wrote bench/x.json and x.md (2 batch sizes)\n")
+    assert page in out and out.endswith("wrote bench/x.json and x.md (2 rows)\n")
+
+
+def gears(ending: str, *more: str) -> int:
+    gear_model(Path(f"gears.{ending}"))
+    given = ["--model", f"gears.{ending}", "--batchsize", "1", "--output", "bench/x.json", "--loop", "3"]
+    return bench.main([*given, *more])
+
+
+def check_gears() -> None:
+    """A row for each gear, in the model's order, and a column that names it."""
+    rows = record()["rows"]
+    assert [row["gear"] for row in rows] == [gear[2:] for gear in GEARS]
+    for row in rows:
+        assert (row["batch"], row["images"], row["batch_ms"]["count"]) == (1, 3, 3)
+        assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
+        assert row["images_per_second"] == pytest.approx(3 / row["seconds"])
+    page = Path("bench/x.md").read_text()
+    assert "| batch | gear | device img/s |" in page and page.count("\n| 1 | 4x8 | ") == 1
+
+
+@pytest.mark.slow
+def test_each_gear_is_a_row(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert gears("onnx") == 0
+    out = capfd.readouterr().out
+    commands = [line.partition(" --loop 3 ")[0] for line in out.splitlines() if " --dymDims " in line]
+    assert len(commands) == 6 and all("--pure_data_type zero" in line for line in commands)
+    assert out.count(" --dymDims image:1,3,4,8\n") == 2
+    assert out.count(" --input bench/x_scratch/inputs ") == out.count(" --auto_set_dymdims_mode 1\n") == 3
+    check_gears()
+
+
+def test_each_gear_by_ais_bench(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert gears("om", "--backend", "ascend", "--ais_python", "./python_npu") == 0
+    check_gears()
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
+    assert [" --dymDims " in line for line in lines] == [True, False] * 3
+    for row in record()["rows"]:
+        assert row["device_images_per_second"] == pytest.approx(1000 / row["batch_ms"]["mean"])
+
+
+def test_finished_rows_outlive_a_kill(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    class Killed(BaseException):
+        pass
+
+    timed: list[Any] = []
+    kill_at = 2
+
+    def time_case(every: bench.Bench, case: Any, *rest: Any) -> Any:
+        if len(timed) == kill_at:
+            raise Killed
+        timed.append(case.gear)
+        times = {"median": 1.0, "percentile(99%)": 1.0, "mean": 1.0, "count": 3}
+        rate = float(len(timed))
+        row = BenchRow(1, "m", case.compiled.model_sha256, rate, 1000 / rate, None, times, 3, 3.0, 1.0, case.gear)
+        return row, Told("twin 1", {}, {"total": 3.0}, 3.0, {})
+
+    monkeypatch.setattr(bench, "time_case", time_case)
+    with pytest.raises(Killed):
+        gears("onnx")
+    assert not Path("bench/x.json").exists()
+    kill_at = 99
+    assert gears("onnx") == 0
+    assert "2 of 3 rows were finished before and are kept\n" in capsys.readouterr().out
+    every = [gear[2:] for gear in GEARS]
+    assert timed == every and [row["device_images_per_second"] for row in record()["rows"]] == [1.0, 2.0, 3.0]
+    assert not Path("bench/x_scratch").exists()
+    assert gears("onnx") == 0 and timed == 2 * every, "of a finished sweep nothing is kept"
+    kill_at = 8
+    with pytest.raises(Killed):
+        gears("onnx")
+    kill_at = 99
+    assert gears("onnx", "--loop", "4") == 0 and timed == 2 * every + every[:2] + every, "nor of other settings"
+    make_folder(Path("bench/x_scratch"))
+    Path("bench/x_scratch/finished.json").write_text("{")
+    assert gears("onnx") == 0 and timed[-3:] == every and len(timed) == 14
 
 
 def test_ais_bench_computes_one_after_another_anyway(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +180,7 @@ def test_the_page() -> None:
     row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
     machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
     found = BenchRecord({}, "ais_bench", ["0"], "Ascend310", 20, True, machine, {"python": "3.9.2"}, [row])
-    assert bench.table(found) == (
+    assert table(found) == (
         "ais_bench, Ascend310, device 0; 20 batches each; files to files with the tool's start and the model's "
         "loading.\n\n"
         "| batch | device img/s | ms/image | batch ms, median | batch ms, 99% | files to files img/s | card img/s |\n"
@@ -114,7 +193,7 @@ def test_the_page() -> None:
 def test_inputs_are_seeded_and_of_the_model_s_kind() -> None:
     for dtype in ("float32", "float16", "uint8"):
         tensor = TensorInfo("image", dtype, [4, 3, 8, 8])
-        first, again, other = (bench.random_input(tensor, seed) for seed in (0, 0, 1))
+        first, again, other = (random_input(tensor, seed) for seed in (0, 0, 1))
         assert first.shape == (3, 8, 8) and first.dtype == dtype
         assert np.array_equal(first, again) and not np.array_equal(first, other)
         assert np.isfinite(first).all()

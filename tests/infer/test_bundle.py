@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hrnet import formats
+from hrnet.manifest import Manifest
 from infer import bundle
-from tests.infer.models import linear_model, prep_folder
+from tests.infer.models import gear_folder, gear_model, linear_model, prep_folder
 
 
 @pytest.fixture
@@ -54,6 +55,50 @@ def test_settings_and_readme_say_what_to_type(place: Path, capsys: pytest.Captur
     assert first.startswith("packed the model, 3 inputs and 8 files into out/b.tar (0.0 MB); on the board:")
     assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:
+    assert call("--set", "BACKEND=openvino") == 0
+    assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs openvino\n" in contents("README.md")
+
+
+def pose(*more: str) -> int:
+    words = ["--output", "out/b.tar", "--cfg", "c.yaml", "--model", "m.onnx", "Makefile", *more]
+    return bundle.main(words)
+
+
+def test_of_pose_annotations_and_mirrored_inputs_go_along(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gear_model(Path("m.onnx"))
+    shutil.rmtree("in")
+    gear_folder(Path("in"), 3)
+    formats.write_record("in/settings.json", "settings", {"settings": {"limit": 0}})
+    Path("people.json").write_text("{}")
+    given = ["--prep", "in", "--annotations", "people.json"]
+    assert pose(*given) == 0
+    lines = contents("bundle.mk").splitlines()
+    assert "PREP ?= prep/in" in lines and "DATASET ?= data" in lines
+    assert contents("data/annotations/people.json") == "{}"
+    packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless pycocotools"
+    assert f"pip install -c constraints.txt {packages}\nmake infer eval\n" in contents("README.md")
+    shutil.copytree("in", "other")
+    assert pose(*given, "--prep_flip", "other") == 2
+    assert "other: is no mirror of --prep; run make preprocess\n" in capsys.readouterr().err
+    Manifest.read("in/manifest.json").mirrored().write("other/manifest.json")
+    assert pose(*given, "--prep_flip", "other") == 0
+    with tarfile.open("out/b.tar") as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert [name for name in names if name.startswith("prep/in-flip/")] == [
+        f"prep/in-flip/{name}" for name in ("img0.npy", "img1.npy", "img2.npy", "manifest.json", "settings.json")
+    ]
+    assert capsys.readouterr().out.startswith("packed the model, 6 inputs and ")
+
+
+def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
+    assert pose() == 0
+    packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless simplejpeg"
+    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<folder>\n" in contents(
+        "README.md"
+    )
 
 
 def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

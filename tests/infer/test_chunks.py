@@ -149,6 +149,19 @@ def test_what_was_made_otherwise_is_done_anew(place: Path) -> None:
     assert calls() == ["1 2"], "one image less; the first chunk is the same"
 
 
+def test_results_of_other_code_are_not_kept(place: Path) -> None:
+    Path("broken").write_text("1")
+    Path("code.py").write_text("first\n")
+    assert call(3, "--code", "code.py", "decode.py") == 1
+    assert calls() == ["0 6", "1 4"]
+    Path("broken").unlink()
+    Path("code.py").write_text("second\n")
+    assert call(3, "--code", "code.py", "decode.py") == 0
+    assert calls() == ["0 6", "1 4"]
+    assert call(3, "--code", "code.py", "decode.py") == 0
+    assert calls() == []
+
+
 def test_a_failed_inference_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("in/img3.npy").unlink()
     assert call(2) == 2

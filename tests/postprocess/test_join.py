@@ -49,7 +49,7 @@ def test_chunks_give_the_undivided_result(undivided: PoseRun, parts: Path, capsy
     code, output = call(undivided, parts)
     assert code == 0
     assert output.read_bytes() == undivided.keypoints.read_bytes()
-    assert not parts.exists()
+    assert parts.exists(), "a join that was killed is done again"
     record, expected = DecodeRecord.read(output), DecodeRecord.read(undivided.keypoints)
     same = ("manifest_sha256", "model_sha256", "keypoints_sha256", "metadata", "tool", "flip", "images", "people")
     assert [getattr(record, name) for name in same] == [getattr(expected, name) for name in same]

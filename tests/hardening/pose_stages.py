@@ -1,0 +1,126 @@
+"""The stages of pose as calls in one folder, joined as the Makefile joins them, on a tiny net and drawn people."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests import tiny
+from tests.hardening.harness import Stage
+
+IMAGES = 12
+PREP, OUT, EVAL, PARTS = "build/prep/people", "build/out/people", "build/eval/people", "build/parts/people"
+MODEL, COMPILED = "build/model.onnx", "build/om/bs1.onnx"
+MANIFEST, KEYPOINTS, METRICS = f"{PREP}/manifest.json", f"{EVAL}/keypoints.json", f"{EVAL}/bs1.json"
+TRUTH = "people/annotations/person_keypoints_val2017.json"
+CONFIG = "tiny_pose.yaml"
+DECODER = ("postprocess.decode", "--cfg", CONFIG, "--workers", "2")
+
+PEOPLE = Stage(
+    "data.people", ("--output", "people", "--images", str(IMAGES), "--size", "64", "--seed", "4"), ("people",), TRUTH
+)
+GEARS = Stage(
+    "data.gears",
+    ("--cfg", CONFIG, "--dataset", "people", "--output", "build/gears.yaml"),
+    ("build",),
+    "build/gears.yaml",
+)
+ONNX = Stage(
+    "pth2onnx.pose",
+    ("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--onnx_path", MODEL),
+    ("build",),
+    MODEL,
+)
+OM = Stage(
+    "atc.convert",
+    ("--model", MODEL, "--output", COMPILED, "--batch", "1", "--cfg", CONFIG),
+    ("build/om",),
+    COMPILED,
+)
+_SET = ("--cfg", CONFIG, "--dataset", "people", "--output", PREP, "--workers", "2")
+PREPROCESS = Stage("preprocess.coco", _SET, ("build/prep",), MANIFEST, kept=f"{PREP}/*.npy")
+MIRRORED = Stage(
+    "preprocess.coco",
+    (*_SET, "--output_flip", f"{PREP}-flip"),
+    ("build/prep",),
+    MANIFEST,
+    kept="build/prep/*/*.npy",
+    files=2,
+)
+_RUN = ("--model", COMPILED, "--input", PREP, "--output_dirname", "bs1")
+INFER = Stage(
+    "infer.run",
+    (*_RUN, "--output", OUT),
+    ("build/out",),
+    f"{OUT}/bs1_run.json",
+    kept=f"{OUT}/bs1/*.npy",
+    files=2,
+)
+FLIPPED = Stage(
+    "infer.run",
+    (*_RUN, "--output", f"{OUT}-flip", "--flip"),
+    ("build/out",),
+    f"{OUT}-flip/bs1_run.json",
+    kept=f"{OUT}-flip/bs1/*.npy",
+    files=2,
+)
+CHUNKS = Stage(
+    "infer.chunks",
+    (*_RUN, "--output", OUT, "--flip", "--chunk", "3", "--parts", PARTS, "--", sys.executable, "-m", *DECODER),
+    ("build/out", "build/parts"),
+    f"{PARTS}/3.decode.json",
+    kept=f"{PARTS}/[0-9]*.json",
+    files=2,
+)
+DECODE = Stage(
+    DECODER[0],
+    (
+        *DECODER[1:],
+        *("--manifest", MANIFEST, "--dump_dir", f"{OUT}/bs1", "--dump_dir_flip", f"{OUT}-flip/bs1"),
+        *("--output", KEYPOINTS),
+    ),
+    ("build/eval",),
+    f"{EVAL}/keypoints.decode.json",
+)
+JOIN = Stage(
+    "postprocess.join",
+    ("--manifest", MANIFEST, "--parts", PARTS, "--output", KEYPOINTS),
+    ("build/eval",),
+    f"{EVAL}/keypoints.decode.json",
+)
+COCO = Stage(
+    "postprocess.coco",
+    (
+        *("--cfg", CONFIG, "--manifest", MANIFEST, "--annotations", TRUTH),
+        *("--keypoints", KEYPOINTS, "--output", METRICS),
+    ),
+    ("build/eval/people/bs1.json",),
+    METRICS,
+)
+SHOW = Stage(
+    "postprocess.show_pose",
+    ("--manifest", MANIFEST, "--keypoints", KEYPOINTS, "--dataset", "people", "--output", f"{EVAL}/show.png"),
+    (f"{EVAL}/show.png",),
+    f"{EVAL}/show.png",
+)
+EVALUATE = Stage(
+    "train.evaluate_pose",
+    (
+        *("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--manifest", MANIFEST, "--dataset", "people", "--flip"),
+        *("--output", "build/reference/people.json", "--keypoints", "build/reference/keypoints.json"),
+    ),
+    ("build/reference",),
+    "build/reference/people.json",
+)
+CHAIN = (PEOPLE, GEARS, ONNX, OM, PREPROCESS, MIRRORED, INFER, FLIPPED, CHUNKS, DECODE, JOIN, COCO, SHOW, EVALUATE)
+
+
+def name(stage: Stage) -> str:
+    """Of a test: what is run, and whether mirrored."""
+    return stage.module + ("-flip" if stage in (MIRRORED, FLIPPED) else "")
+
+
+def sources(folder: Path) -> Path:
+    """A folder with a config and a checkpoint: what the chain begins with."""
+    tiny.write_pose_weights(folder, joints=17)
+    return folder
