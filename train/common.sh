@@ -24,7 +24,8 @@ train() {
         echo '[Error] para "data_path" must be confing'
         exit 1
     fi
-    local python=${PYTHON:-$root/.venv/bin/python}
-    [[ -x $(command -v "$python") ]] || python=python3
+    local python=$root/.venv/bin/python
+    [[ -x $python ]] || python=python3
+    python=${PYTHON:-$python}
     PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m train.classification "$data_path" "${flags[@]}"
 }

@@ -150,16 +150,10 @@ def test_what_was_made_otherwise_is_done_anew(place: Path) -> None:
 
 
 def test_results_of_other_code_are_not_kept(place: Path) -> None:
-    Path("broken").write_text("1")
-    Path("code.py").write_text("first\n")
-    assert call(3, "--code", "code.py", "decode.py") == 1
-    assert calls() == ["0 6", "1 4"]
-    Path("broken").unlink()
-    Path("code.py").write_text("second\n")
-    assert call(3, "--code", "code.py", "decode.py") == 0
-    assert calls() == ["0 6", "1 4"]
-    assert call(3, "--code", "code.py", "decode.py") == 0
-    assert calls() == []
+    for text, done in (("first\n", ["0 10"]), ("second\n", ["0 10"]), ("second\n", [])):
+        Path("code.py").write_text(text)
+        assert call(IMAGES, "--code", "code.py", "decode.py") == 0
+        assert calls() == done
 
 
 def test_a_failed_inference_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

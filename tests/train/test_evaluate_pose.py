@@ -35,7 +35,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("evaluate_pose")
     tiny.write_pose_weights(place, joints=17)
     cfg = place / "tiny_pose.yaml"
-    cfg.write_text(cfg.read_text().replace(f"GEARS: {tiny.GEARS}", "GEARS: []"))
+    text = cfg.read_text().replace(f"GEARS: {tiny.GEARS}", "GEARS: []")
+    cfg.write_text(text.replace("INPUT_SIZE: 64", "INPUT_SIZE: 64\n  MAX_NUM_PEOPLE: 2"))
     data = ["--output", str(place / "people"), "--images", str(IMAGES), "--size", "70", "--seed", "4"]
     assert drawn_people.main(data) == 0
     source = ["--cfg", str(cfg), "--dataset", str(place / "people"), "--output", str(place / "prep")]
