@@ -16,7 +16,7 @@ ALLOWED = {
     "hrnet": {"PIL", "cv2", "yaml", "munkres", "scipy"},
     "hrnet/nets": TORCH,
     "hrnet/pose": {"cv2"},
-    "train": TORCH | {"PIL"},
+    "train": TORCH | {"PIL", "cv2", "pycocotools"},
     "pth2onnx": TORCH,
     "atc": {"onnx", "onnxruntime"},
     "preprocess": {"PIL", "cv2", "simplejpeg"},
