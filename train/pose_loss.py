@@ -1,8 +1,8 @@
 """HigherHRNet's loss: squared errors of heatmaps at each resolution, and tags pulled together and pushed apart.
 
-Associative embedding (Newell et al., https://arxiv.org/abs/1611.05424): the tags of a person's joints shall be near their
-mean, the means of two people apart. Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/loss.py, whose
-values these are; people are summed at once in place of one by one.
+Associative embedding (Newell et al., https://arxiv.org/abs/1611.05424): the tags of a person's joints shall be near
+their mean, the means of two people apart. Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/loss.py,
+whose values these are; people are summed at once in place of one by one.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def tag_losses(tags: torch.Tensor, places: torch.Tensor, kind: str) -> tuple[tor
 
 
 def losses(outputs: Sequence[torch.Tensor], targets: Sequence[TargetBatch], config: CfgNode) -> dict[str, torch.Tensor]:
-    """The terms of the loss, each a mean over the batch times its factor: `heatmap1`, `push1`, `pull1`, `heatmap2`, … of
-    the outputs that LOSS asks it of. What is minimised is their sum."""
+    """The terms of the loss, each a mean over the batch times its factor: `heatmap1`, `push1`, `pull1`, `heatmap2`, …
+    of the outputs that LOSS asks it of. What is minimised is their sum."""
     joints, loss = config.MODEL.NUM_JOINTS, config.LOSS
     terms = {}
     for i, (output, target) in enumerate(zip(outputs, targets)):

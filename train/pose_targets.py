@@ -1,4 +1,4 @@
-"""What a pose net shall answer: heatmaps with a bump at each joint, where each person's tags lie, what is judged at all.
+"""What a pose net shall answer: heatmaps with a bump at each joint, where people's tags lie, and what is judged.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCOKeypoints.py and
 lib/dataset/target_generators/target_generators.py (whose scale-aware generator its own build.py calls with an argument

@@ -41,9 +41,8 @@ def one_by_one(tags: torch.Tensor, places: torch.Tensor, kind: str) -> Pair:
         push = torch.zeros(())
         for i, one in enumerate(means):
             for other in means[i + 1 :]:
-                push = push + (
-                    torch.exp(-((one - other) ** 2)) if kind == "exp" else torch.relu(1 - (one - other).abs())
-                )
+                far = (one - other).abs()
+                push = push + (torch.exp(-(far**2)) if kind == "exp" else torch.relu(1 - far))
         pushes.append(push / max(len(found) * (len(found) - 1), 1))
     return torch.stack(pushes), torch.stack([torch.as_tensor(pull, dtype=torch.float32) for pull in pulls])
 
