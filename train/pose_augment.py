@@ -1,6 +1,8 @@
 """A training picture turned, stretched, shifted and mirrored at random, and its joints and mask with it.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/transforms/transforms.py; the pixels are its own.
+Differs: in a mirror a joint at x goes to side - x, where its pixels are. Upstream's side - 1 - x counts in whole cells;
+of a joint within a cell it is the next one to the left.
 """
 
 from __future__ import annotations
@@ -62,6 +64,6 @@ def moved_joints(joints: np.ndarray, motion: Motion, side: int, partners: Sequen
     moved = joints.copy()
     moved[:, :, :2] = joints[:, :, :2] @ matrix[:, :2].T + matrix[:, 2]
     if motion.mirrored:
-        moved[:, :, 0] = side - 1 - moved[:, :, 0]
+        moved[:, :, 0] = side - moved[:, :, 0]
         moved = moved[:, list(partners)]
     return moved
