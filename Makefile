@@ -360,7 +360,7 @@ $(DIGITS): data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)
 
 $(DRAWN): data/people.py data/figures.py
-	$(PYTHON) -m data.people --output data/demo_people --images 200 --size 160 --seed 1
+	$(PYTHON) -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
 
 test: $(VENV)/done                ## the tests; SLOW=1 adds full-size networks and real photographs
 	$(VENV)/bin/python -m pytest $(if $(SLOW),,-m "not slow")

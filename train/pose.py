@@ -94,7 +94,7 @@ def start(config: CfgNode, weights: Optional[Path]) -> State:
         nn.init.normal_(layer.weight, std=pose.START_STD)  # type: ignore[arg-type]
     if weights is not None:
         checkpoint.load(net, weights)
-    net = net.to(memory_format=torch.channels_last)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return State(net, torch.optim.Adam(net.parameters(), config.TRAIN.LR), [])
 
 
