@@ -2,6 +2,7 @@
 # Stages share nothing but files; they are joined here and nowhere else. docs/formats.md describes every file.
 #
 #   make demo                                             the whole chain on handwritten digits, nothing needed
+#   make demo MODEL=demo_pose                             the same on drawn people
 #   make onnx om preprocess infer eval MODEL=hrnet_w18 WEIGHTS=my.pth DATASET=/data/imagenet
 #   make onnx om preprocess infer eval MODEL=higher_hrnet_w32_512 WEIGHTS=my.pth DATASET=/data/coco
 
@@ -408,13 +409,24 @@ doctor:                           ## what is installed, which tools, chip and ba
 	    --prep $(PREP) $(RECORD:%.json=--om %) $(if $(filter-out $(PREPARED),$(PREP)),--prepared) --settings $(REMEMBER) \
 	    --make $(MAKE_VERSION)
 
-demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute
-	@$(MAKE) --no-print-directory data/digits/val_label.txt PYTHON=$(VENV)/bin/python
-	@$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=demo_digits WEIGHTS=weights/demo_digits.pth \
-	    DATASET=data/digits REFERENCE=torch BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
+DEMO   := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
+DIGITS := data/digits/val_label.txt
+DRAWN  := data/demo_people/annotations/person_keypoints_val2017.json
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error demo of MODEL=$(MODEL): there are demo_digits and demo_pose))
+endif
 
-data/digits/val_label.txt: data/digits.py
+demo: $(VENV)/done                ## the whole chain on handwritten digits, about a minute; of demo_pose on drawn people
+	@$(MAKE) --no-print-directory $(if $(filter demo_pose,$(DEMO)),$(DRAWN),$(DIGITS)) PYTHON=$(VENV)/bin/python
+	@$(MAKE) --no-print-directory onnx om preprocess infer eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth \
+	    $(if $(filter demo_pose,$(DEMO)),DATASET=data/demo_people,DATASET=data/digits REFERENCE=torch) \
+	    BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
+
+$(DIGITS): data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)
+
+$(DRAWN): data/people.py data/figures.py
+	$(PYTHON) -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
 
 test: $(VENV)/done                ## the tests; SLOW=1 adds full-size networks and real photographs
 	$(VENV)/bin/python -m pytest $(if $(SLOW),,-m "not slow")

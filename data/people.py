@@ -2,12 +2,14 @@
 
     python -m data.people --output data/people --images 100 --seed 1
     python -m data.people --output data/people --images 2000 --seed 2 --split train2017
+    python -m data.people --output data/demo_people --images 200 --scenes plain --size 128
 
 Reads nothing. Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means
 that the split is whole. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
 
 As in COCO there are images of nobody, people cut by the border, people behind others and behind things (joints of
-visibility 1), small people with no joint marked (num_keypoints 0), and crowds that are marked as one (iscrowd 1).
+visibility 1), small people with no joint marked (num_keypoints 0), and crowds that are marked as one (iscrowd 1). With
+--scenes plain there are one to three people in each, large and for the most part whole, who overlap less.
 """
 
 from __future__ import annotations
@@ -33,13 +35,48 @@ FINER = 2  # pictures are drawn at twice their size, which smooths their edges
 ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side by short side; COCO's are mostly 4:3
 SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
 UPRIGHT = 0.3  # share of pictures that stand upright
-PEOPLE = (0.1, 0.34, 0.26, 0.16, 0.09, 0.05)  # shares of pictures with 0, 1, … people
 LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it; seen, for its joints to be marked
 SMALL = 0.22  # part of the short side: who is smaller has no joint marked, nor who is hidden but for a few
-CROWDED = 0.08  # share of pictures with a crowd
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
 THING = -2  # owner of what stands in front of people
+
+
+class Kind(NamedTuple):
+    """What scenes of a kind are like. Ranges are from, to."""
+
+    people: tuple[float, ...]  # shares of pictures with 0, 1, … people
+    sizes: tuple[float, float]  # their heights, parts of the short side
+    across: tuple[float, float]  # where their hips are, parts of the width
+    down: tuple[float, float]  # and of the height
+    apart: tuple[float, float]  # from the one whom somebody stands beside, parts of that one's height
+    far: float  # share of pictures with somebody far away
+    crowded: float  # share of pictures with a crowd
+    things: tuple[float, ...]  # shares of pictures with 0, 1, … things in front of people
+
+
+KINDS = {
+    "varied": Kind(
+        people=(0.1, 0.34, 0.26, 0.16, 0.09, 0.05),
+        sizes=(0.32, 1.5),
+        across=(-0.02, 1.02),
+        down=(0.4, 0.75),
+        apart=(0.12, 0.4),
+        far=0.12,
+        crowded=0.08,
+        things=(0.6, 0.3, 0.1),
+    ),
+    "plain": Kind(
+        people=(0.0, 0.5, 0.35, 0.15),
+        sizes=(0.65, 0.95),
+        across=(0.15, 0.85),
+        down=(0.46, 0.54),
+        apart=(0.3, 0.55),
+        far=0.0,
+        crowded=0.0,
+        things=(1.0,),
+    ),
+}
 
 
 class Scene(NamedTuple):
@@ -90,20 +127,20 @@ def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
     canvas.fill(outline + (outline.mean(axis=0) - outline) * 0.06, colour, owner, OCCLUDER)
 
 
-def place_figures(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
+def place_figures(rng: np.random.Generator, width: int, height: int, kind: Kind) -> list[Figure]:
     """People from the far to the near, most of them as large as they stand low in the picture, some close together."""
     short = min(width, height)
     figures: list[Figure] = []
-    for _ in range(rng.choice(len(PEOPLE), p=PEOPLE)):
-        size = short * float(np.exp(rng.uniform(np.log(0.32), np.log(1.5))))
-        x = rng.uniform(-0.02, 1.02) * width
+    for _ in range(rng.choice(len(kind.people), p=kind.people)):
+        size = short * float(np.exp(rng.uniform(*np.log(kind.sizes))))
+        x = rng.uniform(*kind.across) * width
         if figures and rng.random() < 0.45:
             near = figures[rng.integers(len(figures))]
             size = near.size * rng.uniform(0.8, 1.25)
-            x = near.points[11:13, 0].mean() + rng.choice([-1, 1]) * near.size * rng.uniform(0.12, 0.4)
-        y = height * rng.uniform(0.4, 0.75) + max(0.0, size - short) * rng.uniform(-0.2, 0.4)
+            x = near.points[11:13, 0].mean() + rng.choice([-1, 1]) * near.size * rng.uniform(*kind.apart)
+        y = height * rng.uniform(*kind.down) + max(0.0, size - short) * rng.uniform(-0.2, 0.4)
         figures.append(make_figure(rng, x, y, size))
-    if rng.random() < 0.12:
+    if rng.random() < kind.far:
         figures.append(make_figure(rng, rng.uniform(0, width), height * 0.45, short * rng.uniform(0.1, SMALL)))
     figures = [figure for figure in figures if joints_inside(figure, width, height) >= LEAST_JOINTS]
     return sorted(figures, key=lambda figure: figure.size)
@@ -122,15 +159,15 @@ def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure
     return [make_figure(rng, middle + step, level + rng.normal(0, size * 0.1), size) for step in steps]
 
 
-def draw_scene(rng: np.random.Generator, width: int, height: int) -> Scene:
+def draw_scene(rng: np.random.Generator, width: int, height: int, kind: Kind) -> Scene:
     """One picture of `width` x `height` pixels, and what COCO would say of its people."""
     wide, high = width * FINER, height * FINER
     canvas = Canvas(background(rng, wide, high))
-    crowd = make_crowd(rng, wide, high) if rng.random() < CROWDED else []
-    figures = place_figures(rng, wide, high)
+    crowd = make_crowd(rng, wide, high) if rng.random() < kind.crowded else []
+    figures = place_figures(rng, wide, high, kind)
     for owner, figure in enumerate([*crowd, *figures]):
         draw(canvas, figure, owner)
-    for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))):
+    for _ in range(rng.choice(len(kind.things), p=kind.things)):
         draw_thing(canvas, rng, THING)
     people = [annotate(canvas, figure, owner, min(wide, high)) for owner, figure in enumerate(figures, len(crowd))]
     crowds = [annotate_crowd(canvas.owner[::FINER, ::FINER], len(crowd))] if crowd else []
@@ -184,7 +221,7 @@ def picture_size(rng: np.random.Generator, short: int) -> tuple[int, int]:
     return (short, long) if rng.random() < UPRIGHT else (long, short)
 
 
-def run(output: Path, split: str, seed: int, count: int, short: int) -> None:
+def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str) -> None:
     """Write `count` pictures and their annotations below `output`."""
     folder, index = make_folder(output / "images" / split), annotation_path(output, split)
     make_folder(index.parent)
@@ -194,14 +231,14 @@ def run(output: Path, split: str, seed: int, count: int, short: int) -> None:
     for image_id in progress(range(1, count + 1), total=count, unit="img"):
         rng = np.random.default_rng((seed, image_id))
         width, height = picture_size(rng, short)
-        scene = draw_scene(rng, width, height)
+        scene = draw_scene(rng, width, height, KINDS[scenes])
         name = f"{image_id:012d}.jpg"
         with replacing(folder / name) as temporary:
             Image.fromarray(scene.picture).save(temporary, format="JPEG", quality=QUALITY)
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
         for person in scene.people:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, **person})
-    info = {"description": "drawn people (data/people.py)", "seed": seed, "short_side": short}
+    info = {"description": "drawn people (data/people.py)", "seed": seed, "short_side": short, "scenes": scenes}
     content = {"info": info, "images": images, "annotations": annotations, "categories": [PERSON]}
     write_text(index, json.dumps(content))
     marked = sum(person["num_keypoints"] > 0 for person in annotations)
@@ -215,13 +252,14 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--images", type=whole(1), default=100, help="how many (%(default)s)")
     parser.add_argument("--seed", type=whole(0), default=1, help="of all that is random (%(default)s)")
     parser.add_argument("--size", type=whole(64), default=SIZE, help="short side, pixels (%(default)s)")
+    parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help="(%(default)s)")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    run(args.output, args.split, args.seed, args.images, args.size)
+    run(args.output, args.split, args.seed, args.images, args.size, args.scenes)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco")
+        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco", "people", "demo_people")
         for folder in FOLDERS:
             shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
         shutil.copy(ROOT / "Makefile", root)

@@ -170,6 +170,18 @@ def test_a_joint_behind_something_is_hidden_and_one_beyond_the_border_is_not_mar
     assert figures.visibility(canvas, figure, 0)[ELBOW] == 0
 
 
+def test_plain_scenes_have_few_large_people(tmp_path: Path) -> None:
+    content = written(tmp_path, "--images", 30, "--scenes", "plain")
+    assert content["info"]["scenes"] == "plain"
+    counts = Counter(person["image_id"] for person in content["annotations"])
+    assert len(counts) == 30 and set(counts.values()) == {1, 2, 3}
+    assert not any(person["iscrowd"] for person in content["annotations"])
+    heights = np.array([person["bbox"][3] for person in content["annotations"]])
+    assert heights.max() <= 128 and np.median(heights) > 0.6 * 128
+    marked = np.array([person["num_keypoints"] for person in content["annotations"]])
+    assert (marked > 0).mean() > 0.9 and marked.max() == COUNT
+
+
 def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         people.main(["--size", "10"])
