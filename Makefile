@@ -110,7 +110,7 @@ ifeq ($(filter BATCHES,$(GIVEN) $(RECALLED)),)
 override BATCHES := 1
 endif
 $(foreach v,BATCH BATCHES,$(call must,$v,1,1: an input sets its own shape))
-$(foreach goal,$(filter train qps,$(MAKECMDGOALS)),$(error $(goal): of classification alone; MODEL=$(MODEL) is of pose))
+$(if $(filter qps,$(MAKECMDGOALS)),$(error qps: of classification alone; MODEL=$(MODEL) is of pose))
 else
 $(if $(filter-out 0,$(CHUNK)),$(error CHUNK=$(CHUNK): of pose alone))
 $(if $(filter gears,$(MAKECMDGOALS)),$(error gears: of pose alone; give MODEL=higher_hrnet_w32_512))
@@ -236,8 +236,12 @@ PACKED   := $(B)/bundle/$(MODEL)-$(TAG)-$(if $(CARRIED),$(NAME),stage).tar
 
 .PHONY: $(PIPELINE) help setup doctor demo test check clean
 
-train:                            ## DATASET -> build/MODEL/train/model_best.pth.tar; goes on where it was stopped
+train:                            ## DATASET -> checkpoint in build/MODEL/train; goes on where it was stopped
+ifeq ($(KIND),coco)
+	$(PYTHON) -m train.pose --dataset $(DATASET) --cfg $(CFG) --output $(B)/train/$(MODEL).pth
+else
 	$(PYTHON) -m train.classification $(DATASET) --cfg $(CFG) --output $(B)/train
+endif
 
 weights:                          ## the published checkpoint of the config -> WEIGHTS, resumed and checked
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)

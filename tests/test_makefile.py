@@ -449,8 +449,13 @@ def test_train_goes_where_the_scripts_look(checkout: Checkout) -> None:
     done = checkout.make("-n", "train", "DATASET=data/toy")
     call = "-m train.classification data/toy --cfg configs/demo_digits.yaml --output build/demo_digits/train\n"
     assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
-    done = checkout.make("train", model="demo_pose")
-    assert done.returncode == 2 and "train: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr
+    done = checkout.make("-n", "train", "DATASET=data/toy", model="demo_pose")
+    call = (
+        "-m train.pose --dataset data/toy --cfg configs/demo_pose.yaml --output build/demo_pose/train/demo_pose.pth\n"
+    )
+    assert done.stdout.endswith(call)
+    done = checkout.make("qps", model="demo_pose")
+    assert done.returncode == 2 and "qps: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr
 
 
 def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
