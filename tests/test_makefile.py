@@ -453,7 +453,7 @@ def test_train_goes_where_the_scripts_look(checkout: Checkout) -> None:
     end = (
         "-m train.pose --dataset data/toy --cfg configs/demo_pose.yaml --output build/demo_pose/train/demo_pose.pth\n"
     )
-    assert done.stdout.endswith(call)
+    assert done.stdout.endswith(end)
     done = checkout.make("qps", model="demo_pose")
     assert done.returncode == 2 and "qps: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr
 
