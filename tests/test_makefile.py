@@ -450,9 +450,7 @@ def test_train_goes_where_the_scripts_look(checkout: Checkout) -> None:
     call = "-m train.classification data/toy --cfg configs/demo_digits.yaml --output build/demo_digits/train\n"
     assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
     done = checkout.make("-n", "train", "DATASET=data/toy", model="demo_pose")
-    end = (
-        "-m train.pose --dataset data/toy --cfg configs/demo_pose.yaml --output build/demo_pose/train/demo_pose.pth\n"
-    )
+    end = "-m train.pose --dataset data/toy --cfg configs/demo_pose.yaml --output build/demo_pose/train/demo_pose.pth\n"
     assert done.stdout.endswith(end)
     done = checkout.make("qps", model="demo_pose")
     assert done.returncode == 2 and "qps: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr

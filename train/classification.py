@@ -5,7 +5,8 @@
 
 Reads    train/<class>/*, val/ in any layout of `hrnet.layouts`, the config's MODEL, INPUT, TRAIN and TEST
 Writes   checkpoint.pth.tar, model_best.pth.tar and metrics.jsonl after each epoch (train/state.py),
-         output/<device_id>/train_<rank>.log, and last <network>_bs<batch>_<processes>p_<acc|perf|eval>.log beside it
+         output/<device_id>/train_<rank>.log, or eval_<rank>.log and eval_<rank>.txt with the class that each image was
+         given; last <network>_bs<batch>_<processes>p_<acc|perf|eval>.log beside it
 Locks    <output>_lock
 Resumes  the same call goes on behind the last finished epoch, with the losses of a run that was never stopped
 Times    with --stop_step a performance run: so many steps, no validation, no checkpoint
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -70,7 +72,7 @@ def train(
         rate = recipe.rate(config, number)
         learner.set_rate(rate)
         meter = epochs.learn(learner, training, number, 0, config.PRINT_FREQ, say)
-        found = epochs.validate(learner, validating, say)
+        found, _ = epochs.validate(learner, validating, say)
         finished.add(learner, {"epoch": number + 1, "lr": rate, **epochs.averages(learner, meter), **found._asdict()})
         left = (time.monotonic() - began) / (number + 1 - before) * (end - number - 1)
         told = f"Top-1 {found.top1:.2f}% of {found.images} images, best {finished.best:.2f}%"
@@ -92,10 +94,19 @@ def measure(
 def validate(
     args: argparse.Namespace, config: CfgNode, learner: recipe.Learner, split: samples.Split, say: Say
 ) -> meters.Outcome:
-    """Validate a checkpoint."""
+    """Validate a checkpoint, and write down the class that each image was given."""
     checkpoint.load(learner.net, args.weights or args.output / BEST)
-    found = epochs.validate(learner, samples.held_out(split, config, learner.place), say)
+    batches = samples.held_out(split, config, learner.place)
+    found, answers = epochs.validate(learner, batches, say)
+    files = split.files[learner.place.rank :: learner.place.processes]
+    lines = (f"{os.path.relpath(file, args.data_path)} {answer}\n" for file, answer in zip(files, answers))
+    write_text(run_folder(args) / f"eval_{learner.place.rank}.txt", "".join(lines))
     return meters.Outcome(None, found.top1, found.loss)
+
+
+def run_folder(args: argparse.Namespace) -> Path:
+    """Where logs and results go, as in the model zoo's scripts."""
+    return make_folder(args.output / "output" / str(args.device_id))
 
 
 def tell_left_out(split: samples.Split, say: Say) -> None:
@@ -116,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
     case = "eval" if args.eval else "perf" if args.stop_step else "acc"
     read = samples.read_held_out if args.eval else samples.read_training
     split = read(args.data_path, config)
-    folder = make_folder(args.output / "output" / str(args.device_id))
+    folder = run_folder(args)
     with contextlib.ExitStack() as held:
         place = held.enter_context(distributed.joined(args.device_id))
         if place.first and not args.eval:

@@ -63,12 +63,13 @@ class Validation(NamedTuple):
     images: int
 
 
-def validate(learner: Learner, batches: samples.Batches, say: Say) -> Validation:
-    """Validate in float32, as the net is exported. Raises WorkFailed unless each image was counted once and the loss is
-    a number."""
+def validate(learner: Learner, batches: samples.Batches, say: Say) -> tuple[Validation, list[int]]:
+    """Validate in float32, as the net is exported; also the first class of each image of this process. WorkFailed
+    unless each image was counted once and the loss is a number."""
     learner.place.share(learner.net)
     learner.net.eval()
-    images, loss, top1, top5 = 0, 0.0, 0.0, 0.0
+    answers: list[int] = []
+    loss, top1, top5 = 0.0, 0.0, 0.0
     began = time.perf_counter()
     for pixels, labels in batches.of(0):
         labels = labels.to(learner.place.device, non_blocking=True)
@@ -76,9 +77,10 @@ def validate(learner: Learner, batches: samples.Batches, say: Say) -> Validation
             logits = learner.net(learner.inputs(pixels))
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         first, five = meters.hits(logits, labels)
-        images, top1, top5 = images + len(labels), top1 + first, top5 + five
+        top1, top5 = top1 + first, top5 + five
+        answers += meters.first_classes(logits)
     seconds = (time.perf_counter() - began) / max(1, len(batches))
-    counted, *sums = learner.place.total(images, loss, 100 * top1, 100 * top5)
+    counted, *sums = learner.place.total(len(answers), loss, 100 * top1, 100 * top5)
     if counted != batches.images:
         raise WorkFailed(f"validated {counted:.0f} of {batches.images} images")
     loss, top1, top5 = (value / counted for value in sums)
@@ -86,4 +88,4 @@ def validate(learner: Learner, batches: samples.Batches, say: Say) -> Validation
         raise WorkFailed(f"the loss of the validation is {loss}: the weights have grown without bounds")
     found = Validation(loss, top1, top5, batches.images)
     say(meters.test_line(seconds, found.loss, found.top1, found.top5))
-    return found
+    return found, answers

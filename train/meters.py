@@ -27,6 +27,13 @@ def hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     return int((ranks < 1).sum()), int((ranks < 5).sum())
 
 
+def first_classes(logits: torch.Tensor) -> list[int]:
+    """The class of the highest of each image's logits [N, C], of equal ones the lowest."""
+    highest = logits == logits.amax(dim=1, keepdim=True)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    return torch.where(highest, classes, logits.shape[1]).amin(dim=1).tolist()
+
+
 @dataclass
 class Meter:
     """What the steps of an epoch took and gave, in one process."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hrnet import layouts
 from hrnet.config import load_config
 from hrnet.files import locked
 from hrnet.nets import checkpoint, classification
@@ -116,6 +117,10 @@ def test_evaluation_finds_what_training_told(trained: Path, capsys: pytest.Captu
     assert f"\nFinal Train Accuracy : {best:.3f}\n" in told and "Final Performance" not in told
     facts = (trained / "out/output/0/small_bs4_1p_eval.log").read_text()
     assert f"\nTrainAccuracy = {best:.3f}\nActualLoss = " in facts and "FPS" not in facts
+    answers = dict(map(str.split, (trained / "out/output/0/eval_0.txt").read_text().splitlines()))
+    labels = {name: layouts.find_images(trained / "data").labels[name] for name in answers}
+    assert best == pytest.approx(100 * sum(int(answers[name]) == label for name, label in labels.items()) / len(labels))
+    assert len(labels) == curve(trained)[0]["images"]
     last = trained / "out/checkpoint.pth.tar"
     assert train(trained, "--eval", "--weights", last, "--bs", 9) == 0
     assert f"Accuracy : {curve(trained)[-1]['top1']:.3f}\n" in capsys.readouterr().out

@@ -21,6 +21,11 @@ def meter(*seconds: float) -> meters.Meter:
     return found
 
 
+def test_first_classes_of_equal_logits_are_the_lowest() -> None:
+    logits = torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.0, 1.0, 3.0]])
+    assert meters.first_classes(logits) == [1, 0, 2]
+
+
 def test_a_step() -> None:
     line = meter(1.0, 6.0883).step_line(3, 200, 5004, 0.0412)
     assert line == (

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from hrnet.manifest import Manifest
 from tests.test_makefile import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,6 +135,15 @@ def test_the_chain_finds_what_train_eval_finds_to_the_image(digits: Path) -> Non
     assert metrics["images"] == 500
     path = digits / "build/demo_digits/train/output/0/demo_digits_bs32_1p_eval.log"
     assert float(facts(path)["TrainAccuracy"]) == round(metrics["metrics"]["top1"], 3)
+    build = digits / "build/demo_digits"
+    outputs = build / "out/digits-float32/onnxruntime-bs16-fp32"
+    chain = {
+        image.source: int(np.fromfile(outputs / f"{image.stem}_0.bin", np.float32).argmax())
+        for image in Manifest.read(build / "prep/digits-float32/manifest.json").images
+    }
+    answers = (build / "train/output/0/eval_0.txt").read_text().splitlines()
+    assert {name: int(answer) for name, answer in map(str.split, answers)} == chain
+    assert len(chain) == 500
 
 
 @pytest.mark.slow
