@@ -1,8 +1,8 @@
 """A training picture turned, stretched, shifted and mirrored at random, and its joints and mask with it.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/transforms/transforms.py; the pixels are its own.
-Differs: in a mirror a joint at x goes to side - x, where its pixels are. Upstream's side - 1 - x counts in whole cells;
-of a joint within a cell it is the next one to the left.
+Differs: in a mirror a joint at x goes to side - x, where its pixels are (upstream's side - 1 - x counts in whole cells;
+of a joint within a cell it is the next one to the left), and the black beyond a picture is judged: decision 19.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def moved_picture(picture: np.ndarray, motion: Motion, side: int) -> np.ndarray:
 
 
 def moved_mask(mask: np.ndarray, motion: Motion, side: int) -> np.ndarray:
-    """bool [H, W] as float32 [side, side] of 0 and 1; 0 where the picture ends."""
-    warped = cv2.warpAffine(mask.astype(np.uint8) * 255, motion.matrix(side), (side, side)) > 127
+    """bool [H, W] as float32 [side, side] of 0 and 1; 1 where the picture ends, since nobody is there."""
+    grey = cv2.warpAffine(mask.astype(np.uint8) * 255, motion.matrix(side), (side, side), borderValue=255)
+    warped = grey > 127
     return (warped[:, ::-1] if motion.mirrored else warped).astype(np.float32)
 
 
