@@ -433,7 +433,7 @@ $(DRAWN): data/people.py data/figures.py
 	$(PYTHON) -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
 
 test: $(VENV)/done                ## the tests; SLOW=1 adds full-size networks and real photographs
-	$(VENV)/bin/python -m pytest $(if $(SLOW),,-m "not slow")
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## ruff, format, mypy
 	$(VENV)/bin/ruff check .

@@ -64,6 +64,7 @@ PACKAGES = {
     "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
     "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
     "pytest": Package("pytest", "make test", ".[dev]"),
+    "pytest-xdist": Package("xdist", "make test", ".[dev]"),
     "hypothesis": Package("hypothesis", "make test", ".[dev]"),
     "ruff": Package("ruff", "make check", ".[dev]"),
     "mypy": Package("mypy", "make check", ".[dev]"),
