@@ -175,8 +175,8 @@ def run(dataset: Path, cfg: Path, output: Path, weights: Optional[Path], threads
     while len(state.log) < config.TRAIN.END_EPOCH:
         record = train_epoch(state, pictures, config)
         state.log.append(record)
-        keep(state, state_path, settings)
         write_text(log_path, "".join(json.dumps(each) + "\n" for each in state.log))
+        keep(state, state_path, settings)
         told = ", ".join(f"{name} {value:.4g}" for name, value in list(record.items())[1:])
         print(f"epoch {record['epoch']} of {config.TRAIN.END_EPOCH}: {told}", flush=True)
     checkpoint.save(state.net, output)
