@@ -7,6 +7,7 @@ These two made weights/demo_pose.pth, the second one in 785 s with one thread.
 
 Reads    annotations/person_keypoints_<split>.json and images/<split>; DATASET.TRAIN says the split
 Writes   a bare float32 state dict; beside it <output>.jsonl, the losses of each epoch, a line for each
+Locks    <output>_lock
 Resumes  from <output>.state, written after each epoch and removed at the end; where the config or the annotations are
          others, the training starts afresh
 
@@ -35,7 +36,7 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError, command, progress, whole
 from hrnet.coco import annotation_path
 from hrnet.config import load_config
-from hrnet.files import make_folder, replacing, sha256_file, write_text
+from hrnet.files import locked, make_folder, replacing, sha256_file, write_text
 from hrnet.nets import checkpoint, pose
 from hrnet.nets.trunk import count_parameters, initialise
 from hrnet.pose.joints import COUNT
@@ -152,6 +153,24 @@ def check_config(config: CfgNode, cfg: Path) -> None:
             raise UserError(f"LOSS.{name}", where=cfg, expected=f"{outputs} values", found=list(config.LOSS[name]))
 
 
+def train(state: State, pictures: list[Picture], config: CfgNode, output: Path, settings: str) -> None:
+    """All epochs that are left; `settings` is the hash of what the weights depend on."""
+    state_path, log_path = (output.with_name(f"{output.name}.{ending}") for ending in ("state", "jsonl"))
+    state = resume(state, state_path, settings)
+    started, before = time.monotonic(), len(state.log)
+    while len(state.log) < config.TRAIN.END_EPOCH:
+        record = train_epoch(state, pictures, config)
+        state.log.append(record)
+        write_text(log_path, "".join(json.dumps(each) + "\n" for each in state.log))
+        keep(state, state_path, settings)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in list(record.items())[1:])
+        print(f"epoch {record['epoch']} of {config.TRAIN.END_EPOCH}: {told}", flush=True)
+    checkpoint.save(state.net, output)
+    state_path.unlink(missing_ok=True)
+    told = f"{count_parameters(state.net) / 1e6:.2f} M parameters, {len(state.log) - before} epochs of"
+    print(f"wrote {output} ({told} {len(pictures)} images in {time.monotonic() - started:.0f} s)")
+
+
 def run(dataset: Path, cfg: Path, output: Path, weights: Optional[Path], threads: int) -> None:
     """Train, write the checkpoint, tell what it took."""
     torch.set_num_threads(threads)
@@ -166,21 +185,8 @@ def run(dataset: Path, cfg: Path, output: Path, weights: Optional[Path], threads
         raise UserError("too few images with people", where=where, expected=expected, found=len(pictures), mend=mend)
     state = start(config, weights)
     make_folder(output.parent)
-    state_path, log_path = (output.with_name(f"{output.name}.{ending}") for ending in ("state", "jsonl"))
-    settings = settings_sha256(config, pictures, weights, threads)
-    state = resume(state, state_path, settings)
-    started, before = time.monotonic(), len(state.log)
-    while len(state.log) < config.TRAIN.END_EPOCH:
-        record = train_epoch(state, pictures, config)
-        state.log.append(record)
-        write_text(log_path, "".join(json.dumps(each) + "\n" for each in state.log))
-        keep(state, state_path, settings)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in list(record.items())[1:])
-        print(f"epoch {record['epoch']} of {config.TRAIN.END_EPOCH}: {told}", flush=True)
-    checkpoint.save(state.net, output)
-    state_path.unlink(missing_ok=True)
-    told = f"{count_parameters(state.net) / 1e6:.2f} M parameters, {len(state.log) - before} epochs of"
-    print(f"wrote {output} ({told} {len(pictures)} images in {time.monotonic() - started:.0f} s)")
+    with locked(f"{output}_lock"):
+        train(state, pictures, config, output, settings_sha256(config, pictures, weights, threads))
 
 
 def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:

@@ -14,6 +14,7 @@ import torch
 from data import people
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, load_config
+from hrnet.files import locked
 from hrnet.nets import checkpoint
 from hrnet.pose.joints import COUNT
 from tests import tiny
@@ -84,6 +85,16 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert f"{killed}.state: resumes after epoch 1\n" in capsys.readouterr().out
     assert killed.read_bytes() == whole.read_bytes()
     assert without_speed(log_of(killed)) == without_speed(log)
+
+
+def test_two_trainings_of_one_checkpoint_exclude_each_other(
+    dataset: Path, cfg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path / "out.pth_lock"):
+        assert train(dataset, cfg, tmp_path / "out.pth") == 2
+    told = f"{tmp_path / 'out.pth_lock'}: another run, or the tool of a killed one, is still at work\n"
+    assert capsys.readouterr().err == f"train.pose: error: {told}"
+    assert not (tmp_path / "out.pth").exists()
 
 
 def test_another_config_starts_afresh(
