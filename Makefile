@@ -208,12 +208,12 @@ METRICS  := $(B)/eval/$(NAME)/$(TAG)$(UNFLIPPED).json
 WITNESS  := $(B)/reference/$(NAME)$(UNFLIPPED).json
 REFERENCE_FILE := $(if $(filter torch,$(REFERENCE)),$(WITNESS),$(REFERENCE))
 
-CORE := hrnet/cli.py hrnet/files.py $(addprefix hrnet/,fast_read.py formats.py manifest.py records.py tensor_files.py)
+CORE := hrnet/cli.py $(wildcard hrnet/io/*.py)
 CONFIG := hrnet/config.py hrnet/schemas.py
-NETS := $(CONFIG) hrnet/torchscript.py $(wildcard hrnet/nets/*.py)
+NETS := $(CONFIG) $(wildcard hrnet/nets/*.py)
 INDEX := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/.)
-INFER := $(wildcard infer/*.py infer/runtimes/*.py) hrnet/machine.py hrnet/torchscript.py
-POSE  := hrnet/gears.py hrnet/coco.py $(wildcard hrnet/pose/*.py)
+INFER := $(wildcard infer/*.py infer/runtimes/*.py infer/emulator/*.py) hrnet/machine.py
+POSE  := hrnet/gears.py $(wildcard hrnet/pose/*.py)
 
 # Of pose: the flip test's other run, and people. The twin mirrors in memory, ais_bench needs a folder of mirrored inputs.
 PEOPLE   := $(METRICS:.json=)/keypoints
@@ -226,7 +226,7 @@ LACKING  := $(if $(MIRRORED),$(if $(wildcard $(MIRRORED)),,mirrored-inputs))# a 
 .PHONY: mirrored-inputs
 
 # What a bundle is made of: the stages behind om, and all settings but those that its products stand for.
-CODE     := Makefile constraints.txt LICENSE $(wildcard hrnet/*.py preprocess/*.py infer/*.py infer/runtimes/*.py \
+CODE     := Makefile constraints.txt LICENSE $(wildcard hrnet/*.py hrnet/io/*.py preprocess/*.py infer/*.py infer/runtimes/*.py infer/emulator/*.py \
             postprocess/*.py) $(if $(filter coco,$(KIND)),$(wildcard hrnet/pose/*.py))
 CARRIED  := $(if $(filter inputs,$(BUNDLE)),$(PREP)/manifest.json $(if $(filter coco,$(KIND)),$(TRUTH)))
 TAKEN    := $(filter-out WEIGHTS DATASET ONNX TS OM PREP REFERENCE BATCH PRECISION TUNE AIS_PYTHON BUNDLE,$(REMEMBERED))
@@ -277,7 +277,7 @@ $(ALL_OMS): $(call OM_OF,%): $(TS) $(CFG) $(wildcard pth2onnx/*.py) $(CORE) $(NE
 	$(PYTHON) -m pth2onnx.static --cfg $(CFG) --model $(TS) --output $@ --batch $* --input $(INPUT) \
 	    --precision $(INSIDE) --backend $(BACKEND) --soc_version $(SOC)
 else
-$(ALL_OMS): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py) $(CORE) $(CONFIG) $(CONFIGURED) $(call settings,ONNX SOC)
+$(ALL_OMS): $(call OM_OF,%): $(ONNX) $(wildcard atc/*.py atc/emulator/*.py) $(CORE) $(CONFIG) $(CONFIGURED) $(call settings,ONNX SOC)
 	$(PYTHON) -m atc.convert --model $(ONNX) --output $@ --batch $* --soc_version $(SOC) --tune $(TUNE) \
 	    --precision $(INSIDE) --backend $(BACKEND:openvino=onnxruntime) --input $(INPUT) $(CONFIGURED:%=--cfg %)
 endif
@@ -288,13 +288,13 @@ $(RECORD):
 	    "$(if $(filter %.om,$(OM)),--model <its ONNX file> --batch <its batch>)" >&2; exit 2
 
 $(PREPARED)/manifest.json: $(CFG) $(INDEX) $(wildcard preprocess/*.py) $(CORE) $(CONFIG) hrnet/images.py \
-                           hrnet/resample.py hrnet/layouts.py hrnet/workers.py \
+                           hrnet/resample.py hrnet/datasets.py hrnet/workers.py \
                            $(call settings,DATASET MAX_REJECTED) $(LACKING)
 ifeq ($(KIND),coco)
-	$(PYTHON) -m preprocess.coco --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
+	$(PYTHON) -m preprocess.pose --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(MIRRORED:%/manifest.json=--output_flip %) \
 	    --input $(INPUT) --limit $(LIMIT) --max-rejected $(MAX_REJECTED)
 else
-	$(PYTHON) -m preprocess.imagenet $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
+	$(PYTHON) -m preprocess.classification $(CFG) $(DATASET) $(@D) --input $(INPUT) --limit $(LIMIT) \
 	    --max-rejected $(MAX_REJECTED)
 endif
 
@@ -314,7 +314,7 @@ ifeq ($(KIND),imagenet)
 $(METRICS) $(OTHERS:%=$(B)/eval/$(NAME)/%.json): $(B)/eval/$(NAME)/%.json: $(OUT)/%_run.json $(PREP)/manifest.json \
             $(CFG) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) hrnet/workers.py $(REFERENCE_FILE) \
             $(call settings,GATE REFERENCE)
-	$(PYTHON) -m postprocess.topn --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
+	$(PYTHON) -m postprocess.classification --cfg $(CFG) --manifest $(PREP)/manifest.json --run $< --output $@ \
 	    --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
 $(TABLE): $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) postprocess/qps_table.py \
@@ -346,7 +346,7 @@ endif
 
 $(METRICS): $(PEOPLE).decode.json $(PREP)/manifest.json $(CFG) $(TRUTH) $(wildcard postprocess/*.py) $(CORE) $(CONFIG) \
             $(REFERENCE_FILE) $(call settings,GATE REFERENCE DATASET)
-	$(PYTHON) -m postprocess.coco --cfg $(CFG) --manifest $(PREP)/manifest.json --annotations $(TRUTH) \
+	$(PYTHON) -m postprocess.pose --cfg $(CFG) --manifest $(PREP)/manifest.json --annotations $(TRUTH) \
 	    --keypoints $(PEOPLE).json --output $@ --gate $(GATE) $(REFERENCE_FILE:%=--reference %)
 
 $(METRICS:.json=/show.png): $(PEOPLE).decode.json $(PREP)/manifest.json postprocess/show_pose.py postprocess/sheet.py $(CORE)
@@ -381,7 +381,7 @@ $(WITNESS): train/evaluate.py
 endif
 
 $(PACKED): $(OM) $(RECORD) $(CARRIED) $(REFERENCE_FILE) $(CFG) $(CODE) $(call settings,OM PREP REFERENCE $(TAKEN))
-	$(PYTHON) -m infer.bundle --output $@ --cfg $(CFG) --model $(OM) $(if $(CARRIED),--prep $(PREP) \
+	$(PYTHON) -m make.bundle --output $@ --cfg $(CFG) --model $(OM) $(if $(CARRIED),--prep $(PREP) \
 	    $(MIRRORED:%/manifest.json=--prep_flip %) $(if $(filter coco,$(KIND)),--annotations $(TRUTH))) \
 	    $(REFERENCE_FILE:%=--reference %) $(foreach v,$(TAKEN),--set '$v=$($v)') $(CODE)
 
@@ -406,7 +406,7 @@ $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@touch $@
 
 doctor:                           ## what is installed, which tools, chip and backend are used, what is missing
-	@$(PYTHON) -m hrnet.doctor --cfg $(CFG) --weights $(WEIGHTS) --dataset $(DATASET) \
+	@$(PYTHON) -m make.doctor --cfg $(CFG) --weights $(WEIGHTS) --dataset $(DATASET) \
 	    --onnx $(if $(filter torchscript torch_aie,$(BACKEND)),$(TS),$(ONNX)) \
 	    --input $(INPUT) --limit $(LIMIT) $(if $(filter coco,$(KIND)),--passes $(words $(RUNS)) --chunk $(CHUNK)) \
 	    $(if $(MIRRORED),--mirrored) --reference '$(REFERENCE)' --backend $(BACKEND) --ais_python $(AIS_PYTHON) --soc $(SOC) --build $(BUILD) \

@@ -4,7 +4,7 @@
     python -m atc.adopt --om my.om --input image:float32:16,3,224,224 --output class:float32:16,1000
     python -m atc.adopt --om my.onnx
 
-Reads --om, and the ONNX file that it was compiled from where there is one; writes formats.CompiledModel. An .om can be
+Reads --om, and the ONNX file that it was compiled from where there is one; writes hrnet.io.compiled. An .om can be
 asked for its inputs and outputs on a device alone, so they come from the ONNX file at --batch, or as they are given:
 name, dtype and sizes, in the model's own order, the batch first. A compiled .onnx tells them itself.
 
@@ -20,10 +20,10 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet.cli import UserError, command, whole
-from hrnet.files import sha256_file
-from hrnet.formats import CompiledModel, TensorInfo
-from hrnet.tensor_files import DTYPES
+from hrnet.cli import UserError, command, integer
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.tensors import DTYPES
 
 OM_START = b"IMOD"  # MODEL_FILE_MAGIC_NUM of CANN's GE, 0x444F4D49, little-endian
 SIZES = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")
@@ -43,9 +43,9 @@ def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list
     try:
         from atc import command as seed
         from atc import graph  # onnx, which a board may lack
-    except ModuleNotFoundError as fault:
-        mend = "give --input and --output"
-        raise UserError(f"no {fault.name} here to read it with", where=model, mend=mend) from None
+    except ModuleNotFoundError as error:
+        hint = "give --input and --output"
+        raise UserError(f"no {error.name} here to read it with", where=model, hint=hint) from None
     from atc.shapes import AtcError
 
     try:
@@ -53,11 +53,11 @@ def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list
         inputs, metadata = graph.inputs(source), graph.metadata_of(source)
         fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
         if batch is None and fixed < 1:
-            raise UserError("leaves its batch open", where=model, mend=f"compile it: make om ONNX={model}")
+            raise UserError("leaves its batch open", where=model, hint=f"compile it: make om ONNX={model}")
         shapes = seed.batched(inputs, batch or fixed, 0, model)
         outputs = graph.output_shapes(source, shapes)
-    except AtcError as fault:
-        raise UserError(f"cannot be read: {fault}", where=model) from None
+    except AtcError as error:
+        raise UserError(f"cannot be read: {error}", where=model) from None
     return [TensorInfo(each.name, each.dtype, shapes[each.name]) for each in inputs], outputs, metadata
 
 
@@ -65,8 +65,8 @@ def check(om: Path, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None
     """Every size is known, and the batch is one. Raises UserError."""
     for each in outputs:
         if not each.shape or min(each.shape) < 1:
-            mend = "give --input and --output instead of --model"
-            raise UserError(f"the sizes of {each.name} cannot be told", where=om, found=each.shape, mend=mend)
+            hint = "give --input and --output instead of --model"
+            raise UserError(f"the sizes of {each.name} cannot be told", where=om, found=each.shape, hint=hint)
     if len({each.shape[0] for each in (*inputs, *outputs)}) > 1:
         found = ", ".join(f"{each.name} {each.shape}" for each in (*inputs, *outputs))
         raise UserError("inputs and outputs differ in their first size, the batch", where=om, found=found)
@@ -105,7 +105,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m atc.adopt", description=__doc__.splitlines()[0])
     parser.add_argument("--om", type=Path, required=True, help="the compiled model: .om, or .onnx of atc's twin")
     parser.add_argument("--model", type=Path, help="the ONNX file that the .om was compiled from")
-    parser.add_argument("--batch", type=whole(1), help="the batch that it was compiled for, with --model")
+    parser.add_argument("--batch", type=integer(1), help="the batch that it was compiled for, with --model")
     parser.add_argument("--input", type=tensor, action="append", help="name:dtype:sizes; again for each further one")
     parser.add_argument("--output", type=tensor, action="append", help="name:dtype:sizes; again for each further one")
     args = parser.parse_args(argv)

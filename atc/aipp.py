@@ -85,7 +85,7 @@ class Aipp:
     var_reci: tuple[float, ...]
 
 
-def spell(width: int, height: int, mean: Sequence[float], std: Sequence[float]) -> str:
+def render(width: int, height: int, mean: Sequence[float], std: Sequence[float]) -> str:
     """The file that normalises RGB pixels as `(value / 255 - mean) / std`; sizes in pixels."""
     lines = [
         "aipp_mode: static",

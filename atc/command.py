@@ -9,12 +9,12 @@ from typing import Optional
 
 from yacs.config import CfgNode
 
-from atc import aipp, rules
+from atc import aipp, atc_rules
 from atc.shapes import DYNAMIC
 from hrnet.cli import UserError
-from hrnet.files import AnyPath
-from hrnet.formats import TensorInfo
-from hrnet.tensor_files import input_shape
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import AnyPath
+from hrnet.io.tensors import input_shape
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
 
@@ -31,7 +31,7 @@ def batched(tensors: Sequence[TensorInfo], batch: int, free: int, where: Path) -
                 where=where,
                 expected=f"{batch} or a free axis",
                 found=tensor.shape,
-                mend="export it with a dynamic batch: make onnx",
+                hint="export it with a dynamic batch: make onnx",
             )
         if rest.count(DYNAMIC) != free:
             raise UserError(
@@ -52,13 +52,13 @@ def aipp_file(config: CfgNode, shapes: dict[str, list[int]], batch: int, where: 
     width, height = config.MODEL.IMAGE_SIZE
     planes = [batch, *input_shape("float32", width, height)]
     if list(shapes.values()) != [planes]:
-        mend = "give the config that it was exported by"
-        raise UserError("the input is not that of the config", where=where, expected=planes, found=shapes, mend=mend)
-    text = aipp.spell(width, height, config.INPUT.MEAN, config.INPUT.STD)
+        hint = "give the config that it was exported by"
+        raise UserError("the input is not that of the config", where=where, expected=planes, found=shapes, hint=hint)
+    text = aipp.render(width, height, config.INPUT.MEAN, config.INPUT.STD)
     return text, [batch, *input_shape("uint8", width, height)]
 
 
-def spell(
+def build_command(
     model: AnyPath, output: AnyPath, shapes: dict[str, list[int]], conf: Optional[AnyPath], options: Sequence[str]
 ) -> list[str]:
     """The arguments of the seed's command, in its order, then `conf` (the AIPP file) and `options`. `output` is without
@@ -66,7 +66,7 @@ def spell(
     layout = "NCHW" if all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
-        f"--framework={rules.ONNX}",
+        f"--framework={atc_rules.ONNX}",
         f"--model={model}",
         f"--input_format={layout}",
         f"--input_shape={shape}",
@@ -80,8 +80,8 @@ def read_gears(config: CfgNode, batch: int) -> list[list[int]]:
     """INPUT.GEARS of a config; none of classification. Raises UserError where there are some and the batch is not 1."""
     gears: list[list[int]] = config.INPUT.get("GEARS", [])
     if gears and batch != 1:
-        mend = "ais_bench sets the shape anew for each file"
-        raise UserError("--batch with gears", expected=1, found=batch, mend=mend)
+        hint = "ais_bench sets the shape anew for each file"
+        raise UserError("--batch with gears", expected=1, found=batch, hint=hint)
     return gears
 
 
@@ -95,7 +95,7 @@ def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[s
 
 def chip(soc_version: str) -> str:
     """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
-    if f"Ascend{soc_version}" not in rules.SOC_VERSIONS:
+    if f"Ascend{soc_version}" not in atc_rules.SOC_VERSIONS:
         return soc_version
     print(f"--soc_version={soc_version} is taken as Ascend{soc_version}", flush=True)
     return f"Ascend{soc_version}"

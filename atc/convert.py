@@ -5,10 +5,10 @@
     python -m atc.convert --model build/higher_hrnet_w32_512/model.onnx --cfg configs/higher_hrnet_w32_512.yaml \\
         --output build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx --batch 1 --backend onnxruntime
 
-Reads --model, writes --output and the record beside it (`<output>.json`, formats.CompiledModel, last), and holds
-`<output>_lock` until the tool has gone. It spells the command (atc.command), checks it with `atc.rules`, prints it and
+Reads --model, writes --output and the record beside it (`<output>.json`, hrnet.io.compiled, last), and holds
+`<output>_lock` until the tool has gone. It spells the command (atc.command), checks it with `atc.atc_rules`, prints it and
 runs it. With --backend ascend the command is `atc` and --output ends in `.om`; with onnxruntime it is
-`python -m atc.embedded` and `.onnx`. Either runs in a folder of its own, since atc litters the one it stands in, and
+`python -m atc.emulator` and `.onnx`. Either runs in a folder of its own, since atc litters the one it stands in, and
 its result is looked for there, since atc may call it NAME_linux_x86_64.om.
 
 --precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
@@ -19,7 +19,7 @@ either is written beside --output first and stays there, for the printed command
 place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the device of this machine.
 
 The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
-do about its error code where atc.tool knows; 2 for a user's fault.
+do about its error code where atc.run_atc knows; 2 for a user's fault.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from typing import Optional
 import onnx
 from yacs.config import CfgNode
 
+from atc import atc_rules, graph, pixels
 from atc import command as seed
-from atc import graph, pixels, rules
-from atc.command import PRECISIONS, spell
+from atc.command import PRECISIONS, build_command
+from atc.run_atc import AOE, ENDINGS, TOOLS, find_result, run_tool
 from atc.shapes import AtcError, at_gear
-from atc.tool import AOE, ENDINGS, TOOLS, find_result, run_tool
 from hrnet.cli import UserError, command
 from hrnet.config import load_config
-from hrnet.files import FILE_MODE, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
-from hrnet.formats import CompiledModel, Gear, TensorInfo
-from hrnet.tensor_files import INPUT_LAYOUTS
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
+from hrnet.io.tensors import INPUT_LAYOUTS
 
 CONF_ENDING = ".aipp.cfg"
 PIXELS_ENDING = ".pixels.onnx"
@@ -58,8 +58,8 @@ def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, output: 
     """Let `source`, read from `model`, take pixels, and write it beside `output`; returns the file."""
     try:
         pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
-    except ValueError as fault:
-        raise UserError(f"--input uint8: {fault}", where=model) from None
+    except ValueError as error:
+        raise UserError(f"--input uint8: {error}", where=model) from None
     path = output.with_suffix(PIXELS_ENDING)
     with replacing(path) as temporary:
         onnx.save(source, temporary)
@@ -75,8 +75,8 @@ def at_gears(
         fixed = at_gear(shapes, gear)
         try:
             outputs = graph.output_shapes(source, fixed, strict=True)
-        except ValueError as fault:
-            raise UserError(f"does not fit the gear {list(gear)}: {fault}", where=where) from None
+        except ValueError as error:
+            raise UserError(f"does not fit the gear {list(gear)}: {error}", where=where) from None
         found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
     return found
 
@@ -99,10 +99,10 @@ def check_tune(tune: str, backend: str, precision: str) -> None:
     if tune == "none":
         return
     if backend != "ascend":
-        raise UserError("aoe tunes on the device", expected="--backend ascend", found=backend, mend="TUNE=none")
+        raise UserError("aoe tunes on the device", expected="--backend ascend", found=backend, hint="TUNE=none")
     if precision != "default":
-        mend = "PRECISION=default, or TUNE=none"
-        raise UserError("aoe is given no precision", expected="--precision default", found=precision, mend=mend)
+        hint = "PRECISION=default, or TUNE=none"
+        raise UserError("aoe is given no precision", expected="--precision default", found=precision, hint=hint)
 
 
 def run(
@@ -125,7 +125,7 @@ def run(
     if output.suffix != ending:
         raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
     if not model.is_file():
-        raise UserError("no such model", where=model, mend="run make onnx")
+        raise UserError("no such model", where=model, hint="run make onnx")
     config = load_config(cfg) if cfg else None
     gears = seed.read_gears(config, batch) if config else []
     make_folder(output.parent)
@@ -148,18 +148,18 @@ def run(
             jobs = [[*flags, *job] for job in AOE_JOBS] if tune == "aoe" else [options]
             called = AOE if tune == "aoe" else TOOLS[backend]
             seen, seen_conf = os.path.relpath(given.resolve(), folder), conf and Path("..", conf.name)  # by the tool
-            rules.check(rules.parse(spell(seen, output.stem, shapes, seen_conf, options)), description)
+            atc_rules.check(atc_rules.parse(build_command(seen, output.stem, shapes, seen_conf, options)), description)
             if conf:
                 write_text(conf, text)
             metadata = graph.metadata_of(source)
             outputs, told = graph.output_shapes(source, shapes), at_gears(source, shapes, gears, model)
             del source  # the tool needs the memory
             for job in jobs:
-                shown = [*called, *spell(given, output.with_suffix(""), shapes, conf, job)]
+                shown = [*called, *build_command(given, output.with_suffix(""), shapes, conf, job)]
                 print(shlex.join(shown), flush=True)
                 for earlier in folder.glob(f"{output.stem}*{ending}"):
                     earlier.unlink()
-                run_tool(called, spell(seen, output.stem, shapes, seen_conf, job), folder, lock)
+                run_tool(called, build_command(seen, output.stem, shapes, seen_conf, job), folder, lock)
             result = find_result(folder, output.stem, ending)
             result.chmod(FILE_MODE)
             record = CompiledModel(
@@ -174,8 +174,8 @@ def run(
             )
             record.write(output)  # before the model, whose presence means that both are there
             os.replace(result, output)
-    except AtcError as fault:
-        raise UserError(f"atc would refuse this: {fault}", where=model) from None
+    except AtcError as error:
+        raise UserError(f"atc would refuse this: {error}", where=model) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     what = f"{len(gears)} gears" if gears else f"batch {batch}"
     print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")

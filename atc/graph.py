@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from atc.rules import Model
+from atc.atc_rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
-from hrnet.files import AnyPath
-from hrnet.formats import TensorInfo
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import AnyPath
 
 LARGE = 1024  # values of a stored tensor: a weight, on which no shape depends
 
@@ -144,8 +144,8 @@ def output_shapes(
     fix_inputs(light, shapes)
     try:
         return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
-    except onnx.shape_inference.InferenceError as fault:
-        words = " ".join(str(fault).split())
+    except onnx.shape_inference.InferenceError as error:
+        words = " ".join(str(error).split())
         if strict:
             raise ValueError(words) from None
         raise AtcError("E10041", f"Failed to load the model. onnx: {words}") from None

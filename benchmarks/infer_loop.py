@@ -27,10 +27,11 @@ import onnxruntime
 import torch
 
 from benchmarks.turns import in_turn, report
-from hrnet.cli import command, cores, whole
-from hrnet.files import make_folder
-from infer import rules, runtimes
-from infer.pipeline import Pipeline, requests
+from hrnet.cli import command, cores, integer
+from hrnet.io.files import make_folder
+from infer import runtimes
+from infer.emulator import path_checks
+from infer.emulator.pipeline import Pipeline, requests
 
 
 def products(model: Path) -> int:
@@ -45,7 +46,7 @@ def products(model: Path) -> int:
 def run(name: str, model: Path, folder: Path, count: int, rounds: int) -> None:
     """Print images/s of the loop and of the twin on runtime `name`, and the ratio; `count` inputs, cut down to whole
     batches."""
-    inputs = rules.list_inputs(str(folder))[:count]
+    inputs = path_checks.list_inputs(str(folder))[:count]
     runtime = runtimes.load(name, str(model), requests())
     tensor = runtime.static_input()
     batch = tensor.shape[0]
@@ -70,8 +71,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="compiled by atc's twin")
     parser.add_argument("--input", type=Path, required=True, help="prep folder")
     parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="of the twin (%(default)s)")
-    parser.add_argument("--count", type=whole(1), default=64, help="inputs (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--count", type=integer(1), default=64, help="inputs (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Optional
 
 from benchmarks.preprocess_peer import copies_of
-from hrnet.cli import WorkFailed, command, whole
-from hrnet.files import make_folder
+from hrnet.cli import WorkFailed, command, integer
+from hrnet.io.files import make_folder
 
 SAMPLE_SECONDS = 0.02
 SESSION, PAGES = 3, 21  # places in /proc/<pid>/stat behind the program's name: its session, its resident pages
@@ -59,10 +59,10 @@ def peaks(dataset: Path, cfg: Path, model: Path, copies: int) -> tuple[int, dict
         prep, out = place / "prep", make_folder(place / "out")
         manifest, run, metrics = prep / "manifest.json", out / "run_run.json", place / "metrics.json"
         stages: dict[str, list[object]] = {
-            "preprocess": ["-m", "preprocess.imagenet", cfg, place / "images", prep],
+            "preprocess": ["-m", "preprocess.classification", cfg, place / "images", prep],
             "infer": ["-m", "infer.run", "--model", model, "--input", prep, "--output", out, "--output_dirname", "run"],
             "eval": [
-                *["-m", "postprocess.topn", "--cfg"],
+                *["-m", "postprocess.classification", "--cfg"],
                 cfg,
                 "--manifest",
                 manifest,
@@ -89,7 +89,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
     parser.add_argument("--model", type=Path, required=True, help="compiled by atc's twin, its record beside it")
     parser.add_argument(
-        "--copies", type=whole(1), nargs="+", default=[1, 10], help="of each photograph, in turn (%(default)s)"
+        "--copies", type=integer(1), nargs="+", default=[1, 10], help="of each photograph, in turn (%(default)s)"
     )
     return parser.parse_args(argv)
 

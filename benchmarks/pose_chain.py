@@ -5,7 +5,7 @@
 
 The seed's way: upstream's functions write a float32 npy and its mirror image for each photograph (the peer of
 benchmarks.preprocess_pose_peer), a default onnxruntime session of the ONNX file before it is compiled, whose shapes are
-free, infers both folders file by file into npy, and upstream's decoder reads those. Ours: preprocess.coco, infer.run,
+free, infers both folders file by file into npy, and upstream's decoder reads those. Ours: preprocess.pose, infer.run,
 infer.run --flip, postprocess.decode, each in a process of its own, on both cores. Images that upstream would give a
 size that is no gear are left out. One after the other, once: the models take long enough. Where the people differ the
 run fails.
@@ -31,11 +31,11 @@ import onnxruntime
 from benchmarks.preprocess_pose_peer import PEER, SPLIT
 from benchmarks.upstream_pose import UpstreamDecoder
 from hrnet import gears
-from hrnet.cli import UserError, WorkFailed, command, cores, whole
-from hrnet.coco import annotation_path, read_images
+from hrnet.cli import UserError, WorkFailed, command, cores, integer
 from hrnet.config import config_path, load_config
-from hrnet.files import make_folder
-from hrnet.manifest import Manifest
+from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.files import make_folder
+from hrnet.io.manifest import Manifest
 from hrnet.pose.decode import to_image
 from hrnet.schemas import POSE
 
@@ -112,7 +112,7 @@ def our_way(cfg: Path, model: Path, place: Path) -> Seconds:
     seconds = Seconds()
     prep, out = place / "prep", place / "out"
     with timed(seconds, "preprocess"):
-        call("-m", "preprocess.coco", "--cfg", cfg, "--dataset", place.parent / "coco", "--output", prep)
+        call("-m", "preprocess.pose", "--cfg", cfg, "--dataset", place.parent / "coco", "--output", prep)
     with timed(seconds, "infer"):
         given = ["-m", "infer.run", "--model", model, "--input", prep, "--output", out]
         call(*given, "--output_dirname", "plain")
@@ -171,11 +171,11 @@ def run(peer: Path, cfg: Path, onnx: Path, model: Path, folder: Path, images: in
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_chain", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
-    parser.add_argument("--cfg", default="higher_hrnet_w32_512", help="as of preprocess.coco (%(default)s)")
+    parser.add_argument("--cfg", default="higher_hrnet_w32_512", help="as of preprocess.pose (%(default)s)")
     parser.add_argument("--onnx", type=Path, required=True, help="of pth2onnx.pose")
     parser.add_argument("--model", type=Path, required=True, help="the same, compiled by atc's twin for float32 inputs")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO folder")
-    parser.add_argument("--images", type=whole(1), default=4, help="the first ones in natural order (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=4, help="the first ones in natural order (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ from typing import Optional
 
 from benchmarks.turns import in_turn
 from benchmarks.upstream_pose import UpstreamDecoder, first_difference
-from hrnet.cli import WorkFailed, command, cores, whole
+from hrnet.cli import WorkFailed, command, cores, integer
 from hrnet.pose.decode import STEPS, decode
 from tests.hrnet.pose.scenes import Outputs, outputs_of
 
@@ -62,9 +62,9 @@ def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_decode", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
-    parser.add_argument("--people", type=whole(0), nargs="+", default=[1, 5, 10, 30], help="(%(default)s)")
-    parser.add_argument("--scenes", type=whole(1), default=3, help="of each number of people (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help="(%(default)s)")
+    parser.add_argument("--scenes", type=integer(1), default=3, help="of each number of people (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

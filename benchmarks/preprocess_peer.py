@@ -1,4 +1,4 @@
-"""`preprocess.imagenet` against the model zoo's imagenet_torch_preprocess.py: seconds for the same photographs, and
+"""`preprocess.classification` against the model zoo's imagenet_torch_preprocess.py: seconds for the same photographs, and
 whether the inputs are the same to the bit.
 
     python -m benchmarks.preprocess_peer --peer imagenet_torch_preprocess.py --dataset data/imagenet --copies 5
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Optional
 
 from benchmarks.turns import in_turn, report
-from hrnet.cli import WorkFailed, command, cores, whole
-from hrnet.files import make_folder
-from hrnet.layouts import find_images
+from hrnet.cli import WorkFailed, command, cores, integer
+from hrnet.datasets import find_images
+from hrnet.io.files import make_folder
 
 
 def copies_of(folder: Path, place: Path, copies: int) -> int:
@@ -59,7 +59,7 @@ def run(peer: Path, folder: Path, copies: int, rounds: int, mode: str) -> None:
 
         candidates = {
             "peer": lambda: call(theirs, peer, mode, place / "images/val", theirs),
-            "ours": lambda: call(ours, "-m", "preprocess.imagenet", "hrnet_w18", place / "images", ours),
+            "ours": lambda: call(ours, "-m", "preprocess.classification", "hrnet_w18", place / "images", ours),
         }
         seconds = in_turn(candidates, rounds)
         made, wrong = len(list(theirs.glob("*.bin"))), differing(ours, theirs)
@@ -75,8 +75,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_peer", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_torch_preprocess.py")
     parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder of RGB and grey JPEGs")
-    parser.add_argument("--copies", type=whole(1), default=5, help="of each photograph (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--copies", type=integer(1), default=5, help="of each photograph (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     parser.add_argument("--mode", default="resnet", help="the peer's name of the arithmetic (%(default)s)")
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""`preprocess.coco` against the seed's way, on the functions of an upstream checkout: seconds for the same photographs,
+"""`preprocess.pose` against the seed's way, on the functions of an upstream checkout: seconds for the same photographs,
 and whether the inputs are the same to the bit.
 
     python -m benchmarks.preprocess_pose_peer --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --copies 5
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Optional
 
 from benchmarks.turns import in_turn, report
-from hrnet.cli import UserError, WorkFailed, command, cores, whole
-from hrnet.coco import annotation_path, read_images
-from hrnet.files import make_folder
+from hrnet.cli import UserError, WorkFailed, command, cores, integer
+from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.files import make_folder
 
 SPLIT = "val2017"
 CONFIG = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"  # no gears
@@ -88,7 +88,7 @@ def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
 
         def ours(name: str, *options: object) -> None:
             given = ["--cfg", place / "pose.yaml", "--dataset", place / "coco", "--output", place / name, *options]
-            call([place / name, place / "flip"], "-m", "preprocess.coco", *given)
+            call([place / name, place / "flip"], "-m", "preprocess.pose", *given)
 
         theirs, theirs_flip = place / "theirs", place / "theirs_flip"
         peer_call = ["-c", PEER, peer, place / "coco/images" / SPLIT, theirs, theirs_flip]
@@ -114,8 +114,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_pose_peer")
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of HigherHRNet-Human-Pose-Estimation")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO folder")
-    parser.add_argument("--copies", type=whole(1), default=5, help="of each photograph (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--copies", type=integer(1), default=5, help="of each photograph (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

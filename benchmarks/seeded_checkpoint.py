@@ -32,10 +32,10 @@ from torch.nn.functional import interpolate
 from yacs.config import CfgNode
 
 from hrnet import gears
-from hrnet.cli import UserError, command, progress, whole
+from hrnet.cli import UserError, command, integer, progress
 from hrnet.config import load_config
-from hrnet.files import natural_key
-from hrnet.images import normalise, normalise_table, place, resize_align
+from hrnet.images import alignment, normalise, normalise_table, resize_align
+from hrnet.io.files import natural_key
 from hrnet.nets import checkpoint, classification, pose
 from hrnet.schemas import POSE
 from preprocess.decode import decode_as_cv2
@@ -93,7 +93,7 @@ def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, 
 
 
 def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
-    """A photograph as preprocess.coco prepares it: float32 [1, 3, H, W], H x W the gear that it takes."""
+    """A photograph as preprocess.pose prepares it: float32 [1, 3, H, W], H x W the gear that it takes."""
     pixels = read_image(path, decode_as_cv2)
     if isinstance(pixels, Rejection):
         raise UserError(pixels.reason, where=path)
@@ -102,7 +102,7 @@ def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
     if gear is None:
         raise UserError("no gear lies, or none stands upright, as this image does", where=path)
     size = (gear[1], gear[0])
-    resized = resize_align(pixels, *place(width, height, size), size)
+    resized = resize_align(pixels, *alignment(width, height, size), size)
     return torch.from_numpy(normalise(resized, normalise_table(config.INPUT.MEAN, config.INPUT.STD))[None])
 
 
@@ -172,7 +172,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of images to calibrate on")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (%(default)s)")
-    parser.add_argument("--count", type=whole(1), help="images to calibrate on (32; of pose 6)")
+    parser.add_argument("--count", type=integer(1), help="images to calibrate on (32; of pose 6)")
     return parser.parse_args(argv)
 
 

@@ -18,8 +18,8 @@ from typing import Optional
 import numpy as np
 
 from benchmarks.turns import in_turn, report
-from hrnet import tensor_files
-from hrnet.cli import WorkFailed, command, whole
+from hrnet.cli import WorkFailed, command, integer
+from hrnet.io import tensors
 
 CLASSES = 1000
 
@@ -28,18 +28,18 @@ def write_outputs(place: Path, images: int) -> None:
     """Seeded logits of `images` images as txt, bin and npy (values of six decimals, so that all hold the same), and
     labels that are right for about half of them."""
     random = np.random.default_rng(0)
-    for suffix in tensor_files.OUTPUT_FORMATS:
+    for suffix in tensors.OUTPUT_FORMATS:
         (place / suffix.lower()).mkdir()
     lines = []
     for i in range(images):
         logits = np.round(random.standard_normal(CLASSES), 6).astype(np.float32)
         label = int(logits.argmax()) if random.random() < 0.5 else int(random.integers(CLASSES))
         lines.append(f"image{i}.JPEG {label}\n")
-        text = tensor_files.text_of(logits[None])
+        text = tensors.text_of(logits[None])
         (place / f"txt/image{i}_0.txt").write_text(text, encoding="utf-8")
         exact = np.array(text.split(), dtype=np.float32)
         for suffix in ("bin", "npy"):
-            tensor_files.write_output(place / suffix / f"image{i}_0.{suffix}", exact)
+            tensors.write_output(place / suffix / f"image{i}_0.{suffix}", exact)
     (place / "val_label.txt").write_text("".join(lines), encoding="utf-8")
 
 
@@ -72,8 +72,8 @@ def run(peer: Path, images: int, rounds: int) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.topn_peer", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_acc_eval.py")
-    parser.add_argument("--images", type=whole(1), default=10000, help="outputs (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=10000, help="outputs (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -20,15 +20,15 @@ from typing import Callable, Optional
 import numpy as np
 import torch
 
-from atc import embedded
+from atc.emulator import main as atc_emulator
 from benchmarks.turns import in_turn, report
-from hrnet.cli import WorkFailed, command, cores, whole
+from hrnet.cli import WorkFailed, command, cores, integer
 from hrnet.config import load_config
 from hrnet.nets import checkpoint
 from hrnet.nets import classification as nets
 from hrnet.schemas import CLASSIFICATION
 from infer import runtimes
-from infer.pipeline import requests, share_out
+from infer.emulator.pipeline import requests, share_out
 from infer.runtimes.base import Runtime
 from pth2onnx import classification, static, torchscript
 from pth2onnx.parity import TOLERANCE, images_like, outputs_of
@@ -75,7 +75,7 @@ def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str
         torchscript.run(cfg, weights, folder / "model.ts")
     files = {"onnxruntime": folder / f"bs{batch}.onnx", "torchscript": folder / f"bs{batch}.ts"}
     flags = [f"--model={folder / 'model.onnx'}", f"--output={folder / f'bs{batch}'}", "--soc_version=Ascend310P3"]
-    if embedded.main(["--framework=5", f"--input_shape=image:{','.join(map(str, shape))}", *flags]):
+    if atc_emulator.main(["--framework=5", f"--input_shape=image:{','.join(map(str, shape))}", *flags]):
         raise WorkFailed("atc's twin refused the model, see above")
     where = ["--model", str(folder / "model.ts"), "--output", str(files["torchscript"])]
     if static.main(["--cfg", str(cfg), *where, "--batch", str(batch)]):
@@ -113,9 +113,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torchscript", description=__doc__.splitlines()[0])
     parser.add_argument("--cfg", type=Path, required=True, help="config of a classification model")
     parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
-    parser.add_argument("--batches", dest="sizes", type=whole(1), nargs="+", default=[1, 8], help="(%(default)s)")
-    parser.add_argument("--count", type=whole(1), default=16, help="images a turn (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 8], help="(%(default)s)")
+    parser.add_argument("--count", type=integer(1), default=16, help="images a turn (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -25,15 +25,15 @@ from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from benchmarks.turns import in_turn, report
-from hrnet.cli import UserError, WorkFailed, command, cores, whole
+from hrnet.cli import UserError, WorkFailed, command, cores, integer
 from hrnet.config import config_path, load_config
 from hrnet.nets import classification
 from hrnet.schemas import CLASSIFICATION
 from train import epochs, recipe, samples
-from train.distributed import Place
+from train.distributed import DistributedContext
 
 TOLERANCE = 1e-3  # of the first step's loss, relative: float32 sums in another order
-PLACE = Place(0, 1, torch.device("cpu"))
+PLACE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 class PlainSamples(Dataset):
@@ -120,10 +120,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_loop", description=__doc__.splitlines()[0])
     parser.add_argument("--cfg", type=config_path, required=True, help="a name in configs/, or a YAML")
     parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder, whose val/ is trained on")
-    parser.add_argument("--batch", type=whole(2), default=8, help="images at once (%(default)s)")
-    parser.add_argument("--steps", type=whole(1), default=3, help="steps of a turn (%(default)s)")
-    parser.add_argument("--workers", type=whole(0), default=1, help="processes that read images, in both (%(default)s)")
-    parser.add_argument("--rounds", type=whole(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--batch", type=integer(2), default=8, help="images at once (%(default)s)")
+    parser.add_argument("--steps", type=integer(1), default=3, help="steps of a turn (%(default)s)")
+    parser.add_argument(
+        "--workers", type=integer(0), default=1, help="processes that read images, in both (%(default)s)"
+    )
+    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 
 

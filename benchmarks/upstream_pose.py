@@ -51,15 +51,15 @@ class UpstreamDecoder:
 
     def __init__(self, checkout: Path, **changes: object) -> None:
         if not (checkout / "lib/core/group.py").is_file():
-            mend = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
-            raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", mend=mend)
+            hint = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
+            raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", hint=hint)
         if not _munkres().startswith("1."):
-            mend = "pip install 'munkres<2'"
+            hint = "pip install 'munkres<2'"
             raise UserError(
                 "upstream needs munkres, whose later versions break ties otherwise",
                 expected="1.x",
                 found=_munkres(),
-                mend=mend,
+                hint=hint,
             )
         with _packages(checkout / "lib"):
             self._config = importlib.import_module("config.default")._C.clone()

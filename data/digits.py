@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError, command, progress
-from hrnet.files import make_folder, replacing, write_text
+from hrnet.io.files import make_folder, replacing, write_text
 
 SIZE = 64  # side of the written images, pixels
 WHITE = 16  # brightest value of the source
@@ -67,7 +67,7 @@ def run(output: Path) -> None:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise UserError("scikit-learn is not installed", mend='pip install ".[demo]"') from None
+        raise UserError("scikit-learn is not installed", hint='pip install ".[demo]"') from None
     source = load_digits()
     kept = held_out(source.target, HELD_OUT, SEED)
     folders = {digit: make_folder(output / "train" / str(digit)) for digit in range(10)}

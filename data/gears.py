@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import command, whole
-from hrnet.coco import annotation_path, read_images
+from hrnet.cli import command, integer
 from hrnet.config import config_path, load_config
-from hrnet.files import make_folder
 from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, short_side, whole_size, write_gears
+from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.files import make_folder
 from hrnet.schemas import POSE
 
 SEED_LONG = 2  # the seed's longest gears, long side by short side: beyond it images are cut
@@ -142,7 +142,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", default="higher_hrnet_w32_512", help="a name in configs/, or a YAML (%(default)s)")
     parser.add_argument("--dataset", type=Path, default=Path("data/coco"), help="COCO folder (%(default)s)")
     parser.add_argument(
-        "--gears", type=whole(2), default=COUNT, help=f"how many to write, at most {MOST_GEARS} (%(default)s)"
+        "--gears", type=integer(2), default=COUNT, help=f"how many to write, at most {MOST_GEARS} (%(default)s)"
     )
     parser.add_argument(
         "--longest",

@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 from data.figures import OCCLUDER, Canvas, Colour, Figure, colour_of, draw, hull, make_figure, shade, visibility
-from hrnet.cli import command, progress, whole
-from hrnet.coco import annotation_path
-from hrnet.files import make_folder, replacing, write_text
+from hrnet.cli import command, integer, progress
+from hrnet.io.coco import annotation_path
+from hrnet.io.files import make_folder, replacing, write_text
 from hrnet.pose.joints import COUNT, NAMES, SKELETON
 
 SIZE = 256  # short side of the pictures, pixels
@@ -249,9 +249,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.people", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("data/people"), help="folder to write to (%(default)s)")
     parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="(%(default)s)")
-    parser.add_argument("--images", type=whole(1), default=100, help="how many (%(default)s)")
-    parser.add_argument("--seed", type=whole(0), default=1, help="of all that is random (%(default)s)")
-    parser.add_argument("--size", type=whole(64), default=SIZE, help="short side, pixels (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=100, help="how many (%(default)s)")
+    parser.add_argument("--seed", type=integer(0), default=1, help="of all that is random (%(default)s)")
+    parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
     parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help="(%(default)s)")
     return parser.parse_args(argv)
 

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from hrnet.cli import UserError, command
 from hrnet.config import load_config
-from hrnet.files import FILE_MODE, check_free_disk, locked, make_folder, md5_file
-from hrnet.formats import FormatError, PartRecord
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, md5_file
+from hrnet.io.records import FormatError
+from hrnet.io.runs import PartRecord
 
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes
@@ -63,21 +64,21 @@ def request(url: str, start: int, output: Path) -> Any:
     try:
         opener = urllib.request.build_opener(Redirects)
         answer = opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as fault:
-        fault.close()
-        if fault.code == 416 and start:
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and start:
             return None
-        found = " ".join(f"{fault.code} {fault.reason}".split())
-        raise UserError("the server refused", where=url, found=found, mend=by_hand) from None
-    except urllib.error.URLError as fault:
-        reason = getattr(fault.reason, "strerror", None) or fault.reason
-        raise UserError(f"cannot be reached: {reason}", where=url, mend=f"check the network, or {by_hand}") from None
-    except (OSError, http.client.HTTPException) as fault:
-        raise UserError(f"the server gave no answer: {fault}", where=url, mend=AGAIN) from None
+        found = " ".join(f"{error.code} {error.reason}".split())
+        raise UserError("the server refused", where=url, found=found, hint=by_hand) from None
+    except urllib.error.URLError as error:
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise UserError(f"cannot be reached: {reason}", where=url, hint=f"check the network, or {by_hand}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(f"the server gave no answer: {error}", where=url, hint=AGAIN) from None
     kind = answer.headers.get_content_type()
     if answer.status not in (200, 206 if start else 200) or kind == "text/html":
         answer.close()
-        raise UserError("is no file", where=url, found=f"{answer.status}, {kind}", mend=f"open it and {by_hand}")
+        raise UserError("is no file", where=url, found=f"{answer.status}, {kind}", hint=f"open it and {by_hand}")
     return answer
 
 
@@ -118,9 +119,9 @@ def receive(answer: Any, file: IO[bytes], start: int, told: PartRecord) -> None:
         while True:
             try:
                 block = answer.read(BLOCK)
-            except (OSError, http.client.HTTPException) as fault:
+            except (OSError, http.client.HTTPException) as error:
                 found = f"{done} bytes"
-                raise UserError(f"the connection broke: {fault}", where=told.url, found=found, mend=AGAIN) from None
+                raise UserError(f"the connection broke: {error}", where=told.url, found=found, hint=AGAIN) from None
             if not block:
                 break
             file.write(block)
@@ -128,7 +129,7 @@ def receive(answer: Any, file: IO[bytes], start: int, told: PartRecord) -> None:
             bar.update(len(block))
     if not done or told.size not in (None, done):
         expected, found = f"{told.size or 'some'} bytes", f"{done} bytes"
-        raise UserError("the connection ended early", where=told.url, expected=expected, found=found, mend=AGAIN)
+        raise UserError("the connection ended early", where=told.url, expected=expected, found=found, hint=AGAIN)
 
 
 def is_there(output: Path, md5: str) -> bool:
@@ -137,8 +138,8 @@ def is_there(output: Path, md5: str) -> bool:
         return False
     found = md5_file(output) if md5 else ""
     if found != md5:
-        mend = f"to load it, move this one away: mv {output} {output}.old"
-        raise UserError("is another file than the published one", where=output, expected=md5, found=found, mend=mend)
+        hint = f"to load it, move this one away: mv {output} {output}.old"
+        raise UserError("is another file than the published one", where=output, expected=md5, found=found, hint=hint)
     print(f"{output} is there already, {'MD5 as published' if md5 else 'unchecked: the config knows no MD5'}")
     return True
 
@@ -156,14 +157,14 @@ def load(url: str, output: Path, part: Path, md5: str) -> None:
             try:
                 with open(part, "ab") as file:
                     receive(answer, file, start, told)
-            except OSError as fault:
-                fault.filename = fault.filename or str(part)  # a full disk tells no name
+            except OSError as error:
+                error.filename = error.filename or str(part)  # a full disk tells no name
                 raise
     found, size = md5_file(part), part.stat().st_size
     if md5 and found != md5:
         part.unlink()
-        mend = "it was removed; load it again, or ask its publisher"
-        raise UserError("has another MD5 than the config", where=url, expected=md5, found=found, mend=mend)
+        hint = "it was removed; load it again, or ask its publisher"
+        raise UserError("has another MD5 than the config", where=url, expected=md5, found=found, hint=hint)
     os.chmod(part, FILE_MODE)
     os.replace(part, output)
     rate = (size - start) / 1e6 / max(time.monotonic() - begun, 1e-9)
@@ -175,8 +176,8 @@ def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it is there."""
     weights = load_config(cfg).WEIGHTS
     if not weights.URL:
-        mend = f"take the checkpoint from where it was published or trained (most: {UPSTREAM}) and put it to {output}"
-        raise UserError("has no WEIGHTS.URL", where=cfg, mend=mend)
+        hint = f"take the checkpoint from where it was published or trained (most: {UPSTREAM}) and put it to {output}"
+        raise UserError("has no WEIGHTS.URL", where=cfg, hint=hint)
     check_url(weights.URL, f"{cfg}: WEIGHTS.URL")
     md5 = weights.MD5.lower()
     if is_there(output, md5):

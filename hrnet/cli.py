@@ -1,13 +1,14 @@
-"""What every stage's command line shares: its errors, its exit codes, its progress.
+"""What all command lines share: errors with their parts, exit codes, number parsing, progress.
 
-Exit codes: 0 done; 1 the work was done and its result is bad (a missed gate, rejected images, lost parity);
-2 a user's or the machine's fault (usage, missing or malformed files, a full disk), told in one line.
+Exit codes: 0 done; 1 the work was done and its result is bad (a missed gate, rejected images, lost parity); 2 wrong
+usage, missing or malformed files, a full disk: one line on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,11 @@ from typing import Any, Callable, Optional, TypeVar
 T = TypeVar("T")
 
 
-class UserError(Exception):
-    """A fault that the user can mend: one line that says what, where, expected, found and the command that mends it."""
+class StageError(Exception):
+    """An error that is reported in one line: `where: what (expected X, found Y); hint`.
+
+    The parts stay as attributes, None where they were not given.
+    """
 
     def __init__(
         self,
@@ -26,60 +30,89 @@ class UserError(Exception):
         where: object = None,
         expected: object = None,
         found: object = None,
-        mend: Optional[str] = None,
+        hint: Optional[str] = None,
     ) -> None:
+        self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
         line = what if where is None else f"{where}: {what}"
         facts = [f"{name} {value}" for name, value in (("expected", expected), ("found", found)) if value is not None]
         if facts:
             line += f" ({', '.join(facts)})"
-        if mend:
-            line += f"; {mend}"
+        if hint:
+            line += f"; {hint}"
         super().__init__(line)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders with all their parts."""
+        parts: dict[str, Any] = {"where": self.where, "expected": self.expected, "found": self.found, "hint": self.hint}
+        return functools.partial(type(self), self.what, **parts), ()
 
-class WorkFailed(Exception):
-    """The work was done and its result is bad (exit 1): rejected images, lost parity, a missed gate."""
+
+class UserError(StageError):
+    """Wrong usage, a missing or malformed file, a machine that cannot do it: exit 2."""
+
+
+class WorkFailed(StageError):
+    """The work was done and its result is bad: rejected images, lost parity, a missed gate: exit 1."""
 
 
 def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
-    """Wrap a stage's `main(argv)`: it returns an exit code, and a fault is one line on stderr, never a traceback."""
+    """Wrap a script's `main(argv)`: it returns the exit code, and errors are one line on stderr without a traceback."""
 
     @functools.wraps(main)
     def wrapped(argv: Optional[list[str]] = None) -> int:
         spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
         script = spec.name if spec else os.path.basename(sys.argv[0])
-        name = script if main.__module__ == "__main__" else main.__module__
+        name = (script if main.__module__ == "__main__" else main.__module__).removesuffix(".main")
         try:
             return main(argv) or 0
-        except UserError as fault:
-            print(f"{name}: error: {fault}", file=sys.stderr)
+        except UserError as error:
+            print(f"{name}: error: {error}", file=sys.stderr)
             return 2
-        except WorkFailed as fault:
-            print(f"{name}: failed: {fault}", file=sys.stderr)
+        except WorkFailed as error:
+            print(f"{name}: failed: {error}", file=sys.stderr)
             return 1
-        except OSError as fault:
-            if fault.filename is None and fault.strerror is None:
+        except OSError as error:
+            if error.filename is None and error.strerror is None:
                 raise
-            where = f"{fault.filename}: " if fault.filename is not None else ""
-            print(f"{name}: error: {where}{fault.strerror}", file=sys.stderr)
+            where = f"{error.filename}: " if error.filename is not None else ""
+            print(f"{name}: error: {where}{error.strerror}", file=sys.stderr)
             return 2
-        except MemoryError as fault:
-            print(f"{name}: error: out of memory{f' ({fault})' if str(fault) else ''}", file=sys.stderr)
+        except MemoryError as error:
+            print(f"{name}: error: out of memory{f' ({error})' if str(error) else ''}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print(f"{name}: interrupted; what is finished is kept, rerun the same command", file=sys.stderr)
+            print(f"{name}: interrupted; finished work is kept, rerun the same command", file=sys.stderr)
             return 130
 
     return wrapped
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least `least`."""
+def integer(least: int, most: Optional[int] = None) -> Callable[[str], int]:
+    """An argparse type: an integer from `least` to `most`."""
+    expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+        if not (text.isascii() and text.isdigit()) or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
         return int(text)
+
+    return read
+
+
+def real(least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> Callable[[str], float]:
+    """An argparse type: a finite number from `least` to `most`, and greater than `above`."""
+    bounds = {"at least": least, "greater than": above, "at most": most}
+    limits = [f"{name} {bound:g}" for name, bound in bounds.items() if math.isfinite(bound)]
+    expected = f"a number {' and '.join(limits)}".rstrip()
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and least <= value <= most and value > above):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        return value
 
     return read
 
@@ -100,7 +133,7 @@ def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", 
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:
-    """`a, b, c and 4 more`: enough of a list to find the fault in one line."""
+    """`a, b, c and 4 more`: enough of a list to find the error in one line."""
     listed = list(names)
     text = ", ".join(listed[:most])
     return text if len(listed) <= most else f"{text} and {len(listed) - most} more"

@@ -7,6 +7,7 @@ schemas let any key through below MODEL.EXTRA).
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import json
@@ -14,6 +15,8 @@ import logging
 import math
 import os
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,9 +24,9 @@ import yaml
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError
-from hrnet.files import AnyPath
-from hrnet.gears import read_gears
-from hrnet.schemas import CLASSIFICATION, POSE, SCHEMAS
+from hrnet.gears import check_gears, read_gears
+from hrnet.io.files import AnyPath
+from hrnet.schemas import CLASSIFICATION, IGNORED, POSE, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -38,6 +41,12 @@ def config_path(model: str) -> Path:
     return Path(model) if model.endswith((".yaml", ".yml")) else CONFIGS / f"{model}.yaml"
 
 
+def add_cfg_argument(parser: argparse.ArgumentParser, default: Optional[str] = None) -> None:
+    """`--cfg`, as every script has it: a Path to a YAML file."""
+    text = "model: a name in configs/, or the path of a YAML file" + (" (%(default)s)" if default else "")
+    parser.add_argument("--cfg", type=config_path, required=default is None, default=default, help=text)
+
+
 def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
     """Read one model's YAML over the defaults of its schema, that of MODEL.NAME (classification where there is none);
     the result is frozen. `kind`: the MODEL.NAME that the caller can work with.
@@ -49,21 +58,23 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         near = difflib.get_close_matches(path.stem, known, n=1)
-        mend = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
-        raise UserError("no such config", where=path, mend=mend)
+        hint = f"did you mean {near[0]}?" if near else f"known configs there: {', '.join(known) or 'none'}"
+        raise UserError("no such config", where=path, hint=hint)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise UserError(f"is no YAML: {' '.join(str(fault).split())}", where=path) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not YAML: {' '.join(str(error).split())}", where=path) from None
     if not isinstance(values, dict):
-        raise UserError("is no config", where=path, expected="a YAML mapping", found=type(values).__name__)
+        raise UserError("not a config", where=path, expected="a YAML mapping", found=type(values).__name__)
     schema = _schema(values, path, kind)
-    _fit(values, schema, path, "")
+    ignored = [name for name in _fit(values, schema, path, "") if name in IGNORED[schema.MODEL.NAME]]
+    if ignored:
+        print(f"{path}: keys without effect here: {', '.join(ignored)}", file=sys.stderr)
     _fill_in_gears(values, schema, path)
     try:
         schema.merge_from_other_cfg(CfgNode(values))
-    except (ValueError, KeyError) as fault:
-        raise UserError(" ".join(str(fault.args[0]).split()), where=path) from None
+    except (ValueError, KeyError) as error:
+        raise UserError(" ".join(str(error.args[0]).split()), where=path) from None
     _Check(schema, path).all()
     schema.freeze()
     return schema
@@ -79,23 +90,26 @@ def _schema(values: dict[str, Any], path: Path, kind: Optional[str]) -> CfgNode:
     return SCHEMAS[name]()
 
 
-def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> None:
-    """Name each unknown key, and let an integer stand for a float (`LR: 1`), which yacs refuses."""
+def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[str]:
+    """The names of all keys that are set. Raises UserError for an unknown one; lets an integer stand for a float
+    (`LR: 1`), which yacs refuses."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
             continue
         if key not in schema:
             near = difflib.get_close_matches(str(key), list(schema), n=1)
-            mend = f"did you mean {prefix}{near[0]}?" if near else f"known there: {', '.join(sorted(schema))}"
-            raise UserError(f"unknown key {name}", where=path, mend=mend)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys there: {', '.join(sorted(schema))}"
+            raise UserError(f"unknown key {name}", where=path, hint=hint)
         default = schema[key]
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
-                raise UserError(f"{name} is no mapping", where=path, found=repr(value))
-            _fit(value, default, path, f"{name}.")
-        elif isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+                raise UserError(f"{name} is not a mapping", where=path, found=repr(value))
+            yield from _fit(value, default, path, f"{name}.")
+            continue
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             values[key] = float(value)
+        yield name
 
 
 def _fill_in_gears(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
@@ -199,14 +213,8 @@ class _Check:
             raise self.refuse(name, f"{length} times True or False", values)
 
     def gears(self, gears: Any, short: int) -> None:
-        seen = []
-        for gear in gears if isinstance(gears, list) else [gears]:
-            if not (isinstance(gear, list) and _are_counts(gear, 2, MULTIPLE) and min(gear) == short):
-                expected = f"[height, width], multiples of {MULTIPLE}, the smaller one DATASET.INPUT_SIZE, {short}"
-                raise self.refuse("INPUT.GEARS", expected, gear)
-            if gear in seen:
-                raise self.refuse("INPUT.GEARS", "each gear once", gear)
-            seen.append(gear)
+        if gears != []:
+            check_gears(gears, short, self.path, "INPUT.GEARS")
 
     def percent(self, *names: str) -> None:
         for name in names:
@@ -242,13 +250,13 @@ def _is_number(value: Any) -> bool:
 
 
 def config_sha256(config: CfgNode) -> str:
-    """Hash of what shapes the model and its input (MODEL and INPUT; of pose two keys elsewhere too), so that a changed
-    learning rate is no change."""
-    told = {"MODEL": _plain(config.MODEL), "INPUT": _plain(config.INPUT)}
+    """Hash of what shapes the model and its input: MODEL and INPUT, and for pose two keys more. A changed learning rate
+    does not change it."""
+    content = {"MODEL": _plain(config.MODEL), "INPUT": _plain(config.INPUT)}
     if config.MODEL.NAME == POSE:
-        told["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
-        told["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
+        content["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(node: Any) -> Any:

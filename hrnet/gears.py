@@ -14,8 +14,8 @@ from typing import Any, Optional
 
 import yaml
 
-from hrnet.files import AnyPath, write_text
-from hrnet.records import FormatError
+from hrnet.io.files import AnyPath, write_text
+from hrnet.io.records import FormatError
 
 STEP = 64  # pixels: the long side that upstream makes is a multiple of it
 MOST_GEARS = 100  # that atc takes
@@ -76,9 +76,9 @@ def read_gears(path: AnyPath, short: int) -> list[Gear]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FormatError("no such file of gears", where=path, mend="run make gears") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise FormatError(f"is no YAML: {' '.join(str(fault).split())}", where=path) from None
+        raise FormatError("no such gears file", where=path, hint="run make gears") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError(f"not YAML: {' '.join(str(error).split())}", where=path) from None
     return check_gears(content.get("GEARS") if isinstance(content, dict) else None, short, path)
 
 

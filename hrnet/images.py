@@ -1,4 +1,4 @@
-"""Image maths of more than one stage: arrays in and out, no files.
+"""Image files and pixel arithmetic that two or more stages need.
 
 Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short
 side resized, centre crop, /255, mean and standard deviation in float32.
@@ -10,11 +10,28 @@ for both sides makes the short side fit; the long one ends in a black border, or
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from hrnet.cli import UserError
+from hrnet.io.files import AnyPath
 from hrnet.resample import resize_part
+
+
+def open_image(path: AnyPath, hint: Optional[str] = None) -> Image.Image:
+    """An image file, decoded by Pillow as it is stored (EXIF orientation is ignored, the mode is the file's own).
+    Raises UserError when it is missing or cannot be decoded."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise UserError("no such image", where=path, hint=hint or "give DATASET=<folder>") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"not a readable image: {error}", where=path, hint=hint or "fix or remove it") from None
+    return image
 
 
 def short_side_size(size: tuple[int, int], short: int) -> tuple[int, int]:
@@ -50,7 +67,7 @@ def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     return planes
 
 
-def place(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
+def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
     """How an image of `width` x `height` pixels lies in an input of `size` (width, height): its center, where the
     input's middle lies in the image, and its scale, what the input shows of it, in units of 200 pixels."""
     center = [float(int(width / 2.0 + 0.5)), float(int(height / 2.0 + 0.5))]

@@ -9,9 +9,101 @@ WEIGHTS.
 
 from __future__ import annotations
 
+from typing import Any
+
 from yacs.config import CfgNode
 
 CLASSIFICATION, POSE = "cls_hrnet", "pose_higher_hrnet"  # MODEL.NAME
+
+
+# Keys that are accepted because upstream's files have them, and never read, with upstream's defaults.
+_IGNORED_BY_BOTH: dict[str, Any] = {
+    "GPUS": (0,),
+    "LOG_DIR": "",
+    "DATA_DIR": "",
+    "OUTPUT_DIR": "",
+    "AUTO_RESUME": False,
+    "PIN_MEMORY": True,
+    "RANK": 0,
+    "CUDNN.BENCHMARK": True,
+    "CUDNN.DETERMINISTIC": False,
+    "CUDNN.ENABLED": True,
+    "TRAIN.GAMMA1": 0.99,
+    "TRAIN.GAMMA2": 0.0,
+    "TRAIN.BEGIN_EPOCH": 0,
+    "TRAIN.RESUME": False,
+    "TRAIN.CHECKPOINT": "",
+    "TRAIN.SHUFFLE": True,
+    "MODEL.INIT_WEIGHTS": True,
+    "MODEL.PRETRAINED": "",
+    "MODEL.EXTRA.PRETRAINED_LAYERS": ["*"],
+    "DATASET.ROOT": "",
+    "DATASET.DATA_FORMAT": "jpg",
+    "TEST.FLIP_TEST": False,
+    "TEST.MODEL_FILE": "",
+    "DEBUG.SAVE_BATCH_IMAGES_GT": False,
+    "DEBUG.SAVE_BATCH_IMAGES_PRED": False,
+}
+IGNORED: dict[str, dict[str, Any]] = {
+    CLASSIFICATION: {
+        **_IGNORED_BY_BOTH,
+        "MODEL.NUM_JOINTS": 17,
+        "MODEL.TAG_PER_JOINT": True,
+        "MODEL.TARGET_TYPE": "gaussian",
+        "MODEL.HEATMAP_SIZE": [64, 64],
+        "MODEL.SIGMA": 2,
+        "MODEL.EXTRA.FINAL_CONV_KERNEL": 1,
+        "MODEL.EXTRA.WITH_HEAD": True,
+        "LOSS.USE_OHKM": False,
+        "LOSS.TOPK": 8,
+        "LOSS.USE_TARGET_WEIGHT": True,
+        "LOSS.USE_DIFFERENT_JOINTS_WEIGHT": False,
+        "DATASET.DATASET": "imagenet",
+        "DATASET.TRAIN_SET": "train",
+        "DATASET.TEST_SET": "val",
+        "DATASET.HYBRID_JOINTS_TYPE": "",
+        "DATASET.SELECT_DATA": False,
+        "DATASET.SCALE_FACTOR": 0.25,
+        "DATASET.ROT_FACTOR": 30,
+        "DATASET.PROB_HALF_BODY": 0.0,
+        "DATASET.NUM_JOINTS_HALF_BODY": 8,
+        "DATASET.COLOR_RGB": False,
+        "TEST.POST_PROCESS": False,
+        "TEST.SHIFT_HEATMAP": False,
+        "TEST.USE_GT_BBOX": False,
+        "TEST.IMAGE_THRE": 0.1,
+        "TEST.NMS_THRE": 0.6,
+        "TEST.SOFT_NMS": False,
+        "TEST.OKS_THRE": 0.5,
+        "TEST.IN_VIS_THRE": 0.0,
+        "TEST.COCO_BBOX_FILE": "",
+        "TEST.BBOX_THRE": 1.0,
+        "DEBUG.DEBUG": False,
+        "DEBUG.SAVE_HEATMAPS_GT": False,
+        "DEBUG.SAVE_HEATMAPS_PRED": False,
+    },
+    POSE: {
+        **_IGNORED_BY_BOTH,
+        "VERBOSE": True,
+        "DIST_BACKEND": "nccl",
+        "MULTIPROCESSING_DISTRIBUTED": True,
+        "FP16.STATIC_LOSS_SCALE": 1.0,
+        "FP16.DYNAMIC_LOSS_SCALE": False,
+        "MODEL.SYNC_BN": False,
+        "LOSS.NUM_STAGES": 2,
+        "DATASET.DATASET": "coco_kpt",
+        "DATASET.DATASET_TEST": "coco",
+        "DATASET.NUM_JOINTS": 17,
+        "DATASET.OUTPUT_SIZE": [128, 256, 512],
+        "TEST.IMAGES_PER_GPU": 32,
+        "TEST.IGNORE_CENTER": True,
+        "TEST.LOG_PROGRESS": False,
+        "DEBUG.DEBUG": True,
+        "DEBUG.SAVE_HEATMAPS_GT": True,
+        "DEBUG.SAVE_HEATMAPS_PRED": True,
+        "DEBUG.SAVE_TAGMAPS_PRED": True,
+    },
+}
 
 
 def _stage(modules: int, branches: int, block: str, blocks: list[int], channels: list[int]) -> CfgNode:
@@ -30,16 +122,8 @@ def _stage(modules: int, branches: int, block: str, blocks: list[int], channels:
 def _common() -> CfgNode:
     """What both kinds have."""
     schema = CfgNode()
-    schema.GPUS = (0,)
-    schema.LOG_DIR = ""
-    schema.DATA_DIR = ""
-    schema.OUTPUT_DIR = ""
     schema.WORKERS = 4
     schema.PRINT_FREQ = 20
-    schema.AUTO_RESUME = False
-    schema.PIN_MEMORY = True
-    schema.RANK = 0
-    schema.CUDNN = CfgNode({"BENCHMARK": True, "DETERMINISTIC": False, "ENABLED": True})
 
     schema.TRAIN = CfgNode()
     schema.TRAIN.LR_FACTOR = 0.1
@@ -49,13 +133,7 @@ def _common() -> CfgNode:
     schema.TRAIN.MOMENTUM = 0.9
     schema.TRAIN.WD = 0.0001
     schema.TRAIN.NESTEROV = False
-    schema.TRAIN.GAMMA1 = 0.99
-    schema.TRAIN.GAMMA2 = 0.0
-    schema.TRAIN.BEGIN_EPOCH = 0
     schema.TRAIN.END_EPOCH = 140
-    schema.TRAIN.RESUME = False
-    schema.TRAIN.CHECKPOINT = ""
-    schema.TRAIN.SHUFFLE = True
 
     schema.INPUT = CfgNode()
     schema.INPUT.MEAN = [0.485, 0.456, 0.406]  # R, G, B of pixels scaled to 0..1
@@ -65,24 +143,25 @@ def _common() -> CfgNode:
     return schema
 
 
+def _add_ignored(schema: CfgNode, kind: str) -> CfgNode:
+    """`schema` with the keys of IGNORED."""
+    for name, default in IGNORED[kind].items():
+        *groups, key = name.split(".")
+        node = schema
+        for group in groups:
+            node = node.setdefault(group, CfgNode())
+        node[key] = default
+    return schema
+
+
 def classification() -> CfgNode:
     schema = _common()
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = CLASSIFICATION
-    schema.MODEL.INIT_WEIGHTS = True
-    schema.MODEL.PRETRAINED = ""
     schema.MODEL.NUM_CLASSES = 1000
-    schema.MODEL.NUM_JOINTS = 17
-    schema.MODEL.TAG_PER_JOINT = True
-    schema.MODEL.TARGET_TYPE = "gaussian"
     schema.MODEL.IMAGE_SIZE = [224, 224]  # width, height of the network's input, pixels
-    schema.MODEL.HEATMAP_SIZE = [64, 64]
-    schema.MODEL.SIGMA = 2
     extra = schema.MODEL.EXTRA = CfgNode()
-    extra.PRETRAINED_LAYERS = ["*"]
     extra.STEM_INPLANES = 64
-    extra.FINAL_CONV_KERNEL = 1
-    extra.WITH_HEAD = True
     extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])
     extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [18, 36])
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [18, 36, 72])
@@ -91,24 +170,8 @@ def classification() -> CfgNode:
     extra.SQUEEZE_EXCITE = False  # PaddleClas' SE_HRNet: a squeeze-and-excite gate in each residual block
     schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # so misspelt in every upstream file
 
-    schema.LOSS = CfgNode(
-        {"USE_OHKM": False, "TOPK": 8, "USE_TARGET_WEIGHT": True, "USE_DIFFERENT_JOINTS_WEIGHT": False}
-    )
-
     schema.DATASET = CfgNode()
-    schema.DATASET.ROOT = ""
-    schema.DATASET.DATASET = "imagenet"
-    schema.DATASET.TRAIN_SET = "train"
-    schema.DATASET.TEST_SET = "val"
-    schema.DATASET.DATA_FORMAT = "jpg"
-    schema.DATASET.HYBRID_JOINTS_TYPE = ""
-    schema.DATASET.SELECT_DATA = False
     schema.DATASET.FLIP = True  # mirror a training image in half of all cases; not where left and right tell classes
-    schema.DATASET.SCALE_FACTOR = 0.25
-    schema.DATASET.ROT_FACTOR = 30
-    schema.DATASET.PROB_HALF_BODY = 0.0
-    schema.DATASET.NUM_JOINTS_HALF_BODY = 8
-    schema.DATASET.COLOR_RGB = False
 
     schema.TRAIN.BATCH_SIZE_PER_GPU = 32
     schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # share of a training image's area that is shown, least and most
@@ -120,28 +183,6 @@ def classification() -> CfgNode:
 
     schema.TEST = CfgNode()
     schema.TEST.BATCH_SIZE_PER_GPU = 32
-    schema.TEST.FLIP_TEST = False
-    schema.TEST.POST_PROCESS = False
-    schema.TEST.SHIFT_HEATMAP = False
-    schema.TEST.USE_GT_BBOX = False
-    schema.TEST.IMAGE_THRE = 0.1
-    schema.TEST.NMS_THRE = 0.6
-    schema.TEST.SOFT_NMS = False
-    schema.TEST.OKS_THRE = 0.5
-    schema.TEST.IN_VIS_THRE = 0.0
-    schema.TEST.COCO_BBOX_FILE = ""
-    schema.TEST.BBOX_THRE = 1.0
-    schema.TEST.MODEL_FILE = ""
-
-    schema.DEBUG = CfgNode(
-        {
-            "DEBUG": False,
-            "SAVE_BATCH_IMAGES_GT": False,
-            "SAVE_BATCH_IMAGES_PRED": False,
-            "SAVE_HEATMAPS_GT": False,
-            "SAVE_HEATMAPS_PRED": False,
-        }
-    )
 
     schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
 
@@ -150,25 +191,18 @@ def classification() -> CfgNode:
     schema.REFERENCE.TOP5 = 0.0  # percent
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
     schema.REFERENCE.SOURCE = ""
-    return schema
+    return _add_ignored(schema, CLASSIFICATION)
 
 
 def pose() -> CfgNode:
     schema = _common()
-    schema.VERBOSE = True
-    schema.DIST_BACKEND = "nccl"
-    schema.MULTIPROCESSING_DISTRIBUTED = True
-    schema.FP16 = CfgNode({"ENABLED": False, "STATIC_LOSS_SCALE": 1.0, "DYNAMIC_LOSS_SCALE": False})
+    schema.FP16 = CfgNode({"ENABLED": False})
 
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = POSE
-    schema.MODEL.INIT_WEIGHTS = True
-    schema.MODEL.PRETRAINED = ""
     schema.MODEL.NUM_JOINTS = 17
     schema.MODEL.TAG_PER_JOINT = True  # a tag map for each joint, else one for all
-    schema.MODEL.SYNC_BN = False
     extra = schema.MODEL.EXTRA = CfgNode()
-    extra.PRETRAINED_LAYERS = ["*"]
     extra.STEM_INPLANES = 64
     extra.FINAL_CONV_KERNEL = 1  # or 3
     extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # upstream fixes it in its code
@@ -183,7 +217,6 @@ def pose() -> CfgNode:
     extra.DECONV.CAT_OUTPUT = [True]  # it sees the output before it too
 
     schema.LOSS = CfgNode()  # upstream's defaults are for one output; all of its experiments have two
-    schema.LOSS.NUM_STAGES = 2
     schema.LOSS.WITH_HEATMAPS_LOSS = (True, True)
     schema.LOSS.HEATMAPS_LOSS_FACTOR = (1.0, 1.0)
     schema.LOSS.WITH_AE_LOSS = (True, False)  # which outputs hold tag maps behind their heatmaps
@@ -192,21 +225,15 @@ def pose() -> CfgNode:
     schema.LOSS.PULL_LOSS_FACTOR = (0.001, 0.001)
 
     schema.DATASET = CfgNode()
-    schema.DATASET.ROOT = ""
-    schema.DATASET.DATASET = "coco_kpt"
-    schema.DATASET.DATASET_TEST = "coco"
-    schema.DATASET.NUM_JOINTS = 17
     schema.DATASET.MAX_NUM_PEOPLE = 30
     schema.DATASET.TRAIN = "train2017"
     schema.DATASET.TEST = "val2017"
-    schema.DATASET.DATA_FORMAT = "jpg"
     schema.DATASET.MAX_ROTATION = 30
     schema.DATASET.MIN_SCALE = 0.75
     schema.DATASET.MAX_SCALE = 1.25
     schema.DATASET.SCALE_TYPE = "short"
     schema.DATASET.MAX_TRANSLATE = 40
     schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
-    schema.DATASET.OUTPUT_SIZE = [128, 256, 512]
     schema.DATASET.FLIP = 0.5
     schema.DATASET.SIGMA = -1
     schema.DATASET.SCALE_AWARE_SIGMA = False
@@ -218,8 +245,6 @@ def pose() -> CfgNode:
     schema.TRAIN.IMAGES_PER_GPU = 32
 
     schema.TEST = CfgNode()
-    schema.TEST.IMAGES_PER_GPU = 32
-    schema.TEST.FLIP_TEST = False
     schema.TEST.ADJUST = True
     schema.TEST.REFINE = True
     schema.TEST.SCALE_FACTOR = [1]
@@ -227,25 +252,11 @@ def pose() -> CfgNode:
     schema.TEST.TAG_THRESHOLD = 1.0
     schema.TEST.USE_DETECTION_VAL = True
     schema.TEST.IGNORE_TOO_MUCH = False
-    schema.TEST.MODEL_FILE = ""
-    schema.TEST.IGNORE_CENTER = True
     schema.TEST.NMS_KERNEL = 3
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
     schema.TEST.WITH_HEATMAPS = (True, True)
     schema.TEST.WITH_AE = (True, False)
-    schema.TEST.LOG_PROGRESS = False
-
-    schema.DEBUG = CfgNode(
-        {
-            "DEBUG": True,
-            "SAVE_BATCH_IMAGES_GT": False,
-            "SAVE_BATCH_IMAGES_PRED": False,
-            "SAVE_HEATMAPS_GT": True,
-            "SAVE_HEATMAPS_PRED": True,
-            "SAVE_TAGMAPS_PRED": True,
-        }
-    )
 
     schema.INPUT.GEARS = []  # the shapes that the compiled model takes: [height, width] each, pixels; or a file of them
 
@@ -253,7 +264,7 @@ def pose() -> CfgNode:
     schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
     schema.REFERENCE.SOURCE = ""
-    return schema
+    return _add_ignored(schema, POSE)
 
 
 SCHEMAS = {CLASSIFICATION: classification, POSE: pose}

@@ -27,8 +27,8 @@ def map_files(work: Callable[[Task], Result], tasks: Sequence[Task], workers: in
         with ProcessPoolExecutor(workers, context, initializer=_attend_parent) as pool:
             return list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
     except BrokenProcessPool:
-        mend = "rerun with fewer --workers; what is finished is kept"
-        raise UserError("a worker process was killed, most likely for want of memory", mend=mend) from None
+        hint = "rerun with fewer --workers; what is finished is kept"
+        raise UserError("a worker process was killed, most likely for want of memory", hint=hint) from None
 
 
 def _attend_parent() -> None:

@@ -30,19 +30,21 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet import formats, records
-from hrnet.cli import UserError, WorkFailed, command, whole
-from hrnet.files import check_free_disk, locked, make_folder, write_text
-from hrnet.formats import BenchRecord, BenchRow, CompiledModel
+from hrnet.cli import UserError, WorkFailed, command, integer
+from hrnet.io import records
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import check_free_disk, locked, make_folder, write_text
+from hrnet.io.runs import BenchRecord, BenchRow
+from hrnet.io.summary import read_summary
 from hrnet.machine import machine
-from infer import tool
+from infer import run_ais_bench
 from infer.bench_case import Case, cases, write_inputs
 from infer.bench_page import table
-from infer.place import Place
+from infer.output_dir import OutputDir
 
 CARD_DEVICES = {"Ascend310": 4}  # devices on a card; a card of the others has one
 PURE = "pure_infer_data"  # what ais_bench calls the input of a run without --input
-MEND = "then rerun the same command"
+HINT = "then rerun the same command"
 
 
 def check_batch(model: Path, compiled: CompiledModel, batch: int) -> None:
@@ -57,7 +59,7 @@ def check_batch(model: Path, compiled: CompiledModel, batch: int) -> None:
 
 def read_summaries(paths: list[Path], batch: int) -> list[dict[str, Any]]:
     """The summaries of all devices; each throughput must be that of `batch`."""
-    summaries = [formats.read_summary(path) for path in paths]
+    summaries = [read_summary(path) for path in paths]
     for path, summary in zip(paths, summaries):
         rate, mean = summary["throughput"], summary["NPU_compute_time"]["mean"]
         if not math.isclose(rate, 1000 * batch / mean, rel_tol=1e-3):
@@ -74,14 +76,14 @@ class Bench:
     start: list[str]  # the tool's start as it is on its own
     devices: list[str]
     loop: int
-    place: Place
+    place: OutputDir
     lock: int
 
     def run(self, start: list[str], case: Case, inputs: Optional[Path]) -> float:
         """Run the tool in an empty place; return its seconds. Its outputs hold no shape, which is known."""
         self.place.clear()
         dims = f"{case.tensor.name}:{','.join(map(str, case.shape))}" if case.gear and inputs is None else None
-        spelled = tool.spell(
+        spelled = run_ais_bench.build_command(
             start,
             case.model,
             inputs,
@@ -92,13 +94,13 @@ class Bench:
             gears=bool(case.gear and inputs),
             dims=dims,
         )
-        return tool.execute(spelled, self.lock, MEND)
+        return run_ais_bench.execute(spelled, self.lock, HINT)
 
     def pure(self, start: list[str], case: Case) -> list[dict[str, Any]]:
         """The devices' summaries of `loop` batches of zeros, whose outputs must be those of a whole batch."""
         batch = case.shape[0]
         self.run(start, case, None)
-        summaries = read_summaries(tool.summary_paths(self.place, self.devices), batch)
+        summaries = read_summaries(run_ais_bench.summary_paths(self.place, self.devices), batch)
         for k, size in enumerate(case.compiled.output_bytes(case.shape[1:])):
             file = self.place.folder / f"{PURE}_{k}.bin"
             expected, found = batch * size, file.stat().st_size if file.exists() else "nothing"
@@ -107,16 +109,16 @@ class Bench:
                 raise WorkFailed(f"{file}: the model's batch is not {batch} ({facts})")
         return summaries
 
-    def files_to_files(self, case: Case, inputs: Path, count: int) -> tuple[float, tool.Told]:
+    def files_to_files(self, case: Case, inputs: Path, count: int) -> tuple[float, run_ais_bench.Told]:
         """The seconds of `count` inputs, all of which must have outputs, and what the tool told."""
         wall = self.run(self.start, case, inputs)
-        told = tool.collect(self.place, self.devices)
+        told = run_ais_bench.collect(self.place, self.devices)
         if len(told.files) != count:
             raise WorkFailed(f"{self.place.folder}: outputs (expected of {count} inputs, found of {len(told.files)})")
         return told.host.get("total", wall), told
 
 
-def time_case(bench: Bench, case: Case, inputs: Path, card: Optional[int]) -> tuple[BenchRow, tool.Told]:
+def time_case(bench: Bench, case: Case, inputs: Path, card: Optional[int]) -> tuple[BenchRow, run_ais_bench.Told]:
     """Time one row in all three ways; its inputs go to `inputs`. `card` is how many devices a card has."""
     batch = case.shape[0]
     images = batch * bench.loop
@@ -165,12 +167,12 @@ def run(
     if len(models) != len(batches):
         raise UserError("--batchsize", expected=f"one for each of {len(models)} models", found=len(batches))
     if min(batches) * loop < len(devices):
-        raise UserError("fewer inputs than devices", found=min(batches) * loop, mend=f"give --loop {len(devices)}")
+        raise UserError("fewer inputs than devices", found=min(batches) * loop, hint=f"give --loop {len(devices)}")
     compiled = [CompiledModel.read(model) for model in models]
     for model, each, batch in zip(models, compiled, batches):
         check_batch(model, each, batch)
     todo = [case for model, each in zip(models, compiled) for case in cases(model, each)]
-    alone, start = (tool.tool(backend, ais_python, devices, each) for each in (True, False))
+    alone, start = (run_ais_bench.tool(backend, ais_python, devices, each) for each in (True, False))
     scratch = output.with_name(f"{output.stem}_scratch")
     around: dict[str, Any] = {
         "devices": devices,
@@ -186,7 +188,7 @@ def run(
             old.unlink(missing_ok=True)
         check_free_disk(scratch, max(case.bytes_of_all(case.shape[0] * loop) for case in todo))
         make_folder(scratch)
-        bench = Bench(alone, start, devices, loop, Place(scratch, "run", "BIN"), lock)
+        bench = Bench(alone, start, devices, loop, OutputDir(scratch, "run", "BIN"), lock)
         card = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         rows = finished_rows(scratch / "finished.json", settings)[: len(todo) - 1]  # the last one tells of the tool
         if rows:
@@ -213,10 +215,10 @@ def run(
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--model", dest="models", type=Path, nargs="+", required=True, help="as atc.convert left them")
-    parser.add_argument("--batchsize", dest="batches", type=whole(1), nargs="+", required=True, help="of each model")
+    parser.add_argument("--batchsize", dest="batches", type=integer(1), nargs="+", required=True, help="of each model")
     parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table goes beside it")
-    parser.add_argument("--loop", type=whole(1), default=20, help="batches of each size (%(default)s)")
-    tool.add_arguments(parser)
+    parser.add_argument("--loop", type=integer(1), default=20, help="batches of each size (%(default)s)")
+    run_ais_bench.add_arguments(parser)
     parser.add_argument("--soc_version", default="Ascend310P3", help="the chip, for its card's rate")
     return parser.parse_args(argv)
 

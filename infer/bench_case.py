@@ -8,9 +8,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from hrnet import tensor_files
-from hrnet.files import make_folder
-from hrnet.formats import CompiledModel, TensorInfo
+from hrnet.io import tensors
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from hrnet.io.files import make_folder
 
 
 class Case(NamedTuple):
@@ -58,7 +58,7 @@ def write_inputs(folder: Path, case: Case, count: int) -> Path:
     for i in range(count):
         values = random_input(case.tensor, i)
         if case.gear:
-            tensor_files.write_npy(folder / f"random{i}.npy", values[None])
+            tensors.write_npy(folder / f"random{i}.npy", values[None])
         else:
-            tensor_files.write_bin(folder / f"random{i}.bin", values)
+            tensors.write_bin(folder / f"random{i}.bin", values)
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hrnet.formats import BenchRecord
+from hrnet.io.runs import BenchRecord
 
 HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
 

@@ -29,14 +29,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import UserError, WorkFailed, command, whole
-from hrnet.files import locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, DecodeRecord, FormatError
-from hrnet.manifest import Manifest
-from hrnet.records import read_record, write_record
+from hrnet.cli import UserError, WorkFailed, command, integer
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import locked, make_folder, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import FormatError, read_record, write_record
+from hrnet.io.runs import DecodeRecord
 from infer import run as infer_run
-from infer import tool
-from infer.place import Place, link_chunk
+from infer import run_ais_bench
+from infer.output_dir import OutputDir, link_chunk
 
 
 class Pass(NamedTuple):
@@ -44,7 +45,7 @@ class Pass(NamedTuple):
 
     inputs: Path
     manifest: Manifest
-    place: Place
+    place: OutputDir
     flip: bool  # by the twin
 
 
@@ -102,15 +103,15 @@ def run(args: argparse.Namespace) -> None:
     """Infer and decode all chunks that have no result yet."""
     model_sha256 = CompiledModel.read(args.model).model_sha256
     manifest = Manifest.read(args.input / "manifest.json")
-    passes = [Pass(args.input, manifest, Place(args.output, f"{args.output_dirname}-part", ""), False)]
+    passes = [Pass(args.input, manifest, OutputDir(args.output, f"{args.output_dirname}-part", ""), False)]
     if args.flip or args.input_flip:
         folder = args.input_flip or args.input
         mirrored = Manifest.read(folder / "manifest.json")
         if args.input_flip and mirrored != manifest.mirrored():
-            raise UserError("is no mirror of --input", where=folder, mend="run make preprocess")
-        place = Place(args.output.with_name(f"{args.output.name}-flip"), f"{args.output_dirname}-part", "")
+            raise UserError("is no mirror of --input", where=folder, hint="run make preprocess")
+        place = OutputDir(args.output.with_name(f"{args.output.name}-flip"), f"{args.output_dirname}-part", "")
         passes.append(Pass(folder, mirrored, place, args.flip))
-    start = tool.tool(args.backend, args.ais_python, args.devices)
+    start = run_ais_bench.tool(args.backend, args.ais_python, args.devices)
     make_folder(args.parts.parent)
     with locked(f"{args.parts}_lock") as lock:
         start_parts(args.parts, args.words, args.code)
@@ -143,10 +144,10 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     flip.add_argument("--input_flip", type=Path, help="prep folder of the mirrored images, for ais_bench")
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
-    parser.add_argument("--chunk", type=whole(1), required=True, help="images whose outputs are on disk at a time")
+    parser.add_argument("--chunk", type=integer(1), required=True, help="images whose outputs are on disk at a time")
     parser.add_argument("--parts", type=Path, required=True, help="where the results of the chunks go")
     parser.add_argument("--code", type=Path, nargs="*", default=[], help="files whose change makes all results anew")
-    tool.add_arguments(parser)
+    run_ais_bench.add_arguments(parser)
     args = parser.parse_args(words[:end])
     args.words = words[end + 1 :]
     if not args.words:

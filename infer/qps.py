@@ -22,9 +22,9 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet.cli import UserError, command, whole
-from hrnet.files import make_folder
-from hrnet.torchscript import read_metadata
+from hrnet.cli import UserError, command, integer
+from hrnet.io.files import make_folder
+from hrnet.io.torchscript import read_metadata
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED_MODEL = "hrnet_w18"  # what eval.py is for
@@ -53,11 +53,11 @@ def find_model(traced: Path, name: str) -> str:
     told = read_metadata(traced).get("model", SEED_MODEL)
     if not (ROOT / "configs" / f"{name or told}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
-        raise UserError(f"no config {name or told}", where=traced, mend=f"give --model, one of {known}")
+        raise UserError(f"no config {name or told}", where=traced, hint=f"give --model, one of {known}")
     return name or told
 
 
-def spell(args: argparse.Namespace) -> list[str]:
+def build_command(args: argparse.Namespace) -> list[str]:
     """The call of make."""
     backend = args.backend
     if backend == "auto":
@@ -81,7 +81,7 @@ def spell(args: argparse.Namespace) -> list[str]:
 
 def run(args: argparse.Namespace) -> None:
     """Call make; it and the stages say what they do, and what is amiss."""
-    spelled = spell(args)
+    spelled = build_command(args)
     print(shlex.join(spelled), flush=True)
     try:
         code = subprocess.run(spelled, stdin=subprocess.DEVNULL).returncode
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.qps", description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_size", type=whole(1), nargs="+", default=[1], help="one or several (%(default)s)")
-    parser.add_argument("--device_id", type=whole(0), default=0, help="of the NPU, or of CUDA; the CPU is 0")
+    parser.add_argument("--batch_size", type=integer(1), nargs="+", default=[1], help="one or several (%(default)s)")
+    parser.add_argument("--device_id", type=integer(0), default=0, help="of the NPU, or of CUDA; the CPU is 0")
     parser.add_argument("--dataset", type=Path, required=True, help="folder of the images: /path/to/imagenet/val")
     parser.add_argument("--label_file", type=Path, required=True, help="lines `name.JPEG index`")
     parser.add_argument("--traced_model", type=Path, required=True, help="the TorchScript file")

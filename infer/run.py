@@ -22,13 +22,14 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet import tensor_files
 from hrnet.cli import UserError, WorkFailed, command, first_few
-from hrnet.files import check_free_disk, locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, RunRecord
-from hrnet.manifest import Manifest
-from infer import tool
-from infer.place import Place, keep_finished, link_chunk
+from hrnet.io import tensors
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import check_free_disk, locked, make_folder, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import RunRecord
+from infer import run_ais_bench
+from infer.output_dir import OutputDir, keep_finished, link_chunk
 
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
@@ -37,22 +38,22 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
     images = manifest.images if compiled.gears else manifest.images[:1]
     strangers = [image.shape for image in images if manifest.dtype != dtype or not compiled.takes(image.shape)]
     if strangers:
-        mend = "give make om and make preprocess the same MODEL and INPUT"
+        hint = "give make om and make preprocess the same MODEL and INPUT"
         expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"
         found = f"{manifest.dtype}{strangers[0]}"
-        raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, mend=mend)
+        raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, hint=hint)
     if compiled.gears and manifest.suffix != "npy":
-        mend = "run make preprocess"
-        raise UserError("inputs hold no shape", where=inputs, expected=".npy", found=f".{manifest.suffix}", mend=mend)
+        hint = "run make preprocess"
+        raise UserError("inputs hold no shape", where=inputs, expected=".npy", found=f".{manifest.suffix}", hint=hint)
     listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
     there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
     if there != listed:
-        mend = f"rm {inputs}/manifest.json; make preprocess"
+        hint = f"rm {inputs}/manifest.json; make preprocess"
         amiss = f"{len(listed - there)} missing, {len(there - listed)} foreign: {first_few(sorted(there ^ listed))}"
-        raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, mend=mend)
+        raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, hint=hint)
 
 
-def check_outputs(place: Place, manifest: Manifest, files: dict[str, list[str]], compiled: CompiledModel) -> None:
+def check_outputs(place: OutputDir, manifest: Manifest, files: dict[str, list[str]], compiled: CompiledModel) -> None:
     """N inputs, N times the model's outputs, all there, whole, and nothing else."""
     there, outputs = place.listing(), compiled.outputs
     sizes = {image.stem: compiled.output_bytes(image.shape) for image in manifest.images}
@@ -74,12 +75,12 @@ def check_unchanged(manifest: Path, sha256: str) -> None:
         raise WorkFailed(f"{manifest}: changed while its inputs were inferred; rerun make infer")
 
 
-def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list[str], flip: bool = False) -> None:
+def run(model: Path, inputs: Path, place: OutputDir, devices: list[str], start: list[str], flip: bool = False) -> None:
     """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record. `flip`: let
     the twin mirror each input, where ais_bench needs a folder of mirrored ones."""
     manifest = Manifest.read(inputs / "manifest.json")
     if flip and manifest.flipped:
-        raise UserError("these inputs are mirrored already", where=inputs, mend="leave out --flip")
+        raise UserError("these inputs are mirrored already", where=inputs, hint="leave out --flip")
     compiled = CompiledModel.read(model)
     check_inputs(inputs, manifest, model, compiled)
     outfmt = place.outfmt or ("NPY" if compiled.gears else "BIN")
@@ -100,10 +101,12 @@ def run(model: Path, inputs: Path, place: Place, devices: list[str], start: list
         source = link_chunk(place.beside("chunk"), inputs, left) if kept else inputs
         batch = compiled.inputs[0].shape[0]
         devices = devices[: len(left)]  # a device without an input fails
-        spelled = tool.spell(start, model, source, place, batch, devices, gears=bool(compiled.gears), flip=flip)
-        seconds = tool.execute(spelled, lock)
+        spelled = run_ais_bench.build_command(
+            start, model, source, place, batch, devices, gears=bool(compiled.gears), flip=flip
+        )
+        seconds = run_ais_bench.execute(spelled, lock)
 
-        told = tool.collect(place, devices)
+        told = run_ais_bench.collect(place, devices)
         files = {**{stem: place.output_names(stem, len(compiled.outputs)) for stem in kept}, **told.files}
         check_outputs(place, manifest, files, compiled)
         check_unchanged(inputs / "manifest.json", hashes["manifest_sha256"])
@@ -144,19 +147,19 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, help="prep folder with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
     parser.add_argument("--output_dirname", required=True)
-    parser.add_argument("--outfmt", choices=tensor_files.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
+    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
     parser.add_argument(
         "--flip", action="store_true", help="the twin mirrors each input; ais_bench needs them mirrored"
     )
-    tool.add_arguments(parser)
+    run_ais_bench.add_arguments(parser)
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    place = Place(args.output, args.output_dirname, args.outfmt or "")
-    start = tool.tool(args.backend, args.ais_python, args.devices)
+    place = OutputDir(args.output, args.output_dirname, args.outfmt or "")
+    start = run_ais_bench.tool(args.backend, args.ais_python, args.devices)
     run(args.model, args.input, place, args.devices, start, args.flip)
 
 

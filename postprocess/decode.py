@@ -7,7 +7,7 @@
         --output build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32/keypoints.json
 
 Reads    the manifest, the outputs, and the run records beside their folders (`<folder>_run.json`)
-Writes   COCO keypoint results, then the record beside them (formats.DecodeRecord)
+Writes   COCO keypoint results, then the record beside them (DecodeRecord)
 
 Source: the seed's HigherHRNet_postprocess.py, whose --dump_dir and --dump_dir_flip these are. The decoding itself is
 hrnet.pose's.
@@ -27,12 +27,14 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import formats, tensor_files
-from hrnet.cli import UserError, command, cores, first_few, whole
+from hrnet.cli import UserError, command, cores, first_few, integer
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
-from hrnet.formats import DecodeRecord, FormatError, RunRecord
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io import tensors
+from hrnet.io.coco import JOINTS, PERSON, write_keypoints
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.records import FormatError
+from hrnet.io.runs import DecodeRecord, RunRecord
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
@@ -63,14 +65,14 @@ class Run(NamedTuple):
         return [self.folder / name for name in self.record.files[image.stem]]
 
 
-def read_outputs(files: list[Path], shape: tuple[int, int], mend: str) -> list[np.ndarray]:
+def read_outputs(files: list[Path], shape: tuple[int, int], hint: str) -> list[np.ndarray]:
     """output1 [1, 34, H/4, W/4] and output2 [1, 17, H/2, W/2] of an input of `shape` H x W."""
     height, width = shape
-    expected = [(1, 2 * formats.JOINTS, height // 4, width // 4), (1, formats.JOINTS, height // 2, width // 2)]
-    outputs = [tensor_files.read_output(file, mend=mend) for file in files]
+    expected = [(1, 2 * JOINTS, height // 4, width // 4), (1, JOINTS, height // 2, width // 2)]
+    outputs = [tensors.read_output(file, hint=hint) for file in files]
     for file, output, size in zip(files, outputs, expected):
         if output.shape != size:
-            raise FormatError("shape", where=file, expected=list(size), found=list(output.shape), mend=mend)
+            raise FormatError("shape", where=file, expected=list(size), found=list(output.shape), hint=hint)
     return [np.asarray(output, dtype=np.float32) for output in outputs]
 
 
@@ -79,7 +81,7 @@ def coco_results(image: InputImage, keypoints: np.ndarray, scores: np.ndarray) -
     return [
         {
             "image_id": image.image_id,
-            "category_id": formats.PERSON,
+            "category_id": PERSON,
             "keypoints": [float(value) for value in person.reshape(-1)],
             "score": float(score),
         }
@@ -87,18 +89,18 @@ def coco_results(image: InputImage, keypoints: np.ndarray, scores: np.ndarray) -
     ]
 
 
-def find_people(task: Task, settings: Settings, mend: str) -> Found:
+def find_people(task: Task, settings: Settings, hint: str) -> Found:
     """Read the outputs of one image and decode them."""
     image = task.image
     height, width = image.sides()
     begun = time.perf_counter()
-    outputs = read_outputs(task.outputs, (height, width), mend)
-    flipped = read_outputs(task.flipped, (height, width), mend) if task.flipped else None
+    outputs = read_outputs(task.outputs, (height, width), hint)
+    flipped = read_outputs(task.flipped, (height, width), hint) if task.flipped else None
     milliseconds = {"read": 1000 * (time.perf_counter() - begun)}
     try:
         people = decode(outputs, flipped, settings, milliseconds)
-    except UserError as fault:
-        raise UserError(str(fault), where=task.outputs[0].parent / image.stem) from None
+    except UserError as error:
+        raise UserError(str(error), where=task.outputs[0].parent / image.stem) from None
     assert image.center is not None and image.scale is not None
     placed = to_image(people.keypoints, image.center, image.scale, (width, height))
     return Found(coco_results(image, placed, people.scores), milliseconds)
@@ -107,9 +109,9 @@ def find_people(task: Task, settings: Settings, mend: str) -> Found:
 def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, runs: list[Run]) -> None:
     """Config, inputs and outputs must speak of one model and of the same images."""
     if manifest.config_sha256 != config_sha256(config):
-        raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, mend="run make preprocess")
+        raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, hint="run make preprocess")
     if len({run.record.model_sha256 for run in runs}) > 1:
-        raise UserError("was made by another model than --dump_dir", where=args.dump_dir_flip, mend="run make infer")
+        raise UserError("was made by another model than --dump_dir", where=args.dump_dir_flip, hint="run make infer")
     inputs = {manifest.sha256(), manifest.mirrored().sha256()}
     stems = {image.stem for image in manifest.images}
     for run, flipped in zip(runs, (False, True)):
@@ -120,17 +122,17 @@ def check_joint(args: argparse.Namespace, config: CfgNode, manifest: Manifest, r
         if record.manifest_sha256 not in inputs:
             expected = f"those of {args.manifest}"
             raise UserError(
-                "run was made from other inputs", where=run.folder, expected=expected, mend="run make infer"
+                "run was made from other inputs", where=run.folder, expected=expected, hint="run make infer"
             )
         if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
-            found, mend = record.metadata.get("model"), "say the MODEL that the ONNX file was made from"
+            found, hint = record.metadata.get("model"), "say the MODEL that the ONNX file was made from"
             raise UserError(
-                "is of a model of another config", where=run.folder, expected=args.cfg, found=found, mend=mend
+                "is of a model of another config", where=run.folder, expected=args.cfg, found=found, hint=hint
             )
         differ = stems ^ set(record.files)
         if differ:
-            mend = f"rm {run.folder}_run.json; make infer"
-            raise FormatError("outputs and inputs differ", where=run.folder, found=first_few(sorted(differ)), mend=mend)
+            hint = f"rm {run.folder}_run.json; make infer"
+            raise FormatError("outputs and inputs differ", where=run.folder, found=first_few(sorted(differ)), hint=hint)
         if len(record.outputs) != 2 or any(len(names) != 2 for names in record.files.values()):
             names = [tensor.name for tensor in record.outputs]
             raise FormatError("HigherHRNet has two outputs", where=run.folder, found=names)
@@ -145,15 +147,15 @@ def run(args: argparse.Namespace) -> None:
         Task(image, runs[0].files(image), runs[1].files(image) if len(runs) > 1 else []) for image in manifest.images
     ]
     started = time.perf_counter()
-    mend = f"rm {args.dump_dir}_run.json; make infer"
+    hint = f"rm {args.dump_dir}_run.json; make infer"
     cv2.setNumThreads(1)  # a process for each core is enough, and OpenCV's threads do not outlive a fork
-    found = map_files(partial(find_people, settings=read_settings(config), mend=mend), tasks, args.workers)
+    found = map_files(partial(find_people, settings=read_settings(config), hint=hint), tasks, args.workers)
     people = [person for each in found for person in each.people]
     seconds: Counter[str] = Counter({"infer": sum(run.record.seconds["total"] or 0.0 for run in runs)})
     for each in found:
         seconds.update({step: spent / 1000 for step, spent in each.milliseconds.items()})
     make_folder(args.output.parent)
-    formats.write_keypoints(args.output, people)
+    write_keypoints(args.output, people)
     record = runs[0].record
     DecodeRecord(
         manifest_sha256=sha256_file(args.manifest),
@@ -178,7 +180,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dump_dir", type=Path, required=True, help="folder of outputs, its run record beside it")
     parser.add_argument("--dump_dir_flip", type=Path, help="those of the flipped images (none: no flip test)")
     parser.add_argument("--output", type=Path, required=True, help="the keypoints to write")
-    parser.add_argument("--workers", type=whole(1), default=cores(), help="processes (default: all cores)")
+    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
     return parser.parse_args(argv)
 
 

@@ -18,8 +18,8 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet import formats
 from hrnet.cli import UserError, command
+from hrnet.io.records import FormatError, read_record
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
@@ -52,15 +52,15 @@ def find_reference(
     if record is None:
         published = config.REFERENCE[metric.upper()]
         return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
-    mend = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
-    content = formats.read_record(record, "metrics", mend=mend)
+    hint = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
+    content = read_record(record, "metrics", hint=hint)
     evaluated, metrics = content.get("evaluated"), content.get("metrics")
     inner = evaluated.get("manifest_sha256") if isinstance(evaluated, dict) else None
     if content.get("manifest_sha256", inner) != manifest_sha256:
-        raise UserError("reference was made on other images", where=record, mend=mend)
+        raise UserError("reference was made on other images", where=record, hint=hint)
     value = metrics.get(metric) if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise formats.FormatError(metric, where=record, expected="percent", found=value, mend=mend)
+        raise FormatError(metric, where=record, expected="percent", found=value, hint=hint)
     return {metric: value, "source": f"{content.get('tool', record)} on the same images"}
 
 
@@ -81,13 +81,13 @@ def verdict_line(record: dict[str, Any]) -> str:
 
 def run(metrics: Path) -> int:
     """Print the verdict of a metrics record; return the exit code."""
-    record = formats.read_record(metrics, "metrics", mend="run make eval")
+    record = read_record(metrics, "metrics", hint="run make eval")
     if record.get("verdict") not in ("pass", "fail", "not judged"):
-        raise formats.FormatError("holds no verdict", where=metrics, found=record.get("verdict"), mend="run make eval")
+        raise FormatError("holds no verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
     try:
         line = verdict_line(record)
     except (LookupError, TypeError, ValueError):
-        raise formats.FormatError("is no whole metrics record", where=metrics, mend="run make eval") from None
+        raise FormatError("is no whole metrics record", where=metrics, hint="run make eval") from None
     print(line)
     return 1 if record["verdict"] == "fail" else 0
 

@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet import formats
 from hrnet.cli import UserError, command, first_few
-from postprocess.topn import TOP, cumulative_accuracies, rank_files
+from hrnet.datasets import read_labels
+from hrnet.io.summary import write_topn_result
+from postprocess.classification import TOP, cumulative_accuracies, rank_files
 
 SUFFIXES = (".txt", ".bin", ".npy")
 
@@ -41,16 +42,16 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
     if not label_file.is_file():
         raise UserError("no such label file", where=label_file, expected="lines `name index`")
     if not result.parent.is_dir():
-        raise UserError("no such folder for the result", where=result.parent, mend=f"mkdir -p {result.parent}")
+        raise UserError("no such folder for the result", where=result.parent, hint=f"mkdir -p {result.parent}")
     files = sorted(name for name in os.listdir(folder) if os.path.splitext(name)[1] in SUFFIXES)
     endings = sorted({os.path.splitext(name)[1] for name in files})
     if len(endings) != 1:
         found = ", ".join(endings) or "none of them"
         raise UserError("needs outputs of one kind", where=folder, expected=" or ".join(SUFFIXES), found=found)
-    labels = join_by_name(files, formats.read_labels(label_file), folder)
+    labels = join_by_name(files, read_labels(label_file), folder)
     ranks, outputs = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
-    formats.write_topn_result(result, accuracies, len(files), outputs)
+    write_topn_result(result, accuracies, len(files), outputs)
     told = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))
     print(f"evaluated {len(files)} images into {result}: {told}")
 

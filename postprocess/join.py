@@ -16,31 +16,32 @@ from collections import Counter
 from pathlib import Path
 from typing import Optional
 
-from hrnet import formats
 from hrnet.cli import command
-from hrnet.files import make_folder, natural_key, sha256_file
-from hrnet.formats import DecodeRecord, FormatError
-from hrnet.manifest import Manifest
+from hrnet.io.coco import read_keypoints, write_keypoints
+from hrnet.io.files import make_folder, natural_key, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import FormatError
+from hrnet.io.runs import DecodeRecord
 
 
 def run(whole: Path, parts: Path, output: Path) -> None:
     """Put the people of all chunks together."""
-    manifest, mend = Manifest.read(whole), f"rm -r {parts}; make eval"
+    manifest, hint = Manifest.read(whole), f"rm -r {parts}; make eval"
     files = [path for path in parts.glob("[0-9]*.json") if not path.name.endswith(".decode.json")]
     files.sort(key=lambda path: natural_key(path.name))
     records = [DecodeRecord.read(path) for path in files]
     images = sum(record.images for record in records)
     if images != len(manifest.images):
-        raise FormatError("images of all chunks", where=parts, expected=len(manifest.images), found=images, mend=mend)
+        raise FormatError("images of all chunks", where=parts, expected=len(manifest.images), found=images, hint=hint)
     first = records[0]
     if any((record.model_sha256, record.flip) != (first.model_sha256, first.flip) for record in records):
-        raise FormatError("chunks of several models", where=parts, mend=mend)
-    people = [person for path in files for person in formats.read_keypoints(path)]
+        raise FormatError("chunks of several models", where=parts, hint=hint)
+    people = [person for path in files for person in read_keypoints(path)]
     seconds: Counter[str] = Counter()
     for record in records:
         seconds.update(record.seconds)
     make_folder(output.parent)
-    formats.write_keypoints(output, people)
+    write_keypoints(output, people)
     DecodeRecord(
         manifest_sha256=sha256_file(whole),
         model_sha256=first.model_sha256,

@@ -3,7 +3,7 @@
     python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json
         --metrics build/hrnet_w18/eval/imagenet-float32/torchscript-bs1-fp32.json …
 
-Reads    metrics records of postprocess.topn, all of one model on the same images
+Reads    metrics records of postprocess.classification, all of one model on the same images
 Writes   <name>.md, then <name>.json (kind `qps`)
 
 Accuracy and rate of a row come from one and the same run. The rate is the device's alone, `1000 * batch / mean` of all
@@ -23,18 +23,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.cli import UserError, command
-from hrnet.files import make_folder, write_text
-from hrnet.formats import FormatError, read_record, write_record
+from hrnet.io.files import make_folder, write_text
+from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.machine import machine
 
 HEAD = ("chip", "batch", "data set", "accuracy", "performance")
 TOPS = ("top1", "top5")
-MEND = "make qps"
+HINT = "make qps"
 
 
 def read_row(path: Path) -> dict[str, Any]:
     """What the table tells of one metrics record; its `top5` is missing where there are fewer classes."""
-    content = read_record(path, "metrics", mend=MEND)
+    content = read_record(path, "metrics", hint=HINT)
     try:
         row = {
             "batch": content["batch"],
@@ -48,7 +48,7 @@ def read_row(path: Path) -> dict[str, Any]:
             "model_sha256": content["evaluated"]["model_sha256"],
         }
     except (KeyError, TypeError):
-        raise FormatError("is no metrics record of a run", where=path, mend=MEND) from None
+        raise FormatError("is no metrics record of a run", where=path, hint=HINT) from None
     rate = row["images_per_second"]
     if not isinstance(rate, (int, float)) or not math.isfinite(rate):
         raise FormatError("images_per_second", where=path, expected="a number", found=repr(rate))
@@ -60,7 +60,7 @@ def check_rows(paths: list[Path], rows: list[dict[str, Any]]) -> None:
     for path, row in zip(paths, rows):
         for key in ("manifest_sha256", "model", "tool"):
             if row[key] != rows[0][key]:
-                raise UserError(f"{key} is not that of {paths[0]}", where=path, mend=MEND)
+                raise UserError(f"{key} is not that of {paths[0]}", where=path, hint=HINT)
     batches = [row["batch"] for row in rows]
     if len(set(batches)) < len(batches):
         raise UserError("two records of one batch", expected="one each", found=batches)

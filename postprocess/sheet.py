@@ -20,9 +20,9 @@ def open_photograph(path: Path) -> Image.Image:
         photograph = Image.open(path)
         photograph.load()
     except FileNotFoundError:
-        raise UserError("no such image", where=path, mend="give DATASET=<folder>") from None
-    except OSError as fault:
-        raise UserError(f"cannot be read: {fault}", where=path, mend="make preprocess") from None
+        raise UserError("no such image", where=path, hint="give DATASET=<folder>") from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error}", where=path, hint="make preprocess") from None
     return photograph
 
 

@@ -18,13 +18,12 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from hrnet import formats
-from hrnet.cli import UserError, command, whole
-from hrnet.files import make_folder, replacing, sha256_file
-from hrnet.formats import RunRecord
-from hrnet.manifest import Manifest
+from hrnet.cli import UserError, command, integer
+from hrnet.io.files import make_folder, replacing, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import RunRecord, output_folder
+from postprocess.classification import TOP, label_offset, read_logits
 from postprocess.sheet import BORDER, INK, LINE, PAPER, draw_sheet, open_photograph
-from postprocess.topn import TOP, label_offset, read_logits
 
 COUNT = 24
 COLUMNS = 6
@@ -77,13 +76,13 @@ def run(manifest: Path, record: Path, dataset: Path, output: Path, count: int) -
     told, done = Manifest.read(manifest), RunRecord.read(record)
     if done.manifest_sha256 != sha256_file(manifest):
         raise UserError(
-            "run was made from other inputs", where=record, expected=f"those of {manifest}", mend="run make infer"
+            "run was made from other inputs", where=record, expected=f"those of {manifest}", hint="run make infer"
         )
-    folder, dtype = formats.output_folder(record), done.outputs[0].dtype
+    folder, dtype = output_folder(record), done.outputs[0].dtype
     tiles, wrong = [], 0
     for image, label in zip(told.images[:count], told.labels()):
         if len(done.files.get(image.stem, [])) != 1:
-            raise UserError(f"not one output of {image.stem}", where=record, mend=f"rm {record}; make infer")
+            raise UserError(f"not one output of {image.stem}", where=record, hint=f"rm {record}; make infer")
         logits = read_logits([folder / done.files[image.stem][0]], dtype, 0, f"rm {record}; make infer")[0]
         best = guesses(logits, label_offset(logits.size, told.classes, record))
         with open_photograph(dataset / image.source) as photograph:
@@ -101,7 +100,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--run", dest="record", type=Path, required=True, help="the run record that infer left")
     parser.add_argument("--dataset", type=Path, required=True, help="the folder that the manifest's sources lie in")
     parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
-    parser.add_argument("--count", type=whole(1), default=COUNT, help="how many images (%(default)s)")
+    parser.add_argument("--count", type=integer(1), default=COUNT, help="how many images (%(default)s)")
     return parser.parse_args(argv)
 
 

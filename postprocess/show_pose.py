@@ -21,11 +21,11 @@ from typing import Optional
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hrnet import formats
-from hrnet.cli import UserError, command, whole
-from hrnet.files import make_folder, replacing, sha256_file
-from hrnet.formats import DecodeRecord
-from hrnet.manifest import Manifest
+from hrnet.cli import UserError, command, integer
+from hrnet.io.coco import JOINTS, read_keypoints
+from hrnet.io.files import make_folder, replacing, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import DecodeRecord
 from hrnet.pose.joints import SKELETON
 from postprocess.sheet import BORDER, INK, LINE, PAPER, draw_sheet, open_photograph
 
@@ -76,11 +76,11 @@ def run(manifest: Path, keypoints: Path, dataset: Path, output: Path, count: int
     told, decoded = Manifest.read(manifest), DecodeRecord.read(keypoints)
     if decoded.manifest_sha256 != sha256_file(manifest):
         expected = f"those of {manifest}"
-        raise UserError("was decoded from other inputs", where=keypoints, expected=expected, mend="run make eval")
+        raise UserError("was decoded from other inputs", where=keypoints, expected=expected, hint="run make eval")
     people: dict[int, list[np.ndarray]] = defaultdict(list)
-    for person in formats.read_keypoints(keypoints):
+    for person in read_keypoints(keypoints):
         if person["score"] > LEAST_PERSON:
-            people[person["image_id"]].append(np.reshape(person["keypoints"], (formats.JOINTS, 3)))
+            people[person["image_id"]].append(np.reshape(person["keypoints"], (JOINTS, 3)))
     tiles, drawn = [], 0
     for image in told.images[:count]:
         assert image.image_id is not None
@@ -100,7 +100,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--keypoints", type=Path, required=True, help="the people that postprocess.decode found")
     parser.add_argument("--dataset", type=Path, required=True, help="the folder that the manifest's sources lie in")
     parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
-    parser.add_argument("--count", type=whole(1), default=COUNT, help="how many images (%(default)s)")
+    parser.add_argument("--count", type=integer(1), default=COUNT, help="how many images (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -11,9 +11,9 @@ from typing import Any, Callable, NamedTuple, TypeVar, Union
 
 from PIL import UnidentifiedImageError
 
-from hrnet import formats
 from hrnet.cli import UserError, WorkFailed, first_few
-from hrnet.files import MAX_FILES, make_folder, temporary_name
+from hrnet.io.files import MAX_FILES, make_folder, temporary_name
+from hrnet.io.records import read_record, write_record
 
 MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
 Pixels = TypeVar("Pixels")
@@ -26,9 +26,9 @@ class Rejection(NamedTuple):
 def check_number(images: int, where: Path) -> None:
     """Refuse more images than ais_bench takes inputs from one folder."""
     if images > MAX_IMAGES:
-        mend = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
+        hint = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
         what = "more images than ais_bench takes inputs from one folder"
-        raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, mend=mend)
+        raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, hint=hint)
 
 
 def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:
@@ -38,25 +38,25 @@ def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> No
         raise UserError("path with a space, which ais_bench and info files cannot have", where=output)
     make_folder(output)
     path = output / "settings.json"
-    mend = "give a new or an empty folder"
+    hint = "give a new or an empty folder"
     half_begun = {temporary_name(path).name}  # by a run that was killed at once
     if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
-        raise UserError("holds files that preprocessing did not write", where=output, mend=mend)
-    equal = path.exists() and formats.read_record(path, "settings", mend).get("settings") == settings
+        raise UserError("holds files that preprocessing did not write", where=output, hint=hint)
+    equal = path.exists() and read_record(path, "settings", hint).get("settings") == settings
     (output / "manifest.json").unlink(missing_ok=True)  # first: nothing speaks for the folder while it changes
     for entry in os.scandir(output):
         if entry.is_file() and entry.name != path.name and not (equal and entry.name in inputs):
             os.unlink(entry.path)
     if not equal:
-        formats.write_record(path, "settings", {"settings": settings})
+        write_record(path, "settings", {"settings": settings})
 
 
 def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
     """What `decode` makes of a file, or why it is rejected."""
     try:
         data = source.read_bytes()
-    except OSError as fault:
-        return Rejection(fault.strerror or str(fault))
+    except OSError as error:
+        return Rejection(error.strerror or str(error))
     if not data:
         return Rejection("empty file")
     # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
@@ -66,13 +66,13 @@ def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels,
         raise
     except UnidentifiedImageError:
         return Rejection("no image that Pillow knows")
-    except Exception as fault:
-        return Rejection(f"{type(fault).__name__}: {fault}")
+    except Exception as error:
+        return Rejection(f"{type(error).__name__}: {error}")
 
 
 def record_rejected(output: Path, rejected: Mapping[str, str], done: int, allowed: int) -> None:
     """Write rejected.json. Raises WorkFailed when more than `allowed` files were rejected, or none is `done`."""
-    formats.write_record(output / "rejected.json", "rejected", {"images": rejected})
+    write_record(output / "rejected.json", "rejected", {"images": rejected})
     if len(rejected) > allowed or not done:
         reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
         raise WorkFailed(

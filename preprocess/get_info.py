@@ -16,9 +16,9 @@ from typing import Optional
 
 from PIL import Image
 
-from hrnet.cli import UserError, command, whole
-from hrnet.files import make_folder, natural_key
-from hrnet.formats import write_info
+from hrnet.cli import UserError, command, integer
+from hrnet.io.files import make_folder, natural_key
+from hrnet.io.summary import write_info
 
 SUFFIXES = {"bin": (".bin",), "jpg": (".jpg", ".jpeg")}
 
@@ -29,16 +29,16 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except (OSError, ValueError, Image.DecompressionBombError):
-        raise UserError("no image that Pillow knows", where=path, mend="remove it") from None
+        raise UserError("no image that Pillow knows", where=path, hint="remove it") from None
 
 
 def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]]) -> None:
     """Write the info file of `folder`; `size` is (width, height) of every bin, None for images."""
     if not folder.is_dir():
-        raise UserError("no such folder", where=folder, mend="run make preprocess")
+        raise UserError("no such folder", where=folder, hint="run make preprocess")
     names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES[file_type]]
     if not names:
-        raise UserError(f"holds no {file_type} file", where=folder, mend="run make preprocess")
+        raise UserError(f"holds no {file_type} file", where=folder, hint="run make preprocess")
     paths = [folder / name for name in sorted(names, key=natural_key)]
     make_folder(info.parent)
     count = write_info(info, ((str(path), *(size or image_size(path))) for path in paths))
@@ -50,8 +50,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("file_type", choices=sorted(SUFFIXES))
     parser.add_argument("file_path", type=Path, help="folder of the inputs or images")
     parser.add_argument("info_name", type=Path, help="the info file to write")
-    parser.add_argument("width", type=whole(1), nargs="?", help="of every bin, pixels")
-    parser.add_argument("height", type=whole(1), nargs="?")
+    parser.add_argument("width", type=integer(1), nargs="?", help="of every bin, pixels")
+    parser.add_argument("height", type=integer(1), nargs="?")
     args = parser.parse_args(argv)
     if (args.file_type == "bin") != (args.height is not None):
         parser.error("bin takes width and height, jpg takes neither")

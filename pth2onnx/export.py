@@ -20,8 +20,8 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, first_few
 from hrnet.config import config_sha256
-from hrnet.files import check_free_disk, make_folder, replacing, sha256_file
-from hrnet.formats import write_record
+from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
+from hrnet.io.records import write_record
 from hrnet.nets.trunk import count_parameters
 from pth2onnx.parity import prove
 

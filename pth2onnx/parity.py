@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 
 from hrnet.cli import WorkFailed
-from hrnet.files import AnyPath
+from hrnet.io.files import AnyPath
 
 SEED = 0
 

@@ -4,7 +4,7 @@
         --output build/hrnet_w18/om/bs16-float32-fp32.ts --batch 16
 
 Reads the config and --model, of pth2onnx.torchscript or of another tool; writes --output and the record beside it
-(`<output>.json`, formats.CompiledModel). It stands where atc.convert stands for an ONNX file. A TorchScript file has no
+(`<output>.json`, hrnet.io.compiled). It stands where atc.convert stands for an ONNX file. A TorchScript file has no
 names and no sizes, so both come from the config's net, against which the file is held: its own word on the config, and
 the shapes that it gives. It takes any batch; the record says which one infer feeds.
 
@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, whole
+from hrnet.cli import UserError, command, integer
 from hrnet.config import config_sha256, load_config
-from hrnet.files import check_free_disk, make_folder, replacing, sha256_file
-from hrnet.formats import CompiledModel, Gear, TensorInfo
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
+from hrnet.io.tensors import INPUT_LAYOUTS, input_shape
+from hrnet.io.torchscript import PRECISION, SOC_VERSION, read_metadata
 from hrnet.nets import classification, pose
 from hrnet.schemas import POSE
-from hrnet.tensor_files import INPUT_LAYOUTS, input_shape
-from hrnet.torchscript import PRECISION, SOC_VERSION, read_metadata
 from pth2onnx import classification as of_classes
 from pth2onnx import pose as of_poses
 from pth2onnx.parity import KINDS, SEED, images_like, prove, torchscript_warnings
@@ -81,9 +81,9 @@ def sizes(config: CfgNode, batch: int) -> list[list[int]]:
     if config.MODEL.NAME != POSE:
         return [[batch, *input_shape("float32", *config.MODEL.IMAGE_SIZE)]]
     if not config.INPUT.GEARS:
-        raise UserError("--cfg without INPUT.GEARS", expected="heights and widths", found="none", mend="make gears")
+        raise UserError("--cfg without INPUT.GEARS", expected="heights and widths", found="none", hint="make gears")
     if batch != 1:
-        raise UserError("--batch with gears", expected=1, found=batch, mend="an input sets its own shape")
+        raise UserError("--batch with gears", expected=1, found=batch, hint="an input sets its own shape")
     return [[1, 3, *gear] for gear in config.INPUT.GEARS]
 
 
@@ -102,22 +102,22 @@ def check_outputs(model: Path, cfg: Path, shape: Sequence[int], expected: Sequen
     """Run the file once. Raises UserError where it is no TorchScript or gives other shapes than the config's net."""
     try:
         found = [list(output.shape) for output in KINDS[KIND](model)(np.zeros(shape, np.float32))]
-    except RuntimeError as fault:  # torch's one exception, of some lines
-        told = str(fault).strip().splitlines()[-1]
-        raise UserError(f"torch cannot run it on {list(shape)}: {told}", where=model, mend="make torchscript") from None
+    except RuntimeError as error:  # torch's one exception, of some lines
+        told = str(error).strip().splitlines()[-1]
+        raise UserError(f"torch cannot run it on {list(shape)}: {told}", where=model, hint="make torchscript") from None
     if found != list(expected):
-        mend = "give the config that it was exported by"
-        raise UserError(f"is no model of {cfg}", where=model, expected=list(expected), found=found, mend=mend)
+        hint = "give the config that it was exported by"
+        raise UserError(f"is no model of {cfg}", where=model, expected=list(expected), found=found, hint=hint)
 
 
 def check_possible(config: CfgNode, dtype: str, precision: str, backend: str) -> None:
     """Refuse what no runtime would do."""
     if backend == "torch_aie" and (dtype == "uint8" or config.MODEL.NAME == POSE):
         expected, found = "float32 of a classification model", f"{dtype} of {config.MODEL.NAME}"
-        raise UserError("Torch-AIE's input", expected=expected, found=found, mend="BACKEND=torchscript, or ascend")
+        raise UserError("Torch-AIE's input", expected=expected, found=found, hint="BACKEND=torchscript, or ascend")
     if backend == "torchscript" and (dtype, precision) == ("uint8", "fp16"):
         expected, found = "float32 for it", dtype
-        raise UserError("--input with --precision fp16", expected=expected, found=found, mend="INPUT=float32")
+        raise UserError("--input with --precision fp16", expected=expected, found=found, hint="INPUT=float32")
 
 
 def run(
@@ -139,8 +139,8 @@ def run(
     check_possible(config, dtype, precision, backend)
     own = config_sha256(config)
     if metadata.get("config_sha256", own) != own:
-        mend = "say the MODEL that it was exported from"
-        raise UserError("is of another config", where=model, expected=cfg, found=metadata.get("model"), mend=mend)
+        hint = "say the MODEL that it was exported from"
+        raise UserError("is of another config", where=model, expected=cfg, found=metadata.get("model"), hint=hint)
     inputs = sizes(config, batch)
     single = [[1, *shape[1:]] for shape in inputs]
     outputs = [[[batch, *shape[1:]] for shape in shapes] for shapes in shapes_of(config, single)]
@@ -186,7 +186,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
     parser.add_argument("--model", type=Path, required=True, help="the TorchScript file")
     parser.add_argument("--output", type=Path, required=True, help="the file to write (.ts)")
-    parser.add_argument("--batch", type=whole(1), default=16, help="the static batch size (%(default)s)")
+    parser.add_argument("--batch", type=integer(1), default=16, help="the static batch size (%(default)s)")
     parser.add_argument(
         "--input", dest="dtype", choices=INPUT_LAYOUTS, default="float32", help="uint8: pixels, normalised inside"
     )

@@ -25,9 +25,9 @@ import torch
 
 from hrnet.cli import command
 from hrnet.config import load_config
+from hrnet.io.torchscript import METADATA
 from hrnet.nets import checkpoint, classification, pose
 from hrnet.schemas import POSE
-from hrnet.torchscript import METADATA
 from pth2onnx import classification as of_classes
 from pth2onnx import export
 from pth2onnx import pose as of_poses

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from hrnet.images import affine
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.tensors import write_output
 from hrnet.pose.joints import COUNT, MIRRORED
-from hrnet.tensor_files import write_output
 
 SIGMA = 2  # pixels of each output
 TAG_STEP = 5.0  # between people; upstream's TAG_THRESHOLD is 1

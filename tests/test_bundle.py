@@ -17,8 +17,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from hrnet.files import make_folder
-from tests import doubles
+from hrnet.io.files import make_folder
+from tests import fakes
 from tests.atc.models import classifier
 from tests.test_makefile import ROOT, Checkout
 
@@ -60,7 +60,7 @@ class Board:
             (stubs / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} on the board', name='{name}')\n")
         subprocess.run(["tar", "-xf", archive], cwd=root, check=True)
         (self.root,) = (entry for entry in root.iterdir() if entry != stubs)
-        python = doubles.program(root / "python3", f"env PYTHONPATH={stubs} {sys.executable}").parent
+        python = fakes.program(root / "python3", f"env PYTHONPATH={stubs} {sys.executable}").parent
         self.path = os.pathsep.join([str(each) for each in (python, path) if each] + [os.environ["PATH"]])
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,7 +101,7 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
         assert (path.is_symlink(), mode, path.stat().st_mtime) == (False, wanted, 1), path
     done = board.make("infer", "eval", "MODEL=demo_digits", "PYTHON=python3", "AIS_PYTHON=python3")
     assert done.returncode == 0, done.stderr
-    stages = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet")
+    stages = ("pth2onnx.classification", "atc.convert", "preprocess.classification")
     assert not any(f"-m {stage}" in done.stdout for stage in stages)
     found = board.metrics()
     for key in ("metrics", "images", "counts", "verdict", "reference", "drop", "model"):
@@ -111,7 +111,7 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
     again = board.make("eval")
     assert again.returncode == 0 and " -m infer.run" not in again.stdout and "PASS: demo_digits" in again.stdout
     due = board.make("-n", "eval", "GATE=99").stdout
-    assert " -m postprocess.topn" in due and "-m infer.run" not in due, "a setting of the board's own"
+    assert " -m postprocess.classification" in due and "-m infer.run" not in due, "a setting of the board's own"
     idle = "INPUT=uint8 has no effect: OM=model/bs4-float32-fp32.onnx and PREP=prep/photos-float32 are brought\n"
     assert "has no effect" not in again.stdout
     for given in (["INPUT=uint8"], []):
@@ -122,7 +122,7 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
 
 def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed) -> None:
     first = packed.archive.read_bytes()
-    assert "-m infer.bundle" not in host.make("-n", "bundle").stdout
+    assert "-m make.bundle" not in host.make("-n", "bundle").stdout
     with tarfile.open(packed.archive) as archive:
         members = archive.getmembers()
     names = [member.name.partition("/")[2] for member in members]
@@ -133,10 +133,10 @@ def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed)
     products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}
     assert products < set(names) and sum(name.endswith(".bin") for name in names) == COUNT
     assert {(member.uid, member.gid, member.uname, member.gname) for member in members} == {(0, 0, "", "")}
-    (host.root / "infer/rules.py").touch()
-    assert "-m infer.bundle" in host.make("bundle").stdout
+    (host.root / "infer/emulator/path_checks.py").touch()
+    assert "-m make.bundle" in host.make("bundle").stdout
     assert packed.archive.read_bytes() == first
-    assert "-m infer.bundle" in host.make("bundle", "GATE=2").stdout
+    assert "-m make.bundle" in host.make("bundle", "GATE=2").stdout
     with tarfile.open(packed.archive) as changed, tarfile.open(fileobj=io.BytesIO(first)) as before:
         assert changed.getnames()[0] != before.getnames()[0], "another bundle never lies over this one"
 
@@ -146,8 +146,8 @@ def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Pack
     tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
     for folder in (tools, npu, place):
         folder.mkdir()
-    doubles.atc(tools)
-    python = doubles.ais_python(npu)
+    fakes.atc(tools)
+    python = fakes.ais_python(npu)
     prep, reference = f"{BUILT}/prep/photos-float32", packed.metrics.relative_to(host.root)
     given = ["BUILD=npu", "BACKEND=auto", "SOC=310P3", f"PREP={prep}", f"REFERENCE={reference}", "GATE=0"]
     done = host.make("bundle", *SETTINGS[:3], *given, PATH=f"{tools}:{os.environ['PATH']}")
@@ -188,8 +188,8 @@ def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp
 
 def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
     """Without its record one line tells how to write it; then it runs beside the chain's own."""
-    doubles.atc(tmp_path)
-    python = doubles.ais_python(tmp_path)
+    fakes.atc(tmp_path)
+    python = fakes.ais_python(tmp_path)
     make_folder(host.root / "elsewhere")
     shapes = ["--input_format=NCHW", "--input_shape=image:5,3,64,64", "--soc_version=Ascend310"]
     atc = [tmp_path / "atc", "--framework=5", "--model=own.onnx", "--output=elsewhere/my", *shapes]
@@ -232,8 +232,8 @@ def test_a_compiled_onnx_from_elsewhere(host: Checkout, packed: Packed) -> None:
 
 
 def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
-    doubles.atc(tmp_path)
-    doubles.aoe(tmp_path)
+    fakes.atc(tmp_path)
+    fakes.aoe(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = host.make("om", *SETTINGS[:3], "BUILD=tuned", "TUNE=aoe", "BACKEND=ascend", PATH=path)
     assert done.returncode == 0, done.stderr

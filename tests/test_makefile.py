@@ -16,11 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import doubles
+from tests import fakes
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
-STAGES = ("pth2onnx.classification", "atc.convert", "preprocess.imagenet", "infer.run", "postprocess.topn")
+STAGES = (
+    "pth2onnx.classification",
+    "atc.convert",
+    "preprocess.classification",
+    "infer.run",
+    "postprocess.classification",
+)
 
 
 KINDS = ("float32", "uint8")
@@ -99,9 +105,9 @@ def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
     [
         ("pth2onnx/classification.py", STAGES[:2] + STAGES[3:]),
         ("atc/convert.py", (STAGES[1], *STAGES[3:])),
-        ("preprocess/imagenet.py", STAGES[2:]),
+        ("preprocess/classification.py", STAGES[2:]),
         ("infer/run.py", STAGES[3:]),
-        ("postprocess/topn.py", STAGES[4:]),
+        ("postprocess/classification.py", STAGES[4:]),
         ("hrnet/images.py", STAGES[2:]),
         ("configs/demo_digits.yaml", STAGES),
     ],
@@ -137,20 +143,20 @@ def test_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None
 
 
 def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
-    assert built.stages("eval", "GATE=49.5") == ["postprocess.topn"]
+    assert built.stages("eval", "GATE=49.5") == ["postprocess.classification"]
     assert metrics(built)["gate"] == {"metric": "top1", "allowed_points": 49.5}
-    assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
+    assert built.stages("eval", "GATE=50") == ["postprocess.classification"]
 
 
 def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
     """Whoever reads it meanwhile, or after a kill, finds the old value or the new one, never half of it."""
     settings = built.root / "build/demo_digits/settings"
     os.link(settings / "GATE.mk", tmp_path / "before")
-    assert built.stages("eval", "GATE=49") == ["postprocess.topn"]
+    assert built.stages("eval", "GATE=49") == ["postprocess.classification"]
     assert (tmp_path / "before").read_text() == "GATE := 50\n"
     assert (settings / "GATE.mk").read_text() == "GATE := 49\n"
     assert all(path.suffix == ".mk" for path in settings.iterdir())
-    assert built.stages("eval", "GATE=50") == ["postprocess.topn"]
+    assert built.stages("eval", "GATE=50") == ["postprocess.classification"]
 
 
 def test_dry_run_remembers_nothing(built: Checkout) -> None:
@@ -238,7 +244,7 @@ def test_a_torchscript_file_that_is_brought(built: Checkout) -> None:
 @pytest.mark.parametrize("backend", ["torchscript", "torch_aie"])
 def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, backend: str) -> None:
     done = built.make("eval", f"BACKEND={backend}", "BUILD=ts", "DATASET=data/digits", "LIMIT=60", "GATE=50",
-                      PYTHONPATH=str(doubles.TORCH_AIE))  # fmt: skip
+                      PYTHONPATH=str(fakes.TORCH_AIE))  # fmt: skip
     assert done.returncode == 0, done.stderr
     target = "fp32" if backend == "torchscript" else "Ascend310P3"
     found = json.loads(
@@ -289,9 +295,9 @@ def test_the_seed_s_eval(built: Checkout) -> None:
 
 
 def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
-    doubles.atc(tmp_path)
+    fakes.atc(tmp_path)
     given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
-    given += [f"AIS_PYTHON={doubles.ais_python(tmp_path)}"]
+    given += [f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = built.make("bench", *given, PATH=path)
     assert done.returncode == 0, done.stderr
@@ -493,8 +499,8 @@ def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
 @pytest.mark.parametrize(("device", "kind"), [("0", "float32"), ("0,1", "uint8")])
 def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
     """`atc` and ais_bench, each as it is documented, in place of the twins: the same Top-1 to Top-5."""
-    doubles.atc(tmp_path)
-    python = doubles.ais_python(tmp_path)
+    fakes.atc(tmp_path)
+    python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
     given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
@@ -525,7 +531,7 @@ def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path,
 
 
 def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
-    doubles.atc(tmp_path)
+    fakes.atc(tmp_path)
     given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]
     done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
@@ -539,10 +545,10 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
     folder.mkdir(parents=True)
     shutil.copy(digits[0], folder)
     given = ["preprocess", "DATASET=data/classes", "LIMIT=0", "BUILD=classes"]
-    assert built.stages(*given) == ["preprocess.imagenet"]
+    assert built.stages(*given) == ["preprocess.classification"]
     assert built.stages(*given) == []
     shutil.copy(digits[1], folder)
-    assert built.stages("-n", *given) == ["preprocess.imagenet"]
+    assert built.stages("-n", *given) == ["preprocess.classification"]
 
 
 def test_help_tells_every_target_and_variable() -> None:

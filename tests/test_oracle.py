@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data import people
-from hrnet import tensor_files
-from hrnet.images import place
-from hrnet.manifest import InputImage, Manifest
+from hrnet.images import alignment
+from hrnet.io import tensors
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.pose.joints import MIRRORED, NAMES
 from tests import oracle
 
@@ -18,8 +18,8 @@ WIDTH, HEIGHT, SIZE = 200, 150, (128, 96)
 
 
 def image(width: int = WIDTH, height: int = HEIGHT, size: tuple[int, int] = SIZE) -> InputImage:
-    shape = tensor_files.input_shape("float32", *size)
-    return InputImage("1", "1.jpg", None, width, height, shape, 1, *place(width, height, size))
+    shape = tensors.input_shape("float32", *size)
+    return InputImage("1", "1.jpg", None, width, height, shape, 1, *alignment(width, height, size))
 
 
 def person(**joints: tuple[float, float]) -> dict[str, object]:
@@ -75,7 +75,7 @@ def test_outputs_of_a_manifest(tmp_path: Path) -> None:
     manifest = Manifest("coco", "", "", "float32", "NCHW", "npy", 1, 0, [image()])
     (tmp_path / "out").mkdir()
     assert oracle.write_outputs(manifest, index, tmp_path / "out") == {"1": ["1_0.npy", "1_1.npy"]}
-    low = tensor_files.read_output(tmp_path / "out/1_0.npy")
+    low = tensors.read_output(tmp_path / "out/1_0.npy")
     marked = oracle.marked_people(index)
     assert all(each["num_keypoints"] and not each["iscrowd"] for group in marked.values() for each in group)
     assert np.array_equal(low, oracle.render(image(), marked.get(1, []))[0])

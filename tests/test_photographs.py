@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights, manifest = place / "w18.pth", place / "prep/manifest.json"
     cfg = "configs/hrnet_w18.yaml"
     python("benchmarks.seeded_checkpoint", "--cfg", cfg, "--images", PHOTOGRAPHS / "val", "--output", weights)
-    python("preprocess.imagenet", "hrnet_w18", PHOTOGRAPHS, place / "prep")
+    python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / "prep")
     evaluate = ["--cfg", cfg, "--weights", weights, "--manifest", manifest, "--dataset", PHOTOGRAPHS]
     python("train.evaluate", *evaluate, "--output", place / "torch.json", "--logits", place / "torch.npy")
     python("pth2onnx.classification", "--cfg", cfg, "--input", weights, "--output", place / "model.onnx")
@@ -59,7 +59,7 @@ def run(place: Path, model: Path, prep: str, *options: object) -> np.ndarray:
 
 def test_uint8_is_as_good_as_float32(place: Path) -> None:
     """The same Top-1 of each photograph in a quarter of the bytes; with float16 inside the very same logits."""
-    python("preprocess.imagenet", "hrnet_w18", PHOTOGRAPHS, place / "pixels", "--input", "uint8")
+    python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / "pixels", "--input", "uint8")
     ways = {"float32": ("prep", []), "uint8": ("pixels", ["--input", "uint8", "--cfg", "configs/hrnet_w18.yaml"])}
     logits = {
         (precision, kind): infer(place, f"{precision}-{kind}", prep, "--precision", precision, *options)
@@ -92,7 +92,7 @@ def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
     evaluate = ["--cfg", "configs/hrnet_w18.yaml", "--manifest", place / "prep/manifest.json"]
     held = ["--run", place / f"out/bs{batch}_run.json", "--reference", place / "torch.json"]
     metrics = place / f"bs{batch}.json"
-    python("postprocess.topn", *evaluate, *held, "--output", metrics)
+    python("postprocess.classification", *evaluate, *held, "--output", metrics)
     record, reference = (json.loads(path.read_text()) for path in (metrics, place / "torch.json"))
     assert record["metrics"] == pytest.approx(reference["metrics"], abs=0.5 + 1e-9), "one image of 200 may swap"
     assert record["verdict"] == "pass"
@@ -106,7 +106,7 @@ def test_torchscript_equals_torch(place: Path) -> None:
     expected = np.load(place / "torch.npy")
     for prep, dtype in (("prep", "float32"), ("pixels", "uint8")):
         if not (place / prep).is_dir():
-            python("preprocess.imagenet", "hrnet_w18", PHOTOGRAPHS, place / prep, "--input", dtype)
+            python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / prep, "--input", dtype)
         compiled = place / f"{dtype}.ts"
         python("pth2onnx.static", "--cfg", cfg, "--model", model, "--output", compiled, "--batch", 8, "--input", dtype)
         found = run(place, compiled, prep, "--backend", "torchscript")

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from atc import convert
-from hrnet import tensor_files
 from hrnet.config import load_config
-from hrnet.files import make_folder
-from hrnet.formats import RunRecord
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io import tensors
+from hrnet.io.files import make_folder
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from pth2onnx import pose
-from tests import doubles, tiny
+from tests import fakes, tiny
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
         pixels = np.random.default_rng(i).integers(0, 256, (1, height, width, 3), np.uint8)
         planes.append(np.ascontiguousarray(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)))
         given = pixels if dtype == "uint8" else planes[-1]
-        tensor_files.write_output(f"in/img{i}.npy", given)
+        tensors.write_output(f"in/img{i}.npy", given)
         entries.append(InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, list(given.shape[1:]), i, [4, 4], [1, 1]))
     layout = {"float32": "NCHW", "uint8": "NHWC"}[dtype]
     Manifest("coco", "c" * 64, "d" * 64, dtype, layout, "npy", 1, 0, entries).write("in/manifest.json")
@@ -52,10 +52,10 @@ def test_outputs_are_torchs_maps(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, dtype: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    doubles.atc(tmp_path)
-    doubles.ais_python(tmp_path)
+    fakes.atc(tmp_path)
+    fakes.ais_python(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(doubles.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
     cfg, om = exported / "tiny_pose.yaml", "om/m.om" if backend == "ascend" else "om/m.onnx"
     planes = prepare(cfg, dtype)
     source = ["--model", str(exported / "model.onnx"), "--cfg", str(cfg), "--output", om, "--batch", "1"]

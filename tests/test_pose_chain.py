@@ -14,22 +14,23 @@ import numpy as np
 import pytest
 
 from data import people as drawn_people
-from hrnet.files import make_folder
-from hrnet.formats import DecodeRecord, read_keypoints
 from hrnet.gears import whole_size
-from hrnet.manifest import Manifest
-from postprocess import coco, decode
-from preprocess import coco as preprocess
-from tests import doubles, tiny
+from hrnet.io.coco import read_keypoints
+from hrnet.io.files import make_folder
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import DecodeRecord
+from postprocess import decode, pose
+from preprocess import pose as preprocess
+from tests import fakes, tiny
 from tests.postprocess.pose_runs import write_runs
 from tests.test_bundle import Board
 from tests.test_makefile import ROOT, Checkout
 
-PHOTOGRAPHS = doubles.ROOT.parent / "shared/data/coco"
+PHOTOGRAPHS = fakes.ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
 TWIN, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
-STAGES = ("pth2onnx.pose", "atc.convert", "preprocess.coco", "infer.run", "infer.run", "postprocess.decode")
-CHAIN = (*STAGES, "postprocess.coco")
+STAGES = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "infer.run", "postprocess.decode")
+CHAIN = (*STAGES, "postprocess.pose")
 
 
 class PoseCheckout(Checkout):
@@ -39,7 +40,7 @@ class PoseCheckout(Checkout):
         assert done.returncode == code, done.stderr
         lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
         told = [line.split()[2] for line in lines]
-        return [stage for stage in told if stage not in ("infer.embedded", "postprocess.gate")]
+        return [stage for stage in told if stage not in ("infer.emulator", "postprocess.gate")]
 
     def place(self, folder: str, name: str = "people-float32", build: str = "build") -> Path:
         return self.root / build / MODEL / folder / name
@@ -97,11 +98,11 @@ def test_second_eval_computes_nothing_and_still_judges(built: PoseCheckout) -> N
     "script, expected",
     [
         ("pth2onnx/pose.py", (*STAGES[:2], *CHAIN[3:])),
-        ("preprocess/coco.py", CHAIN[2:]),
+        ("preprocess/pose.py", CHAIN[2:]),
         ("infer/run.py", CHAIN[3:]),
         ("hrnet/pose/group.py", CHAIN[5:]),
         ("postprocess/decode.py", CHAIN[5:]),
-        ("postprocess/coco.py", CHAIN[6:]),
+        ("postprocess/pose.py", CHAIN[6:]),
         (f"configs/{MODEL}.yaml", CHAIN),
         ("data/people/annotations/person_keypoints_val2017.json", CHAIN[6:]),
     ],
@@ -118,7 +119,7 @@ def test_touching_a_file_reruns_what_follows(built: PoseCheckout, script: str, e
 
 def test_without_the_flip_test(built: PoseCheckout) -> None:
     told = built.pose("-n", "eval", "FLIP=0")
-    assert built.pose("eval", "FLIP=0") == told == ["postprocess.decode", "postprocess.coco"]
+    assert built.pose("eval", "FLIP=0") == told == ["postprocess.decode", "postprocess.pose"]
     metrics = json.loads((built.place("eval") / f"{TWIN}-noflip.json").read_text())
     assert metrics["flip"] is False
     assert built.keypoints(f"{TWIN}-noflip").read_bytes() != built.keypoints().read_bytes()
@@ -129,7 +130,7 @@ def test_without_the_flip_test(built: PoseCheckout) -> None:
 def test_chunks_give_the_undivided_keypoints(built: PoseCheckout) -> None:
     """Told by a dry run, done, and not done again."""
     undivided = built.keypoints().read_bytes()
-    expected = ["infer.chunks", "postprocess.join", "postprocess.coco"]
+    expected = ["infer.chunks", "postprocess.join", "postprocess.pose"]
     assert built.pose("-n", "eval", "CHUNK=2") == expected
     stages = built.pose("eval", "CHUNK=2")
     assert [stage for stage in stages if stage != "postprocess.decode"] == expected
@@ -193,7 +194,7 @@ OFF_THE_BOARD = ("torch", "onnx", "simplejpeg", "safetensors", "munkres")
 def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
     """On a board without torch and onnx; then by the double of ais_bench, which needs the mirrored inputs too."""
     archive = built.root / f"build/{MODEL}/bundle/{MODEL}-{TWIN}-people-float32.tar"
-    assert built.pose("bundle") == ["infer.bundle"]
+    assert built.pose("bundle") == ["make.bundle"]
     places = [make_folder(tmp_path / name) for name in ("twin", "npu", "tools")]
     board = Board(places[0], archive, OFF_THE_BOARD)
     done = board.make("infer", "eval", f"MODEL={MODEL}", "PYTHON=python3")
@@ -208,11 +209,11 @@ def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: P
         assert told[key] == expected[key], key
     assert "-m infer.run" not in board.make("eval").stdout
 
-    doubles.atc(places[2])
+    fakes.atc(places[2])
     path = f"{places[2]}{os.pathsep}{os.environ['PATH']}"
-    python = f"AIS_PYTHON={doubles.ais_python(places[2])}"
+    python = f"AIS_PYTHON={fakes.ais_python(places[2])}"
     packed = built.pose("bundle", "BUILD=packed", "DATASET=data/people", "BACKEND=ascend", python, PATH=path)
-    assert packed == [*CHAIN[:3], "infer.bundle"]
+    assert packed == [*CHAIN[:3], "make.bundle"]
     archive = built.root / f"packed/{MODEL}/bundle/{MODEL}-{ASCEND}-people-float32.tar"
     board = Board(places[1], archive, (*OFF_THE_BOARD, "onnxruntime"))
     done = board.make("infer", "eval", python)
@@ -240,9 +241,9 @@ def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
 @pytest.mark.slow
 def test_the_chain_on_the_doubles(built: PoseCheckout, tmp_path: Path) -> None:
     """atc and ais_bench, which needs the mirrored inputs as a folder; then by chunks."""
-    doubles.atc(tmp_path)
+    fakes.atc(tmp_path)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    given = ["BUILD=npu", "DATASET=data/people", "BACKEND=ascend", f"AIS_PYTHON={doubles.ais_python(tmp_path)}"]
+    given = ["BUILD=npu", "DATASET=data/people", "BACKEND=ascend", f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
     assert built.pose("eval", *given, PATH=path) == list(CHAIN)
     flipped = built.place("prep", "people-float32-flip", "npu")
     assert len(list(flipped.glob("*.npy"))) == IMAGES
@@ -296,12 +297,12 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
     dumped = ["--dump_dir", str(out), "--dump_dir_flip", str(flipped), "--output", str(keypoints)]
     assert decode.main([*given, *dumped, "--workers", "1"]) == 0
     held = ["--annotations", str(annotations), "--keypoints", str(keypoints), "--output", str(metrics)]
-    assert coco.main([*given, *held]) == 0
+    assert pose.main([*given, *held]) == 0
     content: dict[str, Any] = json.loads(metrics.read_text())
     return content
 
 
-CONFIG = str(doubles.ROOT / "configs/higher_hrnet_w32_512.yaml")
+CONFIG = str(fakes.ROOT / "configs/higher_hrnet_w32_512.yaml")
 
 
 def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:

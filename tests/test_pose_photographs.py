@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from benchmarks.upstream_pose import UpstreamDecoder
-from hrnet.coco import read_images
 from hrnet.config import load_config
 from hrnet.gears import choose, whole_size
-from hrnet.manifest import Manifest
+from hrnet.io.coco import read_images
+from hrnet.io.manifest import Manifest
 from hrnet.pose.decode import to_image
 from tests.preprocess.coco_sets import FOLDER, annotations, write_annotations
 from tests.preprocess.reference import aligned, normalise
@@ -94,7 +94,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python("-m", "benchmarks.seeded_checkpoint", *seeded)
     python("-m", "pth2onnx.pose", "--cfg", CFG, "--weights", weights, "--onnx_path", onnx)
     folders = ["--output", place / "prep", "--output_flip", place / "prep-flip"]
-    python("-m", "preprocess.coco", "--cfg", CFG, "--dataset", place / "coco", *folders)
+    python("-m", "preprocess.pose", "--cfg", CFG, "--dataset", place / "coco", *folders)
     convert(place, "float32")
     infer(place, "float32", "prep", "plain")
     infer(place, "float32", "prep", "flip", "--flip")
@@ -163,7 +163,7 @@ def test_a_flip_in_memory_is_a_flipped_folder(place: Path) -> None:
 def test_uint8_is_as_good_as_float32(place: Path) -> None:
     convert(place, "uint8")
     pixels = ["--output", place / "pixels", "--input", "uint8"]
-    python("-m", "preprocess.coco", "--cfg", CFG, "--dataset", place / "coco", *pixels)
+    python("-m", "preprocess.pose", "--cfg", CFG, "--dataset", place / "coco", *pixels)
     infer(place, "uint8", "pixels", "uint8")
     for image in images(place):
         found, expected = (outputs(place, f"out/{name}/{{}}", image.stem) for name in ("uint8", "plain"))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atc import embedded as atc
-from hrnet.files import make_folder
-from hrnet.tensor_files import write_output
-from infer import embedded
+from atc.emulator import main as atc
+from hrnet.io.files import make_folder
+from hrnet.io.tensors import write_output
+from infer.emulator import main
 from pth2onnx import classification, pose, static
 from pth2onnx.parity import images_like
 from tests import tiny
@@ -37,7 +37,7 @@ def write_inputs(shapes: list[list[int]], suffix: str) -> None:
 def infer(runtime: str, model: str, *more: str) -> dict[str, np.ndarray]:
     words = ["--model", model, "--input", "in", "--output", "out", "--output_dirname", runtime, "--runtime", runtime]
     make_folder("out")
-    assert embedded.main([*words, "--outfmt", "NPY", *more]) == 0
+    assert main.main([*words, "--outfmt", "NPY", *more]) == 0
     return {file.name: np.load(file) for file in sorted(Path("out", runtime).iterdir())}
 
 

@@ -3,7 +3,7 @@
     python -m train.classification data/imagenet --cfg configs/hrnet_w18.yaml
     python -m train.classification data/imagenet --cfg configs/hrnet_w18.yaml --nproc 8 --bs 256 --lr 0.1
 
-Reads    train/<class>/*, val/ in any layout of `hrnet.layouts`, the config's MODEL, INPUT, TRAIN and TEST
+Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, TRAIN and TEST
 Writes   checkpoint.pth.tar, model_best.pth.tar and metrics.jsonl after each epoch (train/state.py),
          output/<device_id>/train_<rank>.log, or eval_<rank>.log and eval_<rank>.txt with the class that each image was
          given; last <network>_bs<batch>_<processes>p_<acc|perf|eval>.log beside it
@@ -28,9 +28,9 @@ from typing import Optional
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, cores, first_few, whole
+from hrnet.cli import UserError, command, cores, first_few, integer
 from hrnet.config import config_path, load_config
-from hrnet.files import locked, make_folder, write_text
+from hrnet.io.files import locked, make_folder, write_text
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION
@@ -129,11 +129,11 @@ def run(args: argparse.Namespace) -> None:
     split = read(args.data_path, config)
     folder = run_folder(args)
     with contextlib.ExitStack() as held:
-        place = held.enter_context(distributed.joined(args.device_id))
+        place = held.enter_context(distributed.init_distributed(args.device_id))
         if place.first and not args.eval:
             held.enter_context(locked(f"{args.output}_lock"))
         log = folder / f"{'eval' if args.eval else 'train'}_{place.rank}.log"
-        say = held.enter_context(distributed.journal(log, place))
+        say = held.enter_context(distributed.log_file(log, place))
         held.enter_context(samples.deaths_told())
         torch.manual_seed(samples.SEED)
         learner = recipe.learner(classification.build(config), config, "fp32" if args.eval else args.precision, place)
@@ -156,17 +156,19 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--cfg", type=config_path, required=True, help="a name in configs/, or the path of a YAML")
     parser.add_argument("--output", type=Path, help="folder of the run (default: build/<config>/train)")
     parser.add_argument("--lr", type=positive, help="learning rate; N processes take N times it (default: TRAIN.LR)")
-    parser.add_argument("--bs", type=whole(1), help="images at once in each process (default: TRAIN, TEST)")
-    parser.add_argument("--train_epochs", type=whole(1), help="epochs (default: TRAIN.END_EPOCH)")
-    parser.add_argument("--stop_step", type=whole(0), default=0, help="time so many steps; 0: train (%(default)s)")
-    parser.add_argument("--workers", type=whole(0), help="processes that read images (default: WORKERS, by cores)")
+    parser.add_argument("--bs", type=integer(1), help="images at once in each process (default: TRAIN, TEST)")
+    parser.add_argument("--train_epochs", type=integer(1), help="epochs (default: TRAIN.END_EPOCH)")
+    parser.add_argument("--stop_step", type=integer(0), default=0, help="time so many steps; 0: train (%(default)s)")
+    parser.add_argument("--workers", type=integer(0), help="processes that read images (default: WORKERS, by cores)")
     parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help=recipe.dtype_of.__doc__)
-    parser.add_argument("--device_id", type=whole(0), default=0, help="device of the first process (%(default)s)")
-    parser.add_argument("--nproc", type=whole(1), default=1, help="processes on this machine (%(default)s)")
-    parser.add_argument("--nodes", type=whole(1), default=1, help="machines, each with --nproc processes (%(default)s)")
-    parser.add_argument("--dn", type=whole(0), default=0, help="which of them this one is, from 0 (%(default)s)")
+    parser.add_argument("--device_id", type=integer(0), default=0, help="device of the first process (%(default)s)")
+    parser.add_argument("--nproc", type=integer(1), default=1, help="processes on this machine (%(default)s)")
+    parser.add_argument(
+        "--nodes", type=integer(1), default=1, help="machines, each with --nproc processes (%(default)s)"
+    )
+    parser.add_argument("--dn", type=integer(0), default=0, help="which of them this one is, from 0 (%(default)s)")
     parser.add_argument("--addr", default="127.0.0.1", help="address of the first machine (%(default)s)")
-    parser.add_argument("--port", type=whole(1), default=PORT, help="a free port there (%(default)s)")
+    parser.add_argument("--port", type=integer(1), default=PORT, help="a free port there (%(default)s)")
     parser.add_argument("--eval", action="store_true", help="validate --weights, train nothing")
     parser.add_argument("--weights", type=Path, help=f"checkpoint to validate (default: {BEST} of --output)")
     args = parser.parse_args(argv)

@@ -24,8 +24,8 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, progress
 from hrnet.config import load_config
-from hrnet.files import natural_key
-from hrnet.formats import read_labels
+from hrnet.datasets import read_labels
+from hrnet.io.files import natural_key
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION
@@ -73,8 +73,8 @@ def read_training_set(dataset: Path, config: CfgNode) -> tuple[torch.Tensor, tor
     paths = sorted((dataset / "train").glob("*/*.JPEG"), key=lambda path: natural_key(str(path)))
     if len(paths) < config.TRAIN.BATCH_SIZE_PER_GPU:
         expected = f"at least {config.TRAIN.BATCH_SIZE_PER_GPU} files train/<digit>/*.JPEG"
-        mend = f"python -m data.digits --output {dataset}"
-        raise UserError("too few images", where=dataset, expected=expected, found=len(paths), mend=mend)
+        hint = f"python -m data.digits --output {dataset}"
+        raise UserError("too few images", where=dataset, expected=expected, found=len(paths), hint=hint)
     images = torch.from_numpy(np.stack([open_prepared(path, config) for path in paths]))
     return images, torch.tensor([int(path.parent.name) for path in paths])
 

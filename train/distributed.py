@@ -23,7 +23,7 @@ import torch
 from torch import distributed, nn
 
 from hrnet.cli import UserError, WorkFailed, cores
-from hrnet.files import FILE_MODE
+from hrnet.io.files import FILE_MODE
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 WAIT = 900  # seconds for the other machines to come
@@ -32,7 +32,7 @@ LOOK_AFTER = 1.0  # seconds between two looks for the launcher
 Say = Callable[[str], None]
 
 
-class Place(NamedTuple):
+class DistributedContext(NamedTuple):
     """One process among those of a run."""
 
     rank: int
@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def journal(path: Path, place: Place) -> Iterator[Say]:
+def log_file(path: Path, place: DistributedContext) -> Iterator[Say]:
     """What says a line: into this process's own log and, in the first process, on the screen."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
     with open(descriptor, "w", encoding="utf-8", buffering=1) as log:
@@ -88,7 +88,7 @@ def is_launched() -> bool:
 
 
 @contextlib.contextmanager
-def joined(device_id: int) -> Iterator[Place]:
+def init_distributed(device_id: int) -> Iterator[DistributedContext]:
     """This process's place; in a launched one, among the others, which are waited for. The processes of a machine take
     the devices from `device_id` on."""
     kind = accelerator()
@@ -103,12 +103,12 @@ def joined(device_id: int) -> Iterator[Place]:
             raise UserError("--device_id", expected=f"below {count}, the devices of this machine", found=device.index)
         getattr(torch, kind).set_device(device)
     if not is_launched():
-        yield Place(0, 1, device)
+        yield DistributedContext(0, 1, device)
         return
     _go_with_launcher()
     distributed.init_process_group(BACKENDS[kind])
     try:
-        yield Place(distributed.get_rank(), distributed.get_world_size(), device)
+        yield DistributedContext(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
 
@@ -150,14 +150,14 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
         )
         try:
             elastic_launch(settings, sys.executable)("-m", module, *argv)
-        except ChildFailedError as fault:
-            _tell(module, Path(said), fault.get_first_failure()[0])
+        except ChildFailedError as error:
+            _tell(module, Path(said), error.get_first_failure()[0])
         except SignalException:
             raise KeyboardInterrupt from None
-        except distributed.DistError as fault:  # raised where machines do not meet
-            told = str(fault).splitlines()[0]
-            mend = "start all --nodes, each with a --dn of its own, all with one --addr and --port"
-            raise UserError(f"the machines did not meet: {told}", where=f"{addr}:{port}", mend=mend) from None
+        except distributed.DistError as error:  # raised where machines do not meet
+            told = str(error).splitlines()[0]
+            hint = "start all --nodes, each with a --dn of its own, all with one --addr and --port"
+            raise UserError(f"the machines did not meet: {told}", where=f"{addr}:{port}", hint=hint) from None
         finally:
             logging.disable(logging.NOTSET)
 
@@ -168,10 +168,10 @@ def check_port(addr: str, port: int) -> None:
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((addr, port))
-    except (OSError, OverflowError) as fault:
-        told = getattr(fault, "strerror", None) or fault
-        mend = "has another run the port? give another --port, or --addr, to all nodes"
-        raise UserError(f"cannot listen there: {told}", where=f"{addr}:{port}", mend=mend) from None
+    except (OSError, OverflowError) as error:
+        told = getattr(error, "strerror", None) or error
+        hint = "has another run the port? give another --port, or --addr, to all nodes"
+        raise UserError(f"cannot listen there: {told}", where=f"{addr}:{port}", hint=hint) from None
 
 
 def _tell(module: str, said: Path, first: int) -> None:

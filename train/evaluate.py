@@ -24,14 +24,14 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, progress, whole
+from hrnet.cli import UserError, command, integer, progress
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
-from hrnet.formats import write_record
-from hrnet.manifest import Manifest
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import write_record
+from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
-from hrnet.tensor_files import write_output
 
 TOP = 5  # Top-1 to Top-5
 PIXEL_MAX = np.float32(255)
@@ -64,9 +64,9 @@ def open_prepared(path: Path, config: CfgNode) -> np.ndarray:
         with Image.open(path) as image:
             return prepare(image, config)
     except FileNotFoundError:
-        raise UserError("no such image", where=path, mend="is --dataset the folder that was preprocessed?") from None
-    except (OSError, SyntaxError, ValueError) as fault:
-        raise UserError(f"is no readable image: {fault}", where=path) from None
+        raise UserError("no such image", where=path, hint="is --dataset the folder that was preprocessed?") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"is no readable image: {error}", where=path) from None
 
 
 def logits_of(net: torch.nn.Module, paths: Sequence[Path], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     manifest = Manifest.read(args.manifest)
     config_hash = config_sha256(config)
     if manifest.config_sha256 != config_hash:
-        raise UserError("was made for another config", where=args.manifest, mend=f"run preprocess with {args.cfg}")
+        raise UserError("was made for another config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
     net = classification.build(config)
     weights_hash = checkpoint.load(net, args.weights)
     labels = np.array(manifest.labels())
@@ -130,7 +130,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
-    parser.add_argument("--batch", type=whole(1), default=32, help="images in one step (%(default)s)")
+    parser.add_argument("--batch", type=integer(1), default=32, help="images in one step (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -29,11 +29,11 @@ from pycocotools.cocoeval import COCOeval
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, first_few, progress
-from hrnet.coco import annotation_path, read_annotations
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
-from hrnet.formats import PERSON, write_keypoints, write_record
-from hrnet.manifest import Manifest
+from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import write_record
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
 from hrnet.schemas import POSE
@@ -80,7 +80,7 @@ def prepare(pixels: np.ndarray, seen: View, config: CfgNode) -> np.ndarray:
 def read_pixels(path: Path) -> np.ndarray:
     """The photograph as uint8 RGB [H, W, 3], as it is stored; UserError when it is missing or unreadable."""
     if not path.is_file():
-        raise UserError("no such image", where=path, mend="is --dataset the folder that was preprocessed?")
+        raise UserError("no such image", where=path, hint="is --dataset the folder that was preprocessed?")
     pixels: Optional[np.ndarray] = cv2.imread(str(path), AS_STORED)
     if pixels is None:
         raise UserError("is no readable image", where=path)
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
     config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
     settings, config_hash = read_settings(config), config_sha256(config)
     if manifest.config_sha256 != config_hash:
-        raise UserError("was made for another config", where=args.manifest, mend=f"run preprocess with {args.cfg}")
+        raise UserError("was made for another config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
     truth = annotation_path(args.dataset, config.DATASET.TEST)
     annotations = read_annotations(truth)
     ids = [image.image_id for image in manifest.images if image.image_id is not None]
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
     metrics = average_precision(annotations, people, ids)
     if metrics["AP"] is None:
         found = f"nobody on {len(ids)} images"
-        raise UserError("AP needs a person with keypoints", where=truth, found=found, mend="give more images: LIMIT=0")
+        raise UserError("AP needs a person with keypoints", where=truth, found=found, hint="give more images: LIMIT=0")
     make_folder(args.output.parent)
     content = {
         "metrics": metrics,

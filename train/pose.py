@@ -33,10 +33,10 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, progress, whole
-from hrnet.coco import annotation_path
+from hrnet.cli import UserError, command, integer, progress
 from hrnet.config import load_config
-from hrnet.files import locked, make_folder, replacing, sha256_file, write_text
+from hrnet.io.coco import annotation_path
+from hrnet.io.files import locked, make_folder, replacing, sha256_file, write_text
 from hrnet.nets import checkpoint, pose
 from hrnet.nets.trunk import count_parameters, initialise
 from hrnet.pose.joints import COUNT
@@ -112,7 +112,7 @@ def resume(fresh: State, path: Path, settings: str) -> State:
     except OSError:
         raise
     except Exception:  # a damaged pickle makes torch raise about any type
-        raise UserError("is no state of a training", where=path, mend=f"rm {path} to start afresh") from None
+        raise UserError("is no state of a training", where=path, hint=f"rm {path} to start afresh") from None
     if told != settings:
         print(f"{path}: of another config or of other annotations; the training starts afresh")
         return fresh
@@ -180,9 +180,9 @@ def run(dataset: Path, cfg: Path, output: Path, weights: Optional[Path], threads
     pictures = read_pictures(dataset, split)
     if len(pictures) < batch:
         expected = f"a batch (TRAIN.IMAGES_PER_GPU: {batch}) of images with annotations"
-        mend = f"python -m data.people --output {dataset} --split {split} --images 1000"
+        hint = f"python -m data.people --output {dataset} --split {split} --images 1000"
         where = annotation_path(dataset, split)
-        raise UserError("too few images with people", where=where, expected=expected, found=len(pictures), mend=mend)
+        raise UserError("too few images with people", where=where, expected=expected, found=len(pictures), hint=hint)
     state = start(config, weights)
     make_folder(output.parent)
     with locked(f"{output}_lock"):
@@ -195,7 +195,7 @@ def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
     parser.add_argument("--cfg", type=Path, default=Path("configs/demo_pose.yaml"), help="the model (%(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
     parser.add_argument("--weights", type=Path, help="a checkpoint of the model to start from")
-    parser.add_argument("--threads", type=whole(1), default=1, help="that torch computes with (%(default)s)")
+    parser.add_argument("--threads", type=integer(1), default=1, help="that torch computes with (%(default)s)")
     return parser.parse_args(argv)
 
 

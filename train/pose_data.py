@@ -5,7 +5,6 @@ Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCODataset
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,8 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError
-from hrnet.coco import annotation_path, read_images
 from hrnet.images import normalise, normalise_table
+from hrnet.io.coco import annotation_path, read_annotations, read_images
 from hrnet.pose.joints import COUNT, MIRRORED
 from train import pose_augment, pose_targets
 from train.pose_loss import TargetBatch
@@ -76,9 +75,9 @@ def open_picture(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
-        raise UserError("no such image", where=path, mend="is --dataset a whole COCO folder?") from None
-    except (OSError, SyntaxError, ValueError) as fault:
-        raise UserError(f"is no readable image: {fault}", where=path) from None
+        raise UserError("no such image", where=path, hint="is --dataset a whole COCO folder?") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"is no readable image: {error}", where=path) from None
 
 
 def read_pictures(dataset: Path, split: str) -> list[Picture]:
@@ -86,27 +85,8 @@ def read_pictures(dataset: Path, split: str) -> list[Picture]:
     index = annotation_path(dataset, split)
     images = read_images(index)
     annotated: defaultdict[int, list[Annotation]] = defaultdict(list)
-    listed = json.loads(index.read_text(encoding="utf-8")).get("annotations")
-    for number, entry in enumerate(listed if isinstance(listed, list) else []):
-        _check(entry, f"{index}: annotations: entry {number}")
+    for entry in read_annotations(index, outlines=True)["annotations"]:
         annotated[entry["image_id"]].append(entry)
     folder = dataset / "images" / split
     found = [(folder / image.file_name, annotated.get(image.image_id, [])) for image in images]
     return [Picture(path, people) for path, people in found if people]
-
-
-def _check(entry: Any, where: str) -> None:
-    """Raises UserError where an annotation lacks what training reads of it."""
-    told = entry if isinstance(entry, dict) else {}
-    keypoints, box = told.get("keypoints"), told.get("bbox")
-    fine = {
-        "image_id": type(told.get("image_id")) is int,
-        "iscrowd": told.get("iscrowd") in (0, 1),
-        "num_keypoints": type(told.get("num_keypoints")) is int,
-        "keypoints": isinstance(keypoints, list) and len(keypoints) == 3 * COUNT,
-        "bbox": isinstance(box, list) and len(box) == 4 and (not told.get("num_keypoints") or max(box[2:]) > 0),
-        "segmentation": isinstance(told.get("segmentation"), (list, dict)),
-    }
-    for name, holds in fine.items():
-        if not holds:
-            raise UserError(f"{name} is not COCO's", where=where, found=json.dumps(told.get(name)))

@@ -14,7 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from hrnet.nets.classification import ClassificationNet
-from train.distributed import Place
+from train.distributed import DistributedContext
 
 PRECISIONS = ("auto", "mixed", "fp32")
 FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel; torch_npu's own was not tried
@@ -59,7 +59,7 @@ class Learner:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     dtype: torch.dtype
-    place: Place
+    place: DistributedContext
     mean: torch.Tensor  # [3, 1, 1], of pixels
     std: torch.Tensor
 
@@ -90,7 +90,7 @@ class Learner:
         return loss.item(), logits.detach()
 
 
-def learner(net: ClassificationNet, config: CfgNode, precision: str, place: Place) -> Learner:
+def learner(net: ClassificationNet, config: CfgNode, precision: str, place: DistributedContext) -> Learner:
     """The net on its device, ready to learn."""
     device, dtype = place.device, dtype_of(precision, place.device)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -25,10 +25,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
-from hrnet import layouts
+from hrnet import datasets
 from hrnet.cli import UserError, first_few
 from hrnet.images import resize_and_crop
-from train.distributed import Place
+from train.distributed import DistributedContext
 
 SEED = 0
 RATIO = (3 / 4, 4 / 3)  # width over height of a random crop
@@ -49,7 +49,7 @@ class Split(NamedTuple):
 
 def read_training(root: Path, config: CfgNode) -> Split:
     """The images of train/<class>/, the sorted folders being the classes. UserError where they are not the model's."""
-    dataset = layouts.find_training_images(root)
+    dataset = datasets.find_training_images(root)
     if dataset.class_folders != config.MODEL.NUM_CLASSES:
         _refuse_classes(dataset, config)
     return _split(dataset)
@@ -57,7 +57,7 @@ def read_training(root: Path, config: CfgNode) -> Split:
 
 def read_held_out(root: Path, config: CfgNode) -> Split:
     """The images below val/, in any layout that preprocessing knows. UserError where the labels are not the model's."""
-    dataset = layouts.find_images(root)
+    dataset = datasets.find_images(root)
     classes = config.MODEL.NUM_CLASSES
     outside = [source for source, label in dataset.labels.items() if label >= classes]
     if outside:
@@ -68,13 +68,13 @@ def read_held_out(root: Path, config: CfgNode) -> Split:
     return _split(dataset)
 
 
-def _refuse_classes(dataset: layouts.Dataset, config: CfgNode) -> None:
-    mend = f"give another --cfg, or set MODEL.NUM_CLASSES to {dataset.class_folders} in it"
+def _refuse_classes(dataset: datasets.Dataset, config: CfgNode) -> None:
+    hint = f"give another --cfg, or set MODEL.NUM_CLASSES to {dataset.class_folders} in it"
     expected = f"{config.MODEL.NUM_CLASSES}, MODEL.NUM_CLASSES"
-    raise UserError("class folders", where=dataset.index, expected=expected, found=dataset.class_folders, mend=mend)
+    raise UserError("class folders", where=dataset.index, expected=expected, found=dataset.class_folders, hint=hint)
 
 
-def _split(dataset: layouts.Dataset) -> Split:
+def _split(dataset: datasets.Dataset) -> Split:
     files = [dataset.root / source for source in dataset.labels]
     return Split(files, list(dataset.labels.values()), dataset.unlabelled, dataset.absent)
 
@@ -120,8 +120,8 @@ class Samples(Dataset):
         try:
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-            return UserError(f"is no readable image: {fault}", where=path, mend="mend or remove the file")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return UserError(f"is no readable image: {error}", where=path, hint="mend or remove the file")
         if self.training:
             pixels = np.asarray(augmented(image, self.config, random.Random(f"{SEED} {epoch} {place}")))
         else:
@@ -176,7 +176,9 @@ def collate(samples: list[Union[tuple[torch.Tensor, int], UserError]]) -> Union[
 class Batches:
     """One process's batches, read ahead by `workers` processes, which stay from epoch to epoch; 0: by this one."""
 
-    def __init__(self, samples: Samples, keys: Union[TrainingKeys, HeldOutKeys], workers: int, place: Place) -> None:
+    def __init__(
+        self, samples: Samples, keys: Union[TrainingKeys, HeldOutKeys], workers: int, place: DistributedContext
+    ) -> None:
         self.images, self.keys = len(samples.split.files), keys
         self.loader = DataLoader(
             samples,
@@ -199,18 +201,18 @@ class Batches:
             yield batch
 
 
-def training(split: Split, config: CfgNode, place: Place) -> Batches:
+def training(split: Split, config: CfgNode, place: DistributedContext) -> Batches:
     """One process's batches to train on. UserError where there is not one batch for all processes."""
     batch = config.TRAIN.BATCH_SIZE_PER_GPU
     keys = TrainingKeys(len(split.files), batch, place.rank, place.processes)
     if not len(keys):
         where, found = split.files[0].parent.parent, len(split.files)
         expected = f"at least {batch * place.processes}, {batch} for each process"
-        raise UserError("too few images", where=where, expected=expected, found=found, mend="give a smaller --bs")
+        raise UserError("too few images", where=where, expected=expected, found=found, hint="give a smaller --bs")
     return Batches(Samples(split, config, training=True), keys, config.WORKERS, place)
 
 
-def held_out(split: Split, config: CfgNode, place: Place) -> Batches:
+def held_out(split: Split, config: CfgNode, place: DistributedContext) -> Batches:
     """One process's batches to validate on."""
     keys = HeldOutKeys(len(split.files), config.TEST.BATCH_SIZE_PER_GPU, place.rank, place.processes)
     return Batches(Samples(split, config, training=False), keys, config.WORKERS, place)
@@ -221,11 +223,11 @@ def deaths_told() -> Iterator[None]:
     """Tell in a line that a process which read images was killed; torch raises that wherever the trainer just is."""
     try:
         yield
-    except RuntimeError as fault:
-        if "DataLoader worker" not in str(fault):
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
             raise
         what = "a process that reads images was killed, most likely for want of memory (of /dev/shm, too)"
-        raise UserError(what, mend="give fewer --workers; the same call goes on behind the last epoch") from None
+        raise UserError(what, hint="give fewer --workers; the same call goes on behind the last epoch") from None
 
 
 def images_sha256(split: Split) -> str:

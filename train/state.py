@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import config_sha256
-from hrnet.files import check_free_disk, replacing, write_text
+from hrnet.io.files import check_free_disk, replacing, write_text
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
 from train.recipe import Learner
@@ -66,13 +66,13 @@ class Run:
         if not path.is_file():
             return
         content = checkpoint.read_pickle(path)
-        mend = f"give another --output, or move this one: mv {self.output} {self.output}.old"
+        hint = f"give another --output, or move this one: mv {self.output} {self.output}.old"
         if not isinstance(content, dict) or "settings" not in content:
-            raise UserError("is no checkpoint of this trainer", where=path, mend=mend)
+            raise UserError("is no checkpoint of this trainer", where=path, hint=hint)
         for name, value in self.settings.items():
             found = content["settings"].get(name)
             if found != value:
-                raise UserError(f"is of a run with another {name}", where=path, expected=value, found=found, mend=mend)
+                raise UserError(f"is of a run with another {name}", where=path, expected=value, found=found, hint=hint)
         checkpoint.load(learner.net, path)
         learner.optimiser.load_state_dict(content["optimizer"])
         learner.scaler.load_state_dict(content["scaler"])

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from hrnet.cli import UserError, first_few
-from hrnet.files import AnyPath, make_folder, replacing, sha256_file
+from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
 
 
 def load(net: nn.Module, path: AnyPath) -> str:
@@ -49,14 +49,14 @@ def load(net: nn.Module, path: AnyPath) -> str:
         for key in wanted
         if key in state and state[key].shape != wanted[key].shape
     ]
-    faults = [
+    errors = [
         f"{len(keys)} {what}: {first_few(keys)}"
         for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if keys
     ]
-    if faults:
-        mend = "is --cfg the config that this checkpoint was trained with?"
-        raise UserError(f"does not fit the net: {'; '.join(faults)}", where=path, mend=mend)
+    if errors:
+        hint = "is --cfg the config that this checkpoint was trained with?"
+        raise UserError(f"does not fit the net: {'; '.join(errors)}", where=path, hint=hint)
     net.load_state_dict(state, strict=False)
     return sha256_file(path)
 
@@ -74,7 +74,7 @@ def read_state(path: AnyPath) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by their names, on the CPU, without wrapper and `module.` prefix."""
     path = Path(path)
     if not path.is_file():
-        raise UserError("no checkpoint", where=path, mend="put the file there, or name another")
+        raise UserError("no checkpoint", where=path, hint="put the file there, or name another")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -94,32 +94,32 @@ def _read_safetensors(path: Path) -> Any:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ModuleNotFoundError:
-        raise UserError("safetensors is not installed", where=path, mend="pip install safetensors") from None
+        raise UserError("safetensors is not installed", where=path, hint="pip install safetensors") from None
     try:
         return load_file(path)
-    except SafetensorError as fault:
-        raise _unreadable(path, fault) from None
+    except SafetensorError as error:
+        raise _unreadable(path, error) from None
 
 
 def read_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as fault:
-        refused = re.search(r"GLOBAL (\S+)", str(fault))
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
         if not refused:
-            raise _unreadable(path, fault) from None
+            raise _unreadable(path, error) from None
         what = f"is a pickle that would run code, refused: {refused[1]}"
-        mend = 'save it again where it was made, tensors alone: torch.save(checkpoint["state_dict"], …)'
-        raise UserError(what, where=path, mend=mend) from None
+        hint = 'save it again where it was made, tensors alone: torch.save(checkpoint["state_dict"], …)'
+        raise UserError(what, where=path, hint=hint) from None
     except OSError:
         raise
-    except Exception as fault:  # a damaged pickle makes torch raise about any type
-        raise _unreadable(path, fault) from None
+    except Exception as error:  # a damaged pickle makes torch raise about any type
+        raise _unreadable(path, error) from None
 
 
-def _unreadable(path: Path, fault: Exception) -> UserError:
-    told = " ".join(str(fault).split(". ")[0].split())
-    reason = f"{type(fault).__name__}: {told}" if told else type(fault).__name__
-    mend = "if it was downloaded, it may be cut short: compare its size, fetch it again"
+def _unreadable(path: Path, error: Exception) -> UserError:
+    told = " ".join(str(error).split(". ")[0].split())
+    reason = f"{type(error).__name__}: {told}" if told else type(error).__name__
+    hint = "if it was downloaded, it may be cut short: compare its size, fetch it again"
     found = f"{path.stat().st_size} bytes that torch cannot read ({reason})"
-    return UserError("is no checkpoint, or a damaged one", where=path, found=found, mend=mend)
+    return UserError("is no checkpoint, or a damaged one", where=path, found=found, hint=hint)

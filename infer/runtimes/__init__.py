@@ -23,8 +23,8 @@ def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
     runtime that is not installed is a UserError."""
     try:
         module = importlib.import_module(f"infer.runtimes.{name}_runtime")
-    except ImportError as fault:
-        raise UserError(f"runtime {name} is not installed: {fault}", mend=INSTALL[name]) from None
+    except ImportError as error:
+        raise UserError(f"runtime {name} is not installed: {error}", hint=INSTALL[name]) from None
     chosen = [device] if name in WITH_DEVICES else []
     runtime: Runtime = module.load(model, requests, max(1, cores() // requests), *chosen)
     return runtime

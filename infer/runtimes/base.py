@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from hrnet.cli import UserError
-from hrnet.formats import TensorInfo
+from hrnet.io.compiled import TensorInfo
 
 
 class Runtime(ABC):
@@ -41,8 +41,8 @@ class Runtime(ABC):
         """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""
         tensor = self.one_input()
         if -1 in tensor.shape:
-            mend = "compile it for a batch: make om BATCH=16"
-            raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, mend=mend)
+            hint = "compile it for a batch: make om BATCH=16"
+            raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, hint=hint)
         return tensor
 
     def check(self, batch: np.ndarray, outputs: list[np.ndarray]) -> None:

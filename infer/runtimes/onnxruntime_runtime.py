@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from hrnet.cli import UserError, WorkFailed
-from hrnet.formats import TensorInfo
+from hrnet.io.compiled import TensorInfo
 from infer.runtimes.base import Runtime
 
 PROVIDER = "CPUExecutionProvider"
@@ -21,8 +21,8 @@ class OnnxRuntime(Runtime):
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
-        except Exception as fault:  # onnxruntime's own exceptions share no base class but this
-            raise UserError(f"onnxruntime cannot load the model: {' '.join(str(fault).split())}", where=model) from None
+        except Exception as error:  # onnxruntime's own exceptions share no base class but this
+            raise UserError(f"onnxruntime cannot load the model: {' '.join(str(error).split())}", where=model) from None
         if self.session.get_providers() != [PROVIDER]:
             raise UserError("onnxruntime took another provider", expected=PROVIDER, found=self.session.get_providers())
         self.inputs = [_info(node) for node in self.session.get_inputs()]
@@ -33,8 +33,8 @@ class OnnxRuntime(Runtime):
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
         try:
             outputs: list[np.ndarray] = self.session.run(None, {self.inputs[0].name: batch})
-        except Exception as fault:
-            raise WorkFailed(f"onnxruntime cannot run the model: {' '.join(str(fault).split())}") from None
+        except Exception as error:
+            raise WorkFailed(f"onnxruntime cannot run the model: {' '.join(str(error).split())}") from None
         return outputs
 
 

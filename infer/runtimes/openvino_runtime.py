@@ -13,8 +13,8 @@ import numpy as np
 import openvino
 
 from hrnet.cli import UserError
-from hrnet.formats import TensorInfo
-from hrnet.tensor_files import DTYPES
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.tensors import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"
@@ -33,13 +33,13 @@ class OpenVino(Runtime):
             graph = core.read_model(model)
             types = {output.get_element_type() for op in graph.get_ops() for output in op.outputs()}
             if openvino.Type.f16 in types:
-                mend = "BACKEND=onnxruntime, or PRECISION=fp32"
-                raise UserError("openvino would compute it in float32", where=model, found="float16 inside", mend=mend)
+                hint = "BACKEND=onnxruntime, or PRECISION=fp32"
+                raise UserError("openvino would compute it in float32", where=model, found="float16 inside", hint=hint)
             self.compiled = core.compile_model(graph, DEVICE, settings)
             if graph.has_rt_info(GEARS):
                 self.dynamic_dims = graph.get_rt_info(GEARS).value
-        except RuntimeError as fault:
-            raise UserError(f"openvino cannot load the model: {' '.join(str(fault).split())}", where=model) from None
+        except RuntimeError as error:
+            raise UserError(f"openvino cannot load the model: {' '.join(str(error).split())}", where=model) from None
         self.inputs = [_info(port) for port in self.compiled.inputs]
         self.outputs = [_info(port) for port in self.compiled.outputs]
         self.requests, self.version = requests, f"openvino {openvino.__version__.split('-')[0]}"

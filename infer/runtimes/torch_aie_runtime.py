@@ -14,8 +14,8 @@ import torch
 import torch_aie
 
 from hrnet.cli import UserError
-from hrnet.formats import CompiledModel
-from hrnet.torchscript import PRECISION, SOC_VERSION
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.torchscript import PRECISION, SOC_VERSION
 from infer.runtimes.base import Runtime
 from infer.runtimes.torchscript_runtime import load_module
 
@@ -30,15 +30,15 @@ class TorchAie(Runtime):
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
         told = [compiled.metadata.get(key, "") for key in (PRECISION, SOC_VERSION)]
         if told[0] not in PRECISIONS or not told[1]:
-            mend = "make om BACKEND=torch_aie SOC=<chip>"
-            raise UserError("its record names no precision and chip", where=model, found=told, mend=mend)
+            hint = "make om BACKEND=torch_aie SOC=<chip>"
+            raise UserError("its record names no precision and chip", where=model, found=told, hint=hint)
         self.device = f"npu:{device}"
         self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {told[1]}"
         self.thread = ThreadPoolExecutor(1)
         try:
             self.thread.submit(self._compile, model, device, *told).result()
-        except RuntimeError as fault:
-            reason = " ".join(str(fault).split())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
             raise UserError(f"Torch-AIE cannot compile the model: {reason}", where=model) from None
 
     def _compile(self, model: str, device: int, precision: str, soc_version: str) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from hrnet.cli import UserError
-from hrnet.formats import CompiledModel
-from hrnet.torchscript import PRECISION
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.torchscript import PRECISION
 from infer.runtimes.base import Runtime
 
 WARM_UP = 3  # calls on a GPU in which torch profiles the graph and compiles what it can fuse
@@ -29,9 +29,9 @@ def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
         try:
             return torch.jit.load(model, map_location=device)
-        except RuntimeError as fault:
-            told = " ".join(str(fault).split(". ")[0].split())
-            raise UserError(f"torch cannot load the model: {told}", where=model, mend="rerun make om") from None
+        except RuntimeError as error:
+            told = " ".join(str(error).split(". ")[0].split())
+            raise UserError(f"torch cannot load the model: {told}", where=model, hint="rerun make om") from None
 
 
 def dynamic_dims(compiled: CompiledModel) -> str:
@@ -46,9 +46,9 @@ def find_device(device: int) -> str:
     if count:
         if device < count:
             return f"cuda:{device}"
-        raise UserError("no such CUDA device", expected=f"0 to {count - 1}", found=device, mend="give DEVICE=0")
+        raise UserError("no such CUDA device", expected=f"0 to {count - 1}", found=device, hint="give DEVICE=0")
     if device:
-        raise UserError("no CUDA here, and the CPU is device 0", expected=0, found=device, mend="give DEVICE=0")
+        raise UserError("no CUDA here, and the CPU is device 0", expected=0, found=device, hint="give DEVICE=0")
     return "cpu"
 
 
@@ -70,8 +70,8 @@ class TorchScript(Runtime):
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
         if self.device == "cpu":
             if half:
-                mend = "PRECISION=fp32, or BACKEND=onnxruntime"
-                raise UserError("float16 inside needs CUDA", where=model, found="the CPU alone", mend=mend)
+                hint = "PRECISION=fp32, or BACKEND=onnxruntime"
+                raise UserError("float16 inside needs CUDA", where=model, found="the CPU alone", hint=hint)
             self.requests = requests
             self.module = load_module(model)
             return

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atc import adopt, convert
-from hrnet.files import sha256_file
-from hrnet.formats import CompiledModel, TensorInfo
-from hrnet.tensor_files import DTYPES
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.tensors import DTYPES
 from tests.atc.models import classifier, saved
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -37,7 +37,7 @@ STATIC = "aipp_mode: static input_format: RGB888_U8"
 def test_the_file_to_the_byte() -> None:
     config = load_config("configs/hrnet_w18.yaml")
     assert (config.INPUT.MEAN, config.INPUT.STD) == (MEAN, STD)
-    assert aipp.spell(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
+    assert aipp.render(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
 
 
 def test_it_is_read_back() -> None:
@@ -53,7 +53,7 @@ def test_it_is_read_back() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.lists(st.floats(1e-3, 1), min_size=3, max_size=3))
 def test_any_mean_and_std_come_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
-    conf = aipp.read(aipp.spell(32, 64, mean, std))
+    conf = aipp.read(aipp.render(32, 64, mean, std))
     np.testing.assert_allclose(conf.min, 255 * np.array(mean), rtol=1e-8)
     np.testing.assert_allclose(conf.var_reci, 1 / (255 * np.array(std)), rtol=1e-8)
 

@@ -15,9 +15,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import aipp, convert, embedded, rules, tool
-from hrnet.formats import CompiledModel, Gear, TensorInfo
-from tests import doubles, tiny
+from atc import aipp, atc_rules, convert, run_atc
+from atc.emulator import main
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from tests import fakes, tiny
 from tests.atc.models import classifier, images, pyramid, saved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The double on PATH as `atc`."""
     folder = tmp_path_factory.mktemp("bin")
-    doubles.atc(folder)
+    fakes.atc(folder)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return monkeypatch
@@ -56,11 +57,11 @@ def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, caps
     output = f"om/bs{batch}-float32-fp32.onnx"
     assert convert.main(words(output, "--batch", str(batch))) == 0
     printed, *log, closing = capsys.readouterr().out.splitlines()
-    assert log == [rules.START, "...", rules.SUCCESS]
+    assert log == [atc_rules.START, "...", atc_rules.SUCCESS]
     command = [
         "python",
         "-m",
-        "atc.embedded",
+        "atc.emulator",
         "--framework=5",
         "--model=model.onnx",
         "--input_format=NCHW",
@@ -76,7 +77,7 @@ def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, caps
 
     record = CompiledModel.read(output)
     assert record.command == command
-    assert record.tool == "atc.embedded"
+    assert record.tool == "atc.emulator"
     assert record.inputs == [TensorInfo("image", "float32", [batch, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [batch, 10])]
     assert record.metadata == {"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11"}
@@ -146,7 +147,7 @@ def test_uint8_is_told_by_an_aipp_file_beside_the_model(
     assert convert.main(words(output, "--batch", "4", "--input", "uint8", "--cfg", cfg)) == 0
     assert litter(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", output, f"{output}.json"])
     text = (here / "om/a.aipp.cfg").read_text()
-    assert text == aipp.spell(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
+    assert text == aipp.render(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
     assert "    min_chn_0: 127.5\n    min_chn_1: 0\n    min_chn_2: 255\n" in text
     assert (here / "om/a.aipp.cfg").stat().st_mode & 0o777 == 0o640
     record = CompiledModel.read(output)
@@ -175,7 +176,7 @@ def test_the_printed_command_of_uint8_can_be_pasted(here: Path, cfg: str, capsys
     whole = (here / "a.onnx").read_bytes()
     (here / "a.onnx").unlink()
     first = shlex.split(capsys.readouterr().out.splitlines()[0])
-    assert embedded.main(first[3:]) == 0
+    assert main.main(first[3:]) == 0
     assert (here / "a.onnx").read_bytes() == whole
 
 
@@ -208,7 +209,7 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
     output = "om/bs8-float32-Ascend310P3.om"
     assert convert.main(words(output, "--batch", "8", "--log", "debug")) == 0
     printed, *log, closing = capsys.readouterr().out.splitlines()
-    assert log == [rules.START, "[DEBUG] GE(1,atc.bin):one of a million lines", "...", rules.SUCCESS]
+    assert log == [atc_rules.START, "[DEBUG] GE(1,atc.bin):one of a million lines", "...", atc_rules.SUCCESS]
     assert printed == (
         "atc --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
         "--output=om/bs8-float32-Ascend310P3 --soc_version=Ascend310P3 --log=debug"
@@ -238,9 +239,9 @@ def test_atc_that_refuses_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: 
     assert convert.main(words("a.om", "--soc_version", "Ascend910B4")) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[1:] == [
-        rules.START,
+        atc_rules.START,
         "...",
-        rules.FAILURE,
+        atc_rules.FAILURE,
         "EZ3003: No supported Ops kernel and engine are found for [Conv_0, optype [Conv]].",
         "        TraceBack (most recent call last):",
     ]
@@ -266,9 +267,9 @@ def test_the_log_is_on_the_screen_while_atc_runs(here: Path, atc: pytest.MonkeyP
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         lines = iter(running.stdout)
-        assert [next(lines), next(lines)][1] == f"{rules.START}\n", "told while atc waits for the file"
+        assert [next(lines), next(lines)][1] == f"{atc_rules.START}\n", "told while atc waits for the file"
         (here / "go_on").touch()
-        assert list(lines)[:2] == ["...\n", f"{rules.SUCCESS}\n"]
+        assert list(lines)[:2] == ["...\n", f"{atc_rules.SUCCESS}\n"]
     assert running.returncode == 0
 
 
@@ -286,22 +287,22 @@ def test_the_chip_as_npu_smi_prints_it(
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["E10016: Opname x specified in --input_shape is not found"], f"; E10016: {tool.HINTS['E10016']}"),
-        (["E10041: [PID: 7] 2024-01-01 Failed", "E19999: Inner Error!"], f"; E10041: {tool.HINTS['E10041']}"),
-        (["E19999: Inner Error!", "E19010: No parser is registered"], f"; E19010: {tool.HINTS['E19010']}"),
+        (["E10016: Opname x specified in --input_shape is not found"], f"; E10016: {run_atc.HINTS['E10016']}"),
+        (["E10041: [PID: 7] 2024-01-01 Failed", "E19999: Inner Error!"], f"; E10041: {run_atc.HINTS['E10041']}"),
+        (["E19999: Inner Error!", "E19010: No parser is registered"], f"; E19010: {run_atc.HINTS['E19010']}"),
         (["E19999: Inner Error!", "E100160 is no code"], ""),
         ([], ""),
     ],
 )
 def test_hints(lines: list[str], expected: str) -> None:
-    assert tool.hint(lines) == expected
+    assert run_atc.hint(lines) == expected
 
 
 def test_every_code_of_our_rules_has_a_hint() -> None:
     """Those of the gears and shapes too, which `convert` itself does not spell."""
     codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10052", "E10054", "E19010"}
     codes |= {f"E100{number}" for number in (18, 19, 20, 31, 35, 36, 37, 38, 39)}
-    assert codes <= set(tool.HINTS)
+    assert codes <= set(run_atc.HINTS)
 
 
 def test_atc_that_leaves_nothing(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,7 +329,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int 
 
 def test_faults_of_the_user(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = "atc.convert: error: "
-    chips = ", ".join(rules.SOC_VERSIONS)
+    chips = ", ".join(atc_rules.SOC_VERSIONS)
     assert refused(capsys, words("a.onnx", "--soc_version", "P3")) == (
         f"{start}model.onnx: atc would refuse this: E10001: Value P3 for parameter --soc_version is invalid. "
         f"Reason: The value must be Ascend and the name that npu-smi info prints: {chips}.\n"
@@ -441,9 +442,9 @@ def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[st
     assert convert.main(words("a.onnx")) == 1
     told = capsys.readouterr()
     failure, error = told.out.splitlines()[-2:]
-    assert failure == rules.FAILURE
+    assert failure == atc_rules.FAILURE
     assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
-    assert told.err == f"atc.convert: failed: atc.embedded exited with 255, see above{tool.hint(['E10041'])}\n"
+    assert told.err == f"atc.convert: failed: atc.emulator exited with 255, see above{run_atc.hint(['E10041'])}\n"
     assert litter(here) == ["model.onnx"]
 
 
@@ -451,7 +452,7 @@ def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[st
 def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The double on PATH as `aoe`; there is no atc."""
     folder = tmp_path_factory.mktemp("bin")
-    doubles.aoe(folder)
+    fakes.aoe(folder)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return monkeypatch
 

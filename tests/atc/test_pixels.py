@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from atc import convert, pixels
-from hrnet.formats import CompiledModel, Gear, TensorInfo
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from tests import tiny
 from tests.atc.models import classifier, pyramid, saved
 

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.pose_chain import compare
 from hrnet.cli import WorkFailed
-from hrnet.files import make_folder
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io.files import make_folder
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.pose.decode import to_image
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import digits
-from hrnet.formats import read_labels
+from hrnet.datasets import read_labels
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
 

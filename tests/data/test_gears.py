@@ -103,7 +103,7 @@ def test_more_gears_than_sizes(dataset: Path, capsys: pytest.CaptureFixture[str]
     ("options", "line"),
     [
         (("--gears", "101"), "--gears: atc takes at most 100"),
-        (("--gears", "1"), "argument --gears: expected a whole number of at least 2, found '1'"),
+        (("--gears", "1"), "argument --gears: expected an integer of at least 2, found '1'"),
         (("--longest", "0.5"), "argument --longest: expected a number from 1 to 100, found '0.5'"),
         (("--longest", "nan"), "argument --longest: expected a number from 1 to 100, found 'nan'"),
     ],

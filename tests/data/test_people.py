@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import figures, people
-from hrnet import coco
+from hrnet.io import coco
 from hrnet.pose.joints import COUNT, NAMES
 
 IMAGES = 60
@@ -186,4 +186,4 @@ def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         people.main(["--size", "10"])
     assert caught.value.code == 2
-    assert "--size: expected a whole number of at least 64, found '10'" in capsys.readouterr().err
+    assert "--size: expected an integer of at least 64, found '10'" in capsys.readouterr().err

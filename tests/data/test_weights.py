@@ -20,8 +20,8 @@ import pytest
 
 from data import weights
 from hrnet.cli import UserError
-from hrnet.files import locked
-from hrnet.formats import PartRecord
+from hrnet.io.files import locked
+from hrnet.io.runs import PartRecord
 
 DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a bit
 HALF = 400_000

@@ -38,9 +38,9 @@ OM = Stage(
     COMPILED,
 )
 _SET = ("--cfg", CONFIG, "--dataset", "people", "--output", PREP, "--workers", "2")
-PREPROCESS = Stage("preprocess.coco", _SET, ("build/prep",), MANIFEST, kept=f"{PREP}/*.npy")
+PREPROCESS = Stage("preprocess.pose", _SET, ("build/prep",), MANIFEST, kept=f"{PREP}/*.npy")
 MIRRORED = Stage(
-    "preprocess.coco",
+    "preprocess.pose",
     (*_SET, "--output_flip", f"{PREP}-flip"),
     ("build/prep",),
     MANIFEST,
@@ -89,7 +89,7 @@ JOIN = Stage(
     f"{EVAL}/keypoints.decode.json",
 )
 COCO = Stage(
-    "postprocess.coco",
+    "postprocess.pose",
     (
         *("--cfg", CONFIG, "--manifest", MANIFEST, "--annotations", TRUTH),
         *("--keypoints", KEYPOINTS, "--output", METRICS),

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from hrnet.files import make_folder, write_text
+from hrnet.io.files import make_folder, write_text
 from tests.hardening.harness import ROOT, Stage
 
 IMAGES = 60
@@ -25,7 +25,7 @@ ONNX = Stage(
 )
 OM = Stage("atc.convert", ("--model", MODEL, "--output", COMPILED, "--batch", "4"), ("build/om",), COMPILED)
 PREPROCESS = Stage(
-    "preprocess.imagenet",
+    "preprocess.classification",
     (CONFIG, "digits", PREP, "--limit", str(IMAGES), "--workers", "2"),
     ("build/prep",),
     MANIFEST,
@@ -39,7 +39,7 @@ INFER = Stage(
     kept=f"{OUT}/bs4/*.bin",
 )
 TOPN = Stage(
-    "postprocess.topn",
+    "postprocess.classification",
     ("--cfg", CONFIG, "--manifest", MANIFEST, "--run", RUN, "--output", f"{EVAL}/bs4.json"),
     ("build/eval",),
     f"{EVAL}/bs4.json",

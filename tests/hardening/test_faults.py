@@ -17,11 +17,13 @@ import numpy as np
 import onnx
 import pytest
 
-from atc import adopt, convert, embedded
-from hrnet import formats
-from infer import embedded as infer_embedded
+from atc import adopt, convert
+from atc.emulator import main
+from hrnet.io.records import FormatError
+from hrnet.io.runs import RunRecord
 from infer import run as infer_run
-from postprocess import topn
+from infer.emulator import main as infer_embedded
+from postprocess import classification
 from tests.atc.models import classifier, pyramid, saved
 from tests.hardening.harness import ROOT
 from tests.infer.models import CLASSES, expected_logits, linear_model, prep_folder
@@ -85,8 +87,8 @@ CONVERT = ["--model", "f.onnx", "--output", "om/f.onnx", "--cfg", "c.yaml"]
 ADOPT = ["--om", "f.onnx"]
 INFER = ["--model", "f.onnx", "--input", "in", "--output", "out", "--output_dirname", "r", "--batchsize", "2"]
 READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelProto], str]] = {
-    "twin of atc": (embedded.main, TWIN, lambda: classifier(size=32), PIXELS),
-    "twin of atc, fp16": (embedded.main, [*TWIN, "--precision_mode=force_fp16"], lambda: classifier(size=32), PIXELS),
+    "twin of atc": (main.main, TWIN, lambda: classifier(size=32), PIXELS),
+    "twin of atc, fp16": (main.main, [*TWIN, "--precision_mode=force_fp16"], lambda: classifier(size=32), PIXELS),
     "convert": (convert.main, [*CONVERT, "--batch", "2"], lambda: classifier(size=32), PIXELS),
     "convert with gears": (convert.main, [*CONVERT, "--batch", "1"], lambda: pyramid(4), POSE),
     "adopt": (adopt.main, ADOPT, lambda: onnx.load("m.onnx"), PIXELS),
@@ -110,7 +112,7 @@ def test_an_onnx_file_with_flipped_bits(reader: str, place: Path, capfd: pytest.
         codes.add(code)
         assert code in (0, 1, 2, 255), seed
         assert "Traceback" not in out + err, seed
-        if main is embedded.main and code:
+        if main is main.main and code:
             assert re.match(r"E[0-9]{5}: \S", out.splitlines()[-1]), (seed, out)
         elif code:
             assert len(err.splitlines()) == 1, (seed, err)
@@ -150,7 +152,7 @@ def test_a_model_that_cannot_be_run(place: Path, capfd: pytest.CaptureFixture[st
     Path("f.onnx").chmod(0o640)
     os.unlink("in/manifest.json")
     (line,) = refused(capfd, 1, lambda: infer_embedded.main(INFER))
-    assert line.startswith("infer.embedded: failed: onnxruntime cannot run the model: [ONNXRuntimeError] : ")
+    assert line.startswith("infer.emulator: failed: onnxruntime cannot run the model: [ONNXRuntimeError] : ")
 
 
 def test_the_twin_of_atc_does_not_blame_the_model_for_a_full_disk(place: Path) -> None:
@@ -158,7 +160,7 @@ def test_the_twin_of_atc_does_not_blame_the_model_for_a_full_disk(place: Path) -
     half = len(classifier().SerializeToString()) // 2
     call = ["--framework=5", "--model=model.onnx", "--output=a", "--soc_version=Ascend310P3"]
     done = subprocess.run(
-        [sys.executable, "-m", "atc.embedded", *call, "--input_format=NCHW", "--input_shape=image:2,3,16,16"],
+        [sys.executable, "-m", "atc.emulator", *call, "--input_format=NCHW", "--input_shape=image:2,3,16,16"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (half, half)),
         capture_output=True,
@@ -183,26 +185,26 @@ def grow(path: Path) -> None:
 
 
 SIZE = "size (expected 192 bytes, as the first input, found"
-MEND = "remove it and manifest.json, then make preprocess"
+HINT = "remove it and manifest.json, then make preprocess"
 REMAKE = "if make om made it: rm m.onnx; make om; if it is from elsewhere: python -m atc.adopt --om m.onnx"
 NO_MATCH = "arg0 tensorsize: 384 filesize: {} not match; BATCH and INPUT as in make om"
 BAD_INPUTS = {
-    "shorter": (lambda: os.truncate("in/img2.bin", 188), f"in/img2.bin: {SIZE} 188); {MEND}"),
-    "longer": (lambda: grow(Path("in/img2.bin")), f"in/img2.bin: {SIZE} 196); {MEND}"),
-    "empty": (lambda: os.truncate("in/img2.bin", 0), f"in/img2.bin: {SIZE} 0); {MEND}"),
+    "shorter": (lambda: os.truncate("in/img2.bin", 188), f"in/img2.bin: {SIZE} 188); {HINT}"),
+    "longer": (lambda: grow(Path("in/img2.bin")), f"in/img2.bin: {SIZE} 196); {HINT}"),
+    "empty": (lambda: os.truncate("in/img2.bin", 0), f"in/img2.bin: {SIZE} 0); {HINT}"),
     "first shorter": (lambda: os.truncate("in/img0.bin", 188), NO_MATCH.format(188)),
     "first longer": (lambda: grow(Path("in/img0.bin")), NO_MATCH.format(196)),
     "first empty": (lambda: os.truncate("in/img0.bin", 0), NO_MATCH.format(0)),
 }
 
 
-@pytest.mark.parametrize("fault", BAD_INPUTS)
-def test_an_input_of_another_size(place: Path, fault: str, capfd: pytest.CaptureFixture[str]) -> None:
-    spoil, line = BAD_INPUTS[fault]
+@pytest.mark.parametrize("error", BAD_INPUTS)
+def test_an_input_of_another_size(place: Path, error: str, capfd: pytest.CaptureFixture[str]) -> None:
+    spoil, line = BAD_INPUTS[error]
     spoil()
     assert refused(capfd, 1, infer) == [
-        f"infer.embedded: failed: {line}",
-        "infer.run: failed: -m infer.embedded exited with 1, see above; what it finished is kept for a rerun",
+        f"infer.emulator: failed: {line}",
+        "infer.run: failed: -m infer.emulator exited with 1, see above; what it finished is kept for a rerun",
     ]
     assert not Path("out/run_run.json").exists()
     images = prep_folder(Path("in"), 5)
@@ -215,10 +217,10 @@ def test_an_input_of_nan_is_found_at_the_end(place: Path, capfd: pytest.CaptureF
     """Nothing but its values tells that it is corrupt; they go through the model to where accuracy is counted."""
     Path("in/img2.bin").write_bytes(np.full(48, np.nan, np.float32).tobytes())
     assert infer() == 0
-    record = formats.RunRecord.read("out/run_run.json")
+    record = RunRecord.read("out/run_run.json")
     files = [Path("out/run", record.files[f"img{i}"][0]) for i in range(5)]
-    with pytest.raises(formats.FormatError) as caught:
-        topn.rank_files(files, [0] * 5, CLASSES)
+    with pytest.raises(FormatError) as caught:
+        classification.rank_files(files, [0] * 5, CLASSES)
     told = "is NaN (expected numbers, found 5 NaN of 5 values: the input, the weights or an overflow in fp16)"
     assert str(caught.value) == f"out/run/img2_0.bin: {told}"
 
@@ -244,8 +246,8 @@ def test_a_copied_folder_that_the_group_may_write(place: Path, capfd: pytest.Cap
     os.chmod("in/img1.bin", 0o664)
     line = "in/img1.bin: group or world may write it, which ais_bench refuses; chmod go-w in/img1.bin"
     assert refused(capfd, 2, infer) == [
-        f"infer.embedded: error: {line}",
-        "infer.run: error: -m infer.embedded refused what it was given, see above",
+        f"infer.emulator: error: {line}",
+        "infer.run: error: -m infer.emulator refused what it was given, see above",
     ]
     os.chmod("in/img1.bin", 0o640)
     assert infer() == 0
@@ -257,15 +259,15 @@ def test_a_manifest_edited_by_hand_is_another_one(place: Path) -> None:
     text = Path("in/manifest.json").read_text()
     Path("in/manifest.json").write_text(text.replace('"label": 1', '"label": 0'))
     assert infer() == 0
-    assert formats.RunRecord.read("out/run_run.json").kept == 0
+    assert RunRecord.read("out/run_run.json").kept == 0
 
 
 def test_an_older_summary_is_not_taken_for_the_tool_s(place: Path) -> None:
     assert infer() == 0
     os.unlink("out/run_run.json")
     start = [sys.executable, "-c", "pass"]
-    outputs = infer_run.Place(Path("out"), "run", "BIN")
-    with pytest.raises(formats.FormatError, match=r"^out/run_summary\.json: the tool left no summary"):
+    outputs = infer_run.OutputDir(Path("out"), "run", "BIN")
+    with pytest.raises(FormatError, match=r"^out/run_summary\.json: the tool left no summary"):
         infer_run.run(Path("m.onnx"), Path("in"), outputs, ["0"], start)
 
 
@@ -273,9 +275,9 @@ def test_inputs_that_change_while_they_are_inferred(place: Path) -> None:
     """Preprocessing takes no notice of who reads: the record must not speak for other inputs."""
     tool = place / "tool.py"
     tool.write_text(
-        "import os, runpy, sys\nos.unlink('in/manifest.json')\nrunpy.run_module('infer.embedded', None, '__main__')\n"
+        "import os, runpy, sys\nos.unlink('in/manifest.json')\nrunpy.run_module('infer.emulator', None, '__main__')\n"
     )
-    outputs = infer_run.Place(Path("out"), "run", "BIN")
+    outputs = infer_run.OutputDir(Path("out"), "run", "BIN")
     with pytest.raises(infer_run.WorkFailed) as caught:
         infer_run.run(Path("m.onnx"), Path("in"), outputs, ["0"], [sys.executable, str(tool)])
     assert str(caught.value) == "in/manifest.json: changed while its inputs were inferred; rerun make infer"

@@ -72,7 +72,7 @@ def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 
 
 
 SMALL_PREPROCESS = Stage(
-    "preprocess.imagenet",
+    "preprocess.classification",
     ("small.yaml", "data", "prep/set", "--workers", "2"),
     ("prep",),
     "prep/set/manifest.json",

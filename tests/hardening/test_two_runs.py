@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from atc import convert
-from hrnet.files import locked, make_folder
-from preprocess import imagenet
+from hrnet.io.files import locked, make_folder
+from preprocess import classification
 from tests.atc.models import classifier, saved
 from tests.hardening import stages
 from tests.hardening.harness import AT_WORK, SECONDS, SESSION, Stage, contents
 from tests.preprocess import datasets
-from tests.preprocess.test_imagenet import cfg, group_is_gone, many, output, start_many, times
+from tests.preprocess.test_classification import cfg, group_is_gone, many, output, start_many, times
 from tests.test_makefile import Checkout
 
 assert cfg and many and output  # fixtures
@@ -32,10 +32,10 @@ def test_a_second_preprocess_is_refused(
 ) -> None:
     datasets.listed(tmp_path, {"a.JPEG": 1})
     with locked(f"{output}_lock"):
-        assert imagenet.main([cfg, str(tmp_path), str(output)]) == 2
-    assert capsys.readouterr().err == f"preprocess.imagenet: error: {output}_lock: {AT_WORK}\n"
+        assert classification.main([cfg, str(tmp_path), str(output)]) == 2
+    assert capsys.readouterr().err == f"preprocess.classification: error: {output}_lock: {AT_WORK}\n"
     assert not output.exists()
-    assert imagenet.main([cfg, str(tmp_path), str(output), "--workers", "1"]) == 0
+    assert classification.main([cfg, str(tmp_path), str(output), "--workers", "1"]) == 0
 
 
 def test_a_second_convert_is_refused(
@@ -65,13 +65,13 @@ def test_workers_of_a_killed_run_keep_its_lock(
     started.kill()
     started.wait(SECONDS)
     before = times(output)
-    assert imagenet.main([cfg, str(many), str(output)]) == 2
-    assert capsys.readouterr().err == f"preprocess.imagenet: error: {output}_lock: {AT_WORK}\n"
+    assert classification.main([cfg, str(many), str(output)]) == 2
+    assert capsys.readouterr().err == f"preprocess.classification: error: {output}_lock: {AT_WORK}\n"
     assert times(output) == before
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
     assert group_is_gone(started.pid)
-    assert imagenet.main([cfg, str(many), str(output), "--limit", "1"]) == 0
+    assert classification.main([cfg, str(many), str(output), "--limit", "1"]) == 0
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_make_twice_at_once(offset: float, tmp_path: Path) -> None:
     for each in both:
         told, _ = each.communicate(timeout=SECONDS)
         assert each.returncode == 0 or "Traceback" not in told, told
-        faults = [line for line in told.splitlines() if ": error: " in line or ": failed: " in line]
-        assert each.returncode == 0 or len(faults) == 1, told
+        errors = [line for line in told.splitlines() if ": error: " in line or ": failed: " in line]
+        assert each.returncode == 0 or len(errors) == 1, told
     done = checkout.make("eval")
     assert done.returncode == 0 and "PASS: demo_digits top1 " in done.stdout, done.stdout + done.stderr

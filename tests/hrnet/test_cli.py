@@ -13,9 +13,9 @@ from typing import Callable, Optional
 
 import pytest
 
-from hrnet.cli import UserError, WorkFailed, command, cores, first_few, progress, whole
+from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, progress
 
-FACTS = {"where": "a.bin", "expected": 4, "found": 0, "mend": "run make infer"}
+FACTS = {"where": "a.bin", "expected": 4, "found": 0, "hint": "run make infer"}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ FACTS = {"where": "a.bin", "expected": 4, "found": 0, "mend": "run make infer"}
         (("where",), "a.bin: is broken"),
         (("expected",), "is broken (expected 4)"),
         (("found",), "is broken (found 0)"),
-        (("mend",), "is broken; run make infer"),
-        (("where", "expected", "found", "mend"), "a.bin: is broken (expected 4, found 0); run make infer"),
+        (("hint",), "is broken; run make infer"),
+        (("where", "expected", "found", "hint"), "a.bin: is broken (expected 4, found 0); run make infer"),
     ],
 )
 def test_a_user_error_is_one_line(facts: tuple[str, ...], line: str) -> None:
@@ -41,15 +41,15 @@ def stage(action: Callable[[], Optional[int]]) -> Callable[..., int]:
     return main
 
 
-def raising(fault: BaseException) -> Callable[[], Optional[int]]:
+def raising(error: BaseException) -> Callable[[], Optional[int]]:
     def action() -> Optional[int]:
-        raise fault
+        raise error
 
     return action
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "line"),
+    ("error", "code", "line"),
     [
         (UserError("no such model", where="m.onnx"), 2, "error: m.onnx: no such model"),
         (WorkFailed("1 of 9 rejected"), 1, "failed: 1 of 9 rejected"),
@@ -57,22 +57,22 @@ def raising(fault: BaseException) -> Callable[[], Optional[int]]:
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: No space left on device"),
         (MemoryError(), 2, "error: out of memory"),
         (MemoryError("Unable to allocate 3 GiB"), 2, "error: out of memory (Unable to allocate 3 GiB)"),
-        (KeyboardInterrupt(), 130, "interrupted; what is finished is kept, rerun the same command"),
+        (KeyboardInterrupt(), 130, "interrupted; finished work is kept, rerun the same command"),
     ],
 )
 def test_a_fault_is_one_line_on_stderr(
-    fault: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage(raising(fault))([]) == code
+    assert stage(raising(error))([]) == code
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err == f"{__name__}: {line}\n"
 
 
-@pytest.mark.parametrize("fault", [ValueError("ours"), OSError("ours")])
-def test_a_fault_of_ours_keeps_its_traceback(fault: Exception) -> None:
-    with pytest.raises(type(fault), match="ours"):
-        stage(raising(fault))([])
+@pytest.mark.parametrize("error", [ValueError("ours"), OSError("ours")])
+def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error), match="ours"):
+        stage(raising(error))([])
 
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])
@@ -112,14 +112,14 @@ def test_first_few(names: list[str], text: str) -> None:
 
 @pytest.mark.parametrize(("least", "text", "value"), [(0, "0", 0), (0, "007", 7), (1, "1", 1), (1, "50000", 50000)])
 def test_whole_numbers(least: int, text: str, value: int) -> None:
-    assert whole(least)(text) == value
+    assert integer(least)(text) == value
 
 
 @pytest.mark.parametrize(("least", "text"), [(0, "-1"), (1, "0"), (0, "1.5"), (0, ""), (0, "²"), (0, "many")])
 def test_no_whole_number(least: int, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
-        whole(least)(text)
-    assert str(caught.value) == f"expected a whole number of at least {least}, found {text!r}"
+        integer(least)(text)
+    assert str(caught.value) == f"expected an integer of at least {least}, found {text!r}"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")

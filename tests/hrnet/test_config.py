@@ -147,9 +147,9 @@ def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
 
 def test_a_config_of_the_other_kind_is_told(write):
     path = write(UPSTREAM_POSE)
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         load_config(path, CLASSIFICATION)
-    assert str(fault.value) == f"{path}: MODEL.NAME (expected cls_hrnet, found pose_higher_hrnet)"
+    assert str(error.value) == f"{path}: MODEL.NAME (expected cls_hrnet, found pose_higher_hrnet)"
     with pytest.raises(UserError, match=r"MODEL.NAME \(expected pose_higher_hrnet, found cls_hrnet\)"):
         load_config(write("{}"), POSE)
     with pytest.raises(UserError, match=r"MODEL.NAME \(expected cls_hrnet or pose_higher_hrnet, found resnet\)"):
@@ -192,10 +192,10 @@ def test_a_config_of_the_other_kind_is_told(write):
 )
 def test_a_bad_pose_config_is_told_in_one_line(write, old, new, told):
     assert old in tiny.POSE_CONFIG
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         load_config(write(tiny.POSE_CONFIG.replace(old, new, 1)))
-    assert told in str(fault.value)
-    assert "\n" not in str(fault.value)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
@@ -271,9 +271,9 @@ def test_a_loaded_config_cannot_change(write):
     ],
 )
 def test_a_bad_config_is_told_in_one_line(write, text, told):
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         load_config(write(text))
-    line = str(fault.value)
+    line = str(error.value)
     assert told in line
     assert "model.yaml" in line
     assert "\n" not in line

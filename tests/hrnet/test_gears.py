@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet import gears
-from hrnet.records import FormatError
+from hrnet.io.records import FormatError
 
 SEED_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
 SEED = [*((512, long) for long in SEED_LONGS), *((long, 512) for long in SEED_LONGS[1:])]

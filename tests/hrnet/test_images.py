@@ -62,7 +62,7 @@ def test_normalise_table_has_every_value_to_the_bit() -> None:
 def test_affine_keeps_angles_and_fits_the_short_side(width: int, height: int, size: tuple[int, int]) -> None:
     upright = width < height
     size = (min(size), max(size)) if upright else (max(size), min(size))
-    center, scale = images.place(width, height, size)
+    center, scale = images.alignment(width, height, size)
     matrix = images.affine(center, scale, size)
     factor = min(size) / min(width, height)
     reach = max(width, height, *size)
@@ -74,7 +74,7 @@ def test_affine_keeps_angles_and_fits_the_short_side(width: int, height: int, si
 
 def test_affine_of_a_photograph() -> None:
     """What upstream's get_affine_transform gives for 640 x 426 pixels in 832 x 512."""
-    center, scale = images.place(640, 426, (832, 512))
+    center, scale = images.alignment(640, 426, (832, 512))
     assert (center, scale) == ([320.0, 213.0], [3.46125, 2.13])
     upstream = [[1.2018779342723005, 0, 31.39906103286386], [0, 1.2018779342723005, 0]]
     assert np.allclose(images.affine(center, scale, (832, 512)), upstream, rtol=0, atol=1e-12)
@@ -82,7 +82,7 @@ def test_affine_of_a_photograph() -> None:
 
 def test_resize_align_ends_in_black() -> None:
     pixels = np.full((100, 150, 3), 200, np.uint8)
-    resized = images.resize_align(pixels, *images.place(150, 100, (192, 64)), (192, 64))
+    resized = images.resize_align(pixels, *images.alignment(150, 100, (192, 64)), (192, 64))
     assert resized.shape == (64, 192, 3)
     assert (resized[:, 50:142] == 200).all()
     assert not resized[:, :46].any()
@@ -92,5 +92,5 @@ def test_resize_align_ends_in_black() -> None:
 def test_resize_align_cuts_both_ends() -> None:
     pixels = np.zeros((64, 192, 3), np.uint8)
     pixels[:, 32:160] = 255
-    resized = images.resize_align(pixels, *images.place(192, 64, (128, 64)), (128, 64))
+    resized = images.resize_align(pixels, *images.alignment(192, 64, (128, 64)), (128, 64))
     assert (resized[:, 1:-1] == 255).all()

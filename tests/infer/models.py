@@ -12,10 +12,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from hrnet import tensor_files
-from hrnet.files import make_folder, sha256_file
-from hrnet.formats import CompiledModel, Gear, TensorInfo
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io import tensors
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import InputImage, Manifest
 
 SHAPE = [3, 4, 4]
 CLASSES = 5
@@ -55,7 +55,7 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
         model_sha256=sha256_file(path),
         source_sha256="0" * 64,
         command=["atc"],
-        tool="atc.embedded",
+        tool="atc.emulator",
         inputs=[entering],
         outputs=tensors,
         gears=[],
@@ -91,7 +91,7 @@ def gear_model(path: Path) -> Path:
         model_sha256=sha256_file(path),
         source_sha256="0" * 64,
         command=["atc"],
-        tool="atc.embedded",
+        tool="atc.emulator",
         inputs=[TensorInfo("image", "float32", [1, 3, -1, -1])],
         outputs=[TensorInfo("means", "float32", [1, 3, 1, 1]), TensorInfo("twice", "float32", [1, 3, -1, -1])],
         gears=[Gear(gear, [[1, 3, 1, 1], gear]) for gear in GEARS],
@@ -106,7 +106,7 @@ def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
     random = np.random.default_rng(count)
     images = [random.standard_normal(GEARS[i % len(GEARS)]).astype(np.float32) for i in range(count)]
     for i, image in enumerate(images):
-        tensor_files.write_output(folder / f"img{i}.npy", image)
+        tensors.write_output(folder / f"img{i}.npy", image)
     shapes = [list(image.shape[1:]) for image in images]
     place = ([4.0, 4.0], [0.04, 0.04])
     entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *place) for i, shape in enumerate(shapes)]
@@ -123,7 +123,7 @@ def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = Fa
     images = random.integers(0, 256, (count, *shape)) if pixels else random.standard_normal((count, *shape))
     images = images.astype(dtype)
     for i, image in enumerate(images):
-        tensor_files.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
+        tensors.write_output(folder / f"img{i}.{suffix}", image if suffix == "bin" else image[None])
     entries = [InputImage(f"img{i}", f"val/img{i}.JPEG", i % CLASSES, 8, 8, shape) for i in range(count)]
     Manifest("imagenet", "c" * 64, "d" * 64, dtype, layout, suffix, CLASSES, 0, entries).write(folder / "manifest.json")
     return images

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrnet import formats
-from hrnet.files import make_folder
-from hrnet.formats import BenchRecord, BenchRow, CompiledModel, TensorInfo
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.runs import BenchRecord, BenchRow
 from infer import bench
 from infer.bench_case import random_input
 from infer.bench_page import table
-from infer.tool import Told
-from tests import doubles
+from infer.run_ais_bench import Told
+from tests import fakes
 from tests.infer.models import GEARS, gear_model, linear_model, om_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place to stand in: models of batches 1 and 4, and a python that has ais_bench."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    doubles.ais_python(tmp_path)
+    fakes.ais_python(tmp_path)
     for batch in (1, 4):
         om_model(Path(f"bs{batch}-x.om"), batch)
     return tmp_path
@@ -51,7 +51,7 @@ def record() -> dict[str, Any]:
 def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     out = capfd.readouterr().out
-    commands = [line.partition(" -m infer.embedded ")[2] for line in out.splitlines() if " -m infer.embedded " in line]
+    commands = [line.partition(" -m infer.emulator ")[2] for line in out.splitlines() if " -m infer.emulator " in line]
     where = "--output bench/x_scratch --output_dirname run --outfmt BIN"
     pure = f"--model bs4-x.onnx --pure_data_type zero --loop 3 {where} --batchsize 4 --device 0"
     assert len(commands) == 6 and commands[3:] == [
@@ -242,7 +242,7 @@ def test_a_failing_tool_leaves_no_old_record(place: Path, capfd: pytest.CaptureF
     assert npu() == 0
     Path("bs4-x.om").write_bytes(b"text")
     content = json.loads(Path("bs4-x.om.json").read_text())
-    content["model_sha256"] = formats.sha256_file("bs4-x.om")
+    content["model_sha256"] = sha256_file("bs4-x.om")
     Path("bs4-x.om.json").write_text(json.dumps(content))
     assert npu() == 1
     line = "infer.bench: failed: -m ais_bench exited with 1, see above; then rerun the same command\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnet.manifest import Manifest
+from hrnet.io.manifest import Manifest
 from infer.chunks import main
-from tests import doubles
+from tests import fakes
 from tests.infer.models import gear_folder, gear_model
 
 IMAGES = 5
@@ -21,9 +21,8 @@ DECODE = """
 import argparse, dataclasses, json, os, sys
 from pathlib import Path
 import numpy as np
-from hrnet import formats
-from hrnet.files import sha256_file
-from hrnet.manifest import Manifest
+from hrnet.io.files import sha256_file
+from hrnet.io.manifest import Manifest
 parser = argparse.ArgumentParser()
 for name in ("manifest", "dump_dir", "dump_dir_flip", "output"):
     parser.add_argument(f"--{name}", type=Path)
@@ -39,10 +38,10 @@ for image in manifest.images:
     outputs = [np.load(folder / f"{image.stem}_{k}.npy") for folder in folders for k in range(2)]
     corner = [float(output.reshape(-1)[0]) for output in outputs]
     people.append({"image_id": image.image_id, "category_id": 1, "keypoints": (corner + 51 * [0.0])[:51], "score": 1.0})
-formats.write_keypoints(args.output, people)
-runs = [formats.RunRecord.read(folder.with_name(folder.name + "_run.json")) for folder in folders]
+write_keypoints(args.output, people)
+runs = [RunRecord.read(folder.with_name(folder.name + "_run.json")) for folder in folders]
 assert [run.flipped for run in runs] == [False, True][: len(runs)]
-formats.DecodeRecord(
+DecodeRecord(
     sha256_file(args.manifest), runs[0].model_sha256, sha256_file(args.output), {}, runs[0].tool, len(runs) > 1,
     len(people), len(people), len(people), {"infer": 1.0},
 ).write(args.output)
@@ -52,7 +51,7 @@ formats.DecodeRecord(
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(doubles.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
     gear_folder(Path("in"), IMAGES)
     gear_model(Path("m.onnx"))
     Path("decode.py").write_text(DECODE)
@@ -180,7 +179,7 @@ def test_ais_bench_takes_the_folder_of_mirrored_inputs(place: Path) -> None:
         np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(np.load(f"in/img{i}.npy")[..., ::-1]))
     Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
     calls()
-    ais = ["--backend", "ascend", "--ais_python", str(doubles.ais_python(place))]
+    ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(place))]
     assert call(2, "--input_flip", "in-flip", *ais, model="m.om") == 0
     assert calls() == ["0 4", "1 4", "2 2"]
     for one, other in zip(people(), expected):

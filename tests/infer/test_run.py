@@ -12,10 +12,11 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from hrnet import formats
 from hrnet.cli import UserError
-from hrnet.files import locked, make_folder, sha256_file
-from hrnet.formats import CompiledModel, RunRecord
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import locked, make_folder, sha256_file
+from hrnet.io.records import FormatError
+from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from tests.infer.models import expected_logits, linear_model, prep_folder
 
@@ -45,7 +46,7 @@ def test_record_says_what_was_run_on_what(place: Path, capfd: pytest.CaptureFixt
     np.testing.assert_allclose(logits(6), expected_logits(images), rtol=1e-5, atol=1e-5)
     record = RunRecord.read("out/run_run.json")
     assert " ".join(record.command[1:]) == (
-        "-m infer.embedded --runtime onnxruntime --model m.onnx --input in --output out --output_dirname run "
+        "-m infer.emulator --runtime onnxruntime --model m.onnx --input in --output out --output_dirname run "
         "--outfmt BIN --batchsize 4 --device 0"
     )
     assert record.model_sha256 == sha256_file("m.onnx")
@@ -58,7 +59,7 @@ def test_record_says_what_was_run_on_what(place: Path, capfd: pytest.CaptureFixt
     assert record.images_per_second == pytest.approx(6 / record.seconds["total"])
     assert [output.name for output in record.outputs] == ["class"]
     told = capfd.readouterr().out
-    assert "-m infer.embedded --runtime onnxruntime --model m.onnx --input in" in told, "the command can be pasted"
+    assert "-m infer.emulator --runtime onnxruntime --model m.onnx --input in" in told, "the command can be pasted"
     assert "inferred 6 images into out/run (" in told
 
 
@@ -153,8 +154,8 @@ def test_failing_tool_leaves_no_record_and_exits_1(place: Path, capfd: pytest.Ca
     os.truncate("in/img1.bin", 8)
     assert call() == 1
     told = capfd.readouterr().err
-    assert "infer.embedded: failed: in/img1.bin: size (expected 192 bytes, as the first input, found 8)" in told
-    assert "infer.run: failed: -m infer.embedded exited with 1, see above; what it finished is kept for a rerun" in told
+    assert "infer.emulator: failed: in/img1.bin: size (expected 192 bytes, as the first input, found 8)" in told
+    assert "infer.run: failed: -m infer.emulator exited with 1, see above; what it finished is kept for a rerun" in told
     assert not Path("out/run_run.json").exists()
 
 
@@ -188,7 +189,7 @@ def fake_tool(place: Path, body: str) -> list[str]:
 def run_fake(place: Path, body: str) -> None:
     prep_folder(Path("in"), 3)
     linear_model(Path("m.onnx"), 1)
-    outputs = infer_run.Place(Path("out"), "run", "BIN")
+    outputs = infer_run.OutputDir(Path("out"), "run", "BIN")
     infer_run.run(Path("m.onnx"), Path("in"), outputs, ["0"], fake_tool(place, body))
 
 
@@ -227,7 +228,7 @@ def test_counts_must_agree(place: Path, body: str, message: str) -> None:
 
 
 def test_tool_that_leaves_no_summary(place: Path) -> None:
-    with pytest.raises(formats.FormatError) as failure:
+    with pytest.raises(FormatError) as failure:
         run_fake(place, "sys.exit(0)")
     assert str(failure.value) == "out/run_summary.json: the tool left no summary; read its messages above"
 
@@ -236,7 +237,7 @@ def test_record_of_another_model_is_refused(place: Path) -> None:
     linear_model(Path("m.onnx"), 1)
     linear_model(Path("other.onnx"), 2)
     os.replace("other.onnx", "m.onnx")
-    with pytest.raises(formats.FormatError) as failure:
+    with pytest.raises(FormatError) as failure:
         CompiledModel.read("m.onnx")
     assert (
         str(failure.value) == "m.onnx.json: speaks of another model (expected the hash of m.onnx); if make om made it: "
@@ -303,7 +304,7 @@ def test_records_go_before_what_they_speak_for(place: Path, monkeypatch: pytest.
     def killed(folder: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("infer.place.shutil.rmtree", killed)
+    monkeypatch.setattr("infer.output_dir.shutil.rmtree", killed)
     assert call() == 130
     assert not Path("out/run_run.json").exists(), "nothing speaks for outputs that are half removed"
 

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from atc import half
+from atc.emulator import half
 from hrnet.cli import UserError, cores
-from hrnet.formats import TensorInfo
-from infer import embedded, runtimes
+from hrnet.io.compiled import TensorInfo
+from infer import runtimes
+from infer.emulator import main
 from tests.infer.models import expected_logits, linear_model, prep_folder
 
 
@@ -101,7 +102,7 @@ def test_the_twin_on_openvino(place: Path) -> None:
     images = prep_folder(Path("in"), 5)
     linear_model(Path("m.onnx"), 2)
     where = ["--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"]
-    assert embedded.main([*where, "--runtime", "openvino"]) == 0
+    assert main.main([*where, "--runtime", "openvino"]) == 0
     found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
     np.testing.assert_allclose(found, expected_logits(images), rtol=1e-4, atol=1e-4)
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from hrnet.cli import UserError
-from hrnet.formats import CompiledModel, TensorInfo
-from infer import embedded, runtimes
+from hrnet.io.compiled import CompiledModel, TensorInfo
+from infer import runtimes
+from infer.emulator import main
 from infer.runtimes import torchscript_runtime
-from tests import doubles, tiny
+from tests import fakes, tiny
 from tests.infer.models import CLASSES, SHAPE, expected_logits, prep_folder, torchscript_model
 
 FP16 = {"torchscript.precision": "fp16"}
@@ -31,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def embedded_call(*more: str, runtime: str = "torchscript", model: str = "m.ts") -> int:
     words = ["--model", model, "--input", "in", "--output", "out", "--output_dirname", "run", "--runtime", runtime]
-    return embedded.main([*words, *more])
+    return main.main([*words, *more])
 
 
 def logits(count: int) -> np.ndarray:
@@ -155,7 +156,7 @@ def torch_aie(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch_aie", "infer.runtimes.torch_aie_runtime"):
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.syspath_prepend(str(doubles.TORCH_AIE))
+    monkeypatch.syspath_prepend(str(fakes.TORCH_AIE))
 
 
 @pytest.mark.usefixtures("torch_aie")

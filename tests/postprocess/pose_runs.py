@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hrnet import formats, tensor_files
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
-from hrnet.formats import DecodeRecord, RunRecord, TensorInfo
-from hrnet.images import place
-from hrnet.manifest import InputImage, Manifest
+from hrnet.images import alignment
+from hrnet.io import tensors
+from hrnet.io.coco import write_keypoints
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.runs import DecodeRecord, RunRecord
 from tests import oracle
 from tests.postprocess.coco_scenes import SIDE
 
@@ -38,8 +40,8 @@ def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEA
     images = []
     for number, told in enumerate(dataset["images"]):
         height, width = gears[number % len(gears)]
-        where = place(told["width"], told["height"], (width, height))
-        shape, source = tensor_files.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
+        where = alignment(told["width"], told["height"], (width, height))
+        shape, source = tensors.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
         stem = Path(told["file_name"]).stem
         images.append(InputImage(stem, source, None, told["width"], told["height"], shape, told["id"], *where))
     return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)
@@ -100,7 +102,7 @@ class PoseRun:
     def find(self, people: list[dict[str, Any]], **changes: Any) -> PoseRun:
         """Leave these people as postprocess.decode would."""
         make_folder(self.keypoints.parent)
-        formats.write_keypoints(self.keypoints, people)
+        write_keypoints(self.keypoints, people)
         images = len(Manifest.read(self.manifest).images)
         record = DecodeRecord(
             manifest_sha256=sha256_file(self.manifest),

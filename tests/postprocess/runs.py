@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hrnet import formats, tensor_files
 from hrnet.config import config_sha256, load_config
-from hrnet.files import make_folder, sha256_file
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io import tensors
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.runs import RunRecord
 
 HASH = "0123456789abcdef" * 4
 
@@ -28,7 +30,7 @@ def labels_of(images: int, classes: int, seed: int = 1) -> list[int]:
 
 
 class Run:
-    """Files of one run below `root`, and the arguments of `postprocess.topn` that name them."""
+    """Files of one run below `root`, and the arguments of `postprocess.classification` that name them."""
 
     def __init__(self, root: Path, logits: np.ndarray, labels: list[int], classes: int, ending: str = "bin") -> None:
         self.root = root
@@ -44,15 +46,15 @@ class Run:
         fixed = ("float32", "NCHW", "bin", classes, 2, images)
         Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)
         for stem, row in zip(stems, logits):
-            tensor_files.write_output(self.folder / f"{stem}_0.{ending}", row[None])
-        self.run = formats.RunRecord(
+            tensors.write_output(self.folder / f"{stem}_0.{ending}", row[None])
+        self.run = RunRecord(
             model="m.onnx",
             model_sha256=HASH,
             manifest_sha256=sha256_file(self.manifest),
             metadata={"model": "small", "config_sha256": self.config_sha256},
             tool="twin 1",
             command=["twin"],
-            outputs=[formats.TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
+            outputs=[TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
             batch=1,
             images=len(labels),
             flipped=False,

@@ -9,10 +9,12 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from hrnet import formats, tensor_files
-from hrnet.files import sha256_file
-from hrnet.formats import DecodeRecord
-from hrnet.manifest import Manifest
+from hrnet.io import tensors
+from hrnet.io.coco import read_keypoints
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import DecodeRecord
 from hrnet.pose.decode import STEPS, decode, to_image
 from postprocess.decode import main
 from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
@@ -87,14 +89,14 @@ def test_an_inference_that_went_on_counts_what_it_did(run: PoseRun) -> None:
 def test_nobody_is_an_empty_list(tmp_path: Path) -> None:
     run = PoseRun(tmp_path, {**spread(2), "annotations": []}).infer()
     assert main(run.decode_arguments()) == 0
-    assert formats.read_keypoints(run.keypoints) == []
+    assert read_keypoints(run.keypoints) == []
     assert DecodeRecord.read(run.keypoints).people == 0
 
 
 def spoil(path: Path) -> None:
     array = np.load(path)
     array[0, 3, 5, 5] = np.nan
-    tensor_files.write_npy(path, array)
+    tensors.write_npy(path, array)
 
 
 IMAGE = "000000000020"
@@ -131,7 +133,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "rm {folder}_run.json; make infer",
     ),
     "one output": (
-        lambda run: run.rewrite(run.folder, outputs=[formats.TensorInfo("class", "float32", [1, 5])]),
+        lambda run: run.rewrite(run.folder, outputs=[TensorInfo("class", "float32", [1, 5])]),
         "{folder}: HigherHRNet has two outputs (found ['class'])",
     ),
     "a missing file": (
@@ -143,7 +145,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "{folder}/000000000020_0.npy: is no readable output: ",
     ),
     "another shape": (
-        lambda run: tensor_files.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32)),
+        lambda run: tensors.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32)),
         "{folder}/000000000020_1.npy: shape (expected [1, 17, 64, 96], found [1, 17, 64, 64]); "
         "rm {folder}_run.json; make infer",
     ),
@@ -177,4 +179,4 @@ def test_thresholds_are_the_config_s(run: PoseRun) -> None:
     """No peak is above 1."""
     run.cfg.write_text(run.cfg.read_text().replace("true}", "true, DETECTION_THRESHOLD: 1.0}"))
     assert main(run.decode_arguments()) == 0
-    assert formats.read_keypoints(run.keypoints) == []
+    assert read_keypoints(run.keypoints) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnet.formats import write_record
+from hrnet.io.records import write_record
 from postprocess.gate import judge, main, points, verdict_line, wilson_interval
 
 REFERENCE = {"top1": 76.8, "top5": 93.4, "source": "the paper"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrnet import tensor_files
+from hrnet.io import tensors
 from postprocess.imagenet_acc_eval import main
 from tests.postprocess.runs import labels_of, logits_of, seed_result
 
@@ -26,7 +26,7 @@ def write(folder: str, ending: str, logits: np.ndarray, labels: list[int], names
     """Outputs as benchmark.x86_64 leaves them (`<stem>_<k>`), and the data set's labels in another order."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for i, row in enumerate(logits):
-        tensor_files.write_output(Path(folder, f"{names.format(i)}_{k}.{ending}"), row)
+        tensors.write_output(Path(folder, f"{names.format(i)}_{k}.{ending}"), row)
     lines = [f"{names.format(i)}.JPEG {label}\n" for i, label in enumerate(labels)]
     Path("val_label.txt").write_text("".join(lines[::-1]))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hrnet.files import make_folder
-from hrnet.formats import DecodeRecord
-from hrnet.manifest import Manifest
+from hrnet.io.files import make_folder
+from hrnet.io.manifest import Manifest
+from hrnet.io.runs import DecodeRecord
 from postprocess import decode
 from postprocess.join import main
 from tests.postprocess.pose_runs import OTHER, PoseRun, spread, write_runs

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hrnet.formats import write_record
+from hrnet.io.records import write_record
 from postprocess import qps_table
 
 RATES = {1: 500.25, 8: 1305.0, 64: 1315.5}

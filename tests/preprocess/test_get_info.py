@@ -66,7 +66,7 @@ def test_refusals(arguments: list[str], line: str, capsys: pytest.CaptureFixture
         (["bin", "a", "b"], "bin takes width and height, jpg takes neither"),
         (["bin", "a", "b", "224"], "bin takes width and height, jpg takes neither"),
         (["jpg", "a", "b", "224", "224"], "bin takes width and height, jpg takes neither"),
-        (["bin", "a", "b", "0", "224"], "argument width: expected a whole number of at least 1, found '0'"),
+        (["bin", "a", "b", "0", "224"], "argument width: expected an integer of at least 1, found '0'"),
         (["png", "a", "b"], "argument file_type: invalid choice: 'png' (choose from "),
     ],
 )

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet.files import temporary_name
+from hrnet.io.files import temporary_name
+from preprocess import classification
 from preprocess import folder as prep_folder
-from preprocess import imagenet
-from preprocess.imagenet import main
+from preprocess.classification import main
 from tests.preprocess.datasets import contents, listed, noise, record, write_config
-from tests.preprocess.test_imagenet import REASONS, broken, cfg, output, prepare
+from tests.preprocess.test_classification import REASONS, broken, cfg, output, prepare
 
 assert REASONS and broken and cfg and output  # fixtures
 
@@ -45,7 +45,7 @@ def test_any_finished_files_are_kept_and_only_the_rest_is_done(
 ) -> None:
     before = contents(finished / "prep")
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imagenet, "map_files", here)
+        patch.setattr(classification, "map_files", here)
         prep = Path(root, "prep")
         prep.mkdir()
         for name, data in before.items():
@@ -83,7 +83,7 @@ def test_more_images_than_a_folder_may_hold(
     listed(tmp_path, {f"{name}.JPEG": 1 for name in "abc"})
     assert prepare(cfg, tmp_path, output) == 2
     assert capsys.readouterr().err == (
-        f"preprocess.imagenet: error: {tmp_path}: more images than ais_bench takes inputs from one folder (expected at "
+        f"preprocess.classification: error: {tmp_path}: more images than ais_bench takes inputs from one folder (expected at "
         "most 2, found 3); give LIMIT=2, or share the images out among several data sets\n"
     )
     assert not output.exists() and not Path(f"{output}_lock").exists()

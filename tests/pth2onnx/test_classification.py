@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hrnet.config import CONFIGS, config_sha256, load_config
-from hrnet.files import sha256_file
+from hrnet.io.files import sha256_file
 from pth2onnx import classification, parity
 from tests import tiny
 

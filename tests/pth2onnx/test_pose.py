@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hrnet.config import CONFIGS, config_sha256, load_config
-from hrnet.files import sha256_file
+from hrnet.io.files import sha256_file
 from hrnet.nets import pose as nets
 from pth2onnx import parity, pose
 from tests import tiny

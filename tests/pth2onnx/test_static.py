@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hrnet.config import CONFIGS, load_config
-from hrnet.files import sha256_file
-from hrnet.formats import CompiledModel, Gear, TensorInfo
-from hrnet.torchscript import read_metadata
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, static
 from tests import tiny
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hrnet.config import CONFIGS, config_sha256, load_config
-from hrnet.files import sha256_file
-from hrnet.torchscript import read_metadata
+from hrnet.io.files import sha256_file
+from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, pose, torchscript
 from tests import tiny
 

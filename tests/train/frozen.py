@@ -22,7 +22,7 @@ EPOCHS = 2
 
 def main(data: Path, cfg: Path, output: Path) -> None:
     config = load_config(cfg)
-    with distributed.joined(0) as place:
+    with distributed.init_distributed(0) as place:
         torch.manual_seed(samples.SEED)
         net = classification.build(config).eval()
         net.train = lambda mode=True: net  # type: ignore[method-assign]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet import layouts
+from hrnet import datasets
 from hrnet.config import load_config
-from hrnet.files import locked
+from hrnet.io.files import locked
 from hrnet.nets import checkpoint, classification
 from tests.train.pictures import CLASSES, CONFIG, curve, data_set, draw, train, write_config
 from train import epochs, samples
@@ -118,7 +118,7 @@ def test_evaluation_finds_what_training_told(trained: Path, capsys: pytest.Captu
     facts = (trained / "out/output/0/small_bs4_1p_eval.log").read_text()
     assert f"\nTrainAccuracy = {best:.3f}\nActualLoss = " in facts and "FPS" not in facts
     answers = dict(map(str.split, (trained / "out/output/0/eval_0.txt").read_text().splitlines()))
-    labels = {name: layouts.find_images(trained / "data").labels[name] for name in answers}
+    labels = {name: datasets.find_images(trained / "data").labels[name] for name in answers}
     assert best == pytest.approx(100 * sum(int(answers[name]) == label for name, label in labels.items()) / len(labels))
     assert len(labels) == curve(trained)[0]["images"]
     last = trained / "out/checkpoint.pth.tar"
@@ -192,8 +192,8 @@ def test_wrong_folders(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = place / "small.yaml"
     config.write_text(CONFIG.replace("NUM_CLASSES: 3", "NUM_CLASSES: 4"))
     told = refused(place, capsys)
-    mend = "give another --cfg, or set MODEL.NUM_CLASSES to 3 in it"
-    assert told == f"{place}/data/train: class folders (expected 4, MODEL.NUM_CLASSES, found 3); {mend}"
+    hint = "give another --cfg, or set MODEL.NUM_CLASSES to 3 in it"
+    assert told == f"{place}/data/train: class folders (expected 4, MODEL.NUM_CLASSES, found 3); {hint}"
     config.write_text(CONFIG)
     assert refused(place, capsys, "--bs", 25).startswith(f"{place}/data/train: too few images (expected at least 25, ")
     (place / "data/val_label.txt").write_text("x/y.JPEG 3\ndark/dark8.JPEG 3\n")
@@ -230,9 +230,9 @@ def test_a_worker_that_is_killed(
 def test_a_checkpoint_of_another_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(place, "--train_epochs", 1) == 0
     path, config = place / "out/checkpoint.pth.tar", place / "small.yaml"
-    mend = f"give another --output, or move this one: mv {place / 'out'} {place / 'out'}.old"
+    hint = f"give another --output, or move this one: mv {place / 'out'} {place / 'out'}.old"
     assert refused(place, capsys, "--lr", 0.1) == (
-        f"{path}: is of a run with another learning rate (expected 0.1, found 0.05); {mend}"
+        f"{path}: is of a run with another learning rate (expected 0.1, found 0.05); {hint}"
     )
     assert "is of a run with another batch (expected 6, found 8)" in refused(place, capsys, "--bs", 6)
     config.write_text(CONFIG.replace("NUM_CHANNELS: [4, 8, 16, 32]", "NUM_CHANNELS: [8, 8, 16, 32]"))
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_run(place: Path, capsys: pytest.CaptureFixture[
     config.write_text(CONFIG)
     assert "is of a run with another list of images" in refused(place, capsys)
     checkpoint.save(classification.build(load_config(config)), path)
-    assert refused(place, capsys) == f"{path}: is no checkpoint of this trainer; {mend}"
+    assert refused(place, capsys) == f"{path}: is no checkpoint of this trainer; {hint}"
     path.write_bytes(path.read_bytes()[:1000])
     assert "checkpoint.pth.tar: is no checkpoint, or a damaged one" in refused(place, capsys)
 

@@ -12,11 +12,11 @@ import torch
 
 from hrnet.cli import UserError, WorkFailed
 from train import distributed
-from train.distributed import Place
+from train.distributed import DistributedContext
 
 
 def test_alone_a_sum_is_the_value() -> None:
-    assert Place(0, 1, torch.device("cpu")).total(1.5, 2) == [1.5, 2.0]
+    assert DistributedContext(0, 1, torch.device("cpu")).total(1.5, 2) == [1.5, 2.0]
 
 
 def test_a_port_that_is_taken() -> None:
@@ -26,8 +26,8 @@ def test_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError) as caught:
             distributed.check_port("127.0.0.1", port)
-    mend = "has another run the port? give another --port, or --addr, to all nodes"
-    assert str(caught.value) == f"127.0.0.1:{port}: cannot listen there: {os.strerror(errno.EADDRINUSE)}; {mend}"
+    hint = "has another run the port? give another --port, or --addr, to all nodes"
+    assert str(caught.value) == f"127.0.0.1:{port}: cannot listen there: {os.strerror(errno.EADDRINUSE)}; {hint}"
     distributed.check_port("127.0.0.1", port)
     with pytest.raises(UserError, match=r"^127.0.0.1:70000: cannot listen there: .*0-65535"):
         distributed.check_port("127.0.0.1", 70000)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from hrnet.cli import UserError
 from hrnet.config import config_sha256, load_config
-from hrnet.files import sha256_file
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io.files import sha256_file
+from hrnet.io.manifest import InputImage, Manifest
 from tests import tiny
 from train import evaluate
 
@@ -169,7 +169,7 @@ def test_a_batch_of_none(dataset, capsys):
     with pytest.raises(SystemExit) as stopped:
         call(dataset, batch=0)
     assert stopped.value.code == 2
-    assert "expected a whole number of at least 1, found '0'" in capsys.readouterr().err
+    assert "expected an integer of at least 1, found '0'" in capsys.readouterr().err
 
 
 def test_open_prepared_names_the_file(config, tmp_path):

@@ -12,14 +12,14 @@ import torch
 
 from data import people as drawn_people
 from hrnet.config import config_sha256, load_config
-from hrnet.files import sha256_file
-from hrnet.formats import read_keypoints
-from hrnet.manifest import InputImage, Manifest
+from hrnet.io.coco import read_keypoints
+from hrnet.io.files import sha256_file
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.decode import decode, read_settings, to_image
 from postprocess import average_precision
 from postprocess.gate import find_reference
-from preprocess import coco as preprocess
+from preprocess import pose as preprocess
 from tests import tiny
 from tests.postprocess.coco_scenes import results, scene
 from tests.preprocess.coco_sets import annotations, write_annotations

@@ -14,7 +14,7 @@ import torch
 from data import people
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, load_config
-from hrnet.files import locked
+from hrnet.io.files import locked
 from hrnet.nets import checkpoint
 from hrnet.pose.joints import COUNT
 from tests import tiny
@@ -206,11 +206,11 @@ def rewrite(root: Path, **values: Any) -> None:
     root.joinpath(ANNOTATIONS).write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("error", FAULTS)
 def test_faults_of_a_data_set_are_one_line(
-    fault: str, cfg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    error: str, cfg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    break_it, line = FAULTS[fault]
+    break_it, line = FAULTS[error]
     folder = tmp_path / "people"
     given = ["--output", str(folder), "--split", "train2017", "--images", "6", "--size", "64", "--seed", "3"]
     assert people.main(given) == 0

@@ -18,11 +18,11 @@ from hrnet.cli import UserError
 from hrnet.config import load_config
 from tests.train.pictures import CLASSES, CONFIG, data_set, write_config
 from train import samples
-from train.distributed import Place
+from train.distributed import DistributedContext
 
 
-def place(rank: int = 0, processes: int = 1) -> Place:
-    return Place(rank, processes, torch.device("cpu"))
+def place(rank: int = 0, processes: int = 1) -> DistributedContext:
+    return DistributedContext(rank, processes, torch.device("cpu"))
 
 
 @given(
@@ -135,6 +135,6 @@ def test_what_is_read(tmp_path: Path) -> None:
 
 
 def test_a_fault_comes_whole_out_of_a_worker() -> None:
-    fault = UserError("is no readable image", where="a.JPEG", mend="mend it")
-    assert str(pickle.loads(pickle.dumps(fault))) == str(fault)
-    assert samples.collate([(torch.zeros(1), 0), fault]) is fault
+    error = UserError("is no readable image", where="a.JPEG", hint="mend it")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert samples.collate([(torch.zeros(1), 0), error]) is error

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from hrnet.manifest import Manifest
+from hrnet.io.manifest import Manifest
 from tests.test_makefile import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]

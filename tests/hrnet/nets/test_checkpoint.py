@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from hrnet.cli import UserError
-from hrnet.files import sha256_file
+from hrnet.io.files import sha256_file
 from hrnet.nets import checkpoint
 from tests import tiny
 
@@ -66,10 +66,10 @@ def test_safetensors(tmp_path, state, net):
 
 
 def refusal(call, *args) -> str:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         call(*args)
-    assert "\n" not in str(fault.value)
-    return str(fault.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def test_a_missing_file_names_the_command(tmp_path):
@@ -119,16 +119,16 @@ def test_a_page_saved_as_a_checkpoint(tmp_path, name, data):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    ("error", "reason"),
     [
         (EOFError(), "EOFError"),
         (RuntimeError("PytorchStreamReader failed. Then more."), "RuntimeError: PytorchStreamReader failed"),
         (ValueError("of two\n  lines"), "ValueError: of two lines"),
     ],
 )
-def test_the_reason_of_a_damaged_file_is_told_in_one_line(tmp_path, monkeypatch, fault, reason):
+def test_the_reason_of_a_damaged_file_is_told_in_one_line(tmp_path, monkeypatch, error, reason):
     def fail(*args, **options):
-        raise fault
+        raise error
 
     path = tmp_path / "net.pth"
     path.write_bytes(b"x")

@@ -107,6 +107,6 @@ LOW, HIGH = (1, 34, 32, 40), (1, 17, 64, 80)
     ],
 )
 def test_outputs_that_do_not_fit(outputs: Outputs, outputs_flip: Optional[Outputs], message: str) -> None:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         Maps(outputs, outputs_flip)
-    assert str(fault.value) == message
+    assert str(error.value) == message

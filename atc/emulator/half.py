@@ -1,0 +1,113 @@
+"""float16 inside, for a processor that computes float32: what ATC's force_fp16 does to a model's values, emulated.
+
+`half(model)` rounds each float32 input as it enters, each float32 weight, and what each operator gives, to float16
+(nearest, ties to even, inf from 65520 on; its largest number is 65504); inputs and outputs stay float32. A weight is
+rounded in the file. An input or a result is rounded by a Cast to float16 and a Cast back, both explicit: onnxruntime's
+CPU provider computes a graph of float16 tensors in float32 throughout and drops the casts that it put in between, but
+from 1.17 on keeps these, at every optimisation level (tests/atc/emulator/test_half.py). Pure functions: a model in, one out.
+
+Source: IEEE 754 binary16; ATC's documentation of --precision_mode; docs/decisions/0008-fp16-inside.md.
+
+Claimed: the rounding, and the overflow, behind each operator. Convolutions and matrix products add up in float32 before
+it, as the device's cube unit does; one sum, product, quotient or square root in float32, rounded, is that of float16.
+Not claimed: the device's order of sums, its operators that take sums in float16 or approximate (averages, exp), its own
+fusions (fewer roundings), biases that it may keep in float32, and its mode that saturates in place of inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+# Operators that give values that went in, or 0: rounded already.
+# fmt: off
+MOVING = frozenset((
+    "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+))
+# fmt: on
+# Inputs that hold sizes, by operator: rounded they would be other sizes.
+SIZES = {"Resize": (1, 2), "Upsample": (1,)}
+
+
+def round_half(values: np.ndarray) -> np.ndarray:
+    """`values` (float32, any shape) rounded to float16, as float32; inf where float16 has no number."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def probe() -> onnx.ModelProto:
+    """x [1] -> y [1], the root of x squared: with float16 inside inf for 300, without it 300."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Sqrt", ["s"], ["y"], "Sqrt_1")]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph(nodes, "probe", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    """The element type of each tensor of the graph that has a known one."""
+    known = onnx.shape_inference.infer_shapes(model).graph
+    types = {tensor.name: tensor.data_type for tensor in known.initializer}
+    for value in (*known.input, *known.output, *known.value_info):
+        if value.type.tensor_type.elem_type:
+            types[value.name] = value.type.tensor_type.elem_type
+    return types
+
+
+def _check(model: onnx.ModelProto, types: dict[str, int]) -> None:
+    if TensorProto.FLOAT16 in types.values():
+        raise ValueError("float16 inside a model that holds float16 itself")
+    for node in model.graph.node:
+        if any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for attribute in node.attribute):
+            raise ValueError(f"float16 inside {node.op_type} [{node.name}], which holds a graph of its own")
+        unknown = [name for name in node.output if name and name not in types]
+        if unknown:
+            raise ValueError(f"float16 behind {node.op_type} [{node.name}], whose {unknown[0]} has no known type")
+
+
+def _pair(source: str, middle: str, target: str) -> Iterator[onnx.NodeProto]:
+    yield helper.make_node("Cast", [source], [middle], f"{middle}_Cast", to=TensorProto.FLOAT16)
+    yield helper.make_node("Cast", [middle], [target], f"{target}_Cast", to=TensorProto.FLOAT)
+
+
+def half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` whose float32 values are rounded to float16 at every step.
+
+    Raises ValueError, with what stands in the way, for a graph inside an operator, for an operator whose types ONNX
+    does not know, and for a model that holds float16 tensors already.
+    """
+    types = _types(model)
+    _check(model, types)
+    nodes, stored = model.graph.node, {tensor.name for tensor in model.graph.initializer}
+    sizes = {node.input[at] for node in nodes for at in SIZES.get(node.op_type, ()) if at < len(node.input)}
+    taken = {*types, *stored, *(name for node in nodes for name in node.input)}
+
+    def fresh(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    for tensor in rounded.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in sizes:
+            tensor.CopyFrom(numpy_helper.from_array(round_half(numpy_helper.to_array(tensor)), tensor.name))
+    del rounded.graph.node[:]
+    entered = {}
+    for value in model.graph.input:
+        if types.get(value.name) == TensorProto.FLOAT and value.name not in stored | sizes:
+            entered[value.name] = fresh(f"{value.name}_rounded")
+            rounded.graph.node.extend(_pair(value.name, fresh(f"{value.name}_half"), entered[value.name]))
+    for original in nodes:
+        node = rounded.graph.node.add()
+        node.CopyFrom(original)
+        node.input[:] = [entered.get(name, name) for name in original.input]
+        for at, name in enumerate(original.output):
+            if node.op_type not in MOVING and types.get(name) == TensorProto.FLOAT and name not in sizes:
+                node.output[at] = fresh(f"{name}_exact")  # consumers keep the name, and the graph's outputs theirs
+                rounded.graph.node.extend(_pair(node.output[at], fresh(f"{name}_half"), name))
+    return rounded

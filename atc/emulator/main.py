@@ -1,0 +1,243 @@
+"""atc's twin where CANN is not there: the same arguments, rules and screen text, compiled for onnxruntime.
+
+    python -m atc.emulator --framework=5 --model=hrnet_w18.onnx --input_format=NCHW \\
+        --input_shape="image:16,3,224,224" --output=hrnet_bs16 --soc_version=Ascend310P3 --log=error
+
+Reads --model, writes --output with `.onnx` after it (atc: `.om`): input shapes fixed, the graph optimised, the original
+metadata kept and every argument added as `atc.<name>` (of paths the last part only, so that one model compiled in two
+places gives one file). Exit 0, or 255 with ATC's error block; nothing is written then.
+
+Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
+With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
+`atc.emulator.half` describes. With --insert_op_conf the first input becomes uint8 NHWC, and the arithmetic of that AIPP file
+(`atc.aipp`) stands before the network: float32, and with float16 inside rounded as it enters the network. What would
+change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
+(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
+a free axis, with --dynamic_dims too: its gears are checked against the model and recorded, for `infer.emulator` to
+refuse other shapes, as the device does. --out_nodes takes names of graph outputs. Ours, in ATC's form: the reasons of
+E10055, of E10001 for a shape at which the model does not run, and of E10041 for a model that onnxruntime cannot load.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from atc import aipp, atc_rules, graph, pixels
+from atc.emulator import half
+from atc.shapes import DYNAMIC, AtcError, at_gear, invalid, not_emulated
+from hrnet.io.compiled import TensorInfo
+from hrnet.io.files import make_folder, replacing
+
+FAILED = 255
+ENDING = ".onnx"
+METADATA_PREFIX = "atc."
+
+# Above basic, onnxruntime writes operators of its own for one kind of processor.
+LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+FATAL_ONLY = 4  # onnxruntime's log severity: its complaints come as exceptions too
+
+# Parameters that keep the result as it is; from log on they mean nothing to onnxruntime.
+# fmt: off
+_ANY_VALUE = (
+    "framework", "model", "output", "input_format", "input_shape", "soc_version",
+    "log", "check_report", "op_select_implmode", "optypelist_for_implmode", "buffer_optimize", "enable_small_channel",
+    "disable_reuse_memory", "enable_single_stream", "core_type", "aicore_num", "debug_dir", "op_debug_level",
+    "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path",
+)
+# fmt: on
+PATHS = ("model", "output", "insert_op_conf")
+FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
+EMULATED: dict[str, tuple[str, ...]] = {
+    "mode": ("0",),
+    "precision_mode": ("force_fp16", "force_fp32", "must_keep_origin_dtype"),
+    "precision_mode_v2": ("fp16", "origin"),
+    "output_type": ("FP32",),
+    "insert_op_conf": (),
+    "dynamic_dims": (),
+    "out_nodes": (),
+    **dict.fromkeys(_ANY_VALUE, ()),
+}
+
+
+def check_emulated(arguments: Mapping[str, str]) -> None:
+    """Refuse what would change the result and is not done here. Raises AtcError E10055."""
+    for name, value in arguments.items():
+        if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
+            raise not_emulated(f"--{name}={value}")
+    if any(index >= 0 for _, index in atc_rules.out_nodes(arguments)):
+        raise not_emulated(f"--out_nodes={arguments['out_nodes']}, nodes in place of names of outputs")
+    if any(isinstance(dim, tuple) for shape in atc_rules.input_shapes(arguments).values() for dim in shape):
+        raise not_emulated("a shape range (n1~n2) in --input_shape")
+
+
+def read_conf(path: str) -> str:
+    """The text of --insert_op_conf. Raises AtcError: E10001 where there is no file (ATC's own words), E10052."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise invalid("insert_op_conf", path, f"realpath error, errmsg:{os.strerror(errno.ENOENT)}") from None
+    except UnicodeDecodeError:
+        raise aipp.invalid(f"{path} is no UTF-8 text") from None
+
+
+def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
+    """The arguments as they are recorded in the compiled file."""
+    recorded = {name: Path(value).name if name in PATHS else value for name, value in arguments.items()}
+    return {METADATA_PREFIX + name: value for name, value in recorded.items()}
+
+
+def _session(model: object, save_as: Optional[Path] = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = LEVEL
+    options.log_severity_level = FATAL_ONLY
+    if save_as is not None:
+        options.optimized_model_filepath = str(save_as)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _loads(content: bytes) -> bool:
+    try:
+        _session(content)
+    except Exception:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """onnxruntime's own words, in one line."""
+    return " ".join(str(error).split(" : ", 3)[-1].split())
+
+
+def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
+    """The graph as onnxruntime's basic optimisations leave it. Raises AtcError E10041 where it cannot load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "optimised.onnx"
+        content = model.SerializeToString()
+        try:
+            session = _session(content, saved)
+        except Exception as error:  # onnxruntime's exceptions have no base of their own
+            if _loads(content):  # then it was the writing: a full disk
+                raise OSError(errno.EIO, f"cannot be written: {_reason(error)}", str(saved)) from None
+            raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(error)}") from None
+        compiled = onnx.load(saved)
+    for value, found in zip(compiled.graph.output, session.get_outputs()):
+        graph.set_shape(value, [size if isinstance(size, int) else DYNAMIC for size in found.shape])
+    used = {node.domain for node in compiled.graph.node} | {""}
+    kept = [entry for entry in compiled.opset_import if entry.domain in used]
+    del compiled.opset_import[:]
+    compiled.opset_import.extend(kept)
+    return compiled
+
+
+def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with float16 inside. Raises AtcError E10055 where that cannot be, or where onnxruntime undoes it."""
+    try:
+        # At its default level, at which infer loads models. 1.16 drops the casts, and computes float32 without a word.
+        probe = onnxruntime.InferenceSession(
+            half.half(half.probe()).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
+            raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
+        return half.half(model)
+    except ValueError as obstacle:
+        raise not_emulated(str(obstacle)) from None
+
+
+def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str) -> dict[str, list[int]]:
+    """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
+
+    Raises AtcError E10001 where the model does not run at its shape, which `argument` gives as `value`.
+    """
+    try:
+        session = _session(str(path))
+        if any(DYNAMIC in tensor.shape for tensor in inputs):
+            return {}
+        results = session.run(None, {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs})
+    except Exception as error:
+        raise invalid(argument, value, f"The model does not run at it: {_reason(error)}") from None
+    return {found.name: list(result.shape) for found, result in zip(session.get_outputs(), results)}
+
+
+def check_gears(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], gears: Sequence[Sequence[int]]) -> None:
+    """Raises AtcError E10001 for a gear that the model does not fit."""
+    for gear in gears:
+        try:
+            graph.output_shapes(model, at_gear(shapes, gear), strict=True)
+        except ValueError as error:
+            value = ",".join(map(str, gear))
+            raise invalid("dynamic_dims", value, f"The model does not run at it: {error}") from None
+
+
+def compile_model(arguments: Mapping[str, str]) -> Path:
+    """Compile --model to --output; returns the file. Raises AtcError."""
+    atc_rules.check_arguments(arguments)
+    check_emulated(arguments)
+    conf = aipp.read(read_conf(arguments["insert_op_conf"])) if "insert_op_conf" in arguments else None
+    model = graph.read(arguments["model"])
+    atc_rules.check_model(arguments, graph.describe(model))
+    shapes = atc_rules.input_shapes(arguments)
+    fixed = {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()}
+    gears = atc_rules.gears(arguments)
+    if "out_nodes" in arguments:
+        graph.keep_outputs(model, [name for name, _ in atc_rules.out_nodes(arguments)])
+    check_gears(model, fixed, gears)
+    graph.fix_inputs(model, fixed)
+    compiled = optimise(model, arguments["model"])
+    if any(arguments.get(name) == value for name, value in FP16_INSIDE):
+        compiled = half_inside(compiled)
+    if conf:  # last, so that float16 begins behind it
+        pixels.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
+    target = Path(arguments["output"] + ENDING)
+    make_folder(target.parent)
+    with replacing(target) as temporary:
+        onnx.save(compiled, temporary)
+        inputs = graph.inputs(compiled)
+        if gears:
+            least = min(gears, key=math.prod)
+            shape = at_gear({tensor.name: tensor.shape for tensor in inputs}, least)
+            tried = [TensorInfo(tensor.name, tensor.dtype, shape[tensor.name]) for tensor in inputs]
+            try_out(temporary, tried, "dynamic_dims", ",".join(map(str, least)))
+            return target
+        found = try_out(temporary, inputs, "input_shape", arguments.get("input_shape", ""))
+        if any(tensor.shape != found[tensor.name] for tensor in graph.outputs(compiled) if found):
+            for value in compiled.graph.output:
+                graph.set_shape(value, found[value.name])
+            onnx.save(compiled, temporary)
+    return target
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    print(atc_rules.START, flush=True)
+    if argv and argv[0] in ("-h", "--h", "-help", "--help"):
+        print(__doc__)
+        return 0
+    error: Optional[AtcError] = None
+    try:
+        compile_model(atc_rules.parse(argv))
+    except AtcError as refusal:
+        error = refusal
+    except OSError as problem:
+        error = AtcError("E19999", f"Inner Error! {problem.filename}: {problem.strerror}")
+    print("...")
+    print(atc_rules.FAILURE if error else atc_rules.SUCCESS)
+    if error:
+        print(error)
+    return FAILED if error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

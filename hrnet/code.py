@@ -1,0 +1,61 @@
+"""Which source files a script runs, and their hash: what tells a stage whether its own code changed.
+
+A script's import closure holds each file of this repository that it imports, directly or not, also inside functions,
+and the C source of a compiled module.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]+)|import[ \t]+([^\n]+))", re.MULTILINE
+)
+
+
+def import_closure(modules: Iterable[str]) -> list[Path]:
+    """The source files of these modules (`infer.run`) and of all that they import, sorted, relative to ROOT."""
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        for file in _files(waiting.pop()):
+            if file not in found:
+                found.add(file)
+                waiting += _imported(file)
+    return sorted(found)
+
+
+def code_sha256(*modules: str) -> str:
+    """One hash of the names and bytes of all files in the import closure."""
+    digest = hashlib.sha256()
+    for file in import_closure(modules):
+        digest.update(f"{file.as_posix()} {hashlib.sha256((ROOT / file).read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _files(module: str) -> tuple[Path, ...]:
+    """A module's own file, with the packages around it; empty when it is not part of this repository."""
+    parts = module.split(".")
+    path = Path(*parts)
+    ends = (path.with_suffix(".py"), path / "__init__.py", path.with_suffix(".c"))
+    own = [file for file in ends if (ROOT / file).is_file()]
+    packages = [Path(*parts[:count], "__init__.py") for count in range(1, len(parts))]
+    return (*own, *(file for file in packages if (ROOT / file).is_file())) if own else ()
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """The names of all modules that a file may import; names that are no modules have no files."""
+    if file.suffix != ".py":
+        return
+    for package, names, plain in IMPORT.findall((ROOT / file).read_text(encoding="utf-8")):
+        if package:
+            yield package
+            yield from (f"{package}.{name}" for name in re.findall(r"\w+", names))
+        else:
+            yield from re.findall(r"[\w.]+", plain)

@@ -1,0 +1,95 @@
+"""The record beside a compiled model (`<model>.json`, kind `compiled`): its inputs, outputs and gears."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hrnet.io.files import AnyPath, sha256_file
+from hrnet.io.records import FormatError, from_json, read_record, write_record
+from hrnet.io.tensors import DTYPES
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a model, as compiled."""
+
+    name: str
+    dtype: str
+    shape: list[int]  # with the batch axis; -1 where it varies
+
+    def bytes_of_one(self) -> int:
+        """Bytes of one image's part."""
+        return math.prod(abs(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
+
+
+def check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
+    for tensor in tensors:
+        if tensor.dtype not in DTYPES:
+            raise FormatError(f"dtype of {tensor.name}", where=path, expected=", ".join(DTYPES), found=tensor.dtype)
+
+
+@dataclass(frozen=True)
+class Gear:
+    """One of the shapes that a model with free axes was compiled for, the batch axis included."""
+
+    input: list[int]
+    outputs: list[list[int]]
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
+    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere, `pth2onnx.static` for a TorchScript file,
+    which has neither names nor sizes."""
+
+    model_sha256: str  # of the compiled file
+    source_sha256: str  # of the ONNX (or TorchScript) file; empty where none was at hand
+    command: list[str]
+    tool: str  # "atc", "atc.emulator", "aoe", "atc.adopt" or "pth2onnx.static"
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    gears: list[Gear]  # of a model with free axes; none for a static one
+    metadata: dict[str, str]  # of that file: model, config and weights hashes, versions
+
+    @staticmethod
+    def record_path(model: AnyPath) -> Path:
+        return Path(f"{model}.json")
+
+    def takes(self, image: Sequence[int]) -> bool:
+        """Whether an input of this shape, without the batch axis, can go in."""
+        shapes = [gear.input for gear in self.gears] or [self.inputs[0].shape]
+        return list(image) in [shape[1:] for shape in shapes]
+
+    def output_bytes(self, image: Sequence[int]) -> list[int]:
+        """Bytes of each output for one input of this shape, which the model `takes`, without the batch axis."""
+        shapes = [output.shape for output in self.outputs]
+        for gear in self.gears:
+            if gear.input[1:] == list(image):
+                shapes = gear.outputs
+        return [TensorInfo(known.name, known.dtype, shape).bytes_of_one() for known, shape in zip(self.outputs, shapes)]
+
+    def write(self, model: AnyPath) -> None:
+        write_record(self.record_path(model), "compiled", asdict(self))
+
+    @staticmethod
+    def read(model: AnyPath) -> CompiledModel:
+        """Read the record beside `model`, which must be the file that it speaks of."""
+        path = CompiledModel.record_path(model)
+        adopt = "make om TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
+        hint = f"if make om made it: rm {model}; make om; if it is from elsewhere: {adopt}{model}"
+        content = read_record(path, "compiled", hint=hint)
+        compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
+        check_dtypes([*compiled.inputs, *compiled.outputs], path)
+        free = any(-1 in tensor.shape for tensor in compiled.inputs)
+        if free != bool(compiled.gears) or any(len(gear.outputs) != len(compiled.outputs) for gear in compiled.gears):
+            expected = "one or more for free axes, each with all outputs; none for a static model"
+            raise FormatError("gears", where=path, expected=expected, found=compiled.gears, hint=f"rm {model}; make om")
+        if compiled.model_sha256 != sha256_file(model):
+            expected = f"the hash of {model}"
+            raise FormatError("speaks of another model", where=path, expected=expected, hint=hint)
+        return compiled

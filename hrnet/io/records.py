@@ -1,0 +1,121 @@
+"""JSON records and the dataclasses that they hold, each checked against the other; hrnet/io/formats.py lists them.
+
+A record is one JSON object with "kind", "format_version" and the fields of its dataclass, written with a line for each
+key and for each entry below it, so that one of 50,000 images stays greppable.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
+
+from hrnet.cli import UserError
+from hrnet.io.files import AnyPath, write_text
+
+FORMAT_VERSION = 1
+
+
+class FormatError(UserError):
+    """A file that is missing, or is not what its reader needs."""
+
+
+def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Optional[str] = None) -> Any:
+    """The content of a JSON file. Raises FormatError when it is missing (`no WHAT`) or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
+    except ValueError as error:  # UnicodeDecodeError among them
+        raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=hint) from None
+
+
+def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
+    """Write a JSON record with its kind and format version, in one step."""
+    write_text(path, record_text(kind, content))
+
+
+def record_text(kind: str, content: Mapping[str, Any]) -> str:
+    """A record as it is written: JSON with a line for each key, and for each entry below it."""
+    record = {"kind": kind, "format_version": FORMAT_VERSION, **content}
+
+    def value_text(value: Any) -> str:
+        if isinstance(value, dict) and value:
+            return (
+                "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n }"
+            )
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {value_text(value)}" for key, value in record.items()) + "\n}\n"
+
+
+def read_record(path: AnyPath, kind: str, hint: Optional[str] = None) -> dict[str, Any]:
+    """Read a JSON record of one kind; `mend` is the command that would write it."""
+    content = read_json(path, f"{kind} record", hint=hint)
+    found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    if found != kind:
+        raise FormatError("is another record", where=path, expected=f"kind {kind!r}", found=repr(found), hint=hint)
+    if content.get("format_version") != FORMAT_VERSION:
+        found = content.get("format_version")
+        raise FormatError("format version", where=path, expected=FORMAT_VERSION, found=found, hint=hint)
+    return content
+
+
+def to_json(record: Any) -> Any:
+    """A record's dataclass, and those inside it, as JSON values; a field at its default is left out."""
+    if isinstance(record, list):
+        return [to_json(entry) for entry in record]
+    if not is_dataclass(record):
+        return record
+    values = ((field, getattr(record, field.name)) for field in fields(record))
+    return {field.name: to_json(value) for field, value in values if field.default is MISSING or value != field.default}
+
+
+def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
+    """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type. A field
+    that has a default may be missing."""
+    hints = _hints(record_type)
+    if not isinstance(values, dict):
+        raise FormatError(f"{what} is no JSON object", where=path, found=json.dumps(values))
+    given = set(values) - {"kind", "format_version"}
+    needed = {field.name for field in fields(record_type) if field.default is MISSING}
+    wrong = [f"{name} missing" for name in sorted(needed - given)]
+    wrong += [f"{name} unknown" for name in sorted(given - set(hints))]
+    if wrong:
+        raise FormatError(f"{what} has other keys", where=path, found=", ".join(wrong))
+    built = {}
+    for name, hint in hints.items():
+        if name not in values:
+            continue
+        value = values[name]
+        if get_origin(hint) is list and is_dataclass(get_args(hint)[0]) and isinstance(value, list):
+            value = [from_json(get_args(hint)[0], entry, path, f"{name} {i}") for i, entry in enumerate(value)]
+        elif not _fits(value, hint):
+            expected = record_type.__dataclass_fields__[name].type
+            raise FormatError(f"{what}: {name}", where=path, expected=expected, found=json.dumps(value))
+        built[name] = value
+    return record_type(**built)
+
+
+@functools.cache
+def _hints(record_type: Any) -> dict[str, Any]:
+    return get_type_hints(record_type)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of a type as our fields are annotated; an integer may stand for a float."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind is Union:
+        return any(_fits(value, each) for each in inner)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)

@@ -1,0 +1,61 @@
+"""What a product was made from, so that a stage which make restarts can see that nothing relevant changed.
+
+make restarts a stage when any file is newer than its product. The stage compares three things with the stamp beside
+the product (`<product>_stamp.json`, kind `stamp`): its settings, the SHA-256 of its input files, and the SHA-256 of its
+own code (the import closure of its script). If all are equal and the product is intact, it only touches the product.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hrnet.code import code_sha256
+from hrnet.io.files import AnyPath, sha256_file
+from hrnet.io.records import FormatError, read_record, write_record
+
+
+class Stamp(NamedTuple):
+    """What a product is made from. `files`: SHA-256 of each input file by its role, such as `weights`."""
+
+    settings: dict[str, Any]  # JSON values
+    files: dict[str, str]
+    code_sha256: str
+
+    @staticmethod
+    def of(modules: Sequence[str], settings: Mapping[str, Any], files: Mapping[str, AnyPath]) -> Stamp:
+        """The stamp of a run of `modules` (the script, and what it loads by name) now. Raises OSError for a missing
+        file."""
+        hashes = {role: sha256_file(file) for role, file in files.items()}
+        return Stamp(dict(settings), hashes, code_sha256(*modules))
+
+
+def stamp_path(product: AnyPath) -> Path:
+    """Beside the product, never inside a directory that is a product: ais_bench reads those."""
+    return Path(f"{product}_stamp.json")
+
+
+def write_stamp(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> None:
+    """Write the stamp, after the product. `records`: the files that the stage wrote last, whose hashes show later that
+    they are intact."""
+    products = {Path(record).name: sha256_file(record) for record in records}
+    write_record(stamp_path(product), "stamp", {**stamp._asdict(), "products": products})
+
+
+def is_current(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> bool:
+    """Whether the product was made by exactly this stamp and `records` are as they were written."""
+    try:
+        content = read_record(stamp_path(product), "stamp")
+        products = {Path(record).name: sha256_file(record) for record in records}
+    except (FormatError, OSError):
+        return False  # no stamp, an unreadable one, or no product: the stage runs
+    return all(content.get(key) == value for key, value in {**stamp._asdict(), "products": products}.items())
+
+
+def touch(product: AnyPath, records: Sequence[AnyPath]) -> None:
+    """Make `records` newer than what make compares them with, and report it in one line."""
+    for record in records:
+        os.utime(record)
+    print(f"{product} is up to date: same inputs, settings and code (to run the stage anyway: rm {records[-1]})")

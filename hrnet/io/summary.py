@@ -1,0 +1,68 @@
+"""Files of other tools: ais_bench's `<dirname>_summary.json`, benchmark.x86_64's info file, the model zoo's result.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hrnet.io.files import AnyPath, write_text
+from hrnet.io.records import FormatError, read_json
+
+TOPN_TITLE = "Overall statistical evaluation"
+
+
+def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
+    """Write `index path width height` for each (path, width, height); return how many."""
+    lines = []
+    for index, (file, width, height) in enumerate(files):
+        if re.search(r"\s", file):
+            raise FormatError("an info file cannot hold a path with a space", where=file)
+        lines.append(f"{index} {file} {width} {height}\n")
+    write_text(path, "".join(lines))
+    return len(lines)
+
+
+def read_summary(path: AnyPath) -> dict[str, Any]:
+    """Read ais_bench's `<dirname>_summary.json`."""
+    summary = read_json(path, "summary of ais_bench", hint="read its messages above, then rerun make infer")
+    summary = summary if isinstance(summary, dict) else {}
+    missing = [key for key in ("filesinfo", "NPU_compute_time", "throughput") if key not in summary]
+    if missing:
+        raise FormatError("not a summary of ais_bench", where=path, found=f"no {', '.join(missing)}")
+    return summary
+
+
+def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list[str]]:
+    """The summary's list input -> outputs as {stem of the input: names of its outputs}."""
+    outputs: dict[str, list[str]] = {}
+    for sample in summary["filesinfo"].values():
+        if len(sample.get("infiles", [])) != 1 or not sample.get("outfiles"):
+            raise FormatError("a sample without one input and its outputs", where=path, found=sample)
+        stem = os.path.basename(sample["infiles"][0]).split(".")[0]
+        if stem in outputs:
+            raise FormatError(f"{stem} was inferred twice", where=path)
+        outputs[stem] = [os.path.basename(file) for file in sample["outfiles"]]
+    return outputs
+
+
+def topn_result(accuracies: Sequence[float], images: int, classes: int) -> dict[str, Any]:
+    """The seed's result.json: `accuracies` are cumulative fractions of Top-1, Top-2 and so on.
+
+    The seed rounds numpy's way, which differs from Python's at halves: 1 of 20,000 is 0.0%, not 0.01%.
+    """
+    value = [{"key": "Number of images", "value": str(images)}, {"key": "Number of classes", "value": str(classes)}]
+    value += [
+        {"key": f"Top{n} accuracy", "value": f"{np.round(np.float64(accuracy) * 100, 2)}%"}
+        for n, accuracy in enumerate(accuracies, 1)
+    ]
+    return {"title": TOPN_TITLE, "value": value}
+
+
+def write_topn_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:
+    """Write result.json as the seed does: one line, no newline at its end."""
+    write_text(path, json.dumps(topn_result(accuracies, images, classes)))

@@ -1,0 +1,210 @@
+"""All that a board needs for `make infer eval`, as one archive: another machine compiled the model and made the inputs.
+
+    python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg configs/hrnet_w18.yaml
+        --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --prep build/hrnet_w18/prep/imagenet-float32
+        --set BACKEND=ascend --set GATE=1 Makefile constraints.txt hrnet/cli.py …
+
+Reads    the model and its record, the prep folder (without --prep the board preprocesses its own DATASET), a metrics
+         record as --reference, the config, and the files to go along, by their paths from here; of pose also the
+         prep folder of mirrored inputs, where ais_bench needs one, and the annotations that AP is counted by
+Writes   a tar of one folder; in it the products lie as model/, prep/, data/annotations/ and reference.json, which its
+         bundle.mk gives to make as OM, PREP, DATASET and REFERENCE, so that no stage before infer is looked at
+
+The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
+take a file for one of its future. The folder's name has a digest of everything in it, so that another bundle never
+comes to lie over this one, whose results its old files would not put out of date. It is not compressed: whether that is
+worth its time depends on the line to the board, and `gzip` or `ssh -C` can do it on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from hrnet.cli import UserError, command, progress
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
+from hrnet.io.manifest import Manifest
+from infer.run import check_inputs
+
+TIME = 1  # seconds since 1970, of every file: older than any clock's now
+DIGITS = 12  # of the digest, in the folder's name
+DATASET = "data"  # where the annotations go, in COCO's layout
+
+Source = Union[Path, bytes]
+PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
+
+
+def settings_text(settings: dict[str, str]) -> str:
+    """bundle.mk: what holds on the board as long as nothing else is given there."""
+    lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items())
+    return f"# Written by make bundle: these hold until a value is given to make.\n{lines}"
+
+
+def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
+    """What the board's python needs from the package index; `runtime`: of the twin, whose package has its name."""
+    found = [*PYTHON_PACKAGES, *([runtime] if runtime else [])]
+    if pose or preprocesses:
+        found.append("opencv-python-headless")
+    return found + (["pycocotools"] if pose else []) + (["simplejpeg"] if preprocesses else [])
+
+
+def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[str], pose: bool) -> str:
+    """The bundle's README: what to type on the board."""
+    given = "" if prep else " DATASET=<folder>"
+    stages = "infer eval" if prep else "preprocess infer eval"
+    needs = "" if runtime else ", and ais_bench in the python that AIS_PYTHON names (python3 unless given)"
+    inputs = f"`{prep}`, its inputs, ready" if prep else "its inputs are made here from the photographs of DATASET"
+    return (
+        f"# {name}, packed by `make bundle`\n\n"
+        f"`{model}` is compiled; {inputs}. Needed: Python 3.9 or later, GNU make 4.2 or later{needs}. "
+        "No torch, no atc.\n\n"
+        "```\n"
+        f"python3 -m pip install -c constraints.txt {' '.join(packages(runtime, pose, not prep))}\n"
+        f"make {stages}{given}\n"
+        "make gate    # the verdict again\n"
+        "```\n\n"
+        "`bundle.mk` holds the settings; any of them can be given anew, such as `make infer eval DEVICE=0,1`. "
+        "`make help` lists them all.\n"
+    )
+
+
+def collect_inputs(folder: Path, manifest: Manifest, target: str) -> tuple[dict[str, Source], dict[str, Source]]:
+    """{name in the bundle: file} of a prep folder's records, and of its inputs."""
+    records: dict[str, Source] = {f"{target}/{name}": folder / name for name in ("settings.json", "manifest.json")}
+    names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
+    return records, {f"{target}/{name}": folder / name for name in names}
+
+
+def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Source]]:
+    """{name in the bundle: file or text} of everything but the inputs, and of the inputs. Raises UserError where the
+    model has no record or the inputs are not those that it takes."""
+    compiled = CompiledModel.read(args.model)
+    model, pose = f"model/{args.model.name}", bool(compiled.gears)
+    settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
+    files: dict[str, Source] = {path.as_posix(): path for path in args.files}
+    files[f"configs/{args.cfg.name}"] = args.cfg
+    files[model] = args.model
+    files[f"{model}.json"] = CompiledModel.record_path(args.model)
+    inputs: dict[str, Source] = {}
+    prep = None
+    if args.prep:
+        prep = f"prep/{args.prep.name}"
+        manifest = Manifest.read(args.prep / "manifest.json")
+        check_inputs(args.prep, manifest, args.model, compiled)
+        records, inputs = collect_inputs(args.prep, manifest, prep)
+        files.update(records)
+        settings["PREP"] = prep
+        if args.prep_flip:
+            if Manifest.read(args.prep_flip / "manifest.json") != manifest.mirrored():
+                raise UserError("is no mirror of --prep", where=args.prep_flip, hint="run make preprocess")
+            check_inputs(args.prep_flip, manifest, args.model, compiled)
+            records, mirrored = collect_inputs(args.prep_flip, manifest, f"{prep}-flip")
+            files.update(records)
+            inputs.update(mirrored)
+    if args.annotations:
+        files[f"{DATASET}/annotations/{args.annotations.name}"] = args.annotations
+        settings["DATASET"] = DATASET
+    if args.reference:
+        files["reference.json"] = args.reference
+        settings["REFERENCE"] = "reference.json"
+    settings.update(args.set or [])
+    files["bundle.mk"] = settings_text(settings).encode()
+    runtime = None if args.model.suffix == ".om" else settings.get("BACKEND", "onnxruntime")
+    files["README.md"] = readme_text(args.cfg.stem, model, prep, runtime, pose).encode()
+    return files, inputs
+
+
+def digest(files: dict[str, Source]) -> str:
+    """One digest of names and contents. The inputs need not be read for it: settings.json and manifest.json tell them
+    from all others."""
+    lines = []
+    for name, source in sorted(files.items()):
+        content = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_file(source)
+        lines.append(f"{content} {name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:DIGITS]
+
+
+def entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE, size: int = 0) -> tarfile.TarInfo:
+    """The head of a file or folder, as ais_bench wants it to be: no other mode, no owner but who unpacks it."""
+    info = tarfile.TarInfo(name)
+    info.mode, info.type, info.size, info.mtime = mode, kind, size, TIME
+    return info
+
+
+def write_tar(path: Path, top: str, files: dict[str, Source]) -> int:
+    """Write `files` below the folder `top`, in the order of a walk through the tree; return the bytes."""
+    tree: dict[str, Optional[Source]] = {f"{top}/{name}": source for name, source in files.items()}
+    tree.update({parent.as_posix(): None for name in list(tree) for parent in list(Path(name).parents)[:-1]})
+    with replacing(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as archive:
+            for name in progress(sorted(tree, key=lambda name: name.split("/")), unit="file"):
+                source = tree[name]
+                if source is None:
+                    archive.addfile(entry(name, FOLDER_MODE, tarfile.DIRTYPE))
+                else:
+                    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+                        size = file.seek(0, io.SEEK_END)
+                        file.seek(0)
+                        archive.addfile(entry(name, FILE_MODE, size=size), file)
+                archive.getmembers().clear()  # tarfile keeps what it wrote
+        return temporary.stat().st_size
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the archive."""
+    files, inputs = collect(args)
+    top = f"{args.output.stem}-{digest(files)}"
+    everything = {**files, **inputs}
+    need = sum(source.stat().st_size for source in everything.values() if isinstance(source, Path))
+    check_free_disk(args.output.parent, need)
+    make_folder(args.output.parent)
+    size = write_tar(args.output, top, everything)
+    packed = f"{len(inputs)} inputs" if inputs else "the preprocess stage"
+    print(f"packed the model, {packed} and {len(files)} files into {args.output} ({size / 1e6:.1f} MB); on the board:")
+    print(f"tar -xf {args.output.name} && cd {top} && cat README.md")
+
+
+def setting(text: str) -> tuple[str, str]:
+    """An argparse type: `NAME=value`."""
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"expected NAME=value, found {text!r}")
+    return name, value
+
+
+def relative(text: str) -> Path:
+    """An argparse type: a path from here down."""
+    path = Path(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise argparse.ArgumentTypeError(f"expected a path from here down, found {text!r}")
+    return path
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m make.bundle", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="the archive, .tar")
+    parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML")
+    parser.add_argument("--model", type=Path, required=True, help="the compiled model, its record beside it")
+    parser.add_argument("--prep", type=Path, help="the inputs; without, the board preprocesses its own DATASET")
+    parser.add_argument("--prep_flip", type=Path, help="the mirrored inputs, for ais_bench")
+    parser.add_argument("--annotations", type=Path, help="of pose: what AP is counted by")
+    parser.add_argument("--reference", type=Path, help="a metrics record that the board's result is held against")
+    parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a setting of make")
+    parser.add_argument("files", type=relative, nargs="+", help="code and papers that go along")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""float16 inside: it overflows and it rounds, at every optimisation level, to the values of numpy's float16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from atc.emulator import half, main
+from tests.atc.models import classifier, images, saved
+
+LEVELS = sorted(onnxruntime.GraphOptimizationLevel.__members__)
+LARGEST = 65504.0  # of float16
+
+
+def model_of(nodes: list[onnx.NodeProto], shape: list[int], **weights: np.ndarray) -> onnx.ModelProto:
+    """x (float32, `shape`) -> y by `nodes`."""
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+
+
+def compiled(folder: Path, model: onnx.ModelProto, **changes: str) -> Path:
+    """What the twin makes of it; force_fp16 unless `changes` says otherwise."""
+    tensor = model.graph.input[0]
+    shape = ",".join(str(dim.dim_value or 2) for dim in tensor.type.tensor_type.shape.dim)
+    arguments = {
+        "framework": "5",
+        "model": str(saved(folder, model)),
+        "input_format": "ND",
+        "input_shape": f"{tensor.name}:{shape}",
+        "output": str(folder / "out"),
+        "soc_version": "Ascend310P3",
+        **(changes or {"precision_mode": "force_fp16"}),
+    }
+    return main.compile_model(arguments)
+
+
+def results(path: Path, x: np.ndarray, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def ulps(found: np.ndarray, wanted: np.ndarray) -> int:
+    """The largest difference of two float16 arrays, in steps from one float16 number to the next."""
+    steps = [
+        np.where(bits < 0, -32768 - bits, bits) for bits in (a.view(np.int16).astype(int) for a in (found, wanted))
+    ]
+    return int(np.abs(steps[0] - steps[1]).max())
+
+
+def as_half(values: np.ndarray) -> np.ndarray:
+    """As float16; fails where that would change a value."""
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    np.testing.assert_array_equal(halves.astype(np.float32), values)
+    return halves
+
+
+def squared_and_back() -> onnx.ModelProto:
+    """y = x * x / 300: float32 gives 300 for 300, float16 gives inf, since 90000 is past its largest number."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Div", ["s", "by"], ["y"], "Div_1")]
+    return model_of(nodes, [1, 3], by=np.float32([300]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_intermediate_past_65504_is_inf_at_every_level(level: str, tmp_path: Path) -> None:
+    x = np.float32([[300, 2, -255]])
+    for fp16 in ({"precision_mode": "force_fp16"}, {"precision_mode_v2": "fp16"}):
+        found = results(compiled(tmp_path, squared_and_back(), **fp16), x, level)
+        assert found.dtype == np.float32 and found[0, 0] == np.inf
+        np.testing.assert_array_equal(found[0, 1:], (np.float16([4, 65024]) / np.float16(300)).astype(np.float32))
+    exact = results(compiled(tmp_path, squared_and_back(), log="error"), x, level)
+    np.testing.assert_allclose(exact, x * x / np.float32(300), rtol=1e-6)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_convolution_that_overflows_before_its_relu_and_product(level: str, tmp_path: Path) -> None:
+    """The kinds of nodes that onnxruntime would fuse if there were no casts between them."""
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel", "bias"], ["c"], "Conv_0"),
+        helper.make_node("Relu", ["c"], ["r"], "Relu_1"),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"], "Pool_2"),
+        helper.make_node("Flatten", ["g"], ["f"], "Flatten_3"),
+        helper.make_node("Gemm", ["f", "linear", "none"], ["y"], "Gemm_4"),
+    ]
+    weights = {
+        "kernel": np.full((8, 8, 1, 1), 100),
+        "bias": np.zeros(8),
+        "linear": np.eye(8) / 1024,
+        "none": np.zeros(8),
+    }
+    model = model_of(nodes, [1, 8, 4, 4], **{name: value.astype(np.float32) for name, value in weights.items()})
+    path = compiled(tmp_path, model)
+    below, above = (np.full((1, 8, 4, 4), value, np.float32) for value in (80, 90))
+    assert (results(path, below, level) == 64000 / 1024).all()  # 8 * 100 * 80, a number of float16
+    assert not np.isfinite(results(path, above, level)).any()  # 8 * 100 * 90 = 72000; inf * 0 is nan in the Gemm
+    assert (results(path, -above, level) == 0).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_single_operators_are_numpys_float16_to_the_bit(level: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    a, b = random.uniform(0.5, 2, (2, 4, 1000)).astype(np.float32)
+    nodes = [
+        helper.make_node("Mul", ["x", "a"], ["m"], "Mul_0"),
+        helper.make_node("Add", ["m", "b"], ["s"], "Add_1"),
+        helper.make_node("Relu", ["s"], ["r"], "Relu_2"),
+        helper.make_node("Sub", ["r", "x"], ["d"], "Sub_3"),
+        helper.make_node("Div", ["d", "a"], ["y"], "Div_4"),
+    ]
+    x = (random.standard_normal((4, 1000)) * 10 ** random.uniform(-6, 3, (4, 1000))).astype(np.float32)
+    xh, ah, bh = (values.astype(np.float16) for values in (x, a, b))
+    wanted = (np.maximum(xh * ah + bh, np.float16(0)) - xh) / ah
+    assert wanted.dtype == np.float16 and np.isfinite(wanted).all()
+    found = results(compiled(tmp_path, model_of(nodes, [4, 1000], a=a, b=b)), x, level)
+    assert ulps(as_half(found), wanted) == 0
+    exact = (np.maximum(x * a + b, 0) - x) / a
+    assert np.abs(exact - found).max() > 1e-3, "float32 differs, or this would prove nothing"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_small_net_against_numpy(level: str, tmp_path: Path) -> None:
+    """tests.atc.models.classifier in plain steps: sums in float64, each result rounded to float16."""
+    model, x = classifier(), images(2)
+    kernel, linear, bias = (numpy_helper.to_array(tensor).astype(np.float16) for tensor in model.graph.initializer)
+    padded = np.pad(x.astype(np.float16), ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float64)
+    conv = np.zeros((2, 8, 8, 8))
+    for row in range(3):
+        for column in range(3):
+            window = padded[:, :, row : row + 16 : 2, column : column + 16 : 2]
+            conv += np.einsum("nchw,oc->nohw", window, kernel[:, :, row, column].astype(np.float64))
+    relu = np.maximum(conv.astype(np.float16), np.float16(0))
+    pooled = relu.astype(np.float64).mean(axis=(2, 3)).astype(np.float16)
+    wanted = (pooled.astype(np.float64) @ linear.astype(np.float64) + bias).astype(np.float16)
+    found = as_half(results(compiled(tmp_path, model), x, level))
+    close = ulps(found[np.abs(wanted) > 0.25], wanted[np.abs(wanted) > 0.25])
+    assert close <= 1, "a sum that lies between two numbers of float16 may go either way"
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2**-9)
+    saved(tmp_path, model)
+    exact = results(tmp_path / "model.onnx", x)
+    assert np.abs(exact - found).max() > 2**-9, "float32 differs by more than that, or this would prove nothing"
+
+
+NUMBERS = st.one_of(
+    st.floats(width=32, allow_nan=False), st.floats(-70000, 70000, width=32), st.floats(-(2.0**-13), 2.0**-13, width=32)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(NUMBERS, min_size=1, max_size=50))
+def test_entering_rounds_as_numpy_does(values: list[float]) -> None:
+    """Ties, numbers below the normal ones, and those past the largest: by onnxruntime's cast and by numpy's."""
+    x = np.float32([values])
+    model = half.half(model_of([helper.make_node("Identity", ["x"], ["y"], "Identity_0")], [1, len(values)]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x})[0]
+    np.testing.assert_array_equal(found, half.round_half(x))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(found, x.astype(np.float16).astype(np.float32))
+
+
+def test_round_half() -> None:
+    x = np.float32([1, 1 + 2**-11, 1 + 3 * 2**-11, LARGEST, 65519, 65520, -1e6, 2**-24, 2**-25, 1e-9, np.nan])
+    # The second and the third lie half-way between two numbers: to the one that ends in 0.
+    wanted = np.float32([1, 1, 1 + 2**-9, LARGEST, LARGEST, np.inf, -np.inf, 2**-24, 0, 0, np.nan])
+    np.testing.assert_array_equal(half.round_half(x), wanted)
+    assert half.round_half(x).dtype == np.float32
+
+
+def test_the_graph_that_comes_out(tmp_path: Path) -> None:
+    before = classifier()
+    untouched = before.SerializeToString()
+    after = half.half(before)
+    assert before.SerializeToString() == untouched
+    onnx.checker.check_model(after, full_check=True)
+    kinds = [node.op_type for node in after.graph.node]
+    pair = ["Cast", "Cast"]
+    assert kinds == [*pair, "Conv", *pair, "Relu", "GlobalAveragePool", *pair, "Flatten", "Gemm", *pair]
+    assert [node.name for node in after.graph.node if node.op_type != "Cast"] == [
+        node.name for node in before.graph.node
+    ]
+    targets = [node.attribute[0].i for node in after.graph.node if node.op_type == "Cast"]
+    assert targets == [TensorProto.FLOAT16, TensorProto.FLOAT] * 4
+    assert (after.graph.input, after.graph.output) == (before.graph.input, before.graph.output)
+    assert after.metadata_props == before.metadata_props
+    for old, new in zip(before.graph.initializer, after.graph.initializer):
+        assert old.name == new.name and new.data_type == TensorProto.FLOAT
+        wanted = numpy_helper.to_array(old).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(numpy_helper.to_array(new), wanted)
+    first = compiled(tmp_path, before).read_bytes()
+    assert compiled(tmp_path, before).read_bytes() == first
+    assert {(entry.domain, entry.version) for entry in onnx.load_from_string(first).opset_import} == {("", 11)}
+
+
+def test_names_that_are_taken() -> None:
+    nodes = [helper.make_node("Mul", ["x", "x"], ["y_exact"], "a"), helper.make_node("Neg", ["y_exact"], ["y"], "b")]
+    after = half.half(model_of(nodes, [1]))
+    outputs = [name for node in after.graph.node for name in node.output]
+    assert len(set(outputs)) == len(outputs) == 8
+    assert [node.output[0] for node in after.graph.node if node.op_type == "Neg"] == ["y_exact_"]
+
+
+def test_whole_numbers_and_sizes_are_left_alone(tmp_path: Path) -> None:
+    """Scales of a third would make other sizes; the positions of a MaxPool are whole numbers."""
+    scales, empty = np.float32([1, 1, 2.3334, 2.3334]), np.zeros(0, np.float32)
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m", "at"], "Pool_0", kernel_shape=[1, 1]),
+        helper.make_node("Cast", ["at"], ["where"], "Cast_1", to=TensorProto.FLOAT),
+        helper.make_node("Add", ["m", "where"], ["s"], "Add_2"),
+        helper.make_node("Resize", ["s", "roi", "scales"], ["y"], "Resize_3", mode="nearest"),
+    ]
+    after = half.half(model_of(nodes, [1, 1, 3, 3], roi=empty, scales=scales))
+    np.testing.assert_array_equal(numpy_helper.to_array(after.graph.initializer[1]), scales)
+    path = compiled(tmp_path, model_of(nodes, [1, 1, 3, 3], roi=empty, scales=scales))
+    x = np.float32([0.1, 10.01, 2048, 2049, 0, 1, 2, 3, 4]).reshape(1, 1, 3, 3)
+    found = results(path, x)
+    assert found.shape == (1, 1, 7, 7)
+    wanted = x.astype(np.float16).ravel() + np.arange(9).astype(np.float16)
+    assert set(found.ravel()) == set(wanted.astype(np.float32))
+
+
+def obstacle(kind: str) -> onnx.ModelProto:
+    if kind == "If":
+        branch = helper.make_graph(
+            [helper.make_node("Neg", ["x"], ["z"])],
+            "b",
+            [],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1])],
+        )
+        node = helper.make_node("If", ["yes"], ["y"], "If_0", then_branch=branch, else_branch=branch)
+        return model_of([node], [1], yes=np.array(True))
+    if kind == "float16":
+        casts = [("x", "h", TensorProto.FLOAT16), ("h", "y", TensorProto.FLOAT)]
+        return model_of([helper.make_node("Cast", [a], [b], f"to_{b}", to=to) for a, b, to in casts], [1])
+    model = model_of(
+        [helper.make_node("Odd", ["x"], ["z"], "Odd_0", domain="own"), helper.make_node("Neg", ["z"], ["y"])], [1]
+    )
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("If", "float16 inside If [If_0], which holds a graph of its own"),
+        ("float16", "float16 inside a model that holds float16 itself"),
+        ("unknown", "float16 behind Odd [Odd_0], whose z has no known type"),
+    ],
+)
+def test_what_stands_in_the_way(kind: str, what: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        half.half(obstacle(kind))
+    assert str(caught.value) == what
+
+
+def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 1.16 does; here the graph comes back without them."""
+    monkeypatch.setattr(half, "half", lambda model: model)
+    with pytest.raises(main.AtcError) as caught:
+        compiled(tmp_path, classifier())
+    assert f"emulate float16 with onnxruntime {onnxruntime.__version__}, which drops its casts: " in str(caught.value)
+    assert not (tmp_path / "out.onnx").exists()
+    assert compiled(tmp_path, classifier(), precision_mode="force_fp32").is_file()
+
+
+def test_the_twin_refuses_such_a_model(tmp_path: Path) -> None:
+    model = classifier()
+    model.graph.node[-1].output[0] = "wide"
+    model.graph.node.append(helper.make_node("Cast", ["wide"], ["narrow"], "Cast_5", to=TensorProto.FLOAT16))
+    model.graph.node.append(helper.make_node("Cast", ["narrow"], ["class"], "Cast_6", to=TensorProto.FLOAT))
+    with pytest.raises(main.AtcError) as caught:
+        compiled(tmp_path, model)
+    assert str(caught.value) == (
+        "E10055: The operation is not supported. Reason: The embedded atc does not emulate float16 inside a model that "
+        "holds float16 itself: leave it out, or run atc itself."
+    )
+    assert not (tmp_path / "out.onnx").exists()

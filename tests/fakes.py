@@ -1,0 +1,40 @@
+"""The doubles of the NPU's tools, put where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
+python; and where that of Torch-AIE lies."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ATC = ROOT / "tests/atc/fake_atc.py"
+AOE = ROOT / "tests/atc/fake_aoe.py"
+AIS_BENCH = ROOT / "tests/infer/fake_ais_bench"
+TORCH_AIE = ROOT / "tests/infer/fake_torch_aie"  # for PYTHONPATH
+
+
+def program(path: Path, command: str) -> Path:
+    """A shell script at `path` that becomes `command` with its own arguments."""
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def atc(folder: Path) -> Path:
+    """`atc`, to stand in a folder of PATH."""
+    python = f"env PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
+    return program(folder / "atc", f"{python} {shlex.quote(str(ATC))}")
+
+
+def aoe(folder: Path) -> Path:
+    """`aoe`, to stand in a folder of PATH; what it learns lies in that folder."""
+    python = f"env HOME={shlex.quote(str(folder))} PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
+    return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
+
+
+def ais_python(folder: Path) -> Path:
+    """A python that has ais_bench, for AIS_PYTHON."""
+    path = os.pathsep.join([str(AIS_BENCH), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return program(folder / "python_npu", f"env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}")

@@ -1,0 +1,248 @@
+"""Modes, whole files, order, disk."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet.cli import UserError
+from hrnet.io import files, tensors
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask {mask:03o}")
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("umask")
+def test_modes_are_those_that_ais_bench_takes(tmp_path: Path) -> None:
+    folder = files.make_folder(tmp_path / "a" / "b")
+    files.write_text(folder / "told.txt", "ä\n")
+    tensors.write_bin(folder / "x.bin", np.zeros(2, np.float32))
+    tensors.write_output(folder / "x.npy", np.zeros(2, np.float32))
+    assert folder == tmp_path / "a" / "b"
+    assert [mode(path) for path in (tmp_path / "a", folder)] == [0o750, 0o750]
+    assert {path.name: mode(path) for path in folder.iterdir()} == {"told.txt": 0o640, "x.bin": 0o640, "x.npy": 0o640}
+    assert (folder / "told.txt").read_bytes() == b"\xc3\xa4\n"
+
+
+def test_a_folder_that_is_there_keeps_its_mode_and_content(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "x").touch()
+    assert files.make_folder(str(tmp_path)) == tmp_path
+    assert mode(tmp_path) == 0o755
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("below", ["", "b/c"])
+def test_a_file_where_a_folder_should_be(below: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.touch()
+    with pytest.raises(UserError) as caught:
+        files.make_folder(path / below)
+    assert str(caught.value) == f"{path}: is no folder; move the file out of the way: mv {path} {path}.old"
+
+
+def test_replacing_shows_the_file_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with files.replacing(path) as temporary:
+        temporary.write_text("half")
+        assert (path.read_text(), temporary.parent) == ("old", tmp_path)
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt()])
+def test_replacing_leaves_the_old_file_and_nothing_else(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(type(error)), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_replacing_writes_over_what_a_killed_run_left(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    files.temporary_name(path).write_text("half of a longer text")
+    files.write_text(path, "whole")
+    assert path.read_text() == "whole"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_two_that_write_one_file_exclude_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with files.replacing(path) as temporary:
+        temporary.write_text("first")
+        with pytest.raises(UserError) as caught:
+            files.write_text(path, "second")
+        assert str(caught.value) == f"{path}: another run is writing it"
+        assert temporary.read_text() == "first", "the refused one touches nothing"
+    assert path.read_text() == "first"
+    files.write_text(path, "second")
+    assert path.read_text() == "second"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_lock_taken_just_when_its_file_got_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening the temporary name and holding it another run may finish: what is held then is its file."""
+    path = tmp_path / "x"
+    hold, moments = fcntl.flock, iter([lambda: os.replace(files.temporary_name(path), path)])
+
+    def flock(descriptor: int, how: int) -> None:
+        next(moments, lambda: None)()
+        hold(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.replacing(path) as temporary:
+        assert path.read_bytes() == b"" and temporary.exists()
+        temporary.write_text("mine")
+        assert path.read_bytes() == b"", "the other's file is not written to"
+    assert path.read_text() == "mine"
+
+
+def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError) as caught:
+        files.write_text(tmp_path / "x", "")
+    line = "cannot be locked on this disk: No locks available; set BUILD= to another disk"
+    assert str(caught.value) == f"{tmp_path / '.x.tmp'}: {line}"
+
+
+def test_a_folder_is_never_wider_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its mode is set, it is still one that ais_bench takes."""
+    before = os.umask(0)
+    try:
+        monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
+        assert mode(files.make_folder(tmp_path / "a")) == 0o750
+    finally:
+        os.umask(before)
+
+
+def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "x"
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_text(path, "")
+    assert (caught.value.filename, caught.value.strerror) == (str(path), "No such file or directory")
+
+
+FULL_DISK = """
+import sys
+import numpy as np
+from hrnet import cli
+from hrnet.io import tensors
+
+@cli.command
+def main(argv=None):
+    tensors.write_output(sys.argv[1], np.zeros((1, 50000), np.float32))
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
+def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the write fails after its first part."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    path = tmp_path / f"x.{ending}"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], cwd=root, preexec_fn=limit, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"-c: error: {path}: File too large\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_sha256_of_a_file_of_several_blocks(tmp_path: Path) -> None:
+    data = b"0123456789abcdef" * 100_000  # 1.6 MB
+    (tmp_path / "x").write_bytes(data)
+    assert files.sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+    (tmp_path / "empty").touch()
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert files.sha256_file(tmp_path / "empty") == empty
+
+
+def test_natural_order() -> None:
+    names = ["img10.bin", "img2.bin", "img1.bin", "10.bin", "9.bin", "a.bin", "img2_b.bin", "img01.bin", "²1", "٣"]
+    expected = ["9.bin", "10.bin", "a.bin", "img01.bin", "img1.bin", "img2.bin", "img2_b.bin", "img10.bin", "²1", "٣"]
+    assert sorted(names, key=files.natural_key) == expected
+
+
+@given(st.lists(st.text(st.sampled_from("a1023²_")), unique=True, max_size=8))
+def test_natural_order_is_the_same_from_any_start(names: list[str]) -> None:
+    ordered = sorted(names, key=files.natural_key)
+    assert sorted(sorted(names), key=files.natural_key) == ordered
+    assert set(ordered) == set(names)
+
+
+def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def disk_usage(path: Path) -> tuple[int, int, int]:
+        asked.append(path)
+        return namedtuple("usage", "total used free")(10**12, 9 * 10**11, 12_340_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    folder = tmp_path / "not" / "there yet"
+    files.check_free_disk(folder, 12_340_000_000)
+    with pytest.raises(UserError) as caught:
+        files.check_free_disk(folder, 30_100_000_000)
+    facts = "too little free disk (expected 30.1 GB, found 12.3 GB); set BUILD= to a larger disk"
+    assert str(caught.value) == f"{folder}: {facts}"
+    assert asked == [tmp_path, tmp_path]
+
+
+def test_a_lock_is_held_alone_and_given_back(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    for _ in range(2):
+        with files.locked(path) as descriptor:
+            assert os.fstat(descriptor).st_ino == path.stat().st_ino
+            with pytest.raises(UserError) as caught, files.locked(path):
+                pass
+            line = "another run, or the tool of a killed one, is still at work"
+            assert str(caught.value) == f"{path}: {line}"
+    with pytest.raises(ValueError, match="ours"), files.locked(path):
+        raise ValueError("ours")
+    with files.locked(path):
+        pass
+
+
+def test_a_tool_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with files.locked(path) as descriptor:
+        tool = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
+    with pytest.raises(UserError), files.locked(path):
+        pass
+    tool.communicate(b"\n", timeout=10)
+    with files.locked(path):
+        pass

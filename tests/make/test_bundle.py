@@ -1,0 +1,138 @@
+"""`make.bundle` by itself: what it says and what it refuses; tests/test_bundle.py unpacks what it packs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import write_record
+from make import bundle
+from tests.infer.models import gear_folder, gear_model, linear_model, prep_folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    linear_model(Path("m.onnx"), 2)
+    prep_folder(Path("in"), 3)
+    write_record("in/settings.json", "settings", {"settings": {"limit": 0}})
+    Path("c.yaml").write_text("INPUT: {}\n")
+    Path("Makefile").write_text("all:\n")
+    return tmp_path
+
+
+def call(*more: str) -> int:
+    words = ["--output", "out/b.tar", "--cfg", "c.yaml", "--model", "m.onnx", "--prep", "in", "Makefile", *more]
+    return bundle.main(words)
+
+
+def contents(member: str) -> str:
+    with tarfile.open("out/b.tar") as archive:
+        file = archive.extractfile(f"{archive.getnames()[0]}/{member}")
+        assert file is not None
+        return file.read().decode()
+
+
+def test_settings_and_readme_say_what_to_type(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--set", "GATE=2", "--set", "BATCHES=1 4") == 0
+    assert contents("bundle.mk").splitlines()[1:] == [
+        "MODEL ?= c",
+        "PYTHON ?= python3",
+        "OM ?= model/m.onnx",
+        "PREP ?= prep/in",
+        "GATE ?= 2",
+        "BATCHES ?= 1 4",
+    ]
+    readme = contents("README.md")
+    assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs onnxruntime\nmake infer eval\n" in readme
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("packed the model, 3 inputs and 8 files into out/b.tar (0.0 MB); on the board:")
+    assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
+    assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:
+    assert call("--set", "BACKEND=openvino") == 0
+    assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs openvino\n" in contents("README.md")
+
+
+def pose(*more: str) -> int:
+    words = ["--output", "out/b.tar", "--cfg", "c.yaml", "--model", "m.onnx", "Makefile", *more]
+    return bundle.main(words)
+
+
+def test_of_pose_annotations_and_mirrored_inputs_go_along(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gear_model(Path("m.onnx"))
+    shutil.rmtree("in")
+    gear_folder(Path("in"), 3)
+    write_record("in/settings.json", "settings", {"settings": {"limit": 0}})
+    Path("people.json").write_text("{}")
+    given = ["--prep", "in", "--annotations", "people.json"]
+    assert pose(*given) == 0
+    lines = contents("bundle.mk").splitlines()
+    assert "PREP ?= prep/in" in lines and "DATASET ?= data" in lines
+    assert contents("data/annotations/people.json") == "{}"
+    packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless pycocotools"
+    assert f"pip install -c constraints.txt {packages}\nmake infer eval\n" in contents("README.md")
+    shutil.copytree("in", "other")
+    assert pose(*given, "--prep_flip", "other") == 2
+    assert "other: is no mirror of --prep; run make preprocess\n" in capsys.readouterr().err
+    Manifest.read("in/manifest.json").mirrored().write("other/manifest.json")
+    assert pose(*given, "--prep_flip", "other") == 0
+    with tarfile.open("out/b.tar") as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert [name for name in names if name.startswith("prep/in-flip/")] == [
+        f"prep/in-flip/{name}" for name in ("img0.npy", "img1.npy", "img2.npy", "manifest.json", "settings.json")
+    ]
+    assert capsys.readouterr().out.startswith("packed the model, 6 inputs and ")
+
+
+def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
+    assert pose() == 0
+    packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless simplejpeg"
+    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<folder>\n" in contents(
+        "README.md"
+    )
+
+
+def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = "make.bundle: error: "
+    os.unlink("in/img1.bin")
+    assert call() == 2
+    line = "in: inputs are not those of the manifest (found 1 missing, 0 foreign: img1.bin)"
+    assert capsys.readouterr().err == f"{start}{line}; rm in/manifest.json; make preprocess\n"
+    prep_folder(Path("in"), 3)
+    assert call("nowhere.txt") == 2
+    assert capsys.readouterr().err == f"{start}nowhere.txt: No such file or directory\n"
+    os.unlink("m.onnx.json")
+    assert call() == 2
+    assert capsys.readouterr().err.startswith(f"{start}m.onnx.json: no compiled record; ")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["../x"], "expected a path from here down, found '../x'"),
+        (["/etc/hostname"], "expected a path from here down, found '/etc/hostname'"),
+        (["--set", "GATE"], "expected NAME=value, found 'GATE'"),
+    ],
+)
+def test_words_that_are_none(words: list[str], line: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call(*words)
+    assert line in capsys.readouterr().err
+
+
+def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 9))
+    assert call() == 2
+    assert "out: too little free disk (expected 0.0 GB, found 0.0 GB)" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -1,0 +1,596 @@
+"""Photographs to inputs: to the bit the reference's, whatever the file; what is rejected, kept and refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import pytest
+import simplejpeg
+from PIL import Image
+
+from hrnet import datasets, workers
+from hrnet.config import config_sha256, load_config
+from hrnet.datasets import read_labels
+from hrnet.io import tensors
+from hrnet.io.files import sha256_file
+from hrnet.io.manifest import Manifest
+from preprocess import classification
+from preprocess.classification import main
+from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
+from tests.preprocess.reference import reference
+from tests.preprocess.reference import resize as pil_resize
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> str:
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "prep"
+
+
+def prepare(cfg: str, dataset: Path, output: Path, *options: str) -> int:
+    return main([cfg, str(dataset), str(output), "--workers", "1", *options])
+
+
+def small(path: Path) -> bytes:
+    return reference(path, RESIZE, CROP)
+
+
+# --- the arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def files_of_all_kinds() -> dict[str, bytes]:
+    rgb = noise(300, 260)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    alpha = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(260, 0)).resize((300, 260))
+    deep = Image.fromarray(np.random.default_rng(1).integers(0, 65536, (260, 300), np.uint16))
+    assert deep.mode == "I;16"
+    return {
+        "rgb.JPEG": encoded(rgb, "JPEG"),
+        "progressive.JPEG": encoded(rgb, "JPEG", progressive=True),
+        "grey.JPEG": encoded(rgb.convert("L"), "JPEG"),
+        "cmyk.JPEG": encoded(rgb.convert("CMYK"), "JPEG"),
+        "rotated.JPEG": encoded(rgb, "JPEG", exif=exif),
+        "png.JPEG": encoded(rgb, "PNG"),
+        "palette.png": encoded(rgb.quantize(64), "PNG"),
+        "transparent_palette.png": encoded(rgb.quantize(64), "PNG", transparency=bytes(range(64))),
+        "rgba.png": encoded(Image.merge("RGBA", (*rgb.split(), alpha)), "PNG"),
+        "grey_alpha.png": encoded(Image.merge("LA", (rgb.convert("L"), alpha)), "PNG"),
+        "sixteen.png": encoded(deep, "PNG"),
+        "one_bit.png": encoded(rgb.convert("1"), "PNG"),
+        "first_of_two.gif": encoded(rgb, "GIF", save_all=True, append_images=[noise(300, 260, 9)]),
+        "dot.png": encoded(noise(1, 1), "PNG"),
+        "thin.png": encoded(noise(3, 500), "PNG"),
+        "flat.png": encoded(noise(500, 3), "PNG"),
+        "as_it_is.png": encoded(noise(256, 300), "PNG"),
+        "half_pixels.png": encoded(noise(259, 257), "PNG"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
+def test_every_kind_of_image_is_as_the_reference_to_the_bit(tmp_path: Path, output: Path) -> None:
+    files = files_of_all_kinds()
+    (tmp_path / "val").mkdir()
+    for name, data in files.items():
+        (tmp_path / "val" / name).write_bytes(data)
+    (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    assert prepare("hrnet", tmp_path / "val", output) == 0
+    for name in files:
+        expected = reference(tmp_path / "val" / name)
+        assert len(expected) == 3 * 224 * 224 * 4
+        assert (output / f"{name.split('.')[0]}.bin").read_bytes() == expected, name
+
+
+def test_exif_rotation_is_ignored_and_a_rotated_image_keeps_its_size(cfg: str, tmp_path: Path, output: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    listed(tmp_path, {"a.JPEG": 0})
+    noise(50, 40).save(tmp_path / "val/a.JPEG", exif=exif)
+    assert prepare(cfg, tmp_path, output) == 0
+    image = Manifest.read(output / "manifest.json").images[0]
+    assert (image.width, image.height) == (50, 40)
+
+
+def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
+    cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [32, 64]}\nINPUT: {RESIZE: 70}\n")
+    listed(tmp_path, {"a.JPEG": 0})
+    assert prepare(cfg, tmp_path, output) == 0
+    square = np.frombuffer(reference(tmp_path / "val/a.JPEG", 70, 64), np.float32).reshape(3, 64, 64)
+    mine = tensors.read_output(output / "a.bin").reshape(3, 64, 32)  # H, W
+    assert np.array_equal(mine, square[:, :, 16:48])
+    assert Manifest.read(output / "manifest.json").images[0].shape == [3, 64, 32]
+    assert (output / "inputs.info").read_text() == f"0 {output}/a.bin 32 64\n"
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own
+def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
+    cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 99, IMAGE_SIZE: [64, 32]}\nINPUT: {RESIZE: 70}\n")
+    files = files_of_all_kinds()
+    (tmp_path / "val").mkdir()
+    for name, data in files.items():
+        (tmp_path / "val" / name).write_bytes(data)
+    (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    assert prepare(cfg, tmp_path, output, "--input", "uint8") == 0
+    manifest = Manifest.read(output / "manifest.json")
+    assert (manifest.dtype, manifest.layout, manifest.suffix) == ("uint8", "NHWC", "bin")
+    assert {tuple(image.shape) for image in manifest.images} == {(32, 64, 3)}  # H, W
+    for image in manifest.images:
+        pixels = np.asarray(pil_resize(Image.open(tmp_path / image.source).convert("RGB"), 70))
+        top, left = (round((size - crop) / 2) for size, crop in zip(pixels.shape, (32, 64)))
+        expected = pixels[top : top + 32, left : left + 64].tobytes()
+        assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")
+def test_all_real_photographs_are_as_the_reference_to_the_bit(output: Path) -> None:
+    assert main(["hrnet_w18", str(PHOTOGRAPHS), str(output)]) == 0
+    images = Manifest.read(output / "manifest.json").images
+    labels = read_labels(PHOTOGRAPHS / "val_label.txt")
+    assert {image.source[len("val/") :]: image.label for image in images} == labels
+    assert len(images) == 200
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == reference(PHOTOGRAPHS / image.source), image.source
+
+
+# --- what is left behind ----------------------------------------------------------------------------------------------
+
+
+def test_the_folder_to_the_byte(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed(tmp_path, {"img10.JPEG": 9, "img9.JPEG": 0})
+    monkeypatch.chdir(tmp_path)
+    assert prepare(cfg, Path(), Path("prep")) == 0
+    config_hash = config_sha256(load_config(cfg))
+    index_hash = datasets.find_images(tmp_path).sha256()
+    modules = ("preprocess/classification.py", "preprocess/decode.py", "hrnet/images.py", "hrnet/resample.py")
+    code = json.dumps([sha256_file(ROOT / module) for module in modules])
+    decoders = json.dumps([f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"])
+    assert contents(output) == {
+        "img9.bin": small(tmp_path / "val/img9.JPEG"),
+        "img10.bin": small(tmp_path / "val/img10.JPEG"),
+        "inputs.info": b"0 prep/img9.bin 32 32\n1 prep/img10.bin 32 32\n",
+        "rejected.json": b'{\n "kind": "rejected",\n "format_version": 1,\n "images": {}\n}\n',
+        "settings.json": (
+            '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n'
+            f'  "config_sha256": "{config_hash}",\n  "index_sha256": "{index_hash}",\n'
+            f'  "decoders": {decoders},\n  "code_sha256": {code},\n'
+            '  "limit": 0,\n  "dtype": "float32",\n  "layout": "NCHW"\n }\n}\n'
+        ).encode(),
+        "manifest.json": (
+            '{\n "kind": "manifest",\n "format_version": 1,\n "dataset": "imagenet",\n'
+            f' "config_sha256": "{config_hash}",\n "index_sha256": "{index_hash}",\n'
+            ' "dtype": "float32",\n "layout": "NCHW",\n "suffix": "bin",\n "classes": 10,\n "rejected": 0,\n'
+            ' "images": [\n'
+            '  {"stem": "img9", "source": "val/img9.JPEG", "label": 0, "width": 50, "height": 60, '
+            '"shape": [3, 32, 32]},\n'
+            '  {"stem": "img10", "source": "val/img10.JPEG", "label": 9, "width": 50, "height": 60, '
+            '"shape": [3, 32, 32]}\n'
+            " ]\n}\n"
+        ).encode(),
+    }
+    assert {path.stat().st_mode & 0o777 for path in output.iterdir()} == {0o640}
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.startswith("wrote 2 inputs to prep (")
+    assert told.out.endswith(" img/s)\n")
+
+
+def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Path) -> None:
+    names = {"a.b.c.JPEG": 0, "potter's wheel.JPEG": 1, "a b.JPEG": 2, "a_b.JPEG": 3, "a_b-2.JPEG": 4, "图.JPEG": 5}
+    listed(tmp_path, names)
+    assert prepare(cfg, tmp_path, output) == 0
+    images = Manifest.read(output / "manifest.json").images
+    assert {image.stem: (image.source, image.label) for image in images} == {
+        "a_b": ("val/a b.JPEG", 2),
+        "a_b_c": ("val/a.b.c.JPEG", 0),
+        "a_b-2": ("val/a_b-2.JPEG", 4),
+        "a_b-3": ("val/a_b.JPEG", 3),
+        "potter_s_wheel": ("val/potter's wheel.JPEG", 1),
+        "_": ("val/图.JPEG", 5),
+    }
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
+
+
+def test_class_folders_make_the_same_inputs(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path, ["val/n1/x.JPEG", "val/n2/x.JPEG", "val/n2/y.png"])
+    assert prepare(cfg, tmp_path, output) == 0
+    images = Manifest.read(output / "manifest.json").images
+    assert [(image.stem, image.label) for image in images] == [("n1_x", 0), ("n2_x", 1), ("n2_y", 1)]
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
+    told = "2 class folders for a model of 10 classes; their places in the sorted list are taken as the indices"
+    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'val'}: {told}"
+
+
+def test_as_many_class_folders_as_classes_need_no_word(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path, [f"val/n{i}/x.JPEG" for i in range(10)])
+    assert prepare(cfg, tmp_path, output) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
+    listed(tmp_path, {"img10.JPEG": 1, "img9.JPEG": 2, "img1.JPEG": 3})
+    assert prepare(cfg, tmp_path, output, "--limit", "2") == 0
+    images = Manifest.read(output / "manifest.json").images
+    assert [(image.stem, image.label) for image in images] == [("img1", 3), ("img9", 2)]
+    assert not (output / "img10.bin").exists()
+    assert prepare(cfg, tmp_path, output, "--limit", "99") == 0
+    assert len(Manifest.read(output / "manifest.json").images) == 3
+
+
+def test_a_subset_of_the_labelled_images(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed(tmp_path, {f"{name}.JPEG": 1 for name in "abcdef"})
+    for name in "bcdef":
+        (tmp_path / f"val/{name}.JPEG").unlink()
+    assert prepare(cfg, tmp_path, output) == 0
+    names = "val/b.JPEG, val/c.JPEG, val/d.JPEG and 2 more"
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"{tmp_path / 'val_label.txt'}: 5 labels have no image (a subset): {names}"
+    assert len(told) == 2
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    listed(tmp_path, {f"{name}.JPEG": 1 for name in ("cut", "empty", "folder", "good", "header", "text")})
+    val = tmp_path / "val"
+    (val / "cut.JPEG").write_bytes((val / "cut.JPEG").read_bytes()[:-100])
+    (val / "empty.JPEG").write_bytes(b"")
+    (val / "header.JPEG").write_bytes(encoded(noise(50, 60), "PNG")[:60])
+    (val / "text.JPEG").write_text("404 not found")
+    (val / "folder.JPEG").unlink()
+    (val / "folder.JPEG").mkdir()
+    (val / "stray.JPEG").write_bytes((val / "good.JPEG").read_bytes())
+    return tmp_path
+
+
+REASONS = {
+    "val/stray.JPEG": "no label in val_label.txt",
+    "val/cut.JPEG": "OSError: image file is truncated (",
+    "val/empty.JPEG": "empty file",
+    "val/folder.JPEG": "Is a directory",
+    "val/header.JPEG": "OSError: image file is truncated",
+    "val/text.JPEG": "no image that Pillow knows",
+}
+
+
+def test_broken_files_are_rejected_and_the_others_done(
+    cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare(cfg, broken, output) == 1
+    assert {path.name for path in output.iterdir()} == {"good.bin", "inputs.info", "rejected.json", "settings.json"}
+    assert (output / "good.bin").read_bytes() == small(broken / "val/good.JPEG")
+    reasons = record(output / "rejected.json")["images"]
+    assert list(reasons) == list(REASONS)
+    for source, reason in REASONS.items():
+        assert reasons[source].startswith(reason), source  # how much of it was read is Pillow's to say
+    few = ", ".join(f"{source}: {reasons[source]}" for source in list(reasons)[:3])
+    told = capsys.readouterr()
+    assert told.err == (
+        f"preprocess.classification: failed: {output / 'rejected.json'}: 6 of 7 files rejected ({few} and 3 more), 1 done; "
+        "mend or remove them, or allow them with MAX_REJECTED=6\n"
+    )
+    assert told.out == ""
+
+
+def test_rejections_that_are_allowed(cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(cfg, broken, output, "--max-rejected", "5") == 1
+    assert not (output / "manifest.json").exists()
+    assert prepare(cfg, broken, output, "--max-rejected", "6") == 0
+    manifest = Manifest.read(output / "manifest.json")
+    assert ([image.stem for image in manifest.images], manifest.rejected) == (["good"], 6)
+    assert list(record(output / "rejected.json")["images"]) == list(REASONS)
+    assert capsys.readouterr().out.endswith("wrote 0 inputs to " + str(output) + " (0 img/s), kept 1\n")
+
+
+def test_rejections_without_any_image_left(cfg: str, tmp_path: Path, output: Path) -> None:
+    listed(tmp_path, {"a.JPEG": 0})
+    (tmp_path / "val/a.JPEG").write_bytes(b"")
+    assert prepare(cfg, tmp_path, output, "--max-rejected", "9") == 1
+    assert not (output / "manifest.json").exists()
+
+
+def test_a_mended_image_ends_the_rejection(cfg: str, tmp_path: Path, output: Path) -> None:
+    listed(tmp_path, {"a.JPEG": 0, "b.JPEG": 0})
+    (tmp_path / "val/a.JPEG").write_bytes(b"")
+    assert prepare(cfg, tmp_path, output) == 1
+    write_images(tmp_path / "val", ["a.JPEG"])
+    assert prepare(cfg, tmp_path, output) == 0
+    assert record(output / "rejected.json")["images"] == {}
+    assert (output / "a.bin").read_bytes() == small(tmp_path / "val/a.JPEG")
+
+
+# --- what is refused before the work ----------------------------------------------------------------------------------
+
+
+def test_a_label_outside_the_classes(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed(tmp_path, {"a.JPEG": 9, "b.JPEG": 10, "c.JPEG": 1000})
+    assert prepare(cfg, tmp_path, output) == 2
+    facts = f"expected 0 to 9, the classes of {cfg}, found val/b.JPEG (10), val/c.JPEG (1000)"
+    where = tmp_path / "val_label.txt"
+    assert (
+        capsys.readouterr().err == f"preprocess.classification: error: {where}: label outside the classes ({facts})\n"
+    )
+    assert not output.exists()
+
+
+def test_a_second_label(cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed(tmp_path, {"a.JPEG": 1})
+    (tmp_path / "val_label.txt").write_text("a.JPEG 1\na.JPEG 1\n")
+    assert prepare(cfg, tmp_path, output) == 2
+    where = tmp_path / "val_label.txt"
+    assert capsys.readouterr().err == f"preprocess.classification: error: {where}: line 2: a second label for a.JPEG\n"
+
+
+def test_a_folder_that_is_not_ours(cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed(tmp_path, {"a.JPEG": 1})
+    before = contents(tmp_path / "val")
+    assert prepare(cfg, tmp_path, tmp_path / "val") == 2
+    line = f"{tmp_path / 'val'}: holds files that preprocessing did not write; give a new or an empty folder"
+    assert capsys.readouterr().err == f"preprocess.classification: error: {line}\n"
+    assert contents(tmp_path / "val") == before
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "least"), [("--limit", "-1", 0), ("--max-rejected", "-1", 0), ("--workers", "0", 1)]
+)
+def test_numbers(option: str, text: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["hrnet", "a", "b", option, text])
+    assert caught.value.code == 2
+    line = f"argument {option}: expected an integer of at least {least}, found '{text}'"
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m preprocess.classification: error: {line}"
+
+
+def test_disk_is_needed_for_what_is_left_alone(
+    cfg: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed(tmp_path, {"a.JPEG": 1, "b.JPEG": 1})
+    free = 3 * CROP * CROP * 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(free))
+    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input", "uint8") == 0, "which needs half of it"
+    capsys.readouterr()
+    assert prepare(cfg, tmp_path, output) == 2
+    line = f"{output}: too little free disk (expected 0.0 GB, found 0.0 GB); set BUILD= to a larger disk"
+    assert capsys.readouterr().err == f"preprocess.classification: error: {line}\n"
+    (output / "a.bin").write_bytes(small(tmp_path / "val/a.JPEG"))
+    assert prepare(cfg, tmp_path, output) == 0
+
+
+# --- reruns -----------------------------------------------------------------------------------------------------------
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.bin")}
+
+
+@pytest.fixture
+def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
+    """The output of a finished run on images a to d, some time ago."""
+    listed(tmp_path, {f"{name}.JPEG": 1 for name in "abcd"})
+    assert prepare(cfg, tmp_path, output) == 0
+    for path in output.glob("*.bin"):
+        os.utime(path, ns=(0, 0))
+    return output
+
+
+def test_a_rerun_keeps_what_is_finished(
+    cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(finished)
+    (finished / "b.bin").unlink()
+    (finished / "c.bin").write_bytes(before["c.bin"][:-4])  # a half file, which replacing never leaves
+    (finished / "manifest.json").unlink()
+    capsys.readouterr()
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert contents(finished) == before
+    kept = {name for name, moment in times(finished).items() if moment == 0}
+    assert kept == {"a.bin", "d.bin"}
+    assert capsys.readouterr().out.endswith(", kept 2\n")
+
+
+def test_the_other_input_starts_afresh_and_resumes(
+    cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """uint8 files are 4 times smaller; settings tell of dtype and layout."""
+    size = (finished / "a.bin").stat().st_size
+    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert 0 not in times(finished).values()
+    assert {path.stat().st_size for path in finished.glob("*.bin")} == {size // 4} == {CROP * CROP * 3}
+    told = record(finished / "settings.json")["settings"]
+    assert (told["dtype"], told["layout"]) == ("uint8", "NHWC")
+    (finished / "b.bin").unlink()
+    capsys.readouterr()
+    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert capsys.readouterr().out.endswith(", kept 3\n")
+
+
+def test_an_input_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["hrnet", "a", "b", "--input", "int8"])
+    assert caught.value.code == 2
+    assert "argument --input: invalid choice: 'int8'" in capsys.readouterr().err
+
+
+def test_a_changed_image_starts_afresh(cfg: str, tmp_path: Path, finished: Path) -> None:
+    noise(70, 50, seed=99).save(tmp_path / "val/b.JPEG")
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert 0 not in times(finished).values()
+    assert (finished / "b.bin").read_bytes() == small(tmp_path / "val/b.JPEG")
+
+
+def test_another_config_starts_afresh(tmp_path: Path, finished: Path) -> None:
+    cfg = write_config(tmp_path, f"MODEL: {{NUM_CLASSES: 10, IMAGE_SIZE: [{CROP}, {CROP}]}}\nINPUT: {{RESIZE: 64}}\n")
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert 0 not in times(finished).values()
+    assert (finished / "a.bin").read_bytes() == reference(tmp_path / "val/a.JPEG", 64, CROP)
+
+
+def test_other_code_or_another_pillow_starts_afresh(
+    cfg: str, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PIL, "__version__", "0")
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert 0 not in times(finished).values()
+    for path in finished.glob("*.bin"):
+        os.utime(path, ns=(0, 0))
+    monkeypatch.setattr(classification, "sha256_file", lambda path: "other code")
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert 0 not in times(finished).values()
+
+
+def test_fewer_images_leave_no_file_of_more(cfg: str, tmp_path: Path, finished: Path) -> None:
+    assert prepare(cfg, tmp_path, finished, "--limit", "1") == 0
+    assert list(times(finished)) == ["a.bin"]
+
+
+def test_a_file_that_came_to_a_finished_folder_goes(cfg: str, tmp_path: Path, finished: Path) -> None:
+    """ais_bench, given the folder, would infer it too."""
+    before = contents(finished)
+    (finished / "z.bin").write_bytes(before["a.bin"])
+    assert prepare(cfg, tmp_path, finished) == 0
+    assert contents(finished) == before
+    assert set(times(finished).values()) == {0}
+
+
+def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path) -> None:
+    names = {f"{'x' * 245}{end}.JPEG": label for label, end in enumerate("abc")}
+    listed(tmp_path, names)
+    assert prepare(cfg, tmp_path, output) == 0
+    images = Manifest.read(output / "manifest.json").images
+    assert [image.stem for image in images] == ["x" * 200, f"{'x' * 200}-2", f"{'x' * 200}-3"]
+    assert [(image.source[len("val/") :], image.label) for image in images] == list(names.items())
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+MANY = 300  # images, some of which are still to be done when the run is stopped
+
+
+def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
+    """A run in a process of its own that has written a few inputs and has more to do."""
+    call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers", "2"]
+    started = subprocess.Popen(
+        call, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while len(list(output.glob("*.bin"))) < 4:
+        assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    return started
+
+
+@pytest.fixture
+def many(cfg: str, tmp_path: Path) -> Path:
+    """Images large enough that the run takes a moment, few enough bytes that the test does not."""
+    root = tmp_path / "many"
+    listed(root, {"img0.JPEG": 1})
+    names = [f"img{i}.JPEG" for i in range(MANY)]
+    (root / "val/img0.JPEG").write_bytes(encoded(noise(1000, 700), "JPEG"))
+    for name in names[1:]:
+        os.link(root / "val/img0.JPEG", root / "val" / name)
+    (root / "val_label.txt").write_text("".join(f"{name} 1\n" for name in names))
+    return root
+
+
+def group_is_gone(group: int) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Path, output: Path) -> None:
+    started = start_many(cfg, many, output)
+    os.kill(started.pid, number)  # the parent alone: its workers must not outlive it
+    assert started.wait(5) == -number
+    assert group_is_gone(started.pid)
+    before = times(output)
+    assert 4 <= len(before) < MANY
+    assert not (output / "manifest.json").exists()
+    assert main([cfg, str(many), str(output)]) == 0
+    after = times(output)
+    assert len(after) == MANY
+    assert {name: after[name] for name in before} == before
+    records = {"inputs.info", "manifest.json", "rejected.json", "settings.json"}
+    assert {path.name for path in output.iterdir()} == {*after, *records}  # and no half file
+    expected = small(many / "val/img0.JPEG")
+    assert all((output / name).read_bytes() == expected for name in after)
+
+
+def test_ctrl_c_is_one_line(cfg: str, many: Path, output: Path) -> None:
+    started = start_many(cfg, many, output)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: the parent and its workers
+    out, err = started.communicate(timeout=10)
+    line = "preprocess.classification: interrupted; finished work is kept, rerun the same command\n"
+    assert (started.returncode, out, err) == (130, "", line)
+    assert group_is_gone(started.pid)
+    assert not list(output.glob(".*"))
+
+
+def die(task: int) -> int:
+    os._exit(9)
+
+
+def fail(task: int) -> int:
+    raise ValueError(f"worker {task}")
+
+
+def test_the_death_of_a_worker_is_told() -> None:
+    with pytest.raises(workers.UserError) as caught:
+        workers.map_files(die, [1], 1)
+    hint = "rerun with fewer --workers; what is finished is kept"
+    assert str(caught.value) == f"a worker process was killed, most likely for want of memory; {hint}"
+
+
+def test_an_error_of_a_worker_is_raised() -> None:
+    with pytest.raises(ValueError, match="worker 7"):
+        workers.map_files(fail, [7], 1)
+
+
+def test_results_come_in_order() -> None:
+    assert workers.map_files(abs, list(range(-40, 0)), 2) == list(range(40, 0, -1))

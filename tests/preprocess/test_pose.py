@@ -1,0 +1,323 @@
+"""COCO photographs to inputs: pixels and arithmetic as the reference's to the bit, in the gears of the config."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hrnet.io.files import locked
+from hrnet.io.manifest import Manifest
+from preprocess.pose import main
+from tests.preprocess import coco_sets
+from tests.preprocess.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
+from tests.preprocess.datasets import contents, noise, record
+from tests.preprocess.reference import aligned, normalise
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOGRAPHS = ROOT.parent / "shared/data/coco"
+UPSTREAM = os.environ.get("HIGHERHRNET")  # a checkout of HRNet/HigherHRNet-Human-Pose-Estimation aa23881
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return coco_set(tmp_path / "coco")
+
+
+@pytest.fixture
+def prep(tmp_path: Path) -> Path:
+    return tmp_path / "prep"
+
+
+def prepare(dataset: Path, output: Path, *options: object, cfg: str = coco_sets.CONFIG) -> int:
+    config = write_config(dataset.parent, cfg)
+    return main(
+        ["--cfg", config, "--dataset", str(dataset), "--output", str(output), "--workers", "1", *map(str, options)]
+    )
+
+
+def manifest(output: Path) -> Manifest:
+    return Manifest.read(output / "manifest.json")
+
+
+# --- the arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def test_inputs_are_the_reference_s_to_the_bit(dataset: Path, prep: Path, tmp_path: Path) -> None:
+    assert prepare(dataset, prep, "--output_flip", tmp_path / "flip") == 0
+    found = {image.source: image for image in manifest(prep).images}
+    assert list(found) == [f"{FOLDER}/{name}" for name in SIZES]
+    for name, (width, height) in SIZES.items():
+        image = found[f"{FOLDER}/{name}"]
+        pixels, center, scale = aligned(dataset / FOLDER / name, SHORT, [64, 128])
+        assert (image.width, image.height, image.center, image.scale) == (width, height, center, scale)
+        planes = normalise(pixels)
+        assert image.shape == list(planes.shape)
+        straight, mirrored = (np.load(folder / f"{image.stem}.npy") for folder in (prep, tmp_path / "flip"))
+        assert (straight.dtype, straight.shape) == (np.float32, (1, *planes.shape))
+        assert straight.tobytes() == planes.tobytes()
+        assert np.array_equal(mirrored, straight[:, :, :, ::-1])
+    assert [image.shape[1:] for image in found.values()] == [[64, 128], [128, 64], [64, 64], [64, 128]]
+
+
+def test_uint8_inputs_are_the_pixels(dataset: Path, prep: Path, tmp_path: Path) -> None:
+    assert prepare(dataset, prep, "--input", "uint8", "--output_flip", tmp_path / "flip") == 0
+    told = manifest(prep)
+    assert (told.dtype, told.layout, told.suffix) == ("uint8", "NHWC", "npy")
+    for image in told.images:
+        pixels, _, _ = aligned(dataset / image.source, SHORT, [64, 128])
+        assert image.shape == list(pixels.shape)
+        assert image.sides() == pixels.shape[:2]
+        assert np.array_equal(np.load(prep / f"{image.stem}.npy"), pixels[None])
+        assert np.array_equal(np.load(tmp_path / f"flip/{image.stem}.npy"), pixels[None, :, ::-1])
+
+
+def test_odd_files_are_as_opencv_reads_them(tmp_path: Path, prep: Path) -> None:
+    sizes = {"grey.jpg": (70, 60), "cmyk.jpg": (70, 60), "turned.jpg": (70, 60), "alpha.png": (70, 60)}
+    dataset = coco_set(tmp_path / "coco", sizes)
+    rgb, folder = noise(70, 60), dataset / FOLDER
+    exif = rgb.getexif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    rgb.save(folder / "turned.jpg", exif=exif)
+    rgba = np.dstack([np.asarray(rgb), np.arange(70, dtype=np.uint8)[None].repeat(60, 0)])
+    cv2.imwrite(str(folder / "alpha.png"), rgba)
+    assert prepare(dataset, prep, "--input", "uint8") == 0
+    for image in manifest(prep).images:
+        pixels, _, _ = aligned(dataset / image.source, SHORT, [64, 128])
+        assert np.array_equal(np.load(prep / f"{image.stem}.npy")[0], pixels), image.source
+
+
+def test_without_gears_the_long_side_holds_the_image_whole(dataset: Path, prep: Path) -> None:
+    cfg = coco_sets.CONFIG.replace(str(GEARS), "[]")
+    assert prepare(dataset, prep, cfg=cfg) == 0
+    assert [image.shape for image in manifest(prep).images] == [[3, 64, 128], [3, 128, 64], [3, 64, 64], [3, 64, 256]]
+
+
+def test_gears_of_a_file(dataset: Path, prep: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
+    assert prepare(dataset, prep, "--gears", tmp_path / "g.yaml") == 0
+    assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
+    assert record(prep / "settings.json")["settings"]["gears"] == [[64, 192], [192, 64]]
+
+
+def test_gears_of_a_file_that_the_config_names(
+    dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = coco_sets.CONFIG.replace(str(GEARS), "g.yaml")
+    assert prepare(dataset, prep, cfg=cfg) == 2
+    err = capsys.readouterr().err
+    assert err == f"preprocess.pose: error: {tmp_path / 'g.yaml'}: no such file of gears; run make gears\n"
+    (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
+    assert prepare(dataset, prep, cfg=cfg) == 0
+    assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/coco")
+def test_real_photographs_are_the_reference_s_to_the_bit(prep: Path) -> None:
+    given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(PHOTOGRAPHS), "--output", str(prep), "--limit", "12"]
+    assert main(given) == 0
+    images = manifest(prep).images
+    assert len(images) == 12
+    for image in images:
+        pixels, center, scale = aligned(PHOTOGRAPHS / image.source, 512, list(range(512, 1025, 64)))
+        assert (image.center, image.scale) == (center, scale)
+        assert (prep / f"{image.stem}.npy").read_bytes()[128:] == normalise(pixels).tobytes(), image.source
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/coco")
+@pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET names no checkout of upstream")
+def test_real_photographs_are_upstream_s_own(prep: Path, tmp_path: Path) -> None:
+    """upstream knows no gears: without them all inputs are its own."""
+    cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"
+    given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(PHOTOGRAPHS), "--output", str(prep)]
+    assert main([*given, "--input", "uint8"]) == 0
+    code = (
+        "import json, sys, cv2, numpy as np\n"
+        "sys.path.insert(0, sys.argv[1] + '/lib')\n"
+        "from utils.transforms import resize_align_multi_scale\n"
+        "for source, target in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+        "    image = cv2.imread(source, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)\n"
+        "    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)\n"
+        "    resized, center, scale = resize_align_multi_scale(image, 512, 1.0, 1)\n"
+        "    ours = np.load(target)\n"
+        "    assert np.array_equal(ours[0], resized), source\n"
+        "    print(json.dumps([center.tolist(), scale.tolist()]))\n"
+    )
+    images = manifest(prep).images
+    pairs = [str(path) for image in images for path in (PHOTOGRAPHS / image.source, prep / f"{image.stem}.npy")]
+    done = subprocess.run([sys.executable, "-c", code, str(UPSTREAM), *pairs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[image.center, image.scale] for image in images]
+    assert len(images) == 40
+
+
+# --- what is left behind ----------------------------------------------------------------------------------------------
+
+
+def test_the_folders(dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(dataset, prep, "--output_flip", tmp_path / "flip") == 0
+    inputs = {"9.npy", "10.npy", "a_b.npy", "wide.npy"}
+    told = manifest(prep)
+    assert (told.dataset, told.classes, told.rejected, told.flipped) == ("coco", 1, 0, False)
+    assert [(image.stem, image.label, image.image_id) for image in told.images] == [
+        ("9", None, 100),
+        ("10", None, 101),
+        ("a_b", None, 102),
+        ("wide", None, 103),
+    ]
+    for folder, flipped in ((prep, False), (tmp_path / "flip", True)):
+        assert set(contents(folder)) == inputs | {"settings.json", "rejected.json", "manifest.json"}
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+        assert record(folder / "settings.json")["settings"]["flipped"] is flipped
+    mirrored = manifest(tmp_path / "flip")
+    assert mirrored.flipped
+    assert mirrored.images == told.images
+    lines = capsys.readouterr().out.splitlines()
+    cut = f"1 images are longer than the longest gear and lose both ends: {FOLDER}/wide.jpg"
+    assert lines[0] == f"{tmp_path / 'pose.yaml'}: {cut}"
+    assert lines[1].startswith(f"wrote 4 inputs to {prep} (")
+    assert len(lines) == 2
+
+
+def test_limit_takes_the_first_in_natural_order(dataset: Path, prep: Path) -> None:
+    assert prepare(dataset, prep, "--limit", 1) == 0
+    assert [image.image_id for image in manifest(prep).images] == [100]
+    assert not (prep / "10.npy").exists()
+
+
+def test_a_rerun_writes_what_is_missing(
+    dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip = tmp_path / "flip"
+    assert prepare(dataset, prep, "--output_flip", flip) == 0
+    before = {folder: contents(folder) for folder in (prep, flip)}
+    times = {path.name: path.stat().st_mtime_ns for path in prep.glob("*.npy")}
+    (flip / "9.npy").unlink()
+    (prep / "10.npy").write_bytes(b"half")
+    capsys.readouterr()
+    assert prepare(dataset, prep, "--output_flip", flip) == 0
+    assert {folder: contents(folder) for folder in (prep, flip)} == before
+    assert (prep / "wide.npy").stat().st_mtime_ns == times["wide.npy"]
+    assert capsys.readouterr().out.splitlines()[-1].endswith(", kept 2")
+
+
+@pytest.mark.parametrize("option", [("--input", "uint8"), ("--limit", "2"), ("--gears", "g.yaml")])
+def test_other_settings_start_afresh(
+    option: tuple[str, str],
+    dataset: Path,
+    prep: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(dataset)
+    Path("g.yaml").write_text("GEARS: [[64, 128], [128, 64], [64, 64], [64, 192]]")
+    assert prepare(dataset, prep) == 0
+    assert prepare(dataset, prep, *option) == 0
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(f"{prep}_lock"):
+        assert prepare(dataset, prep) == 2
+    assert f"{prep}_lock: another run" in capsys.readouterr().err
+    assert not prep.exists()
+
+
+# --- subsets and faults -----------------------------------------------------------------------------------------------
+
+
+def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (dataset / FOLDER / "wide.jpg").unlink()
+    shutil.copy(dataset / FOLDER / "9.jpg", dataset / FOLDER / "stranger.jpg")
+    assert prepare(dataset, prep) == 0
+    assert [image.stem for image in manifest(prep).images] == ["9", "10", "a_b"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f"{annotations(dataset)}: 1 images are not there (a subset): wide.jpg",
+        f"{annotations(dataset)}: 1 files among the images are not listed, and left out: stranger.jpg",
+    ]
+
+
+def test_crowds_and_images_of_nobody_are_images(dataset: Path, prep: Path) -> None:
+    content = json.loads(annotations(dataset).read_text())
+    content["annotations"] = [{"id": 1, "image_id": 100, "iscrowd": 1, "num_keypoints": 0}]
+    coco_sets.write_annotations(dataset, content)
+    assert prepare(dataset, prep) == 0
+    assert len(manifest(prep).images) == 4
+
+
+def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = dataset / FOLDER
+    (folder / "9.jpg").write_bytes((folder / "9.jpg").read_bytes()[:-40])
+    (folder / "10.jpg").write_bytes(b"")
+    noise(64, 60).save(folder / "a b.jpg")
+    assert prepare(dataset, prep) == 1
+    reasons = record(prep / "rejected.json")["images"]
+    assert list(reasons) == [f"{FOLDER}/{name}" for name in ("9.jpg", "10.jpg", "a b.jpg")]
+    assert reasons[f"{FOLDER}/9.jpg"].startswith("OSError: image file is truncated")
+    assert reasons[f"{FOLDER}/10.jpg"] == "empty file"
+    assert reasons[f"{FOLDER}/a b.jpg"] == "64 x 60 pixels, the annotation file says 64 x 64"
+    err = capsys.readouterr().err
+    assert err.startswith(f"preprocess.pose: failed: {prep / 'rejected.json'}: 3 of 4 files rejected (")
+    assert err.endswith("1 done; mend or remove them, or allow them with MAX_REJECTED=3\n")
+    assert not (prep / "manifest.json").exists()
+    assert (prep / "wide.npy").exists()
+    assert prepare(dataset, prep, "--max-rejected", 3) == 0
+    assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
+
+
+def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:
+    dataset = coco_set(tmp_path / "coco", {"long.png": (33000, 2), "9.jpg": (70, 60)})
+    assert prepare(dataset, prep, "--max-rejected", 1) == 0
+    reason = "33000 x 2 pixels for an input of 128 x 64: too long for OpenCV"
+    assert record(prep / "rejected.json")["images"] == {f"{FOLDER}/long.png": reason}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "line"),
+    [
+        (
+            coco_sets.CONFIG.replace(str(GEARS), "[[64, 128]]"),
+            "{cfg}: no gear stands upright, or none lies, as these images do (found images/val2017/10.jpg); "
+            "run make gears",
+        ),
+        (
+            coco_sets.CONFIG + "TEST: {SCALE_FACTOR: [0.5, 1]}\n",
+            "{cfg}: TEST.SCALE_FACTOR (expected [1]: one size, found [0.5, 1])",
+        ),
+        (
+            coco_sets.CONFIG.replace("64", "96"),
+            "{cfg}: DATASET.INPUT_SIZE (expected a multiple of 64, to which upstream rounds it up, found 96)",
+        ),
+        ("MODEL: {NAME: cls_hrnet}\n", "{cfg}: MODEL.NAME (expected pose_higher_hrnet, found cls_hrnet)"),
+    ],
+)
+def test_configs_that_are_refused(
+    cfg: str, line: str, dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare(dataset, prep, cfg=cfg) == 2
+    told = line.replace("{cfg}", str(dataset.parent / "pose.yaml"))
+    assert capsys.readouterr().err == f"preprocess.pose: error: {told}\n"
+    assert not prep.exists()
+
+
+def test_one_folder_for_both(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(dataset, prep, "--output_flip", prep) == 2
+    assert capsys.readouterr().err == f"preprocess.pose: error: {prep}: --output and --output_flip are one folder\n"
+
+
+def test_no_data_set(tmp_path: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(tmp_path / "nowhere", prep) == 2
+    layout = "annotations/person_keypoints_<split>.json with images/<split>/*"
+    line = f"no such dataset folder (expected {layout}); give DATASET=<folder>"
+    assert capsys.readouterr().err == f"preprocess.pose: error: {tmp_path / 'nowhere'}: {line}\n"
