@@ -1,19 +1,19 @@
-"""All that a board needs for `make infer eval`, as one archive: another machine compiled the model and made the inputs.
+"""Pack what a board needs for `make infer eval` into one tar: a model and inputs that another machine made.
 
-    python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg configs/hrnet_w18.yaml
-        --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --prep build/hrnet_w18/prep/imagenet-float32
-        --set BACKEND=ascend --set GATE=1 Makefile constraints.txt hrnet/cli.py …
+    python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg hrnet_w18
+        --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --inputs build/hrnet_w18/prep/imagenet-float32
+        --set BACKEND=ascend --set GATE=1
 
-Reads    the model and its record, the prep folder (without --prep the board preprocesses its own DATASET), a metrics
-         record as --reference, the config, and the files to go along, by their paths from here; of pose also the
-         prep folder of mirrored inputs, where ais_bench needs one, and the annotations that AP is counted by
-Writes   a tar of one folder; in it the products lie as model/, prep/, data/annotations/ and reference.json, which its
-         bundle.mk gives to make as OM, PREP, DATASET and REFERENCE, so that no stage before infer is looked at
+Reads    the model and its record, the directory of inputs (without --inputs the board preprocesses its own DATASET), a
+         metrics record as --reference, the config, the Makefile and the code of the stages; for pose also the flipped
+         inputs, where ais_bench needs them, and the annotations
+Writes   a tar of one directory: model/, prep/, data/annotations/, reference.json, and bundle.mk, which the Makefile
+         includes and which sets OM, PREP, DATASET and REFERENCE
 
 The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
-take a file for one of its future. The folder's name has a digest of everything in it, so that another bundle never
-comes to lie over this one, whose results its old files would not put out of date. It is not compressed: whether that is
-worth its time depends on the line to the board, and `gzip` or `ssh -C` can do it on the way.
+find files of its future. The directory's name has a digest of everything in it, so that another bundle is never
+unpacked over this one, whose results would not be out of date then. It is not compressed: whether that is worth its time depends
+on the connection to the board, and `gzip` or `ssh -C` can do it on the way.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from hrnet.cli import UserError, command, progress
+from hrnet.config import add_cfg_argument
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.manifest import Manifest
@@ -42,9 +43,21 @@ PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
 
 
 def settings_text(settings: dict[str, str]) -> str:
-    """bundle.mk: what holds on the board as long as nothing else is given there."""
-    lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items())
-    return f"# Written by make bundle: these hold until a value is given to make.\n{lines}"
+    """bundle.mk: what holds on the board until a value is given there, which is remembered in the usual place."""
+    model = settings["MODEL"]
+    lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items() if name != "MODEL")
+    return (
+        f"# Written by make bundle: these values hold until others are given to make.\nMODEL ?= {model}\n"
+        f"-include $(wildcard $(or $(BUILD),build)/$(MODEL)/settings/*.mk)\n{lines}"
+    )
+
+
+def code_files(pose: bool) -> list[Path]:
+    """The Makefile, and all code behind `make om`; the nets are left out, and for classification hrnet/pose too."""
+    patterns = ["Makefile", "constraints.txt", "LICENSE", "make/*", "hrnet/*.py", "hrnet/io/*.py", "hrnet/pose/*.py"]
+    patterns += ["preprocess/*.py", "infer/**/*.py", "postprocess/*.py"]
+    found = [path for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()]
+    return [path for path in found if pose or path.parent != Path("hrnet/pose")]
 
 
 def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
@@ -88,24 +101,26 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
     compiled = CompiledModel.read(args.model)
     model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
-    files: dict[str, Source] = {path.as_posix(): path for path in args.files}
+    files: dict[str, Source] = {path.as_posix(): path for path in code_files(pose)}
     files[f"configs/{args.cfg.name}"] = args.cfg
     files[model] = args.model
     files[f"{model}.json"] = CompiledModel.record_path(args.model)
     inputs: dict[str, Source] = {}
     prep = None
-    if args.prep:
-        prep = f"prep/{args.prep.name}"
-        manifest = Manifest.read(args.prep / "manifest.json")
-        check_inputs(args.prep, manifest, args.model, compiled)
-        records, inputs = collect_inputs(args.prep, manifest, prep)
+    if args.inputs:
+        prep = f"prep/{args.inputs.name}"
+        manifest = Manifest.read(args.inputs / "manifest.json")
+        check_inputs(args.inputs, manifest, args.model, compiled)
+        records, inputs = collect_inputs(args.inputs, manifest, prep)
         files.update(records)
         settings["PREP"] = prep
-        if args.prep_flip:
-            if Manifest.read(args.prep_flip / "manifest.json") != manifest.mirrored():
-                raise UserError("is no mirror of --prep", where=args.prep_flip, hint="run make preprocess")
-            check_inputs(args.prep_flip, manifest, args.model, compiled)
-            records, mirrored = collect_inputs(args.prep_flip, manifest, f"{prep}-flip")
+        if args.inputs_flip:
+            if Manifest.read(args.inputs_flip / "manifest.json") != manifest.mirrored():
+                raise UserError(
+                    "not the flipped images of --inputs", where=args.inputs_flip, hint="run make preprocess"
+                )
+            check_inputs(args.inputs_flip, manifest, args.model, compiled)
+            records, mirrored = collect_inputs(args.inputs_flip, manifest, f"{prep}-flip")
             files.update(records)
             inputs.update(mirrored)
     if args.annotations:
@@ -179,25 +194,18 @@ def setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def relative(text: str) -> Path:
-    """An argparse type: a path from here down."""
-    path = Path(text)
-    if path.is_absolute() or ".." in path.parts:
-        raise argparse.ArgumentTypeError(f"expected a path from here down, found {text!r}")
-    return path
-
-
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.bundle", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="the archive, .tar")
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML")
+    add_cfg_argument(parser)
     parser.add_argument("--model", type=Path, required=True, help="the compiled model, its record beside it")
-    parser.add_argument("--prep", type=Path, help="the inputs; without, the board preprocesses its own DATASET")
-    parser.add_argument("--prep_flip", type=Path, help="the mirrored inputs, for ais_bench")
-    parser.add_argument("--annotations", type=Path, help="of pose: what AP is counted by")
-    parser.add_argument("--reference", type=Path, help="a metrics record that the board's result is held against")
+    parser.add_argument(
+        "--inputs", type=Path, help="directory of inputs; without it the board preprocesses its DATASET"
+    )
+    parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, for ais_bench")
+    parser.add_argument("--annotations", type=Path, help="pose: COCO annotations, for AP")
+    parser.add_argument("--reference", type=Path, help="metrics record to compare the board's result with")
     parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a setting of make")
-    parser.add_argument("files", type=relative, nargs="+", help="code and papers that go along")
     return parser.parse_args(argv)
 
 

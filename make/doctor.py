@@ -1,13 +1,10 @@
-"""What stands in the way of a run on this machine: packages, tools, chip, backend, checkpoint, data set, free disk.
+"""Check that this machine can run what is asked: packages, tools, chip, backend, checkpoint, data set, disk space.
 
     make doctor MODEL=hrnet_w18 DATASET=/data/imagenet
-    python -m make.doctor --cfg configs/hrnet_w18.yaml --dataset /data/imagenet
 
-Reads nothing but what it is asked about and writes nothing. It starts `npu-smi info` and AIS_PYTHON, each with a time
-limit, and imports no package to look at it: it works where they are missing. Exit 0 when the chain can run as asked,
-2 with a line on stderr for each thing that is missing.
-
-The table of `npu-smi info` is read as seed 004 prints it.
+Takes make's options as make/options.py resolved them (`--set NAME=value`). Writes nothing. Starts `npu-smi info` and
+AIS_PYTHON, each with a time limit, and imports no package to look at it, so it works where packages are missing. Exit 0
+if the pipeline can run, 2 with a line on stderr for each thing that is missing.
 """
 
 from __future__ import annotations
@@ -23,17 +20,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
+
+from make import options
+from make.options import NPU, TORCH, OptionError, Options
 
 TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
-MAKE = (4, 2)  # $(file <…)
+MAKE = (4, 2)  # for .SHELLSTATUS
 PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
-INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by make's INPUT
-SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by INPUT
 TOOLS = ("atc", "aoe", "npu-smi")
-BY_TORCH = ("torchscript", "torch_aie")  # backends that compute with torch
-LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
+IMAGENET = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
 COCO = "annotations/person_keypoints_val2017.json with images/val2017/*.jpg"
 
 
@@ -42,25 +40,23 @@ class Package(NamedTuple):
 
     module: str
     needed_by: str
-    install: str  # for pip
+    install: str = "."  # for pip
 
 
 CORE = "every stage"
-IMAGES = "make preprocess, and pose"
-POSE = "make eval of pose"
 PACKAGES = {
-    "numpy": Package("numpy", CORE, "."),
-    "onnx": Package("onnx", CORE, "."),
-    "onnxruntime": Package("onnxruntime", CORE, "."),
-    "Pillow": Package("PIL", CORE, "."),
-    "PyYAML": Package("yaml", CORE, "."),
-    "tqdm": Package("tqdm", CORE, "."),
-    "yacs": Package("yacs", CORE, "."),
-    "opencv-python-headless": Package("cv2", IMAGES, "."),
-    "simplejpeg": Package("simplejpeg", "make preprocess", "."),
-    "pycocotools": Package("pycocotools", POSE, "."),
+    "numpy": Package("numpy", CORE),
+    "onnx": Package("onnx", CORE),
+    "onnxruntime": Package("onnxruntime", CORE),
+    "Pillow": Package("PIL", CORE),
+    "PyYAML": Package("yaml", CORE),
+    "tqdm": Package("tqdm", CORE),
+    "yacs": Package("yacs", CORE),
+    "opencv-python-headless": Package("cv2", "make preprocess, and pose models"),
+    "simplejpeg": Package("simplejpeg", "make preprocess"),
+    "pycocotools": Package("pycocotools", "make eval for pose models"),
     "torch": Package("torch", "make onnx, REFERENCE=torch, BACKEND=torchscript", ".[torch]"),
-    "safetensors": Package("safetensors", "a checkpoint in .safetensors", ".[torch]"),
+    "safetensors": Package("safetensors", "a .safetensors checkpoint", ".[torch]"),
     "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
     "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
     "pytest": Package("pytest", "make test", ".[dev]"),
@@ -71,21 +67,28 @@ PACKAGES = {
 }
 
 
-class Findings:
-    """What is told on stdout, and what is missing."""
+class Report:
+    """Prints what is found, and collects what is missing."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
 
-    def tell(self, what: str, found: object) -> None:
+    def show(self, what: str, found: object) -> None:
         print(f"{what:<14} {found}")
 
     def miss(self, line: str) -> None:
         self.missing.append(line)
 
+    def require(self, check: Callable[[Options], None], call: Options) -> None:
+        """One of make/options.py's checks."""
+        try:
+            check(call)
+        except OptionError as error:
+            self.miss(str(error))
+
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version without importing it; None where it is missing."""
+    """A package's version without importing it; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
@@ -109,14 +112,14 @@ def ask(command: list[str]) -> tuple[bool, str]:
 
 
 def chips(table: str) -> list[tuple[str, str]]:
-    """(SOC name, health) of each NPU in the table of `npu-smi info`: its rows `| 0  310P3 | OK | …`; those of the chips
-    below them have a bus id in the place of the health."""
+    """(SOC name, health) of each NPU in the table of `npu-smi info`: its rows `| 0  310P3 | OK | …`. The rows of the
+    chips below them have a bus id in place of the health."""
     rows = re.findall(r"^\| *[0-9]+ +(\w+) *\| *([A-Za-z]+) *\|", table, re.MULTILINE)
     return [(name if name.startswith("Ascend") else f"Ascend{name}", health) for name, health in rows]
 
 
 def count_images(dataset: Path, pose: bool) -> int:
-    """How many images the data set has, to within those without a label; 0 where it is none."""
+    """The number of images in the data set, including files without a label; 0 if it is not one."""
     if pose:
         folder = dataset / "images/val2017"
         return len(os.listdir(folder)) if folder.is_dir() and (dataset / COCO.split(" ")[0]).is_file() else 0
@@ -128,105 +131,65 @@ def count_images(dataset: Path, pose: bool) -> int:
     return sum(not name.startswith(".") for folder in folders if folder.is_dir() for name in os.listdir(folder))
 
 
-def check_packages(findings: Findings, needed: set[str]) -> None:
-    """Every package with its version; those `needed` must be there."""
+def exports(call: Options) -> bool:
+    """Whether torch and the checkpoint are needed: for a model that was not exported yet, or as the reference."""
+    source = Path(call["TS" if call["BACKEND"] in TORCH else "ONNX"])
+    return call["REFERENCE"] == "torch" or not (call["OM"] or source.is_file())
+
+
+def needed_packages(call: Options) -> set[str]:
+    """The packages that this call cannot do without."""
+    needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
+    needed |= {"torch"} if exports(call) or call["BACKEND"] in TORCH else set()
+    needed |= {"safetensors"} if exports(call) and call["WEIGHTS"].endswith(".safetensors") else set()
+    needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
+    needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
+    needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
+    if call["OM"]:  # nothing is left to compile
+        needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
+    return needed
+
+
+def check_packages(report: Report, needed: set[str]) -> None:
     for name, package in PACKAGES.items():
         version = version_of(name, package.module)
-        findings.tell(name, version or f"missing, for {package.needed_by}")
+        report.show(name, version or f"missing, for {package.needed_by}")
         if version is None and name in needed:
-            findings.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
+            report.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
     compiled = importlib.util.find_spec("hrnet._resample")
-    findings.tell("resize", "compiled" if compiled else "by Pillow: as exact, slower; pip install . with a C compiler")
+    report.show("resize", "compiled" if compiled else "Pillow: as exact, but slower; pip install . with a C compiler")
 
 
-def check_tools(findings: Findings, backend: str, ais_python: str, soc: str, om: Optional[Path]) -> None:
-    """The real tools, the chip, and the backend that is taken; what that one needs must be there: atc only where no
-    compiled model is brought."""
-    paths = {tool: shutil.which(tool) for tool in TOOLS}
-    for tool, path in paths.items():
-        findings.tell(tool, path or "not on PATH")
-    can, answer = ask([ais_python, "-c", "import ais_bench, aclruntime"])
-    findings.tell("ais_bench", f"by {ais_python}" if can else f"not by {ais_python}: {answer}")
+def check_tools(report: Report, call: Options, backend_why: str) -> None:
+    """The real tools, the chip, and the backend that is used."""
+    for tool in TOOLS:
+        report.show(tool, shutil.which(tool) or "not on PATH")
+    python = call["AIS_PYTHON"]
+    works, answer = ask([python, "-c", "import ais_bench, aclruntime"])
+    report.show("ais_bench", f"by {python}" if works else f"not by {python}: {answer}")
     torch_aie = version_of("torch_aie", "torch_aie")
-    findings.tell("torch_aie", torch_aie or "not installed, for BACKEND=torch_aie")
+    report.show("torch_aie", torch_aie or "not installed, for BACKEND=torch_aie")
     found = []
-    if paths["npu-smi"]:
-        works, table = ask(["npu-smi", "info"])
-        found = chips(table) if works else []
-        told = ", ".join(f"SOC={name} ({health})" for name, health in found)
-        findings.tell("chip", told or (f"none: {table}" if not works else "none in npu-smi's table"))
+    if shutil.which("npu-smi"):
+        answered, table = ask(["npu-smi", "info"])
+        found = chips(table) if answered else []
+        listed = ", ".join(f"SOC={name} ({health})" for name, health in found)
+        report.show("chip", listed or (f"none: {table}" if not answered else "none in npu-smi's table"))
     else:
-        findings.tell("chip", "not known without npu-smi")
-
-    taken = backend
-    if backend == "auto":
-        without = "torchscript" if om and om.suffix == ".ts" else "onnxruntime"
-        taken = "ascend" if (om.suffix == ".om" if om else paths["atc"]) else without
-        why = f"OM={om}" if om else "atc is on PATH" if paths["atc"] else "no atc on PATH"
-        findings.tell("backend", f"auto is {taken}: {why}")
-    else:
-        findings.tell("backend", f"{taken}, as asked")
-    if taken == "ascend":
-        if not (paths["atc"] or om):
-            findings.miss(f"atc: not on PATH; {SET_ENV}")
-        if not can:
-            findings.miss(f"ais_bench: not by AIS_PYTHON={ais_python} ({answer}); give the python that has it")
-    if taken == "torch_aie" and not torch_aie:
-        findings.miss("torch_aie: not installed; it comes from Huawei and no package index, beside its own torch")
-    if taken in ("ascend", "torch_aie"):
-        names = sorted({name for name, _ in found})
-        if names and soc not in names:
-            findings.miss(f"SOC={soc}: not this machine's chip; give SOC={names[0]}")
+        report.show("chip", "not known without npu-smi")
+    backend = call["BACKEND"]
+    report.show("backend", f"{backend} ({backend_why})")
+    if backend == "ascend" and not works:
+        report.miss(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
+    if backend == "torch_aie" and not torch_aie:
+        report.miss("torch_aie: not installed; Huawei provides it with its own torch, it is not on PyPI")
+    names = sorted({name for name, _ in found})
+    if backend in NPU and names and call["SOC"] not in names:
+        report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")
 
 
-def check_model(findings: Findings, args: argparse.Namespace) -> None:
-    """Config, checkpoint, data set and the disk that the inputs and outputs of all images take."""
-    try:
-        from hrnet.config import load_config
-    except ModuleNotFoundError as error:
-        findings.tell("model", f"not looked at without {error.name}")
-        return
-    from hrnet.cli import UserError
-
-    try:
-        config = load_config(args.cfg)
-    except UserError as error:
-        findings.miss(str(error))
-        return
-    if exports(args):
-        is_there = args.weights.is_file()
-        findings.tell("checkpoint", args.weights if is_there else f"{args.weights} is missing")
-        if not is_there:
-            hint = "make weights" if config.WEIGHTS.URL else "put it there or give WEIGHTS=<file>"
-            findings.miss(f"{args.weights}: no such checkpoint; {hint}")
-    if args.prepared:
-        count = len([*args.prep.glob("*.bin"), *args.prep.glob("*.npy")])
-        findings.tell("inputs", f"{args.prep}: {count}, brought")
-    else:
-        count = count_images(args.dataset, args.passes > 0) if args.dataset.is_dir() else 0
-        findings.tell("data set", f"{args.dataset}: {count} images" if count else f"{args.dataset}: none")
-        if not count:
-            findings.miss(
-                f"{args.dataset}: no images (expected {COCO if args.passes else LAYOUTS}); give DATASET=<folder>"
-            )
-        count = min(count, args.limit or count)
-    inputs, outputs = values_an_image(config)
-    kept = min(count, args.chunk or count) * max(1, args.passes)
-    need = count * INPUT_BYTES[args.input] * inputs * (2 if args.mirrored else 1) + kept * FLOAT32 * outputs
-    done = sum(entry.stat().st_size for entry in os.scandir(args.prep)) if args.prep and args.prep.is_dir() else 0
-    left = max(0, need - done)
-    there = next(folder for folder in (args.build.absolute(), *args.build.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    told = f"{args.build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {count} images"
-    findings.tell("disk", told + (f" ({done / 1e9:.1f} GB are there)" if done else ""))
-    if free < left:
-        findings.miss(f"{args.build}: {free / 1e9:.1f} GB free of {left / 1e9:.1f} GB; set BUILD= to a larger disk")
-    if not os.access(there, os.W_OK):
-        findings.miss(f"{args.build}: cannot be written; set BUILD= to another folder")
-
-
-def values_an_image(config: Any) -> tuple[int, int]:
-    """How many numbers an image's input and its outputs hold; of pose, where shapes vary, those of the middle gear."""
+def values_per_image(config: Any) -> tuple[int, int]:
+    """How many numbers an image's input and its outputs hold; for pose, where shapes vary, those of the middle gear."""
     if "IMAGE_SIZE" in config.MODEL:
         return 3 * math.prod(config.MODEL.IMAGE_SIZE), config.MODEL.NUM_CLASSES
     gears = config.INPUT.GEARS or [[config.DATASET.INPUT_SIZE] * 2]
@@ -235,85 +198,101 @@ def values_an_image(config: Any) -> tuple[int, int]:
     return 3 * pixels, 2 * joints * pixels // 16 + joints * pixels // 4
 
 
-def check_brought(findings: Findings, om: Path) -> None:
-    """A compiled model that was brought, and its record."""
-    findings.tell("compiled", f"{om}, brought")
-    if not om.is_file():
-        findings.miss(f"{om}: no such model; give OM=<file>, or OM= for that of make om")
-    elif not Path(f"{om}.json").is_file():
-        findings.miss(f"{om}.json: no record; write it by python -m atc.adopt --om {om}")
+def check_model(report: Report, call: Options, inputs: Path) -> None:
+    """Config, checkpoint, data set, and the disk space that the inputs and outputs of all images take."""
+    try:
+        from hrnet.config import load_config
+    except ModuleNotFoundError as error:
+        report.show("model", f"not checked without {error.name}")
+        return
+    from hrnet.cli import UserError
+
+    try:
+        config = load_config(call["CFG"])
+    except UserError as error:
+        report.miss(str(error))
+        return
+    weights, dataset = Path(call["WEIGHTS"]), Path(call["DATASET"])
+    if exports(call):
+        report.show("checkpoint", weights if weights.is_file() else f"{weights} is missing")
+        if not weights.is_file():
+            hint = (
+                f"make weights MODEL={call['MODEL']}" if config.WEIGHTS.URL else "put it there, or give WEIGHTS=<file>"
+            )
+            report.miss(f"{weights}: no such checkpoint; {hint}")
+    if call["PREP"]:
+        count = len([*inputs.glob("*.bin"), *inputs.glob("*.npy")])
+        report.show("inputs", f"{inputs}: {count}, as given")
+    else:
+        count = count_images(dataset, call.pose) if dataset.is_dir() else 0
+        report.show("data set", f"{dataset}: {count} images" if count else f"{dataset}: none")
+        if not count:
+            expected = COCO if call.pose else IMAGENET
+            report.miss(f"{dataset}: no images (expected {expected}); give DATASET=<directory>")
+        count = min(count, int(call["LIMIT"]) or count)
+    check_disk(report, call, count, values_per_image(config), inputs)
 
 
-def exports(args: argparse.Namespace) -> bool:
-    """Whether torch and the checkpoint are needed: for a model that is not there, or as the reference."""
-    return args.reference == "torch" or not (args.om or (args.onnx and args.onnx.is_file()))
+def check_disk(report: Report, call: Options, count: int, values: tuple[int, int], inputs: Path) -> None:
+    """Whether the inputs and outputs of `count` images fit on the disk of BUILD."""
+    build = Path(call["BUILD"])
+    passes = 2 if call.pose and call["FLIP"] == "1" else 1
+    copies = passes if call["BACKEND"] == "ascend" else 1  # ais_bench needs flipped inputs as files
+    kept = min(count, int(call["CHUNK"]) or count) * passes
+    need = count * INPUT_BYTES[call["INPUT"]] * values[0] * copies + kept * FLOAT32 * values[1]
+    done = sum(entry.stat().st_size for entry in os.scandir(inputs)) if inputs.is_dir() else 0
+    left = max(0, need - done)
+    existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    line = f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {count} images"
+    report.show("disk", line + (f" ({done / 1e9:.1f} GB are written)" if done else ""))
+    if free < left:
+        report.miss(f"{build}: {free / 1e9:.1f} GB free of {left / 1e9:.1f} GB; set BUILD= to a larger disk")
+    if not os.access(existing, os.W_OK):
+        report.miss(f"{build}: cannot be written; set BUILD= to another directory")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Tell everything; return the exit code."""
-    findings = Findings()
-    findings.tell("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
+def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
+    """Print everything; return the exit code."""
+    report = Report()
+    report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
-        findings.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=")
-    if args.make:
-        findings.tell("make", args.make)
-        if tuple(int(number) for number in re.findall("[0-9]+", args.make)[:2]) < MAKE:
-            findings.miss(f"make: {args.make}, expected GNU make 4.2 or later")
-    needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
-    needed |= {"torch"} if exports(args) or args.backend in BY_TORCH else set()
-    needed |= {"safetensors"} if exports(args) and args.weights.suffix == ".safetensors" else set()
-    needed |= {"openvino"} if args.backend == "openvino" else set()
-    needed |= set() if args.prepared else {"simplejpeg", "opencv-python-headless"}
-    needed |= {"opencv-python-headless", "pycocotools"} if args.passes else set()
-    if args.om:  # nothing is left to compile
-        needed -= {"onnx"} | ({"onnxruntime"} if args.om.suffix == ".om" else set())
-    check_packages(findings, needed)
-    check_tools(findings, args.backend, args.ais_python, args.soc, args.om)
-    settings = sorted(args.settings.glob("*.mk")) if args.settings else []
-    remembered = [file.read_text(encoding="utf-8").strip().replace(" := ", "=", 1) for file in settings]
-    findings.tell("remembered", ", ".join(remembered) or "nothing")
-    if args.om:
-        check_brought(findings, args.om)
-    check_model(findings, args)
+        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=")
+    report.show("make", make)
+    if tuple(int(number) for number in re.findall("[0-9]+", make)[:2]) < MAKE:
+        report.miss(f"make: {make}, expected GNU make 4.2 or later")
+    check_packages(report, needed_packages(call))
+    check_tools(report, call, backend_why)
+    remembered = [f"{name}={value}" for name, value in call.remembered().items()]
+    report.show("remembered", ", ".join(remembered) or "nothing")
+    if call["OM"]:
+        report.show("compiled", f"{call['OM']}, as given")
+    report.require(options.check_files, call)
+    report.require(options.check_backend, call)
+    check_model(report, call, inputs)
     sys.stdout.flush()
-    for line in findings.missing:
-        print(f"make.doctor: missing: {line}", file=sys.stderr)
-    if findings.missing:
-        return 2
-    print(f"{args.cfg.stem} can run as asked")
-    return 0
+    for line in report.missing:
+        print(f"make doctor: missing: {line}", file=sys.stderr)
+    if not report.missing:
+        print(f"{call['MODEL']} can run as asked")
+    return 2 if report.missing else 0
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML")
-    parser.add_argument("--weights", type=Path, help="the checkpoint (default: weights/ and the config's name)")
-    parser.add_argument(
-        "--onnx", type=Path, help="the ONNX file, or the TorchScript one; if it is there nothing is exported"
-    )
-    parser.add_argument("--dataset", type=Path, default=Path("data/imagenet"))
-    parser.add_argument("--input", choices=INPUT_BYTES, default="float32", help="dtype of the inputs")
-    parser.add_argument("--limit", type=int, default=0, help="only the first N images; 0: all")
-    parser.add_argument("--reference", default="", help="torch: torch's own accuracy is asked for")
-    parser.add_argument("--backend", choices=("auto", "ascend", "onnxruntime", "openvino", *BY_TORCH), default="auto")
-    parser.add_argument("--ais_python", default="python3", help="the python that has ais_bench")
-    parser.add_argument("--soc", default="Ascend310P3", help="the chip that is compiled for")
-    parser.add_argument("--build", type=Path, default=Path("build"), help="where products go")
-    parser.add_argument("--prep", type=Path, help="the inputs that may be there already")
-    parser.add_argument("--prepared", action="store_true", help="--prep was brought: no data set is needed")
-    parser.add_argument("--om", type=Path, help="a compiled model that was brought: nothing is compiled or exported")
-    parser.add_argument("--passes", type=int, default=0, help="of pose: 2 with the flip test, else 1")
-    parser.add_argument("--mirrored", action="store_true", help="mirrored inputs are written too")
-    parser.add_argument("--chunk", type=int, default=0, help="images whose outputs are there at a time; 0: all")
-    parser.add_argument("--settings", type=Path, help="folder of the remembered settings")
-    parser.add_argument("--make", default="", help="the version of make")
-    args = parser.parse_args(argv)
-    args.weights = args.weights or Path("weights") / f"{args.cfg.stem}.pth"
-    return args
+    parser.add_argument("--set", action="append", required=True, metavar="NAME=value", help="each of make's options")
+    parser.add_argument("--backend_asked", required=True, help="BACKEND before make/options.py resolved it")
+    parser.add_argument("--inputs", type=Path, required=True, help="the directory of inputs, which may not exist yet")
+    parser.add_argument("--make", required=True, help="the version of make")
+    return parser.parse_args(argv)
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    return run(parse_args(argv))
+    args = parse_args(argv)
+    values = dict(pair.split("=", 1) for pair in args.set)
+    call = Options(values, {"OM"}, {"doctor"})
+    options.find_config(call)
+    return run(call, options.resolve_backend(args.backend_asked, call["OM"])[1], args.make, args.inputs)
 
 
 if __name__ == "__main__":

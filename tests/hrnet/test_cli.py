@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Callable, Optional
 
 import pytest
 
-from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, progress
+from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, progress, real
+from hrnet.io.records import FormatError
 
 FACTS = {"where": "a.bin", "expected": 4, "found": 0, "hint": "run make infer"}
 
@@ -31,6 +33,17 @@ FACTS = {"where": "a.bin", "expected": 4, "found": 0, "hint": "run make infer"}
 )
 def test_a_user_error_is_one_line(facts: tuple[str, ...], line: str) -> None:
     assert str(UserError("is broken", **{name: FACTS[name] for name in facts})) == line
+
+
+@pytest.mark.parametrize("kind", [UserError, WorkFailed, FormatError])
+def test_errors_keep_their_parts_across_processes(kind: type[UserError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("is broken", where=Path("a"), expected=4, found=0, hint="run make infer")))
+    assert type(error) is kind
+    assert (error.what, error.where, error.expected, error.found, error.hint) == (
+        *("is broken", Path("a"), 4, 0),
+        "run make infer",
+    )
+    assert str(error) == "a: is broken (expected 4, found 0); run make infer"
 
 
 def stage(action: Callable[[], Optional[int]]) -> Callable[..., int]:
@@ -120,6 +133,20 @@ def test_no_whole_number(least: int, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         integer(least)(text)
     assert str(caught.value) == f"expected an integer of at least {least}, found {text!r}"
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1.5", 1.5), ("1e-3", 0.001), ("100", 100.0)])
+def test_numbers(text: str, value: float) -> None:
+    assert real(0, 100)(text) == value
+
+
+@pytest.mark.parametrize("text", ["-1", "101", "nan", "inf", "", "one"])
+def test_not_a_number(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        real(0, 100)(text)
+    assert repr(text) in str(caught.value) and "at least 0" in str(caught.value) and "at most 100" in str(caught.value)
+    with pytest.raises(argparse.ArgumentTypeError):
+        real(above=0)("0")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.config import CONFIGS, config_sha256, load_config
+from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests import tiny
 
@@ -58,7 +60,7 @@ POSE_REFERENCES = {  # AP in percent, million parameters, short side in pixels
     "higher_hrnet_w32_640": (68.5, 28.6, 640),
     "higher_hrnet_w48_640": (69.9, 63.8, 640),
 }
-SEED_GEARS = (  # of seed 004's atc command
+MODEL_ZOO_GEARS = (  # of the model zoo's atc command
     "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;512,576;512,640;512,704;512,768;512,832;"
     "512,896;512,960;512,1024"
 )
@@ -89,6 +91,16 @@ def write(tmp_path):
     return write_config
 
 
+def check_refused(path: Path, key: str, found: Optional[str]) -> None:
+    """The error is one line that names the file and the key, and shows the value that was found."""
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    error = caught.value
+    assert error.where == path and key in error.what
+    assert found is None or str(error.found) == found
+    assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize("model", REFERENCES)
 def test_reference_figures(model):
     reference = load_config(CONFIGS / f"{model}.yaml").REFERENCE
@@ -96,7 +108,7 @@ def test_reference_figures(model):
     assert reference.SOURCE
 
 
-def test_the_seeds_weights_are_known_by_address_and_hash():
+def test_the_model_zoos_weights_are_known_by_address_and_hash():
     weights = load_config(CONFIGS / "hrnet_w18.yaml").WEIGHTS
     assert weights.URL.endswith("/HRNet/NPU/8P/model_best.pth.tar")
     assert weights.MD5 == "1f1d61e242ac9ca4cab5d0c49299cb76"
@@ -115,12 +127,11 @@ def test_reference_figures_of_pose(model):
     reference = config.REFERENCE
     assert (reference.AP, reference.PARAMS_M, config.DATASET.INPUT_SIZE) == POSE_REFERENCES[model]
     assert "commit aa23881" in reference.SOURCE
-    assert config.TEST.FLIP_TEST
 
 
-def test_gears_are_the_seeds_and_for_640_likewise():
+def test_gears_are_the_model_zoos_and_their_like_for_640():
     gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
-    assert ";".join(f"{height},{width}" for height, width in gears) == SEED_GEARS
+    assert ";".join(f"{height},{width}" for height, width in gears) == MODEL_ZOO_GEARS
     for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
         sizes = range(1280, 640, -64)
         expected = [[size, 640] for size in sizes] + [[640, 640]] + [[640, size] for size in reversed(sizes)]
@@ -145,57 +156,63 @@ def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
     assert config_sha256(load_config(write(UPSTREAM_POSE.replace("FLIP: 0.5", "FLIP: 0.3")))) == plain
 
 
-def test_a_config_of_the_other_kind_is_told(write):
+def test_a_config_of_the_other_task(write):
     path = write(UPSTREAM_POSE)
     with pytest.raises(UserError) as error:
         load_config(path, CLASSIFICATION)
-    assert str(error.value) == f"{path}: MODEL.NAME (expected cls_hrnet, found pose_higher_hrnet)"
-    with pytest.raises(UserError, match=r"MODEL.NAME \(expected pose_higher_hrnet, found cls_hrnet\)"):
+    assert (error.value.what, error.value.expected, error.value.found) == (
+        "MODEL.NAME",
+        "cls_hrnet",
+        "pose_higher_hrnet",
+    )
+    with pytest.raises(UserError) as error:
         load_config(write("{}"), POSE)
-    with pytest.raises(UserError, match=r"MODEL.NAME \(expected cls_hrnet or pose_higher_hrnet, found resnet\)"):
+    assert (error.value.expected, error.value.found) == ("pose_higher_hrnet", "cls_hrnet")
+    with pytest.raises(UserError) as error:
         load_config(write("MODEL: {NAME: resnet}"))
+    assert error.value.found == "resnet"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "key", "found"),
     [
-        ("NUM_JOINTS", "NUM_JOINT", "unknown key MODEL.NUM_JOINT; did you mean MODEL.NUM_JOINTS?"),
+        ("NUM_JOINTS", "NUM_JOINT", "MODEL.NUM_JOINT", None),
         (
             "NUM_BASIC_BLOCKS",
             "NUM_BLOCKS",
-            "unknown key MODEL.EXTRA.DECONV.NUM_BLOCKS; did you mean MODEL.EXTRA.DECONV.",
+            "MODEL.EXTRA.DECONV.NUM_BLOCKS",
+            None,
         ),
         (
             "NUM_CHANNELS: [6]",
             "NUM_CHANNELS: [6, 7]",
-            "DECONV.NUM_CHANNELS (expected 1 whole numbers from 1, found [6, 7])",
+            "DECONV.NUM_CHANNELS",
+            "[6, 7]",
         ),
-        ("NUM_CHANNELS: [6]", "KERNEL_SIZE: [5]", "DECONV.KERNEL_SIZE (expected 2 or 3 or 4, found [5])"),
-        ("NUM_CHANNELS: [6]", "CAT_OUTPUT: [1]", "DECONV.CAT_OUTPUT (expected 1 times True or False, found [1])"),
-        ("    DECONV", "    FINAL_CONV_KERNEL: 5\n    DECONV", "FINAL_CONV_KERNEL (expected 1 or 3, found [5])"),
+        ("NUM_CHANNELS: [6]", "KERNEL_SIZE: [5]", "DECONV.KERNEL_SIZE", "[5]"),
+        ("NUM_CHANNELS: [6]", "CAT_OUTPUT: [1]", "DECONV.CAT_OUTPUT", "[1]"),
+        ("    DECONV", "    FINAL_CONV_KERNEL: 5\n    DECONV", "FINAL_CONV_KERNEL", "[5]"),
         (
             "INPUT:",
             "LOSS: {WITH_AE_LOSS: [true]}\nINPUT:",
-            "WITH_AE_LOSS (expected 2 times True or False, found (True,))",
+            "WITH_AE_LOSS",
+            "(True,)",
         ),
-        ("INPUT_SIZE: 64", "INPUT_SIZE: 60", "DATASET.INPUT_SIZE (expected 1 multiples of 32, found [60])"),
-        ("INPUT_SIZE: 64", "WITH_CENTER: true", "DATASET.WITH_CENTER (expected False, found True)"),
-        ("[96, 64], [", "[96, 96], [", "the smaller one DATASET.INPUT_SIZE, 64, found [96, 96])"),
-        ("[96, 64], [", "[96, 64, 64], [", "INPUT.GEARS (expected [height, width], multiples of 32, "),
-        ("[96, 64], [", "[100, 64], [", "found [100, 64])"),
-        ("[96, 64], [", "96, [", "found 96)"),
-        ("[96, 64], [", "[64, 64], [", "INPUT.GEARS (expected each gear once, found [64, 64])"),
-        ("INPUT:", "REFERENCE: {AP: 101}\nINPUT:", "REFERENCE.AP (expected percent, found 101.0)"),
-        ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "unknown key REFERENCE.TOP1"),
-        ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD (expected 3 numbers above 0, found [0, 1, 1])"),
+        ("INPUT_SIZE: 64", "INPUT_SIZE: 60", "DATASET.INPUT_SIZE", "[60]"),
+        ("INPUT_SIZE: 64", "WITH_CENTER: true", "DATASET.WITH_CENTER", "True"),
+        ("[96, 64], [", "[96, 96], [", "INPUT.GEARS", "[96, 96]"),
+        ("[96, 64], [", "[96, 64, 64], [", "INPUT.GEARS", None),
+        ("[96, 64], [", "[100, 64], [", "INPUT.GEARS", "[100, 64]"),
+        ("[96, 64], [", "96, [", "INPUT.GEARS", "96"),
+        ("[96, 64], [", "[64, 64], [", "INPUT.GEARS", "[64, 64]"),
+        ("INPUT:", "REFERENCE: {AP: 101}\nINPUT:", "REFERENCE.AP", "101.0"),
+        ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
+        ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
     ],
 )
-def test_a_bad_pose_config_is_told_in_one_line(write, old, new, told):
+def test_a_bad_pose_config(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
-    with pytest.raises(UserError) as error:
-        load_config(write(tiny.POSE_CONFIG.replace(old, new, 1)))
-    assert told in str(error.value)
-    assert "\n" not in str(error.value)
+    check_refused(write(tiny.POSE_CONFIG.replace(old, new, 1)), key, found)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
@@ -205,7 +222,7 @@ def test_a_users_upstream_file_loads_and_means_the_same_model(write):
     assert config_sha256(config) == config_sha256(load_config(CONFIGS / "hrnet_w18.yaml"))
 
 
-def test_the_hash_sees_the_model_and_its_input_alone(write):
+def test_the_hash_depends_only_on_the_model_and_its_input(write):
     plain = config_sha256(load_config(write("{}")))
     assert config_sha256(load_config(write("TRAIN: {LR: 0.5}"))) == plain
     assert config_sha256(load_config(write("INPUT: {RESIZE: 255}"))) != plain
@@ -219,64 +236,82 @@ def test_a_loaded_config_cannot_change(write):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "key", "found"),
     [
-        ("MODEL: {NUM_CLASES: 10}", "unknown key MODEL.NUM_CLASES; did you mean MODEL.NUM_CLASSES?"),
-        ("MODEL: {EXTRA: {STAGE2: {NUM_CHANELS: [1, 2]}}}", "unknown key MODEL.EXTRA.STAGE2.NUM_CHANELS"),
-        ("MODEL: 3", "MODEL is no mapping (found 3)"),
-        ("MODEL: {NUM_CLASSES: ten}", "ten"),
-        ("MODEL: {EXTRA: {STAGE2: {NUM_BRANCHES: 3}}}", "STAGE2.NUM_BRANCHES (expected 2, found 3)"),
+        ("MODEL: {NUM_CLASES: 10}", "MODEL.NUM_CLASES", None),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_CHANELS: [1, 2]}}}", "MODEL.EXTRA.STAGE2.NUM_CHANELS", None),
+        ("MODEL: 3", "MODEL", "3"),
+        ("MODEL: {NUM_CLASSES: ten}", "", None),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_BRANCHES: 3}}}", "STAGE2.NUM_BRANCHES", "3"),
         (
             "MODEL: {EXTRA: {STAGE3: {NUM_BLOCKS: [4]}}}",
-            "STAGE3.NUM_BLOCKS (expected 3 whole numbers from 1, found [4])",
+            "STAGE3.NUM_BLOCKS",
+            "[4]",
         ),
-        ("MODEL: {EXTRA: {STAGE1: {BLOCK: PLAIN}}}", "expected BASIC or BOTTLENECK, found PLAIN"),
-        ("MODEL: {EXTRA: {STAGE4: {FUSE_METHOD: CAT}}}", "expected SUM, found CAT"),
-        ("MODEL: {EXTRA: {HEAD: {CHANNELS: [8]}}}", "HEAD.CHANNELS (expected 4 whole numbers from 1, found [8])"),
+        ("MODEL: {EXTRA: {STAGE1: {BLOCK: PLAIN}}}", "", "PLAIN"),
+        ("MODEL: {EXTRA: {STAGE4: {FUSE_METHOD: CAT}}}", "", "CAT"),
+        ("MODEL: {EXTRA: {HEAD: {CHANNELS: [8]}}}", "HEAD.CHANNELS", "[8]"),
         (
             "MODEL: {EXTRA: {STAGE2: {NUM_CHANNELS: [16, thirtytwo]}}}",
-            "NUM_CHANNELS (expected 2 whole numbers from 1, found [16, 'thirtytwo'])",
+            "NUM_CHANNELS",
+            "[16, 'thirtytwo']",
         ),
-        ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: [2, -2]}}}", "expected 2 whole numbers from 1, found [2, -2]"),
-        ("MODEL: {EXTRA: {STAGE2: {NUM_MODULES: 0}}}", "NUM_MODULES (expected 1 whole numbers from 1, found [0])"),
-        ("MODEL: {NUM_CLASSES: 0}", "MODEL.NUM_CLASSES (expected 1 whole numbers from 1, found [0])"),
-        ("TRAIN: {OPTIMIZER: lars}", "TRAIN.OPTIMIZER (expected sgd or adam, found lars)"),
-        ("TRAIN: {LR: 0}", "TRAIN.LR (expected a number above 0, found 0.0)"),
-        ("TRAIN: {LR_STEP: [30, 60.5]}", "TRAIN.LR_STEP (expected whole numbers from 1, found [30, 60.5])"),
-        ("TRAIN: {CROP_SCALE: [0.9, 0.1]}", "TRAIN.CROP_SCALE (expected two shares, above 0 and up to 1, the smaller"),
-        ("TRAIN: {BATCH_SIZE_PER_GPU: 0}", "TRAIN.BATCH_SIZE_PER_GPU (expected 1 whole numbers from 1, found [0])"),
-        ("MODEL: {IMAGE_SIZE: [224]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [224])"),
-        ("MODEL: {IMAGE_SIZE: [60, 60]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [60, 60])"),
-        ("MODEL: {IMAGE_SIZE: [224, true]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [224, True])"),
-        ("MODEL: {IMAGE_SIZE: [224, 0]}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32, found [224, 0])"),
-        ("MODEL: {IMAGE_SIZE: null}", "MODEL.IMAGE_SIZE (expected 2 multiples of 32)"),
-        ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: null}}}", "STAGE2.NUM_BLOCKS (expected 2 whole numbers from 1)"),
-        ("INPUT: {RESIZE: null}", "INPUT.RESIZE (expected 1 whole numbers from 1, found [None])"),
-        ("INPUT: {RESIZE: 200}", "INPUT.RESIZE (expected at least MODEL.IMAGE_SIZE, [224, 224], found 200)"),
-        ("REFERENCE: {TOP1: 768.0}", "REFERENCE.TOP1 (expected percent, found 768.0)"),
-        ("REFERENCE: {TOP5: .nan}", "REFERENCE.TOP5 (expected percent, found nan)"),
-        ("WEIGHTS: {MD5: 1f1d61e2}", "WEIGHTS.MD5 (expected 32 hex digits, found 1f1d61e2)"),
-        ("WEIGHTS: {MD5: null}", "WEIGHTS.MD5 (expected 32 hex digits)"),
-        ("WEIGHTS: {URL: null}", "WEIGHTS.URL (expected a URL, or nothing at all)"),
-        ("INPUT: {MEAN: [0.5]}", "INPUT.MEAN (expected 3 numbers, found [0.5])"),
-        ("INPUT: {MEAN: null}", "INPUT.MEAN (expected 3 numbers)"),
-        ("INPUT: {MEAN: [0.5, 0.5, half]}", "INPUT.MEAN (expected 3 numbers, found [0.5, 0.5, 'half'])"),
-        ("INPUT: {MEAN: [0.5, 0.5, true]}", "INPUT.MEAN (expected 3 numbers, found [0.5, 0.5, True])"),
-        ("INPUT: {STD: [1, .nan, 1]}", "INPUT.STD (expected 3 numbers, found [1, nan, 1])"),
-        ("INPUT: {STD: [.inf, 1, 1]}", "INPUT.STD (expected 3 numbers, found [inf, 1, 1])"),
-        ("INPUT: {STD: [1, 1, -0.1]}", "INPUT.STD (expected 3 numbers above 0, found [1, 1, -0.1])"),
-        ("INPUT: {STD: [0, 0, 0]}", "INPUT.STD (expected 3 numbers above 0, found [0, 0, 0])"),
-        ("- a list", "expected a YAML mapping, found list"),
-        ("{", "is no YAML"),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: [2, -2]}}}", "", "[2, -2]"),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_MODULES: 0}}}", "NUM_MODULES", "[0]"),
+        ("MODEL: {NUM_CLASSES: 0}", "MODEL.NUM_CLASSES", "[0]"),
+        ("TRAIN: {OPTIMIZER: lars}", "TRAIN.OPTIMIZER", "lars"),
+        ("TRAIN: {LR: 0}", "TRAIN.LR", "0.0"),
+        ("TRAIN: {LR_STEP: [30, 60.5]}", "TRAIN.LR_STEP", "[30, 60.5]"),
+        ("TRAIN: {CROP_SCALE: [0.9, 0.1]}", "TRAIN.CROP_SCALE", None),
+        ("TRAIN: {BATCH_SIZE_PER_GPU: 0}", "TRAIN.BATCH_SIZE_PER_GPU", "[0]"),
+        ("MODEL: {IMAGE_SIZE: [224]}", "MODEL.IMAGE_SIZE", "[224]"),
+        ("MODEL: {IMAGE_SIZE: [60, 60]}", "MODEL.IMAGE_SIZE", "[60, 60]"),
+        ("MODEL: {IMAGE_SIZE: [224, true]}", "MODEL.IMAGE_SIZE", "[224, True]"),
+        ("MODEL: {IMAGE_SIZE: [224, 0]}", "MODEL.IMAGE_SIZE", "[224, 0]"),
+        ("MODEL: {IMAGE_SIZE: null}", "MODEL.IMAGE_SIZE", None),
+        ("MODEL: {EXTRA: {STAGE2: {NUM_BLOCKS: null}}}", "STAGE2.NUM_BLOCKS", None),
+        ("INPUT: {RESIZE: null}", "INPUT.RESIZE", "[None]"),
+        ("INPUT: {RESIZE: 200}", "INPUT.RESIZE", "200"),
+        ("REFERENCE: {TOP1: 768.0}", "REFERENCE.TOP1", "768.0"),
+        ("REFERENCE: {TOP5: .nan}", "REFERENCE.TOP5", "nan"),
+        ("WEIGHTS: {MD5: 1f1d61e2}", "WEIGHTS.MD5", "1f1d61e2"),
+        ("WEIGHTS: {MD5: null}", "WEIGHTS.MD5", None),
+        ("WEIGHTS: {URL: null}", "WEIGHTS.URL", None),
+        ("INPUT: {MEAN: [0.5]}", "INPUT.MEAN", "[0.5]"),
+        ("INPUT: {MEAN: null}", "INPUT.MEAN", None),
+        ("INPUT: {MEAN: [0.5, 0.5, half]}", "INPUT.MEAN", "[0.5, 0.5, 'half']"),
+        ("INPUT: {MEAN: [0.5, 0.5, true]}", "INPUT.MEAN", "[0.5, 0.5, True]"),
+        ("INPUT: {STD: [1, .nan, 1]}", "INPUT.STD", "[1, nan, 1]"),
+        ("INPUT: {STD: [.inf, 1, 1]}", "INPUT.STD", "[inf, 1, 1]"),
+        ("INPUT: {STD: [1, 1, -0.1]}", "INPUT.STD", "[1, 1, -0.1]"),
+        ("INPUT: {STD: [0, 0, 0]}", "INPUT.STD", "[0, 0, 0]"),
+        ("- a list", "", "list"),
+        ("{", "not YAML", None),
     ],
 )
-def test_a_bad_config_is_told_in_one_line(write, text, told):
-    with pytest.raises(UserError) as error:
-        load_config(write(text))
-    line = str(error.value)
-    assert told in line
-    assert "model.yaml" in line
-    assert "\n" not in line
+def test_a_bad_config(write, text, key, found):
+    check_refused(write(text), key, found)
+
+
+def test_keys_without_effect_are_reported_once_a_load(write, capsys):
+    load_config(write("GPUS: [0]\nTEST: {FLIP_TEST: true}"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model.yaml" in line and "GPUS" in line and "TEST.FLIP_TEST" in line
+    load_config(write("TRAIN: {LR: 0.1}"))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("model", [*REFERENCES, *POSE_REFERENCES, "demo_digits", "demo_pose"])
+def test_shipped_configs_set_no_key_without_effect(model, capsys):
+    load_config(CONFIGS / f"{model}.yaml")
+    assert capsys.readouterr().err == ""
+
+
+def test_cfg_is_a_name_or_a_path():
+    parser = argparse.ArgumentParser()
+    add_cfg_argument(parser)
+    assert parser.parse_args(["--cfg", "hrnet_w18"]).cfg == CONFIGS / "hrnet_w18.yaml"
+    assert parser.parse_args(["--cfg", "x/mine.yaml"]).cfg == Path("x/mine.yaml")
 
 
 def test_a_missing_config_names_the_nearest():

@@ -54,9 +54,6 @@ def test_written_gears_come_back(tmp_path: Path) -> None:
     assert gears.read_gears(tmp_path / "g.yaml", 512) == [(512, 512), (768, 512)]
 
 
-EXPECTED = "1 to 100 different [height, width], one side 512, the other a multiple of 32 from there"
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -79,12 +76,14 @@ def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(FormatError) as caught:
         gears.read_gears(path, 512)
-    assert str(caught.value) == f"{path}: GEARS (expected {EXPECTED}, found {found})"
+    assert (caught.value.where, caught.value.what, str(caught.value.found)) == (path, "GEARS", found)
 
 
-def test_no_file_of_gears(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no such file of gears; run make gears"):
+def test_no_gears_file(tmp_path: Path) -> None:
+    with pytest.raises(FormatError) as caught:
         gears.read_gears(tmp_path / "g.yaml", 512)
+    assert caught.value.hint == "run make gears"
     (tmp_path / "g.yaml").write_text("GEARS: [")
-    with pytest.raises(FormatError, match=r"g\.yaml: is no YAML: while parsing"):
+    with pytest.raises(FormatError) as caught:
         gears.read_gears(tmp_path / "g.yaml", 512)
+    assert caught.value.where == tmp_path / "g.yaml" and "not YAML" in caught.value.what

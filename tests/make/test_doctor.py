@@ -17,6 +17,8 @@ import pytest
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
+from make.options import resolve_backend
+from tests.make.test_options import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SMI = """\
@@ -54,27 +56,33 @@ def tool(place: Path, name: str, script: str = "") -> None:
     (place / "bin" / name).chmod(0o755)
 
 
-def call(*more: str) -> int:
-    return doctor.main(["--cfg", "m.yaml", "--onnx", "m.onnx", "--dataset", "data", *more])
+def call(make: str = "4.3", inputs: str = "prep", **values: str) -> int:
+    """The doctor's exit code for MODEL=m with these of make's options."""
+    given = {**DEFAULTS, "MODEL": "m", "CFG": "m.yaml", "ONNX": "m.onnx", "TS": "m.ts", "WEIGHTS": "weights/m.pth"}
+    given.update({"DATASET": "data", "BATCH": "16", "BATCHES": "1", **values})
+    asked = given["BACKEND"]
+    given["BACKEND"], _ = resolve_backend(asked, given["OM"])
+    options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    return doctor.main(["--backend_asked", asked, "--make", make, "--inputs", inputs, *options])
 
 
-def told(out: str) -> dict[str, str]:
+def report(out: str) -> dict[str, str]:
     return {line[:14].strip(): line[15:] for line in out.splitlines()}
 
 
 def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--make", "4.3") == 0
+    assert call() == 0
     out, err = capsys.readouterr()
-    lines = told(out)
+    lines = report(out)
     assert err == "" and out.endswith("m can run as asked\n")
     assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
-    assert lines["resize"].startswith("compiled" if COMPILED else "by Pillow: as exact, slower")
+    assert lines["resize"].startswith("compiled" if COMPILED else "Pillow")
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
     assert lines["ais_bench"] == "not by python3: No such file or directory"
     assert lines["chip"] == "not known without npu-smi"
-    assert lines["backend"] == "auto is onnxruntime: no atc on PATH"
+    assert lines["backend"] == "onnxruntime (auto: atc is not on PATH)"
     assert lines["remembered"] == "nothing"
     assert lines["data set"] == "data: 3 images"
     assert lines["disk"].endswith(" GB free, 0.0 GB needed for 3 images")
@@ -84,38 +92,38 @@ def test_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) 
     tool(place, "atc")
     tool(place, "npu-smi", f'[ "$*" = info ] || exit 3\nwhile read -r line; do echo "$line"; done <<END\n{SMI}END')
     tool(place, "python3", '[ "$1" = -c ]')
-    (place / "settings").mkdir()
-    (place / "settings/SOC.mk").write_text("SOC := Ascend310P3\n")
-    (place / "settings/BATCH.mk").write_text("BATCH := 4\n")
-    assert call("--settings", "settings") == 0
-    lines = told(capsys.readouterr().out)
+    (place / "build/m/settings").mkdir(parents=True)
+    (place / "build/m/settings/SOC.mk").write_text("SOC ?= Ascend310P3\n")
+    (place / "build/m/settings/BATCH.mk").write_text("BATCH ?= 4\n")
+    assert call(BATCH="4") == 0
+    lines = report(capsys.readouterr().out)
     assert lines["atc"] == f"{place}/bin/atc"
     assert lines["ais_bench"] == "by python3"
     assert lines["chip"] == "SOC=Ascend310P3 (OK), SOC=Ascend310P3 (Alarm)"
-    assert lines["backend"] == "auto is ascend: atc is on PATH"
+    assert lines["backend"] == "ascend (auto: atc is on PATH)"
     assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
 
 
 def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "npu-smi", f"while read -r line; do echo \"$line\"; done <<'END'\n{SMI.replace('310P3', '910B4')}END")
     tool(place, "board", 'echo Traceback >&2; echo "ImportError: no libascendcl.so" >&2; exit 1')
-    asked = ("--backend", "ascend", "--ais_python", "board", "--dataset", "nowhere", "--reference", "torch")
-    assert call(*asked, "--make", "4.1") == 2
+    assert call("4.1", BACKEND="ascend", AIS_PYTHON="board", DATASET="nowhere", REFERENCE="torch") == 2
     out, err = capsys.readouterr()
-    torch = [] if HAS_TORCH else ['make.doctor: missing: torch: not installed; pip install ".[torch]", or make setup']
-    assert err.splitlines() == [
-        "make.doctor: missing: make: 4.1, expected GNU make 4.2 or later",
-        *torch,
-        "make.doctor: missing: atc: not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh",
-        "make.doctor: missing: ais_bench: not by AIS_PYTHON=board (ImportError: no libascendcl.so); give the python "
-        "that has it",
-        "make.doctor: missing: SOC=Ascend310P3: not this machine's chip; give SOC=Ascend910B4",
-        "make.doctor: missing: weights/m.pth: no such checkpoint; make weights",
-        "make.doctor: missing: nowhere: no images (expected val/*.JPEG with val_label.txt, val/<class>/*, or "
-        "val_list.txt); give DATASET=<folder>",
+    parts = [
+        ("make: 4.1", "4.2"),
+        *([] if HAS_TORCH else [("torch", ".[torch]")]),
+        ("AIS_PYTHON=board", "no libascendcl.so"),
+        ("SOC=Ascend310P3", "SOC=Ascend910B4"),
+        ("BACKEND=ascend", "set_env.sh"),
+        ("weights/m.pth", "make weights MODEL=m"),
+        ("nowhere", "val_label.txt"),
     ]
+    lines = err.splitlines()
+    assert len(lines) == len(parts)
+    for line, (what, hint) in zip(lines, parts):
+        assert line.startswith("make doctor: missing: ") and what in line and hint in line
     assert "can run as asked" not in out
-    assert told(out)["backend"] == "ascend, as asked"
+    assert report(out)["backend"] == "ascend (as given)"
 
 
 def test_openvino_is_needed_only_where_it_is_asked_for(
@@ -124,11 +132,11 @@ def test_openvino_is_needed_only_where_it_is_asked_for(
     found = doctor.version_of
     monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
     assert call() == 0
-    assert told(capsys.readouterr().out)["openvino"] == "missing, for BACKEND=openvino"
-    assert call("--backend", "openvino") == 2
+    assert report(capsys.readouterr().out)["openvino"] == "missing, for BACKEND=openvino"
+    assert call(BACKEND="openvino") == 2
     out, err = capsys.readouterr()
-    assert told(out)["backend"] == "openvino, as asked"
-    assert err == 'make.doctor: missing: openvino: not installed; pip install ".[openvino]", or make setup\n'
+    assert report(out)["backend"] == "openvino (as given)"
+    assert err.count("\n") == 1 and 'pip install ".[openvino]"' in err
 
 
 def test_a_tool_that_hangs_is_left(
@@ -137,7 +145,7 @@ def test_a_tool_that_hangs_is_left(
     monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
     tool(place, "npu-smi", "while :; do :; done")
     assert call() == 0
-    assert told(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
+    assert report(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
 
 
 def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,31 +154,31 @@ def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     (place / "data/val_list.txt").write_text("".join(f"{i}.JPEG 0\n" for i in range(50_000)))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
-    assert call("--build", "b") == 2
+    assert call(BUILD="b") == 2
     out, err = capsys.readouterr()
-    assert told(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
-    assert err == "make.doctor: missing: b: 12.3 GB free of 30.3 GB; set BUILD= to a larger disk\n"
-    assert call("--build", "b", "--input", "uint8") == 0
-    assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 7.7 GB needed for 50000 images"
-    assert call("--build", "b", "--limit", "200") == 0
-    assert told(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 0.1 GB needed for 200 images"
+    assert report(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
+    assert err.count("\n") == 1 and "12.3 GB free of 30.3 GB" in err and "BUILD=" in err
+    assert call(BUILD="b", INPUT="uint8") == 0
+    assert report(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 7.7 GB needed for 50000 images"
+    assert call(BUILD="b", LIMIT="200") == 0
+    assert report(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 0.1 GB needed for 200 images"
     (place / "prep").mkdir()
     with open(place / "prep/x.bin", "wb") as file:
         file.truncate(20_000_000_000)  # a hole
-    assert call("--build", "b", "--prep", "prep") == 0
-    assert told(capsys.readouterr().out)["disk"] == (
-        "b: 12.3 GB free, 10.3 GB needed for 50000 images (20.0 GB are there)"
+    assert call(BUILD="b", inputs="prep") == 0
+    assert report(capsys.readouterr().out)["disk"].startswith(
+        "b: 12.3 GB free, 10.3 GB needed for 50000 images (20.0 GB"
     )
 
 
-def test_the_need_of_pose_is_that_of_its_middle_gear(tmp_path: Path) -> None:
+def test_pose_needs_the_disk_of_its_middle_gear(tmp_path: Path) -> None:
     seed = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
-    assert doctor.values_an_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
+    assert doctor.values_per_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
     path = tmp_path / "upstream.yaml"
     path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}")
-    assert doctor.values_an_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
+    assert doctor.values_per_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
     path.write_text("MODEL: {IMAGE_SIZE: [192, 224]}")
-    assert doctor.values_an_image(load_config(path)) == (3 * 192 * 224, 1000)
+    assert doctor.values_per_image(load_config(path)) == (3 * 192 * 224, 1000)
 
 
 def test_class_folders_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,33 +200,42 @@ def test_cocos_images_are_counted_and_both_passes_need_disk(
     (coco / "annotations").mkdir()
     (coco / "annotations/person_keypoints_val2017.json").touch()
     assert doctor.count_images(coco, pose=True) == 1
-    cfg = ROOT / "configs/higher_hrnet_w32_512.yaml"
-    for passes, chunk, gigabytes in (("1", "0", "14.7"), ("2", "0", "24.8"), ("2", "100", "6.7")):
-        monkeypatch.setattr(doctor, "count_images", lambda *_: 1000)
-        doctor.main(["--cfg", str(cfg), "--dataset", str(coco), "--passes", passes, "--chunk", chunk])
-        told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("disk "))
-        assert f"{gigabytes} GB needed for 1000 images" in told, told
+    monkeypatch.setattr(doctor, "count_images", lambda *_: 1000)
+    monkeypatch.chdir(ROOT)
+    for backend, flip, chunk, gigabytes in (
+        ("onnxruntime", "0", "0", "14.7"),
+        ("onnxruntime", "1", "0", "24.8"),
+        ("onnxruntime", "1", "100", "6.7"),
+        ("ascend", "1", "0", "29.5"),
+    ):
+        values = {"FLIP": flip, "CHUNK": chunk, "DATASET": str(coco), "BACKEND": backend, "BUILD": str(place / "b")}
+        call(
+            inputs=str(place / "none"), MODEL="higher_hrnet_w32_512", CFG="configs/higher_hrnet_w32_512.yaml", **values
+        )
+        assert f"{gigabytes} GB needed for 1000 images" in report(capsys.readouterr().out)["disk"]
 
 
 def test_a_bad_config_is_a_line_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "m.yaml").write_text("WEIGHT: {}\n")
     assert call() == 2
-    assert capsys.readouterr().err == "make.doctor: missing: m.yaml: unknown key WEIGHT; did you mean WEIGHTS?\n"
+    assert "m.yaml: unknown key WEIGHT; did you mean WEIGHTS?" in capsys.readouterr().err
 
 
 def test_it_works_where_nothing_is_installed(place: Path) -> None:
     """-S leaves out site-packages."""
-    command = [sys.executable, "-S", "-m", "make.doctor", "--cfg", "configs/hrnet_w18.yaml"]
-    env = {"PATH": os.environ["PATH"]}
+    (place / "bin/python_s").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    (place / "bin/python_s").chmod(0o755)
+    command = ["make", "doctor", "MODEL=hrnet_w18", f"PYTHON={place}/bin/python_s", f"BUILD={place}/build"]
+    env = {"PATH": os.defpath}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     for name in ("numpy", "onnx", "onnxruntime", "Pillow", "PyYAML", "tqdm", "yacs"):
         assert f'missing: {name}: not installed; pip install ".", or make setup\n' in done.stderr
     assert 'missing: torch: not installed; pip install ".[torch]", or make setup\n' in done.stderr
     assert "Traceback" not in done.stderr
-    lines = told(done.stdout)
+    lines = report(done.stdout)
     assert lines["mypy"] == "missing, for make check"
-    assert lines["model"].startswith("not looked at without ")
+    assert lines["model"].startswith("not checked without ")
 
 
 def test_pyproject_names_the_same_packages() -> None:
@@ -227,37 +244,37 @@ def test_pyproject_names_the_same_packages() -> None:
         assert f'"{name}' in text, name
 
 
-def test_what_is_brought_is_not_made(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_given_model_and_inputs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As on a board that a bundle came to: no compiler, no checkpoint, no data set."""
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)
     for name in ("a.bin", "b.bin", "manifest.json"):
         (inputs / name).write_bytes(b"x")
-    given = ["--onnx", "none.onnx", "--dataset", "nowhere", "--om", "my.om", "--prep", "prep/inputs", "--prepared"]
-    lack = "make.doctor: missing: my.om"
-    assert call(*given) == 2
-    assert capsys.readouterr().err == f"{lack}: no such model; give OM=<file>, or OM= for that of make om\n"
+    given = {"ONNX": "none.onnx", "DATASET": "nowhere", "OM": "my.om", "PREP": "prep/inputs", "inputs": "prep/inputs"}
+    assert call(**given) == 2
+    assert capsys.readouterr().err.startswith("make doctor: missing: OM=my.om: ")
     Path("my.om").touch()
-    assert call(*given) == 2
-    assert capsys.readouterr().err == f"{lack}.json: no record; write it by python -m atc.adopt --om my.om\n"
+    assert call(**given) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("make doctor: missing: my.om.json ") and "-m atc.adopt --om my.om" in err
     Path("my.om.json").touch()
-    assert call(*given) == 0
-    lines = told(capsys.readouterr().out)
-    assert (lines["backend"], lines["compiled"]) == ("auto is ascend: OM=my.om", "my.om, brought")
-    assert lines["inputs"] == "prep/inputs: 2, brought" and "data set" not in lines and "checkpoint" not in lines
+    assert call(**given) == 0
+    lines = report(capsys.readouterr().out)
+    assert lines["backend"] == "ascend (auto: OM=my.om)" and "my.om" in lines["compiled"]
+    assert lines["inputs"].startswith("prep/inputs: 2") and "data set" not in lines and "checkpoint" not in lines
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
-def test_torchscript_brings_torch_and_torch_aie_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--backend", "torchscript") == 0
+def test_backends_that_compute_with_torch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "m.ts").touch()
+    assert call(BACKEND="torchscript") == 0
     out, err = capsys.readouterr()
-    assert err == "" and told(out)["backend"] == "torchscript, as asked"
-    assert told(out)["torch_aie"] == "not installed, for BACKEND=torch_aie"
-    assert call("--backend", "torch_aie") == 2
-    line = "torch_aie: not installed; it comes from Huawei and no package index, beside its own torch"
-    assert capsys.readouterr().err == f"make.doctor: missing: {line}\n"
+    assert err == "" and report(out)["backend"] == "torchscript (as given)"
+    assert report(out)["torch_aie"] == "not installed, for BACKEND=torch_aie"
+    assert call(BACKEND="torch_aie") == 2
+    assert capsys.readouterr().err.startswith("make doctor: missing: torch_aie: ")
     (place / "my.ts").write_bytes(b"PK")
     (place / "my.ts.json").touch()
-    assert call("--om", "my.ts") == 0
-    assert told(capsys.readouterr().out)["backend"] == "auto is torchscript: OM=my.ts"
+    assert call(OM="my.ts") == 0
+    assert report(capsys.readouterr().out)["backend"] == "torchscript (auto: OM=my.ts)"

@@ -1,0 +1,367 @@
+"""Checks make's options, resolves what they leave open, names the products, and remembers given values.
+
+    python3 make/options.py [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
+
+Called by make/resolve.mk, before a virtual environment exists: standard library only. A wrong value is one line on
+stdout and exit 2. Otherwise it prints `NAME:=value` words for make, and writes each given value that changed to
+`<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`, which the Makefile includes: so a value given once holds for
+later calls, and what depends on a changed one is out of date. A dry run writes nothing; there STALE names the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+CONFIGS = Path("configs")
+TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
+EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
+NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON"}
+OTHER_VARIABLES = {"PEERS", "SLOW"}  # make/project.mk's
+SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+
+
+class Check(NamedTuple):
+    """What a value must look like."""
+
+    pattern: str
+    expected: str
+
+
+def one_of(*values: str) -> Check:
+    return Check("|".join(values), f"one of {', '.join(values)}")
+
+
+def optional(check: Check) -> Check:
+    return Check(f"({check.pattern})?", f"nothing, or {check.expected}")
+
+
+PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench accepts no others)")
+FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
+POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
+CHECKS = {
+    "BUILD": PATH,
+    "DATASET": PATH,
+    "OM": optional(PATH),
+    "PREP": optional(PATH),
+    "CFG": FILE,
+    "WEIGHTS": FILE,
+    "ONNX": FILE,
+    "TS": FILE,
+    "PYTHON": FILE,
+    "AIS_PYTHON": FILE,
+    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, torch, or a metrics file"),
+    "BATCH": POSITIVE,
+    "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
+    "LOOP": POSITIVE,
+    "INPUT": one_of("float32", "uint8"),
+    "PRECISION": one_of("default", "fp16", "fp32"),
+    "LIMIT": COUNT,
+    "MAX_REJECTED": COUNT,
+    "CHUNK": COUNT,
+    "FLIP": one_of("0", "1"),
+    "GATE": Check(r"[0-9]+([.][0-9]+)?", "percentage points, such as 1 or 0.5"),
+    "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
+    "SOC": Check("Ascend[0-9A-Z]+", "a chip name as npu-smi info prints it, such as Ascend310P3"),
+    "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
+    "TUNE": one_of("none", "aoe"),
+    "BUNDLE": one_of("inputs", "stage"),
+}
+
+
+class OptionError(Exception):
+    """A wrong value, in one line."""
+
+
+@dataclass
+class Options:
+    """The values of one call of make, and where they come from."""
+
+    values: dict[str, str]
+    given: set[str]  # on the command line or in the environment
+    goals: set[str]
+    pose: bool = False
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self["BUILD"], self["MODEL"])
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "settings"
+
+    def remembered(self) -> dict[str, str]:
+        """The values of earlier calls that hold now."""
+        names = sorted(path.stem for path in self.settings.glob("*.mk"))
+        return {name: self[name] for name in names if name in self.values and name not in self.given}
+
+    def refuse(self, name: str, why: str) -> OptionError:
+        return OptionError(f"{name}={self[name]}: {why}")
+
+
+def shipped() -> list[str]:
+    """The names of the configs in configs/."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def find_config(options: Options) -> None:
+    """Set CFG: MODEL's file in configs/, or the given path, whose stem is MODEL. Raises OptionError."""
+    given, model = options["CFG"], options["MODEL"]
+    if given in shipped():
+        given = str(CONFIGS / f"{given}.yaml")
+    if not given:
+        if model not in shipped():
+            raise options.refuse("MODEL", f"no such config; expected one of {', '.join(shipped())}, or CFG=<YAML file>")
+        given = str(CONFIGS / f"{model}.yaml")
+    path = Path(given)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise OptionError(f"CFG={given}: no such YAML file")
+    if path.stem != model:
+        raise options.refuse("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give one of the two")
+    if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
+        raise OptionError(
+            f"CFG={given}: {model} is the name of a config in configs/, whose products it would share; rename the file"
+        )
+    options.values["CFG"] = given
+    options.pose = "pose_higher_hrnet" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def set_defaults(options: Options) -> None:
+    """Fill in what depends on the task, and bring values to one form."""
+    batches = "1" if options.pose else "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8,16,32"
+    defaults = {
+        "DATASET": "data/coco" if options.pose else "data/imagenet",
+        "BATCH": "1" if options.pose else "16",
+        "BATCHES": batches,
+    }
+    options.values.update({name: value for name, value in defaults.items() if not options[name]})
+    options.values["BATCHES"] = re.sub(r"\s*,\s*|\s+", ",", options["BATCHES"].strip())
+    options.values["PREP"] = options["PREP"].rstrip("/")
+    if re.match("310|910", options["SOC"]):
+        note(f"SOC={options['SOC']}: using Ascend{options['SOC']}")
+        options.values["SOC"] = f"Ascend{options['SOC']}"
+
+
+def check_values(options: Options) -> None:
+    """Check each value by itself, and against the task. Raises OptionError for the first wrong one."""
+    for name, check in CHECKS.items():
+        if not re.fullmatch(check.pattern, options[name]):
+            raise options.refuse(name, f"expected {check.expected}")
+    task = "pose" if options.pose else "classification"
+    for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
+        raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")
+    if options.pose:
+        for name in ("BATCH", "BATCHES"):
+            if options[name] != "1":
+                raise options.refuse(name, "expected 1: a pose model takes one image at a time")
+    elif options["CHUNK"] != "0":
+        raise options.refuse("CHUNK", "only supported for pose models")
+    if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
+        raise options.refuse("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
+
+
+def check_files(options: Options) -> None:
+    """Check that given files exist and fit together. Raises OptionError for the first that does not."""
+    for name in ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP"):
+        downloaded = name == "WEIGHTS" and "weights" in options.goals
+        if name in options.given and options[name] and not downloaded and not Path(options[name]).exists():
+            raise options.refuse(name, "no such file or directory")
+    if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
+        raise options.refuse("PREP", "no manifest.json in it; expected a directory written by make preprocess")
+    if options["REFERENCE"] not in ("", "torch") and not Path(options["REFERENCE"]).is_file():
+        raise options.refuse("REFERENCE", "no such metrics file")
+    dataset = Path(options["DATASET"])
+    if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
+        raise options.refuse("DATASET", f"give the directory above it: DATASET={dataset.parent}")
+    if "bundle" in options.goals and options["BUNDLE"] == "stage" and options["REFERENCE"]:
+        raise options.refuse(
+            "REFERENCE", "is measured on this machine's inputs; with BUNDLE=stage give REFERENCE= (the config's figure)"
+        )
+
+
+def resolve_backend(asked: str, model: str) -> tuple[str, str]:
+    """The backend that BACKEND=`asked` means with OM=`model`, and why."""
+    if asked != "auto":
+        return asked, "as given"
+    if model:
+        by_file = {".om": "ascend", ".ts": "torchscript"}
+        return by_file.get(Path(model).suffix, "onnxruntime"), f"auto: OM={model}"
+    atc = shutil.which("atc")
+    return ("ascend", "auto: atc is on PATH") if atc else ("onnxruntime", "auto: atc is not on PATH")
+
+
+def check_backend(options: Options) -> None:
+    """Check what the backend needs. Raises OptionError."""
+    backend, model = options["BACKEND"], options["OM"]
+    if backend == "ascend" and not (model or shutil.which("atc")):
+        raise options.refuse("BACKEND", f"atc is not on PATH; {SET_ENV}")
+    extension = EXTENSIONS.get(backend, ".onnx")
+    if model and not model.endswith(extension):
+        raise options.refuse("OM", f"BACKEND={backend} needs a {extension} file")
+    if model and Path(model).exists() and not Path(f"{model}.json").is_file():
+        if backend in TORCH:
+            hint = f"make om OM= TS={model}"
+        else:
+            source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
+            hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
+        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs; write it by {hint}")
+    if model and "qps" in options.goals:
+        raise options.refuse("OM", "make qps compiles a model for each batch size; give OM=")
+    if backend in TORCH and "bundle" in options.goals:
+        raise options.refuse("BACKEND", "make bundle is for boards without torch")
+    if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
+        raise options.refuse("TUNE", "requires BACKEND=ascend and PRECISION=default")
+
+
+def check_python(options: Options) -> None:
+    if not shutil.which(options["PYTHON"]):
+        raise options.refuse("PYTHON", "no such interpreter; run make setup first, or give PYTHON=")
+
+
+def product_names(options: Options) -> dict[str, str]:
+    """The parts of product names: what was preprocessed (SET), compiled for (TARGET), run (TAG)."""
+    value = options.values
+    chip = value["BACKEND"] in NPU
+    precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")
+    parts = [precision]
+    if chip:
+        parts = [value["SOC"], *(part for part in (precision, value["TUNE"]) if part not in ("default", "none"))]
+    target = "-".join(parts)
+    limit = f"-first{value['LIMIT']}" if value["LIMIT"] != "0" else ""
+    inputs = f"{Path(value['DATASET']).name}-{value['INPUT']}{limit}"
+    name = Path(value["PREP"]).name or inputs
+    tag = f"om-{Path(value['OM']).stem}" if value["OM"] else f"bs{value['BATCH']}-{target}"
+    flips = "1" if options.pose and value["FLIP"] == "1" else ""
+    pack_inputs = "1" if value["BUNDLE"] == "inputs" else ""
+    devices = value["DEVICE"].replace(",", "-")
+    bench = f"{value['BACKEND']}-{target}{'' if value['INPUT'] == 'float32' else '-' + value['INPUT']}-dev{devices}"
+    return {
+        "TASK": "pose" if options.pose else "classification",
+        "POSE": "1" if options.pose else "",
+        "FLIPS": flips,
+        "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
+        "NOFLIP": "-noflip" if options.pose and not flips else "",
+        "CHUNKED": "1" if value["CHUNK"] != "0" else "",
+        "ANNOTATIONS": f"{value['DATASET']}/annotations/person_keypoints_val2017.json" if options.pose else "",
+        "PRECISION": precision,
+        "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
+        "CHIP": value["SOC"] if chip else "",
+        "TARGET": target,
+        "SET": inputs,
+        "NAME": name,
+        "TAG": f"{value['BACKEND']}-{tag}",
+        "BENCH": bench,
+        "QPS": f"{value['BACKEND']}-{target}-qps",
+        "PACK_INPUTS": pack_inputs,
+        "PACKED": name if pack_inputs else "stage",
+    }
+
+
+def report_ignored(options: Options) -> None:
+    """Report given values that have no effect."""
+    ignored = {"OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE"), "PREP": ("LIMIT", "MAX_REJECTED")}
+    for name, others in ignored.items():
+        for other in others:
+            if options[name] and other in options.given:
+                note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
+    if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
+        note(f"INPUT={options['INPUT']} is ignored because OM={options['OM']} and PREP={options['PREP']} are set")
+
+
+def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
+    """Write the given values that changed; returns their files. Raises OptionError where that fails."""
+    stale = []
+    for name, value in sorted(given.items()):
+        path, text = options.settings / f"{name}.mk", f"{name} ?= {value}\n"
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+            continue
+        stale.append(str(path))
+        if not dry_run:
+            temporary = path.with_name(f".{name}.{os.getpid()}")
+            try:
+                os.umask(0o027)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+            except OSError as error:
+                raise OptionError(f"{path}: cannot be written: {error.strerror}") from None
+    return stale
+
+
+def check_names(overrides: set[str], known: set[str]) -> None:
+    """Refuse variables on the command line that do not exist."""
+    for name in sorted(overrides - known):
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        hint = f"did you mean {near[0]}?" if near else "make help lists the variables"
+        raise OptionError(f"{name}: no such variable; {hint}")
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
+    """What make is to know. Raises OptionError."""
+    check_names(overrides, set(options.values) | OTHER_VARIABLES)
+    find_config(options)
+    asked = set(options.given)
+    set_defaults(options)
+    given = {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
+    check_values(options)
+    if options.goals & {"clean"}:
+        return {}
+    remembered = options.remembered()
+    backend_asked = options["BACKEND"]
+    options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
+    if "doctor" not in options.goals:
+        check_files(options)
+        check_backend(options)
+        if not dry_run:
+            check_python(options)
+        report_ignored(options)
+        if remembered:
+            values = " ".join(f"{name}={value}" for name, value in remembered.items())
+            note(f"{options['MODEL']} as remembered in {options.settings}: {values}")
+        if backend_asked == "auto":
+            note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
+    stale = remember(options, given, dry_run or "doctor" in options.goals)
+    names = product_names(options)
+    changed = {name: value for name, value in options.values.items() if name not in NOT_REMEMBERED}
+    return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make/options.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--dry_run", action="store_true")
+    parser.add_argument("--goals", default="")
+    parser.add_argument("--overrides", default="", help="names of the variables on make's command line")
+    parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE")
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[list[str]] = None) -> int:
+    args = parse_args(argv)
+    parts = [option.split(":", 2) for option in args.options]
+    values = {name: value for name, _, value in parts}
+    given = {name for name, origin, _ in parts if origin in ("command", "environment")}
+    try:
+        words = resolve(Options(values, given, set(args.goals.split())), set(args.overrides.split()), args.dry_run)
+    except OptionError as error:
+        print(error)
+        return 2
+    print(*(f"{name}:={value}" for name, value in words.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+# Around the pipeline: help, environment, demo, tests.
+VENV  := .venv
+PEERS ?= peers# bench-peers: directory of the programs to compare with
+.PHONY: help setup doctor demo test check clean bench-peers
+
+help:                             ## print this list
+	@echo "usage: make TARGET... [VARIABLE=value ...]"; echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile make/project.mk | expand -t 16; echo
+	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
+	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
+
+setup: $(VENV)/done               ## create .venv with everything the stages, the demo and the tests need
+$(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
+	python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
+	@touch $@
+
+doctor:                           ## check packages, tools, chip, data and disk space before a run
+	@$(PYTHON) -m make.doctor --make $(MAKE_VERSION) --backend_asked $(BACKEND_ASKED) --inputs $(INPUTS) \
+	    $(foreach option,$(OPTIONS),--set '$(option)=$($(option))')
+
+DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
+DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
+demo: $(VENV)/done                ## run everything on handwritten digits; MODEL=demo_pose: on drawn people
+	@$(if $(filter demo_digits demo_pose,$(DEMO)),,echo "make demo MODEL=$(DEMO): expected demo_digits or demo_pose" >&2; exit 2)
+	@$(MAKE) --no-print-directory $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt)
+	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
+	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
+
+data/digits/val_label.txt: data/digits.py
+	$(VENV)/bin/python -m data.digits --output $(@D)
+data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/figures.py
+	$(VENV)/bin/python -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
+
+PEER := $(PEERS)/$(if $(POSE),HigherHRNet-Human-Pose-Estimation,imagenet_torch_preprocess.py)
+bench-peers: $(if $(POSE),$(ONNX) $(MODEL_FILE)) ## compare speed with the original programs in PEERS
+	@test -e $(PEER) || { echo "PEERS=$(PEERS): no $(notdir $(PEER)) in it; the original programs are not part of this repository" >&2; exit 2; }
+ifdef POSE
+	$(PYTHON) -m benchmarks.preprocess_pose_peer --peer $(PEER) --dataset $(DATASET)
+	$(PYTHON) -m benchmarks.pose_decode --peer $(PEER)
+	$(PYTHON) -m benchmarks.pose_chain --peer $(PEER) --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --dataset $(DATASET)
+else
+	$(PYTHON) -m benchmarks.topn_peer --peer $(PEERS)/imagenet_acc_eval.py
+	$(PYTHON) -m benchmarks.preprocess_peer --mode hrnet --peer $(PEER) --dataset $(DATASET)
+endif
+
+test: $(VENV)/done                ## run the tests; SLOW=1: the slow ones too
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
+
+check: $(VENV)/done               ## run ruff, ruff format and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:                            ## remove build/MODEL and its remembered settings
+	rm -rf $(B)

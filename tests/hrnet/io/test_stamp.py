@@ -1,0 +1,63 @@
+"""hrnet/io/stamp.py: a product is current only if settings, input files, code and the product itself are equal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrnet.io import stamp
+from hrnet.io.stamp import Stamp, is_current, stamp_path, touch, write_stamp
+
+
+@pytest.fixture
+def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(stamp, "code_sha256", lambda *modules: f"code of {modules}")
+    (tmp_path / "weights").write_text("weights")
+    path = tmp_path / "model"
+    path.write_text("model")
+    write_stamp(path, made(path), [path])
+    return path
+
+
+def made(path: Path, modules: tuple[str, ...] = ("a",), **settings: Any) -> Stamp:
+    return Stamp.of(modules, {"batch": 1, **settings}, {"weights": path.parent / "weights"})
+
+
+def test_current_until_something_changes(product: Path) -> None:
+    assert is_current(product, made(product), [product])
+    assert not is_current(product, made(product, batch=2), [product])
+    assert not is_current(product, made(product, more=None), [product])
+    assert not is_current(product, made(product, ("a", "b")), [product])
+    product.write_text("damaged")
+    assert not is_current(product, made(product), [product])
+    product.unlink()
+    assert not is_current(product, made(product), [product])
+
+
+def test_changed_input_files(product: Path) -> None:
+    (product.parent / "weights").write_text("others")
+    assert not is_current(product, made(product), [product])
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"kind": "stamp"}', '{"kind": "manifest"}'])
+def test_a_missing_or_foreign_stamp(product: Path, content: str) -> None:
+    stamp_path(product).unlink()
+    if content is not None:
+        stamp_path(product).write_text(content)
+    assert not is_current(product, made(product), [product])
+
+
+def test_touch_keeps_the_bytes_and_names_what_to_remove(product: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = product.stat()
+    touch(product, [product])
+    assert product.stat().st_mtime_ns > before.st_mtime_ns and product.read_text() == "model"
+    assert f"rm {product}" in capsys.readouterr().out
+
+
+def test_the_stamp_can_be_read_by_people(product: Path) -> None:
+    content = json.loads(stamp_path(product).read_text())
+    assert content["kind"] == "stamp" and content["settings"] == {"batch": 1}
+    assert set(content["files"]) == {"weights"} and set(content["products"]) == {"model"}

@@ -1,0 +1,304 @@
+"""make/options.py without make: checks, defaults, product names, remembered values."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from make import options
+from make.options import OptionError, Options
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULTS = {
+    "CFG": "",
+    "MODEL": "net",
+    "BUILD": "build",
+    "PYTHON": sys.executable,
+    "WEIGHTS": "weights/net.pth",
+    "DATASET": "",
+    "ONNX": "build/net/model.onnx",
+    "TS": "build/net/model.ts",
+    "OM": "",
+    "PREP": "",
+    "BATCH": "",
+    "BATCHES": "",
+    "LOOP": "20",
+    "INPUT": "float32",
+    "PRECISION": "default",
+    "SOC": "Ascend310P3",
+    "DEVICE": "0",
+    "BACKEND": "auto",
+    "TUNE": "none",
+    "AIS_PYTHON": "python3",
+    "GATE": "1",
+    "REFERENCE": "",
+    "LIMIT": "0",
+    "MAX_REJECTED": "0",
+    "FLIP": "1",
+    "CHUNK": "0",
+    "BUNDLE": "inputs",
+}
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with two configs and no atc on PATH."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
+    (tmp_path / "configs/people.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
+    return tmp_path
+
+
+def add_atc(checkout: Path) -> None:
+    (checkout / "bin/atc").write_text("#!/bin/sh\n")
+    (checkout / "bin/atc").chmod(0o755)
+
+
+def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **given: str) -> dict[str, str]:
+    """As make calls it with these values on its command line."""
+    settings = Path(given.get("BUILD", "build"), given.get("MODEL", "net"), "settings")
+    remembered = dict(path.read_text().strip().split(" ?= ") for path in settings.glob("*.mk"))
+    values = {**DEFAULTS, **remembered, **given}
+    return options.resolve(Options(values, set(given), set(goals.split())), set(given) | set(unknown.split()), dry_run)
+
+
+def refused(goals: str = "eval", unknown: str = "", **given: str) -> str:
+    with pytest.raises(OptionError) as caught:
+        resolve(goals, unknown=unknown, **given)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert not Path("build").exists(), "a refused value is not remembered"
+    return line
+
+
+def test_defaults_of_classification() -> None:
+    found = resolve()
+    assert (found["TASK"], found["POSE"], found["CFG"]) == ("classification", "", "configs/net.yaml")
+    assert (found["DATASET"], found["BATCH"], found["BATCHES"]) == ("data/imagenet", "16", "1,4,8,16,32")
+    assert (found["BACKEND"], found["EXT"], found["TARGET"]) == ("onnxruntime", ".onnx", "fp32")
+    assert (found["SET"], found["NAME"], found["TAG"]) == (
+        *("imagenet-float32", "imagenet-float32"),
+        "onnxruntime-bs16-fp32",
+    )
+    assert (found["FLIPS"], found["NOFLIP"], found["FLIP_DIR"], found["ANNOTATIONS"]) == ("", "", "", "")
+    assert resolve("qps")["BATCHES"] == "1,4,8,16,32,64", "the model zoo's sizes"
+
+
+def test_defaults_of_pose() -> None:
+    found = resolve(MODEL="people")
+    assert (found["TASK"], found["POSE"], found["BATCH"], found["BATCHES"]) == ("pose", "1", "1", "1")
+    assert (found["DATASET"], found["TAG"], found["FLIPS"], found["FLIP_DIR"]) == (
+        *("data/coco", "onnxruntime-bs1-fp32", "1"),
+        "",
+    )
+    assert found["ANNOTATIONS"] == "data/coco/annotations/person_keypoints_val2017.json"
+    found = resolve(MODEL="people", FLIP="0", CHUNK="8")
+    assert (found["FLIPS"], found["NOFLIP"], found["CHUNKED"]) == ("", "-noflip", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "tag", "extension"),
+    [
+        ({}, "ascend-bs16-Ascend310P3", ".om"),
+        ({"SOC": "310"}, "ascend-bs16-Ascend310", ".om"),
+        ({"PRECISION": "fp32", "BATCH": "4"}, "ascend-bs4-Ascend310P3-fp32", ".om"),
+        ({"TUNE": "aoe"}, "ascend-bs16-Ascend310P3-aoe", ".om"),
+        ({"BACKEND": "onnxruntime"}, "onnxruntime-bs16-fp32", ".onnx"),
+        ({"BACKEND": "onnxruntime", "PRECISION": "fp16"}, "onnxruntime-bs16-fp16", ".onnx"),
+        ({"BACKEND": "openvino"}, "openvino-bs16-fp32", ".onnx"),
+        ({"BACKEND": "torchscript"}, "torchscript-bs16-fp32", ".ts"),
+        ({"BACKEND": "torch_aie"}, "torch_aie-bs16-Ascend310P3", ".ts"),
+    ],
+)
+def test_what_a_run_is_called(checkout: Path, given: dict[str, str], tag: str, extension: str) -> None:
+    add_atc(checkout)
+    found = resolve(**given)
+    assert (found["TAG"], found["EXT"]) == (tag, extension)
+    assert found["QPS"] == f"{tag.split('-bs')[0]}-{found['TARGET']}-qps"
+
+
+def test_names_of_inputs_and_sweeps() -> None:
+    found = resolve(INPUT="uint8", LIMIT="60", DEVICE="0,1", BUNDLE="stage", MODEL="net")
+    assert found["SET"] == "imagenet-uint8-first60"
+    assert found["BENCH"] == "onnxruntime-fp32-uint8-dev0-1"
+    assert (found["PACK_INPUTS"], found["PACKED"]) == ("", "stage")
+    assert resolve(BATCHES="1 2, 4", MODEL="net")["BATCHES"] == "1,2,4"
+
+
+def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prep").mkdir()
+    Path("prep/manifest.json").touch()
+    for name in ("my.om", "my.om.json"):
+        Path(name).touch()
+    found = resolve(OM="my.om", PREP="prep/", BATCH="4", LIMIT="3", INPUT="uint8")
+    assert (found["BACKEND"], found["TAG"], found["NAME"]) == ("ascend", "ascend-om-my", "prep")
+    notes = capsys.readouterr().err.splitlines()
+    for name in ("BATCH=4", "LIMIT=3", "INPUT=uint8"):
+        assert sum(line.startswith(f"{name} is ignored") for line in notes) == 1
+    assert any("BACKEND=auto: using ascend" in line and "OM=my.om" in line for line in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BATCH", "0"),
+        ("BATCH", "-1"),
+        ("BATCH", "four"),
+        ("BATCHES", "1,,4"),
+        ("BATCHES", "1;4"),
+        ("LOOP", "0"),
+        ("INPUT", "float16"),
+        ("PRECISION", "int8"),
+        ("SOC", "v100"),
+        ("DEVICE", "0,"),
+        ("DEVICE", "01"),
+        ("BACKEND", "tensorrt"),
+        ("TUNE", "yes"),
+        ("GATE", "1%"),
+        ("GATE", "-1"),
+        ("LIMIT", "many"),
+        ("MAX_REJECTED", "-1"),
+        ("BUNDLE", "all"),
+        ("DATASET", "a b"),
+        ("DATASET", "a+b"),
+        ("WEIGHTS", "it's.pth"),
+        ("ONNX", "a$b"),
+        ("PYTHON", "python3;"),
+        ("OM", "a b.om"),
+        ("BUILD", "a b"),
+        ("CHUNK", "5"),
+        ("FLIP", "2"),
+    ],
+)
+def test_wrong_values(name: str, value: str) -> None:
+    assert refused(**{name: value}).startswith(f"{name}={value}: ")
+
+
+@pytest.mark.parametrize("given", [{"BATCH": "4"}, {"BATCHES": "1,4"}, {"FLIP": "x"}])
+def test_wrong_values_for_pose(given: dict[str, str]) -> None:
+    ((name, value),) = given.items()
+    assert refused(MODEL="people", **given).startswith(f"{name}={value}: ")
+
+
+@pytest.mark.parametrize(
+    ("goals", "given", "part"),
+    [
+        ("qps", {"MODEL": "people"}, "people"),
+        ("gears", {}, "net"),
+        ("eval", {"MODEL": "nat"}, "net, people"),
+        ("eval", {"DATASET": "nowhere"}, "DATASET=nowhere"),
+        ("onnx", {"WEIGHTS": "nowhere.pth"}, "WEIGHTS=nowhere.pth"),
+        ("om", {"ONNX": "nowhere.onnx"}, "ONNX=nowhere.onnx"),
+        ("infer", {"OM": "nowhere.om"}, "OM=nowhere.om"),
+        ("infer", {"PREP": "configs"}, "manifest.json"),
+        ("eval", {"REFERENCE": "nowhere.json"}, "REFERENCE=nowhere.json"),
+        ("eval", {"DATASET": "set/val"}, "DATASET=set"),
+        ("eval", {"BACKEND": "ascend"}, "set_env.sh"),
+        ("eval", {"BACKEND": "openvino", "PRECISION": "fp16"}, "BACKEND=onnxruntime"),
+        ("eval", {"TUNE": "aoe"}, "BACKEND=ascend"),
+        ("infer", {"OM": "my.onnx", "BACKEND": "ascend"}, ".om"),
+        ("infer", {"OM": "my.onnx"}, "-m atc.adopt --om my.onnx"),
+        ("infer", {"OM": "my.om"}, "-m atc.adopt --om my.om --model"),
+        ("infer", {"OM": "my.ts"}, "make om OM= TS=my.ts"),
+        ("qps", {"OM": "whole.onnx"}, "OM="),
+        ("bundle", {"BACKEND": "torchscript"}, "BACKEND=torchscript"),
+        ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch"}, "REFERENCE=torch"),
+        ("eval", {"PYTHON": "no_such_python"}, "make setup"),
+        ("eval", {"CFG": "nowhere.yaml"}, "nowhere.yaml"),
+        ("eval", {"CFG": "my.onnx"}, "my.onnx"),
+    ],
+)
+def test_what_does_not_exist_or_fit(goals: str, given: dict[str, str], part: str) -> None:
+    Path("set/val").mkdir(parents=True)
+    for name in ("my.onnx", "my.om", "my.ts", "whole.onnx", "whole.onnx.json"):
+        Path(name).touch()
+    assert part in refused(goals, **given)
+
+
+def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
+    assert resolve("weights onnx", WEIGHTS="to/come.pth")["WEIGHTS"] == "to/come.pth"
+
+
+@pytest.mark.parametrize(("name", "near"), [("BATHC", "BATCH"), ("dataset", None), ("WEIGHT", "WEIGHTS")])
+def test_unknown_variables(name: str, near: Optional[str]) -> None:
+    line = refused(unknown=name)
+    assert line.startswith(f"{name}: ") and (near or "make help") in line
+
+
+def test_a_config_of_ones_own() -> None:
+    Path("mine").mkdir()
+    Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
+    found = resolve(MODEL="own", CFG="mine/own.yaml")
+    assert (found["CFG"], found["TASK"]) == ("mine/own.yaml", "pose")
+    assert Path("build/own/settings/CFG.mk").read_text() == "CFG ?= mine/own.yaml\n"
+    assert resolve(MODEL="own")["CFG"] == "mine/own.yaml"
+    assert resolve(CFG="net")["CFG"] == "configs/net.yaml"
+    assert resolve(CFG="configs/net.yaml")["CFG"] == "configs/net.yaml"
+
+
+def test_a_config_that_would_share_the_products_of_a_shipped_one() -> None:
+    Path("mine").mkdir()
+    Path("mine/net.yaml").write_text("MODEL: {}\n")
+    assert "mine/net.yaml" in refused(CFG="mine/net.yaml")
+    assert "MODEL=people" in refused(MODEL="people", CFG="configs/net.yaml")
+
+
+def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Path("build/net/settings")
+    Path("set").mkdir()
+    found = resolve(DATASET="set", GATE="0.5", SOC="310P3")
+    assert found["STALE"].split(",") == [f"{settings}/{name}.mk" for name in ("DATASET", "GATE", "SOC")]
+    assert (settings / "SOC.mk").read_text() == "SOC ?= Ascend310P3\n"
+    assert resolve(DATASET="set")["STALE"] == "", "nothing changed"
+    capsys.readouterr()
+    again = resolve()
+    assert (again["DATASET"], again["GATE"], again["STALE"]) == ("set", "0.5", "")
+    assert "DATASET=set GATE=0.5 SOC=Ascend310P3" in capsys.readouterr().err
+    assert resolve(GATE="2")["STALE"] == f"{settings}/GATE.mk"
+    assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "GATE.mk", "SOC.mk"]
+
+
+def test_a_dry_run_writes_nothing() -> None:
+    assert resolve(dry_run=True, GATE="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/GATE.mk"
+    assert not Path("build").exists()
+
+
+def test_settings_that_cannot_be_written() -> None:
+    Path("file").touch()
+    with pytest.raises(OptionError) as caught:
+        resolve(BUILD="file", GATE="2")
+    assert "file/net/settings/GATE.mk" in str(caught.value)
+
+
+def test_as_a_command() -> None:
+    values = {**DEFAULTS, "LIMIT": "7", "MODEL": "hrnet_w18", "BUILD": str(Path("b").absolute())}
+    words = [f"{name}:{'command' if name == 'LIMIT' else 'file'}:{value}" for name, value in values.items()]
+    call = [sys.executable, "-S", "make/options.py", "--dry_run", "--goals", "eval", "--overrides", "LIMIT"]
+    call += ["--", *words, "GATE:file:1"]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SET:=imagenet-float32-first7" in done.stdout.split()
+    call[-1] = "GATE:file:x"
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout.startswith("GATE=x: ") and done.stdout.count("\n") == 1
+
+
+def test_only_the_standard_library_is_imported() -> None:
+    tree = ast.parse((ROOT / "make/options.py").read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert names <= set(sys.stdlib_module_names)
+
+
+def test_each_option_of_the_makefile_is_checked() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    listed = text.partition("OPTIONS := ")[2].partition("\nSTAGES")[0].replace("\\\n", " ").split()
+    assert set(listed) == set(options.CHECKS) | {"MODEL"} == set(DEFAULTS)
