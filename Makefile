@@ -114,7 +114,7 @@ $(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(INFERRED)
 
 EVALUATE = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --output $@ --gate $(GATE) \
 	    $(COMPARE:%=--reference %) $(if $(POSE),--dataset $(DATASET))
-JUDGED = $(INPUTS)/manifest.json $(CFG) $(ANNOTATIONS) $(COMPARE) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
+JUDGED = $(INPUTS)/manifest.json $(CFG) $(wildcard $(ANNOTATIONS)) $(COMPARE) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
 $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(JUDGED)
 	$(EVALUATE) --run $< $(if $(FLIPS),--run_flip $(OUT)-flip/$*_run.json)
 ifdef CHUNKED
@@ -125,7 +125,7 @@ $(PEOPLE).decode.json: $(MODEL_FILE) $(OM:%=%.json) $(CFG) $(INFERRED) $(call co
 	$(PYTHON) -m postprocess.join --manifest $(INPUTS)/manifest.json --parts $(@D)/parts --output $(PEOPLE).json
 endif
 
-$(TORCH): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(ANNOTATIONS) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
+$(TORCH): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
 	$(PYTHON) -m train.$(TASK).reference --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@ \
 	    $(if $(POSE),--flip $(FLIP))
 
@@ -141,7 +141,7 @@ $(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call
 $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call code,postprocess) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
-$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(ANNOTATIONS) \
+$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
 	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(COMPARE:%=--reference %) $(CARRIED:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIPPED:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))

@@ -25,7 +25,7 @@ from tests.test_makefile import ROOT, Checkout
 COUNT = 20
 SETTINGS = ["DATASET=photos", "ONNX=own.onnx", "BATCH=4", "GATE=100", "BACKEND=onnxruntime"]
 BUILT = "build/demo_digits"
-ABSENT = ("torch", "onnx", "simplejpeg", "safetensors", "onnxruntime")  # on the board; its twin has the last one
+ABSENT = ("torch", "onnx", "simplejpeg", "safetensors", "onnxruntime")  # on the board; the emulator needs the last one
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for name in ("constraints.txt", "LICENSE"):
         shutil.copy(ROOT / name, checkout.root)
     onnx.save(classifier(size=64), checkout.root / "own.onnx")
-    photographs(checkout.root / "photos")
+    images(checkout.root / "photos")
     done = checkout.make("onnx", "om", "preprocess", "eval", "bundle", *SETTINGS)
     assert done.returncode == 0, done.stderr
     return checkout
 
 
-def photographs(folder: Path) -> None:
+def images(folder: Path) -> None:
     random = np.random.default_rng(0)
     (folder / "val").mkdir(parents=True)
     for number in range(COUNT):
@@ -112,12 +112,13 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
     assert again.returncode == 0 and " -m infer.run" not in again.stdout and "PASS: demo_digits" in again.stdout
     due = board.make("-n", "eval", "GATE=99").stdout
     assert " -m postprocess.classification" in due and "-m infer.run" not in due, "a setting of the board's own"
-    idle = "INPUT=uint8 has no effect: OM=model/bs4-float32-fp32.onnx and PREP=prep/photos-float32 are brought\n"
-    assert "has no effect" not in again.stdout
+    assert "is ignored" not in again.stderr
     for given in (["INPUT=uint8"], []):
-        assert idle in board.make("gate", *given).stdout, "given or remembered"
+        assert "INPUT=uint8 is ignored" in board.make("gate", *given).stderr, "given or remembered"
     assert board.make("clean").returncode == 0
-    assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), "what was brought is no product"
+    assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), (
+        "the given model and inputs are not products"
+    )
 
 
 def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed) -> None:
@@ -127,8 +128,10 @@ def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed)
         members = archive.getmembers()
     names = [member.name.partition("/")[2] for member in members]
     assert names == sorted(names, key=lambda name: name.split("/"))
-    folders = ["", "configs", "hrnet", "infer", "infer/runtimes", "model", "postprocess", "prep", "prep/photos-float32"]
-    assert [name for name, member in zip(names, members) if member.isdir()] == [*folders, "preprocess"]
+    folders = (
+        "configs hrnet hrnet/io infer infer/emulator infer/runtimes make model postprocess prep prep/photos-float32"
+    )
+    assert [name for name, member in zip(names, members) if member.isdir()] == ["", *folders.split(), "preprocess"]
     model = "model/bs4-float32-fp32.onnx"
     products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}
     assert products < set(names) and sum(name.endswith(".bin") for name in names) == COUNT
@@ -154,10 +157,9 @@ def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Pack
     assert done.returncode == 0, done.stderr
     archive = host.root / "npu/demo_digits/bundle/demo_digits-ascend-bs4-Ascend310P3-photos-float32.tar"
     board = Board(place, archive, ABSENT)
-    told = board.make("doctor", f"AIS_PYTHON={python}").stdout
+    shown = board.make("doctor", f"AIS_PYTHON={python}").stdout
     assert (
-        "\nbackend        ascend, as asked\n" in told
-        and f"\ninputs         prep/photos-float32: {COUNT}, brought\n" in told
+        "\nbackend        ascend (as given)\n" in shown and f"\ninputs         prep/photos-float32: {COUNT}," in shown
     )
     done = board.make("infer", "eval", f"AIS_PYTHON={python}")
     assert done.returncode == 0, done.stderr
@@ -177,17 +179,16 @@ def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp
     archive = host.root / "stage/demo_digits/bundle/demo_digits-onnxruntime-om-bs4-float32-fp32-stage.tar"
     board = Board(tmp_path, archive, ("torch", "onnx"))
     assert not (board.root / "prep").exists()
-    photographs(tmp_path / "own")
+    images(tmp_path / "own")
     done = board.make("preprocess", "infer", "eval", f"DATASET={tmp_path}/own")
     assert done.returncode == 0, done.stderr
     assert board.metrics()["images"] == 7
     refused = host.make("bundle", "BUILD=stage", "REFERENCE=torch")
-    line = "REFERENCE=torch: holds for the inputs of this machine; with BUNDLE=stage give REFERENCE= for the figure"
-    assert refused.returncode == 2 and f"{line} of the config.  Stop." in refused.stderr
+    assert refused.returncode == 2 and "REFERENCE=torch: " in refused.stderr and "BUNDLE=stage" in refused.stderr
 
 
 def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
-    """Without its record one line tells how to write it; then it runs beside the chain's own."""
+    """Without its record, one line says how to write it; then it runs like the pipeline's own."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     make_folder(host.root / "elsewhere")
@@ -196,17 +197,15 @@ def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
     subprocess.run(atc, cwd=host.root, check=True, stdout=subprocess.DEVNULL)
     given = ["DATASET=photos", "GATE=100", "BATCH=4", "ONNX=own.onnx", "BUILD=mine", "OM=elsewhere/my.om"]
     done = host.make("infer", "eval", *given, f"AIS_PYTHON={python}")
-    line = (
-        f"elsewhere/my.om.json: nothing tells what elsewhere/my.om takes and gives; write it by {sys.executable} -m "
-        "atc.adopt --om elsewhere/my.om --model <its ONNX file> --batch <its batch>\n"
-    )
-    assert done.returncode == 2 and line in done.stderr and "preprocess" not in done.stdout
-    assert "BATCH=4 has no effect: OM=elsewhere/my.om is brought\n" in done.stdout
-    words = ["-m", "atc.adopt", "--om", "elsewhere/my.om", "--model", "own.onnx", "--batch", "5"]
+    assert done.returncode == 2 and "preprocess" not in done.stdout
+    hint = f"{sys.executable} -m atc.adopt --om elsewhere/my.om --model <its ONNX file> --batch_size <its batch>"
+    assert "elsewhere/my.om.json is missing" in done.stderr and hint in done.stderr
+    words = ["-m", "atc.adopt", "--om", "elsewhere/my.om", "--model", "own.onnx", "--batch_size", "5"]
     subprocess.run([sys.executable, *words], cwd=host.root, check=True, stdout=subprocess.DEVNULL)
     done = host.make("eval", "BUILD=mine")
     assert done.returncode == 0, done.stderr
-    assert "BACKEND=auto is ascend: OM=elsewhere/my.om\n" in done.stdout, "its ending tells, without an atc"
+    assert "BACKEND=auto: using ascend (OM=elsewhere/my.om)" in done.stderr, "by its ending, without atc"
+    assert "BATCH=4 is ignored" not in done.stderr, "only remembered"
     assert "-m ais_bench --model elsewhere/my.om " in done.stdout and "-m atc.convert" not in done.stdout
     (metrics,) = host.root.glob("mine/demo_digits/eval/*/*.json")
     assert metrics.name == "ascend-om-my.json"
@@ -216,19 +215,19 @@ def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
     back = host.make("-n", "eval", "BUILD=mine", "OM=", "BACKEND=onnxruntime").stdout
     assert "--output mine/demo_digits/om/bs4-float32-fp32.onnx" in back and "onnxruntime-bs4-fp32 " in back
     refused = host.make("infer", "BUILD=mine", "BACKEND=onnxruntime").stderr
-    assert "OM=elsewhere/my.om: expected a .onnx for BACKEND=onnxruntime.  Stop." in refused
+    assert "OM=elsewhere/my.om: BACKEND=onnxruntime needs a .onnx file" in refused
 
 
 def test_a_compiled_onnx_from_elsewhere(host: Checkout, packed: Packed) -> None:
-    shutil.copy(packed.om, host.root / "twin.onnx")
-    given = ["DATASET=photos", "BUILD=theirs", "OM=twin.onnx"]
+    shutil.copy(packed.om, host.root / "theirs.onnx")
+    given = ["DATASET=photos", "BUILD=theirs", "OM=theirs.onnx"]
     done = host.make("infer", *given)
-    assert done.returncode == 2 and f"write it by {sys.executable} -m atc.adopt --om twin.onnx \n" in done.stderr
-    words = [sys.executable, "-m", "atc.adopt", "--om", "twin.onnx"]
+    assert done.returncode == 2 and f"{sys.executable} -m atc.adopt --om theirs.onnx" in done.stderr
+    words = [sys.executable, "-m", "atc.adopt", "--om", "theirs.onnx"]
     subprocess.run(words, cwd=host.root, check=True, stdout=subprocess.DEVNULL)
     done = host.make("infer", *given)
     assert done.returncode == 0, done.stderr
-    assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-twin_run.json").exists()
+    assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-theirs_run.json").exists()
 
 
 def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
@@ -242,22 +241,4 @@ def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
     for job in (1, 2):
         assert f"{command}{om} --job_type={job}\n" in done.stdout
     told = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
-    assert f"--model {om}.om " in told and "--output_dirname ascend-bs4-Ascend310P3-aoe " in told
-
-
-BAD_VALUES = {
-    "OM=nowhere.om": "no such file or folder",
-    "OM=a b.om": "expected a path that ais_bench takes: letters and digits and _-/. alone",
-    "PREP=photos": "no manifest.json in it; give a prep folder",
-    "PREP=a+b": "expected a path that ais_bench takes: letters and digits and _-/. alone",
-    "TUNE=yes": "expected none or aoe",
-    "TUNE=aoe": "expected BACKEND=ascend as aoe tunes on the device",
-    "BUNDLE=all": "expected inputs or stage",
-}
-
-
-@pytest.mark.parametrize("value", BAD_VALUES)
-def test_bad_values_stop(host: Checkout, value: str) -> None:
-    done = host.make("eval", value, "DATASET=photos", "BACKEND=onnxruntime", "BUILD=bad")
-    assert done.returncode == 2 and f"{value}: {BAD_VALUES[value]}.  Stop." in done.stderr
-    assert not (host.root / "bad").exists(), "a refused value is not remembered"
+    assert f"--model {om}.om " in told and "/ascend-bs4-Ascend310P3-aoe " in told

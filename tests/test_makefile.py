@@ -1,4 +1,4 @@
-"""The Makefile's promises, on the demo's model: nothing is done twice, settings hold, a dry run tells the truth."""
+"""The Makefile, on the demo's model: nothing is done twice, values are remembered, a dry run shows what is due."""
 
 from __future__ import annotations
 
@@ -11,15 +11,29 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hrnet.code import import_closure
 from tests import fakes
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("atc", "configs", "data", "hrnet", "infer", "postprocess", "preprocess", "pth2onnx", "train", "weights")
+FOLDERS = (
+    "atc",
+    "configs",
+    "data",
+    "hrnet",
+    "infer",
+    "make",
+    "postprocess",
+    "preprocess",
+    "pth2onnx",
+    "train",
+    "weights",
+)
 STAGES = (
     "pth2onnx.classification",
     "atc.convert",
@@ -30,7 +44,7 @@ STAGES = (
 
 
 KINDS = ("float32", "uint8")
-SEED_BATCHES = (1, 4, 8, 16, 32, 64)  # of seed 000
+MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -107,12 +121,15 @@ def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
         ("atc/convert.py", (STAGES[1], *STAGES[3:])),
         ("preprocess/classification.py", STAGES[2:]),
         ("infer/run.py", STAGES[3:]),
+        ("infer/runtimes/base.py", STAGES[3:]),
         ("postprocess/classification.py", STAGES[4:]),
-        ("hrnet/images.py", STAGES[2:]),
+        ("hrnet/images.py", STAGES),
+        ("hrnet/gears.py", STAGES),
+        ("hrnet/io/coco.py", STAGES),
         ("configs/demo_digits.yaml", STAGES),
     ],
 )
-def test_touching_a_script_reruns_its_stage_and_what_follows(
+def test_make_restarts_every_stage_that_may_have_changed(
     built: Checkout, script: str, expected: tuple[str, ...]
 ) -> None:
     before = (built.root / script).stat().st_mtime
@@ -124,10 +141,79 @@ def test_touching_a_script_reruns_its_stage_and_what_follows(
     assert built.stages("-n", "eval") == []
 
 
-def test_dry_run_tells_what_is_then_done(built: Checkout) -> None:
+def test_a_restarted_stage_does_only_what_changed(built: Checkout) -> None:
+    """An edit of the nets exports again; the file is equal, so nothing behind it is computed, and inputs stay."""
+    inputs = {file: file.stat().st_mtime_ns for file in built.root.glob("build/demo_digits/prep/*/*.bin")}
+    script = built.root / "hrnet/nets/trunk.py"
+    text = script.read_text()
+    script.write_text(f"{text}\n# edited\n")
+    try:
+        done = built.make("eval")
+    finally:
+        script.write_text(text)
+    assert done.returncode == 0, done.stderr
+    current = [line.split()[0] for line in done.stdout.splitlines() if " is up to date: " in line]
+    place = "build/demo_digits"
+    assert f"{place}/model.onnx" not in current, "the exporter's own code changed"
+    run = "digits-float32-first60/onnxruntime-bs16-fp32"
+    for product in ("om/bs16-float32-fp32.onnx", "prep/digits-float32-first60", f"out/{run}", f"eval/{run}.json"):
+        assert any(line.startswith(f"{place}/{product}") for line in current), product
+    assert {file: file.stat().st_mtime_ns for file in inputs} == inputs
+    assert built.make("eval").returncode == 0
+    assert built.stages("eval") == []
+
+
+def recipes(database: str, commands: str) -> Iterator[tuple[list[str], set[str]]]:
+    """The modules that each printed command runs, and the prerequisites that make has for its product."""
+    rules = dict(re.findall(r"^([^#\s%:]+):(?!=) ?(.*)$", database, re.MULTILINE))
+    for command in commands.replace("\\\n", " ").splitlines():
+        modules = re.findall(r" -m ([a-z0-9_.]+)", command)
+        output = re.search(r" --output (\S+)", command)
+        if modules and output:
+            candidates = [output[1] + ending for ending in ("", "/manifest.json", "_run.json", ".decode.json")]
+            if modules[0] == "infer.chunks":
+                candidates = [re.search(r" --parts (\S+)/parts", command)[1] + "/keypoints.decode.json"]  # type: ignore[index]
+            if modules[0] == "postprocess.join":
+                candidates = [output[1].replace(".json", ".decode.json")]
+            product = next((name for name in candidates if name in rules), None)
+            assert product, command
+            yield modules, set(rules[product].split())
+
+
+LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}_runtime" for name in
+                  ("onnxruntime", "openvino", "torchscript", "torch_aie"))],
+                  "atc": ["atc.emulator.__main__"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "qps", "bench", "reference", "bundle", "BATCHES=2"],
+        ["eval", "bench", "BACKEND=torchscript"],
+        ["show", "bench", "reference", "bundle", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
+        ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "CHUNK=4"],
+    ],
+)
+def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
+    (checkout.root / "data/any").mkdir()
+    given = [word for word in arguments if not word.startswith("MODEL=")]
+    model = next((word.partition("=")[2] for word in arguments if word.startswith("MODEL=")), "demo_digits")
+    call = ["-n", *given, "DATASET=data/any"]
+    commands = checkout.make(*call, model=model)
+    assert commands.returncode == 0, commands.stderr
+    found = set()
+    for modules, prerequisites in recipes(checkout.make("-p", *call, model=model).stdout, commands.stdout):
+        roots = [*modules, *LOADED_BY_NAME.get(modules[0].partition(".")[0], [])]
+        missing = {str(file) for file in import_closure(roots)} - prerequisites
+        assert not missing, f"{modules[0]}: make does not know of {sorted(missing)}"
+        found |= set(modules)
+    assert len(found) > 4
+
+
+def test_a_dry_run_shows_what_is_then_run(built: Checkout) -> None:
     (built.root / "infer/run.py").touch()
-    told = built.stages("-n", "eval")
-    assert built.stages("eval") == told == list(STAGES[3:])
+    shown = built.stages("-n", "eval")
+    assert built.stages("eval") == shown == list(STAGES[3:])
     assert built.stages("eval") == []
 
 
@@ -153,8 +239,8 @@ def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path:
     settings = built.root / "build/demo_digits/settings"
     os.link(settings / "GATE.mk", tmp_path / "before")
     assert built.stages("eval", "GATE=49") == ["postprocess.classification"]
-    assert (tmp_path / "before").read_text() == "GATE := 50\n"
-    assert (settings / "GATE.mk").read_text() == "GATE := 49\n"
+    assert (tmp_path / "before").read_text() == "GATE ?= 50\n"
+    assert (settings / "GATE.mk").read_text() == "GATE ?= 49\n"
     assert all(path.suffix == ".mk" for path in settings.iterdir())
     assert built.stages("eval", "GATE=50") == ["postprocess.classification"]
 
@@ -169,13 +255,13 @@ def test_dry_run_remembers_nothing(built: Checkout) -> None:
 def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
     given = built.make("-n", "eval", "PRECISION=fp16").stdout
     om = "build/demo_digits/om/bs16-float32-fp16.onnx"
-    assert f"--output {om} --batch 16 --soc_version Ascend310P3" in given
+    assert f"--output {om} --batch_size 16 --input_dtype float32" in given
     assert "--precision fp16 --backend onnxruntime" in given
-    assert f"--model {om} " in given and "--output_dirname onnxruntime-bs16-fp16 " in given
+    assert f"--model {om} " in given and "/onnxruntime-bs16-fp16 " in given
     assert "eval/digits-float32-first60/onnxruntime-bs16-fp16.json" in given
     assert built.stages("-n", "eval", "PRECISION=fp16") == ["atc.convert", *STAGES[3:]]
     for value in ("fp32", "default"):
-        assert built.stages("-n", "eval", f"PRECISION={value}") == [], "the twin's default is fp32"
+        assert built.stages("-n", "eval", f"PRECISION={value}") == [], "the emulator's default is fp32"
     assert built.stages("om", "PRECISION=fp16") == ["atc.convert"]
     assert "onnxruntime-bs16-fp16" in built.make("-n", "infer").stdout
     assert built.stages("eval", "PRECISION=default") == []
@@ -200,44 +286,37 @@ def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
     assert built.stages("eval", "INPUT=float32") == []
 
 
-def test_openvino_takes_the_twin_s_file(built: Checkout) -> None:
-    told = built.make("-n", "eval", "BACKEND=openvino").stdout
-    assert "atc.convert" not in told, "it was compiled for onnxruntime"
-    assert "--model build/demo_digits/om/bs16-float32-fp32.onnx " in told
-    assert "--output_dirname openvino-bs16-fp32 --device 0 --backend openvino" in " ".join(told.split()).replace(
-        " \\", ""
-    )
-    assert "--precision fp32 --backend onnxruntime" in built.make("-n", "om", "BACKEND=openvino", "BATCH=2").stdout
+def test_openvino_runs_the_file_that_was_compiled_for_onnxruntime(built: Checkout) -> None:
+    shown = built.make("-n", "eval", "BACKEND=openvino").stdout
+    assert "atc.convert" not in shown
+    assert "--model build/demo_digits/om/bs16-float32-fp32.onnx " in shown
+    assert "/openvino-bs16-fp32 --device 0 --backend openvino" in shown
     done = built.make("-n", "infer", "BACKEND=openvino", "PRECISION=fp16")
-    line = "PRECISION=fp16: openvino would compute float32; BACKEND=onnxruntime.  Stop."
-    assert done.returncode == 2 and line in done.stderr
+    assert done.returncode == 2 and "PRECISION=fp16" in done.stderr and "BACKEND=onnxruntime" in done.stderr
 
 
 def test_torchscript_has_an_export_and_a_compiled_file_of_its_own(built: Checkout) -> None:
-    told = " ".join(built.make("-n", "eval", "BACKEND=torchscript").stdout.replace("\\\n", "").split())
+    shown = " ".join(built.make("-n", "eval", "BACKEND=torchscript").stdout.replace("\\\n", "").split())
     place = "build/demo_digits"
-    assert f"--model_path weights/demo_digits.pth --ts_save_path {place}/model.ts" in told
-    compiled = f"--model {place}/model.ts --output {place}/om/bs16-float32-fp32.ts --batch 16 --input float32"
-    assert f"{compiled} --precision fp32 --backend torchscript --soc_version Ascend310P3" in told
-    assert "--output_dirname torchscript-bs16-fp32 --device 0 --backend torchscript" in told
-    assert "atc.convert" not in told and "pth2onnx.classification" not in told
-    told = built.make("-n", "om", "BACKEND=torch_aie").stdout
-    assert f"--output {place}/om/bs16-float32-Ascend310P3.ts " in told and "--precision default " in told
-    done = built.make("-n", "bundle", "BACKEND=torchscript")
-    assert done.returncode == 2 and "bundle: of what needs no torch; BACKEND=torchscript does.  Stop." in done.stderr
-    told = built.make("-n", "infer", f"OM={place}/om/bs16-float32-fp32.onnx", "BACKEND=torchscript").stderr
-    assert f"OM={place}/om/bs16-float32-fp32.onnx: expected a .ts for BACKEND=torchscript.  Stop." in told
+    exported = f"--weights weights/demo_digits.pth --output {place}/model.ts"
+    assert f"-m pth2onnx.torchscript --cfg configs/demo_digits.yaml {exported}" in shown
+    compiled = (
+        f"--model {place}/model.ts --output {place}/om/bs16-float32-fp32.ts --batch_size 16 --input_dtype float32"
+    )
+    assert f"{compiled} --precision fp32 --backend torchscript --soc_version Ascend310P3" in shown
+    assert "/torchscript-bs16-fp32 --device 0 --backend torchscript" in shown
+    assert "atc.convert" not in shown and "pth2onnx.classification" not in shown
+    shown = built.make("-n", "om", "BACKEND=torch_aie").stdout
+    assert f"--output {place}/om/bs16-float32-Ascend310P3.ts " in shown and "--precision default " in shown
 
 
-def test_a_torchscript_file_that_is_brought(built: Checkout) -> None:
-    shutil.copy(ROOT / "weights/demo_digits.pth", built.root / "brought.ts")
-    told = built.make("-n", "om", "BACKEND=torchscript", "TS=brought.ts").stdout
-    assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model brought.ts " in told
-    assert "pth2onnx.torchscript" not in told
-    done = built.make("infer", "OM=brought.ts", "BUILD=brought", "DATASET=data/digits", "LIMIT=2")
-    assert "BACKEND=auto is torchscript: OM=brought.ts" in done.stdout
-    line = "brought.ts.json: nothing tells what brought.ts takes and gives; let make om write it: OM= TS=brought.ts"
-    assert done.returncode == 2 and line in done.stderr
+def test_a_torchscript_file_to_use_instead_of_exporting_one(built: Checkout) -> None:
+    shutil.copy(ROOT / "weights/demo_digits.pth", built.root / "given.ts")
+    shown = built.make("-n", "om", "BACKEND=torchscript", "TS=given.ts").stdout
+    assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model given.ts " in shown
+    assert "pth2onnx.torchscript" not in shown
+    done = built.make("infer", "OM=given.ts", "BUILD=given", "DATASET=data/digits", "LIMIT=2")
+    assert done.returncode == 2 and "given.ts.json" in done.stderr and "make om OM= TS=given.ts" in done.stderr
 
 
 @pytest.mark.slow
@@ -263,27 +342,27 @@ def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, back
 
 
 def test_qps_goes_through_the_chain_at_each_batch(built: Checkout) -> None:
-    """What eval has computed for its own batch serves; the others, the seed's six, are computed besides."""
+    """What eval computed for its own batch is used; the model zoo's other sizes are computed."""
     told = built.make("-n", "qps").stdout
     for stage in STAGES[1:2] + STAGES[3:]:
-        assert re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", told) == ["1", "4", "8", "32", "64"]
-    tags = " ".join(f"build/demo_digits/eval/digits-float32-first60/onnxruntime-bs{n}-fp32.json" for n in SEED_BATCHES)
+        sizes = re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", told)
+        assert sorted(sizes, key=int) == ["1", "4", "8", "32", "64"]
+    tags = " ".join(
+        f"build/demo_digits/eval/digits-float32-first60/onnxruntime-bs{n}-fp32.json" for n in MODEL_ZOO_BATCHES
+    )
     assert f"postprocess.qps_table --metrics {tags} --output " in told
     told = built.make("-n", "qps", "BATCHES=2 16").stdout
-    assert told.count("-m infer.run ") == 1 and "--output_dirname onnxruntime-bs2-fp32" in told
-    done = built.make("-n", "qps", "OM=build/demo_digits/om/bs16-float32-fp32.onnx")
-    line = "qps: compiles each batch itself; OM=build/demo_digits/om/bs16-float32-fp32.onnx is one; give OM=.  Stop."
-    assert done.returncode == 2 and line in done.stderr
+    assert told.count("-m infer.run ") == 1 and "/onnxruntime-bs2-fp32 " in told
 
 
 @pytest.mark.slow
-def test_the_seed_s_eval(built: Checkout) -> None:
+def test_the_model_zoos_eval_call(built: Checkout) -> None:
     """Labels elsewhere, a last batch that is not full, and accuracies that are those of the chain."""
     shutil.copy(built.root / "data/digits/val_label.txt", built.root / "labels.txt")
-    made = ["make", "torchscript", "BUILD=seed", "MODEL=demo_digits", f"PYTHON={sys.executable}"]
+    made = ["make", "torchscript", "BUILD=traced", "MODEL=demo_digits", f"PYTHON={sys.executable}"]
     subprocess.run(made, cwd=built.root, check=True, capture_output=True)
     flags = ["--batch_size", "7", "--device_id", "0", "--dataset", "data/digits/val", "--label_file", "labels.txt"]
-    call = [sys.executable, "-m", "infer.qps", *flags, "--traced_model", "seed/demo_digits/model.ts"]
+    call = [sys.executable, "-m", "infer.qps", *flags, "--traced_model", "traced/demo_digits/model.ts"]
     done = subprocess.run(call, cwd=built.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = built.root.glob("build/qps/demo_digits/eval/*/torchscript-fp32-qps.json")
@@ -309,25 +388,21 @@ def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path
     again = built.make("bench", "BUILD=npu", PATH=path)
     assert again.returncode == 0 and "infer.bench" not in again.stdout
     more = built.make("-n", "bench", "BUILD=npu", "BATCHES=1 2 4", PATH=path).stdout
-    assert more.count("atc.convert") == 1 and "--batch 4 " in more and "--batchsize 1 2 4 " in more
+    assert (
+        more.count("atc.convert") == 1 and "--batch_size 4 " in more and more.count("/bs4-float32-Ascend310.om ") == 2
+    )
 
 
-def test_bench_peers_runs_beside_what_the_folder_holds(built: Checkout, tmp_path: Path) -> None:
-    told = built.make("bench-peers", f"PEERS={tmp_path}")
-    line = f"PEERS={tmp_path}: no imagenet_acc_eval.py in it; peers are no part of this repository.  Stop."
-    assert told.returncode == 2 and line in told.stderr
-    for name in ("imagenet_acc_eval.py", "imagenet_torch_preprocess.py"):
-        (tmp_path / name).touch()
-    told = built.make("-n", "bench-peers", f"PEERS={tmp_path}")
-    assert f" -m benchmarks.topn_peer --peer {tmp_path}/imagenet_acc_eval.py\n" in told.stdout
+def test_bench_peers_runs_beside_what_the_directory_holds(built: Checkout, tmp_path: Path) -> None:
+    done = built.make("bench-peers", f"PEERS={tmp_path}")
+    assert done.returncode == 2 and f"PEERS={tmp_path}: no imagenet_torch_preprocess.py" in done.stderr
+    shown = built.make("-n", "bench-peers", f"PEERS={tmp_path}")
+    assert f" -m benchmarks.topn_peer --peer {tmp_path}/imagenet_acc_eval.py\n" in shown.stdout
     call = f" -m benchmarks.preprocess_peer --mode hrnet --peer {tmp_path}/imagenet_torch_preprocess.py "
-    assert f"{call}--dataset data/digits\n" in told.stdout
-    told = built.make("bench-peers", f"PEERS={tmp_path}", model="higher_hrnet_w32_512")
-    assert f"PEERS={tmp_path}: no HigherHRNet-Human-Pose-Estimation in it; " in told.stderr
-    (tmp_path / "HigherHRNet-Human-Pose-Estimation").mkdir()
+    assert f"{call}--dataset data/digits\n" in shown.stdout
     given = [f"PEERS={tmp_path}", "WEIGHTS=weights/demo_digits.pth"]
-    told = built.make("-n", "bench-peers", *given, model="higher_hrnet_w32_512")
-    stages = [line.split(" -m ")[1].split()[0] for line in told.stdout.splitlines() if " -m " in line]
+    shown = built.make("-n", "bench-peers", *given, model="higher_hrnet_w32_512")
+    stages = [line.split(" -m ")[1].split()[0] for line in shown.stdout.splitlines() if " -m " in line]
     peers = ["preprocess_pose_peer", "pose_decode", "pose_chain"]
     assert stages == ["pth2onnx.pose", "atc.convert", *(f"benchmarks.{peer}" for peer in peers)]
 
@@ -346,59 +421,27 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
     """`make onnx WEIGHTS=x` then `make om` is x; another value is another model. Stands last: it leaves om to do."""
     default = "weights/demo_digits.pth"
     shutil.copy(ROOT / default, built.root / "x.pth")
-    assert "--input x.pth" in built.make("onnx", "WEIGHTS=x.pth").stdout
+    assert "--weights x.pth" in built.make("onnx", "WEIGHTS=x.pth").stdout
     later = built.make("-n", "om").stdout
-    assert "demo_digits as remembered in build/demo_digits/settings: " in later and "WEIGHTS=x.pth" in later
     assert "pth2onnx" not in later, "model.onnx is that of x.pth already"
-    assert "atc.convert --model build/demo_digits/model.onnx" in later
+    assert "atc.convert --cfg configs/demo_digits.yaml --model build/demo_digits/model.onnx" in later
+    assert "WEIGHTS=x.pth" in built.make("-n", "om").stderr
     (built.root / "x.pth").touch()
-    assert "--input x.pth" in built.make("-n", "om").stdout
-    assert f"--input {default}" in built.make("-n", "om", f"WEIGHTS={default}").stdout
+    assert "--weights x.pth" in built.make("-n", "om").stdout
+    assert f"--weights {default}" in built.make("-n", "om", f"WEIGHTS={default}").stdout
 
 
-PLACE = "expected a path that ais_bench takes: letters and digits and _-/. alone"
-FILE = "expected a path of letters and digits and _-/.+=@~ alone"
-BAD_VALUES = {
-    "BACKEND=npu": "expected auto or ascend or onnxruntime or openvino or torchscript or torch_aie",
-    "BACKEND=ascend": "no atc on PATH; source CANN's set_env.sh",
-    "BATCH=four": "expected a whole number from 1",
-    "BATCH=0": "expected a whole number from 1",
-    "BATCH=1.5": "expected a whole number from 1",
-    "BATCHES=1 x": "expected whole numbers from 1 with a space between them",
-    "BATCHES=1,4": "expected whole numbers from 1 with a space between them",
-    "LOOP=0": "expected a whole number from 1",
-    "INPUT=int8": "expected float32 or uint8",
-    "INPUT=": "expected float32 or uint8",
-    "PRECISION=half": "expected default or fp16 or fp32",
-    "PRECISION=fp16 fp32": "expected default or fp16 or fp32",
-    "PRECISION=": "expected default or fp16 or fp32",
-    "LIMIT=-1": "expected a whole number",
-    "LIMIT=00": "expected a whole number",
-    "MAX_REJECTED=": "expected a whole number",
-    "DEVICE=npu0": "expected device ids with a comma between them such as 0 or 0,1",
-    "DEVICE=0,": "expected device ids with a comma between them such as 0 or 0,1",
-    "DEVICE=0 1": "expected device ids with a comma between them such as 0 or 0,1",
-    "GATE=1%": "expected points of percent such as 1 or 0.5",
-    "SOC=P3": "expected Ascend and the chip's name of npu-smi info such as Ascend310P3",
-    "DATASET=my images": PLACE,
-    "DATASET=": PLACE,
-    "DATASET=it's": PLACE,
-    "DATASET=nowhere": "no such file or folder",
-    "DATASET=data/toy/val": "give the folder above it",
-    "BUILD=my build": PLACE,
-    "WEIGHTS=a#b.pth": FILE,
-    "WEIGHTS=a:b.pth": FILE,
-    "WEIGHTS=nowhere.pth": "no such file or folder",
-    "ONNX=nowhere.onnx": "no such file or folder",
-    "REFERENCE=tensorflow": "no such file or folder",
-}
-
-
-@pytest.mark.parametrize("value", BAD_VALUES)
-def test_bad_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
-    (checkout.root / "data/toy/val").mkdir(parents=True)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("BACKEND=npu", "BATCH=four", "DATASET=my images", "DATASET=it's", "DATASET=nowhere", "WEIGHTS=a#b.pth"),
+        *("SOC=P3", "GATE=1%", "INPUT=", "BATCHES=0", "BATHC=4"),
+    ],
+)
+def test_wrong_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
+    """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
-    assert done.returncode == 2 and f"{value}: {BAD_VALUES[value]}.  Stop." in done.stderr
+    assert done.returncode == 2 and value.removesuffix("=4") in done.stderr and "  Stop." in done.stderr
     assert not (checkout.root / "build").exists(), "a refused value is not remembered"
 
 
@@ -406,28 +449,36 @@ def test_bad_values_stop_before_anything_is_written(checkout: Checkout, value: s
 def test_clean_removes_nothing_but_a_model(checkout: Checkout, value: str) -> None:
     (checkout.root / "build/kept").mkdir(parents=True)
     done = checkout.make("clean", model=value.partition("=")[2])
-    assert done.returncode == 2 and f"{value}: no such config; known: " in done.stderr
+    assert done.returncode == 2 and f"{value}: no such config" in done.stderr
     assert (checkout.root / "build/kept").is_dir() and (checkout.root / "configs").is_dir()
 
 
-def test_unknown_model_names_the_known_ones(checkout: Checkout) -> None:
+def test_an_unknown_model(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w19")
-    assert done.returncode == 2 and "MODEL=hrnet_w19: no such config; known: demo_digits" in done.stderr
+    assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr
 
 
-def test_missing_checkpoint_names_where_it_is_published(checkout: Checkout) -> None:
+def test_a_config_of_ones_own(checkout: Checkout) -> None:
+    """CFG names the model and its products, and is remembered."""
+    shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
+    call = [sys.executable, "-m", "pth2onnx.classification", "--cfg", "mine.yaml"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    given = ["make", "onnx", "CFG=mine.yaml", "WEIGHTS=weights/demo_digits.pth", f"PYTHON={sys.executable}"]
+    done = subprocess.run(given, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{' '.join(call)} --weights weights/demo_digits.pth --output build/mine/model.onnx\n" in done.stdout
+    assert (checkout.root / "build/mine/model.onnx").exists()
+    assert "--cfg mine.yaml --model build/mine/model.onnx" in checkout.make("-n", "om", model="mine").stdout
+
+
+def test_a_missing_checkpoint(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
-    line = (
-        "weights/hrnet_w18_ssld.pth: no such checkpoint; make weights MODEL=hrnet_w18_ssld loads it from "
-        "https://github.com/HRNet/HRNet-Image-Classification/releases/download/PretrainedWeights/"
-        "HRNet_W18_C_ssld_pretrained.pth; else put it there or give WEIGHTS=<file>\n"
-    )
-    assert line in done.stderr
+    assert "weights/hrnet_w18_ssld.pth" in done.stderr and "make weights MODEL=hrnet_w18_ssld" in done.stderr
+    assert "https://github.com/HRNet/HRNet-Image-Classification/releases/download/" in done.stderr
     done = checkout.make("onnx", model="hrnet_w30")
     assert done.returncode == 2
-    line = "weights/hrnet_w30.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n"
-    assert line in done.stderr
+    assert "weights/hrnet_w30.pth" in done.stderr and "make weights" not in done.stderr and "WEIGHTS=" in done.stderr
 
 
 def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -> None:
@@ -446,59 +497,56 @@ def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert (checkout.root / "weights/new.pth").read_bytes() == (served / "published.pth").read_bytes()
     assert "wrote weights/new.pth (" in done.stdout
-    assert "--input weights/new.pth" in done.stdout and (checkout.root / "build/demo_digits/model.onnx").exists()
+    assert "--weights weights/new.pth" in done.stdout and (checkout.root / "build/demo_digits/model.onnx").exists()
     assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
 
 
-def test_train_goes_where_the_scripts_look(checkout: Checkout) -> None:
+def test_train_writes_where_the_model_zoos_scripts_look(checkout: Checkout) -> None:
     (checkout.root / "data/toy").mkdir(parents=True)
-    done = checkout.make("-n", "train", "DATASET=data/toy")
-    call = "-m train.classification data/toy --cfg configs/demo_digits.yaml --output build/demo_digits/train\n"
-    assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
-    done = checkout.make("-n", "train", "DATASET=data/toy", model="demo_pose")
-    end = "-m train.pose --dataset data/toy --cfg configs/demo_pose.yaml --output build/demo_pose/train/demo_pose.pth\n"
-    assert done.stdout.endswith(end)
-    done = checkout.make("qps", model="demo_pose")
-    assert done.returncode == 2 and "qps: of classification alone; MODEL=demo_pose is of pose.  Stop." in done.stderr
+    for model, task in (("demo_digits", "classification"), ("demo_pose", "pose")):
+        done = checkout.make("-n", "train", "DATASET=data/toy", model=model)
+        call = f"-m train.{task} --cfg configs/{model}.yaml --dataset data/toy --output build/{model}/train\n"
+        assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
 
 
-def test_doctor_judges_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
+def test_doctor_checks_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
     folder = checkout.root / "data/toy/val"
     folder.mkdir(parents=True)
     (folder / "a.JPEG").write_bytes(b"")
     (folder.parent / "val_label.txt").write_text("a.JPEG 0\n")
     done = checkout.make("doctor", "DATASET=data/toy", "BACKEND=onnxruntime")
     assert done.returncode == 0, done.stderr
-    assert "\nbackend        onnxruntime, as asked\n" in done.stdout
+    assert "\nbackend        onnxruntime (as given)\n" in done.stdout
     assert "\ndata set       data/toy: 1 images\n" in done.stdout
     assert done.stdout.endswith("demo_digits can run as asked\n")
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2
-    assert "missing: atc: not on PATH; source " in done.stderr
-    assert "missing: nowhere.pth: no such checkpoint; put it there or give WEIGHTS=<file>\n" in done.stderr
-    assert "SOC=Npu310: expected Ascend and" in checkout.make("doctor", "SOC=Npu310").stderr
+    assert "BACKEND=ascend: atc is not on PATH; source " in done.stderr
+    assert "missing: nowhere.pth: no such checkpoint" in done.stderr
+    assert "SOC=Npu310: " in checkout.make("doctor", "SOC=Npu310").stderr
     assert not (checkout.root / "build").exists()
 
 
-def test_atc_on_the_path_is_taken(checkout: Checkout) -> None:
+def test_atc_on_the_path_is_used(checkout: Checkout) -> None:
     (checkout.root / "bin").mkdir()
     (checkout.root / "bin/atc").write_text("#!/bin/sh\n")
     (checkout.root / "bin/atc").chmod(0o755)
-    done = checkout.make("-n", "om", PATH=f"{checkout.root}/bin:{os.environ['PATH']}")
-    assert "BACKEND=auto is ascend: atc is on PATH" in done.stdout
-    assert "--output build/demo_digits/om/bs16-float32-Ascend310P3.om --batch 16 " in done.stdout
+    (checkout.root / "data/imagenet/val").mkdir(parents=True)
+    path = f"{checkout.root}/bin:{os.environ['PATH']}"
+    done = checkout.make("-n", "om", PATH=path)
+    assert "BACKEND=auto: using ascend (atc is on PATH)" in done.stderr
+    assert "--output build/demo_digits/om/bs16-float32-Ascend310P3.om --batch_size 16 " in done.stdout
     assert "--precision default --backend ascend" in done.stdout
     for precision in ("fp16", "fp32"):
-        path = f"{checkout.root}/bin:{os.environ['PATH']}"
-        told = checkout.make("-n", "infer", f"PRECISION={precision}", PATH=path).stdout
-        assert f"/om/bs16-float32-Ascend310P3-{precision}.om --batch 16 " in told
-        assert f"--precision {precision} --backend ascend" in told
-        assert f"--output_dirname ascend-bs16-Ascend310P3-{precision} " in told
+        shown = checkout.make("-n", "infer", f"PRECISION={precision}", PATH=path).stdout
+        assert f"/om/bs16-float32-Ascend310P3-{precision}.om --batch_size 16 " in shown
+        assert f"--precision {precision} --backend ascend" in shown
+        assert f"/ascend-bs16-Ascend310P3-{precision} " in shown
 
 
 @pytest.mark.parametrize(("device", "kind"), [("0", "float32"), ("0,1", "uint8")])
-def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
-    """`atc` and ais_bench, each as it is documented, in place of the twins: the same Top-1 to Top-5."""
+def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
+    """`atc` and ais_bench, each as it is documented, in place of the emulators: the same Top-1 to Top-5."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -509,7 +557,7 @@ def test_the_chain_on_doubles_of_the_real_tools(built: Checkout, tmp_path: Path,
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert "SOC=310P3 is taken as Ascend310P3" in said
+    assert "SOC=310P3: using Ascend310P3" in done.stderr
     place = f"{build}/demo_digits"
     om, name = f"{place}/om/bs16-{kind}-Ascend310P3", f"digits-{kind}-first60"
     aipp = f" --insert_op_conf={om}.aipp.cfg" if kind == "uint8" else ""
@@ -535,8 +583,7 @@ def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
     given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]
     done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
-    line = f"infer.run: error: {sys.executable}: this python has no ais_bench; set AIS_PYTHON to the python that has"
-    assert f"{line} ais_bench\n" in done.stderr
+    assert f"infer.run: error: {sys.executable}: " in done.stderr and "AIS_PYTHON" in done.stderr
 
 
 def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
@@ -551,26 +598,19 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
     assert built.stages("-n", *given) == ["preprocess.classification"]
 
 
-def test_help_tells_every_target_and_variable() -> None:
+def test_help_lists_every_target_and_variable_in_100_columns() -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     shown = subprocess.run(["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True).stdout
+    assert max(map(len, shown.splitlines())) <= 100 and "$" not in shown
     text = (ROOT / "Makefile").read_text().replace("\\\n", "")
-    variables = next(line for line in text.splitlines() if line.startswith("REMEMBERED :=")).split()[2:]
-    targets = [
-        "doctor",
-        "train",
-        "weights",
-        "onnx",
-        "om",
-        "preprocess",
-        "infer",
-        "eval",
-        "gate",
-        "bench",
-        "bundle",
-        "show",
-        "demo",
-    ]
-    for name in [*variables, "MODEL", "BUILD", "PYTHON", *targets]:
+    stages, variables = (
+        re.search(rf"^{name} *:= (.*)$", text, re.MULTILINE)[1].split() for name in ("STAGES", "OPTIONS")
+    )  # type: ignore[index]
+    targets = [*stages, "setup", "doctor", "demo", "test", "check", "clean", "bench-peers"]
+    for name in [*variables, *targets]:
         assert f"\n  {name} " in shown, name
-    assert "weights/$(MODEL).pth" in shown
+    assert "weights/MODEL.pth" in shown and "build/MODEL/model.onnx" in shown
+
+
+def test_the_makefile_is_one_page() -> None:
+    assert len((ROOT / "Makefile").read_text().splitlines()) <= 150
