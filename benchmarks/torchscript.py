@@ -71,8 +71,8 @@ def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str
     """The checkpoint by both ways of the chain, at one batch size."""
     shape = [batch, 3, *load_config(cfg, CLASSIFICATION).MODEL.IMAGE_SIZE[::-1]]
     if not (folder / "model.onnx").exists():
-        files = ["--cfg", str(cfg), "--weights", str(weights)]
-        if classification.main([*files, "--output", str(folder / "model.onnx")]):
+        onnx_file = ["--weights", str(weights), "--output", str(folder / "model.onnx")]
+        if classification.main(["--cfg", str(cfg), *onnx_file]):
             raise WorkFailed("the export failed, see above")
         torchscript.run(cfg, weights, folder / "model.ts")
     files = {"onnxruntime": folder / f"bs{batch}.onnx", "torchscript": folder / f"bs{batch}.ts"}
