@@ -71,14 +71,16 @@ def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str
     """The checkpoint by both ways of the chain, at one batch size."""
     shape = [batch, 3, *load_config(cfg, CLASSIFICATION).MODEL.IMAGE_SIZE[::-1]]
     if not (folder / "model.onnx").exists():
-        classification.run(cfg, weights, folder / "model.onnx", 11)
+        onnx_file = ["--weights", str(weights), "--output", str(folder / "model.onnx")]
+        if classification.main(["--cfg", str(cfg), *onnx_file]):
+            raise WorkFailed("the export failed, see above")
         torchscript.run(cfg, weights, folder / "model.ts")
     files = {"onnxruntime": folder / f"bs{batch}.onnx", "torchscript": folder / f"bs{batch}.ts"}
     flags = [f"--model={folder / 'model.onnx'}", f"--output={folder / f'bs{batch}'}", "--soc_version=Ascend310P3"]
     if atc_emulator.main(["--framework=5", f"--input_shape=image:{','.join(map(str, shape))}", *flags]):
         raise WorkFailed("atc's twin refused the model, see above")
     where = ["--model", str(folder / "model.ts"), "--output", str(files["torchscript"])]
-    if static.main(["--cfg", str(cfg), *where, "--batch", str(batch)]):
+    if static.main(["--cfg", str(cfg), *where, "--batch_size", str(batch)]):
         raise WorkFailed("the TorchScript file was refused, see above")
     return {name: runtimes.load(name, str(file), requests()) for name, file in files.items()}
 

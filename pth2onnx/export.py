@@ -1,16 +1,18 @@
-"""What the exporters of this folder share: a net is written as ONNX, whose graph is checked, or as TorchScript; the
-file is proven equal to torch; then it and its record take their names. `pth2onnx.classification` shows its use.
+"""Library of the exporters: write a net as ONNX or TorchScript, prove that the file computes what torch computes, then
+put the file and its record in place.
 
-ONNX is exported by torch.onnx's tracer, since its newer exporter writes opset 18 whatever opset is asked for.
+ONNX is written by torch.onnx's tracer: its newer exporter writes opset 18 whatever opset is asked for.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser as Parser
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import onnx
@@ -18,38 +20,53 @@ import onnxruntime
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, WorkFailed, first_few
-from hrnet.config import config_sha256
+from hrnet.cli import WorkFailed, first_few, integer
+from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.records import write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
 from pth2onnx.parity import prove
 
 BYTES_OF_PARAMETER = 4  # float32
-TOOLS = (f"onnx {onnx.__version__}", f"onnxruntime {onnxruntime.__version__}")  # of an ONNX file, besides torch
-OPSETS = range(11, 19)  # what ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
+TOOLS = {
+    "ONNX": f"torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}",
+    "TorchScript": f"torch {torch.__version__}",
+}
+OPSETS = (11, 18)  # the range that ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
+
+Net = torch.nn.Module
+Writer = Callable[[Net, np.ndarray, Mapping[str, str], Path], None]  # net, image to trace on, metadata, file
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a kind of file looks like from outside, and of which operators it is made."""
+    """Inputs, outputs and operators of an exported file."""
 
     input: str
     outputs: tuple[str, ...]
     axes: Mapping[str, Mapping[int, str]]  # the dynamic ones: {tensor: {axis: name}}
-    # All that such a net needs; others would compute shapes, which ATC cannot take, or come from a changed exporter.
+    # All that such a net needs. Any other would compute shapes, which ATC does not support, or come from a changed
+    # exporter.
     operators: frozenset[str]
 
 
-def check_opset(opset: int) -> None:
-    if opset not in OPSETS:
-        raise UserError("--opset", expected=f"{OPSETS[0]} to {OPSETS[-1]}", found=opset)
+@dataclass(frozen=True)
+class Task:
+    """What differs between classification and pose."""
+
+    name: str  # MODEL.NAME of its configs
+    build: Callable[[CfgNode], Net]
+    interface: Callable[[CfgNode], Interface]
+    images: Callable[[CfgNode], list[np.ndarray]]  # compared with torch: float32 [N, 3, H, W] each
+    fold: Callable[[Net], Net]  # a net with the batch norms folded that torch's exporters leave in
 
 
-def export(net: torch.nn.Module, interface: Interface, image: np.ndarray, opset: int, file: Path) -> onnx.ModelProto:
+def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, file: Path) -> onnx.ModelProto:
     """Write `net` (in evaluation mode) as ONNX to `file`, traced on `image`, float32 [N, 3, H, W], and read it back."""
     with warnings.catch_warnings():
-        # That the tracer is the older exporter, told once in the caller's name and once in torch's own.
+        # That the tracer is the older exporter: one warning names the caller, one torch's own module.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
         torch.onnx.export(
@@ -65,82 +82,113 @@ def export(net: torch.nn.Module, interface: Interface, image: np.ndarray, opset:
     model = onnx.load(str(file))
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in interface.axes.get(value.name, {}).items():
-            value.type.tensor_type.shape.dim[axis].dim_param = name  # the tracer lets one name stand for several sizes
+            value.type.tensor_type.shape.dim[axis].dim_param = name  # the tracer uses one name for several sizes
     return model
 
 
 def check_graph(model: onnx.ModelProto, interface: Interface, opset: int) -> None:
-    """Raise WorkFailed unless the model has the opset, names and operators that ATC is to get."""
+    """Raise WorkFailed unless the model has the opset, names and operators that ATC needs."""
     onnx.checker.check_model(model)
     graph = model.graph
-    found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    names = [value.name for value in (*graph.input, *graph.output)]
-    expected = [interface.input, *interface.outputs]
-    strangers = sorted({node.op_type for node in graph.node} - interface.operators)
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    if opsets != {"ai.onnx": opset}:
+        raise WorkFailed("torch wrote another opset", expected=opset, found=opsets)
+    names, expected = [value.name for value in (*graph.input, *graph.output)], [interface.input, *interface.outputs]
+    if names != expected:
+        raise WorkFailed("inputs and outputs of the graph", expected=expected, found=names)
+    unknown = sorted({node.op_type for node in graph.node} - interface.operators)
+    if unknown:
+        raise WorkFailed("the graph has operators that such a net does not need", found=first_few(unknown))
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
             constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
     resizes = [(node.name, name) for node in graph.node if node.op_type == "Resize" for name in node.input[1:] if name]
-    open_ones = [node for node, name in resizes if name not in constants]
-    if found != {"ai.onnx": opset}:
-        raise WorkFailed(f"torch wrote opset {found} where {opset} was asked for")
-    if names != expected:
-        raise WorkFailed(f"the graph's inputs and outputs are {names}, not {expected}")
-    if strangers:
-        raise WorkFailed(f"the graph has operators that such a net does not need: {first_few(strangers)}")
-    if open_ones:
-        raise WorkFailed(f"a Resize has no constant scales: {first_few(open_ones)}")
-    # ATC may round by other rules than torch's; by whole factors these give the same pixels.
+    computed = [node for node, name in resizes if name not in constants]
+    if computed:
+        raise WorkFailed("a Resize has no constant scales", found=first_few(computed))
+    # ATC may round by other rules than torch; for whole factors all rules give the same pixels.
     broken = [node for node, name in resizes if (constants[name] % 1).any()]
     if broken:
-        raise WorkFailed(f"a Resize is not by a whole factor: {first_few(broken)}")
+        raise WorkFailed("the scale of a Resize is not a whole number", found=first_few(broken))
 
 
-def describe(name: str, config: CfgNode, weights_sha256: str) -> dict[str, str]:
-    """What a file tells about itself, as metadata of its own kind."""
-    return {
-        "model": name,
-        "config_sha256": config_sha256(config),
-        "weights_sha256": weights_sha256,
-        "torch_version": torch.__version__,
-    }
+def onnx_writer(interface: Interface, opset: int) -> Writer:
+    """Writes a net as `trace_onnx` does, checks the graph, and adds the metadata."""
+
+    def write(net: Net, image: np.ndarray, metadata: Mapping[str, str], file: Path) -> None:
+        model = trace_onnx(net, interface, image, opset, file)
+        check_graph(model, interface, opset)
+        onnx.helper.set_model_props(model, dict(metadata))
+        file.write_bytes(model.SerializeToString())
+
+    return write
 
 
-def write_onnx(
-    traced: torch.nn.Module, interface: Interface, image: np.ndarray, metadata: Mapping[str, str], file: Path
-) -> None:
-    """Write the net as `export` does, with `metadata` (and in it the opset), once its graph is checked."""
-    opset = int(metadata["opset"])
-    model = export(traced, interface, image, opset, file)
-    check_graph(model, interface, opset)
-    onnx.helper.set_model_props(model, dict(metadata))
-    file.write_bytes(model.SerializeToString())
-
-
-def write(
-    net: torch.nn.Module,
-    images: Sequence[np.ndarray],
-    metadata: Mapping[str, str],
+def export(
+    task: Task,
+    cfg: Path,
+    weights: Path,
     output: Path,
     kind: str,
-    make: Callable[[Path], None],
+    script: str,
+    write: Writer,
+    settings: Mapping[str, str],
 ) -> None:
-    """Let `make` write the net as a file of `kind` (parity.KINDS), prove it against `net` on `images`, then put it and
-    its record in place. `metadata` as `describe` gives it, of ONNX with the opset."""
+    """Write `output` (a file of `kind`, a key of parity.KINDS) by `write`, prove it, then put it and its record in
+    place. `settings` are part of the metadata; `script` is the module name of the caller."""
+    config = load_config(cfg, task.name)
+    checkpoint.check_exists(weights)
+    description = {"model": cfg.stem, "config_sha256": config_sha256(config), **settings, "tool": TOOLS[kind]}
+    stamp, records = Stamp.of([script], description, {"weights": weights}), [Path(f"{output}.json"), output]
+    if is_current(output, stamp, records):
+        return touch(output, records)
+    net, images = task.build(config).eval(), task.images(config)
+    metadata = {
+        "model": cfg.stem,
+        "config_sha256": config_sha256(config),
+        "weights_sha256": checkpoint.load(net, weights),
+        "torch_version": torch.__version__,
+        **settings,
+    }
     make_folder(output.parent)
     check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
-        make(temporary)
+        write(task.fold(net), images[0], metadata, temporary)
         parity = prove(net, temporary, images, kind)
-        record = {
-            "model_sha256": sha256_file(temporary),
-            **asdict(parity),
-            "metadata": dict(metadata),
-            "tool": ", ".join([f"torch {torch.__version__}", *(TOOLS if kind == "ONNX" else [])]),
-        }
-        write_record(f"{output}.json", "export", record)
-    opset = f"opset {metadata['opset']}, " if "opset" in metadata else ""
-    told = f"{opset}{count_parameters(net) / 1e6:.1f} M parameters"
+        hashed = {"model_sha256": sha256_file(temporary)}
+        write_record(
+            f"{output}.json", "export", {**hashed, **asdict(parity), "metadata": metadata, "tool": TOOLS[kind]}
+        )
+    write_stamp(output, stamp, records)
+    details = [
+        *(f"{name} {value}" for name, value in settings.items()),
+        f"{count_parameters(net) / 1e6:.1f} M parameters",
+    ]
     proof = f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"
-    print(f"wrote {output} ({told}, {proof})")
+    return print(f"wrote {output} ({', '.join(details)}, {proof})")
+
+
+def export_onnx(task: Task, script: str, args: Namespace) -> None:
+    """Export to ONNX; `args` of a parser of `onnx_parser`."""
+    write = onnx_writer(task.interface(load_config(args.cfg, task.name)), args.opset)
+    export(task, args.cfg, args.weights, args.output, "ONNX", script, write, {"opset": str(args.opset)})
+
+
+def parser(script: str, kind: str, *, weights: str = "", output: str = "", cfg: Optional[str] = None) -> Parser:
+    """The arguments of an exporter. `weights`, `output`: the model zoo's names of these flags; `cfg`: the default."""
+    found = Parser(prog=f"python -m {script}", description=f"Export a checkpoint to {kind}.")
+    add_cfg_argument(found, cfg)
+    for name, alias, text in (
+        ("--weights", weights, "checkpoint (.pth, .pth.tar, .safetensors)"),
+        ("--output", output, f"{kind} file to write"),
+    ):
+        found.add_argument(*filter(None, (name, alias)), dest=name[2:], type=Path, required=True, help=text)
+    return found
+
+
+def onnx_parser(script: str, *, weights: str = "", output: str = "", cfg: Optional[str] = None) -> Parser:
+    """The arguments of an exporter to ONNX."""
+    found = parser(script, "ONNX", weights=weights, output=output, cfg=cfg)
+    found.add_argument("--opset", type=integer(*OPSETS), default=11, help="ONNX operator set (%(default)s)")
+    return found

@@ -1,7 +1,6 @@
-"""Proof that a file computes what its torch net computes: it is run, ONNX in onnxruntime, TorchScript in torch, and
-compared.
+"""Proof that a file computes what its torch net computes: run it (ONNX in onnxruntime, TorchScript in torch), compare.
 
-Library of the exporters in this folder; `pth2onnx.classification` shows its use. Tensors are float32, images NCHW.
+Tensors are float32, images NCHW.
 """
 
 from __future__ import annotations
@@ -22,26 +21,25 @@ from hrnet.io.files import AnyPath
 
 SEED = 0
 
-# Largest difference allowed between two values, as a part of the largest value of that output (or of 1, if all are
-# smaller). float32 sums in another order differ by some 2e-5 of the logits' scale in W18; a wrong layer differs by its
-# whole.
+# Largest difference allowed between two values, relative to the largest value of that output (or to 1, if all are
+# smaller). float32 sums in another order differ by some 2e-5 of the logits' scale in W18; a wrong layer by all of it.
 TOLERANCE = 1e-4
 
-PATCH = 16  # pixels that share a colour before noise comes on top
+PATCH = 16  # pixels of one colour, before noise is added
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the file is from torch, over all inputs; of several outputs the one that is nearest to its tolerance."""
+    """How far the file is from torch, over all inputs; of several outputs, the one nearest to its tolerance."""
 
     max_abs_difference: float
     cosine: float  # the smallest one of any image and output
-    tolerance: float  # absolute, as it applied to this output
-    inputs: list[list[int]]  # shapes of what was computed
+    tolerance: float  # absolute, for this output
+    inputs: list[list[int]]  # their shapes
 
 
 def images_like(batch: int, size: Sequence[int], mean: Sequence[float], std: Sequence[float], seed: int) -> np.ndarray:
-    """Seeded pictures of noisy patches, normalised as photographs are: float32 [batch, 3, height, width].
+    """Seeded images of noisy patches, normalised as real ones are: float32 [batch, 3, height, width].
 
     `size`: width and height in pixels; `mean`, `std`: of R, G, B in 0..1.
     """
@@ -58,13 +56,13 @@ def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """Largest absolute difference and smallest cosine over images, of two arrays [N, …] of one shape."""
     a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    # Nothing but zeros on a side has no direction: equal to itself alone.
+    # Zeros have no direction: their cosine is 1 only with zeros.
     cosines = np.where(lengths > 0, (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1), (a == b).all(axis=1))
     return float(np.abs(a - b).max()), float(cosines.min())
 
 
 def outputs_of(net: Callable[[torch.Tensor], Any], batch: np.ndarray) -> list[np.ndarray]:
-    """All outputs of a net, or of a TorchScript module, which both may give one of them bare."""
+    """All outputs of a net or a TorchScript module; either may return a single one without a list."""
     with torch.inference_mode():
         given = net(torch.from_numpy(batch))
     return [output.numpy() for output in (given if isinstance(given, (list, tuple)) else [given])]
@@ -78,7 +76,7 @@ def _onnx(file: AnyPath) -> Compute:
 
 @contextlib.contextmanager
 def torchscript_warnings() -> Iterator[None]:
-    """Without torch's warnings that TorchScript, which Torch-AIE takes, is its older way."""
+    """Without torch's warnings that TorchScript, which Torch-AIE needs, is deprecated."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
         yield
@@ -96,26 +94,27 @@ KINDS: dict[str, Callable[[AnyPath], Compute]] = {"ONNX": _onnx, "TorchScript": 
 def prove(net: torch.nn.Module, file: AnyPath, inputs: Sequence[np.ndarray], kind: str = "ONNX") -> Parity:
     """Run `file` and `net` on each of `inputs` (float32 [N, 3, H, W], N, H and W may differ) and compare all outputs.
 
-    Raises WorkFailed when shapes differ, a value is not finite, or the difference passes TOLERANCE.
+    Raises WorkFailed when shapes differ, a value is not finite, or the difference is above TOLERANCE.
     """
     compute, cosine = KINDS[kind](file), 1.0
     differences: list[float] = []
     scales: list[float] = []
     for batch in inputs:
         expected, found = outputs_of(net, batch), compute(batch)
-        shapes = [[list(output.shape) for output in outputs] for outputs in (found, expected)]
+        shapes = [[list(output.shape) for output in outputs] for outputs in (expected, found)]
         if shapes[0] != shapes[1]:
-            raise WorkFailed(f"the {kind} file gives shapes {shapes[0]}, torch {shapes[1]}")
+            raise WorkFailed(f"output shapes of the {kind} file", expected=f"{shapes[0]} of torch", found=shapes[1])
         differences, scales = differences or [0.0] * len(found), scales or [1.0] * len(found)
         for k, (wanted, got) in enumerate(zip(expected, found)):
             if not (np.isfinite(wanted).all() and np.isfinite(got).all()):
-                raise WorkFailed("the outputs are not finite; is the checkpoint whole?")
+                raise WorkFailed("the outputs are not finite", hint="is the checkpoint damaged?")
             difference, angle = compare(wanted, got)
             differences[k], cosine = max(differences[k], difference), min(cosine, angle)
             scales[k] = max(scales[k], float(np.abs(wanted).max()))
     worst = max(range(len(scales)), key=lambda k: differences[k] / scales[k])
     parity = Parity(differences[worst], cosine, TOLERANCE * scales[worst], [list(batch.shape) for batch in inputs])
     if not parity.max_abs_difference <= parity.tolerance:
-        told = f"allowed {parity.tolerance:.2e}, cosine {cosine:.6f}"
-        raise WorkFailed(f"the {kind} file differs from torch by {parity.max_abs_difference:.2e} ({told})")
+        found_text = f"{parity.max_abs_difference:.2e}, cosine {cosine:.6f}"
+        allowed = f"a difference of at most {parity.tolerance:.2e}"
+        raise WorkFailed(f"the {kind} file differs from torch", expected=allowed, found=found_text)
     return parity

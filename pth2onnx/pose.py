@@ -1,22 +1,23 @@
-"""Export a HigherHRNet checkpoint to ONNX and prove that the file computes the same.
+"""Export a HigherHRNet checkpoint to ONNX and prove that the file computes the same as torch.
 
-Reads a config and a checkpoint (hrnet/nets/checkpoint.py says which kinds); writes the ONNX file, input `input` float32
-[batch, 3, H, W], outputs `output1` (heatmaps and tags at 1/4) and `output2` (heatmaps at 1/2), and beside it
-`<onnx_path>.json` with the proof. Batch, height and width are dynamic; height and width are multiples of 32.
+Reads    a config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
+Writes   the ONNX file: input `input` float32 [batch, 3, H, W], outputs `output1` (heatmaps and tags at 1/4) and
+         `output2` (heatmaps at 1/2), batch, height and width dynamic, height and width multiples of 32; the proof,
+         `<output>.json`; and `<output>_stamp.json`
 
-    python -m pth2onnx.pose --cfg configs/higher_hrnet_w32_512.yaml --weights weights/higher_hrnet_w32_512.pth \\
-        --onnx_path build/higher_hrnet_w32_512/model.onnx --opset 11
+    python -m pth2onnx.pose --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
+        --output build/higher_hrnet_w32_512/model.onnx
 
-Compared with torch are the first, the middle and the last of the config's gears, and two images at once.
+Compared with torch are the first, the middle and the last of the config's gears, and two images at once. `--onnx_path`
+for `--output` and the default config are those of the model zoo's HigherHRNet_pth2onnx.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import sys
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -25,29 +26,29 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from yacs.config import CfgNode
 
 from hrnet.cli import command
-from hrnet.config import CONFIGS, load_config
-from hrnet.nets import checkpoint, pose
+from hrnet.gears import STEP
+from hrnet.nets import pose
 from hrnet.schemas import POSE
 from pth2onnx import export
 from pth2onnx.parity import SEED, images_like
 
-INPUT = "input"  # of the seed's ATC command
-STRIDE = 64  # pixels between two gears, for a config that has none
+SCRIPT = "pth2onnx.pose"
+INPUT = "input"  # the name in the model zoo's ATC command
+OPERATORS = frozenset(("Conv", "ConvTranspose", "Relu", "Add", "Resize", "Concat", "Constant", "Identity"))
 
 
-def interface(outputs: int) -> export.Interface:
-    """Of a file with so many outputs, `output1` at 1/4 of the image, each further one twice as fine."""
-    names = [f"output{k}" for k in range(1, outputs + 1)]
+def interface(config: CfgNode) -> export.Interface:
+    """`output1` at 1/4 of the image, each further output twice as fine."""
+    names = tuple(f"output{k}" for k in range(1, len(pose.output_channels(config)) + 1))
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names}
-    axes[INPUT] = {0: "batch", 2: "height", 3: "width"}
-    operators = frozenset(("Conv", "ConvTranspose", "Relu", "Add", "Resize", "Concat", "Constant", "Identity"))
-    return export.Interface(INPUT, tuple(names), axes, operators)
+    return export.Interface(INPUT, names, {**axes, INPUT: {0: "batch", 2: "height", 3: "width"}}, OPERATORS)
 
 
-def fold(net: pose.PoseNet) -> pose.PoseNet:
-    """A copy of `net` (in evaluation mode) with each deconvolution's batch norm in its weights: the exporter itself
-    folds those of convolutions alone."""
+def fold(net: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a PoseNet (in evaluation mode) with the batch norm after each deconvolution folded into its weights:
+    torch's exporters fold only those after convolutions."""
     folded = copy.deepcopy(net)
+    assert isinstance(folded, pose.PoseNet)
     for upsample in folded.upsamplings():
         convolution, norm, _ = upsample
         assert isinstance(convolution, torch.nn.ConvTranspose2d) and isinstance(norm, torch.nn.BatchNorm2d)
@@ -56,45 +57,31 @@ def fold(net: pose.PoseNet) -> pose.PoseNet:
     return folded
 
 
-def sizes(config: CfgNode) -> list[tuple[int, Sequence[int]]]:
-    """What is compared: (batch, (width, height) in pixels)."""
+def compared_sizes(config: CfgNode) -> list[tuple[int, Sequence[int]]]:
+    """(batch, (width, height) in pixels) of the images that are compared."""
     short = config.DATASET.INPUT_SIZE
-    gears = config.INPUT.GEARS or [[short + STRIDE, short], [short, short], [short, short + STRIDE]]
+    gears = config.INPUT.GEARS or [[short + STEP, short], [short, short], [short, short + STEP]]
     some = [gears[0], gears[len(gears) // 2], gears[-1]]
     return [(1, gear[::-1]) for gear in some] + [(2, some[1][::-1])]
 
 
-def pictures(config: CfgNode) -> list[np.ndarray]:
-    """Pictures of these sizes: float32 [N, 3, H, W] each."""
+def compared_images(config: CfgNode) -> list[np.ndarray]:
+    """Images of these sizes: float32 [N, 3, H, W] each."""
     normal = (config.INPUT.MEAN, config.INPUT.STD)
-    return [images_like(batch, size, *normal, SEED + i) for i, (batch, size) in enumerate(sizes(config))]
+    return [images_like(batch, size, *normal, SEED + i) for i, (batch, size) in enumerate(compared_sizes(config))]
 
 
-def run(cfg: Path, weights: Path, output: Path, opset: int) -> None:
-    """Export, check, prove, then put the file and its record in place."""
-    export.check_opset(opset)
-    config = load_config(cfg, POSE)
-    net, images = pose.build(config).eval(), pictures(config)
-    metadata = {**export.describe(cfg.stem, config, checkpoint.load(net, weights)), "opset": str(opset)}
-    make = partial(export.write_onnx, fold(net), interface(len(net.final_layers)), images[0], metadata)
-    export.write(net, images, metadata, output, "ONNX", make)
+TASK = export.Task(POSE, pose.build, interface, compared_images, fold)
 
 
-def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pth2onnx.pose", description="HigherHRNet checkpoint to ONNX.")
-    default = CONFIGS / "higher_hrnet_w32_512.yaml"
-    parser.add_argument("--cfg", type=Path, default=default, help="the model's config (%(default)s)")
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint (.pth, .pth.tar, .safetensors)")
-    parser.add_argument("--onnx_path", type=Path, required=True, help="ONNX file to write")
-    parser.add_argument("--opset", type=int, default=11, help="ONNX operator set (%(default)s)")
-    return parser.parse_args(argv)
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    return export.onnx_parser(SCRIPT, output="--onnx_path", cfg="higher_hrnet_w32_512").parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
-    args = parse_args(argv)
-    run(args.cfg, args.weights, args.onnx_path, args.opset)
+    export.export_onnx(TASK, SCRIPT, parse_args(argv))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

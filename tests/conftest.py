@@ -22,6 +22,6 @@ def torchscript_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tiny", tiny.write_weights, "model.ts"),
         ("tiny_pose", tiny.write_pose_weights, "pose.ts"),
     ):
-        files = ["--model_path", str(write(folder)), "--ts_save_path", str(folder / output)]
+        files = ["--weights", str(write(folder)), "--output", str(folder / output)]
         assert torchscript.main(["--cfg", str(folder / f"{cfg}.yaml"), *files]) == 0
     return folder

@@ -1,4 +1,4 @@
-"""One checkpoint by way of ONNX and by way of TorchScript, of both kinds of nets: the outputs of infer are equal."""
+"""One checkpoint by way of ONNX and by way of TorchScript, for both kinds of nets: the outputs of infer are equal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ IMAGES = 5
 
 
 @pytest.fixture
-def place(torchscript_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where configs, weights and TorchScript files lie; products go where it stands."""
+def files(torchscript_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of configs, weights and TorchScript files; products go to the current directory."""
     monkeypatch.chdir(tmp_path)
     return torchscript_files
 
 
 def write_inputs(shapes: list[list[int]], suffix: str) -> None:
-    """Photographs' like as inputs of these (height, width)."""
+    """Seeded images as inputs of these (height, width)."""
     make_folder("in")
     for i in range(IMAGES):
         height, width = shapes[i % len(shapes)]
@@ -42,7 +42,7 @@ def infer(runtime: str, model: str, *more: str) -> dict[str, np.ndarray]:
 
 
 def compare(*more: str) -> dict[str, np.ndarray]:
-    """Both runtimes' outputs, held against each other; those of TorchScript."""
+    """Compare both runtimes' outputs; return those of TorchScript."""
     expected, found = infer("onnxruntime", "m.onnx", *more), infer("torchscript", "om.ts", *more)
     assert found.keys() == expected.keys()
     for name, mine in found.items():
@@ -50,27 +50,27 @@ def compare(*more: str) -> dict[str, np.ndarray]:
     return found
 
 
-def test_classification(place: Path) -> None:
-    """Five images by a model for two."""
-    cfg = ["--cfg", str(place / "tiny.yaml")]
-    assert classification.main([*cfg, "--input", str(place / "tiny.pth"), "--output", "model.onnx"]) == 0
+def test_classification(files: Path) -> None:
+    """Five images, with a batch size of two."""
+    cfg = ["--cfg", str(files / "tiny.yaml")]
+    assert classification.main([*cfg, "--weights", str(files / "tiny.pth"), "--output", "model.onnx"]) == 0
     shape = f"--input_shape=image:2,3,{tiny.SIDE},{tiny.SIDE}"
     assert atc.main(["--framework=5", "--model=model.onnx", shape, "--output=m", "--soc_version=Ascend310P3"]) == 0
-    assert static.main([*cfg, "--model", str(place / "model.ts"), "--output", "om.ts", "--batch", "2"]) == 0
+    assert static.main([*cfg, "--model", str(files / "model.ts"), "--output", "om.ts", "--batch_size", "2"]) == 0
     write_inputs([[tiny.SIDE, tiny.SIDE]], "bin")
     logits = np.concatenate(list(compare().values()))
     expected = np.concatenate([np.load(f"out/onnxruntime/img{i}_0.npy") for i in range(IMAGES)])
-    assert logits.shape == (IMAGES, tiny.CLASSES) and logits.std(axis=0).max() > 1e-2, "equal images prove little"
+    assert logits.shape == (IMAGES, tiny.CLASSES) and logits.std(axis=0).max() > 1e-2, "the images differ"
     assert (np.argsort(-logits) == np.argsort(-expected)).all()
 
 
-def test_pose_at_gears(place: Path) -> None:
-    cfg = ["--cfg", str(place / "tiny_pose.yaml")]
-    assert pose.main([*cfg, "--weights", str(place / "tiny_pose.pth"), "--onnx_path", "model.onnx"]) == 0
+def test_pose_at_gears(files: Path) -> None:
+    cfg = ["--cfg", str(files / "tiny_pose.yaml")]
+    assert pose.main([*cfg, "--weights", str(files / "tiny_pose.pth"), "--output", "model.onnx"]) == 0
     dims = ";".join(f"{height},{width}" for height, width in tiny.GEARS)
     flags = ["--input_format=ND", "--input_shape=input:1,3,-1,-1", f"--dynamic_dims={dims}", "--output=m"]
     assert atc.main(["--framework=5", "--model=model.onnx", *flags, "--soc_version=Ascend310P3"]) == 0
-    assert static.main([*cfg, "--model", str(place / "pose.ts"), "--output", "om.ts", "--batch", "1"]) == 0
+    assert static.main([*cfg, "--model", str(files / "pose.ts"), "--output", "om.ts", "--batch_size", "1"]) == 0
     write_inputs(tiny.GEARS, "npy")
     found = compare("--auto_set_dymdims_mode", "1", "--flip", "1")
     assert found["img2_1.npy"].shape == (1, tiny.JOINTS, 32, 64)

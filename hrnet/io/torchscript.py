@@ -1,4 +1,4 @@
-"""What a TorchScript file tells about itself, read without torch: it is a zip archive."""
+"""The metadata of a TorchScript file, read without torch: the file is a zip archive."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ HINT = "make torchscript"
 
 
 def read_metadata(path: AnyPath) -> dict[str, str]:
-    """The metadata of a TorchScript file; empty where another tool wrote it. Raises UserError where it is none."""
+    """The metadata of a TorchScript file; empty for a file of another tool. Raises UserError for another kind of
+    file."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            told = [archive.read(name) for name in names if name.endswith(f"/extra/{METADATA}")]
+            entries = [archive.read(name) for name in names if name.endswith(f"/extra/{METADATA}")]
     except FileNotFoundError:
-        raise UserError("no such TorchScript file", where=path, hint=f"run {HINT}") from None
+        raise UserError("no such TorchScript file", where=path, hint=HINT) from None
     except zipfile.BadZipFile:
-        expected = "what torch.jit.save writes"
-        raise UserError("is no TorchScript file", where=path, expected=expected, hint=f"run {HINT}") from None
+        raise UserError("not a TorchScript file", where=path, expected="a file of torch.jit.save", hint=HINT) from None
     if not any("/code/" in name for name in names):
-        what = "is a checkpoint or another archive, and no TorchScript file"
-        raise UserError(what, where=path, hint=f"if it is a checkpoint: {HINT} WEIGHTS={path}")
+        found = "a checkpoint or another zip archive"
+        raise UserError("not a TorchScript file", where=path, found=found, hint=f"{HINT} WEIGHTS={path}")
     try:
-        metadata: dict[str, str] = json.loads(told[0]) if told else {}
+        metadata: dict[str, str] = json.loads(entries[0]) if entries else {}
         if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
             raise ValueError
     except (ValueError, AttributeError):
-        raise UserError(f"holds a {METADATA} that is not ours", where=path, hint=f"run {HINT}") from None
+        raise UserError(f"invalid {METADATA} in it", where=path, expected="names and texts", hint=HINT) from None
     return metadata

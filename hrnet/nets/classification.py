@@ -1,8 +1,8 @@
-"""HRNet for image classification: the trunk's four branches, widened and folded into one vector, then a linear layer.
+"""HRNet for image classification: the trunk's four branches, widened and merged into one vector, then a linear layer.
 
 Paper: https://arxiv.org/abs/1908.07919, figure "cls-head". Names of parameters follow
 https://github.com/HRNet/HRNet-Image-Classification lib/models/cls_hrnet.py, commit f130a24 (MIT, Microsoft; Bin Xiao,
-Ke Sun). Upstream's head has fixed sizes; here MODEL.EXTRA.HEAD and MODEL.NUM_CLASSES give them.
+Ke Sun). Upstream's head has fixed sizes; here they are MODEL.EXTRA.HEAD and MODEL.NUM_CLASSES.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ClassificationNet(Trunk):
             residual_blocks("BOTTLENECK", inputs, planes, 1, self.gated)
             for inputs, planes in zip(self.widths, head.CHANNELS)
         )
-        bias = not self.gated  # upstream's head has one before each batch norm, PaddleClas' has none
+        bias = not self.gated  # upstream's head has one before each batch norm, PaddleClas' head does not
         self.downsamp_modules = nn.ModuleList(
             conv_norm(inputs, outputs, 3, 2, relu=True, bias=bias) for inputs, outputs in zip(widths, widths[1:])
         )
@@ -38,12 +38,12 @@ class ClassificationNet(Trunk):
         for halve, lower in zip(self.downsamp_modules, widened[1:]):
             x = lower + halve(x)
         x = self.final_layer(x)
-        # Not a mean over H and W taken from the shape, which would leave shape-computing nodes in the ONNX graph.
+        # Not a mean over H and W of the shape, which would add nodes to the ONNX graph that compute shapes.
         return self.classifier(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 def build(config: CfgNode) -> ClassificationNet:
-    """The net of a classification config, in training mode, with upstream's start weights."""
+    """The net of a classification config, in training mode, with upstream's initial weights."""
     net = ClassificationNet(config.MODEL)
     initialise(net)
     return net

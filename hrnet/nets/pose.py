@@ -1,12 +1,12 @@
-"""HigherHRNet: the trunk's first branch to heatmaps and tags at 1/4 of the image, by deconvolution to finer heatmaps.
+"""HigherHRNet: heatmaps and tags at 1/4 of the image from the trunk's first branch; finer heatmaps by deconvolution.
 
 Paper: Cheng et al., HigherHRNet: Scale-Aware Representation Learning for Bottom-Up Human Pose Estimation
 (https://arxiv.org/abs/1908.10357). Names of parameters follow
 https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/models/pose_higher_hrnet.py, commit aa23881 (MIT,
 Microsoft; Bin Xiao, Bowen Cheng), so that its checkpoints load.
 
-A deconvolution doubles the resolution and gives one more output. MODEL.EXTRA.DECONV says how many there are and how
-wide; LOSS.WITH_AE_LOSS which outputs hold tag maps behind their heatmaps: in all published models the first alone.
+Each deconvolution doubles the resolution and adds an output. MODEL.EXTRA.DECONV holds their number and widths,
+LOSS.WITH_AE_LOSS which outputs have tag maps after their heatmaps: only the first, in all published models.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from yacs.config import CfgNode
 from hrnet.nets.trunk import Trunk, residual_blocks
 
 PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}  # kernel: padding, output padding of a deconvolution that doubles
-START_STD = 0.001  # of upstream's normally distributed start weights
+START_STD = 0.001  # of upstream's normally distributed initial weights
 
 
 def output_channels(config: CfgNode) -> list[int]:
-    """Channels of each output: a heatmap for each joint, and the tag maps where that output has them."""
+    """Channels of each output: a heatmap for each joint, then its tag maps if it has them."""
     joints = config.MODEL.NUM_JOINTS
     tags = joints if config.MODEL.TAG_PER_JOINT else 1
     return [joints + tags if tagged else joints for tagged in config.LOSS.WITH_AE_LOSS]
@@ -70,7 +70,7 @@ class PoseNet(Trunk):
 
 
 def build(config: CfgNode) -> PoseNet:
-    """The net of a pose config, in training mode, with upstream's start weights (before its ImageNet ones)."""
+    """The net of a pose config, in training mode, with upstream's initial weights (before it loads ImageNet ones)."""
     net = PoseNet(config)
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

@@ -1,4 +1,4 @@
-"""The HRNet trunk: a stem at 1/4 of the image, then four stages, each with one more branch at half the resolution.
+"""The HRNet trunk: a stem at 1/4 of the image, then four stages; each adds a branch at half the resolution.
 
 Paper: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition (https://arxiv.org/abs/1908.07919).
 Names of parameters follow https://github.com/HRNet/HRNet-Image-Classification lib/models/cls_hrnet.py, commit f130a24
@@ -38,9 +38,9 @@ def conv_norm(
 
 
 class Gate(nn.Module):
-    """Squeeze-and-excite: scale each channel by a sigmoid of what all channels hold on average.
+    """Squeeze-and-excite: scale each channel by a sigmoid of the averages of all channels.
 
-    1x1 convolutions in place of Paddle's linear layers: the same sums, and a graph without reshapes.
+    1x1 convolutions instead of PaddlePaddle's linear layers: the same sums, and a graph without reshapes.
     """
 
     def __init__(self, channels: int) -> None:
@@ -55,7 +55,7 @@ class Gate(nn.Module):
 
 
 class _Residual(nn.Module):
-    """What both residual blocks share: the gate, the shortcut and the last ReLU."""
+    """The common part of both residual blocks: gate, shortcut and last ReLU."""
 
     expansion = 1  # output channels for each of `planes`
 
@@ -112,14 +112,14 @@ BLOCKS: dict[str, type[Union[Basic, Bottleneck]]] = {"BASIC": Basic, "BOTTLENECK
 
 
 def residual_blocks(kind: str, inputs: int, planes: int, count: int, gated: bool = False) -> nn.Sequential:
-    """`count` blocks in a row; the first one goes from `inputs` channels to `planes` times the block's expansion."""
+    """`count` blocks; the first one changes `inputs` channels to `planes` times the block's expansion."""
     block = BLOCKS[kind]
     outputs = planes * block.expansion
     return nn.Sequential(*(block(outputs if i else inputs, planes, gated) for i in range(count)))
 
 
 class Exchange(nn.Module):
-    """Residual blocks on each branch, then each output branch sums all branches brought to its resolution.
+    """Residual blocks on each branch, then each output branch sums all branches, resized to its resolution.
 
     Branch i has widths[i] channels at 1/2**i of the first branch's resolution; there are `outputs` output branches.
     """
@@ -131,12 +131,12 @@ class Exchange(nn.Module):
             residual_blocks(stage.BLOCK, *branch, gated) for branch in zip(widths, stage.NUM_CHANNELS, stage.NUM_BLOCKS)
         )
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(self._bring(widths, source, target) for source in range(len(widths)))
+            nn.ModuleList(self._resize(widths, source, target) for source in range(len(widths)))
             for target in range(outputs)
         )
 
     @staticmethod
-    def _bring(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    def _resize(widths: Sequence[int], source: int, target: int) -> nn.Module:
         if source == target:
             return nn.Identity()
         if source > target:
@@ -155,7 +155,7 @@ class Exchange(nn.Module):
 
     @staticmethod
     def _fuse(layers: Iterable[nn.Module], branches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The sum from left to right, without the zero that `sum` would put into the exported graph."""
+        """The sum from left to right, without the zero that `sum` would add to the exported graph."""
         return functools.reduce(operator.add, (layer(x) for layer, x in zip(layers, branches)))
 
 
@@ -165,10 +165,11 @@ def stage_widths(stage: CfgNode) -> list[int]:
 
 
 class Trunk(nn.Module):
-    """Stem and stages as the keys of MODEL.EXTRA say; a net with a head derives from it, so that keys stay at the top.
+    """Stem and stages with the sizes in MODEL.EXTRA. A net with a head derives from it, so that parameter names have no
+    prefix.
 
-    `outputs`: how many branches of the last stage come out; classification needs all 4, pose the first alone (its
-    checkpoints lack the weights of the others). `gated`: each residual block ends in a gate. `self.widths`: the
+    `outputs`: the number of branches that the last stage returns: all 4 for classification, only the first for pose
+    (its checkpoints lack the weights of the others). `gated`: each residual block ends in a gate. `self.widths`: the
     channels of those branches.
     """
 
@@ -194,9 +195,9 @@ class Trunk(nn.Module):
 
     @staticmethod
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-        """Fit each branch to the next stage's width; the new, last branch is made from the lowest one.
+        """Change each branch to the next stage's width; the new, last branch is computed from the lowest one.
 
-        Upstream feeds the lowest branch to all that are refitted; no published model refits one after stage 1.
+        Upstream computes all changed branches from the lowest one; no published model changes one after stage 1.
         """
         kept: list[nn.Module] = [
             nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 3, relu=True)
@@ -206,7 +207,7 @@ class Trunk(nn.Module):
         return nn.ModuleList([*kept, new])
 
     def _stage(self, stage: CfgNode, outputs: int = 0) -> nn.Sequential:
-        """The stage's modules; the last one gives `outputs` branches (0: all)."""
+        """The stage's modules; the last one returns `outputs` branches (0: all)."""
         branches = stage.NUM_BRANCHES
         last = Exchange(stage, outputs or branches, self.gated)
         return nn.Sequential(*(Exchange(stage, branches, self.gated) for _ in range(stage.NUM_MODULES - 1)), last)
@@ -224,12 +225,12 @@ class Trunk(nn.Module):
 
 
 def initialise(net: nn.Module) -> None:
-    """Upstream's start for training: He-normal convolutions (fan out), from torch's seeded generator."""
+    """Upstream's initial weights: He-normal convolutions (fan out), from torch's seeded generator."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def count_parameters(net: nn.Module) -> int:
-    """How many trained values a net has; the running figures of batch norm do not count."""
+    """The number of trained values of a net, without the running mean and variance of batch norms."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -1,4 +1,4 @@
-"""pth2onnx/parity.py: its figures, by hand, and what it refuses."""
+"""pth2onnx/parity.py: its figures, calculated by hand, and its refusals."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def test_the_tolerance_follows_the_largest_value(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE / 2)
     proof = parity.prove(Scale(1), model, INPUTS)
     assert proof.max_abs_difference == pytest.approx(8 * parity.TOLERANCE / 2, rel=0.01)
-    with pytest.raises(WorkFailed, match=r"differs from torch by 1\.60e-03 \(allowed 8\.00e-04, cosine 1\.000000\)"):
+    with pytest.raises(WorkFailed) as caught:
         parity.prove(Scale(1), scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS)
+    assert "8.00e-04" in caught.value.expected and caught.value.found == "1.60e-03, cosine 1.000000"
 
 
 def test_small_values_do_not_tighten_it(tmp_path):
@@ -68,11 +69,12 @@ def test_other_shapes(tmp_path):
         def forward(self, x):
             return x.sum(dim=1)
 
-    with pytest.raises(WorkFailed, match=r"gives shapes \[\[1, 3\]\], torch \[\[1\]\]"):
+    with pytest.raises(WorkFailed) as caught:
         parity.prove(Sum(), scale_model(tmp_path / "m.onnx", 1), INPUTS)
+    assert (caught.value.expected, caught.value.found) == ("[[1]] of torch", [[1, 3]])
 
 
-def test_of_several_outputs_the_worst_for_its_own_scale_counts(tmp_path):
+def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
     model = onnx.load(scale_model(tmp_path / "m.onnx", 1.00002))
     model.graph.node.append(helper.make_node("Mul", ["y", "hundred"], ["z"]))
     model.graph.initializer.append(helper.make_tensor("hundred", TensorProto.FLOAT, [], [100]))
@@ -88,15 +90,17 @@ def test_of_several_outputs_the_worst_for_its_own_scale_counts(tmp_path):
             return [x, x * self.second]
 
     proof = parity.prove(Two(100.002), tmp_path / "m.onnx", INPUTS)
-    assert proof.tolerance == parity.TOLERANCE * 8, "the second is as it should be, though its values are larger"
+    assert proof.tolerance == parity.TOLERANCE * 8, "of the first output, though the values of the second are larger"
     assert proof.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
-    with pytest.raises(WorkFailed, match=r"differs from torch by 7\.18e\+00 \(allowed 8\.07e-02"):
+    with pytest.raises(WorkFailed) as caught:
         parity.prove(Two(100.9), tmp_path / "m.onnx", INPUTS)
-    with pytest.raises(WorkFailed, match=r"gives shapes \[\[1, 3\], \[1, 3\]\], torch \[\[1, 3\]\]"):
+    assert "8.07e-02" in caught.value.expected and caught.value.found.startswith("7.18e+00, ")
+    with pytest.raises(WorkFailed) as caught:
         parity.prove(Scale(1), tmp_path / "m.onnx", INPUTS)
+    assert (caught.value.expected, caught.value.found) == ("[[1, 3]] of torch", [[1, 3], [1, 3]])
 
 
-def test_compare_takes_the_worst_image():
+def test_compare_reports_the_worst_image():
     expected = np.array([[1.0, 0.0], [0.0, 2.0]])
     found = np.array([[1.0, 0.0], [2.0, 2.0]])
     difference, cosine = parity.compare(expected, found)
@@ -115,17 +119,17 @@ def test_compare_takes_the_worst_image():
         ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [-4.0, 3.0]], (7.0, 0.0)),
     ],
 )
-def test_zeros_have_no_direction(expected, found, figures):
+def test_cosine_of_zeros(expected, found, figures):
     assert parity.compare(np.array(expected), np.array(found)) == figures
 
 
-def test_a_net_that_gives_nothing_but_zeros(tmp_path):
+def test_a_net_whose_outputs_are_zeros(tmp_path):
     proof = parity.prove(Scale(0), scale_model(tmp_path / "m.onnx", 0), INPUTS)
     assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE, [[1, 3], [2, 3]])
 
 
 @given(batch=st.integers(1, 3), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 9))
-def test_images_lie_where_normalised_photographs_lie(batch, width, height, seed):
+def test_images_have_the_range_of_normalised_images(batch, width, height, seed):
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
     images = parity.images_like(batch, (width, height), mean, std, seed)
     assert images.shape == (batch, 3, height, width)

@@ -1,15 +1,16 @@
-"""pth2onnx/static.py: the record of a TorchScript file for a batch or for gears, pixels, and what is no model of the
-config."""
+"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, refusals and reruns."""
 
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 
-from hrnet.config import CONFIGS, load_config
+from hrnet.config import load_config
+from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
@@ -28,7 +29,7 @@ def call(cfg, model, output, *more) -> int:
 
 def test_a_batch(exported, tmp_path):
     model, output = exported / "model.ts", tmp_path / "om/bs4.ts"
-    assert call(exported / "tiny.yaml", model, output, "--batch", "4") == 0
+    assert call(exported / "tiny.yaml", model, output, "--batch_size", "4") == 0
     compiled = CompiledModel.read(output)
     assert compiled.inputs == [TensorInfo("image", "float32", [4, 3, 64, 64])]
     assert compiled.outputs == [TensorInfo("class", "float32", [4, tiny.CLASSES])]
@@ -40,7 +41,7 @@ def test_a_batch(exported, tmp_path):
 
 def test_gears(exported, tmp_path):
     output = tmp_path / "pose.ts"
-    assert call(exported / "tiny_pose.yaml", exported / "pose.ts", output, "--batch", "1") == 0
+    assert call(exported / "tiny_pose.yaml", exported / "pose.ts", output, "--batch_size", "1") == 0
     compiled = CompiledModel.read(output)
     assert compiled.inputs == [TensorInfo("input", "float32", [1, 3, -1, -1])]
     names = ["output1", "output2"]
@@ -51,9 +52,12 @@ def test_gears(exported, tmp_path):
 
 
 @pytest.mark.parametrize("name, cfg", [("model", "tiny"), ("pose", "tiny_pose")])
-def test_pixels_give_what_normalised_ones_give(exported, tmp_path, name, cfg):
+def test_outputs_of_pixels_equal_those_of_normalised_images(exported, tmp_path, name, cfg):
     output, config = tmp_path / "pixels.ts", load_config(exported / f"{cfg}.yaml")
-    assert call(exported / f"{cfg}.yaml", exported / f"{name}.ts", output, "--batch", "1", "--input", "uint8") == 0
+    assert (
+        call(exported / f"{cfg}.yaml", exported / f"{name}.ts", output, "--batch_size", "1", "--input_dtype", "uint8")
+        == 0
+    )
     free = [64, 64] if name == "model" else [-1, -1]
     assert CompiledModel.read(output).inputs[0].shape == [1, *free, 3]
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
@@ -65,52 +69,51 @@ def test_pixels_give_what_normalised_ones_give(exported, tmp_path, name, cfg):
 
 
 def test_a_file_of_another_tool(exported, tmp_path):
-    """The public export.py traces, freezes nothing, and tells nothing."""
+    """The model zoo's export.py neither freezes nor writes metadata."""
     net = torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, tiny.CLASSES)
     ).eval()
     with parity.torchscript_warnings():
         torch.jit.save(torch.jit.trace(net, torch.ones(1, 3, 64, 64)), str(tmp_path / "hrnet.pt"))
-    assert call(exported / "tiny.yaml", tmp_path / "hrnet.pt", tmp_path / "bs2.ts", "--batch", "2") == 0
+    assert call(exported / "tiny.yaml", tmp_path / "hrnet.pt", tmp_path / "bs2.ts", "--batch_size", "2") == 0
     compiled = CompiledModel.read(tmp_path / "bs2.ts")
     with parity.torchscript_warnings():
-        assert not list(torch.jit.load(str(tmp_path / "bs2.ts")).parameters()), "frozen, as a GPU's runtime needs it"
+        assert not list(torch.jit.load(str(tmp_path / "bs2.ts")).parameters()), "frozen"
     assert compiled.metadata == {"torchscript.precision": "fp32"} and compiled.inputs[0].shape == [2, 3, 64, 64]
 
 
-def test_what_torch_aie_is_told(exported, tmp_path):
-    for precision, told in (("default", "fp16"), ("fp32", "fp32")):
+def test_the_record_for_torch_aie(exported, tmp_path):
+    for precision, recorded in (("default", "fp16"), ("fp32", "fp32")):
         flags = ["--backend", "torch_aie", "--soc_version", "Ascend310P3", "--precision", precision]
         assert call(exported / "tiny.yaml", exported / "model.ts", tmp_path / "m.ts", *flags) == 0
         metadata = CompiledModel.read(tmp_path / "m.ts").metadata
-        assert metadata["torchscript.precision"] == told and metadata["torchscript.soc_version"] == "Ascend310P3"
+        assert metadata["torchscript.precision"] == recorded and metadata["torchscript.soc_version"] == "Ascend310P3"
 
 
-def refuse(capsys, code, *arguments) -> str:
-    assert call(*arguments) == code
-    told = capsys.readouterr().err
-    assert told.startswith("pth2onnx.static: error: ") and told.count("\n") == 1
-    return told[len("pth2onnx.static: error: ") : -1]
+def refusal(capsys, *arguments) -> str:
+    assert call(*arguments) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("pth2onnx.static: error: ") and line.count("\n") == 1
+    return line
 
 
-def test_faults_of_the_user(exported, tmp_path, capsys):
+def test_refusals(exported, tmp_path, capsys):
     cfg, model, pose, output = (exported / name for name in ("tiny.yaml", "model.ts", "tiny_pose.yaml", "x.ts"))
-    line = refuse(capsys, 2, cfg, exported / "tiny.pth", output)
-    assert line.endswith(f"no TorchScript file; if it is a checkpoint: make torchscript WEIGHTS={exported}/tiny.pth")
-    line = refuse(capsys, 2, CONFIGS / "demo_digits.yaml", model, output)
-    assert "model.ts: is of another config (expected configs/demo_digits.yaml, found tiny)" in line
-    line = refuse(capsys, 2, cfg, model, tmp_path / "x.onnx")
-    assert line == f"{tmp_path}/x.onnx: wrong ending (expected .ts, found '.onnx')"
-    line = refuse(capsys, 2, pose, exported / "pose.ts", output, "--batch", "2")
-    assert line == "--batch with gears (expected 1, found 2); an input sets its own shape"
-    line = refuse(capsys, 2, cfg, model, output, "--input", "uint8", "--precision", "fp16")
-    assert line == "--input with --precision fp16 (expected float32 for it, found uint8); INPUT=float32"
-    line = refuse(capsys, 2, pose, exported / "pose.ts", output, "--batch", "1", "--backend", "torch_aie")
-    assert line.startswith("Torch-AIE's input (expected float32 of a classification model, found float32 of pose_high")
+    line = refusal(capsys, cfg, exported / "tiny.pth", output)
+    assert "not a TorchScript file" in line and f"make torchscript WEIGHTS={exported}/tiny.pth\n" in line
+    line = refusal(capsys, "demo_digits", model, output)
+    assert "model.ts: " in line and "(expected configs/demo_digits.yaml, found tiny)" in line
+    assert "x.onnx: " in refusal(capsys, cfg, model, tmp_path / "x.onnx")
+    line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "2")
+    assert "--batch_size with gears (expected 1, found 2)" in line
+    line = refusal(capsys, cfg, model, output, "--input_dtype", "uint8", "--precision", "fp16")
+    assert "(expected float32, found uint8)" in line and "INPUT=float32" in line
+    line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "1", "--backend", "torch_aie")
+    assert "torch_aie" in line and "found float32 inputs of pose_higher_hrnet" in line
     assert not output.exists()
 
 
-def test_a_model_of_another_shape_that_tells_nothing(exported, tmp_path, capsys):
+def test_a_model_of_another_shape_without_metadata(exported, tmp_path, capsys):
     class Bare(torch.nn.Module):
         def forward(self, image):
             return image.mean((2, 3))
@@ -119,26 +122,47 @@ def test_a_model_of_another_shape_that_tells_nothing(exported, tmp_path, capsys)
         torch.jit.save(torch.jit.script(Bare()), str(tmp_path / "bare.pt"))
         torch.jit.save(torch.jit.trace(torch.nn.Linear(4, 2), torch.ones(1, 4)), str(tmp_path / "other.pt"))
     cfg, output = exported / "tiny.yaml", tmp_path / "x.ts"
-    line = refuse(capsys, 2, cfg, tmp_path / "bare.pt", output)
-    assert line.endswith(
-        f"bare.pt: is no model of {cfg} (expected [[1, 7]], found [[1, 3]]); give the config that it was exported by"
-    )
-    line = refuse(capsys, 2, cfg, tmp_path / "other.pt", output)
+    line = refusal(capsys, cfg, tmp_path / "bare.pt", output)
+    assert "bare.pt: " in line and "(expected [[1, 7]], found [[1, 3]])" in line
+    line = refusal(capsys, cfg, tmp_path / "other.pt", output)
     assert "other.pt: torch cannot run it on [1, 3, 64, 64]: RuntimeError: mat1 and mat2 shapes cannot be" in line
     path = tmp_path / "cut.ts"
     path.write_bytes((exported / "model.ts").read_bytes()[:5000])
-    assert "cut.ts: is no TorchScript file (" in refuse(capsys, 2, cfg, path, output)
+    assert "cut.ts: not a TorchScript file" in refusal(capsys, cfg, path, output)
     assert not output.exists() and not (tmp_path / "x.ts.json").exists()
 
 
-def test_a_lost_write_leaves_an_older_file(exported, tmp_path, monkeypatch):
+def test_a_rerun_works_only_when_something_relevant_changed(exported, tmp_path, capsys, monkeypatch):
     output = tmp_path / "bs4.ts"
-    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch", "4") == 0
+
+    def rerun(*more) -> bool:
+        """Whether the stage did its work again."""
+        assert call(exported / "tiny.yaml", exported / "model.ts", output, *more) == 0
+        return capsys.readouterr().out.startswith("wrote ")
+
+    assert rerun()
+    before = output.read_bytes()
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    assert not rerun("--soc_version", "Ascend910A"), "only for torch_aie"
+    assert (
+        output.read_bytes() == before and min(path.stat().st_mtime for path in [output, tmp_path / "bs4.ts.json"]) > 0
+    )
+    assert rerun("--batch_size", "2") and rerun("--precision", "fp16") and rerun("--input_dtype", "uint8") and rerun()
+    output.write_bytes(b"damaged")
+    assert rerun() and output.read_bytes() == before
+    monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "another")
+    assert rerun() and not rerun()
+
+
+def test_a_failed_write_keeps_an_older_file(exported, tmp_path, monkeypatch):
+    output = tmp_path / "bs4.ts"
+    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch_size", "4") == 0
     before = json.loads((tmp_path / "bs4.ts.json").read_text())
 
     def fail(source, target):
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr(static.shutil, "copyfile", fail)
-    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch", "2") == 2
+    assert call(exported / "tiny.yaml", exported / "model.ts", output, "--batch_size", "2") == 2
     assert json.loads((tmp_path / "bs4.ts.json").read_text()) == before and CompiledModel.read(output)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hrnet.config import CONFIGS, config_sha256, load_config
+from hrnet.io import stamp
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, pose, torchscript
@@ -17,7 +20,7 @@ from tests import tiny
 
 
 def export(cfg, weights, output) -> int:
-    return torchscript.main(["--cfg", str(cfg), "--model_path", str(weights), "--ts_save_path", str(output)])
+    return torchscript.main(["--cfg", str(cfg), "--weights", str(weights), "--output", str(output)])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def test_frozen_graph(exported, name):
     assert "aten::size" not in operators, "no shape of the traced image is in it"
 
 
-def test_any_batch_gives_torchs_logits(exported):
+def test_logits_of_any_batch_size_equal_torch(exported):
     net, compute = tiny.build(exported).eval(), parity.KINDS["TorchScript"](exported / "model.ts")
     for batch in (1, 3, 8):
         image = parity.images_like(batch, (tiny.SIDE, tiny.SIDE), [0.5] * 3, [0.2] * 3, seed=batch)
@@ -44,7 +47,7 @@ def test_any_batch_gives_torchs_logits(exported):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_any_size_gives_torchs_maps(exported):
+def test_maps_of_any_size_equal_torch(exported):
     net, compute = tiny.build_pose(exported).eval(), parity.KINDS["TorchScript"](exported / "pose.ts")
     for batch, height, width in ((1, 32, 160), (3, 96, 64)):
         image = parity.images_like(batch, (width, height), [0.5] * 3, [0.2] * 3, seed=height)
@@ -56,50 +59,59 @@ def test_any_size_gives_torchs_maps(exported):
 
 def test_metadata_and_record(exported):
     path = exported / "model.ts"
-    told = {
+    metadata = {
         "model": "tiny",
         "config_sha256": config_sha256(load_config(exported / "tiny.yaml")),
         "weights_sha256": sha256_file(exported / "tiny.pth"),
         "torch_version": torch.__version__,
     }
-    assert read_metadata(path) == told
+    assert read_metadata(path) == metadata
     record = json.loads((exported / "model.ts.json").read_text(encoding="utf-8"))
-    assert (record["kind"], record["metadata"], record["tool"]) == ("export", told, f"torch {torch.__version__}")
+    assert (record["kind"], record["metadata"], record["tool"]) == ("export", metadata, f"torch {torch.__version__}")
     assert record["inputs"] == [[n, 3, 64, 64] for n in (1, 2, 5)]
     assert record["model_sha256"] == sha256_file(path)
     assert 0 <= record["max_abs_difference"] < 1e-4 <= record["tolerance"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def refuse(capsys, code, *arguments) -> str:
-    assert export(*arguments) == code
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    return told
-
-
-def test_faults_of_the_user(exported, tmp_path, capsys):
+def test_refusals(exported, tmp_path, capsys):
     output = tmp_path / "model.ts"
-    line = refuse(capsys, 2, exported / "tiny.yaml", "none.pth", output)
-    assert line == "pth2onnx.torchscript: error: none.pth: no checkpoint; put the file there, or name another\n"
-    line = refuse(capsys, 2, CONFIGS / "demo_digits.yaml", exported / "tiny.pth", output)
-    assert "tiny.pth: does not fit the net" in line
+    assert export(exported / "tiny.yaml", "none.pth", output) == 2
+    assert "none.pth: no such checkpoint" in capsys.readouterr().err
+    assert export(CONFIGS / "demo_digits.yaml", exported / "tiny.pth", output) == 2
+    assert "tiny.pth: does not fit the net" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_lost_parity_leaves_no_file(exported, tmp_path, capsys, monkeypatch):
-    start = tiny.build_pose(tmp_path).eval()
-    torch.nn.init.normal_(start.final_layers[0].weight)
-    fold = pose.fold
-    monkeypatch.setattr(pose, "fold", lambda net: fold(start))
+    untrained = tiny.build_pose(tmp_path).eval()
+    torch.nn.init.normal_(untrained.final_layers[0].weight)
+    task = replace(pose.TASK, fold=lambda net: pose.fold(untrained))
+    monkeypatch.setitem(torchscript.TASKS, task.name, task)
     output = tmp_path / "out/model.ts"
-    line = refuse(capsys, 1, exported / "tiny_pose.yaml", exported / "tiny_pose.pth", output)
-    assert "failed: the TorchScript file differs from torch by " in line
+    assert export(exported / "tiny_pose.yaml", exported / "tiny_pose.pth", output) == 1
+    assert "the TorchScript file differs from torch" in capsys.readouterr().err
     assert list(output.parent.iterdir()) == []
 
 
-def test_a_batch_that_was_traced_into_the_graph(exported, tmp_path, capsys, monkeypatch):
-    """What is compared at other sizes than the traced one finds it."""
+def test_a_rerun_only_touches_a_current_file(exported, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "model.ts"
+
+    def rerun() -> bool:
+        """Whether the stage did its work again."""
+        assert export(exported / "tiny.yaml", exported / "tiny.pth", output) == 0
+        return capsys.readouterr().out.startswith("wrote ")
+
+    assert rerun()
+    before = output.read_bytes()
+    os.utime(output, (0, 0))
+    assert not rerun() and output.read_bytes() == before and output.stat().st_mtime > 0
+    monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "another")
+    assert rerun() and not rerun()
+
+
+def test_a_batch_size_that_is_fixed_in_the_graph(exported, tmp_path, capsys, monkeypatch):
+    """Comparing at other sizes than the traced one finds it."""
 
     class Baked(torch.nn.Module):
         def __init__(self, net):
@@ -111,5 +123,5 @@ def test_a_batch_that_was_traced_into_the_graph(exported, tmp_path, capsys, monk
 
     freeze = torchscript.freeze
     monkeypatch.setattr(torchscript, "freeze", lambda net, image: freeze(Baked(net).eval(), image))
-    line = refuse(capsys, 1, exported / "tiny.yaml", exported / "tiny.pth", tmp_path / "model.ts")
-    assert "failed: the TorchScript file differs from torch by " in line and list(tmp_path.iterdir()) == []
+    assert export(exported / "tiny.yaml", exported / "tiny.pth", tmp_path / "model.ts") == 1
+    assert "the TorchScript file differs from torch" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

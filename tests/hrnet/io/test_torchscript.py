@@ -1,4 +1,4 @@
-"""hrnet/io/torchscript.py: metadata without torch, and what is no TorchScript file."""
+"""hrnet/io/torchscript.py: metadata without torch, and other kinds of files."""
 
 from __future__ import annotations
 
@@ -22,33 +22,30 @@ CODE = {"code/__torch__/net.py": "", "data.pkl": ""}
 
 
 def test_metadata_as_it_was_written(tmp_path: Path) -> None:
-    told = archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": '{"model": "hrnet_w18"}'})
-    assert read_metadata(told) == {"model": "hrnet_w18"}
+    path = archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": '{"model": "hrnet_w18"}'})
+    assert read_metadata(path) == {"model": "hrnet_w18"}
 
 
-def test_a_file_from_elsewhere_tells_nothing(tmp_path: Path) -> None:
+def test_a_file_of_another_tool_has_no_metadata(tmp_path: Path) -> None:
     assert read_metadata(archive(tmp_path / "hrnet.pt", **CODE)) == {}
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as refused:
+def refusal(path: Path) -> UserError:
+    with pytest.raises(UserError) as caught:
         read_metadata(path)
-    return str(refused.value)
+    assert caught.value.where == path
+    return caught.value
 
 
-def test_what_is_none(tmp_path: Path) -> None:
+def test_other_kinds_of_files(tmp_path: Path) -> None:
     checkpoint = archive(tmp_path / "w.pth", **{"data.pkl": ""})
-    expected = "is a checkpoint or another archive, and no TorchScript file; if it is a checkpoint: make torchscript"
-    assert refusal(checkpoint) == f"{checkpoint}: {expected} WEIGHTS={checkpoint}"
+    assert refusal(checkpoint).hint == f"make torchscript WEIGHTS={checkpoint}"
     text = tmp_path / "x.ts"
     text.write_text("text")
-    expected = "is no TorchScript file (expected what torch.jit.save writes); run make torchscript"
-    assert refusal(text) == f"{text}: {expected}"
-    none = tmp_path / "none.ts"
-    assert refusal(none) == f"{none}: no such TorchScript file; run make torchscript"
+    assert refusal(text).what == "not a TorchScript file"
+    assert refusal(tmp_path / "none.ts").what == "no such TorchScript file"
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"model": 1}'])
-def test_metadata_that_is_not_ours(tmp_path: Path, text: str) -> None:
-    path = archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": text})
-    assert refusal(path) == f"{path}: holds a metadata.json that is not ours; run make torchscript"
+def test_invalid_metadata(tmp_path: Path, text: str) -> None:
+    assert "metadata.json" in refusal(archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": text})).what

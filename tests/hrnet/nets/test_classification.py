@@ -1,4 +1,4 @@
-"""hrnet/nets/classification.py: upstream's keys and shapes, parameter counts, and the head."""
+"""hrnet/nets/classification.py: upstream's keys and shapes, numbers of parameters, and the head."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_parameters_are_the_published_number(nets, model):
     assert round(count_parameters(nets[model]) / 1e6, digits) == published
 
 
-def test_gates_sit_in_every_residual_block(nets):
+def test_every_residual_block_has_a_gate(nets):
     net = nets["se_hrnet_w64_ssld"]
     blocks = [name for name, module in net.named_modules() if hasattr(module, "expansion")]
     gates = [name for name, module in net.named_modules() if type(module).__name__ == "Gate"]
@@ -80,7 +80,7 @@ def test_images_of_a_batch_do_not_mix(tmp_path):
         together = net(images)
         alone = torch.cat([net(images[i : i + 1]) for i in range(4)])
     assert torch.allclose(together, alone, atol=1e-5)
-    assert together.std(dim=0).min() > 0  # and they do differ
+    assert together.std(dim=0).min() > 0  # the images differ
 
 
 def test_one_seed_gives_one_net(tmp_path):

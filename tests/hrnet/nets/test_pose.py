@@ -1,4 +1,4 @@
-"""hrnet/nets/pose.py: upstream's keys, shapes, numbers of parameters and values; what the config changes."""
+"""hrnet/nets/pose.py: upstream's keys, shapes, numbers of parameters and values; effects of the config."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_a_second_deconvolution_and_one_tag_map_for_all_joints(build):
     with torch.inference_mode():
         shapes = [list(output.shape) for output in net(torch.zeros(1, 3, 64, 64))]
     assert shapes == [[1, 6, 16, 16], [1, 6, 32, 32], [1, 5, 64, 64]]
-    assert list(net.deconv_layers[0][0][0].weight.shape) == [4, 6, 4, 4], "the first sees the trunk alone"
-    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 6, 3, 2, 2], "the second sees the output before it"
+    assert list(net.deconv_layers[0][0][0].weight.shape) == [4, 6, 4, 4], "the first has only the trunk as input"
+    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 6, 3, 2, 2], "the second also has the output before it"
     assert net.final_layers[0].weight.shape[-1] == 3
 
 
-def test_the_start_is_upstreams(tmp_path):
+def test_initial_weights_are_upstreams(tmp_path):
     torch.manual_seed(0)
     net = pose.build(load_config(tiny.write_pose_config(tmp_path)))
     assert net.deconv_layers[0][0][0].weight.std().item() == pytest.approx(pose.START_STD, rel=0.1)
@@ -102,7 +102,7 @@ def test_the_start_is_upstreams(tmp_path):
 )
 def test_values_are_upstreams(model, experiment, monkeypatch):
     if not CHECKOUT:
-        pytest.skip("HIGHERHRNET names no checkout of upstream's commit aa23881")
+        pytest.skip("HIGHERHRNET is not a checkout of upstream's commit aa23881")
     monkeypatch.setattr(sys, "path", [str(Path(CHECKOUT, "lib")), *sys.path])
     from config import cfg  # type: ignore[import-not-found]
     from models.pose_higher_hrnet import get_pose_net  # type: ignore[import-not-found]
@@ -115,7 +115,7 @@ def test_values_are_upstreams(model, experiment, monkeypatch):
     image = torch.randn(1, 3, 128, 192)
     theirs.train()
     with torch.no_grad():
-        theirs(torch.randn(4, 3, 128, 128))  # so that batch norm's running figures are some
+        theirs(torch.randn(4, 3, 128, 128))  # to fill batch norm's running mean and variance
     ours.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         for expected, found in zip(theirs.eval()(image), ours.eval()(image)):

@@ -1,4 +1,4 @@
-"""hrnet/nets/trunk.py: shapes, sums and the gate, on values that can be worked out by hand."""
+"""hrnet/nets/trunk.py: shapes, sums and the gate, on values that can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_branches_halve_in_resolution(extra):
     assert [list(x.shape) for x in branches] == [[2, 4, 16, 24], [2, 8, 8, 12], [2, 16, 4, 6], [2, 32, 2, 3]]
 
 
-def test_one_output_is_the_first_branch_and_lacks_the_others_weights(extra):
+def test_one_output_is_the_first_branch_without_the_weights_of_the_others(extra):
     torch.manual_seed(0)
     whole = Trunk(extra).eval()
     first = Trunk(extra, outputs=1).eval()
@@ -37,7 +37,7 @@ def test_one_output_is_the_first_branch_and_lacks_the_others_weights(extra):
 
 
 def _pass_through(module: torch.nn.Module) -> None:
-    """Convolutions whose centre tap is 1 from channel 0 to channel 0, and nothing else."""
+    """Set all convolutions to a centre tap of 1 from channel 0 to channel 0, and 0 elsewhere."""
     for part in module.modules():
         if isinstance(part, torch.nn.Conv2d):
             torch.nn.init.zeros_(part.weight)
@@ -71,8 +71,8 @@ def test_gate_scales_each_channel_by_one_number():
     ratio = gate(x) / x
     mean = x.mean(dim=(2, 3))
     inside = torch.relu(mean @ gate.squeeze.weight[:, :, 0, 0].T + gate.squeeze.bias)
-    wished = torch.sigmoid(inside @ gate.excite.weight[:, :, 0, 0].T + gate.excite.bias)
-    assert torch.allclose(ratio, wished[:, :, None, None].expand_as(ratio), atol=1e-6)
+    expected = torch.sigmoid(inside @ gate.excite.weight[:, :, 0, 0].T + gate.excite.bias)
+    assert torch.allclose(ratio, expected[:, :, None, None].expand_as(ratio), atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "outputs"), [("BASIC", 4), ("BOTTLENECK", 16)])
