@@ -67,7 +67,7 @@ def with_square(sides: Mapping[int, int], short: int) -> list[Cover]:
 
 
 def cheapest_gears(sizes: Sequence[tuple[int, int]], short: int, longest: int) -> dict[int, list[Gear]]:
-    """Number of gears -> the cheapest gears for images of `sizes` (width, height); those longer than `longest` are cut."""
+    """Number of gears -> the cheapest gears for images of `sizes` (width, height), cut where longer than `longest`."""
     sides: tuple[Counter[int], Counter[int]] = (Counter(), Counter())  # of landscape and of portrait images
     for width, height in sizes:
         sides[width < height][min(longest, max(whole_size(width, height, short)))] += 1
