@@ -1,11 +1,11 @@
-"""Hold a result against its reference, and let a CI read the verdict.
+"""Compare a result with its reference, and report the verdict as an exit code.
 
     python -m postprocess.gate build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Reads    a metrics record, in which `judge` has left its verdict when the metrics were made
+Reads    a metrics record, which holds the verdict of `judge`
 Exits    0 pass, or not judged (no reference is known); 1 fail
 
-Source: the seeds' rule, accuracy within 1% of the reference; the drop is counted in points of percent.
+Source: the model zoo's rule, accuracy within 1% of the reference; the drop is counted in percentage points.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
 def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
-    """95% interval of a fraction seen on `count` images (Wilson's score interval, 1927), in fractions."""
+    """95% interval of a fraction measured on `count` images (Wilson's score interval, 1927), in fractions."""
     square = Z_95**2 / count
     middle = (fraction + square / 2) / (1 + square)
     half = Z_95 / (1 + square) * math.sqrt(fraction * (1 - fraction) / count + square / (4 * count))
@@ -38,7 +38,7 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
     if reference is None:
         return {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
     lost = reference[metric] - value
-    relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # seeded weights may hit nothing
+    relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # random weights may score 0
     drop = {"points": lost, "relative_percent": relative}
     verdict = "pass" if lost <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
@@ -47,17 +47,17 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
 def find_reference(
     metric: str, record: Optional[Path], config: CfgNode, manifest_sha256: str
 ) -> Optional[dict[str, Any]]:
-    """What a result is held against: a metrics record made on the same images, or else the config's published figure,
-    in percent (None where it has none)."""
+    """What a result is compared with, in percent: a metrics record made on the same images, or else the config's
+    published figure (None where it has none)."""
     if record is None:
         published = config.REFERENCE[metric.upper()]
         return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
-    hint = "make it from the same DATASET and LIMIT, or say REFERENCE=torch"
+    hint = "make it with the same DATASET and LIMIT, or give REFERENCE=torch"
     content = read_record(record, "metrics", hint=hint)
     evaluated, metrics = content.get("evaluated"), content.get("metrics")
     inner = evaluated.get("manifest_sha256") if isinstance(evaluated, dict) else None
     if content.get("manifest_sha256", inner) != manifest_sha256:
-        raise UserError("reference was made on other images", where=record, hint=hint)
+        raise UserError("the reference was made on other images", where=record, hint=hint)
     value = metrics.get(metric) if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
         raise FormatError(metric, where=record, expected="percent", found=value, hint=hint)
@@ -83,29 +83,18 @@ def run(metrics: Path) -> int:
     """Print the verdict of a metrics record; return the exit code."""
     record = read_record(metrics, "metrics", hint="run make eval")
     if record.get("verdict") not in ("pass", "fail", "not judged"):
-        raise FormatError("holds no verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
+        raise FormatError("no verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
     try:
         line = verdict_line(record)
     except (LookupError, TypeError, ValueError):
-        raise FormatError("is no whole metrics record", where=metrics, hint="run make eval") from None
+        raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
     return 1 if record["verdict"] == "fail" else 0
 
 
-def points(text: str) -> float:
-    """Points of percent, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"expected points of percent, found {text!r}")
-    return value
-
-
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.gate", description=__doc__.splitlines()[0])
-    parser.add_argument("metrics", type=Path)
+    parser.add_argument("metrics", type=Path, help="the metrics record")
     return parser.parse_args(argv)
 
 

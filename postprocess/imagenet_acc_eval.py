@@ -1,9 +1,9 @@
-"""A bare directory of outputs and a label file -> the seed's result.json.
+"""A directory of outputs and a label file -> the model zoo's result.json.
 
     python -m postprocess.imagenet_acc_eval result/dumpOutput_device0/ val_label.txt ./ result.json
 
-The seed's call, for what its benchmark.x86_64 or a hand-made ais_bench run left: txt, bin (float32) or npy. This is the
-one place where outputs are joined by splitting names (at the last `_`); outputs and labels must agree in number.
+The arguments are those of the model zoo's imagenet_acc_eval.py, for the outputs of benchmark.x86_64 or ais_bench: txt,
+bin (float32) or npy. Outputs are joined to labels by splitting names at the last `_`; there must be one for each label.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Optional
 
 from hrnet.cli import UserError, command, first_few
 from hrnet.datasets import read_labels
-from hrnet.io.summary import write_topn_result
-from postprocess.classification import TOP, cumulative_accuracies, rank_files
+from postprocess.topn import TOP, cumulative_accuracies, rank_files, write_result
 
 SUFFIXES = (".txt", ".bin", ".npy")
 
@@ -29,41 +28,41 @@ def join_by_name(files: list[str], labels: dict[str, int], where: object) -> lis
     unlabelled, missing = set(stems) - set(by_stem), set(by_stem) - set(stems)
     if unlabelled or missing or not len(stems) == len(by_stem) == len(labels):
         counts = f"{len(files)} outputs of {len(set(stems))} images, {len(labels)} labels of {len(by_stem)} images"
-        amiss = f"{len(unlabelled)} without a label, {len(missing)} without an output"
         names = first_few(sorted(unlabelled | missing))
-        raise UserError(f"outputs and labels do not agree: {counts}; {amiss}", where=where, found=names or None)
+        found = f"{counts}, {len(unlabelled)} without a label, {len(missing)} without an output: {names or 'none'}"
+        raise UserError("outputs and labels do not match", where=where, expected="one output for each", found=found)
     return [by_stem[stem] for stem in stems]
 
 
 def run(folder: Path, label_file: Path, result: Path) -> None:
     """Write result.json for the outputs in `folder`."""
     if not folder.is_dir():
-        raise UserError("no such folder of outputs", where=folder)
+        raise UserError("no such directory of outputs", where=folder)
     if not label_file.is_file():
         raise UserError("no such label file", where=label_file, expected="lines `name index`")
     if not result.parent.is_dir():
-        raise UserError("no such folder for the result", where=result.parent, hint=f"mkdir -p {result.parent}")
+        raise UserError("no such directory for the result", where=result.parent, hint=f"mkdir -p {result.parent}")
     files = sorted(name for name in os.listdir(folder) if os.path.splitext(name)[1] in SUFFIXES)
     endings = sorted({os.path.splitext(name)[1] for name in files})
     if len(endings) != 1:
-        found = ", ".join(endings) or "none of them"
-        raise UserError("needs outputs of one kind", where=folder, expected=" or ".join(SUFFIXES), found=found)
+        found = ", ".join(endings) or "none"
+        raise UserError("not outputs of one format", where=folder, expected=" or ".join(SUFFIXES), found=found)
     labels = join_by_name(files, read_labels(label_file), folder)
     ranks, outputs = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
-    write_topn_result(result, accuracies, len(files), outputs)
-    told = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))
-    print(f"evaluated {len(files)} images into {result}: {told}")
+    write_result(result, accuracies, len(files), outputs)
+    figures = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))
+    print(f"evaluated {len(files)} images into {result}: {figures}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m postprocess.imagenet_acc_eval", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("outputs", type=Path, help="directory of one output for each image")
+    parser.add_argument("outputs", type=Path, help="directory with one output for each image")
     parser.add_argument("labels", type=Path, help="val_label.txt")
-    parser.add_argument("folder", type=Path, help="where the result goes")
-    parser.add_argument("name", help="of the result, such as result.json")
+    parser.add_argument("folder", type=Path, help="directory to write the result to")
+    parser.add_argument("name", help="file name of the result, such as result.json")
     return parser.parse_args(argv)
 
 

@@ -1,21 +1,24 @@
-"""Keypoints of people -> COCO's ten AP and AR figures, and a metrics record with the gate's verdict.
+"""The outputs of a HigherHRNet run -> keypoints of people, COCO's ten AP and AR figures, and the gate's verdict.
 
-    python -m postprocess.pose --cfg configs/higher_hrnet_w32_512.yaml
+    python -m postprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco
         --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json
-        --annotations data/coco/annotations/person_keypoints_val2017.json
-        --keypoints build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32/keypoints.json
+        --run build/higher_hrnet_w32_512/out/coco-float32/onnxruntime-bs1-fp32_run.json
+        --run_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32_run.json
         --output build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32.json
 
-Reads    the manifest, COCO's annotations, and the keypoints with the record beside them that postprocess.decode left
-Writes   the metrics record --output
+Reads    the manifest, COCO's annotations, and the run records with their outputs, or --keypoints with the record of
+         `postprocess.decode` beside them
+Writes   <output without .json>/keypoints.json and keypoints.decode.json (kept when they are up to date), then the
+         metrics record --output; <file>_stamp.json for both
 
-Only the manifest's images count. Source: the seed's HigherHRNet_postprocess.py, and upstream's COCODataset.evaluate
-(https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881).
+Only the manifest's images are evaluated. Source: the model zoo's HigherHRNet_postprocess.py, and COCODataset.evaluate
+of https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import platform
 import sys
 import time
@@ -24,96 +27,119 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few
-from hrnet.config import config_sha256, load_config
-from hrnet.io.coco import read_annotations, read_keypoints
+from hrnet.cli import UserError, command, first_few, real
+from hrnet.config import add_cfg_argument, load_config
+from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.runs import DecodeRecord
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.pose.decode import read_settings
 from hrnet.schemas import POSE
+from postprocess import decode
 from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
-from postprocess.gate import find_reference, judge, points
+from postprocess.checks import check_inputs, check_manifest
+from postprocess.gate import find_reference, judge
 
 METRIC = "AP"
 
 
 def by_gear(images: list[InputImage], detections: Detections) -> dict[str, dict[str, Any]]:
-    """Of each gear (height and width, `512x768`): how many images, their AP in percent (None: nobody to be found)."""
+    """For each gear (height and width, `512x768`): how many images, their AP in percent (None: no person to find)."""
     ids: dict[str, list[int]] = defaultdict(list)
     for image in sorted(images, key=lambda image: image.shape):
         assert image.image_id is not None
         ids["x".join(map(str, image.sides()))].append(image.image_id)
-    told = {}
-    for gear, members in ids.items():
-        value = detections.of_images(members)
-        told[gear] = {"images": len(members), METRIC: None if np.isnan(value) else 100 * value}
-    return told
+    values = {gear: detections.of_images(members) for gear, members in ids.items()}
+    return {
+        gear: {"images": len(ids[gear]), METRIC: None if np.isnan(value) else 100 * value}
+        for gear, value in values.items()
+    }
 
 
-def check_joint(
-    args: argparse.Namespace, manifest: Manifest, decoded: DecodeRecord, people: list[dict[str, Any]]
-) -> None:
-    """Config, inputs and keypoints must speak of one model and of the same images."""
-    if manifest.config_sha256 != config_sha256(load_config(args.cfg, POSE)):
-        raise UserError(f"was made for another config than {args.cfg}", where=args.manifest, hint="run make preprocess")
-    if decoded.manifest_sha256 != sha256_file(args.manifest):
-        expected = f"those of {args.manifest}"
-        raise UserError("was decoded from other inputs", where=args.keypoints, expected=expected, hint="run make eval")
+def decode_outputs(args: argparse.Namespace, config: CfgNode) -> Path:
+    """Write keypoints.json and its record, unless the same files, settings and code have written them before."""
+    keypoints: Path = args.output.with_suffix("") / "keypoints.json"
+    files = {"manifest": args.manifest, "run": args.run} | ({"run_flip": args.run_flip} if args.run_flip else {})
+    stamp = Stamp.of(["postprocess.decode"], dataclasses.asdict(read_settings(config)), files)
+    products = [keypoints, DecodeRecord.path(keypoints)]
+    if is_current(keypoints, stamp, products):
+        touch(keypoints, products)
+    else:
+        runs = [run for run in (args.run, args.run_flip) if run is not None]
+        decode.run(args.cfg, args.manifest, runs, keypoints, args.workers)
+        write_stamp(keypoints, stamp, products)
+    return keypoints
+
+
+def check_people(people: list[dict[str, Any]], decoded: DecodeRecord, manifest: Manifest, where: Path) -> None:
+    """Raises FormatError when the keypoints are not those of the manifest's images."""
     if decoded.images != len(manifest.images):
-        raise FormatError("images", where=args.keypoints, expected=len(manifest.images), found=decoded.images)
+        raise FormatError("images", where=where, expected=len(manifest.images), found=decoded.images)
     foreign = {str(person["image_id"]) for person in people} - {str(image.image_id) for image in manifest.images}
     if foreign:
-        raise FormatError(
-            "people of images that are not in the manifest", where=args.keypoints, found=first_few(foreign)
-        )
+        raise FormatError("people on images that are not in the manifest", where=where, found=first_few(foreign))
+
+
+def read_marked(path: Path, ids: list[int]) -> dict[str, Any]:
+    """The annotation file. Raises UserError when one of the images is not in it."""
+    dataset = read_annotations(path)
+    unknown = sorted(set(ids) - {image["id"] for image in dataset["images"]})
+    if unknown:
+        found, hint = first_few(map(str, unknown)), "give the DATASET that the inputs were made from"
+        raise UserError("images of the manifest are missing", where=path, found=found, hint=hint)
+    return dataset
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the metrics record."""
-    started = time.perf_counter()
+    """Decode the outputs, and write the metrics record, each only if it is not up to date."""
     config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
-    people, decoded = read_keypoints(args.keypoints), DecodeRecord.read(args.keypoints)
-    check_joint(args, manifest, decoded, people)
-    held = find_reference(METRIC, args.reference, config, decoded.manifest_sha256)
-    dataset = read_annotations(args.annotations)
+    check_manifest(manifest, args.manifest, config, args.cfg)
+    manifest_sha256 = sha256_file(args.manifest)
+    reference = find_reference(METRIC, args.reference, config, manifest_sha256)
+    annotations = annotation_path(args.dataset, config.DATASET.TEST)
     ids = [image.image_id for image in manifest.images if image.image_id is not None]
-    unknown = sorted(set(ids) - {image["id"] for image in dataset["images"]})
-    if unknown:
-        hint = "give the annotations of the same data set"
-        raise UserError(
-            "does not know images of the manifest",
-            where=args.annotations,
-            found=first_few(map(str, unknown)),
-            hint=hint,
-        )
+    dataset = read_marked(annotations, ids)
+    keypoints = args.keypoints or decode_outputs(args, config)
+    started = time.perf_counter()
+    people, decoded = read_keypoints(keypoints), DecodeRecord.read(keypoints)
+    check_inputs(decoded.manifest_sha256, keypoints, [manifest_sha256], args.manifest, "run make eval")
+    check_people(people, decoded, manifest, keypoints)
+    files = {"cfg": args.cfg, "manifest": args.manifest, "keypoints": keypoints}
+    files |= {"decode": DecodeRecord.path(keypoints), "annotations": annotations}
+    files |= {"reference": args.reference} if args.reference else {}
+    stamp = Stamp.of(["postprocess.pose"], {"gate": args.gate}, files)
+    if is_current(args.output, stamp, [args.output]):
+        touch(args.output, [args.output])
+        return
 
     evaluation = evaluate(ground_truth(dataset), people, ids)
     detections = Detections.of(evaluation)
     if not detections.people.any():
-        found = f"nobody on {len(ids)} images"
-        raise UserError(
-            "AP needs a person with keypoints", where=args.annotations, found=found, hint="give more images: LIMIT=0"
-        )
+        none = f"none on {len(ids)} images"
+        hint = "give more images: LIMIT=0"
+        raise UserError("AP needs a person with keypoints", where=annotations, found=none, hint=hint)
     metrics = {name: 100 * float(value) if value >= 0 else None for name, value in zip(FIGURES, evaluation.stats)}
     spent = decoded.seconds.get("infer", 0.0)
     steps = {name: 1000 * seconds / decoded.images for name, seconds in decoded.seconds.items() if name != "infer"}
-    make_folder(args.output.parent)
+    gears = by_gear(manifest.images, detections)
     content = {
         "name": args.cfg.stem,
         "metrics": metrics,
         "interval95": {METRIC: [100 * end for end in detections.interval95()]},
         "images": len(ids),
         "people": len(people),
-        "gears": by_gear(manifest.images, detections),
+        "gears": gears,
         "counts": {
             "inputs": len(ids),
             "outputs": decoded.images,
             "evaluated": len(evaluation.params.imgIds),
             "rejected": manifest.rejected,
         },
-        **judge(METRIC, metrics[METRIC] or 0.0, held, args.gate),
+        **judge(METRIC, metrics[METRIC] or 0.0, reference, args.gate),
         "evaluated": {
             "manifest_sha256": decoded.manifest_sha256,
             "keypoints_sha256": decoded.keypoints_sha256,
@@ -126,24 +152,39 @@ def run(args: argparse.Namespace) -> None:
         "decode_milliseconds_an_image": steps,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
+    make_folder(args.output.parent)
     write_record(args.output, "metrics", content)
+    write_stamp(args.output, stamp, [args.output])
     seconds = time.perf_counter() - started
     print(f"evaluated {len(people)} people on {len(ids)} images into {args.output} ({seconds:.1f} s)")
-    print("  ".join(f"{name} {'-' if value is None else f'{value:.1f}'}" for name, value in metrics.items()))
-    for gear, told in content["gears"].items():
-        print(f"{gear:>9}: {told['images']} images, AP {'-' if told[METRIC] is None else f'{told[METRIC]:.1f}'}")
+    print("  ".join(f"{name} {percent(value)}" for name, value in metrics.items()))
+    for gear, found in gears.items():
+        print(f"{gear:>9}: {found['images']} images, AP {percent(found[METRIC])}")
+
+
+def percent(value: Optional[float]) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.pose", description=__doc__.splitlines()[0])
-    parser.add_argument("--cfg", type=Path, required=True)
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--annotations", type=Path, required=True, help="person_keypoints_val2017.json")
-    parser.add_argument("--keypoints", type=Path, required=True, help="the people that postprocess.decode found")
+    add_cfg_argument(parser)
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="the run record that infer.run wrote")
+    source.add_argument("--keypoints", type=Path, help="keypoints of postprocess.decode or join: only evaluate them")
+    parser.add_argument("--run_flip", type=Path, help="that of the flipped images (default: no flip test)")
+    parser.add_argument("--dataset", type=Path, required=True, help="COCO folder, for its annotations")
     parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
-    parser.add_argument("--reference", type=Path, help="a metrics record to be held against (default: the config's)")
-    parser.add_argument("--gate", type=points, default=1.0, help="allowed drop of AP in points of percent")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--reference", type=Path, help="a metrics record to compare with (default: the config's figure)"
+    )
+    parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of AP in percentage points")
+    decode.add_workers_argument(parser)
+    args = parser.parse_args(argv)
+    if args.keypoints and args.run_flip:
+        parser.error("--run_flip needs --run")
+    return args
 
 
 @command

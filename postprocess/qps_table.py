@@ -1,4 +1,4 @@
-"""The metrics of one model at several batch sizes -> one table as that of the model zoo's README, Markdown and JSON.
+"""The metrics of one model at several batch sizes -> one table like that of the model zoo's README, Markdown and JSON.
 
     python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json
         --metrics build/hrnet_w18/eval/imagenet-float32/torchscript-bs1-fp32.json …
@@ -6,12 +6,11 @@
 Reads    metrics records of postprocess.classification, all of one model on the same images
 Writes   <name>.md, then <name>.json (kind `qps`)
 
-Accuracy and rate of a row come from one and the same run. The rate is the device's alone, `1000 * batch / mean` of all
-batches, which leaves out the warm-up and the files; the last batch, filled up, is computed like any other, and what
-that gives is not evaluated.
+Accuracy and rate of a row come from the same run. The rate is that of the device, `1000 * batch / mean` of all batches
+without warm-up and file I/O; the last batch is padded and counts like any other, but its padding is not evaluated.
 
-Source: table and lines of the model zoo's README and eval.py for Torch-AIE (seed 000), whose rate counts one batch more
-than it sums up and whose accuracy is that of batch 1 alone.
+Source: table and output of the model zoo's README and eval.py for Torch-AIE; its rate counts one batch more than it
+sums up, and its accuracy is only that of batch 1.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ HINT = "make qps"
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """What the table tells of one metrics record; its `top5` is missing where there are fewer classes."""
+    """The row of one metrics record; `top5` is missing where there are fewer classes."""
     content = read_record(path, "metrics", hint=HINT)
     try:
         row = {
@@ -48,7 +47,7 @@ def read_row(path: Path) -> dict[str, Any]:
             "model_sha256": content["evaluated"]["model_sha256"],
         }
     except (KeyError, TypeError):
-        raise FormatError("is no metrics record of a run", where=path, hint=HINT) from None
+        raise FormatError("not the metrics record of a run", where=path, hint=HINT) from None
     rate = row["images_per_second"]
     if not isinstance(rate, (int, float)) or not math.isfinite(rate):
         raise FormatError("images_per_second", where=path, expected="a number", found=repr(rate))
@@ -56,18 +55,18 @@ def read_row(path: Path) -> dict[str, Any]:
 
 
 def check_rows(paths: list[Path], rows: list[dict[str, Any]]) -> None:
-    """All rows are of one model, one tool and the same images, each of another batch."""
+    """Raises UserError unless all rows are of one model, one tool and the same images, each of another batch size."""
     for path, row in zip(paths, rows):
         for key in ("manifest_sha256", "model", "tool"):
             if row[key] != rows[0][key]:
-                raise UserError(f"{key} is not that of {paths[0]}", where=path, hint=HINT)
+                raise UserError(f"{key} differs from that of {paths[0]}", where=path, hint=HINT)
     batches = [row["batch"] for row in rows]
     if len(set(batches)) < len(batches):
-        raise UserError("two records of one batch", expected="one each", found=batches)
+        raise UserError("two records of one batch size", expected="one for each", found=batches)
 
 
 def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
-    """The rows as a page of markdown."""
+    """The rows as a Markdown table."""
     lines = [f"| {' | '.join(HEAD)} |", "|" + " --- |" * len(HEAD)]
     for row in rows:
         accuracy = " <br>".join(f"top-{name[3:]}: {row[name]:.3f}%" for name in TOPS if name in row)
@@ -76,13 +75,13 @@ def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
 
 
 def lines_of_eval(row: dict[str, Any]) -> str:
-    """What the public eval.py prints: accuracies as fractions, the rate, the batch."""
+    """What the model zoo's eval.py prints: accuracies as fractions, the rate, the batch size."""
     tops = "".join(f"{name} {round(row[name] / 100, 8)}\n" for name in TOPS if name in row)
     return f"{tops}QPS is {row['images_per_second']}, bs is {row['batch']}\n"
 
 
 def run(metrics: list[Path], output: Path, chip: str) -> None:
-    """Write the table and, last, the record; print both ways of telling it."""
+    """Write the table and, last, the record; print the table and the lines of eval.py."""
     rows = [read_row(path) for path in metrics]
     check_rows(metrics, rows)
     rows.sort(key=lambda row: row["batch"])
@@ -101,9 +100,11 @@ def run(metrics: list[Path], output: Path, chip: str) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.qps_table", description=__doc__.splitlines()[0])
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="a metrics record for each batch")
-    parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table goes beside it")
-    parser.add_argument("--chip", default="", help="whose rate it is (default: as the tool says, or this processor)")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="a metrics record for each batch size")
+    parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table is written beside it")
+    parser.add_argument(
+        "--chip", default="", help="first column (default: the chip that the tool reports, or this processor)"
+    )
     return parser.parse_args(argv)
 
 

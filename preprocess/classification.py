@@ -1,15 +1,16 @@
-"""ImageNet photographs -> one normalised float32 [3, H, W] bin for each image, an info file and a manifest.
+"""ImageNet images -> one normalised float32 [3, H, W] bin for each, an info file and a manifest.
 
-    python -m preprocess.classification hrnet_w18 data/imagenet build/hrnet_w18/prep/imagenet-float32
+    python -m preprocess.classification --cfg hrnet_w18 --dataset data/imagenet --output prep_dataset
+    python -m preprocess.classification hrnet /data/imagenet/val ./prep_dataset
 
-Reads    a dataset in one of the layouts of `hrnet.datasets`, and the config's INPUT and MODEL.IMAGE_SIZE
-Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last
-Locks    <output>_lock, until its last worker has gone
+Reads    a data set in one of the layouts of hrnet/datasets.py; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
+Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; <output>_stamp.json
+Locks    <output>_lock, until its last worker has ended
 Resumes  files that an earlier run with equal settings on the same images finished are kept
-Pixels   with --input uint8 a bin holds the cropped RGB pixels, [H, W, 3], for a model that normalises them itself
+Pixels   with --input_dtype uint8 a bin holds the cropped RGB pixels, [H, W, 3]: the model normalises them itself
 
-The arithmetic is bit for bit that of the seed's imagenet_torch_preprocess.py (PIL, no EXIF rotation), which took the
-same three arguments; its faults are not ours: workers that lose exceptions, a cap of 50,000 files, 100 processes.
+Inputs are bit for bit those of the model zoo's imagenet_torch_preprocess.py (PIL, EXIF rotation ignored), whose three
+arguments the second call takes.
 """
 
 from __future__ import annotations
@@ -17,31 +18,25 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-import PIL
-import simplejpeg
 
 from hrnet import images, resample
-from hrnet.cli import UserError, command, cores, first_few, integer
-from hrnet.config import config_path, config_sha256, load_config
+from hrnet.cli import UserError, command, first_few
+from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.datasets import Dataset, find_images
 from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
 from hrnet.io import tensors
-from hrnet.io.files import check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.summary import write_info
 from hrnet.schemas import CLASSIFICATION
-from hrnet.workers import map_files
 from preprocess import decode
-from preprocess.folder import Rejection, check_number, closing_line, read_image, record_rejected, start_folder
+from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, fill, read_image
 
-MAX_RESIZED = 178_956_970  # pixels; more than that Pillow refuses to decode, too
-SEED_MODELS = {"hrnet": "hrnet_w18"}  # the seed's name of its one model
+MAX_RESIZED = 178_956_970  # pixels; Pillow does not decode larger images either
+ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name of its one model
 
 
 class Arithmetic(NamedTuple):
@@ -53,35 +48,18 @@ class Arithmetic(NamedTuple):
     std: tuple[float, ...]
     dtype: str  # float32: normalised; uint8: the pixels
 
-    @property
-    def input_bytes(self) -> int:
-        return 3 * self.crop[0] * self.crop[1] * np.dtype(self.dtype).itemsize
 
-
-class Task(NamedTuple):
-    source: Path
-    target: Path
-
-    def finished(self, arithmetic: Arithmetic) -> bool:
-        """Whether an earlier run with these settings wrote the input; it stands under its name only when whole."""
-        return self.target.exists() and self.target.stat().st_size == arithmetic.input_bytes
-
-
-class Done(NamedTuple):
-    width: int  # of the source, pixels
-    height: int
-    kept: bool  # an earlier run had finished it
-
-
-def to_input(pixels: np.ndarray, arithmetic: Arithmetic, table: np.ndarray) -> np.ndarray:
-    """RGB pixels uint8 [H, W, 3] as the network's float32 [3, H, W], or cropped as they are."""
+def to_input(pixels: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
+    """RGB pixels uint8 [H, W, 3] as the network's float32 [3, H, W], or for uint8 cropped as they are."""
     cropped = resize_and_crop(pixels, arithmetic.resize, *arithmetic.crop)
-    return cropped if arithmetic.dtype == "uint8" else normalise(cropped, table)
+    if arithmetic.dtype == "uint8":
+        return cropped
+    return normalise(cropped, normalise_table(arithmetic.mean, arithmetic.std))
 
 
 def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
-    """Write one input unless a whole one is there."""
-    if task.finished(arithmetic):
+    """Write one input unless it is there in full."""
+    if not task.missing_bytes():
         size = read_image(task.source, decode.size_of)
         return size if isinstance(size, Rejection) else Done(*size, kept=True)
     pixels = read_image(task.source, decode.decode)
@@ -89,15 +67,14 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
         return pixels
     height, width, _ = pixels.shape
     if math.prod(resized := short_side_size((width, height), arithmetic.resize)) > MAX_RESIZED:
-        told = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
-        return Rejection(f"too long and thin: {told}, more than {MAX_RESIZED} pixels")
-    table = normalise_table(arithmetic.mean, arithmetic.std)
-    tensors.write_bin(task.target, to_input(pixels, arithmetic, table))
+        sizes = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
+        return Rejection(f"too long and thin: {sizes}, more than {MAX_RESIZED} pixels")
+    tensors.write_bin(task.targets[0], to_input(pixels, arithmetic))
     return Done(width, height, kept=False)
 
 
 def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
-    """Refuse labels outside the model's classes; tell of what a subset may mean."""
+    """Refuse labels outside the model's classes; report labels without images and class folders that differ."""
     outside = [f"{source} ({label})" for source, label in dataset.labels.items() if label >= classes]
     if outside:
         expected = f"0 to {classes - 1}, the classes of {cfg}"
@@ -105,88 +82,73 @@ def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
     if dataset.absent:
         print(f"{dataset.index}: {len(dataset.absent)} labels have no image (a subset): {first_few(dataset.absent)}")
     if dataset.class_folders not in (0, classes):
-        told = f"{dataset.class_folders} class folders for a model of {classes} classes"
-        print(f"{dataset.index}: {told}; their places in the sorted list are taken as the indices")
+        found = f"{dataset.class_folders} class folders for a model of {classes} classes"
+        print(f"{dataset.index}: {found}; a folder's position in the sorted list is its class index")
 
 
-def run(cfg: Path, folder: Path, output: Path, dtype: str, limit: int, max_rejected: int, workers: int) -> None:
-    """Write the inputs of the images in `folder`, float32 or uint8. Raises WorkFailed when more than `max_rejected` of
-    them cannot be read; the others are done by then, and rejected.json says why."""
-    started = time.perf_counter()
-    config = load_config(cfg, CLASSIFICATION)
-    dataset = find_images(folder)
-    check_labels(dataset, config.MODEL.NUM_CLASSES, cfg)
-    width, height = config.MODEL.IMAGE_SIZE
-    arithmetic = Arithmetic(
-        config.INPUT.RESIZE, (width, height), tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype
-    )
-    shape, layout = tensors.input_shape(dtype, width, height), tensors.INPUT_LAYOUTS[dtype]
-    sources = list(dataset.labels)[: limit or None]
-    check_number(len(sources), folder)
-    hashes = {"config_sha256": config_sha256(config), "index_sha256": dataset.sha256()}
-    made_by = {
-        "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"],
-        "code_sha256": [sha256_file(file) for file in (__file__, decode.__file__, images.__file__, resample.__file__)],
-    }
-    stems = tensors.safe_stems(sources)
-    tasks = [Task(dataset.root / source, output / f"{stem}.bin") for source, stem in zip(sources, stems)]
-    settings = {**hashes, **made_by, "limit": limit, "dtype": dtype, "layout": layout}
-    make_folder(output.parent)
-    with locked(f"{output}_lock"):
-        start_folder(output, settings, {task.target.name for task in tasks})
-        check_free_disk(output, sum(not task.finished(arithmetic) for task in tasks) * arithmetic.input_bytes)
-        results = map_files(partial(write_input, arithmetic=arithmetic), tasks, workers)
-
-        rejected = dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}")
-        inputs = []
-        for source, stem, result in zip(sources, stems, results):
-            if isinstance(result, Rejection):
-                rejected[source] = result.reason
-                (output / f"{stem}.bin").unlink(missing_ok=True)  # of an earlier run that could read it
-            else:
-                label = dataset.labels[source]
-                inputs.append(InputImage(stem, source, label, result.width, result.height, shape))
-        write_info(output / "inputs.info", ((f"{output}/{image.stem}.bin", width, height) for image in inputs))
-        record_rejected(output, rejected, len(inputs), max_rejected)
+def run(args: argparse.Namespace) -> None:
+    """Write the inputs of the data set's images, float32 or uint8."""
+    config = load_config(args.cfg, CLASSIFICATION)
+    dataset = find_images(args.dataset)
+    check_labels(dataset, config.MODEL.NUM_CLASSES, args.cfg)
+    sources = list(dataset.labels)[: args.limit or None]
+    check_number(len(sources), args.dataset)
+    dtype, (width, height), values = args.input_dtype, config.MODEL.IMAGE_SIZE, config.INPUT
+    shape = tensors.input_shape(dtype, width, height)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    tasks = [
+        Task(
+            InputImage(stem, source, dataset.labels[source], 0, 0, shape),
+            dataset.root / source,
+            (args.output / f"{stem}.bin",),
+            size,
+        )
+        for source, stem in zip(sources, tensors.safe_stems(sources))
+    ]
+    arithmetic = Arithmetic(values.RESIZE, (width, height), tuple(values.MEAN), tuple(values.STD), dtype)
+    fill(
+        "preprocess.classification",
+        args,
+        [args.output],
         Manifest(
             dataset="imagenet",
-            config_sha256=hashes["config_sha256"],
-            index_sha256=hashes["index_sha256"],
+            config_sha256=config_sha256(config),
+            index_sha256=dataset.sha256(),
             dtype=dtype,
-            layout=layout,
+            layout=tensors.INPUT_LAYOUTS[dtype],
             suffix="bin",
             classes=config.MODEL.NUM_CLASSES,
-            rejected=len(rejected),
-            images=inputs,
-        ).write(output / "manifest.json")
-    kept = sum(isinstance(result, Done) and result.kept for result in results)
-    print(closing_line(output, len(inputs), kept, time.perf_counter() - started))
+            rejected=0,
+            images=[],
+        ),
+        tasks,
+        partial(write_input, arithmetic=arithmetic),
+        code=(__file__, decode.__file__, images.__file__, resample.__file__),
+        rejected=dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"),
+    )
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m preprocess.classification", description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="a name in configs/, or the path of a YAML; the seed's `hrnet` is hrnet_w18")
-    parser.add_argument(
-        "dataset", type=Path, help="ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
+    words = list(sys.argv[1:] if argv is None else argv)
+    if len(words) >= 3 and not any(word.startswith("-") for word in words[:3]):  # the model zoo's three arguments
+        cfg, dataset, output = words[:3]
+        words[:3] = ["--cfg", ZOO_MODELS.get(cfg, cfg), "--dataset", dataset, "--output", output]
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess.classification",
+        description=__doc__.splitlines()[0],
+        epilog="CFG DATASET OUTPUT as the first three arguments is the same as --cfg --dataset --output.",
     )
-    parser.add_argument("output", type=Path, help="where the inputs go")
-    parser.add_argument(
-        "--input",
-        choices=tensors.INPUT_LAYOUTS,
-        default="float32",
-        help="float32 [3, H, W], normalised, or uint8 [H, W, 3]: the pixels, for a model of atc.convert --input uint8",
-    )
-    parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
-    parser.add_argument("--max-rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
-    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
-    return parser.parse_args(argv)
+    add_cfg_argument(parser)
+    layouts = "ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
+    parser.add_argument("--dataset", type=Path, required=True, help=layouts)
+    parser.add_argument("--output", type=Path, required=True, help="directory to write the inputs to")
+    add_arguments(parser)
+    return parser.parse_args(words)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
-    args = parse_args(argv)
-    cfg = config_path(SEED_MODELS.get(args.model, args.model))
-    run(cfg, args.dataset, args.output, args.input, args.limit, args.max_rejected, args.workers)
+    run(parse_args(argv))
 
 
 if __name__ == "__main__":

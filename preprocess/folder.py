@@ -1,21 +1,33 @@
-"""What every data set's preprocessing shares: the folder that it fills (`settings.json` first, the inputs,
-`manifest.json` last), and files that cannot be read."""
+"""What preprocessing of both tasks shares: arguments, the output directory (`settings.json` first, the inputs,
+`manifest.json` last), what of it is kept by a rerun, and files that cannot be read."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import dataclasses
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TypeVar, Union
 
+import PIL
+import simplejpeg
 from PIL import UnidentifiedImageError
 
-from hrnet.cli import UserError, WorkFailed, first_few
-from hrnet.io.files import MAX_FILES, make_folder, temporary_name
+from hrnet.cli import UserError, WorkFailed, cores, first_few, integer
+from hrnet.io import tensors
+from hrnet.io.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.summary import write_info
+from hrnet.workers import map_files
 
-MAX_IMAGES = MAX_FILES - 4  # in a folder that also holds settings, info, rejected and manifest
+RECORDS = ("settings.json", "rejected.json", "inputs.info", "manifest.json")  # inputs.info: only beside bin files
+MAX_IMAGES = MAX_FILES - len(RECORDS)
 Pixels = TypeVar("Pixels")
 
 
@@ -23,27 +35,137 @@ class Rejection(NamedTuple):
     reason: str
 
 
+class Done(NamedTuple):
+    width: int  # of the source image, pixels
+    height: int
+    kept: bool  # an earlier run had finished it
+
+
+class Task(NamedTuple):
+    """One image to prepare."""
+
+    image: InputImage  # its entry of the manifest; `write` finds out width and height
+    source: Path
+    targets: tuple[Path, ...]  # the input, and the flipped one where it is asked for
+    size: int  # bytes of each of them
+
+    def missing_bytes(self) -> int:
+        """What is still to be written: a file has its name only when it is whole."""
+        return sum(self.size for path in self.targets if not (path.exists() and path.stat().st_size == self.size))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of both tasks behind --cfg, --dataset and --output."""
+    layouts = "float32: normalised planes, or uint8: the RGB pixels, for a model compiled with --input_dtype uint8"
+    parser.add_argument("--input_dtype", choices=tensors.INPUT_LAYOUTS, default="float32", help=layouts)
+    parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
+    parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
+    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
+
+
 def check_number(images: int, where: Path) -> None:
-    """Refuse more images than ais_bench takes inputs from one folder."""
+    """Refuse more images than ais_bench accepts inputs in one directory."""
     if images > MAX_IMAGES:
-        hint = f"give LIMIT={MAX_IMAGES}, or share the images out among several data sets"
-        what = "more images than ais_bench takes inputs from one folder"
+        hint = f"give LIMIT={MAX_IMAGES}, or divide the images into several data sets"
+        what = "more images than ais_bench accepts in one directory"
         raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, hint=hint)
 
 
+def fill(
+    module: str,
+    args: argparse.Namespace,
+    outputs: Sequence[Path],
+    manifest: Manifest,
+    tasks: Sequence[Task],
+    write: Callable[[Task], Union[Done, Rejection]],
+    code: Iterable[str],
+    rejected: Mapping[str, str],
+    decoders: Sequence[str] = (),
+    **more_settings: Any,
+) -> None:
+    """Write the inputs and records of all tasks, unless the same inputs, settings and code have written them before.
+
+    `outputs`: the directory of inputs, and that of flipped inputs; `manifest`: without images; `code`: the files that
+    the pixels depend on; `rejected`: images without a task; `decoders`: other than Pillow and simplejpeg. Raises
+    WorkFailed when more than `--max_rejected` images cannot be read; rejected.json holds the reasons, and the other
+    inputs are kept.
+    """
+    started = time.perf_counter()
+    settings = {
+        "config_sha256": manifest.config_sha256,
+        "index_sha256": manifest.index_sha256,
+        "decoders": [f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}", *decoders],
+        "code_sha256": [sha256_file(file) for file in code],
+        **more_settings,
+        "limit": args.limit,
+        "dtype": manifest.dtype,
+        "layout": manifest.layout,
+    }
+    stamp = Stamp.of([module], {**settings, "outputs": list(map(str, outputs))}, {})
+    manifests = [output / "manifest.json" for output in outputs]
+    with contextlib.ExitStack() as locks:
+        for output in outputs:
+            make_folder(output.parent)
+            locks.enter_context(locked(f"{output}_lock"))
+        if all(is_whole(output, stamp, tasks, args.max_rejected) for output in outputs):
+            touch(outputs[0], manifests[::-1])
+            return
+        for output in outputs:
+            flipped = {"flipped": output != outputs[0]} if manifest.dataset == "coco" else {}
+            start_folder(output, {**settings, **flipped}, {path.name for task in tasks for path in task.targets})
+        check_free_disk(outputs[0], sum(task.missing_bytes() for task in tasks))
+        results = map_files(write, tasks, args.workers)
+
+        inputs, reasons = [], dict(rejected)
+        for task, result in zip(tasks, results):
+            if isinstance(result, Rejection):
+                reasons[task.image.source] = result.reason
+                for target in task.targets:
+                    target.unlink(missing_ok=True)  # of an earlier run that could read it
+            else:
+                inputs.append(dataclasses.replace(task.image, width=result.width, height=result.height))
+        if manifest.suffix == "bin":
+            files = ((f"{outputs[0]}/{image.stem}.bin", *image.sides()[::-1]) for image in inputs)
+            write_info(outputs[0] / "inputs.info", files)
+        for output in outputs:
+            record_rejected(output, reasons, len(inputs), args.max_rejected)
+        whole = dataclasses.replace(manifest, rejected=len(reasons), images=inputs)
+        for output, path in reversed(list(zip(outputs, manifests))):  # last the one that covers both
+            dataclasses.replace(whole, flipped=output != outputs[0]).write(path)
+            write_stamp(output, stamp, [path])
+    kept = sum(isinstance(result, Done) and result.kept for result in results)
+    written, seconds = len(inputs) - kept, time.perf_counter() - started
+    rate = f"{written / seconds:.0f} img/s"
+    print(f"wrote {written} inputs to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
+
+
+def is_whole(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: int) -> bool:
+    """Whether `output` holds exactly what a run with this stamp wrote, at full size, and few enough were rejected."""
+    path = output / "manifest.json"
+    if not is_current(output, stamp, [path]):
+        return False
+    manifest = Manifest.read(path)
+    sizes = {task.image.stem: task.size for task in tasks}
+    expected = {f"{image.stem}.{manifest.suffix}": sizes[image.stem] for image in manifest.images}
+    found = {entry.name: entry.stat().st_size for entry in os.scandir(output) if entry.is_file()}
+    records = set(RECORDS) - (set() if manifest.suffix == "bin" else {"inputs.info"})
+    present = all(found.pop(name, None) is not None for name in records)
+    return present and found == expected and manifest.rejected <= max_rejected
+
+
 def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:
-    """Make `output` ready for files called `inputs`, made by these settings: what was made under others is removed, and
-    always the manifest, half-written files of a killed run, and inputs of no image."""
+    """Make `output` ready for files called `inputs`, made with these settings. Files of other settings are removed, and
+    always the manifest, half-written files of a killed run, and inputs of images that are gone."""
     if re.search(r"\s", str(output)):
-        raise UserError("path with a space, which ais_bench and info files cannot have", where=output)
+        raise UserError("the path has a space, which ais_bench and info files do not accept", where=output)
     make_folder(output)
     path = output / "settings.json"
-    hint = "give a new or an empty folder"
+    hint = "give a new or an empty directory"
     half_begun = {temporary_name(path).name}  # by a run that was killed at once
     if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
-        raise UserError("holds files that preprocessing did not write", where=output, hint=hint)
+        raise UserError("contains files that preprocessing did not write", where=output, hint=hint)
     equal = path.exists() and read_record(path, "settings", hint).get("settings") == settings
-    (output / "manifest.json").unlink(missing_ok=True)  # first: nothing speaks for the folder while it changes
+    (output / "manifest.json").unlink(missing_ok=True)  # first: it must not describe a directory that changes
     for entry in os.scandir(output):
         if entry.is_file() and entry.name != path.name and not (equal and entry.name in inputs):
             os.unlink(entry.path)
@@ -59,13 +181,13 @@ def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels,
         return Rejection(error.strerror or str(error))
     if not data:
         return Rejection("empty file")
-    # Pillow meets a broken file with almost any exception; none is lost: each ends in rejected.json by its name.
+    # Pillow raises almost any exception for a broken file; each is recorded by its name.
     try:
         return decode(data)
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        return Rejection("no image that Pillow knows")
+        return Rejection("not an image that Pillow can read")
     except Exception as error:
         return Rejection(f"{type(error).__name__}: {error}")
 
@@ -75,13 +197,6 @@ def record_rejected(output: Path, rejected: Mapping[str, str], done: int, allowe
     write_record(output / "rejected.json", "rejected", {"images": rejected})
     if len(rejected) > allowed or not done:
         reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
-        raise WorkFailed(
-            f"{output / 'rejected.json'}: {len(rejected)} of {len(rejected) + done} files rejected ({reasons}),"
-            f" {done} done; mend or remove them, or allow them with MAX_REJECTED={len(rejected)}"
-        )
-
-
-def closing_line(output: Path, inputs: int, kept: int, seconds: float) -> str:
-    """`wrote 200 inputs to … (182 img/s)`; `kept` of the inputs an earlier run had finished."""
-    written = inputs - kept
-    return f"wrote {written} inputs to {output} ({written / seconds:.0f} img/s)" + (f", kept {kept}" if kept else "")
+        what = f"{len(rejected)} of {len(rejected) + done} files rejected"
+        hint = f"fix or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+        raise WorkFailed(what, where=output / "rejected.json", found=reasons, hint=hint)

@@ -1,10 +1,11 @@
-"""A folder of inputs or images -> the info file that benchmark.x86_64 reads: `index path width height` lines.
+"""A directory of inputs or images -> the info file that benchmark.x86_64 reads: `index path width height` lines.
 
     python -m preprocess.get_info bin ./prep_dataset ./hrnet_prep_bin.info 224 224
     python -m preprocess.get_info jpg ./images ./images.info
 
-The seed's get_info.py, with its arguments. bin: every *.bin, of the width and height given. jpg: every image, of its
-own size. Files come in natural order and each index once (the seed starts anew at 0 for each ending).
+The arguments are those of the model zoo's get_info.py. bin: every *.bin, with the given width and height. jpg: every
+image, with its own size. Files are in natural order and each index occurs once (the model zoo's script starts again at
+0 for each file name extension).
 """
 
 from __future__ import annotations
@@ -14,31 +15,30 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from PIL import Image
-
 from hrnet.cli import UserError, command, integer
 from hrnet.io.files import make_folder, natural_key
 from hrnet.io.summary import write_info
+from preprocess.decode import size_of
+from preprocess.folder import Rejection, read_image
 
 SUFFIXES = {"bin": (".bin",), "jpg": (".jpg", ".jpeg")}
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels, from the file's header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError):
-        raise UserError("no image that Pillow knows", where=path, hint="remove it") from None
+    size = read_image(path, size_of)
+    if isinstance(size, Rejection):
+        raise UserError(f"not a readable image: {size.reason}", where=path, hint="fix or remove it")
+    return size
 
 
 def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]]) -> None:
     """Write the info file of `folder`; `size` is (width, height) of every bin, None for images."""
     if not folder.is_dir():
-        raise UserError("no such folder", where=folder, hint="run make preprocess")
+        raise UserError("no such directory", where=folder, hint="run make preprocess")
     names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES[file_type]]
     if not names:
-        raise UserError(f"holds no {file_type} file", where=folder, hint="run make preprocess")
+        raise UserError(f"contains no {file_type} file", where=folder, hint="run make preprocess")
     paths = [folder / name for name in sorted(names, key=natural_key)]
     make_folder(info.parent)
     count = write_info(info, ((str(path), *(size or image_size(path))) for path in paths))
@@ -48,7 +48,7 @@ def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m preprocess.get_info", description=__doc__.splitlines()[0])
     parser.add_argument("file_type", choices=sorted(SUFFIXES))
-    parser.add_argument("file_path", type=Path, help="folder of the inputs or images")
+    parser.add_argument("file_path", type=Path, help="directory of the inputs or images")
     parser.add_argument("info_name", type=Path, help="the info file to write")
     parser.add_argument("width", type=integer(1), nargs="?", help="of every bin, pixels")
     parser.add_argument("height", type=integer(1), nargs="?")

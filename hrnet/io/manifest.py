@@ -1,4 +1,4 @@
-"""What a prep folder holds: its images, each with the file that stands for it and what evaluation needs of it."""
+"""The manifest of a prep directory: its images, each with its input file and what evaluation needs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hrnet.io.records import FormatError, from_json, read_record, record_text, t
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image of a manifest: where it came from and the file that stands for it."""
+    """One image of a manifest: its source file and its input file."""
 
     stem: str
-    source: str  # relative to the dataset's folder
-    label: Optional[int]  # index of the class; None for COCO
+    source: str  # path relative to the data set
+    label: Optional[int]  # class index; None for COCO
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
-    image_id: Optional[int] = None  # COCO's; None for ImageNet, and so are the next two
-    center: Optional[list[float]] = None  # where the input's middle lies in the source image, pixels
-    scale: Optional[list[float]] = None  # width and height of what the input shows of it, in units of 200 pixels
+    image_id: Optional[int] = None  # of COCO; this and the next two are None for ImageNet
+    center: Optional[list[float]] = None  # the input's centre in the source image, pixels
+    scale: Optional[list[float]] = None  # width and height of the part that the input shows, in units of 200 pixels
 
     def sides(self) -> tuple[int, int]:
         """Height and width of the input, pixels."""
@@ -35,32 +35,32 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a prep folder holds; written last, so that its presence means that the folder is whole."""
+    """The content of a prep directory; written last, so that its presence means that the directory is complete."""
 
     dataset: str
     config_sha256: str
-    index_sha256: str  # of the paths, labels, sizes and times of all images
+    index_sha256: str  # of the paths, labels, sizes and modification times of all images
     dtype: str
     layout: str
     suffix: str  # of the input files: bin or npy
     classes: int
     rejected: int
     images: list[InputImage] = field(repr=False)
-    flipped: bool = False  # the inputs are mirror images
+    flipped: bool = False  # the inputs are flipped
 
     def labels(self) -> list[int]:
-        """The class of each image. Raises UserError for a data set that has none."""
+        """The class of each image. Raises UserError for a data set without labels."""
         labels = [image.label for image in self.images if image.label is not None]
         if len(labels) != len(self.images):
-            raise UserError(f"a manifest of {self.dataset} has no labels", hint="give that of a classification set")
+            raise UserError(f"a manifest of {self.dataset} has no labels", hint="give one of a classification data set")
         return labels
 
     def sha256(self) -> str:
-        """The hash of the file that `write` writes."""
+        """The SHA-256 of the file that `write` writes."""
         return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
 
     def mirrored(self) -> Manifest:
-        """The manifest of these images' mirror images."""
+        """The manifest of the same images, flipped."""
         return replace(self, flipped=True)
 
     def write(self, path: AnyPath) -> None:
@@ -68,25 +68,25 @@ class Manifest:
 
     @staticmethod
     def read(path: AnyPath) -> Manifest:
-        """Read a manifest: stems are unique, and each image has what its kind of data set needs."""
+        """Read a manifest: stems are unique, and each image has what its data set needs. Raises FormatError."""
         content = read_record(path, "manifest", hint="run make preprocess")
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
         if not manifest.images:
-            raise FormatError("manifest of no image", where=path, hint="run make preprocess")
-        _check_unique("a stem", (image.stem for image in manifest.images), path)
+            raise FormatError("manifest without images", where=path, hint="run make preprocess")
+        _check_unique("stem", (image.stem for image in manifest.images), path)
         if manifest.dataset == "imagenet":
             _check_labels(manifest, path)
         elif manifest.dataset == "coco":
-            _check_places(manifest, path)
+            _check_alignment(manifest, path)
         else:
-            raise FormatError("kind of data set", where=path, expected="imagenet or coco", found=manifest.dataset)
+            raise FormatError("unknown data set", where=path, expected="imagenet or coco", found=manifest.dataset)
         return manifest
 
 
 def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
     twice = [str(value) for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise FormatError(f"{what} stands twice", where=path, found=first_few(twice))
+        raise FormatError(f"duplicate {what}", where=path, found=first_few(twice))
 
 
 def _check_labels(manifest: Manifest, path: AnyPath) -> None:
@@ -97,13 +97,13 @@ def _check_labels(manifest: Manifest, path: AnyPath) -> None:
         raise FormatError("label outside the classes", where=path, expected=expected, found=first_few(outside))
 
 
-def _check_places(manifest: Manifest, path: AnyPath) -> None:
-    def placed(image: InputImage) -> bool:
+def _check_alignment(manifest: Manifest, path: AnyPath) -> None:
+    def aligned(image: InputImage) -> bool:
         center, scale = image.center or [], image.scale or []
         return image.image_id is not None and len(center) == len(scale) == 2 and min(scale) > 0
 
-    without = [image.source for image in manifest.images if not placed(image)]
+    without = [image.source for image in manifest.images if not aligned(image)]
     if without:
-        expected = "image_id, two numbers of center and two above 0 of scale"
-        raise FormatError("images without their place", where=path, expected=expected, found=first_few(without))
-    _check_unique("an image_id", (image.image_id for image in manifest.images), path)
+        what, expected = "images lack `image_id`, `center` or `scale`", "two numbers for center, two above 0 for scale"
+        raise FormatError(what, where=path, expected=expected, found=first_few(without))
+    _check_unique("image_id", (image.image_id for image in manifest.images), path)

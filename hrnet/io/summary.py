@@ -1,19 +1,14 @@
-"""Files of other tools: ais_bench's `<dirname>_summary.json`, benchmark.x86_64's info file, the model zoo's result.json."""
+"""Files of other tools: ais_bench's `<dirname>_summary.json` and benchmark.x86_64's info file."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import numpy as np
 
 from hrnet.io.files import AnyPath, write_text
 from hrnet.io.records import FormatError, read_json
-
-TOPN_TITLE = "Overall statistical evaluation"
 
 
 def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
@@ -48,21 +43,3 @@ def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list
             raise FormatError(f"{stem} was inferred twice", where=path)
         outputs[stem] = [os.path.basename(file) for file in sample["outfiles"]]
     return outputs
-
-
-def topn_result(accuracies: Sequence[float], images: int, classes: int) -> dict[str, Any]:
-    """The seed's result.json: `accuracies` are cumulative fractions of Top-1, Top-2 and so on.
-
-    The seed rounds numpy's way, which differs from Python's at halves: 1 of 20,000 is 0.0%, not 0.01%.
-    """
-    value = [{"key": "Number of images", "value": str(images)}, {"key": "Number of classes", "value": str(classes)}]
-    value += [
-        {"key": f"Top{n} accuracy", "value": f"{np.round(np.float64(accuracy) * 100, 2)}%"}
-        for n, accuracy in enumerate(accuracies, 1)
-    ]
-    return {"title": TOPN_TITLE, "value": value}
-
-
-def write_topn_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:
-    """Write result.json as the seed does: one line, no newline at its end."""
-    write_text(path, json.dumps(topn_result(accuracies, images, classes)))

@@ -1,9 +1,9 @@
-"""Files of numbers: inputs and outputs of a model, one file each, and what they are called.
+"""Tensor files: inputs and outputs of a model, one file for each image, and their names.
 
 <stem>.bin, <stem>.npy      an input; raw little-endian values in C order without a header, or npy with the batch axis
-<stem>_<k>.bin|npy|txt      output k of one image, batch axis kept; txt as ais_bench prints it
+<stem>_<k>.bin|npy|txt      output k of one image, with the batch axis; txt as ais_bench prints it
 
-Every reader re-checks what it reads and raises FormatError, one line that names the file, what was expected and found.
+Every reader checks what it reads and raises FormatError with the file, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from typing import Optional
 
 import numpy as np
 
-from hrnet.io import fast_read
 from hrnet.io.files import AnyPath, write_text, write_whole
 from hrnet.io.records import FormatError
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
-INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or the pixels themselves
+INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or pixels
 NPY_HEADER = 128  # bytes before the values of npy, as numpy pads it from 1.14 on for a tensor of up to four axes
-MAX_STEM = 200  # characters; a file name may have 255 bytes, and endings and temporary names come on top
+MAX_STEM = 200  # characters; a file name has at most 255 bytes, with its ending and as a temporary name
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
 def safe_stems(sources: Sequence[str]) -> list[str]:
-    """One unique file stem for each image path: letters, digits, `_` and `-` only, since ais_bench refuses other
+    """One unique file stem for each image path, only of letters, digits, `_` and `-`: ais_bench refuses other
     characters in a path and cuts a name at its first dot.
 
-    `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; a clash gets `-2`, `-3` and so on in order.
+    `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; duplicates get `-2`, `-3`, … in order.
     """
-    taken: dict[str, int] = {}  # stem -> the number that its last clash got
+    taken: dict[str, int] = {}  # stem -> the number of its last duplicate
     stems = []
     for source in sources:
         parts = Path(source).with_suffix("").parts
@@ -69,13 +68,13 @@ def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
     """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
     header = io.BytesIO()
-    told = {"descr": tensor.dtype.str, "fortran_order": False, "shape": tensor.shape}
-    np.lib.format.write_array_header_1_0(header, told)
+    description = {"descr": tensor.dtype.str, "fortran_order": False, "shape": tensor.shape}
+    np.lib.format.write_array_header_1_0(header, description)
     write_whole(path, header.getvalue(), tensor.data)
 
 
 def text_of(tensor: np.ndarray) -> str:
-    """A tensor as ais_bench writes TXT: the last axis in a line, `%f` or `%d`, a space after each value."""
+    """A tensor as ais_bench writes TXT: the last axis in one line, `%f` or `%d`, a space after each value."""
     pattern = "%d " if np.issubdtype(tensor.dtype, np.integer) else "%f "
     rows = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim else tensor.reshape(1, 1)
     return "".join(pattern * row.size % tuple(row.tolist()) + "\n" for row in rows)
@@ -83,16 +82,13 @@ def text_of(tensor: np.ndarray) -> str:
 
 def read_txt(path: AnyPath, hint: Optional[str] = None) -> np.ndarray:
     """Read a TXT output as float32 [rows, last axis]."""
-    text = Path(path).read_bytes()
-    line = fast_read.parse_line(text)
-    if line is not None:
-        return line[None]
     try:
-        rows = [np.array(line.split(), dtype=np.float32) for line in text.splitlines() if line.strip()]
+        lines = Path(path).read_bytes().splitlines()
+        rows = [np.array(line.split(), dtype=np.float32) for line in lines if line.strip()]
     except ValueError:
-        raise FormatError("is no table of numbers", where=path, hint=hint) from None
+        raise FormatError("not a table of numbers", where=path, hint=hint) from None
     if not rows:
-        raise FormatError("holds no number", where=path, hint=hint)
+        raise FormatError("no numbers", where=path, hint=hint)
     if len({row.size for row in rows}) != 1:
         found = sorted({row.size for row in rows})
         raise FormatError("rows differ in length", where=path, found=found, hint=hint)
@@ -100,28 +96,28 @@ def read_txt(path: AnyPath, hint: Optional[str] = None) -> np.ndarray:
 
 
 def read_output(path: AnyPath, dtype: str = "float32", hint: Optional[str] = None) -> np.ndarray:
-    """Read one output of one image, by its ending; a bin comes back flat, since it holds no shape. `mend` is the
-    command that would make the outputs anew."""
+    """Read one output of one image, by its ending; a bin is returned flat, since it has no shape. `hint`: the command
+    that writes the outputs again."""
     path = Path(path)
     try:
         if path.suffix == ".npy":
             with open(path, "rb") as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             if array.dtype.kind not in "fiu":
-                raise FormatError("is no tensor of numbers", where=path, found=array.dtype.name, hint=hint)
+                raise FormatError("not a tensor of numbers", where=path, found=array.dtype.name, hint=hint)
             return array
         if path.suffix == ".txt":
             return read_txt(path, hint)
         if path.suffix == ".bin":
             size = path.stat().st_size
             if size == 0 or size % np.dtype(dtype).itemsize:
-                raise FormatError(f"is no {dtype} tensor", where=path, found=f"{size} bytes", hint=hint)
+                raise FormatError(f"not a {dtype} tensor", where=path, found=f"{size} bytes", hint=hint)
             return np.fromfile(path, dtype=np.dtype(dtype).newbyteorder("<"))
     except FileNotFoundError:
         raise FormatError("output is missing", where=path, hint=hint) from None
     except (ValueError, EOFError) as error:
-        raise FormatError(f"is no readable output: {error}", where=path, hint=hint) from None
-    raise FormatError("unknown kind of output", where=path, expected="bin, npy or txt")
+        raise FormatError(f"not a readable output: {error}", where=path, hint=hint) from None
+    raise FormatError("unknown format of output", where=path, expected="bin, npy or txt")
 
 
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Small data sets on disk, a config that goes with them, and a look at what preprocessing made of them."""
+"""Small data sets on disk, a config for them, and readers of what preprocessing wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = f"MODEL:\n  NUM_CLASSES: {CLASSES}\n  IMAGE_SIZE: [{CROP}, {CROP}]\nINP
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A photograph of nothing: coarse colours, so that JPEG keeps them."""
+    """Coarse random colours, which JPEG keeps."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -34,7 +34,7 @@ def write_images(folder: Path, names: list[str], size: tuple[int, int] = (50, 60
 
 
 def listed(root: Path, labels: dict[str, int]) -> Path:
-    """The seed's layout: val/*.JPEG and val_label.txt."""
+    """The model zoo's layout: val/*.JPEG and val_label.txt."""
     write_images(root / "val", list(labels))
     (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label in labels.items()))
     return root

@@ -1,4 +1,4 @@
-"""What every input must equal to the bit: the seeds' arithmetic in plain steps, straight from its description."""
+"""What every input must equal to the bit: the model zoo's arithmetic in plain steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resize(image: Image.Image, size: int = 256) -> Image.Image:
 
 
 def centre_crop(image: Image.Image, size: int = 224) -> Image.Image:
-    """`size` x `size` pixels from the centre, which lies on `round((w - size) / 2.)`."""
+    """`size` x `size` pixels from the centre, which begin at `round((w - size) / 2.)`."""
     left = round((image.width - size) / 2.0)
     top = round((image.height - size) / 2.0)
     return image.crop((left, top, left + size, top + size))
@@ -44,18 +44,18 @@ def reference(path: Path, size: int = 256, crop: int = 224) -> bytes:
 
 
 def aligned(path: Path, short: int, longs: list[int]) -> tuple[np.ndarray, list[float], list[float]]:
-    """A COCO image's uint8 pixels [H, W, 3] as the seed of pose resizes them, with center and scale; the input's long
-    side is the first of the rising `longs` that is large enough, or the last."""
+    """A COCO image's uint8 pixels [H, W, 3], resized as by the model zoo's HigherHRNet_preprocess.py, with center and
+    scale; the input's long side is the first of the rising `longs` that is large enough, or the last."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[:, :, ::-1]
     h, w = pixels.shape[:2]
     center = [int(w / 2.0 + 0.5), int(h / 2.0 + 0.5)]
     if w < h:
-        wished = int((short / w * h + 63) // 64 * 64)
-        w_out, h_out = short, next((long for long in longs if long >= wished), longs[-1])
+        wanted = int((short / w * h + 63) // 64 * 64)
+        w_out, h_out = short, next((long for long in longs if long >= wanted), longs[-1])
         scale = [w / 200.0, h_out / w_out * w / 200.0]
     else:
-        wished = int((short / h * w + 63) // 64 * 64)
-        w_out, h_out = next((long for long in longs if long >= wished), longs[-1]), short
+        wanted = int((short / h * w + 63) // 64 * 64)
+        w_out, h_out = next((long for long in longs if long >= wanted), longs[-1]), short
         scale = [w_out / h_out * h / 200.0, h / 200.0]
     source = np.zeros((3, 2), np.float32)
     target = np.zeros((3, 2), np.float32)

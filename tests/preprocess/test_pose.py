@@ -1,4 +1,4 @@
-"""COCO photographs to inputs: pixels and arithmetic as the reference's to the bit, in the gears of the config."""
+"""COCO images to inputs: pixels and arithmetic equal to the reference to the bit, in the gears of the config."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
+from preprocess import folder as prep_folder
 from preprocess.pose import main
 from tests.preprocess import coco_sets
 from tests.preprocess.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
@@ -22,7 +23,7 @@ from tests.preprocess.datasets import contents, noise, record
 from tests.preprocess.reference import aligned, normalise
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTOGRAPHS = ROOT.parent / "shared/data/coco"
+IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET")  # a checkout of HRNet/HigherHRNet-Human-Pose-Estimation aa23881
 
 
@@ -60,18 +61,18 @@ def test_inputs_are_the_reference_s_to_the_bit(dataset: Path, prep: Path, tmp_pa
         assert (image.width, image.height, image.center, image.scale) == (width, height, center, scale)
         planes = normalise(pixels)
         assert image.shape == list(planes.shape)
-        straight, mirrored = (np.load(folder / f"{image.stem}.npy") for folder in (prep, tmp_path / "flip"))
-        assert (straight.dtype, straight.shape) == (np.float32, (1, *planes.shape))
-        assert straight.tobytes() == planes.tobytes()
-        assert np.array_equal(mirrored, straight[:, :, :, ::-1])
+        plain, flipped = (np.load(folder / f"{image.stem}.npy") for folder in (prep, tmp_path / "flip"))
+        assert (plain.dtype, plain.shape) == (np.float32, (1, *planes.shape))
+        assert plain.tobytes() == planes.tobytes()
+        assert np.array_equal(flipped, plain[:, :, :, ::-1])
     assert [image.shape[1:] for image in found.values()] == [[64, 128], [128, 64], [64, 64], [64, 128]]
 
 
 def test_uint8_inputs_are_the_pixels(dataset: Path, prep: Path, tmp_path: Path) -> None:
-    assert prepare(dataset, prep, "--input", "uint8", "--output_flip", tmp_path / "flip") == 0
-    told = manifest(prep)
-    assert (told.dtype, told.layout, told.suffix) == ("uint8", "NHWC", "npy")
-    for image in told.images:
+    assert prepare(dataset, prep, "--input_dtype", "uint8", "--output_flip", tmp_path / "flip") == 0
+    written = manifest(prep)
+    assert (written.dtype, written.layout, written.suffix) == ("uint8", "NHWC", "npy")
+    for image in written.images:
         pixels, _, _ = aligned(dataset / image.source, SHORT, [64, 128])
         assert image.shape == list(pixels.shape)
         assert image.sides() == pixels.shape[:2]
@@ -90,7 +91,7 @@ def test_odd_files_are_as_opencv_reads_them(tmp_path: Path, prep: Path) -> None:
     rgb.save(folder / "turned.jpg", exif=exif)
     rgba = np.dstack([np.asarray(rgb), np.arange(70, dtype=np.uint8)[None].repeat(60, 0)])
     cv2.imwrite(str(folder / "alpha.png"), rgba)
-    assert prepare(dataset, prep, "--input", "uint8") == 0
+    assert prepare(dataset, prep, "--input_dtype", "uint8") == 0
     for image in manifest(prep).images:
         pixels, _, _ = aligned(dataset / image.source, SHORT, [64, 128])
         assert np.array_equal(np.load(prep / f"{image.stem}.npy")[0], pixels), image.source
@@ -114,33 +115,32 @@ def test_gears_of_a_file_that_the_config_names(
 ) -> None:
     cfg = coco_sets.CONFIG.replace(str(GEARS), "g.yaml")
     assert prepare(dataset, prep, cfg=cfg) == 2
-    err = capsys.readouterr().err
-    assert err == f"preprocess.pose: error: {tmp_path / 'g.yaml'}: no such file of gears; run make gears\n"
+    assert f"error: {tmp_path / 'g.yaml'}: " in capsys.readouterr().err
     (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
     assert prepare(dataset, prep, cfg=cfg) == 0
     assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
 
 
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/coco")
-def test_real_photographs_are_the_reference_s_to_the_bit(prep: Path) -> None:
-    given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(PHOTOGRAPHS), "--output", str(prep), "--limit", "12"]
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
+def test_real_images_equal_the_reference(prep: Path) -> None:
+    given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(IMAGES), "--output", str(prep), "--limit", "12"]
     assert main(given) == 0
     images = manifest(prep).images
     assert len(images) == 12
     for image in images:
-        pixels, center, scale = aligned(PHOTOGRAPHS / image.source, 512, list(range(512, 1025, 64)))
+        pixels, center, scale = aligned(IMAGES / image.source, 512, list(range(512, 1025, 64)))
         assert (image.center, image.scale) == (center, scale)
         assert (prep / f"{image.stem}.npy").read_bytes()[128:] == normalise(pixels).tobytes(), image.source
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no real photographs in ../shared/data/coco")
-@pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET names no checkout of upstream")
-def test_real_photographs_are_upstream_s_own(prep: Path, tmp_path: Path) -> None:
-    """upstream knows no gears: without them all inputs are its own."""
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
+@pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
+def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
+    """Upstream has no gears: without them all inputs are equal."""
     cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"
-    given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(PHOTOGRAPHS), "--output", str(prep)]
-    assert main([*given, "--input", "uint8"]) == 0
+    given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(IMAGES), "--output", str(prep)]
+    assert main([*given, "--input_dtype", "uint8"]) == 0
     code = (
         "import json, sys, cv2, numpy as np\n"
         "sys.path.insert(0, sys.argv[1] + '/lib')\n"
@@ -154,39 +154,30 @@ def test_real_photographs_are_upstream_s_own(prep: Path, tmp_path: Path) -> None
         "    print(json.dumps([center.tolist(), scale.tolist()]))\n"
     )
     images = manifest(prep).images
-    pairs = [str(path) for image in images for path in (PHOTOGRAPHS / image.source, prep / f"{image.stem}.npy")]
+    pairs = [str(path) for image in images for path in (IMAGES / image.source, prep / f"{image.stem}.npy")]
     done = subprocess.run([sys.executable, "-c", code, str(UPSTREAM), *pairs], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [[image.center, image.scale] for image in images]
     assert len(images) == 40
 
 
-# --- what is left behind ----------------------------------------------------------------------------------------------
+# --- the output directories -------------------------------------------------------------------------------------------
 
 
-def test_the_folders(dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_directories(dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(dataset, prep, "--output_flip", tmp_path / "flip") == 0
     inputs = {"9.npy", "10.npy", "a_b.npy", "wide.npy"}
-    told = manifest(prep)
-    assert (told.dataset, told.classes, told.rejected, told.flipped) == ("coco", 1, 0, False)
-    assert [(image.stem, image.label, image.image_id) for image in told.images] == [
-        ("9", None, 100),
-        ("10", None, 101),
-        ("a_b", None, 102),
-        ("wide", None, 103),
-    ]
+    written = manifest(prep)
+    assert (written.dataset, written.classes, written.rejected, written.flipped) == ("coco", 1, 0, False)
+    entries = [(image.stem, image.label, image.image_id) for image in written.images]
+    assert entries == [("9", None, 100), ("10", None, 101), ("a_b", None, 102), ("wide", None, 103)]
     for folder, flipped in ((prep, False), (tmp_path / "flip", True)):
         assert set(contents(folder)) == inputs | {"settings.json", "rejected.json", "manifest.json"}
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
         assert record(folder / "settings.json")["settings"]["flipped"] is flipped
-    mirrored = manifest(tmp_path / "flip")
-    assert mirrored.flipped
-    assert mirrored.images == told.images
-    lines = capsys.readouterr().out.splitlines()
-    cut = f"1 images are longer than the longest gear and lose both ends: {FOLDER}/wide.jpg"
-    assert lines[0] == f"{tmp_path / 'pose.yaml'}: {cut}"
-    assert lines[1].startswith(f"wrote 4 inputs to {prep} (")
-    assert len(lines) == 2
+    assert manifest(tmp_path / "flip").flipped
+    assert manifest(tmp_path / "flip").images == written.images
+    assert f"1 images are longer than the longest gear and lose both ends: {FOLDER}/wide.jpg" in capsys.readouterr().out
 
 
 def test_limit_takes_the_first_in_natural_order(dataset: Path, prep: Path) -> None:
@@ -211,8 +202,8 @@ def test_a_rerun_writes_what_is_missing(
     assert capsys.readouterr().out.splitlines()[-1].endswith(", kept 2")
 
 
-@pytest.mark.parametrize("option", [("--input", "uint8"), ("--limit", "2"), ("--gears", "g.yaml")])
-def test_other_settings_start_afresh(
+@pytest.mark.parametrize("option", [("--input_dtype", "uint8"), ("--limit", "2"), ("--gears", "g.yaml")])
+def test_other_settings_start_again(
     option: tuple[str, str],
     dataset: Path,
     prep: Path,
@@ -226,6 +217,25 @@ def test_other_settings_start_afresh(
     assert "kept" not in capsys.readouterr().out
 
 
+def test_a_second_run_only_touches_the_manifests(
+    dataset: Path, prep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip = tmp_path / "flip"
+    assert prepare(dataset, prep, "--output_flip", flip) == 0
+    before = {folder: contents(folder) for folder in (prep, flip)}
+    for path in (*prep.iterdir(), *flip.iterdir()):
+        os.utime(path, ns=(0, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(prep_folder, "map_files", None)
+        assert prepare(dataset, prep, "--output_flip", flip) == 0
+    assert {folder: contents(folder) for folder in (prep, flip)} == before
+    touched = {path for path in (*prep.iterdir(), *flip.iterdir()) if path.stat().st_mtime_ns > 0}
+    assert touched == {prep / "manifest.json", flip / "manifest.json"}
+    (flip / "9.npy").unlink()
+    assert prepare(dataset, prep, "--output_flip", flip) == 0, "both directories must be current"
+    assert {folder: contents(folder) for folder in (prep, flip)} == before
+
+
 def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(f"{prep}_lock"):
         assert prepare(dataset, prep) == 2
@@ -233,7 +243,7 @@ def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.C
     assert not prep.exists()
 
 
-# --- subsets and faults -----------------------------------------------------------------------------------------------
+# --- subsets and errors -----------------------------------------------------------------------------------------------
 
 
 def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,14 +251,12 @@ def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsy
     shutil.copy(dataset / FOLDER / "9.jpg", dataset / FOLDER / "stranger.jpg")
     assert prepare(dataset, prep) == 0
     assert [image.stem for image in manifest(prep).images] == ["9", "10", "a_b"]
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [
-        f"{annotations(dataset)}: 1 images are not there (a subset): wide.jpg",
-        f"{annotations(dataset)}: 1 files among the images are not listed, and left out: stranger.jpg",
-    ]
+    absent, unlisted, *_ = capsys.readouterr().out.splitlines()
+    assert absent.startswith(f"{annotations(dataset)}: 1 ") and absent.endswith(": wide.jpg")
+    assert unlisted.startswith(f"{annotations(dataset)}: 1 ") and unlisted.endswith(": stranger.jpg")
 
 
-def test_crowds_and_images_of_nobody_are_images(dataset: Path, prep: Path) -> None:
+def test_images_with_crowds_or_without_people_count(dataset: Path, prep: Path) -> None:
     content = json.loads(annotations(dataset).read_text())
     content["annotations"] = [{"id": 1, "image_id": 100, "iscrowd": 1, "num_keypoints": 0}]
     coco_sets.write_annotations(dataset, content)
@@ -266,58 +274,44 @@ def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.Cap
     assert list(reasons) == [f"{FOLDER}/{name}" for name in ("9.jpg", "10.jpg", "a b.jpg")]
     assert reasons[f"{FOLDER}/9.jpg"].startswith("OSError: image file is truncated")
     assert reasons[f"{FOLDER}/10.jpg"] == "empty file"
-    assert reasons[f"{FOLDER}/a b.jpg"] == "64 x 60 pixels, the annotation file says 64 x 64"
-    err = capsys.readouterr().err
-    assert err.startswith(f"preprocess.pose: failed: {prep / 'rejected.json'}: 3 of 4 files rejected (")
-    assert err.endswith("1 done; mend or remove them, or allow them with MAX_REJECTED=3\n")
+    assert "64 x 60" in reasons[f"{FOLDER}/a b.jpg"] and "64 x 64" in reasons[f"{FOLDER}/a b.jpg"]
+    line = capsys.readouterr().err
+    assert f"{prep / 'rejected.json'}: 3 of 4 files rejected" in line and "MAX_REJECTED=3" in line
     assert not (prep / "manifest.json").exists()
     assert (prep / "wide.npy").exists()
-    assert prepare(dataset, prep, "--max-rejected", 3) == 0
+    assert prepare(dataset, prep, "--max_rejected", 3) == 0
     assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
 
 
 def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:
     dataset = coco_set(tmp_path / "coco", {"long.png": (33000, 2), "9.jpg": (70, 60)})
-    assert prepare(dataset, prep, "--max-rejected", 1) == 0
-    reason = "33000 x 2 pixels for an input of 128 x 64: too long for OpenCV"
-    assert record(prep / "rejected.json")["images"] == {f"{FOLDER}/long.png": reason}
+    assert prepare(dataset, prep, "--max_rejected", 1) == 0
+    assert list(record(prep / "rejected.json")["images"]) == [f"{FOLDER}/long.png"]
 
 
 @pytest.mark.parametrize(
-    ("cfg", "line"),
+    ("cfg", "parts"),
     [
-        (
-            coco_sets.CONFIG.replace(str(GEARS), "[[64, 128]]"),
-            "{cfg}: no gear stands upright, or none lies, as these images do (found images/val2017/10.jpg); "
-            "run make gears",
-        ),
-        (
-            coco_sets.CONFIG + "TEST: {SCALE_FACTOR: [0.5, 1]}\n",
-            "{cfg}: TEST.SCALE_FACTOR (expected [1]: one size, found [0.5, 1])",
-        ),
-        (
-            coco_sets.CONFIG.replace("64", "96"),
-            "{cfg}: DATASET.INPUT_SIZE (expected a multiple of 64, to which upstream rounds it up, found 96)",
-        ),
-        ("MODEL: {NAME: cls_hrnet}\n", "{cfg}: MODEL.NAME (expected pose_higher_hrnet, found cls_hrnet)"),
+        (coco_sets.CONFIG.replace(str(GEARS), "[[64, 128]]"), ("images/val2017/10.jpg", "make gears")),
+        (coco_sets.CONFIG + "TEST: {SCALE_FACTOR: [0.5, 1]}\n", ("TEST.SCALE_FACTOR", "[0.5, 1]")),
+        (coco_sets.CONFIG.replace("64", "96"), ("DATASET.INPUT_SIZE", "96")),
+        ("MODEL: {NAME: cls_hrnet}\n", ("MODEL.NAME", "cls_hrnet")),
     ],
 )
 def test_configs_that_are_refused(
-    cfg: str, line: str, dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]
+    cfg: str, parts: tuple[str, str], dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(dataset, prep, cfg=cfg) == 2
-    told = line.replace("{cfg}", str(dataset.parent / "pose.yaml"))
-    assert capsys.readouterr().err == f"preprocess.pose: error: {told}\n"
+    line = capsys.readouterr().err
+    assert f"error: {dataset.parent / 'pose.yaml'}: " in line and all(part in line for part in parts)
     assert not prep.exists()
 
 
-def test_one_folder_for_both(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_directory_for_both(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(dataset, prep, "--output_flip", prep) == 2
-    assert capsys.readouterr().err == f"preprocess.pose: error: {prep}: --output and --output_flip are one folder\n"
+    assert f"error: {prep}: " in capsys.readouterr().err
 
 
 def test_no_data_set(tmp_path: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(tmp_path / "nowhere", prep) == 2
-    layout = "annotations/person_keypoints_<split>.json with images/<split>/*"
-    line = f"no such dataset folder (expected {layout}); give DATASET=<folder>"
-    assert capsys.readouterr().err == f"preprocess.pose: error: {tmp_path / 'nowhere'}: {line}\n"
+    assert f"error: {tmp_path / 'nowhere'}: " in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""The outputs of a classifier, one file for each image -> logits; common files are read some five times faster than
+hrnet/io/tensors.py reads them, which reads or refuses all others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from hrnet.io import tensors
+from hrnet.io.files import AnyPath
+from hrnet.io.records import FormatError
+
+SHORTEST = len("0.000000")
+LONGEST = 16  # 9 digits, point, 6 decimals: as millionths still exact in float64
+SPACE, MINUS, POINT, ZERO = b" -.0"
+MILLIONTHS = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])  # the weight of each character of `0.000000`
+
+
+def read_logits(files: Sequence[AnyPath], dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
+    """float32 [N, C] of N files of one format; C is `size`, or that of the first file where `size` is 0. Raises
+    FormatError for an unreadable file, another number of classes, and NaN."""
+    size = size or tensors.read_output(files[0], dtype, hint).size
+    ending = os.path.splitext(files[0])[1]
+    logits = np.empty((len(files), size), dtype if ending == ".bin" else np.float32)
+    header = npy_header(files[0]) if ending == ".npy" else b""
+    for row, file in zip(logits, files):
+        if read_line_into(row, file) if ending == ".txt" else read_values_into(row, file, header):
+            continue
+        values = tensors.read_output(file, dtype, hint).reshape(-1)
+        if values.size != size:
+            raise FormatError("number of classes", where=file, expected=size, found=values.size, hint=hint)
+        row[:] = values
+    wrong = np.isnan(logits).any(axis=1)
+    if wrong.any():
+        count = np.isnan(logits[wrong.argmax()]).sum()
+        found = f"{count} NaN of {size} values: the input, the weights or an overflow in fp16"
+        raise FormatError("NaN", where=files[int(wrong.argmax())], expected="numbers", found=found)
+    return logits.astype(np.float32, copy=False)
+
+
+def read_values_into(row: np.ndarray, path: AnyPath, header: Optional[bytes]) -> bool:
+    """Fill `row` from a file of exactly `header` and the row's bytes; False when the file is another, or no header is
+    known."""
+    if header is None:
+        return False
+    found, one_more = bytearray(len(header)), bytearray(1)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            count = os.readv(descriptor, [found, row.view(np.uint8).data, one_more])
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return count == len(header) + row.nbytes and found == header
+
+
+def npy_header(path: AnyPath) -> Optional[bytes]:
+    """The bytes before the values of an npy of float32 in C order; None for any other file."""
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            _, fortran_order, dtype = read(file)
+            length = file.tell()
+            file.seek(0)
+            return file.read(length) if dtype == np.dtype("<f4") and not fortran_order else None
+    except (OSError, ValueError):
+        return None
+
+
+def read_line_into(row: np.ndarray, path: AnyPath) -> bool:
+    """Fill `row` from a file that `parse_line` can read; False when the file is another."""
+    try:
+        values = parse_line(Path(path).read_bytes())
+    except OSError:
+        return False
+    if values is None or values.size != row.size:
+        return False
+    row[:] = values
+    return True
+
+
+def parse_line(text: bytes) -> Optional[np.ndarray]:
+    """float32 [N], equal to `float()` of each word, of N words with six decimals and a single space between them, as
+    `%f ` prints them; None for any other text."""
+    characters = np.frombuffer(b" " * LONGEST + text.rstrip() + b" ", np.uint8)
+    ends = np.flatnonzero(characters == SPACE)[LONGEST - 1 :]
+    starts, ends = ends[:-1] + 1, ends[1:]
+    negative = characters[starts] == MINUS
+    lengths = ends - starts - negative
+    if lengths.min() < SHORTEST or lengths.max() > LONGEST:
+        return None
+    every_eight = np.ndarray(characters.size - SHORTEST + 1, np.uint64, characters, strides=(1,))
+    tails = every_eight[ends - SHORTEST].view(np.uint8).reshape(-1, SHORTEST)
+    digits = tails - ZERO  # a character below "0" wraps round to more than 9
+    digits[:, 1] = tails[:, 1] != POINT
+    if digits[:, 1].any() or digits.max() > 9:
+        return None
+    values = digits @ MILLIONTHS
+    for place in range(SHORTEST, lengths.max()):
+        further = np.where(lengths > place, characters[ends - 1 - place] - ZERO, 0)
+        if further.max() > 9:
+            return None
+        values += further * 10.0 ** (place - 1)
+    values /= 1e6  # rounded once, as the nearest float64 of the decimal number is
+    return np.negative(values, where=negative, out=values).astype(np.float32)

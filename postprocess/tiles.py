@@ -1,0 +1,95 @@
+"""Images with the results of a model, drawn as tiles of one size and put on one sheet."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from hrnet.pose.joints import SKELETON
+from postprocess.topn import TOP
+
+BORDER = 6  # around an image and between tiles, pixels
+LINE = 14  # height of a line of text
+INK, PAPER, RIGHT, WRONG = "#202020", "#ffffff", "#2e7d32", "#c62828"
+CLASS_SIDE, POSE_SIDE = 160, 320  # of the square that an image fits into, pixels
+PROBABILITY = 40  # from a class to its probability, pixels
+LEAST_JOINT = 0.05  # only joints with a higher score are drawn
+SURE = 0.3  # joints with a higher score are filled dots
+
+
+class Guess(NamedTuple):
+    """A class and its probability, 0 to 1."""
+
+    label: int
+    probability: float
+
+
+def draw_sheet(tiles: list[Image.Image], columns: int) -> Image.Image:
+    """Tiles of one size in rows of `columns`, BORDER apart."""
+    width, height = tiles[0].width + BORDER, tiles[0].height + BORDER
+    columns, rows = min(columns, len(tiles)), math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (columns * width + BORDER, rows * height + BORDER), PAPER)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        sheet.paste(tile, (BORDER + column * width, BORDER + row * height))
+    return sheet
+
+
+def empty_tile(side: int, lines: int) -> Image.Image:
+    """A square of `side` for an image, with `lines` of text below."""
+    return Image.new("RGB", (side + 2 * BORDER, side + 3 * BORDER + lines * LINE), PAPER)
+
+
+def draw_classes(image: Image.Image, label: int, best: list[Guess]) -> Image.Image:
+    """An image with its label and its most probable classes, best first; the frame is red where the first is wrong."""
+    hit = best[0].label == label
+    tile = empty_tile(CLASS_SIDE, TOP + 1)
+    pen, font = ImageDraw.Draw(tile), ImageFont.load_default()
+    pen.rectangle((0, 0, tile.width - 1, CLASS_SIDE + 2 * BORDER - 1), fill=RIGHT if hit else WRONG)
+    tile.paste(ImageOps.pad(image.convert("RGB"), (CLASS_SIDE, CLASS_SIDE), color=PAPER), (BORDER, BORDER))
+    top = CLASS_SIDE + 2 * BORDER
+    head = f"label {label}" if hit else f"label {label}: WRONG"
+    pen.text((BORDER, top), head, fill=RIGHT if hit else WRONG, font=font)
+    for row, guess in enumerate(best, 1):
+        colour = RIGHT if guess.label == label else INK
+        pen.text((BORDER, top + row * LINE), str(guess.label), fill=colour, font=font)
+        pen.text((BORDER + PROBABILITY, top + row * LINE), f"{guess.probability:.2%}", fill=colour, font=font)
+    return tile
+
+
+def draw_poses(image: Image.Image, name: str, people: list[np.ndarray]) -> Image.Image:
+    """An image with the skeletons of its people (float [17, 3]: x, y in pixels of the image, score), each in a colour
+    of its own."""
+    factor = POSE_SIDE / max(image.size)
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    pen = ImageDraw.Draw(picture)
+    for joints, colour in zip(people, colours(len(people))):
+        draw_person(pen, np.column_stack([joints[:, :2] * factor, joints[:, 2]]), colour)
+    tile = empty_tile(POSE_SIDE, 1)
+    tile.paste(picture, (BORDER + (POSE_SIDE - width) // 2, BORDER + (POSE_SIDE - height) // 2))
+    text = f"{name}: {len(people)} {'person' if len(people) == 1 else 'people'}"
+    ImageDraw.Draw(tile).text((BORDER, POSE_SIDE + 2 * BORDER), text, fill=INK, font=ImageFont.load_default())
+    return tile
+
+
+def draw_person(pen: ImageDraw.ImageDraw, joints: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Bones and joints of float [17, 3]: x and y in pixels of the picture, score."""
+    shown = joints[:, 2] > LEAST_JOINT
+    for one, other in SKELETON:
+        if shown[one] and shown[other]:
+            pen.line([*map(float, joints[one, :2]), *map(float, joints[other, :2])], fill=colour, width=2)
+    for x, y, score in joints[shown]:
+        pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour if score > SURE else PAPER, outline=colour)
+
+
+def colours(count: int) -> list[tuple[int, int, int]]:
+    """`count` bright colours, neighbours with very different hues."""
+    hues = [(0.58 + 0.382 * number) % 1.0 for number in range(count)]
+    return [
+        (int(255 * r), int(255 * g), int(255 * b)) for r, g, b in (colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues)
+    ]

@@ -1,0 +1,33 @@
+"""hrnet/workers.py: results in order, and no error or death of a worker is lost."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hrnet.cli import UserError
+from hrnet.workers import map_files
+
+
+def die(task: int) -> int:
+    os._exit(9)
+
+
+def fail(task: int) -> int:
+    raise ValueError(f"worker {task}")
+
+
+def test_a_worker_that_dies() -> None:
+    with pytest.raises(UserError) as caught:
+        map_files(die, [1], 1)
+    assert "--workers" in str(caught.value.hint)
+
+
+def test_an_error_of_a_worker() -> None:
+    with pytest.raises(ValueError, match="worker 7"):
+        map_files(fail, [7], 1)
+
+
+def test_results_come_in_order() -> None:
+    assert map_files(abs, list(range(-40, 0)), 2) == list(range(40, 0, -1))
