@@ -1,4 +1,4 @@
-"""The place of one run's outputs: a folder, the files beside it, and what of an interrupted run is worth keeping."""
+"""The output directory of one pass, the files beside it, and which outputs of an interrupted run are kept."""
 
 from __future__ import annotations
 
@@ -14,42 +14,51 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import FormatError, read_record, write_record
+from hrnet.io.stamp import stamp_path
 
 
 @dataclass(frozen=True)
 class OutputDir:
-    """Where the outputs of one run go, and the files beside their folder."""
+    """A directory `folder` of output files `<stem>_<k>.<outfmt>`; records and summaries are beside it."""
 
-    parent: Path
-    name: str
-    outfmt: str  # empty: the model's kind decides
+    folder: Path
+    outfmt: str  # BIN, NPY or TXT
 
     @property
-    def folder(self) -> Path:
-        return self.parent / self.name
+    def record(self) -> Path:
+        """The run record, written last."""
+        return self.beside("run.json")
 
     def beside(self, ending: str) -> Path:
-        return self.parent / f"{self.name}_{ending}"
+        return self.folder.with_name(f"{self.folder.name}_{ending}")
 
     def output_names(self, stem: str, outputs: int) -> list[str]:
         return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(outputs)]
 
     def listing(self) -> dict[str, int]:
-        """Names and sizes in bytes of what lies in the folder; empty where there is none."""
+        """Names and sizes (bytes) of the files in the directory; empty if it does not exist."""
         return {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)} if self.folder.is_dir() else {}
 
-    def is_whole(self, stem: str, there: dict[str, int], sizes: list[int]) -> bool:
-        """Whether an input's outputs, of `sizes` bytes, are all `there`, a bin or npy at its full size: a killed
-        ais_bench leaves half of one."""
-        found = [there.get(name) for name in self.output_names(stem, len(sizes))]
-        if self.outfmt == "TXT":
-            return None not in found
+    def finished(self, manifest: Manifest, compiled: CompiledModel) -> list[str]:
+        """Stems of the images whose outputs are complete: all files exist, and bin and npy files have their full size
+        (a killed ais_bench leaves partial files)."""
+        listing = self.listing()
         header = tensors.NPY_HEADER if self.outfmt == "NPY" else 0
-        return found == [header + size for size in sizes]
+        stems = []
+        for image in manifest.images:
+            sizes = compiled.output_bytes(image.shape)
+            found = [listing.get(name) for name in self.output_names(image.stem, len(sizes))]
+            if None not in found if self.outfmt == "TXT" else found == [header + size for size in sizes]:
+                stems.append(image.stem)
+        return stems
+
+    def is_complete(self, manifest: Manifest, compiled: CompiledModel) -> bool:
+        """Whether the directory holds all outputs of all images, and nothing else."""
+        images, outputs = len(manifest.images), len(compiled.outputs)
+        return len(self.finished(manifest, compiled)) == images and len(self.listing()) == images * outputs
 
     def gather(self) -> None:
-        """Move what the devices' folders (`device<id>_<i>`, where there were several) hold up into the folder, and
-        their summaries beside it."""
+        """Move the outputs of several devices (`device<id>_<i>/`) up into the directory, their summaries beside it."""
         for entry in sorted(self.folder.glob("device*_*")):
             if entry.is_dir():
                 for output in list(os.scandir(entry)):
@@ -58,60 +67,57 @@ class OutputDir:
             elif entry.name.endswith("_summary.json"):
                 os.replace(entry, self.beside(entry.name))
 
-    def forget_summaries(self) -> None:
-        """Remove the summaries of an earlier run: the next one's must be its own."""
-        for path in (self.beside("summary.json"), *self.parent.glob(f"{self.name}_device*_summary.json")):
+    def remove_summaries(self) -> None:
+        """Remove the summaries of an earlier run, so that a summary found later is one of this run."""
+        for path in (self.beside("summary.json"), *self.folder.parent.glob(f"{self.folder.name}_device*_summary.json")):
             path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove what an earlier run left, records first: a kill in between leaves nothing that speaks for the rest."""
-        for ending in ("run.json", "settings.json"):
-            self.beside(ending).unlink(missing_ok=True)
-        self.forget_summaries()
+        """Remove all files of an earlier run, the record first: a kill in between leaves no record of lost outputs."""
+        for path in (self.record, stamp_path(self.folder), self.beside("settings.json")):
+            path.unlink(missing_ok=True)
+        self.remove_summaries()
         for folder in (self.folder, self.beside("chunk")):
             if folder.exists():
                 shutil.rmtree(folder)
 
 
-def keep_finished(place: OutputDir, manifest: Manifest, compiled: CompiledModel, settings: dict[str, Any]) -> list[str]:
-    """Make the place ready; return the stems that an interrupted run with these settings had finished.
+def keep_finished(
+    output: OutputDir, manifest: Manifest, compiled: CompiledModel, settings: dict[str, Any]
+) -> list[str]:
+    """Prepare the directory; return the stems that an interrupted run with equal settings has finished.
 
-    A run that reached its record is no interrupted one: it is done anew, and so is one of other settings.
+    A run with a record or a stamp was not interrupted: all its outputs are removed, as are those of other settings.
     """
-    started = place.beside("settings.json")
-    finished: list[str] = []
-    if _settings_of(started) == settings and not place.beside("run.json").exists():
-        place.gather()
-        place.forget_summaries()
-        there = place.listing()
-        finished = [
-            image.stem
-            for image in manifest.images
-            if place.is_whole(image.stem, there, compiled.output_bytes(image.shape))
-        ]
-        finished = finished[: len(manifest.images) - 1]  # something must be left to do, or the tool has no summary
-        count = len(compiled.outputs)
-        for name in there.keys() - {name for stem in finished for name in place.output_names(stem, count)}:
-            (place.folder / name).unlink()
-    if not finished:
-        place.clear()
-    make_folder(place.folder)
-    write_record(started, "settings", {"settings": settings})
-    return finished
+    path = output.beside("settings.json")
+    kept: list[str] = []
+    if _read_settings(path) == settings and not output.record.exists() and not stamp_path(output.folder).exists():
+        output.gather()
+        output.remove_summaries()
+        # At least one input must be left to do: without one the tool writes no summary.
+        kept = output.finished(manifest, compiled)[: len(manifest.images) - 1]
+        names = {name for stem in kept for name in output.output_names(stem, len(compiled.outputs))}
+        for name in output.listing().keys() - names:
+            (output.folder / name).unlink()
+    if not kept:
+        output.clear()
+    make_folder(output.folder)
+    write_record(path, "settings", {"settings": settings})
+    return kept
 
 
-def _settings_of(record: Path) -> Optional[dict[str, Any]]:
-    """None where there is none, or none that can be read: nothing of its run is worth keeping."""
+def _read_settings(path: Path) -> Optional[dict[str, Any]]:
+    """None if the file is missing or unreadable."""
     try:
-        settings: Optional[dict[str, Any]] = read_record(record, "settings").get("settings")
+        settings: Optional[dict[str, Any]] = read_record(path, "settings").get("settings")
         return settings
     except FormatError:
         return None
 
 
-def link_chunk(folder: Path, inputs: Path, names: list[str]) -> Path:
-    """A folder of hard links to some inputs (ais_bench refuses symbolic ones), or of copies where they lie on another
-    disk or belong to somebody else."""
+def link_inputs(folder: Path, inputs: Path, names: list[str]) -> Path:
+    """Make `folder` with hard links to some inputs (ais_bench rejects symbolic links); with copies if they are on
+    another disk or belong to another user."""
     if folder.exists():
         shutil.rmtree(folder)
     make_folder(folder)

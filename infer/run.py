@@ -1,156 +1,188 @@
-"""A compiled model and a prep folder -> the outputs of ais_bench (or of its twin) and a run record.
+"""A compiled model and prepared inputs -> output files of ais_bench (or its emulator) and a run record.
 
-    python -m infer.run --model build/hrnet_w18/om/bs16-float32-fp32.onnx --input build/hrnet_w18/prep/imagenet-float32
-        --output build/hrnet_w18/out/imagenet-float32 --output_dirname onnxruntime-bs16-fp32
+    python -m infer.run --model build/hrnet_w18/om/bs16-float32-fp32.onnx --inputs build/hrnet_w18/prep/imagenet-float32
+        --output build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32
 
-Reads    the model and the record beside it (`<model>.json`), the inputs and their manifest.json
-Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt> and <output_dirname>_summary.json, both by the tool, and
-         last <output_dirname>_run.json; with several devices a summary for each, <output_dirname>_device<id>_<i>_…
-Gears    of a model with gears each .npy sets the shape (--auto_set_dymdims_mode 1), and the outputs are .npy too
-Resumes  outputs that an earlier run of the same model on the same inputs finished are kept: the tool gets a folder of
-         hard links to the inputs that are left
-
-One command is spelled, printed, run and checked; which of the two tools it was makes no difference here.
+Reads    the model and its record (`<model>.json`), the inputs and their manifest.json
+Writes   <output>/<stem>_<k>.<bin|npy|txt> and <output>_summary.json, both by the tool, then <output>_run.json; with
+         several devices one summary each, <output>_device<id>_<i>_summary.json
+Flip     --output_flip adds a second pass over the flipped images, for the flip test of pose models. The emulator loads
+         the model once for both passes and flips in memory; ais_bench needs flipped inputs (--inputs_flip), and is run
+         twice.
+Gears    for a model with gears each .npy sets the shape (--auto_set_dymdims_mode 1), and outputs are .npy
+Resumes  outputs that an interrupted run of the same model, inputs and code finished are kept: the tool gets a directory
+         of hard links to the remaining inputs. A pass that is up to date is only touched (hrnet/io/stamp.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import os
 import shutil
 import sys
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
-from hrnet.cli import UserError, WorkFailed, command, first_few
-from hrnet.io import tensors
+from hrnet.cli import UserError, WorkFailed, command
+from hrnet.code import code_sha256
+from hrnet.io import stamp, tensors
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import check_free_disk, locked, make_folder, sha256_file
-from hrnet.io.manifest import Manifest
 from hrnet.io.runs import RunRecord
 from infer import run_ais_bench
-from infer.output_dir import OutputDir, keep_finished, link_chunk
+from infer.output_dir import OutputDir, keep_finished, link_inputs
+from infer.passes import Pass, check_inputs, check_outputs, plan_passes
+from infer.run_ais_bench import Tool
 
 
-def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
-    """The prep folder must hold what its manifest lists, and that must be what the model takes."""
-    dtype = compiled.inputs[0].dtype
-    images = manifest.images if compiled.gears else manifest.images[:1]
-    strangers = [image.shape for image in images if manifest.dtype != dtype or not compiled.takes(image.shape)]
-    if strangers:
-        hint = "give make om and make preprocess the same MODEL and INPUT"
-        expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"
-        found = f"{manifest.dtype}{strangers[0]}"
-        raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, hint=hint)
-    if compiled.gears and manifest.suffix != "npy":
-        hint = "run make preprocess"
-        raise UserError("inputs hold no shape", where=inputs, expected=".npy", found=f".{manifest.suffix}", hint=hint)
-    listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
-    there = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
-    if there != listed:
-        hint = f"rm {inputs}/manifest.json; make preprocess"
-        amiss = f"{len(listed - there)} missing, {len(there - listed)} foreign: {first_few(sorted(there ^ listed))}"
-        raise UserError("inputs are not those of the manifest", where=inputs, found=amiss, hint=hint)
+class Job(NamedTuple):
+    """A pass that has to be run."""
+
+    each: Pass
+    stamp: stamp.Stamp
+    kept: list[str]  # stems whose outputs an interrupted run has finished
+    source: Path  # the inputs, or a directory of links to the remaining ones
+    devices: list[str]
 
 
-def check_outputs(place: OutputDir, manifest: Manifest, files: dict[str, list[str]], compiled: CompiledModel) -> None:
-    """N inputs, N times the model's outputs, all there, whole, and nothing else."""
-    there, outputs = place.listing(), compiled.outputs
-    sizes = {image.stem: compiled.output_bytes(image.shape) for image in manifest.images}
-    stems = list(sizes)
-    named = {stem: place.output_names(stem, len(outputs)) for stem in stems}
-    lost = [stem for stem in stems if files.get(stem) != named[stem] or not place.is_whole(stem, there, sizes[stem])]
-    foreign = there.keys() - {name for names in named.values() for name in names}
-    if lost or foreign:
-        expected = f"{len(outputs)} outputs for each of {len(stems)} inputs and nothing else"
-        found = (
-            f"{len(lost)} inputs without theirs, {len(foreign)} foreign files: {first_few([*lost, *sorted(foreign)])}"
-        )
-        raise WorkFailed(f"{place.folder}: expected {expected}, found {found}; rerun make infer")
+def make_stamp(each: Pass, model: Path, compiled: CompiledModel, tool: Tool) -> stamp.Stamp:
+    """What the outputs of a pass depend on. `devices`: another device is another measurement."""
+    settings = {"outfmt": each.output.outfmt, "tool": tool.settings, "flip": each.flip, "devices": tool.devices}
+    record, manifest = CompiledModel.record_path(model), each.inputs / "manifest.json"
+    files = {"model": compiled.model_sha256, "record": sha256_file(record), "manifest": sha256_file(manifest)}
+    return stamp.Stamp(settings, files, code_sha256("infer.run", *tool.modules))
 
 
-def check_unchanged(manifest: Path, sha256: str) -> None:
-    """The lock of the outputs does not hold the inputs: preprocessing may have come in between."""
-    if not manifest.exists() or sha256_file(manifest) != sha256:
-        raise WorkFailed(f"{manifest}: changed while its inputs were inferred; rerun make infer")
+def prepare(each: Pass, made_from: stamp.Stamp, compiled: CompiledModel, tool: Tool) -> Job:
+    """Prepare the output directory of a pass, keeping the outputs that an interrupted run has finished."""
+    settings = {
+        "model_sha256": made_from.files["model"],
+        "manifest_sha256": made_from.files["manifest"],
+        "outfmt": each.output.outfmt,
+        "tool": tool.start[1:],
+        "flip": each.flip,
+        "code_sha256": made_from.code_sha256,
+    }
+    kept = keep_finished(each.output, each.manifest, compiled, settings)
+    done = set(kept)
+    left = [f"{image.stem}.{each.manifest.suffix}" for image in each.manifest.images if image.stem not in done]
+    source = each.inputs
+    if kept:
+        print(f"{len(kept)} of {len(each.manifest.images)} inputs were finished before and are kept")
+        source = link_inputs(each.output.beside("chunk"), each.inputs, left)
+    return Job(each, made_from, kept, source, tool.devices[: len(left)])  # a device without an input fails
 
 
-def run(model: Path, inputs: Path, place: OutputDir, devices: list[str], start: list[str], flip: bool = False) -> None:
-    """Infer the manifest's images with the tool that `start` calls on `devices`, and write the run record. `flip`: let
-    the twin mirror each input, where ais_bench needs a folder of mirrored ones."""
-    manifest = Manifest.read(inputs / "manifest.json")
-    if flip and manifest.flipped:
-        raise UserError("these inputs are mirrored already", where=inputs, hint="leave out --flip")
-    compiled = CompiledModel.read(model)
-    check_inputs(inputs, manifest, model, compiled)
-    outfmt = place.outfmt or ("NPY" if compiled.gears else "BIN")
-    if compiled.gears and outfmt != "NPY":
-        raise UserError("--outfmt of a model with gears", expected="NPY, which holds a shape", found=outfmt)
-    place = dataclasses.replace(place, outfmt=outfmt)
-    hashes = {"model_sha256": compiled.model_sha256, "manifest_sha256": sha256_file(inputs / "manifest.json")}
-    settings = {**hashes, "outfmt": place.outfmt, "tool": start[1:], "flip": flip}
-    make_folder(place.parent)
-    with locked(place.beside("lock")) as lock:
-        kept = keep_finished(place, manifest, compiled, settings)
-        finished = set(kept)
-        images = [image for image in manifest.images if image.stem not in finished]
-        left = [f"{image.stem}.{manifest.suffix}" for image in images]
-        check_free_disk(place.folder, sum(sum(compiled.output_bytes(image.shape)) for image in images))
-        if kept:
-            print(f"{len(kept)} of {len(manifest.images)} inputs were finished before and are kept")
-        source = link_chunk(place.beside("chunk"), inputs, left) if kept else inputs
-        batch = compiled.inputs[0].shape[0]
-        devices = devices[: len(left)]  # a device without an input fails
-        spelled = run_ais_bench.build_command(
-            start, model, source, place, batch, devices, gears=bool(compiled.gears), flip=flip
-        )
-        seconds = run_ais_bench.execute(spelled, lock)
+def check_disk(jobs: list[Job], compiled: CompiledModel) -> None:
+    """Raise UserError if a disk has too little space for the remaining outputs of all passes."""
+    needs: Counter[int] = Counter()
+    for each, _, kept, _, _ in jobs:
+        done, disk = set(kept), os.stat(each.output.folder).st_dev
+        needs[disk] += sum(sum(compiled.output_bytes(i.shape)) for i in each.manifest.images if i.stem not in done)
+        check_free_disk(each.output.folder, needs[disk])
 
-        told = run_ais_bench.collect(place, devices)
-        files = {**{stem: place.output_names(stem, len(compiled.outputs)) for stem in kept}, **told.files}
-        check_outputs(place, manifest, files, compiled)
-        check_unchanged(inputs / "manifest.json", hashes["manifest_sha256"])
-        if kept:
-            shutil.rmtree(source)
-        total = told.host.get("total", seconds)
-        rate = len(told.files) / total
-        RunRecord(
-            model=str(model),
-            **hashes,
-            metadata=compiled.metadata,
-            tool=told.tool,
-            command=spelled,
-            outputs=compiled.outputs,
-            batch=batch,
-            images=len(manifest.images),
-            flipped=flip or manifest.flipped,
-            kept=len(kept),
-            seconds={
-                "read": told.host.get("read"),
-                "infer": told.infer,
-                "write": told.host.get("write"),
-                "total": total,
-            },
-            images_per_second=rate,
-            device=told.device,
-            files={image.stem: files[image.stem] for image in manifest.images},  # in whatever order they were inferred
-        ).write(place.beside("run.json"))
-    print(
-        f"inferred {len(told.files)} images into {place.folder} ({rate:.1f} img/s end to end, device alone "
-        f"{told.device['throughput']:.1f} img/s)"
+
+def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_line: list[str], seconds: float) -> None:
+    """Check the outputs of a finished pass and record it. `seconds`: of the tool, if its summary has no total."""
+    output, manifest = job.each.output, job.each.manifest
+    result = run_ais_bench.collect(output, job.devices)
+    files = {**{stem: output.output_names(stem, len(compiled.outputs)) for stem in job.kept}, **result.files}
+    check_outputs(output, manifest, files, compiled)
+    path = job.each.inputs / "manifest.json"  # the locks do not protect the inputs: preprocessing may run again
+    if not path.exists() or sha256_file(path) != job.stamp.files["manifest"]:
+        raise WorkFailed("changed while its inputs were inferred", where=path, hint="rerun make infer")
+    if job.kept:
+        shutil.rmtree(job.source)
+    total = result.host.get("total", seconds)
+    host = {"read": result.host.get("read"), "infer": result.infer, "write": result.host.get("write"), "total": total}
+    rate = len(result.files) / total
+    RunRecord(
+        model=str(model),
+        model_sha256=compiled.model_sha256,
+        manifest_sha256=job.stamp.files["manifest"],
+        metadata=compiled.metadata,
+        tool=result.tool,
+        command=command_line,
+        outputs=compiled.outputs,
+        batch=compiled.inputs[0].shape[0],
+        images=len(manifest.images),
+        flipped=job.each.flip or manifest.flipped,
+        kept=len(job.kept),
+        seconds=host,
+        images_per_second=rate,
+        device=result.device,
+        files={image.stem: files[image.stem] for image in manifest.images},  # the manifest's order
+    ).write(output.record)
+    stamp.write_stamp(output.folder, job.stamp, [output.record])
+    device = result.device["throughput"]
+    print(f"inferred {len(result.files)} images into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
+
+
+def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, locks: list[int]) -> None:
+    """Run the tool once for these passes: one, or, with the emulator, two. Each pass is recorded as soon as the tool has
+    written its summary, so that a kill during the second one does not cost the first one's figures."""
+    first, second = jobs[0], jobs[1] if len(jobs) > 1 else None
+    command_line = run_ais_bench.build_command(
+        tool.start,
+        model,
+        first.source,
+        first.each.output,
+        compiled.inputs[0].shape[0],
+        first.devices,
+        gears=bool(compiled.gears),
     )
+    if first.each.flip:
+        command_line += ["--flip", "1"]
+    if second:
+        command_line += ["--input_flip", str(second.source), "--output_flip", str(second.each.output.folder)]
+    waiting = list(jobs)
+
+    def record_first() -> None:
+        if len(waiting) == 2 and first.each.output.beside("summary.json").exists():
+            write_run_record(waiting.pop(0), model, compiled, command_line, 0.0)
+
+    seconds = run_ais_bench.execute(command_line, locks, watch=record_first if second else None)
+    for job in waiting:
+        write_run_record(job, model, compiled, command_line, seconds)
+
+
+def run(model: Path, passes: list[Pass], tool: Tool) -> None:
+    """Run the passes that are not up to date, and write a run record for each."""
+    compiled = CompiledModel.read(model)
+    for each in passes:
+        check_inputs(each.inputs, each.manifest, model, compiled)
+    outfmt = passes[0].output.outfmt or ("NPY" if compiled.gears else "BIN")
+    if compiled.gears and outfmt != "NPY":
+        raise UserError("--outfmt for a model with gears", expected="NPY, which stores the shape", found=outfmt)
+    passes = [each._replace(output=OutputDir(each.output.folder, outfmt)) for each in passes]
+    with ExitStack() as stack:
+        for each in passes:
+            make_folder(each.output.folder.parent)
+        locks = [stack.enter_context(locked(each.output.beside("lock"))) for each in passes]
+        jobs = []
+        for each in passes:
+            made_from, output = make_stamp(each, model, compiled, tool), each.output
+            current = stamp.is_current(output.folder, made_from, [output.record])
+            if current and output.is_complete(each.manifest, compiled):
+                stamp.touch(output.folder, [output.record])
+            else:
+                jobs.append(prepare(each, made_from, compiled, tool))
+        check_disk(jobs, compiled)
+        together = len(jobs) == 2 and jobs[1].each.flip  # only the emulator flips
+        for group in [jobs] if together else [[job] for job in jobs]:
+            run_jobs(group, model, compiled, tool, locks)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="as atc.convert left it")
-    parser.add_argument("--input", type=Path, required=True, help="prep folder with its manifest.json")
-    parser.add_argument("--output", type=Path, required=True, help="parent of the outputs' folder")
-    parser.add_argument("--output_dirname", required=True)
-    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, help="BIN; of a model with gears NPY alone")
-    parser.add_argument(
-        "--flip", action="store_true", help="the twin mirrors each input; ais_bench needs them mirrored"
-    )
+    parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
+    parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
+    parser.add_argument("--output", type=Path, required=True, help="output directory; records are written beside it")
+    parser.add_argument("--output_flip", type=Path, help="output directory of a second pass, over the flipped images")
+    parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, which ais_bench needs")
+    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
     run_ais_bench.add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -158,9 +190,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    place = OutputDir(args.output, args.output_dirname, args.outfmt or "")
-    start = run_ais_bench.tool(args.backend, args.ais_python, args.devices)
-    run(args.model, args.input, place, args.devices, start, args.flip)
+    tool = run_ais_bench.find_tool(args.backend, args.ais_python, args.devices)
+    run(args.model, plan_passes(args.inputs, args.output, args.output_flip, args.inputs_flip, args.outfmt, tool), tool)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Models with gears: a few fixed shapes that they were compiled for, one of which is set before each run.
+"""Models with gears: a few fixed shapes that the model was compiled for, one of which is set before each run.
 
-`--auto_set_dymdims_mode 1` sets the shape of each .npy, `--dymDims "input:1,3,512,640"` one for all inputs. Refused is
-what the tool or the device refuses, in their words where they have any.
+`--auto_set_dymdims_mode 1` sets the shape of each .npy, `--dymDims "input:1,3,512,640"` one shape for all inputs. The
+emulator rejects what the tool or the device rejects, with the same messages where they have any.
 
 Source: ais_bench 0.0.2 and its aclruntime, https://gitee.com/ascend/tools ais-bench_workload/tool/ais_bench.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -20,41 +20,34 @@ from infer.emulator.pipeline import Pipeline
 from infer.runtimes.base import Runtime
 
 NO_GEARS = "the dynamic_dims parameter is not specified for model conversion"
-LEAVE_OUT = "leave out --auto_set_dymdims_mode and --dymDims"
+HINT = "leave out --auto_set_dymdims_mode and --dymDims"
 
 
-def told(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     return ",".join(map(str, shape))
 
 
 def check_gear(shape: Sequence[int], gears: Sequence[Sequence[int]], where: object) -> None:
+    """Raise UserError if `shape` is not one of the gears."""
     if list(shape) not in [list(gear) for gear in gears]:
-        expected = f"one of the model's {len(gears)} gears: {'; '.join(map(told, gears))}"
-        raise UserError("the dynamic_dims parameter is not correct", where=where, expected=expected, found=told(shape))
+        expected, found = f"one of {'; '.join(map(shape_text, gears))}", shape_text(shape)
+        raise UserError("the dynamic_dims parameter is not correct", where=where, expected=expected, found=found)
 
 
 def parse_dims(text: str, name: str) -> list[int]:
-    """--dymDims as a shape; `name` is that of the model's input."""
+    """--dymDims as a shape; `name` is the name of the model's input."""
     given, colon, sizes = text.rpartition(":")
     if not colon or given != name or not all(size.isdecimal() for size in sizes.split(",")):
-        raise UserError("--dymDims", expected=f"{name}:1,3,512,640", found=text)
+        raise UserError("invalid --dymDims", expected=f"{name}:1,3,512,640", found=text)
     return [int(size) for size in sizes.split(",")]
 
 
-class Options(NamedTuple):
-    """What a call asks for besides its files."""
-
-    auto: bool  # --auto_set_dymdims_mode
-    dims: Optional[str]  # --dymDims
-    flip: bool  # ours: inputs are mirrored as they are read
-
-
 def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
-    """The model's input at its own shape, or at the gear of --dymDims. Raises UserError where they do not fit."""
+    """The model's input at its own shape, or at the gear of --dymDims. Raises UserError if they do not match."""
     gears = runtime.gears()
     if not gears:
         if dims:
-            raise UserError(NO_GEARS, hint=LEAVE_OUT)
+            raise UserError(NO_GEARS, hint=HINT)
         return runtime.static_input()
     if not dims:
         expected = "--auto_set_dymdims_mode 1 or --dymDims"
@@ -65,41 +58,34 @@ def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
     return TensorInfo(tensor.name, tensor.dtype, shape)
 
 
-def pipeline(runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, options: Options) -> Pipeline:
-    """The pipeline for what the options ask of the model. Raises UserError where they do not fit it."""
-    gears = runtime.gears()
-    if options.auto and not gears:
-        raise UserError(NO_GEARS, hint=LEAVE_OUT)
-    if options.flip and not options.auto:
-        raise UserError("--flip goes with --auto_set_dymdims_mode 1 alone")
-    if options.auto:
-        return GearPipeline(runtime, inputs, folder, suffix, gears, options.flip)
-    return Pipeline(runtime, inputs, folder, suffix, fixed_input(runtime, options.dims))
+def pipeline(
+    runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, auto: bool, dims: Optional[str], flip: bool
+) -> Pipeline:
+    """The pipeline for --auto_set_dymdims_mode, --dymDims and --flip. Raises UserError if they do not fit the model."""
+    if flip and not auto:
+        raise UserError("flipping needs --auto_set_dymdims_mode 1")
+    if not auto:
+        return Pipeline(runtime, inputs, folder, suffix, fixed_input(runtime, dims))
+    if not runtime.gears():
+        raise UserError(NO_GEARS, hint=HINT)
+    return GearPipeline(runtime, inputs, folder, suffix, flip)
 
 
 class GearPipeline(Pipeline):
-    """Each input goes through alone and sets the shape. All are looked at before the first is computed."""
+    """Each input is a batch of its own and sets the shape. All inputs are checked before the first is computed."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        inputs: list[Path],
-        folder: Path,
-        suffix: str,
-        gears: Sequence[Sequence[int]],
-        flip: bool,
-    ) -> None:
-        """`flip`: mirror each input, float32 [1, 3, H, W] or uint8 [1, H, W, 3]."""
-        tensor = runtime.one_input()
+    def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, flip: bool) -> None:
+        """`flip`: flip each input, float32 [1, 3, H, W] or uint8 [1, H, W, 3], from left to right."""
+        tensor, gears = runtime.one_input(), runtime.gears()
         self.dtype, self.flip = np.dtype(tensor.dtype), flip
-        self.across = 3 if tensor.shape[1] > 0 else 2
+        self.width_axis = 3 if tensor.shape[1] > 0 else 2
         for file in inputs:
             if file.suffix.lower() != ".npy":
-                raise UserError("holds no shape for --auto_set_dymdims_mode", where=file, expected=".npy", found=".bin")
+                raise UserError("no shape for --auto_set_dymdims_mode", where=file, expected=".npy", found=".bin")
             check_gear(self._load_npy(file, mapped=True).shape, gears, file)
         first = TensorInfo(tensor.name, tensor.dtype, list(self._load_npy(inputs[0], mapped=True).shape))
         super().__init__(runtime, inputs, folder, suffix, first)
 
     def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
         image = self._load_npy(files[0])
-        return np.ascontiguousarray(np.flip(image, self.across) if self.flip else image)
+        return np.ascontiguousarray(np.flip(image, self.width_axis) if self.flip else image)

@@ -1,15 +1,15 @@
-"""Files in, files out: batches are read, computed and written by a few threads, so that files cost no computing time.
+"""Files in, files out: a few threads read, compute and write batches, so that file I/O overlaps with computing.
 
-One thread more than the runtime's `requests` goes through read, compute, write with a batch buffer of its own; a
-semaphore lets `requests` of them compute at once. So memory does not grow with the number of files. `run_pure` computes
-one batch again and again in the same way, without files.
+There is one thread more than the runtime's `requests`, each with its own batch buffer; a semaphore lets `requests` of
+them compute at once. Memory does not grow with the number of files. `run_pure` computes one batch repeatedly without
+files.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,20 +23,20 @@ from hrnet.io.tensors import write_output
 from infer.emulator.path_checks import files_a_batch
 from infer.runtimes.base import Runtime
 
-MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, some 0.12 GiB for W18 at batch 16
+MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, about 0.12 GiB for W18 at batch 16
 
 
-def requests() -> int:
-    """How many batches are computed at once: one for each core up to MAX_REQUESTS; more cores are shared out."""
+def default_requests() -> int:
+    """How many batches are computed at once: one for each core up to MAX_REQUESTS; more cores are divided among them."""
     return min(cores(), MAX_REQUESTS)
 
 
 class SharedClock:
     """Device time of requests that run side by side.
 
-    The clock runs at 1/n of real time while n requests compute, so the times that it gives to batches add up to the
-    time in which anything was computed, and `1000 * batch / mean` is the true rate (ais_bench computes one batch after
-    another, where both are the same).
+    The clock runs at 1/n of real time while n requests compute, so the times of all batches add up to the time in which
+    anything was computed, and `1000 * batch / mean` is the true rate. (ais_bench computes one batch after another,
+    where both are the same.)
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class SharedClock:
 
 @dataclass
 class Times:
-    """Seconds summed over all threads (they overlap), the total by the wall, and milliseconds of each batch."""
+    """Seconds summed over all threads (they overlap), the total wall time, and milliseconds of each batch."""
 
     read: float = 0.0
     infer: float = 0.0
@@ -72,43 +72,50 @@ class Times:
     device_ms: list[float] = field(default_factory=list)
 
 
-class Computer:
-    """A runtime under the shared clock: `requests` batches are computed at once, the next one waits."""
+def run_batches(
+    runtime: Runtime,
+    jobs: Sequence[int],
+    make_reader: Callable[[], Callable[[int], np.ndarray]],
+    write: Callable[[int, list[np.ndarray]], None],
+    loop: int = 1,
+) -> Times:
+    """Read a batch for each job, compute it `loop` times and write its outputs. `make_reader` is called once in each
+    thread. An error in any thread stops the others and is raised here."""
+    times, clock = Times(), SharedClock()
+    lock, free, broken = threading.Lock(), threading.Semaphore(runtime.requests), threading.Event()
+    remaining = iter(progress(jobs, len(jobs), unit="batch"))
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._clock, self._free = SharedClock(), threading.Semaphore(runtime.requests)
+    def next_job() -> Optional[int]:
+        with lock:
+            return None if broken.is_set() else next(remaining, None)
 
-    def compute(self, batch: np.ndarray, loop: int, device_ms: list[float]) -> list[np.ndarray]:
-        """The outputs of a batch that is computed `loop` times; the milliseconds of each are added to `device_ms`."""
-        with self._free:
-            for _ in range(loop):
-                begun = self._clock.start()
-                outputs = self.runtime.compute(batch)
-                device_ms.append((self._clock.stop() - begun) * 1000)
-        return outputs
-
-
-def share_out(jobs: Iterable[int], threads: int, work: Callable[[Iterator[int]], None]) -> float:
-    """Let threads `work` on `jobs`, each on an iterator of its share; return the seconds by the wall. An error of any
-    thread stops the others and is raised here."""
-    shared, lock, broken = iter(jobs), threading.Lock(), threading.Event()
-
-    def share() -> Iterator[int]:
-        while not broken.is_set():
+    def work() -> None:
+        read = make_reader()
+        while (job := next_job()) is not None:
+            device_ms: list[float] = []
+            begun = time.perf_counter()
+            batch = read(job)
+            was_read = time.perf_counter()
+            with free:
+                for _ in range(loop):
+                    started = clock.start()
+                    outputs = runtime.compute(batch)
+                    device_ms.append((clock.stop() - started) * 1000)
+            computed = time.perf_counter()
+            write(job, outputs)
             with lock:
-                job = next(shared, None)
-            if job is None:
-                return
-            yield job
+                times.read += was_read - begun
+                times.write += time.perf_counter() - computed
+                times.device_ms += device_ms
 
     def guarded() -> None:
         try:
-            work(share())
+            work()
         except BaseException:
             broken.set()
             raise
 
+    threads = min(runtime.requests + 1, len(jobs))
     begun = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         workers = [pool.submit(guarded) for _ in range(threads)]
@@ -118,82 +125,66 @@ def share_out(jobs: Iterable[int], threads: int, work: Callable[[Iterator[int]],
         except BaseException:
             broken.set()
             raise
-    return time.perf_counter() - begun
+    times.total = time.perf_counter() - begun
+    times.infer = sum(times.device_ms) / 1000
+    return times
 
 
 def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, list[np.ndarray]]:
-    """Compute one batch `loop` times without a file; the times, and the outputs of one of them."""
-    times, computer = Times(), Computer(runtime)
-    outputs: list[np.ndarray] = []
-
-    def work(rounds: Iterator[int]) -> None:
-        for _ in rounds:
-            outputs[:] = computer.compute(batch, 1, times.device_ms)
-
-    times.total = share_out(progress(range(loop), unit="batch"), min(runtime.requests, loop), work)
-    times.infer = sum(times.device_ms) / 1000
-    return times, outputs
+    """Compute one batch `loop` times without files; return the times and the last outputs."""
+    outputs: dict[int, list[np.ndarray]] = {}
+    times = run_batches(
+        runtime, range(loop), lambda: lambda _: batch, lambda _, computed: outputs.__setitem__(0, computed)
+    )
+    times.read = times.write = 0.0
+    return times, outputs[0]
 
 
 def pure_data(kind: str, tensor: TensorInfo) -> np.ndarray:
-    """A batch for `run_pure`: `zero`, or the `random` bytes of ais_bench, which as floats may be any number and none;
-    the same ones each time."""
+    """A batch for `run_pure`: `zero`, or the `random` bytes of ais_bench (as floats these include NaN), the same ones
+    in each call."""
     size = tensor.shape[0] * tensor.bytes_of_one()
     values = np.random.default_rng(0).integers(0, 256, size, np.uint8) if kind == "random" else np.zeros(size, np.uint8)
     return values.view(tensor.dtype).reshape(tensor.shape)
 
 
 def warm_up(runtime: Runtime, tensor: TensorInfo, count: int) -> None:
-    """Compute `count` batches of zeros outside all times, and hold the outputs against the model's word. `tensor`: the
-    input at the shape that is set."""
+    """Compute `count` batches of zeros before anything is timed, and check the outputs against the model's declared
+    shapes. `tensor`: the input at the shape that is set."""
     batch = pure_data("zero", tensor)
     for _ in range(count):
         runtime.check(batch, runtime.compute(batch))
 
 
 class Pipeline:
-    """`inputs` through `runtime` into `folder`. `batch` files go through together; the last batch is padded with its
-    own first file, as ais_bench does, and what the padding gave is dropped."""
+    """`inputs` through `runtime` into `folder`. `batch` files are computed together; the last batch is padded with its
+    own first file, as ais_bench does, and the padding's outputs are dropped."""
 
     def __init__(
         self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, tensor: Optional[TensorInfo] = None
     ) -> None:
-        """`tensor`: the input at the shape that is set; the model's own, where that is fixed."""
+        """`tensor`: the input at the shape that is set; by default the model's own, which must be fixed."""
         self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
         self.tensor = tensor or runtime.static_input()
         self.shape, self.dtype = tuple(self.tensor.shape), np.dtype(self.tensor.dtype)
         self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
 
     def output_names(self, file: Path) -> list[Path]:
-        """Where the outputs of one input go: its name up to the first dot, and the output's number."""
+        """The outputs of one input: its name up to the first dot, and the output's number."""
         stem = file.name.split(".")[0]
         return [self.folder / f"{stem}_{k}.{self.suffix}" for k in range(len(self.runtime.outputs))]
 
     def run(self, loop: int = 1) -> Times:
         """Infer all inputs, each batch `loop` times."""
-        times, lock, computer = Times(), threading.Lock(), Computer(self.runtime)
 
-        def work(starts: Iterator[int]) -> None:
+        def make_reader() -> Callable[[int], np.ndarray]:
             buffer = np.empty(self.shape, self.dtype)
-            for start in starts:
-                files = self.inputs[start : start + self.batch]
-                device_ms: list[float] = []
-                begun = time.perf_counter()
-                batch = self._read(files, buffer)
-                was_read = time.perf_counter()
-                outputs = computer.compute(batch, loop, device_ms)
-                computed = time.perf_counter()
-                self._write(files, outputs)
-                with lock:
-                    times.read += was_read - begun
-                    times.write += time.perf_counter() - computed
-                    times.device_ms += device_ms
+            return lambda start: self._read(self._files(start), buffer)
 
-        starts = range(0, len(self.inputs), self.batch)
-        threads = min(self.runtime.requests + 1, len(starts))
-        times.total = share_out(progress(starts, unit="batch"), threads, work)
-        times.infer = sum(times.device_ms) / 1000
-        return times
+        return run_batches(self.runtime, range(0, len(self.inputs), self.batch), make_reader, self._write, loop)
+
+    def _files(self, start: int) -> list[Path]:
+        return self.inputs[start : start + self.batch]
 
     def _payload_bytes(self, file: Path) -> int:
         if file.suffix.lower() == ".npy":
@@ -204,32 +195,32 @@ class Pipeline:
         try:
             array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise WorkFailed(f"{file}: is no readable npy: {error}") from None
+            raise WorkFailed(f"not a readable npy file: {error}", where=file) from None
         if array.dtype != self.dtype:
-            raise WorkFailed(f"{file}: dtype (expected {self.dtype}, as the model's input, found {array.dtype})")
+            raise WorkFailed("wrong dtype", where=file, expected=f"{self.dtype}, the model's", found=array.dtype)
         return array
 
     def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
-        """The batch of these files; `buffer` is the thread's own, for it to lie in."""
+        """The batch of these files, in the thread's own `buffer`."""
         rows = buffer.reshape(self.batch, -1)
         for row, file in zip(rows, files):
             npy = self._load_npy(file) if file.suffix.lower() == ".npy" else None
             found = file.stat().st_size if npy is None else npy.nbytes
             if found != row.nbytes:
-                expected = f"{row.nbytes} bytes, as the first input"
+                expected = f"{row.nbytes} bytes, the size of the first input"
                 hint = "remove it and manifest.json, then make preprocess"
-                raise WorkFailed(f"{file}: size (expected {expected}, found {found}); {hint}")
+                raise WorkFailed("wrong size", where=file, expected=expected, found=found, hint=hint)
             if npy is None:
                 with open(file, "rb") as stream:
                     if stream.readinto(row.view(np.uint8).data) != row.nbytes:
-                        raise WorkFailed(f"{file}: was cut while it was read")
+                        raise WorkFailed("became shorter while it was read", where=file)
             else:
                 row[:] = npy.reshape(-1)
         rows[len(files) :] = rows[0]
         return buffer
 
-    def _write(self, files: list[Path], outputs: list[np.ndarray]) -> None:
-        each = [np.array_split(output, self.batch) for output in outputs]
-        for j, file in enumerate(files):
+    def _write(self, start: int, outputs: list[np.ndarray]) -> None:
+        parts = [np.array_split(output, self.batch) for output in outputs]
+        for j, file in enumerate(self._files(start)):
             for k, path in enumerate(self.output_names(file)):
-                write_output(path, each[k][j])
+                write_output(path, parts[k][j])

@@ -1,4 +1,4 @@
-"""What a runtime is to the twin: inputs and outputs by name, and one method that computes a batch."""
+"""The base class of the runtimes: inputs and outputs by name, and one method that computes a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Runtime(ABC):
     outputs: list[TensorInfo]
     requests: int
     version: str
-    dynamic_dims = ""  # the gears of a model with free axes, as they were given to atc
+    dynamic_dims = ""  # the gears of a model with dynamic axes, as given to atc
 
     @abstractmethod
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -30,7 +30,7 @@ class Runtime(ABC):
         return self.inputs[0]
 
     def gears(self) -> list[list[int]]:
-        """The shapes of the one input that the model was compiled for; none where its shape is fixed."""
+        """The input shapes that the model was compiled for; empty if its shape is fixed."""
         shapes = []
         for gear in filter(None, self.dynamic_dims.split(";")):
             sizes = map(int, gear.split(","))
@@ -38,7 +38,7 @@ class Runtime(ABC):
         return shapes
 
     def static_input(self) -> TensorInfo:
-        """The one input, whose shape must be fixed: a model as `atc` or its twin leaves it."""
+        """The one input, whose shape must be fixed."""
         tensor = self.one_input()
         if -1 in tensor.shape:
             hint = "compile it for a batch: make om BATCH=16"
@@ -46,12 +46,12 @@ class Runtime(ABC):
         return tensor
 
     def check(self, batch: np.ndarray, outputs: list[np.ndarray]) -> None:
-        """Hold what a batch gave against what the model declares; run once, before any file is written."""
+        """Check the outputs of a batch against the model's declared shapes; called once, before any file is written."""
         for tensor, output in zip(self.outputs, outputs):
             declared = [size if size > 0 else found for size, found in zip(tensor.shape, output.shape)]
             if output.dtype != np.dtype(tensor.dtype) or list(output.shape) != declared:
                 expected, found = f"{tensor.dtype}{tensor.shape}", f"{output.dtype}{list(output.shape)}"
-                raise UserError(f"output {tensor.name}", expected=expected, found=found)
+                raise UserError(f"wrong output {tensor.name}", expected=expected, found=found)
             if output.ndim == 0 or output.shape[0] != batch.shape[0]:
                 found = f"{list(output.shape)} for a batch of {batch.shape[0]}"
                 raise UserError(f"output {tensor.name} has no batch axis", found=found)

@@ -1,5 +1,4 @@
-"""onnxruntime on the CPU. Requests side by side, each on a core of its own, keep the cores busier than one request on
-all of them."""
+"""onnxruntime on the CPU. Several requests with one core each use the cores better than one request on all cores."""
 
 from __future__ import annotations
 
@@ -21,10 +20,10 @@ class OnnxRuntime(Runtime):
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
-        except Exception as error:  # onnxruntime's own exceptions share no base class but this
+        except Exception as error:  # onnxruntime's exceptions have no other common base class
             raise UserError(f"onnxruntime cannot load the model: {' '.join(str(error).split())}", where=model) from None
         if self.session.get_providers() != [PROVIDER]:
-            raise UserError("onnxruntime took another provider", expected=PROVIDER, found=self.session.get_providers())
+            raise UserError("onnxruntime uses another provider", expected=PROVIDER, found=self.session.get_providers())
         self.inputs = [_info(node) for node in self.session.get_inputs()]
         self.outputs = [_info(node) for node in self.session.get_outputs()]
         self.dynamic_dims = self.session.get_modelmeta().custom_metadata_map.get("atc.dynamic_dims", "")
@@ -40,7 +39,7 @@ class OnnxRuntime(Runtime):
 
 def _info(node: onnxruntime.NodeArg) -> TensorInfo:
     if node.type not in DTYPES:
-        raise UserError(f"tensor {node.name} has a type unknown here", expected=sorted(DTYPES), found=node.type)
+        raise UserError(f"tensor {node.name} has an unsupported type", expected=sorted(DTYPES), found=node.type)
     return TensorInfo(node.name, DTYPES[node.type], [size if isinstance(size, int) else -1 for size in node.shape])
 
 

@@ -1,8 +1,8 @@
 """OpenVINO on the CPU, from the same ONNX file. One stream for each request that is computed at once.
 
-Where the processor has bfloat16, OpenVINO takes it unasked, so float32 is asked for by name. With that it computes
-float16 tensors in float32 too and drops the casts around them: a model with float16 inside would give float32's numbers
-as if they were its own, and is refused.
+On processors with bfloat16 OpenVINO uses it by default, so float32 is requested explicitly. It then computes float16
+tensors in float32 too and drops the casts around them, so a model with float16 inside would give float32 results. Such
+models are rejected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hrnet.io.tensors import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"
-GEARS = ["framework", "atc.dynamic_dims"]  # where OpenVINO keeps that entry of the file's metadata_props
+GEARS = ["framework", "atc.dynamic_dims"]  # where OpenVINO stores this entry of the file's metadata_props
 
 
 class OpenVino(Runtime):
@@ -58,7 +58,7 @@ class OpenVino(Runtime):
 def _info(port: openvino.ConstOutput) -> TensorInfo:
     dtype = port.get_element_type().to_dtype().name
     if dtype not in DTYPES:
-        raise UserError(f"tensor {port.any_name} has a type unknown here", expected=sorted(DTYPES), found=dtype)
+        raise UserError(f"tensor {port.any_name} has an unsupported type", expected=sorted(DTYPES), found=dtype)
     shape = [-1 if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
     return TensorInfo(port.any_name, dtype, shape)
 

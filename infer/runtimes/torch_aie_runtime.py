@@ -1,8 +1,9 @@
 """TorchScript on an NPU by Torch-AIE, which compiles the module for one batch when it is loaded.
 
-Calls and order are those of the model zoo's eval.py (seed 000; Ascend/ModelZoo-PyTorch
+Calls and their order are those of the model zoo's eval.py (https://gitee.com/ascend/ModelZoo-PyTorch,
 AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. Chip and precision are those
-that pth2onnx.static wrote down. A device is set for a thread, so one thread compiles and computes. Not tried on an NPU.
+that pth2onnx.static recorded. A device is set per thread, so one thread compiles and computes. Not tested on NPU
+hardware.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ class TorchAie(Runtime):
     def __init__(self, model: str, device: int) -> None:
         compiled = CompiledModel.read(model)
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
-        told = [compiled.metadata.get(key, "") for key in (PRECISION, SOC_VERSION)]
-        if told[0] not in PRECISIONS or not told[1]:
+        precision, chip = (compiled.metadata.get(key, "") for key in (PRECISION, SOC_VERSION))
+        if precision not in PRECISIONS or not chip:
             hint = "make om BACKEND=torch_aie SOC=<chip>"
-            raise UserError("its record names no precision and chip", where=model, found=told, hint=hint)
+            raise UserError(
+                "the record has no precision or chip", where=model, found=f"{precision!r}, {chip!r}", hint=hint
+            )
         self.device = f"npu:{device}"
-        self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {told[1]}"
+        self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {chip}"
         self.thread = ThreadPoolExecutor(1)
         try:
-            self.thread.submit(self._compile, model, device, *told).result()
+            self.thread.submit(self._compile, model, device, precision, chip).result()
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"Torch-AIE cannot compile the model: {reason}", where=model) from None
@@ -65,5 +68,5 @@ class TorchAie(Runtime):
 
 
 def load(model: str, requests: int, threads: int, device: int) -> Runtime:
-    """Compile a TorchScript file that lies beside its record; batches are computed one after another."""
+    """Compile a TorchScript file that has a record; batches are computed one after another."""
     return TorchAie(model, device)

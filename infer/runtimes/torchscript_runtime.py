@@ -1,8 +1,8 @@
-"""TorchScript by torch: on the CPU, or on CUDA device `device` where torch has one.
+"""TorchScript in torch: on the CPU, or on CUDA device `device` if torch has CUDA.
 
-On the CPU requests run side by side, each on a core of its own, with the channels last, as oneDNN has its fastest
-convolutions. The frozen graph is run as it is: torch's profiling of it finds nothing more to do there. On a GPU batches
-run one after another; with float16 inside the weights, and what goes in, are float16, and what comes out is float32.
+On the CPU requests run side by side with one core each, in channels-last layout, which oneDNN computes fastest; the
+graph is frozen and torch's profiling executor is off, since it improves nothing there. On a GPU batches run one after
+another; with float16 inside, weights and inputs are float16 and outputs float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.torchscript import PRECISION
 from infer.runtimes.base import Runtime
 
-WARM_UP = 3  # calls on a GPU in which torch profiles the graph and compiles what it can fuse
+WARM_UP = 3  # calls on a GPU in which torch profiles the graph and compiles fused kernels
 
 
 def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
@@ -30,30 +30,30 @@ def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
         try:
             return torch.jit.load(model, map_location=device)
         except RuntimeError as error:
-            told = " ".join(str(error).split(". ")[0].split())
-            raise UserError(f"torch cannot load the model: {told}", where=model, hint="rerun make om") from None
+            reason = " ".join(str(error).split(". ")[0].split())
+            raise UserError(f"torch cannot load the model: {reason}", where=model, hint="rerun make om") from None
 
 
 def dynamic_dims(compiled: CompiledModel) -> str:
-    """The gears of a compiled record as atc is given them: the sizes of the free axes of each."""
+    """The gears of a compiled model in the format of atc --dynamic_dims: the dynamic sizes of each."""
     axes = [axis for axis, size in enumerate(compiled.inputs[0].shape) if size == -1]
     return ";".join(",".join(str(gear.input[axis]) for axis in axes) for gear in compiled.gears)
 
 
 def find_device(device: int) -> str:
-    """The name of device `device`. Raises UserError where there is none."""
+    """The torch name of device number `device`. Raises UserError if it does not exist."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         if device < count:
             return f"cuda:{device}"
         raise UserError("no such CUDA device", expected=f"0 to {count - 1}", found=device, hint="give DEVICE=0")
     if device:
-        raise UserError("no CUDA here, and the CPU is device 0", expected=0, found=device, hint="give DEVICE=0")
+        raise UserError("no CUDA on this machine; the CPU is device 0", expected=0, found=device, hint="give DEVICE=0")
     return "cpu"
 
 
 def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> None:
-    """Bring the weights of a frozen graph, which no `to` of the module reaches, to `dtype`, channels last."""
+    """Convert the weights of a frozen graph, which `module.to` does not reach, to `dtype` and channels last."""
     for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
         if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
             weight = node.t("value").to(dtype)
@@ -71,7 +71,7 @@ class TorchScript(Runtime):
         if self.device == "cpu":
             if half:
                 hint = "PRECISION=fp32, or BACKEND=onnxruntime"
-                raise UserError("float16 inside needs CUDA", where=model, found="the CPU alone", hint=hint)
+                raise UserError("float16 inside needs CUDA", where=model, found="only the CPU", hint=hint)
             self.requests = requests
             self.module = load_module(model)
             return
@@ -84,7 +84,7 @@ class TorchScript(Runtime):
 
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
-        """How torch computes, which is a thread's own affair."""
+        """torch's settings of the current thread."""
         if not hasattr(self.own, "ready"):
             torch.set_num_threads(self.threads)
             self.own.ready = True
@@ -102,5 +102,5 @@ class TorchScript(Runtime):
 
 
 def load(model: str, requests: int, threads: int, device: int) -> Runtime:
-    """Load a TorchScript file that lies beside its record."""
+    """Load a TorchScript file that has a record."""
     return TorchScript(model, requests, threads, device)
