@@ -1,15 +1,15 @@
-"""A model that was compiled elsewhere -> the record beside it (`<om>.json`), without which infer cannot take it.
+"""Write the record (`<om>.json`, hrnet.io.compiled) of a model that was compiled elsewhere; infer needs it.
 
-    python -m atc.adopt --om my.om --model my.onnx --batch 16
-    python -m atc.adopt --om my.om --input image:float32:16,3,224,224 --output class:float32:16,1000
+    python -m atc.adopt --om my.om --model my.onnx --batch_size 16
+    python -m atc.adopt --om my.om --input_tensor image:float32:16,3,224,224 --output_tensor class:float32:16,1000
     python -m atc.adopt --om my.onnx
 
-Reads --om, and the ONNX file that it was compiled from where there is one; writes hrnet.io.compiled. An .om can be
-asked for its inputs and outputs on a device alone, so they come from the ONNX file at --batch, or as they are given:
-name, dtype and sizes, in the model's own order, the batch first. A compiled .onnx tells them itself.
+The inputs and outputs of an .om can only be read on a device, so they are taken from the ONNX file that it was compiled
+from, with --batch_size, or from the arguments: name, dtype and sizes, in the model's order, the batch first. A compiled
+.onnx contains them.
 
-What is given is believed as far as it can be checked here: that the file is an .om, that nothing varies, that inputs
-and outputs have one batch. A wrong size shows when the device runs: infer holds every output against the record.
+Checked are the start of the .om, that all sizes are fixed, and that inputs and outputs have the same batch size. Other
+errors show when the model runs: infer checks every output against the record.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from hrnet.io.tensors import DTYPES
 
 OM_START = b"IMOD"  # MODEL_FILE_MAGIC_NUM of CANN's GE, 0x444F4D49, little-endian
 SIZES = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")
+USE_TENSORS = "give --input_tensor and --output_tensor instead of --model"
 
 
 def tensor(text: str) -> TensorInfo:
-    """An argparse type: `name:dtype:n,c,h,w`; the name itself may hold a colon."""
+    """An argparse type: `name:dtype:n,c,h,w`; the name may contain a colon."""
     name, dtype, sizes = ["", "", *text.rsplit(":", 2)][-3:]
     if not name or dtype not in DTYPES or not SIZES.fullmatch(sizes):
         expected = "name:dtype:sizes such as image:float32:16,3,224,224"
@@ -38,23 +39,22 @@ def tensor(text: str) -> TensorInfo:
     return TensorInfo(name, dtype, [int(size) for size in sizes.split(",")])
 
 
-def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list[TensorInfo], dict[str, str]]:
-    """Inputs, outputs and metadata of the ONNX file, at its own batch where none is given."""
+def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo], list[TensorInfo], dict[str, str]]:
+    """Inputs, outputs and metadata of the ONNX file; its own batch size if none is given."""
     try:
-        from atc import command as seed
-        from atc import graph  # onnx, which a board may lack
+        from atc import graph  # needs onnx, which a board may lack
+        from atc.command import batched
     except ModuleNotFoundError as error:
-        hint = "give --input and --output"
-        raise UserError(f"no {error.name} here to read it with", where=model, hint=hint) from None
+        raise UserError(f"{error.name} is not installed, cannot read it", where=model, hint=USE_TENSORS) from None
     from atc.shapes import AtcError
 
     try:
         source = graph.read(model)
         inputs, metadata = graph.inputs(source), graph.metadata_of(source)
         fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
-        if batch is None and fixed < 1:
-            raise UserError("leaves its batch open", where=model, hint=f"compile it: make om ONNX={model}")
-        shapes = seed.batched(inputs, batch or fixed, 0, model)
+        if batch_size is None and fixed < 1:
+            raise UserError("not compiled: its batch size is dynamic", where=model, hint=f"make om ONNX={model}")
+        shapes = batched(inputs, batch_size or fixed, 0, model)
         outputs = graph.output_shapes(source, shapes)
     except AtcError as error:
         raise UserError(f"cannot be read: {error}", where=model) from None
@@ -62,14 +62,13 @@ def from_onnx(model: Path, batch: Optional[int]) -> tuple[list[TensorInfo], list
 
 
 def check(om: Path, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None:
-    """Every size is known, and the batch is one. Raises UserError."""
+    """Raise UserError unless every size is known and all batch sizes are equal."""
     for each in outputs:
         if not each.shape or min(each.shape) < 1:
-            hint = "give --input and --output instead of --model"
-            raise UserError(f"the sizes of {each.name} cannot be told", where=om, found=each.shape, hint=hint)
+            raise UserError(f"unknown sizes of {each.name}", where=om, found=each.shape, hint=USE_TENSORS)
     if len({each.shape[0] for each in (*inputs, *outputs)}) > 1:
         found = ", ".join(f"{each.name} {each.shape}" for each in (*inputs, *outputs))
-        raise UserError("inputs and outputs differ in their first size, the batch", where=om, found=found)
+        raise UserError("inputs and outputs have different batch sizes", where=om, found=found)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,41 +80,41 @@ def run(args: argparse.Namespace) -> None:
         with args.om.open("rb") as file:
             start = file.read(len(OM_START))
         if start != OM_START:
-            raise UserError("is no .om", where=args.om, expected=f"{OM_START!r} at its start", found=repr(start))
+            raise UserError("not an .om", where=args.om, expected=f"{OM_START!r} at its start", found=repr(start))
     if model:
-        inputs, outputs, metadata = from_onnx(model, args.batch)
+        inputs, outputs, metadata = from_onnx(model, args.batch_size)
     else:
-        inputs, outputs, metadata = args.input, args.output, {}
+        inputs, outputs, metadata = args.input_tensor, args.output_tensor, {}
     check(args.om, inputs, outputs)
     CompiledModel(
         model_sha256=sha256_file(args.om),
         source_sha256=sha256_file(model) if model else "",
-        command=["python", "-m", "atc.adopt", *args.words],
+        command=["python", "-m", "atc.adopt", *args.arguments],
         tool="atc.adopt",
         inputs=inputs,
         outputs=outputs,
         gears=[],
         metadata=metadata,
     ).write(args.om)
-    told = [", ".join(f"{each.name} {each.dtype}{each.shape}" for each in tensors) for tensors in (inputs, outputs)]
-    print(f"wrote {CompiledModel.record_path(args.om)}: {' -> '.join(told)}")
+    lists = [", ".join(f"{each.name} {each.dtype}{each.shape}" for each in tensors) for tensors in (inputs, outputs)]
+    print(f"wrote {CompiledModel.record_path(args.om)}: {' -> '.join(lists)}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m atc.adopt", description=__doc__.splitlines()[0])
-    parser.add_argument("--om", type=Path, required=True, help="the compiled model: .om, or .onnx of atc's twin")
+    parser.add_argument("--om", type=Path, required=True, help="compiled model: .om, or .onnx of atc's emulator")
     parser.add_argument("--model", type=Path, help="the ONNX file that the .om was compiled from")
-    parser.add_argument("--batch", type=integer(1), help="the batch that it was compiled for, with --model")
-    parser.add_argument("--input", type=tensor, action="append", help="name:dtype:sizes; again for each further one")
-    parser.add_argument("--output", type=tensor, action="append", help="name:dtype:sizes; again for each further one")
+    parser.add_argument("--batch_size", type=integer(1), help="its batch size, with --model")
+    for flag in ("--input_tensor", "--output_tensor"):
+        parser.add_argument(flag, type=tensor, action="append", help="name:dtype:sizes; once for each tensor")
     args = parser.parse_args(argv)
-    args.words = sys.argv[1:] if argv is None else argv
-    given = {name for name in ("model", "batch", "input", "output") if getattr(args, name) is not None}
+    given = {name for name in ("model", "batch_size", "input_tensor", "output_tensor") if getattr(args, name)}
+    args.arguments = sys.argv[1:] if argv is None else argv
     if args.om.suffix == ".onnx":
         if given:
-            parser.error("an .onnx tells its inputs and outputs itself: give --om alone")
-    elif given not in ({"model", "batch"}, {"input", "output"}):
-        parser.error("give --model and --batch, or --input and --output")
+            parser.error("an .onnx file contains its inputs and outputs: give only --om")
+    elif given not in ({"model", "batch_size"}, {"input_tensor", "output_tensor"}):
+        parser.error("give --model and --batch_size, or --input_tensor and --output_tensor")
     return args
 
 

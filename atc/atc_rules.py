@@ -1,11 +1,11 @@
-"""ATC's argument rules: which parameters it knows, their values, how they exclude each other, and its words of refusal.
+"""ATC's argument rules: its parameters, their values, which exclude each other, and the texts of its refusals.
 
-`parse` reads a command line as atc does, `check_arguments` judges it alone, `check_model` against the model; pure
+`parse` reads a command line as atc does, `check_arguments` checks it alone, `check_model` against the model; pure
 functions, no files, no onnx. A refusal is an AtcError with ATC's code and text, in the newer form without brackets.
 
 Source: CANN's GE: the flags and checks of api/atc/main_impl.cc, atc_ir_common.cc, omg.cc, and its error table.
 Ours, since ATC's own were not found, in the same form: the reasons for --soc_version, for a --framework other than 5,
-for an illegal path; the code E19999 of a fault that ATC's flag parser finds (atc prints the text, then
+for an illegal path; the code E19999 of an error of ATC's flag parser (atc prints the text, then
 `E19999: Inner Error!`); E10010 for --log (in ATC's table, though atc leaves it at E19999); E10006 for
 --enable_small_channel. ATC lists the legal precision modes in no fixed order.
 """
@@ -45,7 +45,7 @@ OUTPUT_TYPES = ("FP32", "FP16", "UINT8", "INT8")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What --name takes: one of `values` (none: any text), else a refusal with `code` (and `reason` if E10001)."""
+    """The values of a parameter (none: any text); for another value, the code (and for E10001 the reason)."""
 
     values: tuple[str, ...] = ()
     code: str = "E10001"
@@ -54,7 +54,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Model:
-    """What the rules need to know of a model."""
+    """A model, as far as the rules need it."""
 
     inputs: Mapping[str, Sequence[int]]  # name -> shape, -1 where it varies
     outputs: Sequence[str]
@@ -110,9 +110,10 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 def parse(argv: Sequence[str]) -> dict[str, str]:
-    """Read `--name=value` and `--name value` (also `-name`, and `-` for `_` inside a name); the last of two wins.
+    """Read `--name=value` and `--name value` (also `-name`, and `-` for `_` inside a name); the last of two is used.
 
-    An empty value is as good as none. Raises AtcError for an unknown parameter, a missing or illegal value.
+    A parameter with an empty value counts as not given. Raises AtcError for an unknown parameter, and for a missing or
+    illegal value.
     """
     arguments: dict[str, str] = {}
     words = iter(argv)
@@ -151,7 +152,7 @@ def check(arguments: Mapping[str, str], model: Model) -> None:
 
 
 def check_arguments(arguments: Mapping[str, str]) -> None:
-    """The rules that need no model. Raises AtcError for the first that is broken."""
+    """The rules that need no model. Raises AtcError for the first one broken."""
     if "auto_tune_mode" in arguments:
         deprecated = "The Auto Tune function has been deprecated. Please use the AOE tool for tuning."
         raise invalid("auto_tune_mode", arguments["auto_tune_mode"], deprecated)
@@ -193,7 +194,7 @@ def _check_paths_and_chip(arguments: Mapping[str, str], mode: str) -> None:
     if arguments.get("output", "").endswith("/"):
         raise AtcError("E10022", f"Path {arguments['output']} for parameter --output does not include the file name.")
     for name in ("model", "output", "insert_op_conf", "keep_dtype"):
-        # ATC takes Chinese characters too
+        # ATC also accepts Chinese characters
         if not re.fullmatch(r"[A-Za-z0-9_./+\-\u4e00-\u9fa5]+", arguments.get(name, ".")):
             raise invalid(name, arguments[name], "A path can only contain letters, digits and the characters _-.+/.")
 
@@ -224,7 +225,7 @@ def out_nodes(arguments: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def check_model(arguments: Mapping[str, str], model: Model) -> None:
-    """The rules on names and ranks. Raises E10016 and E10049."""
+    """The rules for names and ranks. Raises E10016 and E10049."""
     for name, shape in input_shapes(arguments).items():
         if name not in model.inputs:
             raise _not_found(name, "input_shape")

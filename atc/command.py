@@ -1,5 +1,9 @@
-"""The command of the model zoo's READMEs (seeds 002 and 004), spelled from an ONNX file: its input's name and sizes,
-the gears of a config, an AIPP file. Nothing is run here."""
+"""Build the atc command of the model zoo's READMEs for an ONNX file: the name and sizes of its input, the gears of a
+config, an AIPP file. Pure functions; nothing is run here.
+
+AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; normalising as
+`(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the configuration file).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Optional
 
 from yacs.config import CfgNode
 
-from atc import aipp, atc_rules
+from atc import atc_rules
 from atc.shapes import DYNAMIC
 from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
@@ -17,52 +21,74 @@ from hrnet.io.files import AnyPath
 from hrnet.io.tensors import input_shape
 
 PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
+PIXEL_MAX = 255
 
 
-def batched(tensors: Sequence[TensorInfo], batch: int, free: int, where: Path) -> dict[str, list[int]]:
-    """{input: shape} with axis 0 set to `batch`. Raises UserError where that axis is fixed, or where other than `free`
-    further axes are free: none without gears, else height and width."""
+def batched(tensors: Sequence[TensorInfo], batch_size: int, dynamic: int, where: Path) -> dict[str, list[int]]:
+    """{input: shape} with axis 0 set to `batch_size`. Raises UserError if that axis has another fixed size, or if the
+    number of further dynamic axes is not `dynamic`: 0 without gears, else 2 (height and width)."""
     shapes = {}
     for tensor in tensors:
-        rest = tensor.shape[1:]
-        if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch):
+        if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch_size):
             raise UserError(
-                f"the batch of {tensor.name} is fixed",
+                f"the batch size of {tensor.name} is fixed",
                 where=where,
-                expected=f"{batch} or a free axis",
+                expected=f"{batch_size} or a dynamic axis",
                 found=tensor.shape,
-                hint="export it with a dynamic batch: make onnx",
+                hint="export it with a dynamic batch size: make onnx",
             )
-        if rest.count(DYNAMIC) != free:
+        if tensor.shape[1:].count(DYNAMIC) != dynamic:
             raise UserError(
-                f"{tensor.name} has {rest.count(DYNAMIC) or 'no'} free axes besides the batch",
+                f"dynamic axes of {tensor.name}",
                 where=where,
                 expected="[-1, C, -1, -1] for the gears of --cfg"
-                if free
+                if dynamic
                 else "[-1, C, H, W], or --cfg with INPUT.GEARS",
                 found=tensor.shape,
             )
-        shapes[tensor.name] = [batch, *rest]
+        shapes[tensor.name] = [batch_size, *tensor.shape[1:]]
     return shapes
 
 
-def aipp_file(config: CfgNode, shapes: dict[str, list[int]], batch: int, where: Path) -> tuple[str, list[int]]:
-    """The AIPP file of a config, and the shape that it gives the model's one input. Raises UserError where the model
-    does not take the config's images."""
+def min_and_var_reci(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """AIPP's `min` and `var_reci` of each channel; `mean` and `std` are of pixels scaled to 0..1."""
+    return [PIXEL_MAX * value for value in mean], [1 / (PIXEL_MAX * value) for value in std]
+
+
+def render_aipp(width: int, height: int, mean: Sequence[float], std: Sequence[float]) -> str:
+    """The AIPP file that normalises RGB pixels; sizes in pixels. Numbers have the 9 significant digits that distinguish
+    all float32 values."""
+    low, factor = min_and_var_reci(mean, std)
+    lines = [
+        "aipp_mode: static",
+        "related_input_rank: 0",
+        "input_format: RGB888_U8",
+        f"src_image_size_w: {width}",
+        f"src_image_size_h: {height}",
+        "crop: false",
+        "csc_switch: false",
+        "rbuv_swap_switch: false",
+        *(f"min_chn_{channel}: {value:.9g}" for channel, value in enumerate(low)),
+        *(f"var_reci_chn_{channel}: {value:.9g}" for channel, value in enumerate(factor)),
+    ]
+    return "".join(["aipp_op {\n", *(f"    {line}\n" for line in lines), "}\n"])
+
+
+def aipp_input(config: CfgNode, shapes: dict[str, list[int]], batch_size: int, where: Path) -> list[int]:
+    """The shape of the model's one input with AIPP. Raises UserError if the model's input is not the config's image."""
     width, height = config.MODEL.IMAGE_SIZE
-    planes = [batch, *input_shape("float32", width, height)]
-    if list(shapes.values()) != [planes]:
-        hint = "give the config that it was exported by"
-        raise UserError("the input is not that of the config", where=where, expected=planes, found=shapes, hint=hint)
-    text = aipp.render(width, height, config.INPUT.MEAN, config.INPUT.STD)
-    return text, [batch, *input_shape("uint8", width, height)]
+    expected = [batch_size, *input_shape("float32", width, height)]
+    if list(shapes.values()) != [expected]:
+        hint = "give the config that it was exported with"
+        raise UserError("the input differs from the config's", where=where, expected=expected, found=shapes, hint=hint)
+    return [batch_size, *input_shape("uint8", width, height)]
 
 
 def build_command(
     model: AnyPath, output: AnyPath, shapes: dict[str, list[int]], conf: Optional[AnyPath], options: Sequence[str]
 ) -> list[str]:
-    """The arguments of the seed's command, in its order, then `conf` (the AIPP file) and `options`. `output` is without
-    its ending."""
+    """The arguments of the model zoo's command, in its order, then `conf` (the AIPP file) and `options`. `output` has
+    no file name ending."""
     layout = "NCHW" if all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
@@ -76,17 +102,18 @@ def build_command(
     ]
 
 
-def read_gears(config: CfgNode, batch: int) -> list[list[int]]:
-    """INPUT.GEARS of a config; none of classification. Raises UserError where there are some and the batch is not 1."""
+def config_gears(config: CfgNode, batch_size: int) -> list[list[int]]:
+    """INPUT.GEARS of a config, empty for classification. Raises UserError for gears with a batch size above 1."""
     gears: list[list[int]] = config.INPUT.get("GEARS", [])
-    if gears and batch != 1:
-        hint = "ais_bench sets the shape anew for each file"
-        raise UserError("--batch with gears", expected=1, found=batch, hint=hint)
+    if gears and batch_size != 1:
+        hint = "ais_bench sets the shape again for each file"
+        raise UserError("--batch_size with gears", expected=1, found=batch_size, hint=hint)
     return gears
 
 
 def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[str]:
-    """The seed's --dynamic_dims; --out_nodes by the outputs' names, where the seed has names that torch generated."""
+    """The model zoo's --dynamic_dims; --out_nodes with the names of the outputs, where its command has node names that
+    torch generated."""
     if not gears:
         return []
     dims = ";".join(",".join(map(str, gear)) for gear in gears)
@@ -94,8 +121,8 @@ def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[s
 
 
 def chip(soc_version: str) -> str:
-    """The chip's name as atc takes it; npu-smi prints it without `Ascend`, and so it is often passed."""
+    """The chip's name for atc; npu-smi prints it without `Ascend`."""
     if f"Ascend{soc_version}" not in atc_rules.SOC_VERSIONS:
         return soc_version
-    print(f"--soc_version={soc_version} is taken as Ascend{soc_version}", flush=True)
+    print(f"--soc_version={soc_version}: using Ascend{soc_version}", flush=True)
     return f"Ascend{soc_version}"

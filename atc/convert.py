@@ -1,25 +1,24 @@
-"""ONNX file -> compiled model for one batch size or for a config's gears, by atc, by its twin, or by aoe on the device.
+"""ONNX file -> compiled model for one batch size or for a config's gears: by atc, by its emulator, or by aoe.
 
-    python -m atc.convert --model build/hrnet_w18/model.onnx \\
-        --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch 16 --backend onnxruntime
-    python -m atc.convert --model build/higher_hrnet_w32_512/model.onnx --cfg configs/higher_hrnet_w32_512.yaml \\
-        --output build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx --batch 1 --backend onnxruntime
+    python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
+        --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads --model, writes --output and the record beside it (`<output>.json`, hrnet.io.compiled, last), and holds
-`<output>_lock` until the tool has gone. It spells the command (atc.command), checks it with `atc.atc_rules`, prints it and
-runs it. With --backend ascend the command is `atc` and --output ends in `.om`; with onnxruntime it is
-`python -m atc.emulator` and `.onnx`. Either runs in a folder of its own, since atc litters the one it stands in, and
-its result is looked for there, since atc may call it NAME_linux_x86_64.om.
+Reads    --model, and of --cfg only INPUT.GEARS and, for uint8, the image size and the mean and std of its pixels
+Writes   --output, its record `<output>.json` (hrnet.io.compiled) and `<output>_stamp.json`; for uint8 also
+         `<output without its ending>.aipp.cfg`, or with gears `….pixels.onnx`: inputs of the printed command
+Holds    `<output>_lock` until the tool has ended
 
---precision fp16 or fp32 asks for it; default says nothing, which is float16 inside for atc, and float32 for its twin.
-With a --cfg that has INPUT.GEARS height and width stay free and take those values (--dynamic_dims), and the outputs are
-asked for by name. With --input uint8 the model takes pixels and normalises them by the INPUT.MEAN and STD of --cfg: by
-an AIPP file (`<output without its ending>.aipp.cfg`), or with gears by an ONNX file of its own (`….pixels.onnx`);
-either is written beside --output first and stays there, for the printed command to be pasted. --tune aoe has aoe in the
-place of atc, twice: it tunes the subgraphs, then their operators, each by trial on the device of this machine.
+The command (atc.command) is checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
+ends in `.om`; with onnxruntime or openvino it is `python -m atc.emulator`, and `.onnx`. The tool runs in a directory of
+its own, since atc leaves files in the current one.
 
-The tool's log is on the screen while it runs. Exit 1 where the tool refuses the model or leaves no file, with what to
-do about its error code where atc.run_atc knows; 2 for a user's fault.
+--precision default passes no precision to the tool: float16 inside for atc, float32 for its emulator. With gears,
+height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the model
+takes pixels and normalises them: by AIPP, or with gears, which AIPP does not support, by operators in the ONNX file.
+--tune aoe runs aoe instead of atc, twice: it tunes subgraphs, then operators, each by measurements on this machine's
+device.
+
+Exit 1 if the tool refuses the model or writes no file, with a hint for its error code (atc.run_atc); 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -33,43 +32,68 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 import onnx
+import onnxruntime
 from yacs.config import CfgNode
 
-from atc import atc_rules, graph, pixels
-from atc import command as seed
-from atc.command import PRECISIONS, build_command
-from atc.run_atc import AOE, ENDINGS, TOOLS, find_result, run_tool
+from atc import atc_rules, command, graph, pixels
+from atc.run_atc import AOE, EMULATOR, TOOLS, find_result, run_tool
 from atc.shapes import AtcError, at_gear
-from hrnet.cli import UserError, command
-from hrnet.config import load_config
+from hrnet import cli
+from hrnet.cli import UserError, integer
+from hrnet.config import config_path, load_config
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
+from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
-CONF_ENDING = ".aipp.cfg"
-PIXELS_ENDING = ".pixels.onnx"
+AIPP_ENDING, PIXELS_ENDING = ".aipp.cfg", ".pixels.onnx"
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators: the order that CANN's documents advise
 
 
-def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, output: Path) -> Path:
-    """Let `source`, read from `model`, take pixels, and write it beside `output`; returns the file."""
+class Plan(NamedTuple):
+    """The tool's inputs, and the properties of the compiled model for its record."""
+
+    model: AnyPath  # the ONNX file for the tool
+    conf: Optional[AnyPath]  # the AIPP file
+    shapes: dict[str, list[int]]  # of --input_shape
+    flags: list[str]  # of the gears
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    gears: list[Gear]
+    metadata: dict[str, str]
+
+    def arguments(self, output: AnyPath, options: Sequence[str]) -> list[str]:
+        return command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options])
+
+    def seen_from(self, folder: Path) -> Plan:
+        """With paths relative to `folder`, where the tool runs, so that it does not see the rest of a path."""
+        conf = self.conf and Path("..", Path(self.conf).name)
+        return self._replace(model=os.path.relpath(Path(self.model).resolve(), folder), conf=conf)
+
+
+def write_aipp(config: CfgNode, path: Path) -> None:
+    """Write the AIPP file of a config."""
+    width, height = config.MODEL.IMAGE_SIZE
+    write_text(path, command.render_aipp(width, height, config.INPUT.MEAN, config.INPUT.STD))
+
+
+def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Path) -> None:
+    """Let `source`, read from `model`, take pixels, and write it to `path`."""
     try:
         pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
     except ValueError as error:
-        raise UserError(f"--input uint8: {error}", where=model) from None
-    path = output.with_suffix(PIXELS_ENDING)
+        raise UserError(f"--input_dtype uint8: {error}", where=model) from None
     with replacing(path) as temporary:
         onnx.save(source, temporary)
-    return path
 
 
-def at_gears(
+def shapes_at_gears(
     source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
 ) -> list[Gear]:
-    """What goes in and comes out at each gear. Raises UserError where the model does not fit one."""
+    """Input and output shapes at each gear. Raises UserError if the model does not fit one."""
     found = []
     for gear in gears:
         fixed = at_gear(shapes, gear)
@@ -83,7 +107,7 @@ def at_gears(
 
 @contextlib.contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output` for the tool to stand in, removed at the end; a killed run's is removed at the start."""
+    """A directory beside `output` for the tool to run in, removed at the end; that of a killed run is removed first."""
     folder = output.with_name(f".atc-{output.name}")
     if folder.exists():
         shutil.rmtree(folder)
@@ -94,120 +118,147 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def check_tune(tune: str, backend: str, precision: str) -> None:
-    """aoe works on the device of this machine, and is told neither a chip nor a precision."""
-    if tune == "none":
-        return
-    if backend != "ascend":
-        raise UserError("aoe tunes on the device", expected="--backend ascend", found=backend, hint="TUNE=none")
-    if precision != "default":
+def check_arguments(model: Path, output: Path, backend: str, precision: str, tune: str) -> None:
+    """Raise UserError for arguments that exclude each other or files that do not fit them."""
+    if tune != "none" and backend != "ascend":
+        raise UserError("aoe needs a device", expected="--backend ascend", found=backend, hint="TUNE=none")
+    if tune != "none" and precision != "default":
         hint = "PRECISION=default, or TUNE=none"
-        raise UserError("aoe is given no precision", expected="--precision default", found=precision, hint=hint)
+        raise UserError("aoe chooses the precision", expected="--precision default", found=precision, hint=hint)
+    ending = ".om" if backend == "ascend" else ".onnx"
+    if output.suffix != ending:
+        raise UserError("wrong file name ending", where=output, expected=ending, found=repr(output.suffix))
+    if not model.is_file():
+        raise UserError("no such model", where=model, hint="run make onnx")
+
+
+def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any]) -> Stamp:
+    """The stamp of a compilation: a config counts only with the values that are used. The version of atc is not known,
+    so its path is part of the settings."""
+    version = f"onnxruntime {onnxruntime.__version__}" if tool == EMULATOR else shutil.which(tool[-1])
+    settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
+    if config and arguments["input_dtype"] == "uint8":
+        settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
+        settings |= {} if arguments["gears"] else {"image_size": list(config.MODEL.IMAGE_SIZE)}
+    modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
+    return Stamp.of(modules, settings, {"model": model})
+
+
+def prepare(
+    model: Path, output: Path, config: Optional[CfgNode], batch_size: int, input_dtype: str, gears: list[list[int]]
+) -> tuple[Plan, atc_rules.Model]:
+    """Read `model` and plan its compilation; with gears and uint8, write the ONNX file that takes pixels. Also returns
+    what the rules check. Raises UserError, and AtcError for what atc would refuse."""
+    source, given, conf = graph.read(model), model, None
+    if config and input_dtype == "uint8" and gears:
+        given = output.with_suffix(PIXELS_ENDING)
+        write_pixels(source, config, model, given)
+    description, inputs = graph.describe(source), graph.inputs(source)
+    shapes = command.batched(inputs, batch_size, 2 if gears else 0, model)
+    compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
+    if config and input_dtype == "uint8" and not gears:
+        conf = output.with_suffix(AIPP_ENDING)
+        compiled = [TensorInfo(inputs[0].name, "uint8", command.aipp_input(config, shapes, batch_size, model))]
+    outputs, at_gears = graph.output_shapes(source, shapes), shapes_at_gears(source, shapes, gears, model)
+    flags, metadata = command.gear_flags(gears, description.outputs), graph.metadata_of(source)
+    return Plan(given, conf, shapes, flags, compiled, outputs, at_gears, metadata), description
+
+
+def restore_tool_input(config: CfgNode, model: Path, output: Path, gears: bool) -> None:
+    """Write the tool's input for uint8 again if it is missing, so that the printed command can be run."""
+    path = output.with_suffix(PIXELS_ENDING if gears else AIPP_ENDING)
+    if gears and not path.exists():
+        write_pixels(graph.read(model), config, model, path)
+    elif not path.exists():
+        write_aipp(config, path)
 
 
 def run(
+    cfg: Optional[Path],
     model: Path,
     output: Path,
-    batch: int,
-    cfg: Optional[Path],
-    dtype: str,
+    batch_size: int,
+    input_dtype: str,
     soc_version: str,
     precision: str,
     backend: str,
     tune: str,
     log: str,
-) -> Path:
-    """Compile `model` to `output` and write its record; returns `output`. `cfg`: where its gears stand, and how it
-    normalises pixels, for `dtype` uint8."""
-    check_tune(tune, backend, precision)
-    started = time.monotonic()
-    ending, soc_version = ENDINGS[backend], seed.chip(soc_version)
-    if output.suffix != ending:
-        raise UserError("wrong ending", where=output, expected=f"{ending} for {backend}", found=repr(output.suffix))
-    if not model.is_file():
-        raise UserError("no such model", where=model, hint="run make onnx")
-    config = load_config(cfg) if cfg else None
-    gears = seed.read_gears(config, batch) if config else []
+) -> None:
+    """Compile `model` to `output` and write its record. `cfg` is needed for gears and for uint8."""
+    check_arguments(model, output, backend, precision, tune)
+    started, config = time.monotonic(), load_config(cfg) if cfg else None
+    gears = command.config_gears(config, batch_size) if config else []
+    options = [f"--soc_version={command.chip(soc_version)}", f"--log={log}", *command.PRECISIONS[precision]]
+    tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
+    arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
+    stamp, records = stamp_of(model, config, tool, arguments), [CompiledModel.record_path(output), output]
+    if is_current(output, stamp, records):
+        if config and input_dtype == "uint8":
+            restore_tool_input(config, model, output, bool(gears))
+        return touch(output, records)
     make_folder(output.parent)
-    check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and what the tool writes on the way
+    check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's own files
     try:
-        source, given = graph.read(model), model
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            if config and dtype == "uint8" and gears:
-                given = write_pixels(source, config, model, output)
-            description, inputs = graph.describe(source), graph.inputs(source)
-            shapes = seed.batched(inputs, batch, 2 if gears else 0, model)
-            entering = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
-            conf, text = None, ""
-            if config and dtype == "uint8" and not gears:
-                conf = output.with_suffix(CONF_ENDING)
-                text, taken = seed.aipp_file(config, shapes, batch, model)
-                entering = [TensorInfo(inputs[0].name, "uint8", taken)]
-            flags = seed.gear_flags(gears, description.outputs)
-            options = [*flags, f"--soc_version={soc_version}", f"--log={log}", *PRECISIONS[precision]]
-            jobs = [[*flags, *job] for job in AOE_JOBS] if tune == "aoe" else [options]
-            called = AOE if tune == "aoe" else TOOLS[backend]
-            seen, seen_conf = os.path.relpath(given.resolve(), folder), conf and Path("..", conf.name)  # by the tool
-            atc_rules.check(atc_rules.parse(build_command(seen, output.stem, shapes, seen_conf, options)), description)
-            if conf:
-                write_text(conf, text)
-            metadata = graph.metadata_of(source)
-            outputs, told = graph.output_shapes(source, shapes), at_gears(source, shapes, gears, model)
-            del source  # the tool needs the memory
+            plan, description = prepare(model, output, config, batch_size, input_dtype, gears)
+            seen = plan.seen_from(folder)
+            atc_rules.check(atc_rules.parse(seen.arguments(output.stem, options)), description)
+            if plan.conf and config:
+                write_aipp(config, Path(plan.conf))
             for job in jobs:
-                shown = [*called, *build_command(given, output.with_suffix(""), shapes, conf, job)]
+                shown = [*tool, *plan.arguments(output.with_suffix(""), job)]
                 print(shlex.join(shown), flush=True)
-                for earlier in folder.glob(f"{output.stem}*{ending}"):
+                for earlier in folder.glob(f"{output.stem}*{output.suffix}"):
                     earlier.unlink()
-                run_tool(called, build_command(seen, output.stem, shapes, seen_conf, job), folder, lock)
-            result = find_result(folder, output.stem, ending)
+                run_tool(tool, seen.arguments(output.stem, job), folder, lock)
+            result = find_result(tool[-1], folder, output.stem, output.suffix)
             result.chmod(FILE_MODE)
-            record = CompiledModel(
+            CompiledModel(
                 model_sha256=sha256_file(result),
-                source_sha256=sha256_file(model),
+                source_sha256=stamp.files["model"],
                 command=shown,
-                tool=called[-1],
-                inputs=entering,
-                outputs=outputs,
-                gears=told,
-                metadata=metadata,
-            )
-            record.write(output)  # before the model, whose presence means that both are there
+                tool=tool[-1],
+                inputs=plan.inputs,
+                outputs=plan.outputs,
+                gears=plan.gears,
+                metadata=plan.metadata,
+            ).write(output)  # before the model, whose presence means that both are complete
             os.replace(result, output)
+            write_stamp(output, stamp, records)
     except AtcError as error:
         raise UserError(f"atc would refuse this: {error}", where=model) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
-    what = f"{len(gears)} gears" if gears else f"batch {batch}"
-    print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")
-    return output
+    what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
+    return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="atc.convert", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m atc.convert", description=__doc__.splitlines()[0])
+    text = "model: a name in configs/, or the path of a YAML file; needed for gears and for uint8"
+    parser.add_argument("--cfg", type=config_path, help=text)
     parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
     parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
-    parser.add_argument("--batch", type=int, default=16, help="the static batch size")
-    parser.add_argument("--cfg", type=Path, help="the model's YAML: its gears, and the mean and std of --input uint8")
-    parser.add_argument(
-        "--input", dest="dtype", choices=INPUT_LAYOUTS, default="float32", help="uint8: pixels, normalised inside"
-    )
-    parser.add_argument("--soc_version", default="Ascend310P3", help="Ascend and the chip's name of npu-smi info")
-    parser.add_argument("--precision", choices=sorted(PRECISIONS), default="default", help="inside the compiled model")
-    parser.add_argument("--backend", choices=sorted(ENDINGS), default="onnxruntime", help="ascend: atc; else its twin")
-    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by trial on the device")
+    parser.add_argument("--batch_size", type=integer(1), default=16, help="static batch size (%(default)s)")
+    text = "uint8: pixels, which the model normalises (%(default)s)"
+    parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
+    text = "Ascend and the chip's name from npu-smi info (%(default)s)"
+    parser.add_argument("--soc_version", default="Ascend310P3", help=text)
+    text = "of the values inside the compiled model"
+    parser.add_argument("--precision", choices=sorted(command.PRECISIONS), default="default", help=text)
+    text = "ascend: atc; others: its emulator (%(default)s)"
+    parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
+    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by measurements on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     args = parser.parse_args(argv)
-    if args.batch < 1:
-        parser.error(f"--batch {args.batch}: expected at least 1")
-    if args.dtype == "uint8" and args.cfg is None:
-        parser.error("--input uint8 takes its mean and std from --cfg")
+    if args.input_dtype == "uint8" and args.cfg is None:
+        parser.error("--input_dtype uint8 needs --cfg, which has the mean and std of pixels")
     return args
 
 
-@command
-def main(argv: Optional[list[str]] = None) -> int:
+@cli.command
+def main(argv: Optional[list[str]] = None) -> None:
     run(**vars(parse_args(argv)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""What `convert` and the embedded atc do with an ONNX graph: read it, describe it to the rules, fix its shapes and
-outputs, and tell what comes out at other shapes."""
+"""ONNX graphs: read a file, describe it to the rules, fix its input shapes, infer its output shapes."""
 
 from __future__ import annotations
 
@@ -17,33 +16,33 @@ from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
 
-LARGE = 1024  # values of a stored tensor: a weight, on which no shape depends
+LARGE = 1024  # values of a stored tensor; a larger one is a weight, and no shape depends on it
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
-    """Read an ONNX file, with the weights that it keeps in files beside it.
+    """Read an ONNX file, with its weights in files beside it if it has any.
 
-    Raises AtcError: E10001 where there is no file (ATC's own words), E10041 where it is no whole model, E19010 for an
-    operator or opset that ONNX does not know.
+    Raises AtcError: E10001 for a missing file (ATC's own text), E10041 for a damaged model or another file, E19010 for
+    an operator or opset that ONNX does not know.
     """
     if not Path(path).exists():
         raise invalid("model", str(path), f"realpath error, errmsg:{os.strerror(2)}")
     try:
         model = onnx.load(path)
         if not (model.graph.node and model.graph.output and model.opset_import):
-            raise ValueError("cut between two fields")
+            raise ValueError("cut off between two fields")
         if not _is_text(model):
-            raise ValueError("a name that is no UTF-8")
+            raise ValueError("a name is not UTF-8")
         for value in (*model.graph.input, *model.graph.output):
             info(value)
-    except Exception:  # of protobuf, of the checker for weights beside it, of the system: nothing in common
+    except Exception:  # protobuf's, those of weights in other files, the system's: no common base class
         raise AtcError("E10041", f"Failed to load the model from {path}.") from None
     _check_operators(model)
     return model
 
 
 def _is_text(message: Any) -> bool:
-    """Whether all strings of a protobuf message are UTF-8; others are read as bytes."""
+    """Whether all strings of a protobuf message are UTF-8; protobuf returns others as bytes."""
     for field, value in message.ListFields():
         several = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
         if field.type == field.TYPE_MESSAGE and not all(map(_is_text, several)):
@@ -62,8 +61,8 @@ def _check_operators(model: onnx.ModelProto) -> None:
         version = versions.get(domain, 0)
         known = domain == "ai.onnx" and version <= newest and onnx.defs.has(node.op_type, max_inclusive_version=version)
         if not known and (domain, node.op_type) not in own:
-            told = f"No parser is registered for Op [{node.name}, optype [{domain}::{version}::{node.op_type}]]."
-            raise AtcError("E19010", "".join(letter if letter.isprintable() else "?" for letter in told))
+            text = f"No parser is registered for Op [{node.name}, optype [{domain}::{version}::{node.op_type}]]."
+            raise AtcError("E19010", "".join(letter if letter.isprintable() else "?" for letter in text))
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -72,7 +71,7 @@ def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def info(value: onnx.ValueInfoProto) -> TensorInfo:
-    """An input or output of the graph; -1 where its size varies or is not known."""
+    """An input or output of the graph; -1 for a size that is dynamic or unknown."""
     tensor = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     shape = [dim.dim_value if dim.HasField("dim_value") else DYNAMIC for dim in tensor.shape.dim]
@@ -80,7 +79,7 @@ def info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def inputs(model: onnx.ModelProto) -> list[TensorInfo]:
-    """The inputs that a caller feeds: those without a stored value."""
+    """The inputs without a stored value."""
     return [info(value) for value in _inputs(model)]
 
 
@@ -89,7 +88,7 @@ def outputs(model: onnx.ModelProto) -> list[TensorInfo]:
 
 
 def describe(model: onnx.ModelProto) -> Model:
-    """What the rules need to know of `model`."""
+    """`model`, as far as the rules need it."""
     return Model(
         inputs={tensor.name: tensor.shape for tensor in inputs(model)},
         outputs=[value.name for value in model.graph.output],
@@ -98,13 +97,13 @@ def describe(model: onnx.ModelProto) -> Model:
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
-    """What the file says of itself, and its opset."""
+    """The metadata of the file, and its opset."""
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return {**{entry.key: entry.value for entry in model.metadata_props}, "opset": str(opset)}
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
-    """Fix the axes of `value`; -1 leaves an axis as it was, or makes it free."""
+    """Set the sizes of `value`; -1 keeps the name of a dynamic axis, or makes the axis dynamic."""
     dims = value.type.tensor_type.shape.dim
     old = [dim.dim_param for dim in dims]
     del dims[:]
@@ -116,7 +115,7 @@ def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
 
 
 def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give inputs their shapes, in place, and forget all shapes that were derived from the old ones."""
+    """Set the shapes of inputs, in place, and remove all shapes that were inferred from the old ones."""
     for value in _inputs(model):
         if value.name in shapes:
             set_shape(value, shapes[value.name])
@@ -125,34 +124,26 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
         value.type.tensor_type.ClearField("shape")
 
 
-def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Leave the graph these of its outputs, in this order, in place."""
-    values = {value.name: value for value in model.graph.output}
-    kept = [values[name] for name in names]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-
-
 def output_shapes(
     model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], strict: bool = False
 ) -> list[TensorInfo]:
-    """The outputs at these input shapes, by ONNX's shape inference; -1 where it cannot tell.
+    """The outputs for these input shapes, by ONNX's shape inference; -1 for a size that it cannot infer.
 
-    Raises AtcError E10041 where the model contradicts itself; with `strict` ValueError where it does not fit them.
+    Raises AtcError E10041 if the model contradicts itself; with `strict`, ValueError if it does not fit the shapes.
     """
     light = _without_weights(model)
     fix_inputs(light, shapes)
     try:
         return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
     except onnx.shape_inference.InferenceError as error:
-        words = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if strict:
-            raise ValueError(words) from None
-        raise AtcError("E10041", f"Failed to load the model. onnx: {words}") from None
+            raise ValueError(message) from None
+        raise AtcError("E10041", f"Failed to load the model. onnx: {message}") from None
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large stored tensors are described alone, so that it is cheap to infer shapes in."""
+    """A copy with the shapes of large stored tensors instead of their values, to infer shapes fast."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = light.graph
     graph.name = model.graph.name

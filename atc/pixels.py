@@ -1,8 +1,7 @@
-"""uint8 pixels into a model: under the name of its input uint8 [N, H, W, 3] comes in, and behind it stand Transpose,
-Cast and `(in - mean - min) * var_reci` by channel, AIPP's arithmetic.
+"""Let an ONNX model take uint8 pixels: its input becomes uint8 [N, H, W, 3], and Transpose, Cast and AIPP's
+`(in - mean - min) * var_reci` for each channel are inserted after it.
 
-`insert_aipp` does so for an AIPP file, in the twin of atc; `take_pixels` for a model with gears, before atc sees it,
-since AIPP does not go with --dynamic_dims.
+`take_pixels` is for a model with gears, before atc compiles it: AIPP cannot be combined with --dynamic_dims.
 """
 
 from __future__ import annotations
@@ -14,37 +13,28 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from atc import graph
-from atc.aipp import CHANNELS, PIXEL_MAX, Aipp, input_shape
+from atc.command import min_and_var_reci
 
+CHANNELS = 3  # of RGB
 TO_PLANES = [0, 3, 1, 2]  # NHWC to NCHW
 TO_PIXELS = [0, 2, 3, 1]
 
 Step = tuple[str, str, Sequence[float]]  # operator, name, value of each channel
 
 
-def insert_aipp(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
-    """Put an AIPP file's arithmetic before the first input, in place. Raises AtcError E10052 where they do not fit."""
-    first = graph.inputs(model)[0]
-    input_shape(conf, first.shape, input_format)
-    steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]
-    changing = [(operator, name, values) for operator, name, values, neutral in steps if set(values) != {neutral}]
-    _insert(model, first.name, f"{first.name}_aipp", changing)
-
-
 def take_pixels(model: onnx.ModelProto, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Let the model's one input, float32 [N, 3, H, W], be uint8 RGB [N, H, W, 3], in place; `mean` and `std` of pixels
-    scaled to 0..1. Raises ValueError for another input."""
+    """Change the model's one input from float32 [N, 3, H, W] to uint8 RGB [N, H, W, 3], in place; `mean` and `std` are
+    of pixels scaled to 0..1. Raises ValueError for another input."""
     inputs = graph.inputs(model)
     found = [f"{tensor.name} {tensor.dtype}{tensor.shape}" for tensor in inputs]
     if len(inputs) != 1 or inputs[0].dtype != "float32" or inputs[0].shape[1:2] != [CHANNELS]:
         raise ValueError(f"expected one input float32[N, {CHANNELS}, H, W], found {', '.join(found)}")
-    low = [PIXEL_MAX * value for value in mean]
-    factor = [1 / (PIXEL_MAX * value) for value in std]
-    _insert(model, inputs[0].name, f"{inputs[0].name}_pixels", [("Sub", "min", low), ("Mul", "var_reci", factor)])
+    low, factor = min_and_var_reci(mean, std)
+    insert_steps(model, inputs[0].name, f"{inputs[0].name}_pixels", [("Sub", "min", low), ("Mul", "var_reci", factor)])
 
 
-def _insert(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence[Step]) -> None:
-    """Let the input called `name` take pixels, which go through `steps`; new tensors are called `prefix` and so on."""
+def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence[Step]) -> None:
+    """Let the input `name` take pixels and apply `steps` to them; the names of new tensors start with `prefix`."""
     while any(tensor.startswith(prefix) for node in model.graph.node for tensor in (*node.input, *node.output)):
         prefix += "_"
     nodes = [

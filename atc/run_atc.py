@@ -1,7 +1,6 @@
-"""The seam to atc, its twin and aoe: the command runs with its log on our screen, its errors become a line of advice,
-and what it left is found.
+"""Run atc, its emulator or aoe: show its log, turn an error code into a hint, and find the file that it wrote.
 
-Source of the codes: CANN's error table and its documentation of ATC; the advice is ours.
+Source of the codes: CANN's error table and ATC's documentation; the hints are ours.
 """
 
 from __future__ import annotations
@@ -14,51 +13,52 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Optional
 
 from atc import atc_rules
+from atc.shapes import LEAST_GEARS, MOST_GEARS
 from hrnet.cli import UserError, WorkFailed
 
-ENDINGS = {"ascend": ".om", "onnxruntime": ".onnx"}
-TOOLS = {"ascend": ["atc"], "onnxruntime": ["python", "-m", "atc.emulator"]}
+EMULATOR = ["python", "-m", "atc.emulator"]
+TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
-ROOT = Path(__file__).resolve().parent.parent  # where `-m atc.emulator` is found
-LAST_LINES = 200  # in which an error code is looked for: with --log=debug there are a million
+ROOT = Path(__file__).resolve().parent.parent  # for `-m atc.emulator`
+LAST_LINES = 200  # searched for an error code: with --log=debug there are a million
 
-_SHAPE = "the input's names and sizes are those of the ONNX file: python -m atc.convert spells them from it"
-_GEARS = "the gears do not fit the -1s of --input_shape: 2 to 100 different gears, a value for each -1"
+_SHAPE = "names and sizes must be those of the ONNX file's input: python -m atc.convert reads them from it"
+_GEARS = (
+    f"the gears do not fit the -1s of --input_shape: {LEAST_GEARS} to {MOST_GEARS} different gears, a value for each -1"
+)
 HINTS = {
-    "E10001": "this CANN does not take the value: hold SOC against npu-smi info, the rest against atc --help",
+    "E10001": "this CANN does not accept the value: compare SOC with npu-smi info, other values with atc --help",
     "E10003": _GEARS,
     "E10007": "give --framework=5, which is ONNX",
     "E10009": "give one of --dynamic_batch_size, --dynamic_image_size, --dynamic_dims",
     "E10016": _SHAPE,
     "E10018": "with --dynamic_batch_size only the batch may be -1",
     "E10019": "with --dynamic_image_size only height and width may be -1",
-    "E10020": "--dynamic_image_size takes two values a gear: h,w;h,w",
-    "E10022": "--output is a file's name without its ending, not a folder",
+    "E10020": "--dynamic_image_size needs two values for each gear: h,w;h,w",
+    "E10022": "--output is a file name without its ending, not a directory",
     "E10031": "with a gear flag some axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
-    "E10041": "the ONNX file is cut or not one: rm it and run make onnx",
+    "E10041": "the ONNX file is damaged or not an ONNX file: rm it and run make onnx",
     "E10052": "the AIPP file does not fit the model: rm it and run make om",
     "E10054": "a required parameter is empty: --model, --output and --soc_version, each in quotation marks",
-    "E19010": "this CANN has no such operator at the file's opset: export at opset 11 (make onnx)",
-    "EZ3003": "this chip has no such operator: is SOC the chip of npu-smi info, and this CANN made for it?",
+    "E19010": "this CANN lacks this operator at the file's opset: export at opset 11 (make onnx)",
+    "EZ3003": "this chip lacks this operator: compare SOC with npu-smi info; is this CANN made for the chip?",
 }
 
 
-def hint(lines: Iterable[str]) -> str:
-    """`; E10016: what to do` for the first error code among ATC's last words that has advice; else nothing."""
-    for line in lines:
-        for code in re.findall(r"\bE[0-9A-Z][0-9]{4}\b", line):
-            if code in HINTS:
-                return f"; {code}: {HINTS[code]}"
-    return ""
+def find_hint(lines: Iterable[str]) -> Optional[str]:
+    """`E10016: what to do` for the first error code among ATC's last lines that has a hint."""
+    codes = (code for line in lines for code in re.findall(r"\bE[0-9A-Z][0-9]{4}\b", line))
+    return next((f"{code}: {HINTS[code]}" for code in codes if code in HINTS), None)
 
 
 def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
-    """Run the tool in `folder`, each line of its log on our screen as it comes; it inherits the descriptor `lock`.
-    Raises WorkFailed where it fails, UserError where it is not on PATH."""
+    """Run the tool in `folder` and print its log line by line; it inherits the descriptor `lock`. Raises WorkFailed if
+    it fails, UserError if it is not on PATH."""
     name, environment = tool[-1], dict(os.environ)
     if tool[0] != "python":
         if shutil.which(name) is None:
@@ -68,7 +68,7 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment["PYTHONUNBUFFERED"] = "1"
-        environment["TMPDIR"] = str(folder)  # what it leaves when it is killed goes with the folder
+        environment["TMPDIR"] = str(folder)  # files of a killed tool are removed with the folder
     last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
     with subprocess.Popen(
         [*tool, *arguments],
@@ -86,16 +86,17 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
             last.append(line.rstrip("\n"))
     if running.returncode:
         failure = last.index(atc_rules.FAILURE) if atc_rules.FAILURE in last else 0
-        advice = hint(list(last)[failure:])
-        raise WorkFailed(f"{name} exited with {running.returncode}, see above{advice}")
+        hint = find_hint(list(last)[failure:])
+        raise WorkFailed(f"{name} failed, see above", found=f"exit code {running.returncode}", hint=hint)
 
 
-def find_result(folder: Path, name: str, ending: str) -> Path:
-    """What the tool left under `folder` for --output=NAME. Raises WorkFailed for none, or for more than one."""
+def find_result(tool: str, folder: Path, name: str, ending: str) -> Path:
+    """The file that the tool wrote in `folder` for --output=NAME; newer versions of atc call it NAME_linux_x86_64.om.
+    Raises WorkFailed for none, or for several."""
     if (folder / f"{name}{ending}").is_file():
         return folder / f"{name}{ending}"
     found = sorted(folder.glob(f"{name}*{ending}"))
     if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise WorkFailed(f"the tool ended well, but of {name}*{ending} it left {names}")
+        what = f"{tool} succeeded but wrote {'several' if found else 'no'} {name}*{ending}"
+        raise WorkFailed(what, found=", ".join(path.name for path in found) or None)
     return found[0]

@@ -2,8 +2,8 @@
 
 Pure functions; every refusal is an AtcError with ATC's code and text. Source: CANN's GE, api/atc/main_impl.cc,
 atc_ir_common.cc and the error table. Ours, in the same form: --dynamic_dims without --input_format=ND, which ATC's
-documentation requires. E10037 cannot be reached from a command line (E10003 and E10020 come first): `check_gears` has
-it for gears that come as numbers.
+documentation requires. E10037 cannot occur for a command line (E10003 and E10020 are raised first), only for numbers
+that are given to `check_gears`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,14 @@ class AtcError(Exception):
 
 
 def invalid(name: str, value: str, reason: str, code: str = "E10001") -> AtcError:
-    """The refusal that most rules share (E10001 and E10003 differ in their code only)."""
+    """The refusal of most rules (E10001 and E10003 differ only in their code)."""
     return AtcError(code, f"Value {value} for parameter --{name} is invalid. Reason: {reason}")
 
 
-def not_emulated(what: str) -> AtcError:
-    """The refusal of what atc does and its twin does not."""
-    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
-    return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
-
-
 def input_shapes(arguments: Mapping[str, str]) -> dict[str, list[Dim]]:
-    """--input_shape as {input name: shape}, in its order; {} where it is not given.
+    """--input_shape as {input name: shape}, in its order; {} if it is not given.
 
-    Each entry is split at its last `:`, since names may hold one. Raises E10002, E10011, E10014, E10048.
+    Each entry is split at its last `:`, since a name may contain one. Raises E10002, E10011, E10014, E10048.
     """
     shapes: dict[str, list[Dim]] = {}
     if "input_shape" not in arguments:
@@ -93,7 +87,7 @@ def _dim(text: str, entry: str) -> Dim:
 def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
     """The gears of --dynamic_batch_size, --dynamic_image_size or --dynamic_dims in their order; [] without one.
 
-    Raises AtcError where the gears or the -1s of --input_shape break a rule.
+    Raises AtcError if the gears or the -1s of --input_shape break a rule.
     """
     given = [name for name in (*GEAR_PARAMETERS, "input_shape_range") if name in arguments]
     if len(given) > 1:
@@ -120,7 +114,7 @@ def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
 
 
 def at_gear(shapes: Mapping[str, Sequence[int]], gear: Sequence[int]) -> dict[str, list[int]]:
-    """`shapes` with the values of one gear in place of their -1s, which come in the order of the inputs."""
+    """`shapes` with the values of one gear instead of their -1s, in the order of the inputs."""
     values = iter(gear)
     return {name: [next(values) if dim == DYNAMIC else dim for dim in shape] for name, shape in shapes.items()}
 
@@ -202,7 +196,7 @@ def _without_last(text: str, mark: str) -> str:
 
 
 def check_gears(found: Sequence[Sequence[int]]) -> None:
-    """The rules on gears as numbers: how many (E10035, E10036), width (E10037), zeros (E10038), twins (E10039)."""
+    """The rules for gears as numbers: count (E10035, E10036), width (E10037), zeros (E10038), duplicates (E10039)."""
     flags = "--dynamic_batch_size, --dynamic_image_size, or --dynamic_dims"
     if len(found) < LEAST_GEARS:
         few = f"has {len(found)} profiles, which is less than the minimum {LEAST_GEARS}."

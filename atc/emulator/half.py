@@ -1,17 +1,17 @@
-"""float16 inside, for a processor that computes float32: what ATC's force_fp16 does to a model's values, emulated.
+"""Emulate ATC's force_fp16 on a processor that computes float32: round all values inside the model to float16.
 
-`half(model)` rounds each float32 input as it enters, each float32 weight, and what each operator gives, to float16
-(nearest, ties to even, inf from 65520 on; its largest number is 65504); inputs and outputs stay float32. A weight is
-rounded in the file. An input or a result is rounded by a Cast to float16 and a Cast back, both explicit: onnxruntime's
-CPU provider computes a graph of float16 tensors in float32 throughout and drops the casts that it put in between, but
-from 1.17 on keeps these, at every optimisation level (tests/atc/emulator/test_half.py). Pure functions: a model in, one out.
+`half(model)` rounds each float32 input, each float32 weight and each operator's results to float16 (nearest, ties to
+even, inf from 65520 on; the largest number is 65504); inputs and outputs of the model stay float32. Weights are rounded
+in the file. Inputs and results are rounded by a Cast to float16 and a Cast back, both explicit: onnxruntime's CPU
+provider computes a graph of float16 tensors in float32 and removes the casts that it inserted itself, but from 1.17 on
+keeps explicit ones at every optimisation level (tests/atc/emulator/test_half.py). Pure functions.
 
 Source: IEEE 754 binary16; ATC's documentation of --precision_mode; docs/decisions/0008-fp16-inside.md.
 
-Claimed: the rounding, and the overflow, behind each operator. Convolutions and matrix products add up in float32 before
-it, as the device's cube unit does; one sum, product, quotient or square root in float32, rounded, is that of float16.
-Not claimed: the device's order of sums, its operators that take sums in float16 or approximate (averages, exp), its own
-fusions (fewer roundings), biases that it may keep in float32, and its mode that saturates in place of inf.
+Emulated: the rounding and the overflow after each operator. Convolutions and matrix products accumulate in float32
+before it, as the device's cube unit does; one sum, product, quotient or square root in float32, rounded, equals that of
+float16. Not emulated: the device's order of sums, its operators that accumulate in float16 or approximate (averages,
+exp), its own fusions (fewer roundings), biases that it may keep in float32, and its saturating mode without inf.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Operators that give values that went in, or 0: rounded already.
+# Operators whose results are input values or 0: already rounded.
 # fmt: off
 MOVING = frozenset((
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice",
     "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ))
 # fmt: on
-# Inputs that hold sizes, by operator: rounded they would be other sizes.
+# Inputs that contain sizes, by operator; they must not be rounded.
 SIZES = {"Resize": (1, 2), "Upsample": (1,)}
 
 
 def round_half(values: np.ndarray) -> np.ndarray:
-    """`values` (float32, any shape) rounded to float16, as float32; inf where float16 has no number."""
+    """`values` (float32, any shape) rounded to float16, as float32; inf above its range."""
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float32)
 
 
 def probe() -> onnx.ModelProto:
-    """x [1] -> y [1], the root of x squared: with float16 inside inf for 300, without it 300."""
+    """x [1] -> y [1], the root of x squared: for 300 it is inf with float16 inside, else 300."""
     nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Sqrt", ["s"], ["y"], "Sqrt_1")]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph(nodes, "probe", [x], [y])
@@ -48,7 +48,7 @@ def probe() -> onnx.ModelProto:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element type of each tensor of the graph that has a known one."""
+    """The element types of the graph's tensors, where known."""
     known = onnx.shape_inference.infer_shapes(model).graph
     types = {tensor.name: tensor.data_type for tensor in known.initializer}
     for value in (*known.input, *known.output, *known.value_info):
@@ -76,8 +76,8 @@ def _pair(source: str, middle: str, target: str) -> Iterator[onnx.NodeProto]:
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` whose float32 values are rounded to float16 at every step.
 
-    Raises ValueError, with what stands in the way, for a graph inside an operator, for an operator whose types ONNX
-    does not know, and for a model that holds float16 tensors already.
+    Raises ValueError for a graph inside an operator, an operator whose types ONNX does not know, and a model that
+    already has float16 tensors.
     """
     types = _types(model)
     _check(model, types)

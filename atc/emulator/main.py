@@ -1,21 +1,24 @@
-"""atc's twin where CANN is not there: the same arguments, rules and screen text, compiled for onnxruntime.
+"""Emulator of atc for machines without CANN: the same arguments, rules and screen text; compiles for onnxruntime.
 
     python -m atc.emulator --framework=5 --model=hrnet_w18.onnx --input_format=NCHW \\
         --input_shape="image:16,3,224,224" --output=hrnet_bs16 --soc_version=Ascend310P3 --log=error
 
-Reads --model, writes --output with `.onnx` after it (atc: `.om`): input shapes fixed, the graph optimised, the original
-metadata kept and every argument added as `atc.<name>` (of paths the last part only, so that one model compiled in two
-places gives one file). Exit 0, or 255 with ATC's error block; nothing is written then.
+Reads --model, writes --output with the ending `.onnx` (atc: `.om`): input shapes fixed, graph optimised, the original
+metadata and all arguments as `atc.<name>` (only the last part of a path, so that the same model compiled in two places
+gives the same bytes). Exit 0, or 255 with ATC's error block and no file.
 
-Numerics are float32, which ATC calls force_fp32, also where no precision is given: there atc itself takes force_fp16.
-With --precision_mode=force_fp16 (or --precision_mode_v2=fp16) values are float16 inside, inputs and outputs float32, as
-`atc.emulator.half` describes. With --insert_op_conf the first input becomes uint8 NHWC, and the arithmetic of that AIPP file
-(`atc.aipp`) stands before the network: float32, and with float16 inside rounded as it enters the network. What would
-change the result and is not emulated is refused with E10055. Parameters that mean nothing to onnxruntime
-(--buffer_optimize, --op_select_implmode, --log, --soc_version …) are checked and recorded. A -1 in --input_shape stays
-a free axis, with --dynamic_dims too: its gears are checked against the model and recorded, for `infer.emulator` to
-refuse other shapes, as the device does. --out_nodes takes names of graph outputs. Ours, in ATC's form: the reasons of
-E10055, of E10001 for a shape at which the model does not run, and of E10041 for a model that onnxruntime cannot load.
+- Values are float32, ATC's force_fp32, also by default, where atc itself uses force_fp16. With
+  --precision_mode=force_fp16 or --precision_mode_v2=fp16 they are float16 inside the model (atc.emulator.half).
+- With --insert_op_conf the first input becomes uint8 NHWC, followed by the file's arithmetic (atc.emulator.aipp) in
+  float32, whose results are rounded with float16 inside.
+- A -1 in --input_shape stays a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded, so
+  that infer.emulator refuses other shapes, as the device does.
+- --out_nodes accepts only names of graph outputs.
+- Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
+  checked and recorded. All others that would change the result, such as --dynamic_batch_size, are refused with E10055.
+
+Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of E10041 for a
+model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from atc import aipp, atc_rules, graph, pixels
-from atc.emulator import half
-from atc.shapes import DYNAMIC, AtcError, at_gear, invalid, not_emulated
+from atc import atc_rules, graph
+from atc.emulator import aipp, half
+from atc.emulator.aipp import not_emulated
+from atc.shapes import DYNAMIC, AtcError, at_gear, invalid
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, replacing
 
@@ -43,11 +47,11 @@ FAILED = 255
 ENDING = ".onnx"
 METADATA_PREFIX = "atc."
 
-# Above basic, onnxruntime writes operators of its own for one kind of processor.
+# Above basic, onnxruntime writes its own operators for one kind of processor.
 LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-FATAL_ONLY = 4  # onnxruntime's log severity: its complaints come as exceptions too
+FATAL_ONLY = 4  # onnxruntime's log severity; all errors are exceptions too
 
-# Parameters that keep the result as it is; from log on they mean nothing to onnxruntime.
+# Parameters that may have any value; from log on they have no meaning for onnxruntime.
 # fmt: off
 _ANY_VALUE = (
     "framework", "model", "output", "input_format", "input_shape", "soc_version",
@@ -71,7 +75,7 @@ EMULATED: dict[str, tuple[str, ...]] = {
 
 
 def check_emulated(arguments: Mapping[str, str]) -> None:
-    """Refuse what would change the result and is not done here. Raises AtcError E10055."""
+    """Raise AtcError E10055 for arguments that would change the result and are not emulated."""
     for name, value in arguments.items():
         if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
             raise not_emulated(f"--{name}={value}")
@@ -82,7 +86,7 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
 
 
 def read_conf(path: str) -> str:
-    """The text of --insert_op_conf. Raises AtcError: E10001 where there is no file (ATC's own words), E10052."""
+    """The text of --insert_op_conf. Raises AtcError E10001 for a missing file (ATC's own text) or E10052."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -115,19 +119,19 @@ def _loads(content: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """onnxruntime's own words, in one line."""
+    """onnxruntime's own text, in one line."""
     return " ".join(str(error).split(" : ", 3)[-1].split())
 
 
 def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
-    """The graph as onnxruntime's basic optimisations leave it. Raises AtcError E10041 where it cannot load it."""
+    """The graph after onnxruntime's basic optimisations. Raises AtcError E10041 if it cannot load it."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.onnx"
         content = model.SerializeToString()
         try:
             session = _session(content, saved)
-        except Exception as error:  # onnxruntime's exceptions have no base of their own
-            if _loads(content):  # then it was the writing: a full disk
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            if _loads(content):  # so writing failed: a full disk
                 raise OSError(errno.EIO, f"cannot be written: {_reason(error)}", str(saved)) from None
             raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(error)}") from None
         compiled = onnx.load(saved)
@@ -141,23 +145,23 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
 
 
 def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with float16 inside. Raises AtcError E10055 where that cannot be, or where onnxruntime undoes it."""
+    """`model` with float16 inside. Raises AtcError E10055 if the model or onnxruntime does not allow it."""
     try:
-        # At its default level, at which infer loads models. 1.16 drops the casts, and computes float32 without a word.
+        # At onnxruntime's default level, which infer uses. Version 1.16 drops the casts and silently computes float32.
         probe = onnxruntime.InferenceSession(
             half.half(half.probe()).SerializeToString(), providers=["CPUExecutionProvider"]
         )
         if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
             raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
         return half.half(model)
-    except ValueError as obstacle:
-        raise not_emulated(str(obstacle)) from None
+    except ValueError as error:
+        raise not_emulated(str(error)) from None
 
 
 def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str) -> dict[str, list[int]]:
-    """Load the compiled file and run zeros through it; {output: shape}, {} where an axis is free.
+    """Load the compiled file and run it on zeros; {output: shape}, {} if an axis is dynamic.
 
-    Raises AtcError E10001 where the model does not run at its shape, which `argument` gives as `value`.
+    Raises AtcError E10001 if the model does not run at its shape, the `value` of `argument`.
     """
     try:
         session = _session(str(path))
@@ -190,14 +194,17 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     fixed = {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()}
     gears = atc_rules.gears(arguments)
     if "out_nodes" in arguments:
-        graph.keep_outputs(model, [name for name, _ in atc_rules.out_nodes(arguments)])
+        values = {value.name: value for value in model.graph.output}
+        kept_outputs = [values[name] for name, _ in atc_rules.out_nodes(arguments)]
+        del model.graph.output[:]
+        model.graph.output.extend(kept_outputs)
     check_gears(model, fixed, gears)
     graph.fix_inputs(model, fixed)
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
         compiled = half_inside(compiled)
-    if conf:  # last, so that float16 begins behind it
-        pixels.insert_aipp(compiled, conf, arguments.get("input_format", "NCHW"))
+    if conf:  # last: float16 starts after it
+        aipp.insert(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
     target = Path(arguments["output"] + ENDING)
@@ -206,10 +213,10 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
         onnx.save(compiled, temporary)
         inputs = graph.inputs(compiled)
         if gears:
-            least = min(gears, key=math.prod)
-            shape = at_gear({tensor.name: tensor.shape for tensor in inputs}, least)
+            smallest = min(gears, key=math.prod)
+            shape = at_gear({tensor.name: tensor.shape for tensor in inputs}, smallest)
             tried = [TensorInfo(tensor.name, tensor.dtype, shape[tensor.name]) for tensor in inputs]
-            try_out(temporary, tried, "dynamic_dims", ",".join(map(str, least)))
+            try_out(temporary, tried, "dynamic_dims", ",".join(map(str, smallest)))
             return target
         found = try_out(temporary, inputs, "input_shape", arguments.get("input_shape", ""))
         if any(tensor.shape != found[tensor.name] for tensor in graph.outputs(compiled) if found):

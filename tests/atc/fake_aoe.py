@@ -1,9 +1,8 @@
-"""A stand-in for the real `aoe`: put on PATH by the tests, it takes the flags that ASCEND.md writes, tunes nothing, and
-leaves a toy .om as the double of atc does, which the double of ais_bench can run. Operators (--job_type=2) are tuned
-only after subgraphs, whose knowledge it keeps in HOME, as aoe does.
+"""A fake `aoe` on PATH: it checks its flags as aoe does, tunes nothing, and writes a .om like that of the fake atc.
+Operators (--job_type=2) are tuned only after subgraphs, whose knowledge it keeps in HOME, as aoe does.
 
-AOE_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result at
---job_type=2, `no_device` fails as on a machine without an NPU.
+FAKE_AOE changes what it does: `host` names its result as newer CANN does, `nothing` writes no result at --job_type=2,
+`no_device` fails as on a machine without an NPU.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from atc import graph
 
-HABIT = os.environ.get("AOE_DOUBLE", "")
+MODE = os.environ.get("FAKE_AOE", "")
 FLAGS = {"framework", "model", "input_format", "input_shape", "output", "job_type"}
 KNOWLEDGE = Path.home() / "Ascend/latest/data/aoe/custom/graph"
 
@@ -30,8 +29,8 @@ def main() -> int:
     if given.keys() != FLAGS or given["framework"] != "5" or given["job_type"] not in ("1", "2"):
         return failed(f"invalid arguments: {' '.join(sys.argv[1:])}")
     if given["output"].endswith((".om", "/")):
-        return failed(f"--output={given['output']} is no name without its ending")
-    if HABIT == "no_device":
+        return failed(f"--output={given['output']} is not a name without its ending")
+    if MODE == "no_device":
         return failed("E40021: no device was found")
     inputs = {tensor.name for tensor in graph.inputs(graph.read(given["model"]))}
     if {part.rpartition(":")[0] for part in given["input_shape"].split(";")} != inputs:
@@ -41,8 +40,8 @@ def main() -> int:
     elif not KNOWLEDGE.is_dir():
         return failed("operators are tuned after subgraphs")
     Path(f"aoe_result_{'sgat' if given['job_type'] == '1' else 'opat'}_20240101.json").write_text("{}")
-    if HABIT != "nothing" or given["job_type"] == "1":
-        result = Path(given["output"] + ("_linux_x86_64" if HABIT == "host" else "") + ".om")
+    if MODE != "nothing" or given["job_type"] == "1":
+        result = Path(given["output"] + ("_linux_x86_64" if MODE == "host" else "") + ".om")
         result.write_bytes(b"IMOD" + json.dumps(given).encode() + b"\n" + Path(given["model"]).read_bytes())
     print("[Aoe]Aoe process finished,cost time 1s.", flush=True)
     return 0

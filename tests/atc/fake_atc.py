@@ -1,9 +1,8 @@
-"""A stand-in for the real `atc`: put on PATH by the tests, it does what ASCEND.md says of atc and writes a toy .om
-(`IMOD`, its arguments as a line of JSON, the ONNX file), which the double of ais_bench can run. What an AIPP file says
-of normalising, one without comments, goes into that line as `aipp`.
+"""A fake `atc` on PATH: it applies ATC's rules and writes a .om (`IMOD`, its arguments as a line of JSON, the ONNX
+file), which the fake ais_bench can run. That line also has the normalisation of an AIPP file, as `aipp`.
 
-ATC_DOUBLE says what it does besides: `host` names its result as newer CANN does, `nothing` leaves no result, `crash`
-dies without ATC's last words, `waits` goes on when `go_on` lies beside the model.
+FAKE_ATC changes what it does: `host` names its result as newer CANN does, `nothing` writes no result, `crash` exits
+without ATC's last lines, `waits` continues when there is a file `go_on` beside the model.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from pathlib import Path
 
 from atc import atc_rules, graph
 
-HABIT = os.environ.get("ATC_DOUBLE", "")
+MODE = os.environ.get("FAKE_ATC", "")
 
 
 def aipp(path: str) -> dict[str, list[float]]:
     """mean, min and var_reci of the three channels."""
-    told = dict(re.findall(r"(\w+) *: *([\w.-]+)", Path(path).read_text()))
-    if (told.pop("aipp_mode"), told.pop("input_format")) != ("static", "RGB888_U8"):
-        raise atc_rules.AtcError("E10052", "AIPP configuration is invalid. Reason: unknown to the double.")
+    fields = dict(re.findall(r"(\w+) *: *([\w.-]+)", Path(path).read_text()))
+    if (fields.pop("aipp_mode"), fields.pop("input_format")) != ("static", "RGB888_U8"):
+        raise atc_rules.AtcError("E10052", "AIPP configuration is invalid. Reason: unknown to the fake.")
     names = {"mean": 0.0, "min": 0.0, "var_reci": 1.0}
-    return {name: [float(told.get(f"{name}_chn_{i}", without)) for i in range(3)] for name, without in names.items()}
+    return {name: [float(fields.get(f"{name}_chn_{i}", default)) for i in range(3)] for name, default in names.items()}
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
     Path("kernel_meta").mkdir()
     for name in ("fusion_result.json", "check_result.json"):
         Path(name).write_text("{}")
-    if HABIT == "crash":
+    if MODE == "crash":
         print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr)
         return 134
     try:
@@ -49,14 +48,14 @@ def main() -> int:
     except atc_rules.AtcError as error:
         print(f"...\n{atc_rules.FAILURE}\n{error}\n        TraceBack (most recent call last):")
         return 255
-    while HABIT == "waits" and not Path(arguments["model"]).with_name("go_on").exists():
+    while MODE == "waits" and not Path(arguments["model"]).with_name("go_on").exists():
         time.sleep(0.01)
     if "log" in arguments and arguments["log"] == "debug":
         print("[DEBUG] GE(1,atc.bin):one of a million lines")
-    if HABIT != "nothing":
-        result = Path(arguments["output"] + ("_linux_x86_64" if HABIT == "host" else "") + ".om")
-        told = {**arguments, **({"aipp": conf} if conf else {})}
-        head = b"IMOD" + json.dumps(told).encode() + b"\n"
+    if MODE != "nothing":
+        result = Path(arguments["output"] + ("_linux_x86_64" if MODE == "host" else "") + ".om")
+        content = {**arguments, **({"aipp": conf} if conf else {})}
+        head = b"IMOD" + json.dumps(content).encode() + b"\n"
         result.write_bytes(head + Path(arguments["model"]).read_bytes())
         result.chmod(0o600)
     print(f"...\n{atc_rules.SUCCESS}")

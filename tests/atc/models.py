@@ -1,4 +1,4 @@
-"""Small ONNX models, built with onnx.helper, that stand for a network here."""
+"""Small ONNX models instead of a network, built with onnx.helper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLASSES = 10
 
 
 def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.ModelProto:
-    """[batch,3,size,size] -> class [batch,10]: convolution, ReLU, pooling, linear; metadata as pth2onnx leaves it."""
+    """[batch,3,size,size] -> class [batch,10]: convolution, ReLU, pooling, linear; metadata like pth2onnx's."""
     random = np.random.default_rng(0)
     weights = {
         "kernel": random.standard_normal((8, 3, 3, 3)).astype(np.float32),
@@ -39,7 +39,7 @@ def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.
 
 
 def passing() -> onnx.ModelProto:
-    """image [batch,3,H,W] -> what [batch,3,H,W], the very same."""
+    """image [batch,3,H,W] -> what [batch,3,H,W], the same values."""
     node = helper.make_node("Identity", ["image"], ["what"], "Identity_0")
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("image", "what")]
     graph = helper.make_graph([node], "passing", tensors[:1], tensors[1:])
@@ -47,8 +47,8 @@ def passing() -> onnx.ModelProto:
 
 
 def pyramid(factor: int) -> onnx.ModelProto:
-    """image [batch,3,h,w] -> sum [batch,8,h,w]: a convolution that makes it `factor` times smaller, brought back by a
-    Resize, and one that does not, added up: sizes that are no multiple of `factor` do not fit."""
+    """image [batch,3,h,w] -> sum [batch,8,h,w]: the sum of a convolution with stride `factor`, resized back, and one
+    without stride; sizes that are not multiples of `factor` do not fit."""
     random = np.random.default_rng(0)
     stored = {
         "small": random.standard_normal((8, 3, 1, 1)).astype(np.float32),
@@ -83,7 +83,7 @@ def images(batch: int, size: int = 16) -> np.ndarray:
 
 
 def pixels(batch: int, size: int = 16) -> np.ndarray:
-    """uint8 [batch, size, size, 3]; of each channel the first holds every value there is."""
+    """uint8 [batch, size, size, 3]; the first image has all 256 values in each channel."""
     values = np.random.default_rng(2).integers(0, 256, (batch, size * size, 3), np.uint8)
     values[0, :256] = np.arange(256, dtype=np.uint8)[:, None]
     return values.reshape(batch, size, size, 3)

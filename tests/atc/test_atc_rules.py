@@ -1,4 +1,4 @@
-"""Every refusal of atc.atc_rules and atc.shapes, with its code and text; the seeds' commands pass."""
+"""All refusals of atc.atc_rules and atc.shapes, with their codes and texts; the model zoo's commands are accepted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MODEL = Model(
     outputs=["output1", "output2"],
     nodes={"Conv_770": 1, "Conv_795": 1, "Split_3": 2},
 )
-SEED_002 = (
+HRNET_COMMAND = (
     'atc --framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape="image:16,3,224,224" '
     "--output=hrnet_bs16 --log=debug --soc_version=Ascend310"
 )
-SEED_004_GEARS = (
+HIGHER_HRNET_GEARS = (
     "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;"
     "512,576;512,640;512,704;512,768;512,832;512,896;512,960;512,1024"
 )
-SEED_004 = r"""atc --framework=5 \
+HIGHER_HRNET_COMMAND = r"""atc --framework=5 \
              --model=higher_hrnet_dynamic.onnx \
              --output=higher_hrnet_dynamic \
              --input_format=ND \
@@ -59,15 +59,17 @@ def refusal(changes: dict[str, str | None]) -> str:
     return str(caught.value)
 
 
-def test_the_command_of_seed_002_passes() -> None:
-    arguments = atc_rules.parse(shlex.split(SEED_002)[1:])
+def test_the_model_zoos_command_for_hrnet() -> None:
+    arguments = atc_rules.parse(shlex.split(HRNET_COMMAND)[1:])
     assert arguments["model"] == "./hrnet_w18.onnx"
     assert atc_rules.input_shapes(arguments) == {"image": [16, 3, 224, 224]}
     atc_rules.check(arguments, MODEL)
 
 
-def test_the_command_of_seed_004_passes_with_its_17_gears() -> None:
-    arguments = atc_rules.parse(shlex.split(SEED_004.replace("\\\n", " ").replace("@GEARS", SEED_004_GEARS))[1:])
+def test_the_model_zoos_command_for_higher_hrnet_with_its_17_gears() -> None:
+    arguments = atc_rules.parse(
+        shlex.split(HIGHER_HRNET_COMMAND.replace("\\\n", " ").replace("@GEARS", HIGHER_HRNET_GEARS))[1:]
+    )
     model = Model({"input": [-1, 3, -1, -1]}, ["output1", "output2"], {"Conv_770": 1, "Conv_795": 1})
     atc_rules.check(arguments, model)
     gears = atc_rules.gears(arguments)
@@ -76,7 +78,7 @@ def test_the_command_of_seed_004_passes_with_its_17_gears() -> None:
     assert atc_rules.out_nodes(arguments) == [("Conv_770", 0), ("Conv_795", 0)]
 
 
-def test_parse_reads_both_ways_of_writing() -> None:
+def test_both_forms_of_an_argument() -> None:
     assert atc_rules.parse(["--model", "a", "-output=b", "--soc-version=c", "--input_shape=x:y=1:2", "--log="]) == {
         "model": "a",
         "output": "b",
@@ -94,7 +96,7 @@ def test_parse_reads_both_ways_of_writing() -> None:
         (["--model"], "flag '--model' is missing its argument"),
     ],
 )
-def test_words_that_atc_does_not_know(words: list[str], text: str) -> None:
+def test_unknown_arguments(words: list[str], text: str) -> None:
     with pytest.raises(AtcError) as caught:
         atc_rules.parse(words)
     assert (caught.value.code, caught.value.text) == ("E19999", text)
@@ -129,7 +131,7 @@ def test_gears_of_unequal_width() -> None:
     "changes",
     [
         {},
-        {"input_shape": "image:-1,3,224,224"},  # true dynamic shape
+        {"input_shape": "image:-1,3,224,224"},  # dynamic, without gears
         {"input_shape": "image:1~8,3,224,224"},
         {"input_shape": None},
         {"input_format": None},
@@ -145,11 +147,11 @@ def test_gears_of_unequal_width() -> None:
         {"mode": "6", "om": "a.om", "framework": None},
     ],
 )
-def test_what_atc_takes(changes: dict[str, str | None]) -> None:
+def test_arguments_that_atc_accepts(changes: dict[str, str | None]) -> None:
     check(changes)
 
 
-def test_a_name_may_hold_a_colon() -> None:
+def test_a_name_with_a_colon() -> None:
     assert atc_rules.input_shapes({"input_shape": "a:0:1,2;b:3"}) == {"a:0": [1, 2], "b": [3]}
 
 
@@ -173,7 +175,7 @@ def test_every_legal_set_of_gears_is_read_back(gears: list[tuple[int, ...]], end
 
 @QUIET
 @given(GEARS, st.data())
-def test_one_fault_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
+def test_one_error_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
     width = len(gears[0])
     at = data.draw(st.integers(0, len(gears) - 1))
     errors = {
@@ -206,7 +208,7 @@ def test_every_legal_set_of_image_sizes_is_read_back(sizes: list[tuple[int, int]
 
 @QUIET
 @given(st.text(max_size=30), st.sampled_from(sorted(atc_rules.PARAMETERS)))
-def test_any_text_is_taken_or_refused_in_atcs_form(text: str, name: str) -> None:
+def test_any_text_is_accepted_or_refused_in_atcs_form(text: str, name: str) -> None:
     try:
         check({name: text})
     except AtcError as error:

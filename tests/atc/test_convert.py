@@ -1,4 +1,4 @@
-"""convert: the command that it spells, what it leaves, and what it does when the tool does not."""
+"""atc/convert.py: the command that it builds, the files that it writes, errors of the tool, and reruns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import aipp, atc_rules, convert, run_atc
+from atc import atc_rules, convert, run_atc
+from atc.command import render_aipp
 from atc.emulator import main
+from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from tests import fakes, tiny
 from tests.atc.models import classifier, images, pyramid, saved
@@ -26,36 +28,61 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with model.onnx."""
+    """The current directory, with model.onnx."""
     monkeypatch.chdir(tmp_path)
     saved(tmp_path, classifier())
     return tmp_path
 
 
-@pytest.fixture
-def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The double on PATH as `atc`."""
+def on_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tool: str) -> pytest.MonkeyPatch:
     folder = tmp_path_factory.mktemp("bin")
-    fakes.atc(folder)
+    getattr(fakes, tool)(folder)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return monkeypatch
 
 
-def words(output: str, *more: str) -> list[str]:
+@pytest.fixture
+def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The fake atc on PATH."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return on_path(tmp_path_factory, monkeypatch, "atc")
+
+
+@pytest.fixture
+def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The fake aoe on PATH, without atc."""
+    return on_path(tmp_path_factory, monkeypatch, "aoe")
+
+
+def arguments(output: str, *more: str) -> list[str]:
     backend = "ascend" if output.endswith(".om") else "onnxruntime"
     return ["--model", "model.onnx", "--output", output, "--backend", backend, *more]
 
 
-def litter(folder: Path) -> list[str]:
-    """What lies in `folder`, but for the lock, which stays."""
+def files_in(folder: Path) -> list[str]:
+    """All files and directories in `folder` but locks."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.endswith("_lock"))
 
 
-@pytest.mark.parametrize("batch", [1, 16])
-def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def product(output: str) -> list[str]:
+    return [output, f"{output}.json", f"{output}_stamp.json"]
+
+
+def seen_by_atc(output: str) -> dict[str, object]:
+    """The arguments in the file of the fake atc or aoe."""
+    return json.loads(Path(output).read_bytes().partition(b"\n")[0][4:])
+
+
+def refused(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
+    """The error line of a run that ends with `code`."""
+    assert convert.main(words) == code
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch", "backend"), [(1, "openvino"), (16, "onnxruntime")])
+def test_the_emulator_and_the_record(batch: int, backend: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = f"om/bs{batch}-float32-fp32.onnx"
-    assert convert.main(words(output, "--batch", str(batch))) == 0
+    assert convert.main(arguments(output, "--batch_size", str(batch), "--backend", backend)) == 0
     printed, *log, closing = capsys.readouterr().out.splitlines()
     assert log == [atc_rules.START, "...", atc_rules.SUCCESS]
     command = [
@@ -72,12 +99,11 @@ def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, caps
     ]
     assert printed == shlex.join(command)
     assert closing.startswith(f"wrote {output} (batch {batch}, 0.0 MB, ") and closing.endswith(" s)")
-    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert files_in(here) == ["model.onnx", "om", *product(output)]
     assert (here / output).stat().st_mode & 0o777 == 0o640
 
     record = CompiledModel.read(output)
-    assert record.command == command
-    assert record.tool == "atc.emulator"
+    assert (record.command, record.tool) == (command, "atc.emulator")
     assert record.inputs == [TensorInfo("image", "float32", [batch, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [batch, 10])]
     assert record.metadata == {"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11"}
@@ -87,27 +113,19 @@ def test_the_twin_compiles_and_the_record_says_what(batch: int, here: Path, caps
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-def test_the_printed_command_can_be_pasted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert convert.main(words("a.onnx", "--batch", "2")) == 0
+def test_the_printed_command_can_be_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(arguments("a.onnx", "--batch_size", "2")) == 0
     first = capsys.readouterr().out.splitlines()[0]
-    whole = (here / "a.onnx").read_bytes()
+    before = (here / "a.onnx").read_bytes()
     (here / "a.onnx").unlink()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     subprocess.run(first, shell=True, check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert (here / "a.onnx").read_bytes() == whole
+    assert (here / "a.onnx").read_bytes() == before
 
 
-def test_a_second_run_gives_the_same_bytes(here: Path) -> None:
-    assert convert.main(words("a.onnx")) == 0
-    first = (here / "a.onnx").read_bytes()
-    assert convert.main(words("a.onnx")) == 0
-    assert (here / "a.onnx").read_bytes() == first
-    assert CompiledModel.read("a.onnx").inputs[0].shape[0] == 16
-
-
-def test_names_and_sizes_come_from_the_model(here: Path) -> None:
+def test_names_and_sizes_are_those_of_the_model(here: Path) -> None:
     saved(here, classifier(name="input", size=8))
-    assert convert.main(words("a.onnx", "--batch", "4")) == 0
+    assert convert.main(arguments("a.onnx", "--batch_size", "4")) == 0
     assert "--input_shape=input:4,3,8,8" in CompiledModel.read("a.onnx").command
 
 
@@ -116,10 +134,9 @@ PRECISIONS = [("default", []), ("fp16", ["--precision_mode=force_fp16"]), ("fp32
 
 @pytest.mark.parametrize(("precision", "flags"), PRECISIONS)
 @pytest.mark.parametrize("output", ["a.onnx", "a.om"])
-def test_precision_stands_last_in_the_command(
-    output: str, precision: str, flags: list[str], here: Path, atc: pytest.MonkeyPatch
-) -> None:
-    assert convert.main(words(output, "--precision", precision)) == 0
+@pytest.mark.usefixtures("here", "atc")
+def test_precision_is_last_in_the_command(output: str, precision: str, flags: list[str]) -> None:
+    assert convert.main(arguments(output, "--precision", precision)) == 0
     command = CompiledModel.read(output).command
     assert command[command.index("--log=error") + 1 :] == flags
     assert CompiledModel.read(output).outputs == [TensorInfo("class", "float32", [16, 10])]
@@ -128,33 +145,31 @@ def test_precision_stands_last_in_the_command(
         rounded = np.array_equal(found, found.astype(np.float16).astype(np.float32))
         assert rounded == (precision == "fp16")
     else:
-        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
+        seen = seen_by_atc(output)
         assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
 
 
 @pytest.fixture
 def cfg(here: Path) -> str:
-    """A config whose images are those of a model of 32 pixels, and that model."""
+    """A config with images of 32 pixels, and a model for them."""
     saved(here, classifier(size=32))
     (here / "m.yaml").write_text("MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n")
     return "m.yaml"
 
 
 @pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
-def test_uint8_is_told_by_an_aipp_file_beside_the_model(
-    output: str, here: Path, cfg: str, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert convert.main(words(output, "--batch", "4", "--input", "uint8", "--cfg", cfg)) == 0
-    assert litter(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", output, f"{output}.json"])
+@pytest.mark.usefixtures("atc")
+def test_uint8_with_an_aipp_file(output: str, here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(arguments(output, "--batch_size", "4", "--input_dtype", "uint8", "--cfg", cfg)) == 0
+    assert files_in(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", *product(output)])
     text = (here / "om/a.aipp.cfg").read_text()
-    assert text == aipp.render(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
+    assert text == render_aipp(32, 32, [0.5, 0, 1], [0.229, 0.224, 0.225])
     assert "    min_chn_0: 127.5\n    min_chn_1: 0\n    min_chn_2: 255\n" in text
     assert (here / "om/a.aipp.cfg").stat().st_mode & 0o777 == 0o640
     record = CompiledModel.read(output)
     assert record.inputs == [TensorInfo("image", "uint8", [4, 32, 32, 3])]
     assert record.outputs == [TensorInfo("class", "float32", [4, 10])]
-    command = record.command[record.command.index("--framework=5") :]
-    assert command == [
+    assert record.command[record.command.index("--framework=5") :] == [
         "--framework=5",
         "--model=model.onnx",
         "--input_format=NCHW",
@@ -164,50 +179,34 @@ def test_uint8_is_told_by_an_aipp_file_beside_the_model(
         "--soc_version=Ascend310P3",
         "--log=error",
     ]
-    assert capsys.readouterr().out.splitlines()[0] == shlex.join(record.command)
+    printed = capsys.readouterr().out.splitlines()[0]
+    assert printed == shlex.join(record.command)
     if output.endswith(".om"):
-        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
-        assert seen["insert_op_conf"] == "../a.aipp.cfg", "as atc sees it from its own folder"
+        seen = seen_by_atc(output)
+        assert seen["insert_op_conf"] == "../a.aipp.cfg", "relative to the directory where atc runs"
         assert seen["aipp"]["min"] == [127.5, 0.0, 255.0]
+    else:
+        before = (here / output).read_bytes()
+        (here / output).unlink()
+        assert main.main(shlex.split(printed)[3:]) == 0
+        assert (here / output).read_bytes() == before, "the printed command can be run"
 
 
-def test_the_printed_command_of_uint8_can_be_pasted(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert convert.main(words("a.onnx", "--batch", "2", "--input", "uint8", "--cfg", cfg)) == 0
-    whole = (here / "a.onnx").read_bytes()
-    (here / "a.onnx").unlink()
-    first = shlex.split(capsys.readouterr().out.splitlines()[0])
-    assert main.main(first[3:]) == 0
-    assert (here / "a.onnx").read_bytes() == whole
-
-
-def test_uint8_needs_the_model_of_the_config(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uint8_needs_a_config_and_its_model(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier())
-    assert refused(capsys, words("a.onnx", "--input", "uint8", "--cfg", cfg)) == (
-        "atc.convert: error: model.onnx: the input is not that of the config (expected [16, 3, 32, 32], found "
-        "{'image': [16, 3, 16, 16]}); give the config that it was exported by\n"
-    )
-    assert litter(here) == ["m.yaml", "model.onnx"]
-
-
-def test_uint8_takes_mean_and_std_from_a_config(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, arguments("a.onnx", "--input_dtype", "uint8", "--cfg", cfg))
+    assert "(expected [16, 3, 32, 32], found {'image': [16, 3, 16, 16]})" in line
+    assert files_in(here) == ["m.yaml", "model.onnx"]
     with pytest.raises(SystemExit) as caught:
-        convert.main(words("a.onnx", "--input", "uint8"))
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.endswith("error: --input uint8 takes its mean and std from --cfg\n")
+        convert.main(arguments("a.onnx", "--input_dtype", "uint8"))
+    assert caught.value.code == 2 and "needs --cfg" in capsys.readouterr().err
 
 
-def test_a_precision_that_is_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        convert.main(words("a.onnx", "--precision", "fp8"))
-    assert caught.value.code == 2
-    assert "argument --precision: invalid choice: 'fp8'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("habit", ["", "host"])
-def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    atc.setenv("ATC_DOUBLE", habit)
+@pytest.mark.parametrize("mode", ["", "host"])
+def test_atc_itself(mode: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    atc.setenv("FAKE_ATC", mode)
     output = "om/bs8-float32-Ascend310P3.om"
-    assert convert.main(words(output, "--batch", "8", "--log", "debug")) == 0
+    assert convert.main(arguments(output, "--batch_size", "8", "--log", "debug")) == 0
     printed, *log, closing = capsys.readouterr().out.splitlines()
     assert log == [atc_rules.START, "[DEBUG] GE(1,atc.bin):one of a million lines", "...", atc_rules.SUCCESS]
     assert printed == (
@@ -215,173 +214,125 @@ def test_atc_itself(habit: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyt
         "--output=om/bs8-float32-Ascend310P3 --soc_version=Ascend310P3 --log=debug"
     )
     assert closing.startswith(f"wrote {output} (batch 8, ")
-    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
+    assert files_in(here) == ["model.onnx", "om", *product(output)]
     assert (here / output).stat().st_mode & 0o777 == 0o640
     record = CompiledModel.read(output)
-    assert record.tool == "atc"
-    assert shlex.join(record.command) == printed
+    assert (record.tool, shlex.join(record.command)) == ("atc", printed)
     assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
-    seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
-    # Relative to the scratch folder: whatever the checkout's own path holds, atc does not see it.
-    assert (seen["model"], seen["output"]) == ("../../model.onnx", "bs8-float32-Ascend310P3")
-    assert {name: value for name, value in seen.items() if name not in ("model", "output")} == {
+    assert seen_by_atc(output) == {
         "framework": "5",
+        "model": "../../model.onnx",  # relative to the directory where atc runs, whatever the checkout's own path is
         "input_format": "NCHW",
         "input_shape": "image:8,3,16,16",
+        "output": "bs8-float32-Ascend310P3",
         "soc_version": "Ascend310P3",
         "log": "debug",
     }
 
 
-def test_atc_that_refuses_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "a.om").write_bytes(b"before")
-    assert convert.main(words("a.om", "--soc_version", "Ascend910B4")) == 1
-    told = capsys.readouterr()
-    assert told.out.splitlines()[1:] == [
+def test_errors_of_atc(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a.om").write_bytes(b"older")
+    assert convert.main(arguments("a.om", "--soc_version", "Ascend910B4")) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1:] == [
         atc_rules.START,
         "...",
         atc_rules.FAILURE,
         "EZ3003: No supported Ops kernel and engine are found for [Conv_0, optype [Conv]].",
         "        TraceBack (most recent call last):",
     ]
-    assert told.err == (
-        "atc.convert: failed: atc exited with 255, see above; EZ3003: this chip has no such operator: is SOC the chip "
-        "of npu-smi info, and this CANN made for it?\n"
-    )
-    assert litter(here) == ["a.om", "model.onnx"]
-    assert (here / "a.om").read_bytes() == b"before"
+    assert "atc failed" in printed.err and "found exit code 255" in printed.err and "; EZ3003: " in printed.err
+    atc.setenv("FAKE_ATC", "crash")
+    assert convert.main(arguments("a.om")) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "terminate called after throwing an instance of 'std::bad_alloc'"
+    assert printed.err.endswith("(found exit code 134)\n")
+    atc.setenv("FAKE_ATC", "nothing")
+    assert "atc succeeded but wrote no a*.om" in refused(capsys, arguments("a.om"), 1)
+    assert files_in(here) == ["a.om", "model.onnx"] and (here / "a.om").read_bytes() == b"older"
 
 
-def test_atc_that_crashes_is_shown(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    atc.setenv("ATC_DOUBLE", "crash")
-    assert convert.main(words("a.om")) == 1
-    told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == "terminate called after throwing an instance of 'std::bad_alloc'"
-    assert told.err == "atc.convert: failed: atc exited with 134, see above\n"
-
-
-def test_the_log_is_on_the_screen_while_atc_runs(here: Path, atc: pytest.MonkeyPatch) -> None:
-    atc.setenv("ATC_DOUBLE", "waits")
-    command = [sys.executable, "-m", "atc.convert", *words("a.om")]
+def test_the_log_is_printed_while_atc_runs(here: Path, atc: pytest.MonkeyPatch) -> None:
+    atc.setenv("FAKE_ATC", "waits")
+    command = [sys.executable, "-m", "atc.convert", *arguments("a.om")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         lines = iter(running.stdout)
-        assert [next(lines), next(lines)][1] == f"{atc_rules.START}\n", "told while atc waits for the file"
+        assert [next(lines), next(lines)][1] == f"{atc_rules.START}\n", "while atc waits for the file"
         (here / "go_on").touch()
         assert list(lines)[:2] == ["...\n", f"{atc_rules.SUCCESS}\n"]
     assert running.returncode == 0
 
 
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
-def test_the_chip_as_npu_smi_prints_it(
-    output: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert convert.main(words(output, "--soc_version", "310P3")) == 0
+@pytest.mark.usefixtures("here", "atc")
+def test_the_chip_as_npu_smi_prints_it(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert.main(arguments(output, "--soc_version", "310P3")) == 0
     first, command = capsys.readouterr().out.splitlines()[:2]
-    assert first == "--soc_version=310P3 is taken as Ascend310P3"
+    assert first == "--soc_version=310P3: using Ascend310P3"
     assert " --soc_version=Ascend310P3 " in command
     assert "--soc_version=Ascend310P3" in CompiledModel.read(output).command
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("lines", "code"),
     [
-        (["E10016: Opname x specified in --input_shape is not found"], f"; E10016: {run_atc.HINTS['E10016']}"),
-        (["E10041: [PID: 7] 2024-01-01 Failed", "E19999: Inner Error!"], f"; E10041: {run_atc.HINTS['E10041']}"),
-        (["E19999: Inner Error!", "E19010: No parser is registered"], f"; E19010: {run_atc.HINTS['E19010']}"),
-        (["E19999: Inner Error!", "E100160 is no code"], ""),
-        ([], ""),
+        (["E10016: Opname x specified in --input_shape is not found"], "E10016"),
+        (["E10041: [PID: 7] 2024-01-01 Failed", "E19999: Inner Error!"], "E10041"),
+        (["E19999: Inner Error!", "E19010: No parser is registered"], "E19010"),
+        (["E19999: Inner Error!", "E100160 is no code"], None),
+        ([], None),
     ],
 )
-def test_hints(lines: list[str], expected: str) -> None:
-    assert run_atc.hint(lines) == expected
+def test_hints(lines: list[str], code: str | None) -> None:
+    assert run_atc.find_hint(lines) == (code and f"{code}: {run_atc.HINTS[code]}")
 
 
 def test_every_code_of_our_rules_has_a_hint() -> None:
-    """Those of the gears and shapes too, which `convert` itself does not spell."""
     codes = {"E10001", "E10003", "E10007", "E10009", "E10016", "E10022", "E10041", "E10052", "E10054", "E19010"}
     codes |= {f"E100{number}" for number in (18, 19, 20, 31, 35, 36, 37, 38, 39)}
     assert codes <= set(run_atc.HINTS)
 
 
-def test_atc_that_leaves_nothing(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    atc.setenv("ATC_DOUBLE", "nothing")
-    assert convert.main(words("a.om")) == 1
-    expected = "atc.convert: failed: the tool ended well, but of a*.om it left none\n"
-    assert capsys.readouterr().err == expected
-    assert litter(here) == ["model.onnx"]
-
-
 def test_no_atc_on_path(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", str(here))
-    assert convert.main(words("a.om")) == 2
-    assert capsys.readouterr().err == (
-        "atc.convert: error: atc is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh, or use "
-        "--backend onnxruntime\n"
-    )
+    line = refused(capsys, arguments("a.om"))
+    assert "atc is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh" in line
+    assert "--backend onnxruntime" in line
 
 
-def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
-    assert convert.main(arguments) == code
-    return capsys.readouterr().err
-
-
-def test_faults_of_the_user(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = "atc.convert: error: "
-    chips = ", ".join(atc_rules.SOC_VERSIONS)
-    assert refused(capsys, words("a.onnx", "--soc_version", "P3")) == (
-        f"{start}model.onnx: atc would refuse this: E10001: Value P3 for parameter --soc_version is invalid. "
-        f"Reason: The value must be Ascend and the name that npu-smi info prints: {chips}.\n"
-    )
-    assert refused(capsys, words("a.onnx", "--log", "loud")) == (
-        f"{start}model.onnx: atc would refuse this: E10010: Value loud for parameter --log is invalid.\n"
-    )
-    assert refused(capsys, ["--model", "model.onnx", "--output", "a.om", "--backend", "onnxruntime"]) == (
-        f"{start}a.om: wrong ending (expected .onnx for onnxruntime, found '.om')\n"
-    )
-    assert refused(capsys, ["--model", "none.onnx", "--output", "a.onnx"]) == (
-        f"{start}none.onnx: no such model; run make onnx\n"
-    )
+def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, arguments("a.onnx", "--soc_version", "P3"))
+    assert "model.onnx: " in line and "E10001: Value P3 for parameter --soc_version is invalid." in line
+    assert "E10010: Value loud for parameter --log" in refused(capsys, arguments("a.onnx", "--log", "loud"))
+    assert "a.om: " in refused(capsys, arguments("a.om", "--backend", "onnxruntime"))
+    assert "none.onnx: no such model" in refused(capsys, ["--model", "none.onnx", "--output", "a.onnx"])
     (here / "model.onnx").write_bytes(b"no model")
-    assert refused(capsys, words("a.onnx")) == (
-        f"{start}model.onnx: atc would refuse this: E10041: Failed to load the model from model.onnx.\n"
-    )
-    assert litter(here) == ["model.onnx"]
+    assert "E10041: Failed to load the model from model.onnx." in refused(capsys, arguments("a.onnx"))
+    for name, value in (("--batch_size", "0"), ("--precision", "fp8")):
+        with pytest.raises(SystemExit) as caught:
+            convert.main(arguments("a.onnx", name, value))
+        assert caught.value.code == 2 and f"argument {name}: " in capsys.readouterr().err
+    assert files_in(here) == ["model.onnx"]
 
 
-def test_a_batch_below_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        convert.main(words("a.onnx", "--batch", "0"))
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.endswith("error: --batch 0: expected at least 1\n")
-
-
-def test_axes_that_do_not_allow_the_batch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_axes_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     saved(here, model)
-    assert refused(capsys, words("a.onnx")) == (
-        "atc.convert: error: model.onnx: the batch of image is fixed (expected 16 or a free axis, found [1, 3, 16, 16])"
-        "; export it with a dynamic batch: make onnx\n"
-    )
+    assert "(expected 16 or a dynamic axis, found [1, 3, 16, 16])" in refused(capsys, arguments("a.onnx"))
     saved(here, classifier(size="side"))
-    assert refused(capsys, words("a.onnx")) == (
-        "atc.convert: error: model.onnx: image has 2 free axes besides the batch (expected [-1, C, H, W], or --cfg "
-        "with INPUT.GEARS, found [-1, 3, -1, -1])\n"
-    )
+    line = refused(capsys, arguments("a.onnx"))
+    assert "(expected [-1, C, H, W], or --cfg with INPUT.GEARS, found [-1, 3, -1, -1])" in line
     saved(here, classifier())
-    cfg = tiny.write_pose_config(here)
-    assert refused(capsys, words("a.onnx", "--cfg", str(cfg), "--batch", "1")) == (
-        "atc.convert: error: model.onnx: image has no free axes besides the batch (expected [-1, C, -1, -1] for the "
-        "gears of --cfg, found [-1, 3, 16, 16])\n"
-    )
-    assert refused(capsys, words("a.onnx", "--cfg", str(cfg))) == (
-        "atc.convert: error: --batch with gears (expected 1, found 16); ais_bench sets the shape anew for each file\n"
-    )
+    cfg = str(tiny.write_pose_config(here))
+    line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
+    assert "(expected [-1, C, -1, -1] for the gears of --cfg, found [-1, 3, 16, 16])" in line
+    assert "--batch_size with gears (expected 1, found 16)" in refused(capsys, arguments("a.onnx", "--cfg", cfg))
 
 
-SEED_004 = (  # its atc command, but for the names of the outputs' nodes
+HIGHER_HRNET_COMMAND = (  # the model zoo's atc command, but for the names of the outputs' nodes
     "--framework=5 --model=model.onnx --input_format=ND --input_shape=input:1,3,-1,-1 --output={output} "
     '"--dynamic_dims='
     "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;512,576;512,640;512,704;512,768;512,832;"
@@ -390,80 +341,69 @@ SEED_004 = (  # its atc command, but for the names of the outputs' nodes
 
 
 @pytest.mark.parametrize("output", ["a.onnx", "a.om"])
-def test_the_seeds_gears_come_from_the_config(
-    output: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("atc")
+def test_gears_of_the_config(output: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier(name="input", size="side"))
-    assert convert.main(words(output, "--cfg", str(ROOT / "configs/higher_hrnet_w32_512.yaml"), "--batch", "1")) == 0
+    cfg = str(ROOT / "configs/higher_hrnet_w32_512.yaml")
+    assert convert.main(arguments(output, "--cfg", cfg, "--batch_size", "1")) == 0
     *_, closing = capsys.readouterr().out.splitlines()
     assert closing.startswith(f"wrote {output} (17 gears, ")
     record = CompiledModel.read(output)
     tool_words = 1 if output == "a.om" else 3
-    assert record.command[tool_words:] == shlex.split(SEED_004.format(output="a", outputs="class"))
+    assert record.command[tool_words:] == shlex.split(HIGHER_HRNET_COMMAND.format(output="a", outputs="class"))
     assert record.inputs == [TensorInfo("input", "float32", [1, 3, -1, -1])]
     assert record.outputs == [TensorInfo("class", "float32", [1, 10])]
     assert len(record.gears) == 17
     assert record.gears[0] == Gear([1, 3, 1024, 512], [[1, 10]])
     if output == "a.om":
-        seen = json.loads((here / output).read_bytes().partition(b"\n")[0][4:])
-        assert seen["dynamic_dims"].startswith("1024,512;960,512;") and seen["out_nodes"] == "class"
+        seen = seen_by_atc(output)
+        assert str(seen["dynamic_dims"]).startswith("1024,512;960,512;") and seen["out_nodes"] == "class"
 
 
-def test_shapes_at_each_gear(here: Path) -> None:
-    model = classifier(size="side")
+def test_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, model = str(tiny.write_pose_config(here)), classifier(size="side")
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
     saved(here, model)
-    assert convert.main(words("a.onnx", "--cfg", str(tiny.write_pose_config(here)), "--batch", "1")) == 0
+    assert convert.main(arguments("a.onnx", "--cfg", cfg, "--batch_size", "1")) == 0
     record = CompiledModel.read("a.onnx")
     assert record.outputs == [TensorInfo("class", "float32", [1, 10]), TensorInfo("r", "float32", [1, 8, -1, -1])]
     assert record.gears == [
         Gear([1, 3, height, width], [[1, 10], [1, 8, height // 2, width // 2]]) for height, width in tiny.GEARS
     ]
+    saved(here, pyramid(40))
+    capsys.readouterr()
+    line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
+    assert "model.onnx: does not fit the gear [96, 64]: " in line and "Sum" in line
 
 
 def test_a_config_of_classification_has_no_gears(here: Path) -> None:
-    assert convert.main(words("a.onnx", "--cfg", str(tiny.write_config(here)), "--batch", "4")) == 0
+    assert convert.main(arguments("a.onnx", "--cfg", str(tiny.write_config(here)), "--batch_size", "4")) == 0
     assert CompiledModel.read("a.onnx").gears == []
     assert "--input_format=NCHW" in CompiledModel.read("a.onnx").command
 
 
-def test_a_gear_that_the_model_does_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(here, pyramid(40))
-    told = refused(capsys, words("a.onnx", "--cfg", str(tiny.write_pose_config(here)), "--batch", "1"))
-    assert told.startswith("atc.convert: error: model.onnx: does not fit the gear [96, 64]: ") and "Sum" in told
-
-
-def test_a_twin_that_fails_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_emulator(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.node.append(helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]))
     model.graph.node.insert(2, helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE))
     model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
     onnx.save(model, "model.onnx")
-    assert convert.main(words("a.onnx")) == 1
-    told = capsys.readouterr()
-    failure, error = told.out.splitlines()[-2:]
+    assert convert.main(arguments("a.onnx")) == 1
+    printed = capsys.readouterr()
+    failure, error = printed.out.splitlines()[-2:]
     assert failure == atc_rules.FAILURE
     assert error.startswith("E10041: Failed to load the model from ") and "Pool_6" in error
-    assert told.err == f"atc.convert: failed: atc.emulator exited with 255, see above{run_atc.hint(['E10041'])}\n"
-    assert litter(here) == ["model.onnx"]
+    assert "atc.emulator failed" in printed.err and f"; {run_atc.find_hint(['E10041'])}\n" in printed.err
+    assert files_in(here) == ["model.onnx"]
 
 
-@pytest.fixture
-def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The double on PATH as `aoe`; there is no atc."""
-    folder = tmp_path_factory.mktemp("bin")
-    fakes.aoe(folder)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return monkeypatch
-
-
-@pytest.mark.parametrize("habit", ["", "host"])
+@pytest.mark.parametrize("mode", ["", "host"])
 def test_aoe_tunes_subgraphs_then_operators(
-    habit: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mode: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    aoe.setenv("AOE_DOUBLE", habit)
+    aoe.setenv("FAKE_AOE", mode)
     output = "om/bs8-float32-Ascend310P3-aoe.om"
-    assert convert.main(words(output, "--batch", "8", "--tune", "aoe")) == 0
+    assert convert.main(arguments(output, "--batch_size", "8", "--tune", "aoe")) == 0
     first, log, second, again, closing = capsys.readouterr().out.splitlines()
     command = (
         "aoe --framework=5 --model=model.onnx --input_format=NCHW --input_shape=image:8,3,16,16 "
@@ -472,31 +412,90 @@ def test_aoe_tunes_subgraphs_then_operators(
     assert (first, second) == (f"{command}1", f"{command}2")
     assert log == again == "[Aoe]Aoe process finished,cost time 1s."
     assert closing.startswith(f"wrote {output} (batch 8, ")
-    assert litter(here) == ["model.onnx", "om", output, f"{output}.json"]
-    assert json.loads((here / output).read_bytes().partition(b"\n")[0][4:])["job_type"] == "2"
+    assert files_in(here) == ["model.onnx", "om", *product(output)]
+    assert seen_by_atc(output)["job_type"] == "2"
     record = CompiledModel.read(output)
     assert (record.tool, shlex.join(record.command)) == ("aoe", f"{command}2")
     assert record.inputs == [TensorInfo("image", "float32", [8, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
 
 
-def test_aoe_that_fails(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    aoe.setenv("AOE_DOUBLE", "no_device")
-    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == "atc.convert: failed: aoe exited with 1, see above\n"
-    aoe.setenv("AOE_DOUBLE", "nothing")
-    line = "atc.convert: failed: the tool ended well, but of a*.om it left none\n"
-    assert refused(capsys, words("a.om", "--tune", "aoe"), 1) == line, "that of the subgraphs is not the result"
+def test_errors_of_aoe(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    aoe.setenv("FAKE_AOE", "no_device")
+    assert "aoe failed" in refused(capsys, arguments("a.om", "--tune", "aoe"), 1)
+    aoe.setenv("FAKE_AOE", "nothing")
+    line = refused(capsys, arguments("a.om", "--tune", "aoe"), 1)
+    assert "aoe succeeded but wrote no a*.om" in line, "the file with tuned subgraphs is not the result"
     aoe.setenv("PATH", str(here))
-    line = "aoe is not on PATH; source /usr/local/Ascend/ascend-toolkit/set_env.sh, or use --tune none\n"
-    assert refused(capsys, words("a.om", "--tune", "aoe")) == f"atc.convert: error: {line}"
-    assert litter(here) == ["model.onnx"]
+    line = refused(capsys, arguments("a.om", "--tune", "aoe"))
+    assert "aoe is not on PATH" in line and "or use --tune none" in line
+    assert "expected --backend ascend" in refused(capsys, arguments("a.onnx", "--tune", "aoe"))
+    line = refused(capsys, arguments("a.om", "--tune", "aoe", "--precision", "fp32"))
+    assert "expected --precision default, found fp32" in line and "PRECISION=default" in line
+    assert files_in(here) == ["model.onnx"]
 
 
-def test_aoe_needs_the_device_and_chooses_the_precision(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, words("a.onnx", "--tune", "aoe")) == (
-        "atc.convert: error: aoe tunes on the device (expected --backend ascend, found onnxruntime); TUNE=none\n"
-    )
-    assert refused(capsys, words("a.om", "--tune", "aoe", "--precision", "fp32")) == (
-        "atc.convert: error: aoe is given no precision (expected --precision default, found fp32); PRECISION=default, "
-        "or TUNE=none\n"
-    )
+class Rerun:
+    """Runs atc.convert for one output; true if the stage did its work again."""
+
+    def __init__(self, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.output, self.capsys = output, capsys
+
+    def __call__(self, *more: str) -> bool:
+        for path in map(Path, product(self.output)[:2]):
+            if path.exists():
+                os.utime(path, (0, 0))
+        assert convert.main(arguments(self.output, *more)) == 0
+        assert min(Path(path).stat().st_mtime for path in product(self.output)[:2]) > 0, "make sees new files"
+        return atc_rules.START in self.capsys.readouterr().out
+
+
+def test_a_rerun_works_only_when_something_relevant_changed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rerun = Rerun("a.onnx", capsys)
+    assert rerun()
+    before = Path("a.onnx").read_bytes()
+    assert not rerun() and not rerun("--backend", "openvino"), "compiled by the same tool"
+    cfg = tiny.write_config(here)
+    assert not rerun("--cfg", str(cfg)), "neither gears nor uint8"
+    for more in (["--batch_size", "2"], ["--precision", "fp16"], ["--soc_version", "Ascend310"], ["--log", "info"]):
+        assert rerun(*more) and not rerun(*more)
+    assert rerun() and Path("a.onnx").read_bytes() == before, "a second run gives the same bytes"
+    Path("a.onnx").write_bytes(b"damaged")
+    assert rerun()
+    Path("a.onnx.json").unlink()
+    assert rerun()
+    saved(here, classifier(name="other"))
+    assert rerun() and not rerun()
+    monkeypatch.setattr(stamp, "code_sha256", lambda *modules: str(modules))
+    assert rerun() and not rerun()
+
+
+def test_a_rerun_with_uint8_depends_on_the_config(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rerun, aipp = Rerun("a.onnx", capsys), Path("a.aipp.cfg")
+    flags = ["--cfg", cfg, "--input_dtype", "uint8"]
+    assert rerun(*flags)
+    text = aipp.read_text()
+    aipp.unlink()
+    Path(cfg).write_text(f"{Path(cfg).read_text()}TRAIN: {{LR: 2}}\n")
+    assert not rerun(*flags) and aipp.read_text() == text
+    Path(cfg).write_text(Path(cfg).read_text().replace("MEAN: [0.5,", "MEAN: [0.25,"))
+    assert rerun(*flags) and aipp.read_text() != text
+    cfg, model = str(tiny.write_pose_config(here)), saved(here, pyramid(2))
+    rerun, flags = Rerun("p.onnx", capsys), ["--cfg", cfg, "--input_dtype", "uint8", "--batch_size", "1"]
+    assert rerun(*flags)
+    before = Path("p.pixels.onnx").read_bytes()
+    Path("p.pixels.onnx").unlink()
+    assert not rerun(*flags) and Path("p.pixels.onnx").read_bytes() == before and model.exists()
+    Path(cfg).write_text(Path(cfg).read_text().replace("[64, 128]", "[64, 160]"))
+    assert rerun(*flags) and not rerun(*flags)
+
+
+def test_another_atc_on_path_compiles_again(
+    here: Path, atc: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rerun = Rerun("a.om", capsys)
+    assert rerun() and not rerun()
+    on_path(tmp_path_factory, atc, "atc")
+    assert rerun() and not rerun()

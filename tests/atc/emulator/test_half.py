@@ -1,4 +1,4 @@
-"""float16 inside: it overflows and it rounds, at every optimisation level, to the values of numpy's float16."""
+"""atc.emulator.half: values overflow and are rounded as by numpy's float16, at every optimisation level."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model_of(nodes: list[onnx.NodeProto], shape: list[int], **weights: np.ndarra
 
 
 def compiled(folder: Path, model: onnx.ModelProto, **changes: str) -> Path:
-    """What the twin makes of it; force_fp16 unless `changes` says otherwise."""
+    """The file compiled by the emulator, with force_fp16 or else with `changes`."""
     tensor = model.graph.input[0]
     shape = ",".join(str(dim.dim_value or 2) for dim in tensor.type.tensor_type.shape.dim)
     arguments = {
@@ -63,7 +63,7 @@ def ulps(found: np.ndarray, wanted: np.ndarray) -> int:
 
 
 def as_half(values: np.ndarray) -> np.ndarray:
-    """As float16; fails where that would change a value."""
+    """As float16; fails if that would change a value."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
     np.testing.assert_array_equal(halves.astype(np.float32), values)
@@ -71,13 +71,13 @@ def as_half(values: np.ndarray) -> np.ndarray:
 
 
 def squared_and_back() -> onnx.ModelProto:
-    """y = x * x / 300: float32 gives 300 for 300, float16 gives inf, since 90000 is past its largest number."""
+    """y = x * x / 300: for 300 it is 300 in float32, and inf in float16, since 90000 is above its range."""
     nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Div", ["s", "by"], ["y"], "Div_1")]
     return model_of(nodes, [1, 3], by=np.float32([300]))
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_intermediate_past_65504_is_inf_at_every_level(level: str, tmp_path: Path) -> None:
+def test_an_intermediate_above_65504_is_inf_at_every_level(level: str, tmp_path: Path) -> None:
     x = np.float32([[300, 2, -255]])
     for fp16 in ({"precision_mode": "force_fp16"}, {"precision_mode_v2": "fp16"}):
         found = results(compiled(tmp_path, squared_and_back(), **fp16), x, level)
@@ -89,7 +89,7 @@ def test_an_intermediate_past_65504_is_inf_at_every_level(level: str, tmp_path: 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_convolution_that_overflows_before_its_relu_and_product(level: str, tmp_path: Path) -> None:
-    """The kinds of nodes that onnxruntime would fuse if there were no casts between them."""
+    """Nodes that onnxruntime would fuse without the casts between them."""
     nodes = [
         helper.make_node("Conv", ["x", "kernel", "bias"], ["c"], "Conv_0"),
         helper.make_node("Relu", ["c"], ["r"], "Relu_1"),
@@ -129,7 +129,7 @@ def test_single_operators_are_numpys_float16_to_the_bit(level: str, tmp_path: Pa
     found = results(compiled(tmp_path, model_of(nodes, [4, 1000], a=a, b=b)), x, level)
     assert ulps(as_half(found), wanted) == 0
     exact = (np.maximum(x * a + b, 0) - x) / a
-    assert np.abs(exact - found).max() > 1e-3, "float32 differs, or this would prove nothing"
+    assert np.abs(exact - found).max() > 1e-3, "float32 gives other values"
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -148,11 +148,11 @@ def test_a_small_net_against_numpy(level: str, tmp_path: Path) -> None:
     wanted = (pooled.astype(np.float64) @ linear.astype(np.float64) + bias).astype(np.float16)
     found = as_half(results(compiled(tmp_path, model), x, level))
     close = ulps(found[np.abs(wanted) > 0.25], wanted[np.abs(wanted) > 0.25])
-    assert close <= 1, "a sum that lies between two numbers of float16 may go either way"
+    assert close <= 1, "a sum halfway between two float16 numbers may be rounded up or down"
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2**-9)
     saved(tmp_path, model)
     exact = results(tmp_path / "model.onnx", x)
-    assert np.abs(exact - found).max() > 2**-9, "float32 differs by more than that, or this would prove nothing"
+    assert np.abs(exact - found).max() > 2**-9, "float32 gives other values"
 
 
 NUMBERS = st.one_of(
@@ -162,8 +162,8 @@ NUMBERS = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
-def test_entering_rounds_as_numpy_does(values: list[float]) -> None:
-    """Ties, numbers below the normal ones, and those past the largest: by onnxruntime's cast and by numpy's."""
+def test_inputs_are_rounded_as_by_numpy(values: list[float]) -> None:
+    """Ties, subnormal numbers and overflows: onnxruntime's cast equals numpy's."""
     x = np.float32([values])
     model = half.half(model_of([helper.make_node("Identity", ["x"], ["y"], "Identity_0")], [1, len(values)]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -175,13 +175,13 @@ def test_entering_rounds_as_numpy_does(values: list[float]) -> None:
 
 def test_round_half() -> None:
     x = np.float32([1, 1 + 2**-11, 1 + 3 * 2**-11, LARGEST, 65519, 65520, -1e6, 2**-24, 2**-25, 1e-9, np.nan])
-    # The second and the third lie half-way between two numbers: to the one that ends in 0.
+    # The second and the third are halfway between two numbers: rounded to even.
     wanted = np.float32([1, 1, 1 + 2**-9, LARGEST, LARGEST, np.inf, -np.inf, 2**-24, 0, 0, np.nan])
     np.testing.assert_array_equal(half.round_half(x), wanted)
     assert half.round_half(x).dtype == np.float32
 
 
-def test_the_graph_that_comes_out(tmp_path: Path) -> None:
+def test_the_graph(tmp_path: Path) -> None:
     before = classifier()
     untouched = before.SerializeToString()
     after = half.half(before)
@@ -206,7 +206,7 @@ def test_the_graph_that_comes_out(tmp_path: Path) -> None:
     assert {(entry.domain, entry.version) for entry in onnx.load_from_string(first).opset_import} == {("", 11)}
 
 
-def test_names_that_are_taken() -> None:
+def test_names_in_use() -> None:
     nodes = [helper.make_node("Mul", ["x", "x"], ["y_exact"], "a"), helper.make_node("Neg", ["y_exact"], ["y"], "b")]
     after = half.half(model_of(nodes, [1]))
     outputs = [name for node in after.graph.node for name in node.output]
@@ -214,8 +214,8 @@ def test_names_that_are_taken() -> None:
     assert [node.output[0] for node in after.graph.node if node.op_type == "Neg"] == ["y_exact_"]
 
 
-def test_whole_numbers_and_sizes_are_left_alone(tmp_path: Path) -> None:
-    """Scales of a third would make other sizes; the positions of a MaxPool are whole numbers."""
+def test_integers_and_sizes_are_not_rounded(tmp_path: Path) -> None:
+    """Rounded scales would give other sizes; the positions of a MaxPool are integers."""
     scales, empty = np.float32([1, 1, 2.3334, 2.3334]), np.zeros(0, np.float32)
     nodes = [
         helper.make_node("MaxPool", ["x"], ["m", "at"], "Pool_0", kernel_shape=[1, 1]),
@@ -261,14 +261,14 @@ def obstacle(kind: str) -> onnx.ModelProto:
         ("unknown", "float16 behind Odd [Odd_0], whose z has no known type"),
     ],
 )
-def test_what_stands_in_the_way(kind: str, what: str) -> None:
+def test_models_that_cannot_be_rounded(kind: str, what: str) -> None:
     with pytest.raises(ValueError) as caught:
         half.half(obstacle(kind))
     assert str(caught.value) == what
 
 
 def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As 1.16 does; here the graph comes back without them."""
+    """As version 1.16; here `half` returns the graph without casts."""
     monkeypatch.setattr(half, "half", lambda model: model)
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, classifier())
@@ -277,7 +277,7 @@ def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest
     assert compiled(tmp_path, classifier(), precision_mode="force_fp32").is_file()
 
 
-def test_the_twin_refuses_such_a_model(tmp_path: Path) -> None:
+def test_the_emulator_refuses_such_a_model(tmp_path: Path) -> None:
     model = classifier()
     model.graph.node[-1].output[0] = "wide"
     model.graph.node.append(helper.make_node("Cast", ["wide"], ["narrow"], "Cast_5", to=TensorProto.FLOAT16))

@@ -1,4 +1,4 @@
-"""atc's twin: what it writes, what it prints, what it refuses."""
+"""atc.emulator: the file, the screen text, and refusals."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from atc import aipp, atc_rules
+from atc import atc_rules
+from atc.command import render_aipp
 from atc.emulator import main
 from hrnet.images import normalise, normalise_table
 from tests.atc.models import classifier, images, passing, pixels, pyramid, saved
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def spelled(folder: Path, **changes: str) -> list[str]:
+def command_of(folder: Path, **changes: str) -> list[str]:
     arguments = {
         "framework": "5",
         "model": str(folder / "model.onnx"),
@@ -37,7 +38,7 @@ def spelled(folder: Path, **changes: str) -> list[str]:
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
     """The error line of a run that must fail, print ATC's text and leave nothing."""
-    assert main.main(spelled(folder, **changes)) == 255
+    assert main.main(command_of(folder, **changes)) == 255
     start, dots, failure, error = capsys.readouterr().out.splitlines()
     assert (start, dots, failure) == (atc_rules.START, "...", atc_rules.FAILURE)
     assert [path.name for path in folder.iterdir() if path.name.startswith(("out", "."))] == []
@@ -52,7 +53,7 @@ def results(path: Path, batch: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("batch", [1, 16])
 def test_static_batch_equals_the_dynamic_model(batch: int, tmp_path: Path) -> None:
     source = saved(tmp_path, classifier())
-    assert main.main(spelled(tmp_path, input_shape=f"image:{batch},3,16,16")) == 0
+    assert main.main(command_of(tmp_path, input_shape=f"image:{batch},3,16,16")) == 0
     compiled = tmp_path / "out.onnx"
     wanted = results(source, images(batch))
     np.testing.assert_allclose(results(compiled, images(batch)), wanted, rtol=0, atol=1e-6)
@@ -65,7 +66,7 @@ def test_static_batch_equals_the_dynamic_model(batch: int, tmp_path: Path) -> No
 
 def test_metadata_operators_and_mode_of_the_file(tmp_path: Path) -> None:
     saved(tmp_path, classifier())
-    assert main.main(spelled(tmp_path, buffer_optimize="off_optimize", op_select_implmode="high_precision")) == 0
+    assert main.main(command_of(tmp_path, buffer_optimize="off_optimize", op_select_implmode="high_precision")) == 0
     path = tmp_path / "out.onnx"
     model = onnx.load(path)
     assert {entry.key: entry.value for entry in model.metadata_props} == {
@@ -93,12 +94,12 @@ def test_the_same_model_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         saved(folder, classifier())
-        assert main.main(spelled(folder)) == 0
+        assert main.main(command_of(folder)) == 0
         files.append((folder / "out.onnx").read_bytes())
     assert files[0] == files[1]
 
 
-def test_the_call_of_seed_002_as_a_command(tmp_path: Path) -> None:
+def test_the_model_zoos_command(tmp_path: Path) -> None:
     onnx.save(classifier(size=224), tmp_path / "hrnet_w18.onnx")
     words = (
         "--framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape=image:16,3,224,224 "
@@ -116,30 +117,30 @@ def test_the_call_of_seed_002_as_a_command(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hrnet_bs16.onnx", "hrnet_w18.onnx"]
 
 
-def test_the_ending_comes_always(tmp_path: Path) -> None:
+def test_the_ending_is_always_added(tmp_path: Path) -> None:
     saved(tmp_path, classifier())
-    assert main.main(spelled(tmp_path, output=str(tmp_path / "new" / "x.onnx"))) == 0
+    assert main.main(command_of(tmp_path, output=str(tmp_path / "new" / "x.onnx"))) == 0
     assert (tmp_path / "new" / "x.onnx.onnx").is_file()
 
 
-def test_minus_one_without_gears_stays_free(tmp_path: Path) -> None:
+def test_minus_one_without_gears_is_dynamic(tmp_path: Path) -> None:
     source = saved(tmp_path, classifier())
-    assert main.main(spelled(tmp_path, input_shape="image:-1,3,16,16")) == 0
+    assert main.main(command_of(tmp_path, input_shape="image:-1,3,16,16")) == 0
     for batch in (1, 5):
         found = results(tmp_path / "out.onnx", images(batch))
         np.testing.assert_allclose(found, results(source, images(batch)), rtol=0, atol=1e-6)
 
 
-def test_a_fixed_batch_may_be_changed_as_atc_does(tmp_path: Path) -> None:
+def test_a_fixed_batch_can_be_changed_as_by_atc(tmp_path: Path) -> None:
     model = classifier()
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     saved(tmp_path, model)
-    assert main.main(spelled(tmp_path)) == 0
+    assert main.main(command_of(tmp_path)) == 0
     assert results(tmp_path / "out.onnx", images(16)).shape == (16, 10)
 
 
-def test_precisions_that_are_float32_here(tmp_path: Path) -> None:
+def test_precisions_that_are_float32_in_the_emulator(tmp_path: Path) -> None:
     saved(tmp_path, classifier())
     for name, value in (
         ("precision_mode", "force_fp32"),
@@ -147,14 +148,14 @@ def test_precisions_that_are_float32_here(tmp_path: Path) -> None:
         ("precision_mode_v2", "origin"),
         ("output_type", "FP32"),
     ):
-        assert main.main(spelled(tmp_path, **{name: value})) == 0
+        assert main.main(command_of(tmp_path, **{name: value})) == 0
         assert "Cast" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
 
 
 @pytest.mark.parametrize(("name", "value"), [("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16")])
 def test_float16_inside_and_float32_outside(name: str, value: str, tmp_path: Path) -> None:
     source = saved(tmp_path, classifier())
-    assert main.main(spelled(tmp_path, **{name: value})) == 0
+    assert main.main(command_of(tmp_path, **{name: value})) == 0
     compiled = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(compiled, full_check=True)
     assert {entry.key: entry.value for entry in compiled.metadata_props}[f"atc.{name}"] == value
@@ -174,12 +175,12 @@ FACTOR = np.array([0.0171247538, 0.0175070028, 0.0174291939])
 
 def with_aipp(folder: Path, text: str, **changes: str) -> list[str]:
     (folder / "m.aipp.cfg").write_text(text)
-    return spelled(folder, insert_op_conf=str(folder / "m.aipp.cfg"), **changes)
+    return command_of(folder, insert_op_conf=str(folder / "m.aipp.cfg"), **changes)
 
 
 def test_aipp_is_the_formula_in_float32_to_the_bit(tmp_path: Path) -> None:
     saved(tmp_path, passing())
-    assert main.main(with_aipp(tmp_path, aipp.render(16, 16, MEAN, STD))) == 0
+    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD))) == 0
     x = pixels(16)
     wanted = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
     np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
@@ -192,7 +193,7 @@ def test_aipp_is_the_formula_in_float32_to_the_bit(tmp_path: Path) -> None:
     assert (result.name, result.type, result.shape) == ("what", "tensor(float)", [16, 3, 16, 16])
 
 
-def test_mean_and_min_are_subtracted_one_after_the_other(tmp_path: Path) -> None:
+def test_mean_and_min_are_subtracted_separately(tmp_path: Path) -> None:
     saved(tmp_path, passing())
     fields = "mean_chn_0: 104 mean_chn_2: 7 min_chn_0: 0.1 min_chn_1: 1e-3 var_reci_chn_1: 3.3"
     text = f"aipp_op {{ aipp_mode: static input_format: RGB888_U8 {fields} }}"
@@ -203,7 +204,7 @@ def test_mean_and_min_are_subtracted_one_after_the_other(tmp_path: Path) -> None
     np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
 
 
-def test_aipp_that_does_nothing_casts(tmp_path: Path) -> None:
+def test_aipp_without_effect_only_casts(tmp_path: Path) -> None:
     saved(tmp_path, passing())
     assert main.main(with_aipp(tmp_path, "aipp_op { aipp_mode: static input_format: RGB888_U8 }")) == 0
     x = pixels(16)
@@ -211,9 +212,9 @@ def test_aipp_that_does_nothing_casts(tmp_path: Path) -> None:
 
 
 def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -> None:
-    """To the float16 that normalised float32 inputs are rounded to: both ways give the network the same bits."""
+    """The network gets the same bits as with normalised float32 inputs, which are rounded to float16."""
     saved(tmp_path, passing())
-    assert main.main(with_aipp(tmp_path, aipp.render(16, 16, MEAN, STD), precision_mode="force_fp16")) == 0
+    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), precision_mode="force_fp16")) == 0
     x = pixels(16)
     found = results(tmp_path / "out.onnx", x)
     wanted = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
@@ -225,19 +226,19 @@ def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -
 
 @pytest.mark.parametrize("taken", ["image_aipp_planes", "image_aipp"])
 def test_a_network_behind_aipp(taken: str, tmp_path: Path) -> None:
-    """Whatever its tensors are called: the logits of the same network on numpy's normalised pixels."""
+    """The logits equal those of numpy's normalised pixels, whatever the tensors' names are."""
     model = classifier()
     model.graph.node[0].output[0] = model.graph.node[1].input[0] = taken
     source = saved(tmp_path, model)
-    assert main.main(with_aipp(tmp_path, aipp.render(16, 16, MEAN, STD))) == 0
+    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD))) == 0
     x = pixels(16)
     normal = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
     planes = np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
     np.testing.assert_allclose(results(tmp_path / "out.onnx", x), results(source, planes), rtol=0, atol=1e-5)
     half = {"precision_mode": "force_fp16"}
-    assert main.main(with_aipp(tmp_path, aipp.render(16, 16, MEAN, STD), **half)) == 0
+    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), **half)) == 0
     found = results(tmp_path / "out.onnx", x)
-    assert main.main(spelled(tmp_path, **half)) == 0
+    assert main.main(command_of(tmp_path, **half)) == 0
     np.testing.assert_array_equal(found, results(tmp_path / "out.onnx", planes))
 
 
@@ -249,19 +250,19 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert refused(tmp_path, capsys, insert_op_conf=str(lost)) == (
         f"E10001: Value {lost} for parameter --insert_op_conf {missing}"
     )
-    conf.write_text(aipp.render(16, 32, MEAN, STD))
+    conf.write_text(render_aipp(16, 32, MEAN, STD))
     sizes = "aipp output_height:32, aipp output_width:16, data's height:16, data's width:16"
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == (
         f"{invalid} the data output H and W is not equal with aipp output H and W. {sizes}."
     )
-    conf.write_text(aipp.render(16, 16, MEAN, STD).replace("crop: false", "crop: true"))
+    conf.write_text(render_aipp(16, 16, MEAN, STD).replace("crop: false", "crop: true"))
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)).startswith(
         "E10055: The operation is not supported. Reason: The embedded atc does not emulate crop: true in --insert_op_co"
     )
     conf.write_bytes(b"aipp_op { # \xff }")
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is no UTF-8 text."
     free = {"input_shape": "image:-1,3,16,16", "insert_op_conf": str(conf)}
-    conf.write_text(aipp.render(16, 16, MEAN, STD))
+    conf.write_text(render_aipp(16, 16, MEAN, STD))
     assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input of dynamic")
     assert refused(tmp_path, capsys, insert_op_conf=str(conf), input_format="ND").startswith(f"{invalid} aipp input fo")
 
@@ -297,7 +298,7 @@ def test_outputs_are_kept_by_name_and_in_that_order(tmp_path: Path) -> None:
     source = saved(tmp_path, model)
     wanted = onnxruntime.InferenceSession(str(source)).run(["f", "class"], {"image": images(16)})
     for names in (["f", "class"], ["class"]):
-        assert main.main(spelled(tmp_path, out_nodes=";".join(names))) == 0
+        assert main.main(command_of(tmp_path, out_nodes=";".join(names))) == 0
         session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"))
         assert [output.name for output in session.get_outputs()] == names
         for found, expected in zip(session.run(None, {"image": images(16)}), wanted[-len(names) :]):
@@ -305,7 +306,7 @@ def test_outputs_are_kept_by_name_and_in_that_order(tmp_path: Path) -> None:
 
 
 def gears(folder: Path, dims: str, shape: str = "image:1,3,-1,-1") -> list[str]:
-    return spelled(folder, input_format="ND", input_shape=shape, dynamic_dims=dims)
+    return command_of(folder, input_format="ND", input_shape=shape, dynamic_dims=dims)
 
 
 @pytest.mark.parametrize("precision", [{}, {"precision_mode": "force_fp16"}], ids=str)
@@ -325,7 +326,7 @@ def test_gears_leave_their_axes_free_and_are_recorded(tmp_path: Path, precision:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-2 if precision else 1e-6)
 
 
-def test_every_gear_must_fit_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gears_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path, pyramid(2))
     assert main.main(gears(tmp_path, "16,16;16,18")) == 0
     capsys.readouterr()
@@ -340,7 +341,7 @@ def test_every_gear_must_fit_the_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert error.startswith("E10039: ")
 
 
-def test_rules_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path, classifier())
     error = refused(tmp_path, capsys, input_shape="img:16,3,16,16")
     assert error.startswith("E10016: Opname img specified in --input_shape is not found in the model.")
@@ -356,7 +357,7 @@ def test_a_truncated_model(kept: float, tmp_path: Path, capsys: pytest.CaptureFi
     assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
-def test_no_onnx_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "model.onnx"
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
     assert refused(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
@@ -383,7 +384,7 @@ def test_operators_and_opsets_without_a_parser(tmp_path: Path, capsys: pytest.Ca
     assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
 
 
-def test_an_operator_that_onnxruntime_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_operator_without_a_kernel_in_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.node.extend(
         [
@@ -407,10 +408,10 @@ def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.
     assert error.startswith(start) and "Conv_0" in error
 
 
-def test_weights_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "model.onnx"
     onnx.save(classifier(), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    assert main.main(spelled(tmp_path)) == 0
+    assert main.main(command_of(tmp_path)) == 0
     wanted = results(source, images(16))
     np.testing.assert_allclose(results(tmp_path / "out.onnx", images(16)), wanted, rtol=0, atol=1e-6)
     capsys.readouterr()
@@ -419,9 +420,9 @@ def test_weights_in_a_file_of_their_own(tmp_path: Path, capsys: pytest.CaptureFi
     assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
-def test_a_failure_keeps_the_file_of_before(tmp_path: Path) -> None:
+def test_a_failure_keeps_an_older_file(tmp_path: Path) -> None:
     saved(tmp_path, classifier())
     (tmp_path / "out.onnx").write_text("before")
-    assert main.main(spelled(tmp_path, input_shape="image:16,5,16,16")) == 255
+    assert main.main(command_of(tmp_path, input_shape="image:16,5,16,16")) == 255
     assert (tmp_path / "out.onnx").read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "out.onnx"]

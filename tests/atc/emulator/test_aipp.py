@@ -1,4 +1,4 @@
-"""The AIPP file: written to the byte, read in every spelling, refused with one line for each way to be wrong."""
+"""The AIPP file: written to the byte, read in every form, refused with a line for each error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc import aipp
+from atc.command import render_aipp
+from atc.emulator import aipp
 from atc.shapes import AtcError
 from hrnet.config import load_config
 from hrnet.images import normalise_table
@@ -37,10 +38,10 @@ STATIC = "aipp_mode: static input_format: RGB888_U8"
 def test_the_file_to_the_byte() -> None:
     config = load_config("configs/hrnet_w18.yaml")
     assert (config.INPUT.MEAN, config.INPUT.STD) == (MEAN, STD)
-    assert aipp.render(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
+    assert render_aipp(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
 
 
-def test_it_is_read_back() -> None:
+def test_reading_what_was_written() -> None:
     assert aipp.read(IMAGENET) == aipp.Aipp(
         width=224,
         height=192,
@@ -52,14 +53,14 @@ def test_it_is_read_back() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.lists(st.floats(1e-3, 1), min_size=3, max_size=3))
-def test_any_mean_and_std_come_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
-    conf = aipp.read(aipp.render(32, 64, mean, std))
+def test_any_mean_and_std_are_read_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
+    conf = aipp.read(render_aipp(32, 64, mean, std))
     np.testing.assert_allclose(conf.min, 255 * np.array(mean), rtol=1e-8)
     np.testing.assert_allclose(conf.var_reci, 1 / (255 * np.array(std)), rtol=1e-8)
 
 
-def test_how_far_it_is_from_the_table() -> None:
-    """decision 10's figures: every pixel value of every channel, against `(value / 255 - mean) / std`."""
+def test_difference_from_the_table() -> None:
+    """The figures of docs/decisions/0010: each pixel value of each channel, against `(value / 255 - mean) / std`."""
     conf, table = aipp.read(IMAGENET), normalise_table(MEAN, STD)
     pixels = np.arange(256, dtype=np.float32)
     low, factor = (np.float32(values)[:, None] for values in (conf.min, conf.var_reci))
@@ -86,7 +87,7 @@ def test_how_far_it_is_from_the_table() -> None:
         f"aipp_op {{ {STATIC} cpadding_value: 0.0 mean_chn_3: 7 var_reci_chn_3: 2 max_src_image_size: 4 }}",
     ],
 )
-def test_spellings_of_an_aipp_that_does_nothing(text: str) -> None:
+def test_forms_of_an_aipp_without_effect(text: str) -> None:
     assert aipp.read(text) == aipp.Aipp(0, 0, (0.0,) * 3, (0.0,) * 3, (1.0,) * 3)
 
 
@@ -133,7 +134,7 @@ WHOLE = "a whole number that is not smaller than 0"
         (f"aipp_op {{ {STATIC} src_image_size_h: 0x10 }}", f"line 1: src_image_size_h (expected {WHOLE}, found 0x10)"),
     ],
 )
-def test_what_is_no_aipp_file(text: str, reason: str) -> None:
+def test_invalid_files(text: str, reason: str) -> None:
     assert refusal(text) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
 
 
@@ -161,7 +162,7 @@ def test_what_is_not_emulated(field: str) -> None:
     )
 
 
-def test_several_are_not_emulated() -> None:
+def test_several_aipp_ops_are_not_emulated() -> None:
     assert "does not emulate several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
 
 
@@ -180,13 +181,13 @@ def test_several_are_not_emulated() -> None:
         ),
     ],
 )
-def test_models_that_it_does_not_fit(shape: list[int], input_format: str, reason: str) -> None:
+def test_models_that_do_not_fit(shape: list[int], input_format: str, reason: str) -> None:
     with pytest.raises(AtcError) as caught:
         aipp.input_shape(aipp.read(IMAGENET), shape, input_format)
     assert str(caught.value) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
 
 
-def test_the_input_that_it_makes() -> None:
+def test_input_shape() -> None:
     assert aipp.input_shape(aipp.read(IMAGENET), [16, 3, 192, 224], "NCHW") == [16, 192, 224, 3]
     unsized = aipp.read(f"aipp_op {{ {STATIC} }}")
     assert aipp.input_shape(unsized, [1, 3, 7, 5], "NCHW") == [1, 7, 5, 3]

@@ -1,16 +1,13 @@
-"""The AIPP file of --insert_op_conf: uint8 pixels come in, and normalising stands at the head of the model.
+"""Read an AIPP file (--insert_op_conf) and insert its arithmetic at the input of a model.
 
-`spell` writes the file for a config's mean and std; `read` takes such a file apart for atc's twin, `input_shape` says
-what the model's input becomes. Pure functions, no files, no onnx. AIPP computes `(in - mean - min) * var_reci`, channel
-by channel, on uint8 NHWC whatever --input_format says.
-
-Emulated is static AIPP on RGB888_U8 of the model's own size. A file that changes anything else (crop, resize, padding,
-colour space, swapped channels, dynamic AIPP, another input) is refused with E10055, one that is no AIPP file with
-E10052. What AIPP itself does not look at, such as the sizes of a crop that is off, is taken and left alone.
+AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels, whatever --input_format is. Only
+static AIPP on RGB888_U8 of the model's own size is emulated. A file that changes anything else (crop, resize, padding,
+colour space, swapped channels, dynamic AIPP, another input) is refused with E10055, and an invalid one with E10052.
+Values that AIPP itself ignores, such as the sizes of a crop that is off, are ignored.
 
 Source: CANN's GE: proto/insert_op.proto (names, types, defaults), graph/preprocess/insert_op/aipp_op.cc (checks and
-their words), ATC's documentation of the configuration file. Ours, in ATC's form: the reasons of E10052 for a file that
-cannot be read and for a model that the file does not fit, which atc tells in its log, and E10055.
+their texts), ATC's documentation of the configuration file. Ours, in ATC's form: the reasons of E10052 for a file that
+cannot be read and for a model that the file does not fit, which atc writes to its log, and E10055.
 """
 
 from __future__ import annotations
@@ -20,17 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Union
 
-from atc.shapes import DYNAMIC, AtcError, not_emulated
+import onnx
 
-CHANNELS = 3  # of RGB888_U8
-PIXEL_MAX = 255
-DIGITS = 9  # significant ones, as many as tell float32 numbers apart
+from atc import graph
+from atc.pixels import CHANNELS, insert_steps
+from atc.shapes import DYNAMIC, AtcError
 
 Value = Union[str, int, float]
 
 
 class Kind(NamedTuple):
-    """What a field takes."""
+    """The values of a field."""
 
     expected: str
     pattern: str
@@ -76,7 +73,7 @@ _FIELD = re.compile(r"([a-z_][a-z_0-9]*)\s*:\s*([A-Za-z0-9_.+-]+)\s*[,;]?\s*")
 
 @dataclass(frozen=True)
 class Aipp:
-    """`(in - mean - min) * var_reci` of R, G, B; width and height of the image in pixels, 0 for the model's own."""
+    """`(in - mean - min) * var_reci` of R, G, B; width and height of the image in pixels, 0: those of the model."""
 
     width: int
     height: int
@@ -85,21 +82,10 @@ class Aipp:
     var_reci: tuple[float, ...]
 
 
-def render(width: int, height: int, mean: Sequence[float], std: Sequence[float]) -> str:
-    """The file that normalises RGB pixels as `(value / 255 - mean) / std`; sizes in pixels."""
-    lines = [
-        "aipp_mode: static",
-        "related_input_rank: 0",
-        "input_format: RGB888_U8",
-        f"src_image_size_w: {width}",
-        f"src_image_size_h: {height}",
-        "crop: false",
-        "csc_switch: false",
-        "rbuv_swap_switch: false",
-        *(f"min_chn_{channel}: {PIXEL_MAX * value:.{DIGITS}g}" for channel, value in enumerate(mean)),
-        *(f"var_reci_chn_{channel}: {1 / (PIXEL_MAX * value):.{DIGITS}g}" for channel, value in enumerate(std)),
-    ]
-    return "".join(["aipp_op {\n", *(f"    {line}\n" for line in lines), "}\n"])
+def not_emulated(what: str) -> AtcError:
+    """The refusal of a function of atc that the emulator lacks."""
+    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
+    return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 
 def invalid(reason: str) -> AtcError:
@@ -107,7 +93,7 @@ def invalid(reason: str) -> AtcError:
 
 
 def fields(text: str) -> dict[str, Value]:
-    """The one aipp_op of a file, field by field. Raises AtcError E10052 where it is none, E10055 for several."""
+    """The fields of the one aipp_op in a file. Raises AtcError E10052 for an invalid file, E10055 for several."""
     text = re.sub("#.*", "", text)
     if len(re.findall(r"\baipp_op\b", text)) > 1:
         raise not_emulated("several aipp_op in --insert_op_conf")
@@ -134,7 +120,7 @@ def fields(text: str) -> dict[str, Value]:
 
 
 def read(text: str) -> Aipp:
-    """The arithmetic that an AIPP file asks for. Raises AtcError E10052 or E10055."""
+    """The arithmetic of an AIPP file. Raises AtcError E10052 or E10055."""
     found = fields(text)
     if "aipp_mode" not in found:
         raise invalid("When insert AIPP op, aipp_mode must be configured as static or dynamic")
@@ -157,7 +143,8 @@ def _channels(found: Mapping[str, Value], name: str, default: float) -> tuple[fl
 
 
 def input_shape(aipp: Aipp, shape: Sequence[int], input_format: str) -> list[int]:
-    """[N, H, W, 3] that the input of `shape`, NCHW, becomes. Raises AtcError E10052 where the file does not fit it."""
+    """The shape [N, H, W, 3] of an input of `shape`, NCHW, with AIPP. Raises AtcError E10052 if the file does not fit
+    it."""
     if input_format != "NCHW":
         raise invalid(f"aipp input format only support NCHW, found --input_format={input_format}")
     if len(shape) != 4 or shape[1] != CHANNELS:
@@ -170,3 +157,12 @@ def input_shape(aipp: Aipp, shape: Sequence[int], input_format: str) -> list[int
         data = f"data's height:{height}, data's width:{width}"
         raise invalid(f"the data output H and W is not equal with aipp output H and W. {sizes}, {data}")
     return [batch, height, width, CHANNELS]
+
+
+def insert(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
+    """Insert the arithmetic after the first input, in place. Raises AtcError E10052 if they do not fit."""
+    first = graph.inputs(model)[0]
+    input_shape(conf, first.shape, input_format)
+    steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]
+    changing = [(operator, name, values) for operator, name, values, neutral in steps if set(values) != {neutral}]
+    insert_steps(model, first.name, f"{first.name}_aipp", changing)
