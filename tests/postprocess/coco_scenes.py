@@ -1,4 +1,4 @@
-"""Small COCO data sets, and results that miss them by a little, for the tests of evaluation."""
+"""Small COCO data sets, and results that differ from them a little, for the tests of evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIDE = 400  # of an image, pixels
 
 
 def person(random: np.random.Generator, number: int, image: int) -> dict[str, Any]:
-    """An annotation of 17 joints strewn over a box; now and then a crowd or a person without a visible joint."""
+    """An annotation of 17 joints spread over a box; now and then a crowd or a person without a visible joint."""
     left, top = random.uniform(0, SIDE / 2, 2)
     width, height = random.uniform(20, SIDE / 2, 2)
     places = np.stack([left + width * random.random(17), top + height * random.random(17)], axis=1)
@@ -43,7 +43,7 @@ def scene(seed: int, images: int, people: int) -> dict[str, Any]:
 
 
 def results(dataset: dict[str, Any], seed: int, blur: float, digits: int = 15) -> list[dict[str, Any]]:
-    """COCO results: most people, `blur` pixels off, some twice; scores of `digits` digits, few of which make ties."""
+    """COCO results: most people, `blur` pixels off, some twice; scores of `digits` digits: few digits give ties."""
     random = np.random.default_rng(seed)
     found = []
     for annotation in dataset["annotations"]:

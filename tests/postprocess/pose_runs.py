@@ -1,5 +1,5 @@
-"""Finished pose runs on disk, straight and flipped: a COCO set of drawn or strewn people, its manifest, the outputs of
-the oracle (tests/oracle.py), run records, and the config that goes with them."""
+"""Finished pose runs on disk, of the images and of the flipped images: a COCO set of people, its manifest, the outputs
+of the oracle (tests/oracle.py), run records, and their config."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from hrnet.config import config_sha256, load_config
 from hrnet.images import alignment
 from hrnet.io import tensors
-from hrnet.io.coco import write_keypoints
+from hrnet.io.coco import annotation_path, write_keypoints
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
@@ -19,6 +19,7 @@ from hrnet.io.runs import DecodeRecord, RunRecord
 from tests import oracle
 from tests.postprocess.coco_scenes import SIDE
 
+SPLIT = "val2017"
 MODEL, OTHER = "ab" * 32, "cd" * 32  # hashes
 GEARS = [[128, 128], [128, 192]]
 CONFIG = f"""
@@ -36,14 +37,14 @@ def write_config(folder: Path, more: str = "") -> Path:
 
 
 def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEARS) -> Manifest:
-    """The images of an annotation file's content, in gears by turns."""
+    """The images of an annotation file's content, with alternating gears."""
     images = []
-    for number, told in enumerate(dataset["images"]):
+    for number, entry in enumerate(dataset["images"]):
         height, width = gears[number % len(gears)]
-        where = alignment(told["width"], told["height"], (width, height))
-        shape, source = tensors.input_shape("float32", width, height), f"images/val2017/{told['file_name']}"
-        stem = Path(told["file_name"]).stem
-        images.append(InputImage(stem, source, None, told["width"], told["height"], shape, told["id"], *where))
+        where = alignment(entry["width"], entry["height"], (width, height))
+        shape, source = tensors.input_shape("float32", width, height), f"images/{SPLIT}/{entry['file_name']}"
+        stem = Path(entry["file_name"]).stem
+        images.append(InputImage(stem, source, None, entry["width"], entry["height"], shape, entry["id"], *where))
     return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)
 
 
@@ -53,8 +54,8 @@ def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **cha
         model_sha256=MODEL,
         manifest_sha256=sha256_file(manifest),
         metadata={"model": "pose", "config_sha256": Manifest.read(manifest).config_sha256},
-        tool="twin 1",
-        command=["twin"],
+        tool="emulator 1",
+        command=["emulator"],
         outputs=[TensorInfo(name, "float32", [1, -1, -1, -1]) for name in ("output1", "output2")],
         batch=1,
         images=len(files),
@@ -68,26 +69,27 @@ def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **cha
     return dataclasses.replace(record, **changes)
 
 
-def write_runs(manifest: Path, annotations: Path, straight: Path, flipped: Path) -> None:
-    """The oracle's outputs for a manifest in two folders, each with its record, as the twin leaves them."""
-    told = Manifest.read(manifest)
-    for folder, each in ((straight, told), (flipped, told.mirrored())):
+def write_runs(manifest: Path, annotations: Path, plain: Path, flipped: Path) -> None:
+    """The oracle's outputs for a manifest in two folders, each with its record, as the emulator writes them."""
+    images = Manifest.read(manifest)
+    for folder, each in ((plain, images), (flipped, images.mirrored())):
         files = oracle.write_outputs(each, annotations, make_folder(folder))
         run_record(manifest, files, each.flipped).write(folder.with_name(f"{folder.name}_run.json"))
 
 
 class PoseRun:
-    """Files below `root`: `pose.yaml`, `prep`, `annotations.json`, `out` and `out-flip`."""
+    """Files below `root`, which is also the data set: `pose.yaml`, `prep`, `annotations`, `out` and `out-flip`."""
 
     def __init__(self, root: Path, dataset: dict[str, Any], config: str = "") -> None:
         self.root = root
         self.cfg = write_config(root, config)
-        self.annotations = root / "annotations.json"
+        self.annotations = annotation_path(root, SPLIT)
+        make_folder(self.annotations.parent)
         self.annotations.write_text(json.dumps(dataset))
         self.manifest = make_folder(root / "prep") / "manifest.json"
         manifest_of(self.cfg, dataset).write(self.manifest)
         self.folder, self.flipped = root / "out/run", root / "out-flip/run"
-        self.keypoints, self.metrics = root / "eval/keypoints.json", root / "eval/metrics.json"
+        self.keypoints, self.metrics = root / "eval/run/keypoints.json", root / "eval/run.json"
 
     def infer(self) -> PoseRun:
         for folder in (self.folder, self.flipped):
@@ -100,7 +102,7 @@ class PoseRun:
         dataclasses.replace(RunRecord.read(path), **changes).write(path)
 
     def find(self, people: list[dict[str, Any]], **changes: Any) -> PoseRun:
-        """Leave these people as postprocess.decode would."""
+        """Write these people as postprocess.decode does."""
         make_folder(self.keypoints.parent)
         write_keypoints(self.keypoints, people)
         images = len(Manifest.read(self.manifest).images)
@@ -109,7 +111,7 @@ class PoseRun:
             model_sha256=MODEL,
             keypoints_sha256=sha256_file(self.keypoints),
             metadata={"model": "pose"},
-            tool="twin 1",
+            tool="emulator 1",
             flip=True,
             images=images,
             people=len(people),
@@ -125,14 +127,20 @@ class PoseRun:
             named["--dump_dir_flip"] = self.flipped
         return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
 
+    def arguments(self, *more: str) -> list[str]:
+        """Of postprocess.pose, without the keypoints or the runs."""
+        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dataset": self.root, "--output": self.metrics}
+        return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
+
     def coco_arguments(self, *more: str) -> list[str]:
-        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--annotations": self.annotations}
-        named |= {"--keypoints": self.keypoints, "--output": self.metrics}
-        return [*(str(word) for pair in named.items() for word in pair), *more]
+        return self.arguments("--keypoints", str(self.keypoints), *more)
+
+    def run_arguments(self, *more: str) -> list[str]:
+        return self.arguments("--run", f"{self.folder}_run.json", "--run_flip", f"{self.flipped}_run.json", *more)
 
 
 def spread(images: int = 3, people: int = 2) -> dict[str, Any]:
-    """A data set of people whose joints stand wide apart, side by side, so that decoding finds them all."""
+    """A data set of people whose joints are far apart, so that decoding finds them all."""
     annotations = []
     for image in range(images):
         for number in range(people if image else 1):
@@ -140,9 +148,9 @@ def spread(images: int = 3, people: int = 2) -> dict[str, Any]:
             joints = [
                 value for joint in range(17) for value in (left + 45 * (joint % 4), 30 + 80 * (joint // 4) + image, 2)
             ]
-            told = {"id": len(annotations) + 1, "image_id": 10 * (image + 1), "category_id": 1, "iscrowd": 0}
+            entry = {"id": len(annotations) + 1, "image_id": 10 * (image + 1), "category_id": 1, "iscrowd": 0}
             size = {"area": 140.0 * 320, "bbox": [left, 30.0, 140.0, 320.0], "num_keypoints": 17}
-            annotations.append({**told, **size, "keypoints": joints})
+            annotations.append({**entry, **size, "keypoints": joints})
     ids = [10 * (i + 1) for i in range(images)]
     return {
         "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": SIDE, "height": SIDE} for i in ids],

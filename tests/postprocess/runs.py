@@ -1,4 +1,4 @@
-"""A finished run on disk: manifest, outputs, run record, and the config that goes with them."""
+"""A finished run on disk: manifest, outputs, run record, and their config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HASH = "0123456789abcdef" * 4
 
 
 def logits_of(images: int, classes: int, seed: int = 0) -> np.ndarray:
-    """float32 [images, classes], to two decimals so that txt holds them whole."""
+    """float32 [images, classes], with two decimals, so that txt is exact."""
     return np.random.default_rng(seed).integers(-999, 999, (images, classes)).astype(np.float32) / 100
 
 
@@ -37,9 +37,9 @@ class Run:
         self.cfg = root / "small.yaml"
         self.cfg.write_text(f"MODEL: {{NUM_CLASSES: {classes}}}\n")
         self.manifest = make_folder(root / "prep") / "manifest.json"
-        self.folder = make_folder(root / "out" / "twin-bs1")
-        self.record = root / "out" / "twin-bs1_run.json"
-        self.output = root / "eval" / "twin-bs1.json"
+        self.folder = make_folder(root / "out" / "emulator-bs1")
+        self.record = root / "out" / "emulator-bs1_run.json"
+        self.output = root / "eval" / "emulator-bs1.json"
         stems = [f"img{i}" for i in range(len(labels))]
         images = [InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)]
         self.config_sha256 = config_sha256(load_config(self.cfg))
@@ -52,8 +52,8 @@ class Run:
             model_sha256=HASH,
             manifest_sha256=sha256_file(self.manifest),
             metadata={"model": "small", "config_sha256": self.config_sha256},
-            tool="twin 1",
-            command=["twin"],
+            tool="emulator 1",
+            command=["emulator"],
             outputs=[TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
             batch=1,
             images=len(labels),
@@ -78,9 +78,9 @@ class Run:
         return content
 
 
-def seed_result(logits: np.ndarray, labels: list[int], shift: int = 0) -> str:
-    """The seed's accuracy in plain steps: each image's five best, a hit counted at its place, summed up. `shift` is 1
-    where a background class stands before the labels' classes (the seed does so at 1001 outputs)."""
+def zoo_result(logits: np.ndarray, labels: list[int], shift: int = 0) -> str:
+    """result.json by the model zoo's arithmetic in plain steps: each image's five best, a hit counted at its place, and
+    summed up. `shift` is 1 where a background class comes before the labels' classes."""
     classes = logits.shape[1]
     hits = np.zeros(min(5, classes))
     for row, label in zip(logits, labels):

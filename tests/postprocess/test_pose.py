@@ -1,20 +1,22 @@
-"""postprocess/pose.py: COCO's ten figures as pycocotools computes them, the gate, and what is refused."""
+"""postprocess/pose.py: COCO's ten figures as pycocotools computes them, the gate, stamps, and what is refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
 
+from hrnet.io import stamp
 from hrnet.io.files import sha256_file
 from hrnet.io.runs import DecodeRecord
-from postprocess import gate
+from postprocess import decode, gate, pose
 from postprocess.average_precision import FIGURES, evaluate, ground_truth
 from postprocess.pose import main
 from tests.postprocess.coco_scenes import results, scene
-from tests.postprocess.pose_runs import OTHER, PoseRun
+from tests.postprocess.pose_runs import OTHER, PoseRun, spread
 
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
@@ -35,13 +37,9 @@ def evaluated(run: PoseRun, *more: str) -> dict[str, Any]:
     return content
 
 
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.removeprefix("postprocess.pose: error: ").rstrip("\n")
-
-
 def test_perfect_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert any(each["iscrowd"] for each in SCENE["annotations"]), "a crowd is among them, and costs nothing"
-    assert set(IDS) - {each["image_id"] for each in SCENE["annotations"]}, "so is an image of nobody"
+    assert any(each["iscrowd"] for each in SCENE["annotations"]), "a crowd is among them, and does not count"
+    assert set(IDS) - {each["image_id"] for each in SCENE["annotations"]}, "and an image without people"
     people = exact(SCENE)
     run = PoseRun(tmp_path, SCENE).find(people)
     found = evaluated(run)
@@ -56,13 +54,10 @@ def test_perfect_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     }
     assert found["images_per_second"] == {"infer end to end": IMAGES / 2}
     assert found["decode_milliseconds_an_image"] == {"read": 250 / IMAGES, "group": 500 / IMAGES}
-    first, second, *gears = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"evaluated {len(people)} people on {IMAGES} images into {run.metrics} (")
-    assert second == "  ".join(f"{name} 100.0" for name in FIGURES)
-    assert gears == ["  128x128: 4 images, AP 100.0", "  128x192: 4 images, AP 100.0"]
+    assert capsys.readouterr().out.splitlines()[1] == "  ".join(f"{name} 100.0" for name in FIGURES)
 
 
-def test_figures_are_cocos_own(tmp_path: Path) -> None:
+def test_figures_equal_coco(tmp_path: Path) -> None:
     people = results(SCENE, 1, 6.0)
     found = evaluated(PoseRun(tmp_path, SCENE).find(people))
     stats = evaluate(ground_truth(SCENE), people, IDS).stats
@@ -72,7 +67,7 @@ def test_figures_are_cocos_own(tmp_path: Path) -> None:
     assert low < found["metrics"]["AP"] < high
 
 
-def test_ap_of_each_gear_is_cocos_of_its_images(tmp_path: Path) -> None:
+def test_ap_of_each_gear_equals_coco(tmp_path: Path) -> None:
     people = results(SCENE, 1, 6.0)
     found = evaluated(PoseRun(tmp_path, SCENE).find(people))
     for gear, ids in (("128x128", IDS[::2]), ("128x192", IDS[1::2])):
@@ -81,12 +76,11 @@ def test_ap_of_each_gear_is_cocos_of_its_images(tmp_path: Path) -> None:
         assert found["gears"][gear] == {"images": len(ids), "AP": pytest.approx(expected)}
 
 
-def test_a_gear_of_nobody_has_no_ap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lying = set(IDS[1::2])
-    some = {**SCENE, "annotations": [each for each in SCENE["annotations"] if each["image_id"] not in lying]}
+def test_a_gear_without_people_has_no_ap(tmp_path: Path) -> None:
+    landscape = set(IDS[1::2])
+    some = {**SCENE, "annotations": [each for each in SCENE["annotations"] if each["image_id"] not in landscape]}
     found = evaluated(PoseRun(tmp_path, some).find(exact(some)))
     assert found["gears"]["128x192"] == {"images": 4, "AP": None}
-    assert capsys.readouterr().out.endswith("  128x192: 4 images, AP -\n")
 
 
 def test_only_the_manifest_s_images_count(tmp_path: Path) -> None:
@@ -100,14 +94,14 @@ def test_only_the_manifest_s_images_count(tmp_path: Path) -> None:
     assert found["counts"]["evaluated"] == 4
 
 
-def test_figures_of_a_size_that_nobody_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_a_size_without_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = {**SCENE, "annotations": [{**each, "area": 1e6} for each in SCENE["annotations"]]}
     found = evaluated(PoseRun(tmp_path, large).find(exact(large)))
     assert (found["metrics"]["APM"], found["metrics"]["ARM"]) == (None, None)
     assert "  APM -  " in capsys.readouterr().out
 
 
-def test_nobody_found_is_0(tmp_path: Path) -> None:
+def test_no_people_found_is_0(tmp_path: Path) -> None:
     found = evaluated(PoseRun(tmp_path, SCENE, REFERENCE).find([]))
     assert (found["metrics"]["AP"], found["verdict"]) == (0.0, "fail")
 
@@ -140,14 +134,14 @@ def test_a_metrics_record_is_the_reference(tmp_path: Path, capsys: pytest.Captur
     run.find(results(SCENE, 1, 6.0))
     found = evaluated(run, "--reference", str(best))
     assert found["verdict"] == "fail" and found["reference"]["AP"] == pytest.approx(100)
-    assert found["reference"]["source"] == "twin 1 on the same images"
+    assert found["reference"]["source"] == "emulator 1 on the same images"
     capsys.readouterr()
     assert gate.main([str(run.metrics)]) == 1
     assert capsys.readouterr().out.startswith("FAIL: pose AP ")
     content = json.loads(best.read_text())
     best.write_text(json.dumps({**content, "evaluated": {**content["evaluated"], "manifest_sha256": OTHER}}))
     assert main(run.coco_arguments("--reference", str(best))) == 2
-    assert refusal(capsys).startswith(f"{best}: reference was made on other images; ")
+    assert f"error: {best}: " in capsys.readouterr().err
 
 
 def annotate(run: PoseRun, **changes: Any) -> None:
@@ -156,73 +150,127 @@ def annotate(run: PoseRun, **changes: Any) -> None:
 
 FIRST = SCENE["annotations"][0]
 Change = Callable[[PoseRun], object]
-REFUSED: dict[str, tuple[Change, str]] = {
-    "no file": (lambda run: run.annotations.unlink(), "{annotations}: no such annotations; give DATASET=<folder>"),
-    "no JSON": (lambda run: run.annotations.write_text("{"), "{annotations}: is no JSON: Expecting property name"),
-    "a list": (
-        lambda run: run.annotations.write_text("[]"),
-        "{annotations}: is no COCO annotation file (expected a list images, annotations, categories)",
-    ),
-    "no categories": (
-        lambda run: annotate(run, categories=None),
-        "{annotations}: is no COCO annotation file (expected a list categories)",
-    ),
+REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
+    "no file": (lambda run: run.annotations.unlink(), "{annotations}", "DATASET"),
+    "no categories": (lambda run: annotate(run, categories=None), "{annotations}", "categories"),
     "no keypoints": (
-        lambda run: annotate(run, annotations=[{key: FIRST[key] for key in FIRST if key != "keypoints"}]),
-        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
-        "num_keypoints, 51 keypoints, found annotation 1)",
-    ),
-    "keypoints that are none": (
-        lambda run: annotate(run, annotations=[{**FIRST, "keypoints": None}]),
-        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
-        "num_keypoints, 51 keypoints, found annotation 1)",
-    ),
-    "too few keypoints": (
         lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]),
-        "{annotations}: is no keypoint annotation file (expected area, bbox, id, image_id, iscrowd, keypoints, "
-        "num_keypoints, 51 keypoints, found annotation 1)",
+        "{annotations}",
+        "51 numbers",
     ),
-    "images lacking": (
-        lambda run: annotate(run, images=SCENE["images"][2:]),
-        "{annotations}: does not know images of the manifest (found 10, 20); give the annotations of the same data set",
-    ),
-    "nobody": (
-        lambda run: annotate(run, annotations=[]),
-        "{annotations}: AP needs a person with keypoints (found nobody on 8 images); give more images: LIMIT=0",
-    ),
-    "a crowd alone": (
-        lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]),
-        "{annotations}: AP needs a person with keypoints (found nobody on 8 images); give more images: LIMIT=0",
-    ),
+    "images lacking": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "found 10, 20"),
+    "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
+    "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
     "other config": (
         lambda run: run.cfg.write_text(run.cfg.read_text().replace("[128, 192]", "[128, 256]")),
-        "{manifest}: was made for another config than {cfg}; run make preprocess",
+        "{manifest}",
+        "run make preprocess",
     ),
-    "other inputs": (
-        lambda run: run.find([], manifest_sha256=OTHER),
-        "{keypoints}: was decoded from other inputs (expected those of {manifest}); run make eval",
-    ),
-    "images too few": (lambda run: run.find([], images=3), "{keypoints}: images (expected 8, found 3)"),
-    "people of elsewhere": (
-        lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]),
-        "{keypoints}: people of images that are not in the manifest (found 7)",
-    ),
-    "other keypoints": (
-        lambda run: run.keypoints.write_text("[]"),
-        "{decoded}: speaks of other keypoints (expected the hash of {keypoints}); rm {decoded}; make eval",
-    ),
+    "other inputs": (lambda run: run.find([], manifest_sha256=OTHER), "{keypoints}", "run make eval"),
+    "too few images": (lambda run: run.find([], images=3), "{keypoints}", "expected 8, found 3"),
+    "people on other images": (lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]), "{keypoints}", "found 7"),
+    "other keypoints": (lambda run: run.keypoints.write_text("[]"), "{decoded}", "rm {decoded}; make eval"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_match(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = PoseRun(tmp_path, SCENE).find(exact(SCENE))
-    change, expected = REFUSED[what]
+    change, where, part = REFUSED[what]
     change(run)
     assert main(run.coco_arguments()) == 2
-    line = refusal(capsys)
-    decoded = DecodeRecord.path(run.keypoints)
-    names = {"annotations": run.annotations, "manifest": run.manifest, "cfg": run.cfg}
-    expected = expected.format(keypoints=run.keypoints, decoded=decoded, **names)
-    assert line.startswith(expected) and "\n" not in line
+    names = {"annotations": run.annotations, "manifest": run.manifest, "keypoints": run.keypoints}
+    names["decoded"] = DecodeRecord.path(run.keypoints)
+    line = capsys.readouterr().err
+    assert line.startswith(f"postprocess.pose: error: {where.format(**names)}: ") and line.count("\n") == 1
+    assert part.format(**names) in line
     assert not run.metrics.exists()
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["--run", "a_run.json", "--keypoints", "b"], ["--keypoints", "b", "--run_flip", "c"]]
+)
+def test_either_a_run_or_keypoints(more: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(PoseRun(tmp_path, SCENE).arguments(*more))
+    assert caught.value.code == 2
+
+
+# --- decoding, and the stamps -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> PoseRun:
+    """Runs that are decoded and evaluated."""
+    run = PoseRun(tmp_path, spread()).infer()
+    assert main(run.run_arguments()) == 0
+    return run
+
+
+def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    """What a call does: `decode`, `evaluate`, or nothing."""
+    calls: list[str] = []
+
+    def decoding(*arguments: Any) -> None:
+        calls.append("decode")
+        decode.run(*arguments)
+
+    def evaluating(*arguments: Any) -> Any:
+        calls.append("evaluate")
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pose, "evaluate", evaluating)
+        patch.setattr(pose, "decode", SimpleNamespace(run=decoding, add_workers_argument=decode.add_workers_argument))
+        assert main(run.run_arguments(*options)) == 0
+    return calls
+
+
+def test_runs_are_decoded_and_evaluated(finished: PoseRun) -> None:
+    keypoints, metrics = finished.keypoints.read_bytes(), json.loads(finished.metrics.read_text())
+    assert metrics["flip"] is True and metrics["people"] == 5 and metrics["metrics"]["AP"] > 90
+    assert decode.main(finished.decode_arguments()) == 0
+    assert finished.keypoints.read_bytes() == keypoints
+    assert main(finished.arguments("--run", f"{finished.folder}_run.json")) == 0
+    assert json.loads(finished.metrics.read_text())["flip"] is False
+
+
+def test_a_second_run_only_touches(finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    products = [finished.keypoints, DecodeRecord.path(finished.keypoints), finished.metrics]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in products]
+    assert work(finished, monkeypatch) == []
+    for path, (content, moment) in zip(products, before):
+        assert path.read_bytes() == content and path.stat().st_mtime_ns > moment
+
+
+BOTH, SECOND = ["decode", "evaluate"], ["evaluate"]
+CHANGES: dict[str, tuple[Change, list[str]]] = {
+    "the run": (lambda run: run.rewrite(run.folder, batch=2), BOTH),
+    "the flipped run": (lambda run: run.rewrite(run.flipped, batch=2), BOTH),
+    "damaged keypoints": (lambda run: run.keypoints.write_text("[]"), BOTH),
+    "no record of decoding": (lambda run: DecodeRecord.path(run.keypoints).unlink(), BOTH),
+    "a threshold": (
+        lambda run: run.cfg.write_text(run.cfg.read_text().replace("true}", "true, TAG_THRESHOLD: 2.0}")),
+        BOTH,
+    ),
+    "the reference figure": (lambda run: run.cfg.write_text(run.cfg.read_text() + REFERENCE), SECOND),
+    "the annotations": (lambda run: run.annotations.write_text(run.annotations.read_text() + " "), SECOND),
+    "damaged metrics": (lambda run: run.metrics.write_text("{}"), SECOND),
+    "no metrics": (lambda run: run.metrics.unlink(), SECOND),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_repeats_what_depends_on_it(what: str, finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, expected = CHANGES[what]
+    change(finished)
+    assert work(finished, monkeypatch) == expected
+    assert work(finished, monkeypatch) == []
+
+
+def test_other_options_or_code(finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work(finished, monkeypatch, "--gate", "2") == SECOND
+    monkeypatch.setattr(stamp, "code_sha256", lambda module: module)
+    assert work(finished, monkeypatch, "--gate", "2") == BOTH
+    monkeypatch.setattr(stamp, "code_sha256", lambda module: module.replace("pose", "changed"))
+    assert work(finished, monkeypatch, "--gate", "2") == SECOND, "other code of evaluation decodes nothing"

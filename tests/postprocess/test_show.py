@@ -1,38 +1,69 @@
-"""postprocess/show.py: the five classes, the frame's colour, the sheet's size, and what is refused."""
+"""postprocess/show.py and tiles.py: what is drawn where, for both tasks, and what is refused."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from postprocess import show
+from postprocess import show, tiles
+from postprocess.tiles import BORDER, CLASS_SIDE, LINE, PAPER, POSE_SIDE
+from tests.postprocess import coco_scenes
+from tests.postprocess.pose_runs import OTHER, PoseRun, spread
 from tests.postprocess.runs import Run
 
 LOGITS = np.array([[0, 5, 1, 2, 3, 4], [9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 7]], dtype=np.float32)
-RIGHT, WRONG = ImageColor.getrgb(show.RIGHT), ImageColor.getrgb(show.WRONG)
+RIGHT, WRONG = ImageColor.getrgb(tiles.RIGHT), ImageColor.getrgb(tiles.WRONG)
+CLASS_TILE = (CLASS_SIDE + 2 * BORDER, CLASS_SIDE + 3 * BORDER + 6 * LINE)
+POSE_TILE = (POSE_SIDE + 2 * BORDER, POSE_SIDE + 3 * BORDER + LINE)
+FACTOR = POSE_SIDE / coco_scenes.SIDE  # of an image's pixels to those of its tile
+GREY = 60
+
+
+def call(run: Run | PoseRun, *more: object) -> int:
+    source = ["--run", run.record] if isinstance(run, Run) else ["--keypoints", run.keypoints]
+    given = ["--manifest", run.manifest, "--dataset", run.root, *source, "--output", run.root / "eval/show.png", *more]
+    return show.main(list(map(str, given)))
+
+
+def sheet(run: Run | PoseRun) -> Image.Image:
+    path = run.root / "eval/show.png"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.mode == "RGB"
+        picture.load()
+    return picture
+
+
+def size(tile: tuple[int, int], columns: int, rows: int = 1) -> tuple[int, int]:
+    return columns * (tile[0] + BORDER) + BORDER, rows * (tile[1] + BORDER) + BORDER
+
+
+def refused(run: Run | PoseRun, where: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(run) == 2
+    assert capsys.readouterr().err.startswith(f"postprocess.show: error: {where}: ")
+    assert not (run.root / "eval/show.png").exists()
+
+
+def test_rows_of_a_sheet() -> None:
+    assert tiles.draw_sheet([Image.new("RGB", CLASS_TILE)] * 7, 6).size == size(CLASS_TILE, 6, 2)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Run:
+def classes(tmp_path: Path) -> Run:
     """Three images of one grey each: hit, wrong, hit."""
-    finished = Run(tmp_path, LOGITS, [1, 3, 5], classes=6)
+    run = Run(tmp_path, LOGITS, [1, 3, 5], classes=6)
     (tmp_path / "val").mkdir()
     for number in range(3):
         Image.new("L", (30, 20), 50 * number).save(tmp_path / f"val/img{number}.JPEG")
-    return finished
-
-
-def call(finished: Run, *more: str) -> int:
-    named = ["--manifest", str(finished.manifest), "--run", str(finished.record), "--dataset", str(finished.root)]
-    return show.main([*named, "--output", str(finished.root / "eval/show.png"), *more])
-
-
-def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.removeprefix("postprocess.show: error: ").rstrip("\n")
+    return run
 
 
 def test_guesses_are_the_softmax_in_order() -> None:
@@ -40,61 +71,113 @@ def test_guesses_are_the_softmax_in_order() -> None:
     assert [guess.label for guess in best] == [1, 5, 4, 3, 2]
     powers = np.exp([5, 4, 3, 2, 1])
     np.testing.assert_allclose([guess.probability for guess in best], powers / (powers.sum() + 1), rtol=1e-12)
-    assert [guess.label for guess in show.guesses(LOGITS[1], 0)] == [0, 1, 2, 3, 4], "among equals the lower index"
-    assert [guess.label for guess in show.guesses(LOGITS[0], 1)] == [0, 4, 3, 2, 1], "behind a background class"
+    assert [guess.label for guess in show.guesses(LOGITS[1], 0)] == [0, 1, 2, 3, 4], "the lower index among equals"
+    assert [guess.label for guess in show.guesses(LOGITS[0], 1)] == [0, 4, 3, 2, 1], "after a background class"
     assert show.guesses(np.array([1e30, -1e30], dtype=np.float32), 0) == [(0, 1.0), (1, 0.0)], "no overflow"
 
 
-def test_the_sheet(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(finished) == 0
-    path = finished.root / "eval/show.png"
-    assert capsys.readouterr().out == f"wrote {path}: the first 3 of 3 images, Top-1 wrong on 1\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    with Image.open(path) as sheet:
-        assert sheet.format == "PNG" and sheet.mode == "RGB"
-        width, height = show.TILE
-        assert sheet.size == (3 * (width + show.BORDER) + show.BORDER, height + 2 * show.BORDER)
-        for number, frame in enumerate((RIGHT, WRONG, RIGHT)):
-            left = show.BORDER + number * (width + show.BORDER)
-            assert sheet.getpixel((left, show.BORDER)) == frame
-            centre = sheet.getpixel((left + width // 2, show.BORDER + width // 2))
-            assert centre == (50 * number,) * 3, "the photograph stands in the manifest's order"
-            assert sheet.getpixel((left + width // 2, 2 * show.BORDER)) == (255,) * 3, "padded, not stretched"
+def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(classes) == 0
+    assert capsys.readouterr().out.endswith("the first 3 of 3 images, Top-1 wrong on 1\n")
+    picture = sheet(classes)
+    assert picture.size == size(CLASS_TILE, 3)
+    for number, frame in enumerate((RIGHT, WRONG, RIGHT)):
+        left, middle = BORDER + number * (CLASS_TILE[0] + BORDER), CLASS_TILE[0] // 2
+        assert picture.getpixel((left, BORDER)) == frame
+        assert picture.getpixel((left + middle, BORDER + middle)) == (50 * number,) * 3, "in the manifest's order"
+        assert picture.getpixel((left + middle, 2 * BORDER)) == (255,) * 3, "padded, not stretched"
 
 
-def test_rows_and_count(finished: Run) -> None:
-    tiles = [Image.new("RGB", show.TILE) for _ in range(show.COLUMNS + 1)]
-    width, height = show.TILE
-    expected = (show.COLUMNS * (width + show.BORDER) + show.BORDER, 2 * (height + show.BORDER) + show.BORDER)
-    assert show.draw_sheet(tiles, show.COLUMNS).size == expected
-    assert call(finished, "--count", "1") == 0
-    with Image.open(finished.root / "eval/show.png") as sheet:
-        assert sheet.size[0] == width + 2 * show.BORDER
+def test_the_first_image(classes: Run) -> None:
+    assert call(classes, "--count", 1) == 0
+    assert sheet(classes).size == size(CLASS_TILE, 1)
 
 
-def test_a_missing_photograph(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    (finished.root / "val/img1.JPEG").unlink()
-    assert call(finished) == 2
-    assert refusal(capsys) == f"{finished.root}/val/img1.JPEG: no such image; give DATASET=<folder>"
-    assert not (finished.root / "eval/show.png").exists()
+@pytest.mark.parametrize("content", [None, b"no JPEG"])
+def test_an_unreadable_image(content: bytes | None, classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    path = classes.root / "val/img1.JPEG"
+    path.unlink() if content is None else path.write_bytes(content)
+    refused(classes, path, capsys)
 
 
-def test_a_broken_photograph(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    (finished.root / "val/img1.JPEG").write_bytes(b"no JPEG")
-    assert call(finished) == 2
-    assert refusal(capsys).startswith(f"{finished.root}/val/img1.JPEG: cannot be read: cannot identify image file")
+@pytest.mark.parametrize("changes", [{"manifest_sha256": "0" * 64}, {"files": {"img0": ["img0_0.bin"]}}])
+def test_a_run_of_other_inputs(changes: dict[str, Any], classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    classes.rewrite(**changes)
+    refused(classes, classes.record, capsys)
 
 
-def test_a_run_of_other_inputs(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    finished.rewrite(manifest_sha256="0" * 64)
-    assert call(finished) == 2
-    assert refusal(capsys) == (
-        f"{finished.record}: run was made from other inputs (expected those of {finished.manifest}); run make infer"
-    )
+# --- poses ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_without_its_output(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    finished.rewrite(files={"img0": ["img0_0.bin"]})
-    assert call(finished) == 2
-    line = f"{finished.record}: not one output of img1; rm {finished.record}; make infer"
-    assert refusal(capsys) == line
+def person(image: int, score: float, **joints: tuple[float, float, float]) -> dict[str, Any]:
+    """Joints by number (`_11`): x, y and score; all others unseen."""
+    values = [0.0] * 51
+    for name, joint in joints.items():
+        at = 3 * int(name[1:])
+        values[at : at + 3] = joint
+    return {"image_id": image, "category_id": 1, "keypoints": values, "score": score}
+
+
+@pytest.fixture
+def poses(tmp_path: Path) -> PoseRun:
+    """Two grey images, the second twice as wide as high."""
+    dataset = spread(2)
+    dataset["images"][1]["height"] //= 2
+    run = PoseRun(tmp_path, dataset)
+    for entry in dataset["images"]:
+        path = tmp_path / "images/val2017" / entry["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (entry["width"], entry["height"]), GREY).save(path)
+    return run
+
+
+def pixel(picture: Image.Image, tile: int, x: float, y: float) -> object:
+    """At x, y of the `tile`-th image, which is as wide as its tile."""
+    top = (POSE_SIDE - 200 * FACTOR) / 2 if tile == 1 else 0
+    left = BORDER + tile * (POSE_TILE[0] + BORDER) + BORDER
+    return picture.getpixel((round(left + x * FACTOR), round(2 * BORDER + top + y * FACTOR)))
+
+
+def test_bones_and_joints(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+    first = person(10, 0.9, _11=(100, 200, 0.9), _12=(300, 200, 0.9), _5=(100, 100, 0.9), _6=(300, 100, 0.04))
+    second = person(10, 0.5, _11=(100, 300, 0.2), _12=(300, 300, 0.9))
+    third = person(20, 0.9, _5=(100, 50, 0.9), _6=(300, 50, 0.9))
+    poses.find([first, second, third])
+    assert call(poses) == 0
+    assert capsys.readouterr().out.endswith("the first 2 of 2 images, 3 people with a score above 0.1\n")
+    picture = sheet(poses)
+    assert picture.size == size(POSE_TILE, 2)
+    one, other = tiles.colours(2)
+    assert pixel(picture, 0, 200, 200) == one and pixel(picture, 0, 200, 300) == other
+    assert pixel(picture, 0, 100, 150) == one, "shoulder to hip"
+    assert pixel(picture, 0, 200, 100) == (GREY,) * 3, "no bone to a joint of a low score"
+    assert pixel(picture, 0, 200, 250) == (GREY,) * 3
+    assert pixel(picture, 0, 100, 200) == one, "the dot of a joint of a high score is filled"
+    assert pixel(picture, 0, 100, 300) == ImageColor.getrgb(PAPER), "and no other"
+    assert pixel(picture, 1, 200, 50) == one, "the second image's first person"
+    assert pixel(picture, 1, 200, -20) == ImageColor.getrgb(PAPER), "padded, not stretched"
+
+
+def test_people_of_a_low_score_are_not_drawn(poses: PoseRun) -> None:
+    poses.find([person(10, 0.1, _11=(100.0, 200.0, 0.9), _12=(300.0, 200.0, 0.9))])
+    assert call(poses, "--count", 1) == 0
+    assert sheet(poses).size == size(POSE_TILE, 1)
+    assert pixel(sheet(poses), 0, 200, 200) == (GREY,) * 3
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_each_person_has_a_colour(count: int) -> None:
+    found = tiles.colours(count)
+    assert len(set(found)) == count
+    assert all(max(colour) == 255 and min(colour) < 70 for colour in found), "bright, and no grey"
+
+
+def test_a_missing_image(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+    path = poses.find([]).root / "images/val2017/000000000020.jpg"
+    path.unlink()
+    refused(poses, path, capsys)
+
+
+def test_keypoints_of_other_inputs(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+    poses.find([], manifest_sha256=OTHER)
+    refused(poses, poses.keypoints, capsys)

@@ -175,7 +175,7 @@ def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     path = tmp_path / f"x.{ending}"
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)], cwd=root, preexec_fn=limit, capture_output=True, text=True
     )

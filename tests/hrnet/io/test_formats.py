@@ -13,22 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet.cli import UserError
 from hrnet.datasets import read_labels
 from hrnet.io import tensors
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.runs import RunRecord, output_folder
-from hrnet.io.summary import outputs_by_stem, read_summary, topn_result, write_info, write_topn_result
+from hrnet.io.summary import outputs_by_stem, read_summary, write_info
 
 HASH = "0123456789abcdef" * 4
-SEED_RESULT = (
-    '{"title": "Overall statistical evaluation", "value": [{"key": "Number of images", "value": "50000"}, '
-    '{"key": "Number of classes", "value": "1000"}, {"key": "Top1 accuracy", "value": "76.46%"}, '
-    '{"key": "Top2 accuracy", "value": "86.33%"}, {"key": "Top3 accuracy", "value": "90.0%"}, '
-    '{"key": "Top4 accuracy", "value": "91.97%"}, {"key": "Top5 accuracy", "value": "93.14%"}]}'
-)
 
 
 def mend_of(model: Path) -> str:
@@ -96,38 +88,6 @@ def test_no_labels(data: bytes, line: str, tmp_path: Path) -> None:
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
-MANIFEST = Manifest(
-    dataset="imagenet",
-    config_sha256=HASH,
-    index_sha256=HASH,
-    dtype="float32",
-    layout="NCHW",
-    suffix="bin",
-    classes=10,
-    rejected=1,
-    images=[
-        InputImage("a_b", "val/a b.JPEG", 0, 500, 375, [3, 224, 224]),
-        InputImage("c", "val/图.JPEG", 9, 1, 1, [3, 224, 224]),
-    ],
-)
-MANIFEST_TEXT = (
-    "{\n"
-    ' "kind": "manifest",\n'
-    ' "format_version": 1,\n'
-    ' "dataset": "imagenet",\n'
-    f' "config_sha256": "{HASH}",\n'
-    f' "index_sha256": "{HASH}",\n'
-    ' "dtype": "float32",\n'
-    ' "layout": "NCHW",\n'
-    ' "suffix": "bin",\n'
-    ' "classes": 10,\n'
-    ' "rejected": 1,\n'
-    ' "images": [\n'
-    '  {"stem": "a_b", "source": "val/a b.JPEG", "label": 0, "width": 500, "height": 375, "shape": [3, 224, 224]},\n'
-    '  {"stem": "c", "source": "val/\\u56fe.JPEG", "label": 9, "width": 1, "height": 1, "shape": [3, 224, 224]}\n'
-    " ]\n"
-    "}\n"
-)
 IMAGE = TensorInfo("image", "float32", [16, 3, 224, 224])
 CLASS = TensorInfo("class", "float32", [16, 1000])
 RUN = RunRecord(
@@ -168,12 +128,6 @@ RUN_TEXT = (
     ' "files": {\n  "a_b": ["a_b_0.bin"]\n }\n'
     "}\n"
 )
-
-
-def test_manifest(tmp_path: Path) -> None:
-    MANIFEST.write(tmp_path / "manifest.json")
-    assert (tmp_path / "manifest.json").read_text() == MANIFEST_TEXT
-    assert Manifest.read(tmp_path / "manifest.json") == MANIFEST
 
 
 def test_run_record(tmp_path: Path) -> None:
@@ -257,32 +211,26 @@ def test_bytes_of_one_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "part"),
     [
-        ("{", "is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ("", "is no JSON: Expecting value: line 1 column 1 (char 0)"),
-        ("[]", "is another record (expected kind 'manifest', found 'list')"),
-        ("{}", "is another record (expected kind 'manifest', found None)"),
-        ('{"kind": "run"}', "is another record (expected kind 'manifest', found 'run')"),
-        ('{"kind": "manifest"}', "format version (expected 1)"),
-        ('{"kind": "manifest", "format_version": 2}', "format version (expected 1, found 2)"),
+        (None, "no run record"),
+        ("{", "not JSON"),
+        ("", "not JSON"),
+        ("[]", "expected kind 'run', found 'list'"),
+        ("{}", "expected kind 'run', found None"),
+        ('{"kind": "manifest"}', "expected kind 'run', found 'manifest'"),
+        ('{"kind": "run"}', "expected 1"),
+        ('{"kind": "run", "format_version": 2}', "expected 1, found 2"),
     ],
 )
-def test_no_record(text: str, line: str, tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(text)
-    assert refusal(lambda: Manifest.read(path)) == f"{path}: {line}; run make preprocess"
-
-
-@pytest.mark.parametrize(
-    ("read", "name", "line"),
-    [
-        (Manifest.read, "manifest.json", "no manifest record; run make preprocess"),
-        (RunRecord.read, "x_run.json", "no run record; run make infer"),
-    ],
-)
-def test_a_missing_record(read: Callable[[Path], object], name: str, line: str, tmp_path: Path) -> None:
-    assert refusal(lambda: read(tmp_path / name)) == f"{tmp_path / name}: {line}"
+def test_no_record(text: str | None, part: str, tmp_path: Path) -> None:
+    path = tmp_path / "x_run.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(FormatError) as caught:
+        RunRecord.read(path)
+    assert (caught.value.where, caught.value.hint) == (path, "run make infer")
+    assert part in str(caught.value)
 
 
 def test_a_model_without_its_record(tmp_path: Path) -> None:
@@ -306,94 +254,6 @@ def changed(text: str, path: tuple[Any, ...], value: Any) -> str:
     else:
         holder[path[-1]] = value
     return json.dumps(record)
-
-
-COCO = Manifest(
-    dataset="coco",
-    config_sha256=HASH,
-    index_sha256=HASH,
-    dtype="uint8",
-    layout="NHWC",
-    suffix="npy",
-    classes=1,
-    rejected=0,
-    images=[
-        InputImage("1", "images/val2017/1.jpg", None, 640, 426, [512, 832, 3], 139, [320.0, 213.0], [3.46125, 2.13]),
-        InputImage("2", "images/val2017/2.jpg", None, 64, 100, [832, 512, 3], 2, [32.0, 50.0], [0.32, 0.52]),
-    ],
-    flipped=True,
-)
-
-
-def test_manifest_of_coco(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    COCO.write(path)
-    assert Manifest.read(path) == COCO
-    lines = path.read_text().splitlines()
-    assert lines[12] == (
-        '  {"stem": "1", "source": "images/val2017/1.jpg", "label": null, "width": 640, "height": 426, '
-        '"shape": [512, 832, 3], "image_id": 139, "center": [320.0, 213.0], "scale": [3.46125, 2.13]},'
-    )
-    assert lines[-2:] == [' "flipped": true', "}"]
-    assert [image.sides() for image in COCO.images] == [(512, 832), (832, 512)]
-    assert MANIFEST.images[0].sides() == (224, 224)
-
-
-def test_labels_of_a_manifest() -> None:
-    assert MANIFEST.labels() == [0, 9]
-    with pytest.raises(UserError) as caught:
-        COCO.labels()
-    assert str(caught.value) == "a manifest of coco has no labels; give that of a classification set"
-
-
-SOURCES = "images/val2017/1.jpg (None), images/val2017/2.jpg (None)"
-PLACE = "images without their place (expected image_id, two numbers of center and two above 0 of scale, found "
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "line"),
-    [
-        (("images", 1, "image_id"), ..., PLACE + "images/val2017/2.jpg)"),
-        (("images", 0, "center"), [1.0], PLACE + "images/val2017/1.jpg)"),
-        (("images", 0, "scale"), [1, 0], PLACE + "images/val2017/1.jpg)"),
-        (("images", 0, "scale"), None, PLACE + "images/val2017/1.jpg)"),
-        (("images", 0, "image_id"), 2, "an image_id stands twice (found 2)"),
-        (("images", 0, "image_id"), "2", 'images 0: image_id (expected Optional[int], found "2")'),
-        (("images", 0, "centre"), 1, "images 0 has other keys (found centre unknown)"),
-        (("dataset",), "mpii", "kind of data set (expected imagenet or coco, found mpii)"),
-        (("dataset",), "imagenet", f"label outside the classes (expected 0 to 0, found {SOURCES})"),
-    ],
-)
-def test_no_manifest_of_coco(path: tuple[Any, ...], value: Any, line: str, tmp_path: Path) -> None:
-    file = tmp_path / "manifest.json"
-    COCO.write(file)
-    file.write_text(changed(file.read_text(), path, value))
-    assert refusal(lambda: Manifest.read(file)) == f"{file}: {line}"
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "line"),
-    [
-        (("dtype",), ..., "manifest has other keys (found dtype missing)"),
-        (("colour",), 1, "manifest has other keys (found colour unknown)"),
-        (("classes",), "10", 'manifest: classes (expected int, found "10")'),
-        (("classes",), True, "manifest: classes (expected int, found true)"),
-        (("rejected",), 0.5, "manifest: rejected (expected int, found 0.5)"),
-        (("dataset",), None, "manifest: dataset (expected str, found null)"),
-        (("images",), 5, "manifest: images (expected list[InputImage], found 5)"),
-        (("images",), [], "manifest of no image; run make preprocess"),
-        (("images", 1), "c", 'images 1 is no JSON object (found "c")'),
-        (("images", 1, "label"), ..., "images 1 has other keys (found label missing)"),
-        (("images", 1, "shape"), [3, "x"], 'images 1: shape (expected list[int], found [3, "x"])'),
-        (("images", 1, "stem"), "a_b", "a stem stands twice (found a_b)"),
-        (("images", 1, "label"), 10, "label outside the classes (expected 0 to 9, found val/图.JPEG (10))"),
-        (("images", 0, "label"), -1, "label outside the classes (expected 0 to 9, found val/a b.JPEG (-1))"),
-    ],
-)
-def test_no_manifest(path: tuple[Any, ...], value: Any, line: str, tmp_path: Path) -> None:
-    file = tmp_path / "manifest.json"
-    file.write_text(changed(MANIFEST_TEXT, path, value))
-    assert refusal(lambda: Manifest.read(file)) == f"{file}: {line}"
 
 
 @pytest.mark.parametrize(
@@ -429,19 +289,6 @@ def test_an_unknown_dtype_of_an_output(dtype: str, tmp_path: Path) -> None:
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
-
-
-@settings(max_examples=50)
-@given(
-    st.lists(st.tuples(TEXTS, st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=4, unique_by=lambda t: t[0])
-)
-def test_any_manifest_comes_back(tmp_path_factory: pytest.TempPathFactory, images: list[tuple[str, int, int]]) -> None:
-    path = tmp_path_factory.getbasetemp() / "manifest.json"
-    entries = [InputImage(text, f"val/{text}", label, size, size, [3, size, size]) for text, label, size in images]
-    manifest = Manifest("imagenet", HASH, HASH, "float32", "NCHW", "npy", 10, 0, entries)
-    manifest.write(path)
-    assert Manifest.read(path) == manifest
-    assert len(path.read_text().splitlines()) == 14 + len(images)  # a line for each image
 
 
 NUMBERS = st.floats(0, 1e9) | st.integers(0, 10**9)
@@ -483,7 +330,7 @@ def test_the_folder_of_a_run_record() -> None:
     assert told == "out/record.json: is not named as a run record (expected <folder of outputs>_run.json)"
 
 
-# --- the tool's and the seed's own ------------------------------------------------------------------------------------
+# --- ais_bench's summary ----------------------------------------------------------------------------------------------
 
 
 def sample(infile: str, *outfiles: str) -> dict[str, list[str]]:
@@ -500,23 +347,22 @@ def test_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "part"),
     [
-        (None, "the tool left no summary; read its messages above"),
-        (
-            "{",
-            "is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); rerun make infer",
-        ),
-        ("{}", "is no summary of ais_bench (found no filesinfo, NPU_compute_time, throughput)"),
-        ("null", "is no summary of ais_bench (found no filesinfo, NPU_compute_time, throughput)"),
-        ('{"filesinfo": {}, "throughput": 1}', "is no summary of ais_bench (found no NPU_compute_time)"),
+        (None, "no summary of ais_bench"),
+        ("{", "not JSON"),
+        ("{}", "no filesinfo, NPU_compute_time, throughput"),
+        ("null", "no filesinfo, NPU_compute_time, throughput"),
+        ('{"filesinfo": {}, "throughput": 1}', "no NPU_compute_time"),
     ],
 )
-def test_no_summary(text: str | None, line: str, tmp_path: Path) -> None:
+def test_no_summary(text: str | None, part: str, tmp_path: Path) -> None:
     path = tmp_path / "x_summary.json"
     if text is not None:
         path.write_text(text)
-    assert refusal(lambda: read_summary(path)) == f"{path}: {line}"
+    with pytest.raises(FormatError) as caught:
+        read_summary(path)
+    assert caught.value.where == path and part in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -538,22 +384,3 @@ def test_no_summary(text: str | None, line: str, tmp_path: Path) -> None:
 def test_no_list_of_outputs(samples: list[dict[str, list[str]]], line: str) -> None:
     summary = {"filesinfo": {str(i): each for i, each in enumerate(samples)}}
     assert refusal(lambda: outputs_by_stem(summary, "x_summary.json")) == f"x_summary.json: {line}"
-
-
-def test_result_is_the_seed_s_to_the_byte(tmp_path: Path) -> None:
-    write_topn_result(tmp_path / "result.json", [0.7646, 0.86328, 0.9, 0.9197, 0.93144], 50000, 1000)
-    assert (tmp_path / "result.json").read_bytes() == SEED_RESULT.encode()
-
-
-@settings(max_examples=300)
-@given(st.integers(1, 60_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
-def test_percentages_are_rounded_as_the_seed_s_numpy_does(counts: tuple[int, int]) -> None:
-    hits, images = counts
-    seeds = np.cumsum(np.array([hits, 0.0])) / images
-    expected = str(round(seeds[0] * 100, 2)) + "%"
-    assert topn_result([hits / images], images, 2)["value"][2]["value"] == expected
-
-
-def test_halves_that_python_would_round_otherwise() -> None:
-    value = topn_result([1 / 20_000, 3 / 20_000], 20_000, 2)["value"]
-    assert [each["value"] for each in value[2:]] == ["0.0%", "0.02%"]

@@ -1,4 +1,4 @@
-"""hrnet/io/fast_read.py: the very values that the general readers give, or nothing."""
+"""postprocess/logits.py: the fast readers give exactly the values of the general ones, or nothing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnet.io.fast_read import npy_header, parse_line, read_values_into
+from postprocess.logits import npy_header, parse_line, read_values_into
 
 WORD = st.from_regex(r"-?[0-9]{1,9}\.[0-9]{6}", fullmatch=True)
 ALMOST = st.text("0123456789.- \n:/", max_size=30)
 
 
 @given(st.lists(WORD, min_size=1, max_size=20), st.sampled_from(["", " ", " \n"]))
-def test_words_of_six_decimals_are_as_float_reads_them(words: list[str], end: str) -> None:
+def test_words_of_six_decimals_equal_float(words: list[str], end: str) -> None:
     expected = np.array([np.float32(float(word)) for word in words])
     parsed = parse_line((" ".join(words) + end).encode())
     assert parsed is not None
@@ -25,7 +25,7 @@ def test_words_of_six_decimals_are_as_float_reads_them(words: list[str], end: st
 
 
 @given(st.one_of(ALMOST, st.builds("{} {}".format, WORD, ALMOST)))
-def test_whatever_is_parsed_is_what_float_reads(text: str) -> None:
+def test_whatever_is_parsed_equals_float(text: str) -> None:
     parsed = parse_line(text.encode())
     if parsed is not None:
         assert parsed.tolist() == [np.float32(float(word)) for word in text.split()]
@@ -34,29 +34,16 @@ def test_whatever_is_parsed_is_what_float_reads(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        " ",
-        "nan 1.000000",
-        "1.0",
-        "1.0000000",
-        "+1.000000",
-        "--1.000000",
-        "1-.000000",
-        "1:.000000",
-        "1.000000  2.000000",
-        " 1.000000",
-        "1.000000\n2.000000",
-        "1.000000 \n2.000000",
-        "1.000000\t2.000000",
-        "1234567890.000000",
-        "1e10.000000",
+        *("", " ", "nan 1.000000", "1.0", "1.0000000", "+1.000000", "--1.000000", "1-.000000", "1:.000000"),
+        *("1.000000  2.000000", " 1.000000", "1.000000\n2.000000", "1.000000 \n2.000000", "1.000000\t2.000000"),
+        *("1234567890.000000", "1e10.000000"),
     ],
 )
-def test_any_other_text_is_left_to_others(text: str) -> None:
+def test_other_text_is_not_parsed(text: str) -> None:
     assert parse_line(text.encode()) is None
 
 
-def test_an_npy_s_header(tmp_path: Path) -> None:
+def test_the_header_of_an_npy(tmp_path: Path) -> None:
     path, values = tmp_path / "x.npy", np.arange(6, dtype=np.float32).reshape(2, 3)
     for version in ((1, 0), (2, 0)):
         with open(path, "wb") as file:
@@ -67,6 +54,8 @@ def test_an_npy_s_header(tmp_path: Path) -> None:
     for other in (values.astype(np.float16), values.astype(">f4"), np.asfortranarray(values)):
         np.save(path, other)
         assert npy_header(path) is None
+    path.write_bytes(b"not npy")
+    assert npy_header(path) is None
 
 
 @pytest.mark.parametrize("header", [b"", b"header"])
@@ -79,7 +68,7 @@ def test_values_into_a_row(header: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"head", b"header" + bytes(7), b"header" + bytes(9), b"Header" + bytes(8)])
-def test_no_such_values(data: bytes, tmp_path: Path) -> None:
+def test_other_files(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "x", b"header")
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "absent", b"header")
