@@ -1,4 +1,4 @@
-"""The passes of an inference run: one over the images as they are, and one over the flipped images for the flip test."""
+"""The passes of an inference run: one over the images, and one over the flipped images for the flip test."""
 
 from __future__ import annotations
 

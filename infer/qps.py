@@ -6,8 +6,8 @@
 Reads    a TorchScript file, from pth2onnx.torchscript or the model zoo's export.py, and a directory of labelled images
 Writes   the products of `make qps` below --build: inputs, outputs and metrics of each batch size, and the table
 
-`make qps` prints Top-1, Top-5 and QPS as eval.py does, without its errors: one step too many in the rate, batch 1 fed to
-a model of another batch size, the last incomplete batch dropped, images without a label.
+`make qps` prints Top-1, Top-5 and QPS as eval.py does, without its errors: one step too many in the rate, batch 1 fed
+to a model of another batch size, the last incomplete batch dropped, images without a label.
 Source: https://gitee.com/ascend/ModelZoo-PyTorch, AscendIE/TorchAIE/built-in/cv/classification/HRNet/eval.py.
 """
 
@@ -33,7 +33,7 @@ BACKENDS = ("auto", "torchscript", "torch_aie")
 
 
 def find_dataset(images: Path, labels: Path, build: Path) -> Path:
-    """The data set directory with `images` as val/ and `labels` as val_label.txt: theirs, or one of links in `build`."""
+    """The directory with `images` as val/ and `labels` as val_label.txt: theirs, or one of links below `build`."""
     if not images.is_dir():
         raise UserError("no such directory of images", where=images)
     if not labels.is_file():

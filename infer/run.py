@@ -70,7 +70,9 @@ def prepare(each: Pass, made_from: stamp.Stamp, compiled: CompiledModel, tool: T
     left = [f"{image.stem}.{each.manifest.suffix}" for image in each.manifest.images if image.stem not in done]
     source = each.inputs
     if kept:
-        print(f"{len(kept)} of {len(each.manifest.images)} inputs were finished before and are kept")
+        print(
+            f"{each.output.folder}: {len(kept)} of {len(each.manifest.images)} inputs were finished before and are kept"
+        )
         source = link_inputs(each.output.beside("chunk"), each.inputs, left)
     return Job(each, made_from, kept, source, tool.devices[: len(left)])  # a device without an input fails
 
@@ -121,8 +123,8 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, locks: list[int]) -> None:
-    """Run the tool once for these passes: one, or, with the emulator, two. Each pass is recorded as soon as the tool has
-    written its summary, so that a kill during the second one does not cost the first one's figures."""
+    """Run the tool once for one pass, or, with the emulator, for two. Each pass is recorded as soon as the tool has
+    written its summary, so that a kill during the second one does not lose the first one's figures."""
     first, second = jobs[0], jobs[1] if len(jobs) > 1 else None
     command_line = run_ais_bench.build_command(
         tool.start,

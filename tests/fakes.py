@@ -1,5 +1,5 @@
-"""The doubles of the NPU's tools, put where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
-python; and where that of Torch-AIE lies."""
+"""The fakes of the NPU tools, installed where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
+python, Torch-AIE on PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TORCH_AIE = ROOT / "tests/infer/fake_torch_aie"  # for PYTHONPATH
 
 
 def program(path: Path, command: str) -> Path:
-    """A shell script at `path` that becomes `command` with its own arguments."""
+    """A shell script at `path` that runs `command` with its own arguments added."""
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
     return path
 
 
 def atc(folder: Path) -> Path:
-    """`atc`, to stand in a folder of PATH."""
+    """`atc` in `folder`, which is to be on PATH."""
     python = f"env PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
     return program(folder / "atc", f"{python} {shlex.quote(str(ATC))}")
 
 
 def aoe(folder: Path) -> Path:
-    """`aoe`, to stand in a folder of PATH; what it learns lies in that folder."""
+    """`aoe` in `folder`, which is to be on PATH; it stores its tuning results there."""
     python = f"env HOME={shlex.quote(str(folder))} PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
     return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
 

@@ -45,9 +45,7 @@ def list_inputs(folder: str) -> list[Path]:
         raise UserError("no such input directory", where=folder, hint="run make preprocess")
     entries = list(os.scandir(folder))
     if len(entries) > MAX_FILES:
-        raise UserError(
-            "too many files in a directory", where=folder, expected=f"at most {MAX_FILES}", found=len(entries)
-        )
+        raise UserError("too many files", where=folder, expected=f"at most {MAX_FILES}", found=len(entries))
     for entry in entries:
         check_path(entry.path)
         if entry.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -69,9 +67,7 @@ def check_output(folder: str) -> None:
         mode = stat.S_IMODE(os.stat(folder).st_mode)
         if mode & ~MAX_FOLDER_MODE:
             found, hint = f"{mode:04o}", f"chmod 750 {folder}"
-            raise UserError(
-                "output directory is too open", where=folder, expected="at most 0750", found=found, hint=hint
-            )
+            raise UserError("directory is too open", where=folder, expected="at most 0750", found=found, hint=hint)
 
 
 def files_a_batch(input_bytes: int, file_bytes: int) -> int:

@@ -27,7 +27,7 @@ MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, about 0.
 
 
 def default_requests() -> int:
-    """How many batches are computed at once: one for each core up to MAX_REQUESTS; more cores are divided among them."""
+    """How many batches are computed at once: one for each core, up to MAX_REQUESTS that share all cores."""
     return min(cores(), MAX_REQUESTS)
 
 

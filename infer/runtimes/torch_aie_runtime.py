@@ -31,10 +31,8 @@ class TorchAie(Runtime):
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
         precision, chip = (compiled.metadata.get(key, "") for key in (PRECISION, SOC_VERSION))
         if precision not in PRECISIONS or not chip:
-            hint = "make om BACKEND=torch_aie SOC=<chip>"
-            raise UserError(
-                "the record has no precision or chip", where=model, found=f"{precision!r}, {chip!r}", hint=hint
-            )
+            found, hint = f"{precision!r}, {chip!r}", "make om BACKEND=torch_aie SOC=<chip>"
+            raise UserError("the record has no precision or chip", where=model, found=found, hint=hint)
         self.device = f"npu:{device}"
         self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {chip}"
         self.thread = ThreadPoolExecutor(1)

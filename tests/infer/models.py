@@ -1,4 +1,4 @@
-"""Small ONNX models whose outputs can be computed by hand, and prep folders to feed them."""
+"""Small ONNX models whose outputs can be computed by hand, directories of inputs for them, and what tests share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WEIGHTS = np.random.default_rng(7).standard_normal((48, CLASSES)).astype(np.floa
 
 def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False) -> Path:
     """`class` = image reshaped to [batch, 48] times WEIGHTS; with two outputs `twice` is the image times 2. With
-    `pixels` the image comes in as uint8 [batch, 4, 4, 3]."""
-    entering = TensorInfo("image", "float32", [batch, *SHAPE])
+    `pixels` the input is uint8 [batch, 4, 4, 3]."""
+    given = TensorInfo("image", "float32", [batch, *SHAPE])
     head = []
     if pixels:
-        entering = TensorInfo("pixels", "uint8", [batch, *SHAPE[1:], SHAPE[0]])
+        given = TensorInfo("pixels", "uint8", [batch, *SHAPE[1:], SHAPE[0]])
         head = [
             helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
             helper.make_node("Cast", ["planes"], ["image"], to=TensorProto.FLOAT),
@@ -42,8 +42,8 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
     if outputs == 2:
         nodes.append(helper.make_node("Add", ["image", "image"], ["twice"]))
         results.append(helper.make_tensor_value_info("twice", TensorProto.FLOAT, [batch, *SHAPE]))
-    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(entering.dtype))
-    image = helper.make_tensor_value_info(entering.name, dtype, entering.shape)
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(given.dtype))
+    image = helper.make_tensor_value_info(given.name, dtype, given.shape)
     graph = helper.make_graph(nodes, "linear", [image], results, [numpy_helper.from_array(WEIGHTS, "weights")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
     onnx.save(model, path)
@@ -56,7 +56,7 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
         source_sha256="0" * 64,
         command=["atc"],
         tool="atc.emulator",
-        inputs=[entering],
+        inputs=[given],
         outputs=tensors,
         gears=[],
         metadata={"model": "linear"},
@@ -101,15 +101,15 @@ def gear_model(path: Path) -> Path:
 
 
 def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
-    """`count` npy inputs img0 …, each at another gear than the one before it, with their manifest."""
+    """`count` npy inputs img0 …, with the gears in turn, and their manifest."""
     make_folder(folder)
     random = np.random.default_rng(count)
     images = [random.standard_normal(GEARS[i % len(GEARS)]).astype(np.float32) for i in range(count)]
     for i, image in enumerate(images):
         tensors.write_output(folder / f"img{i}.npy", image)
     shapes = [list(image.shape[1:]) for image in images]
-    place = ([4.0, 4.0], [0.04, 0.04])
-    entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *place) for i, shape in enumerate(shapes)]
+    area = ([4.0, 4.0], [0.04, 0.04])
+    entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *area) for i, shape in enumerate(shapes)]
     Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
     return images
 
@@ -158,12 +158,20 @@ def torchscript_model(path: Path, batch: int, **metadata: str) -> Path:
     return path
 
 
+def check_error(stderr: str, module: str, *parts: object) -> None:
+    """The last line of stderr is the error of `module` and contains all parts."""
+    last = stderr.splitlines()[-1]
+    assert "Traceback" not in stderr and last.startswith((f"{module}: error: ", f"{module}: failed: ")), stderr
+    for part in parts:
+        assert str(part) in last, stderr
+
+
 def expected_logits(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) @ WEIGHTS
 
 
 def om_model(path: Path, batch: int) -> Path:
-    """`linear_model` as the double of atc leaves it, with its record."""
+    """`linear_model` as the fake atc writes it, with its record."""
     onnx_file = linear_model(path.with_suffix(".onnx"), batch)
     sizes = ",".join(map(str, [batch, *SHAPE]))
     path.write_bytes(b"IMOD" + json.dumps({"input_shape": f"image:{sizes}"}).encode() + b"\n" + onnx_file.read_bytes())

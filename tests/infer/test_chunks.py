@@ -1,4 +1,4 @@
-"""infer/chunks.py: chunks are decoded to what all at once are; finished ones are kept; disk is given back."""
+"""infer/chunks.py: the results do not depend on the chunks; finished ones are kept; outputs are removed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import pytest
 from hrnet.io.manifest import Manifest
 from infer.chunks import main
 from tests import fakes
-from tests.infer.models import gear_folder, gear_model
+from tests.infer.models import check_error, gear_folder, gear_model
 
 IMAGES = 5
-# A command that decodes: of each image the sums of its outputs, in the order of the manifest. It logs its calls, and
-# fails at the chunk whose number is in `broken`.
+# A command that decodes: the first value of each output, in the order of the manifest. It logs its calls, and fails at
+# the chunk whose number is in the file `broken`.
 DECODE = """
 import argparse, dataclasses, json, os, sys
 from pathlib import Path
 import numpy as np
+from hrnet.io.coco import write_keypoints
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
+from hrnet.io.runs import DecodeRecord, RunRecord
 parser = argparse.ArgumentParser()
 for name in ("manifest", "dump_dir", "dump_dir_flip", "output"):
     parser.add_argument(f"--{name}", type=Path)
@@ -49,7 +51,7 @@ DecodeRecord(
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
     gear_folder(Path("in"), IMAGES)
@@ -59,7 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(chunk: int, *more: str, model: str = "m.onnx") -> int:
-    named = ["--model", model, "--input", "in", "--output", "out", "--output_dirname", "run", "--parts", "parts"]
+    named = ["--model", model, "--inputs", "in", "--output", "out/run", "--parts", "parts"]
     return main([*named, "--chunk", str(chunk), *more, "--", sys.executable, "decode.py"])
 
 
@@ -76,7 +78,7 @@ def people() -> list[object]:
     return [person for path in parts for person in json.loads(path.read_text())]
 
 
-def test_chunks_are_the_undivided_result(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_chunks_are_the_undivided_result(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(IMAGES, "--flip") == 0
     assert calls() == [f"0 {2 * IMAGES}"]
     undivided = people()
@@ -85,48 +87,47 @@ def test_chunks_are_the_undivided_result(place: Path, capfd: pytest.CaptureFixtu
     ]
     capfd.readouterr()
     assert call(2, "--flip") == 0
-    assert calls() == ["0 4", "1 4", "2 2"], "another K redoes all"
+    assert calls() == ["0 4", "1 4", "2 2"], "another chunk size does all again"
     assert people() == undivided
-    told = capfd.readouterr().out
-    assert told.endswith("inferred and decoded 5 images in 3 chunks into parts\n")
-    assert f"{sys.executable} decode.py --manifest=out/run-part_inputs/manifest.json --dump_dir=out/run-part" in told
+    out = capfd.readouterr().out
+    assert out.endswith("inferred and decoded 5 images in 3 chunks into parts\n")
+    assert f"{sys.executable} decode.py --manifest=out/run-part_inputs/manifest.json --dump_dir=out/run-part" in out
+    assert out.count(" -m infer.emulator ") == 3, "both passes of a chunk in one process"
     assert call(4, "--flip") == 0
     assert calls() == ["0 8", "1 2"]
     assert sorted(path.name for path in Path("parts").iterdir()) == [
         *("0.decode.json", "0.json", "1.decode.json", "1.json")
-    ], "the third chunk of K=2 is gone"
+    ], "the third chunk is gone"
     assert people() == undivided
 
 
-def test_flip_infers_the_mirror_images(place: Path) -> None:
+def test_flip_infers_the_flipped_images(workdir: Path) -> None:
     assert call(3, "--flip") == 0
     inputs = [np.load(f"in/img{i}.npy") for i in range(IMAGES)]
     for person, image in zip(people(), inputs):
-        mean, twice, mirrored_mean, mirrored_twice = person["keypoints"][:4]  # type: ignore[index]
-        assert mean == pytest.approx(mirrored_mean, abs=1e-6)
-        assert (twice, mirrored_twice) == (2 * image[0, 0, 0, 0], 2 * image[0, 0, 0, -1])
+        mean, twice, flipped_mean, flipped_twice = person["keypoints"][:4]  # type: ignore[index]
+        assert mean == pytest.approx(flipped_mean, abs=1e-6)
+        assert (twice, flipped_twice) == (2 * image[0, 0, 0, 0], 2 * image[0, 0, 0, -1])
 
 
 @pytest.mark.slow
-def test_outputs_and_inputs_of_chunks_are_deleted(place: Path) -> None:
+def test_outputs_and_inputs_of_chunks_are_deleted(workdir: Path) -> None:
     assert call(2, "--flip") == 0
     left = [
         path for folder in ("out", "out-flip") for path in Path(folder).rglob("*") if not path.name.endswith("_lock")
     ]
     assert left == []
-    assert len(list(Path("in").glob("*.npy"))) == IMAGES, "hard links went, the inputs stay"
+    assert len(list(Path("in").glob("*.npy"))) == IMAGES
 
 
-def test_a_rerun_keeps_finished_chunks(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_rerun_keeps_finished_chunks(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("broken").write_text("1")
     assert call(2) == 1
-    told = capfd.readouterr().err
-    line = f"{sys.executable} decode.py exited with 3, see above; finished chunks are kept for a rerun"
-    assert told.endswith(f"infer.chunks: failed: {line}\n")
+    check_error(capfd.readouterr().err, "infer.chunks", f"{sys.executable} decode.py", "exit 3", "kept for a rerun")
     assert calls() == ["0 4", "1 4"]
     Path("broken").unlink()
     assert call(2) == 0
-    assert calls() == ["1 4", "2 2"], "chunk 0 is not inferred again"
+    assert calls() == ["1 4", "2 2"], "chunk 0 is kept"
     assert capfd.readouterr().out.endswith(
         "inferred and decoded 5 images in 3 chunks into parts, 1 were finished before\n"
     )
@@ -135,42 +136,41 @@ def test_a_rerun_keeps_finished_chunks(place: Path, capfd: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-def test_what_was_made_otherwise_is_done_anew(place: Path) -> None:
+def test_results_of_other_settings_or_inputs_are_not_kept(workdir: Path) -> None:
     assert call(3) == 0
     assert calls() == ["0 6", "1 4"]
     assert call(3, "--flip") == 0
     assert calls() == ["0 6", "1 4"], "with the flip test"
     Path("parts/1.json").write_text("[]")
     assert call(3, "--flip") == 0
-    assert calls() == ["1 4"], "its record speaks of other keypoints"
+    assert calls() == ["1 4"], "its record has another hash"
     gear_folder(Path("in"), IMAGES - 1)
     assert call(3, "--flip") == 0
-    assert calls() == ["1 2"], "one image less; the first chunk is the same"
+    assert calls() == ["1 2"], "one image fewer; the first chunk is the same"
 
 
-def test_results_of_other_code_are_not_kept(place: Path) -> None:
+def test_results_of_other_code_are_not_kept(workdir: Path) -> None:
     for text, done in (("first\n", ["0 10"]), ("second\n", ["0 10"]), ("second\n", [])):
         Path("code.py").write_text(text)
         assert call(IMAGES, "--code", "code.py", "decode.py") == 0
         assert calls() == done
 
 
-def test_a_failed_inference_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failed_inference(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("in/img3.npy").unlink()
     assert call(2) == 2
-    assert "img3.npy" in capfd.readouterr().err
+    check_error(capfd.readouterr().err, "infer.chunks", "img3.npy")
 
 
-def test_a_folder_of_mirrored_inputs_must_be_one(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_flipped_inputs_must_be_those_of_inputs(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     gear_folder(Path("in-flip"), IMAGES)
-    assert call(2, "--input_flip", "in-flip") == 2
-    line = "infer.chunks: error: in-flip: is no mirror of --input; run make preprocess\n"
-    assert capfd.readouterr().err == line
+    assert call(2, "--inputs_flip", "in-flip") == 2
+    check_error(capfd.readouterr().err, "infer.chunks", "in-flip", "run make preprocess")
 
 
 @pytest.mark.slow
-def test_ais_bench_takes_the_folder_of_mirrored_inputs(place: Path) -> None:
-    """On its double: the same results as the twin's, which mirrors in memory."""
+def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
+    """With the fake: the same results as the emulator, which flips in memory."""
     assert call(2, "--flip") == 0
     expected = people()
     gear_model(Path("m.om"))
@@ -179,29 +179,16 @@ def test_ais_bench_takes_the_folder_of_mirrored_inputs(place: Path) -> None:
         np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(np.load(f"in/img{i}.npy")[..., ::-1]))
     Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
     calls()
-    ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(place))]
-    assert call(2, "--input_flip", "in-flip", *ais, model="m.om") == 0
+    ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(workdir))]
+    assert call(2, "--inputs_flip", "in-flip", *ais, model="m.om") == 0
     assert calls() == ["0 4", "1 4", "2 2"]
     for one, other in zip(people(), expected):
         np.testing.assert_allclose(one["keypoints"], other["keypoints"], atol=1e-6)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("words", [[], ["--"]])
-def test_a_command_is_needed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    named = [
-        "--model",
-        "m",
-        "--input",
-        "in",
-        "--output",
-        "out",
-        "--output_dirname",
-        "r",
-        "--parts",
-        "p",
-        "--chunk",
-        "1",
-    ]
+def test_missing_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    named = ["--model=m", "--inputs=in", "--output=out/r", "--parts=p", "--chunk=1"]
     with pytest.raises(SystemExit) as stop:
         main([*named, *words])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""The double of ais_bench 0.0.2 does what the real one was seen to do: refusals, names, files, screen, exit codes."""
+"""The fake of ais_bench 0.0.2 does what the real one was seen to do: errors, names, files, messages, exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.infer.models import expected_logits, om_model, prep_folder
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """A place to stand in: m.om for batches of 4, eleven inputs in `in`, an empty `out`."""
+    """A directory with m.om for batches of 4, eleven inputs in `in`, an empty `out`."""
     monkeypatch.chdir(tmp_path)
     om_model(Path("m.om"), 4)
     Path("out").mkdir(mode=0o750)
@@ -43,7 +43,7 @@ def test_outputs_summary_and_screen(images: np.ndarray) -> None:
     assert sorted(os.listdir("out/run")) == sorted(f"{stem}_0.bin" for stem in stems), "the padding is not written"
     summary = json.loads(Path("out/run_summary.json").read_text())
     assert summary["filesinfo"]["2"] == {"infiles": ["in/img2.bin"], "outfiles": ["out/run/img2_0.bin"]}
-    assert list(summary["filesinfo"]) == [str(i) for i in range(11)], "img2 stands before img10"
+    assert list(summary["filesinfo"]) == [str(i) for i in range(11)], "img2 is before img10"
     assert summary["filesinfo"]["10"]["infiles"] == ["in/img10.bin"]
     compute = summary["NPU_compute_time"]
     assert list(compute) == ["min", "max", "mean", "median", "percentile(99%)", "count"]
@@ -64,18 +64,7 @@ def test_npy_and_txt(images: np.ndarray) -> None:
 
 
 def test_pure_inference(images: np.ndarray) -> None:
-    words = [
-        "--model",
-        "m.om",
-        "--output",
-        "out",
-        "--output_dirname",
-        "pure",
-        "--loop",
-        "5",
-        "--pure_data_type",
-        "zero",
-    ]
+    words = ["--model=m.om", "--output=out", "--output_dirname=pure", "--loop=5", "--pure_data_type=zero"]
     command = [sys.executable, "-m", "ais_bench", *words]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(AIS_BENCH)}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -89,7 +78,7 @@ def test_pure_inference(images: np.ndarray) -> None:
     assert summary["throughput"] == pytest.approx(4000 / np.mean(summary["npu_compute_time_list"]))
 
 
-REFUSED = {
+REJECTED = {
     "out at 0755": (lambda: os.chmod("out", 0o755), 2, "output path:out is illegal. Please check. has mode 0755"),
     "link": (lambda: os.symlink("img1.bin", "in/x.bin"), 1, "input path:in/x.bin is illegal."),
     "open input": (lambda: os.chmod("in/img1.bin", 0o660), 1, "input path:in/img1.bin is illegal."),
@@ -101,9 +90,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refusals(images: np.ndarray, what: str) -> None:
-    action, code, line = REFUSED[what]
+@pytest.mark.parametrize("what", REJECTED)
+def test_rejected(images: np.ndarray, what: str) -> None:
+    action, code, line = REJECTED[what]
     action()
     done = call()
     assert done.returncode == code and line in done.stderr
@@ -117,8 +106,8 @@ def test_bad_arguments(images: np.ndarray, words: list[str]) -> None:
     assert call(*words).returncode == 2
 
 
-def test_careless_where_the_tool_is(images: np.ndarray) -> None:
-    """Names are cut at their first dot, so two inputs share one output; and only bytes are checked: halves pass."""
+def test_as_careless_as_the_tool(images: np.ndarray) -> None:
+    """Names are cut at their first dot, so two inputs share one output; only bytes are checked, so float16 passes."""
     os.rename("in/img1.bin", "in/img0.v1.bin")
     assert call().returncode == 0
     assert sorted(os.listdir("out/run")) == sorted(f"img{i}_0.bin" for i in (0, *range(2, 11)))
@@ -129,7 +118,7 @@ def test_careless_where_the_tool_is(images: np.ndarray) -> None:
     assert Path("out/run/half_0.bin").exists()
 
 
-def test_several_devices_each_take_everything(images: np.ndarray) -> None:
+def test_several_devices_each_infer_everything(images: np.ndarray) -> None:
     done = call("--device", "0,2")
     assert done.returncode == 0
     assert sorted(os.listdir("out/run")) == [
@@ -149,11 +138,11 @@ def test_several_devices_each_take_everything(images: np.ndarray) -> None:
     assert done.stdout.splitlines()[-1] == f"[INFO] summary throughput:{sum(rates)}"
 
 
-def test_divided_input_and_a_device_that_fails(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divided_input_and_a_failing_device(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("--device", "0,1", "--divide_input", "1").returncode == 0
     first, second = os.listdir("out/run/device0_0"), os.listdir("out/run/device1_1")
     assert sorted(first) == [f"img{i}_0.bin" for i in range(6)] and len(second) == 5
-    monkeypatch.setenv("AIS_DOUBLE", "device1")
+    monkeypatch.setenv("FAKE_AIS_BENCH", "device1")
     done = call("--device", "0,1", "--divide_input", "1", "--output_dirname", "again")
     assert done.returncode == 1
     assert "[ERROR] subprocess run failed error_callback:acl init failed, device 1" in done.stdout

@@ -1,4 +1,4 @@
-"""infer/qps.py: the seed's flags as a call of make, and what is wrong with them in one line."""
+"""infer/qps.py: the flags of the model zoo's eval.py as a call of make, and errors in one line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from infer import qps
+from tests.infer.models import check_error
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a data set, a TorchScript file of demo_digits and one that tells nothing."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a data set, a TorchScript file of demo_digits and one without metadata."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set/val").mkdir(parents=True)
     (tmp_path / "set/val_label.txt").write_text("a.JPEG 1\n")
@@ -30,8 +31,8 @@ def call(*more: str, model: str = "m.ts", dataset: str = "set/val", labels: str 
     return qps.main(["--dataset", dataset, "--label_file", labels, "--traced_model", model, *more])
 
 
-def spelled(monkeypatch: pytest.MonkeyPatch, *more: str, code: int = 0, **files: str) -> dict[str, str]:
-    """The variables that make is called with."""
+def make_variables(monkeypatch: pytest.MonkeyPatch, *more: str, code: int = 0, **files: str) -> dict[str, str]:
+    """The variables in the call of make."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
@@ -44,53 +45,57 @@ def spelled(monkeypatch: pytest.MonkeyPatch, *more: str, code: int = 0, **files:
     return dict(word.split("=", 1) for word in calls[0][5:])
 
 
-def test_the_seed_s_flags(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = spelled(monkeypatch, "--batch_size", "8", "--device_id", "1")
-    assert told == {
+def test_flags_of_eval(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make_variables(monkeypatch, "--batch_size", "8", "--device_id", "1")
+    assert found == {
         "MODEL": "demo_digits",
-        "TS": f"{place}/m.ts",
-        "DATASET": f"{place}/set",
+        "TS": f"{workdir}/m.ts",
+        "DATASET": f"{workdir}/set",
         "BATCHES": "8",
         "DEVICE": "1",
         "BACKEND": "torchscript",
         "PRECISION": "default",
         "SOC": "Ascend310P3",
-        "BUILD": f"{place}/build/qps",
+        "BUILD": f"{workdir}/build/qps",
         "PYTHON": sys.executable,
     }
-    told = spelled(monkeypatch, "--batch_size", "1", "4", "--backend", "torch_aie", model="hrnet.pt")
-    assert (told["MODEL"], told["BATCHES"], told["BACKEND"]) == ("hrnet_w18", "1 4", "torch_aie")
+    found = make_variables(monkeypatch, "--batch_size", "1", "4", "--backend", "torch_aie", model="hrnet.pt")
+    assert (found["MODEL"], found["BATCHES"], found["BACKEND"]) == ("hrnet_w18", "1 4", "torch_aie")
 
 
-def test_labels_and_images_from_anywhere(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / "labels.txt").write_text("a.JPEG 2\n")
+def test_labels_and_images_from_anywhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workdir / "labels.txt").write_text("a.JPEG 2\n")
     for _ in range(2):
-        folder = Path(spelled(monkeypatch, labels="labels.txt")["DATASET"])
-        assert folder.parent == place / "build/qps"
-        assert (folder / "val").resolve() == place / "set/val"
+        folder = Path(make_variables(monkeypatch, labels="labels.txt")["DATASET"])
+        assert folder.parent == workdir / "build/qps"
+        assert (folder / "val").resolve() == workdir / "set/val"
         assert (folder / "val_label.txt").read_text() == "a.JPEG 2\n"
-    assert Path(spelled(monkeypatch, dataset="set", labels="labels.txt")["DATASET"]) != folder
+    assert Path(make_variables(monkeypatch, dataset="set", labels="labels.txt")["DATASET"]) != folder
 
 
-def test_a_failing_make(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    spelled(monkeypatch, code=2)
-    assert capsys.readouterr().err == "infer.qps: error: make exited with 2, see above\n"
+def test_failing_make(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    make_variables(monkeypatch, code=2)
+    check_error(capsys.readouterr().err, "infer.qps", "make", "exit 2")
 
 
-def refuse(capsys: pytest.CaptureFixture[str], *more: str, **files: str) -> str:
-    assert call(*more, **files) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("infer.qps: error: ") and told.count("\n") == 1
-    return told[len("infer.qps: error: ") : -1]
+@pytest.mark.parametrize(
+    "files, parts",
+    [
+        ({"labels": "none.txt"}, ("none.txt", "name.JPEG index")),
+        ({"dataset": "none"}, ("none: ",)),
+        ({"model": "none.ts"}, ("none.ts: ", "run make torchscript")),
+        ({"model": "set/val_label.txt"}, ("set/val_label.txt: ", "TorchScript")),
+    ],
+)
+def test_user_errors(
+    workdir: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], parts: tuple[str, ...]
+) -> None:
+    assert call(**files) == 2
+    check_error(capsys.readouterr().err, "infer.qps", *parts)
 
 
-def test_faults_of_the_user(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "none.txt: no such label file (expected lines `name.JPEG index`)"
-    assert refuse(capsys, labels="none.txt") == line
-    assert refuse(capsys, dataset="none") == "none: no such folder of images"
-    assert refuse(capsys, model="none.ts") == "none.ts: no such TorchScript file; run make torchscript"
-    assert "set/val_label.txt: is no TorchScript file" in refuse(capsys, model="set/val_label.txt")
-    line = refuse(capsys, "--model", "resnet50")
-    assert line.startswith("m.ts: no config resnet50; give --model, one of demo_digits, ")
+def test_unknown_model_and_batch(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--model", "resnet50") == 2
+    check_error(capsys.readouterr().err, "infer.qps", "m.ts: ", "resnet50", "--model", "demo_digits")
     with pytest.raises(SystemExit):
         call("--batch_size", "0")

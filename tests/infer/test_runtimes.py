@@ -1,4 +1,4 @@
-"""The runtimes of the twin give the same numbers, in float32, and say so where they would not."""
+"""The runtimes of the emulator compute the same numbers, in float32, or reject the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.infer.models import expected_logits, linear_model, prep_folder
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -31,7 +31,7 @@ def openvino(model: Path, requests: int = 2) -> runtimes.Runtime:
 
 
 def convolutions(path: Path) -> Path:
-    """uint8 NHWC in, float32 out: cast, transpose, 2 convolutions, Relu."""
+    """A model with uint8 NHWC input and float32 output: cast, transpose, 2 convolutions, Relu."""
     generator = np.random.default_rng(1)
     weights = [
         onnx.numpy_helper.from_array(generator.standard_normal((8, channels, 3, 3)).astype(np.float32), f"w{i}")
@@ -54,8 +54,8 @@ def convolutions(path: Path) -> Path:
     return path
 
 
-def test_openvino_equals_onnxruntime(place: Path) -> None:
-    model = convolutions(place / "m.onnx")
+def test_openvino_equals_onnxruntime(workdir: Path) -> None:
+    model = convolutions(workdir / "m.onnx")
     ours, theirs = openvino(model), runtimes.load("onnxruntime", str(model), 2)
     assert ours.inputs == theirs.inputs == [TensorInfo("image", "uint8", [4, 16, 16, 3])]
     assert ours.outputs == theirs.outputs == [TensorInfo("class", "float32", [4, 8])]
@@ -66,38 +66,38 @@ def test_openvino_equals_onnxruntime(place: Path) -> None:
         np.testing.assert_allclose(output, theirs.compute(batch)[0], rtol=1e-4, atol=1e-4)
 
 
-def test_float32_is_in_force_and_each_request_has_a_stream(place: Path) -> None:
-    compiled = openvino(linear_model(place / "m.onnx", 2)).compiled  # type: ignore[attr-defined]
+def test_openvino_computes_in_float32_with_a_stream_for_each_request(workdir: Path) -> None:
+    compiled = openvino(linear_model(workdir / "m.onnx", 2)).compiled  # type: ignore[attr-defined]
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype() == np.float32
     assert compiled.get_property("NUM_STREAMS") == min(2, cores())
     assert compiled.get_property("EXECUTION_DEVICES") == ["CPU"]
 
 
-def test_outputs_are_the_caller_s_own(place: Path) -> None:
-    runtime = openvino(linear_model(place / "m.onnx", 1), requests=1)
+def test_outputs_are_not_overwritten(workdir: Path) -> None:
+    runtime = openvino(linear_model(workdir / "m.onnx", 1), requests=1)
     images = np.random.default_rng(3).standard_normal((2, 1, 3, 4, 4)).astype(np.float32)
     (first,) = runtime.compute(images[0])
     runtime.compute(images[1])
     np.testing.assert_allclose(first, expected_logits(images[0]), rtol=1e-4, atol=1e-4)
 
 
-def test_float16_inside_is_refused(place: Path) -> None:
+def test_float16_inside_is_rejected(workdir: Path) -> None:
     onnx.save(half.half(half.probe()), "half.onnx")
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         openvino(Path("half.onnx"))
-    assert str(refused.value) == (
-        "half.onnx: openvino would compute it in float32 (found float16 inside); BACKEND=onnxruntime, or PRECISION=fp32"
-    )
+    assert (str(error.value.where), error.value.found) == ("half.onnx", "float16 inside")
+    assert "BACKEND=onnxruntime" in str(error.value.hint)
 
 
-def test_a_cut_model(place: Path) -> None:
+def test_truncated_model(workdir: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    Path("cut.onnx").write_bytes(linear_model(place / "m.onnx", 1).read_bytes()[:50])
-    with pytest.raises(UserError, match=r"^cut\.onnx: openvino cannot load the model: .*Unable to read the model"):
+    Path("cut.onnx").write_bytes(linear_model(workdir / "m.onnx", 1).read_bytes()[:50])
+    with pytest.raises(UserError) as error:
         openvino(Path("cut.onnx"))
+    assert str(error.value.where) == "cut.onnx" and "Unable to read the model" in error.value.what
 
 
-def test_the_twin_on_openvino(place: Path) -> None:
+def test_emulator_on_openvino(workdir: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     images = prep_folder(Path("in"), 5)
     linear_model(Path("m.onnx"), 2)
@@ -107,11 +107,9 @@ def test_the_twin_on_openvino(place: Path) -> None:
     np.testing.assert_allclose(found, expected_logits(images), rtol=1e-4, atol=1e-4)
 
 
-def test_a_runtime_that_is_not_installed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_that_is_not_installed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "infer.runtimes.openvino_runtime", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         runtimes.load("openvino", "m.onnx", 1)
-    told = str(refused.value)
-    assert told.startswith("runtime openvino is not installed: ")
-    assert told.endswith('; pip install ".[openvino]", or make setup')
+    assert "openvino" in error.value.what and 'pip install ".[openvino]"' in str(error.value.hint)

@@ -1,17 +1,17 @@
-"""A stand-in for the real ais_bench 0.0.2: `python -m ais_bench` where this package's folder is on PYTHONPATH.
+"""A fake of ais_bench 0.0.2: `python -m ais_bench` if this package's directory is on PYTHONPATH.
 
-It takes the tool's command line, refuses what the tool refuses, writes what it writes, and runs the .om of the other
-double (tests/atc/fake_atc.py), which carries its ONNX file, so outputs are real numbers. It shares no line with
-`infer`: what the two hold of the tool can disagree. Where the tool is careless it is so too: only bytes are checked,
-inputs whose names agree up to the first dot overwrite each other, several devices each take the whole input. Of a
-model with gears the shape is set from each npy (--auto_set_dymdims_mode) or once (--dymDims), and one that is no gear
-is refused in aclruntime's words.
+It accepts the tool's command line, rejects what the tool rejects, writes what it writes, and runs the .om of the fake
+atc (tests/atc/fake_atc.py), which contains its ONNX file, so that outputs are real numbers. It shares no code with
+`infer`, so that it is an independent check. It is as careless as the tool: it only checks bytes, inputs with equal
+names up to the first dot overwrite each other, and several devices each infer all inputs. For a model with gears the
+shape is set by each npy (--auto_set_dymdims_mode) or once (--dymDims); a shape that is not a gear is rejected with the
+message of aclruntime.
 
 Without --input it computes one batch of zeros or of random bytes, `--loop` times, and writes it whole.
 
-AIS_DOUBLE says what it does besides: `device1` fails on device 1 (the others go on), `killed` dies as by kill -9 in
-the middle of the second batch, `silent` ends well without a summary, `undivided` knows no
---divide_input, `halved` divides half of the batch by the time.
+FAKE_AIS_BENCH selects an error: `device1` fails on device 1 (the others continue), `killed` is killed by SIGKILL in the
+middle of the second batch, `silent` succeeds without a summary, `undivided` ignores --divide_input, `halved` computes
+the throughput with half of the batch.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from typing import Any, Optional
 import numpy as np
 import onnxruntime
 
-HABIT = os.environ.get("AIS_DOUBLE", "")
+ERROR = os.environ.get("FAKE_AIS_BENCH", "")
 MAX_MODEL_BYTES = 10 * 2**30
 MAX_FILES = 100_000
 PURE = "pure_infer_data"
 OFFER = (".npy", ".NPY", ".bin", ".BIN")
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     print(f"[INFO] {text}", flush=True)
 
 
 def illegal(path: str, wide: int) -> str:
-    """Why the tool does not take a path; `wide` are the mode bits that it may not have. Empty where it is taken."""
+    """Why the tool rejects a path; `wide` are the mode bits that it must not have. Empty if it accepts the path."""
     if re.search(r"[^A-Za-z0-9_\-/.]", path) or not path:
         return "contains invalid characters"
     if os.path.islink(path):
@@ -56,7 +56,7 @@ def readable(path: str) -> str:
 
 
 def model_path(value: str) -> str:
-    error = readable(value) or ("" if value.endswith(".om") else "is no .om")
+    error = readable(value) or ("" if value.endswith(".om") else "not an .om file")
     if error or os.path.getsize(value) > MAX_MODEL_BYTES:
         raise argparse.ArgumentTypeError(f"om path:{value} is illegal. Please check. {error or 'is too large'}")
     return value
@@ -115,25 +115,25 @@ def parse_args() -> argparse.Namespace:
 
 
 class Om:
-    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself. With `aipp` among the arguments uint8 NHWC
-    comes in, and is normalised here."""
+    """`IMOD`, atc's arguments as a line of JSON, and the ONNX file itself. With `aipp` among the arguments the input is
+    uint8 NHWC, and is normalised here."""
 
     def __init__(self, path: str) -> None:
         head, _, model = Path(path).read_bytes().partition(b"\n")
         if not head.startswith(b"IMOD"):
             raise RuntimeError("load model from file failed, ret 500002")
-        told = json.loads(head[4:])
-        ((_, shape),) = [entry.rsplit(":", 1) for entry in told["input_shape"].split(";")]
+        given = json.loads(head[4:])
+        ((_, shape),) = [entry.rsplit(":", 1) for entry in given["input_shape"].split(";")]
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         self.shape = [int(size) for size in shape.split(",")]
         self.input = self.session.get_inputs()[0]
         self.dtype = np.dtype({"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[self.input.type])
-        self.aipp = {name: np.float32(values) for name, values in told.get("aipp", {}).items()}
+        self.aipp = {name: np.float32(values) for name, values in given.get("aipp", {}).items()}
         if self.aipp:
             batch, channels, height, width = self.shape
             self.shape, self.dtype = [batch, height, width, channels], np.dtype(np.uint8)
         self.bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        dims = json.loads(head[4:]).get("dynamic_dims", "")
+        dims = given.get("dynamic_dims", "")
         self.gears = [self.at_gear(gear.split(",")) for gear in dims.split(";")] if dims else []
 
     def at_gear(self, sizes: list[str]) -> list[int]:
@@ -167,7 +167,7 @@ def natural(name: str) -> list[Any]:
 
 
 def list_files(paths: str) -> list[str]:
-    """The files of --input: those of a folder, each entry checked, or files as they are given."""
+    """The files of --input: those of a directory, each entry checked, or the given files."""
     first = paths.split(",")[0]
     if os.path.isfile(first):
         return paths.split(",")
@@ -185,7 +185,7 @@ def payload(path: str) -> bytes:
 
 
 def dims_of(path: str, name: str) -> str:
-    """The shape that auto_set_dymdims_mode sets: a bin has none but its length."""
+    """The shape that auto_set_dymdims_mode sets: for a bin its length."""
     array = np.load(path) if path.lower().endswith(".npy") else np.fromfile(path, np.int8)
     return f"{name}:{','.join(map(str, array.shape))}"
 
@@ -210,7 +210,7 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
     """One device: its inputs through the model, outputs under `prefix`, a summary beside it; returns throughput."""
     om = Om(args.model)
     prefix.mkdir(parents=True, exist_ok=True)
-    say(f"output path:{prefix}")
+    info(f"output path:{prefix}")
     if files == []:
         raise RuntimeError("error  not file or dir")
     if args.auto_set_dymdims_mode and files:
@@ -226,11 +226,11 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
     zeros = args.pure_data_type == "zero"
     made = bytes(om.bytes) if zeros else np.random.default_rng().integers(0, 256, om.bytes, np.uint8).tobytes()
     files = [PURE] if files is None else files
-    if HABIT == "device1" and device == 1:
+    if ERROR == "device1" and device == 1:
         raise RuntimeError("acl init failed, device 1")
     for _ in range(args.warmup_count):
         om.run(bytes(om.bytes))
-    times, told = [], {}
+    times, listed = [], {}
     for start in range(0, len(files), group):
         batch = files[start : start + group]
         padded = batch + [batch[0]] * (group - len(batch))
@@ -247,23 +247,23 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
             names = [prefix / f"{stem}_{k}.{args.outfmt.lower()}" for k in range(len(outputs))]
             for name, part in zip(names, parts):
                 write(name, part[row], args.outfmt)
-                if HABIT == "killed" and start:
+                if ERROR == "killed" and start:
                     os.truncate(name, 3)
                     os.kill(os.getpid(), 9)
-            told[str(len(told))] = {"infiles": [path], "outfiles": [str(name) for name in names]}
+            listed[str(len(listed))] = {"infiles": [path], "outfiles": [str(name) for name in names]}
     compute, batchsize = statistics(times), args.batchsize or om.shape[0]
-    batchsize = batchsize / 2 if HABIT == "halved" else batchsize
+    batchsize = batchsize / 2 if ERROR == "halved" else batchsize
     throughput = 1000 * batchsize / compute["mean"]
     transfer = statistics([0.0] * len(times))
-    say("-----------------Performance Summary------------------")
+    info("-----------------Performance Summary------------------")
     for name, figures in (("H2D_latency", transfer), ("NPU_compute_time", compute), ("D2H_latency", transfer)):
         if name == "NPU_compute_time" or args.display_all_summary:
             words = ", ".join(f"{key} = {value}" for key, value in figures.items() if key != "count")
-            say(f"{name} (ms): {words}")
-    say(f"throughput 1000*batchsize.mean({batchsize})/NPU_compute_time.mean({compute['mean']}): {throughput}")
-    say("------------------------------------------------------")
+            info(f"{name} (ms): {words}")
+    info(f"throughput 1000*batchsize.mean({batchsize})/NPU_compute_time.mean({compute['mean']}): {throughput}")
+    info("------------------------------------------------------")
     summary = {
-        "filesinfo": told,
+        "filesinfo": listed,
         "args": sys.argv,
         "NPU_compute_time": compute,
         "H2D_latency": transfer,
@@ -272,7 +272,7 @@ def infer(args: argparse.Namespace, device: int, files: Optional[list[str]], pre
         "throughput": throughput,
         "pid": os.getpid(),
     }
-    if HABIT != "silent":
+    if ERROR != "silent":
         Path(f"{prefix}_summary.json").write_text(json.dumps(summary))
     return throughput
 
@@ -284,9 +284,9 @@ def main() -> int:
     if len(args.device) == 1:
         infer(args, args.device[0], files, prefix)
         return 0
-    say(f"multidevice:{args.device} run begin")
+    info(f"multidevice:{args.device} run begin")
     rates = []
-    divided = args.divide_input and HABIT != "undivided"
+    divided = args.divide_input and ERROR != "undivided"
     least, more = divmod(len(files or []), len(args.device))
     for i, device in enumerate(args.device):
         share = slice(i * least + min(i, more), (i + 1) * least + min(i + 1, more))
@@ -297,8 +297,8 @@ def main() -> int:
         except RuntimeError as error:  # the tool's own way: a process of its own for each device
             print(f"[ERROR] subprocess run failed error_callback:{error}", flush=True)
     code = 0 if len(rates) == len(args.device) else 1
-    say(f"multidevice run end qsize:{2 * len(rates)} result:{code}")
-    say(f"summary throughput:{sum(rates)}")
+    info(f"multidevice run end qsize:{2 * len(rates)} result:{code}")
+    info(f"summary throughput:{sum(rates)}")
     return code
 
 

@@ -1,10 +1,10 @@
-"""A double of Torch-AIE: it takes the calls of the model zoo's scripts, refuses what they may not do, and computes by
-torch on the CPU, in float32.
+"""A fake of Torch-AIE: it accepts the calls of the model zoo's scripts, rejects wrong ones, and computes with torch on
+the CPU, in float32.
 
-Refused: to compile or to move a tensor before `set_device` in the same thread, or onto another device; to compile
-without a chip, or what is no TorchScript; a batch of another shape than the compiled one, or that lies on the CPU.
+Rejected: to compile or to move a tensor before `set_device` in the same thread, or to another device; to compile
+without a chip, or a module that is not TorchScript; a batch of another shape than the compiled one, or on the CPU.
 Outputs are NaN until their stream is synchronised, and cannot be read before they are moved to the CPU. Written from
-those scripts and held against no installed one.
+those scripts; not compared with an installed Torch-AIE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 import torch
 
-__version__ = "double"
+__version__ = "fake"
 
 _thread = threading.local()
 _plain_to, _plain_numpy = torch.Tensor.to, torch.Tensor.numpy
@@ -55,7 +55,7 @@ class Compiled:
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         if not hasattr(image, "npu"):
-            raise RuntimeError("the input lies on the CPU")
+            raise RuntimeError("the input is on the CPU")
         _check_device(image.npu)
         found = (tuple(image.shape), image.dtype)
         if found != (self.given.shape, self.given.dtype):
@@ -83,13 +83,13 @@ def compile(
     if not soc_version.startswith("Ascend"):
         raise RuntimeError(f"compile: soc_version {soc_version!r}")
     if not allow_tensor_replace_int:
-        raise RuntimeError("compile: a tensor stands where an int is needed")
+        raise RuntimeError("compile: expected an int, found a tensor")
     (given,) = inputs
     return Compiled(module, given)
 
 
 class npu:  # noqa: N801
-    """A module of the real one."""
+    """A module of the real package."""
 
     class Stream:
         def __init__(self, device: str) -> None:
