@@ -32,8 +32,8 @@ from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.runs import DecodeRecord
+from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
 from hrnet.schemas import POSE
-from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
 from postprocess.gate import find_reference, judge, points
 
 METRIC = "AP"

@@ -11,7 +11,7 @@ import pytest
 from hrnet.io.files import sha256_file
 from hrnet.io.runs import DecodeRecord
 from postprocess import gate
-from postprocess.average_precision import FIGURES, evaluate, ground_truth
+from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
 from postprocess.pose import main
 from tests.postprocess.coco_scenes import results, scene
 from tests.postprocess.pose_runs import OTHER, PoseRun
