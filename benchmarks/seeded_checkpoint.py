@@ -34,13 +34,13 @@ from yacs.config import CfgNode
 from hrnet import gears
 from hrnet.cli import UserError, command, integer, progress
 from hrnet.config import load_config
-from hrnet.images import alignment, normalise, normalise_table, resize_align
+from hrnet.images import alignment, normalise, normalise_table, open_image, resize_align
 from hrnet.io.files import natural_key
 from hrnet.nets import checkpoint, classification, pose
 from hrnet.schemas import POSE
 from preprocess.decode import decode_as_cv2
 from preprocess.folder import Rejection, read_image
-from train.evaluate import logits_of, open_prepared
+from train.classification.reference import logits_of, prepare
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -86,7 +86,7 @@ def list_images(folder: Path, count: int) -> list[Path]:
 def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
     """The net, and the logits' scale and variety on the images of its calibration."""
     net = classification.build(config)
-    calibrate(net, torch.from_numpy(np.stack([open_prepared(path, config) for path in paths])).split(BATCH))
+    calibrate(net, torch.from_numpy(np.stack([prepare(open_image(path), config) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
     logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
     return net, f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"

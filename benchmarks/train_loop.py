@@ -1,11 +1,11 @@
-"""Training by `train.classification` against a plain loop in PyTorch, in images/s, files to updated weights.
+"""Training by `train.classification` compared with a plain loop in PyTorch, in images/s from files to updated weights.
 
-    python -m benchmarks.train_loop --cfg hrnet_w18 --dataset data/imagenet --batch 8 --steps 3
-    python -m benchmarks.train_loop --cfg demo_digits --dataset data/digits --batch 32 --steps 15
+    python -m benchmarks.train_loop --cfg hrnet_w18 --dataset data/imagenet --batch_size 8 --steps 3
+    python -m benchmarks.train_loop --cfg demo_digits --dataset data/digits --batch_size 32 --steps 15
 
 The plain loop is what users write: a DataLoader whose workers decode with Pillow, crop, flip and normalise to float32,
-a net as it is built, in float32, torch's own SGD. Both train a net of their own from the same start on the same crops
-of the images below val/; their losses of the first step must be equal, or nothing is told. One process, in turn.
+a net as it is built, in float32, torch's own SGD. Both train their own net from the same start on the same crops of the
+images below val/; the run fails unless their losses of the first step are equal. One process; the loops take turns.
 """
 
 from __future__ import annotations
@@ -19,49 +19,51 @@ from typing import Callable, Optional
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from benchmarks.turns import in_turn, report
 from hrnet.cli import UserError, WorkFailed, command, cores, integer
-from hrnet.config import config_path, load_config
+from hrnet.config import add_cfg_argument, load_config
+from hrnet.images import open_image
 from hrnet.nets import classification
 from hrnet.schemas import CLASSIFICATION
-from train import epochs, recipe, samples
+from train import loop, recipe
+from train.batches import SEED, Key, TrainingKeys, training_batches
+from train.classification.data import LabelledImages, augment, read_images
+from train.classification.task import ClassificationTask
 from train.distributed import DistributedContext
 
 TOLERANCE = 1e-3  # of the first step's loss, relative: float32 sums in another order
-PLACE = DistributedContext(0, 1, torch.device("cpu"))
+CONTEXT = DistributedContext(0, 1, torch.device("cpu"))
 
 
 class PlainSamples(Dataset):
     """Normalised float32 [3, H, W] and label of the image at a Key."""
 
-    def __init__(self, split: samples.Split, config: CfgNode) -> None:
-        self.split, self.config = split, config
+    def __init__(self, images: LabelledImages, config: CfgNode) -> None:
+        self.images, self.config = images, config
         self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (config.INPUT.MEAN, config.INPUT.STD))
 
-    def __getitem__(self, key: samples.Key) -> tuple[torch.Tensor, int]:
-        epoch, place = key
-        with Image.open(self.split.files[place]) as opened:
-            image = opened.convert("RGB")
-        image = samples.augmented(image, self.config, random.Random(f"{samples.SEED} {epoch} {place}"))
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
+        epoch, number = key
+        image = open_image(self.images.files[number]).convert("RGB")
+        image = augment(image, self.config, random.Random(f"{SEED} {epoch} {number}"))
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return (pixels.float().div(255) - self.mean) / self.std, self.split.labels[place]
+        return (pixels.float().div(255) - self.mean) / self.std, self.images.labels[number]
 
 
-def plain(split: samples.Split, config: CfgNode, steps: int) -> Callable[[], list[float]]:
+def plain(images: LabelledImages, config: CfgNode, steps: int) -> Callable[[], list[float]]:
     """The plain loop: its losses on the first `steps` batches of an epoch."""
     train = config.TRAIN
-    torch.manual_seed(samples.SEED)
+    torch.manual_seed(SEED)
     net = classification.build(config)
     optimiser = torch.optim.SGD(net.parameters(), train.LR, train.MOMENTUM, 0, train.WD, train.NESTEROV)
-    keys = samples.TrainingKeys(len(split.files), train.BATCH_SIZE_PER_GPU, 0, 1)
+    keys = TrainingKeys(len(images), train.BATCH_SIZE_PER_GPU, CONTEXT)
     workers = config.WORKERS
     loader = DataLoader(
-        PlainSamples(split, config), batch_sampler=keys, num_workers=workers, persistent_workers=workers > 0
+        PlainSamples(images, config), batch_sampler=keys, num_workers=workers, persistent_workers=workers > 0
     )
 
     def work() -> list[float]:
@@ -77,14 +79,15 @@ def plain(split: samples.Split, config: CfgNode, steps: int) -> Callable[[], lis
     return work
 
 
-def ours(split: samples.Split, config: CfgNode, steps: int, precision: str) -> Callable[[], list[float]]:
-    """The trainer's: the same."""
-    torch.manual_seed(samples.SEED)
-    learner = recipe.learner(classification.build(config), config, precision, PLACE)
-    batches = samples.training(split, config, PLACE)
+def ours(images: LabelledImages, config: CfgNode, steps: int, precision: str) -> Callable[[], list[float]]:
+    """The trainer: the same."""
+    torch.manual_seed(SEED)
+    task = ClassificationTask(config)
+    trainer = recipe.make_trainer(task, task.build(), precision, CONTEXT)
+    batches = training_batches(images, task.batch(), config.WORKERS, CONTEXT)
 
     def work() -> list[float]:
-        return epochs.learn(learner, batches, 0, steps, steps, lambda line: None).losses
+        return loop.train_epoch(trainer, batches, 0, steps, steps, lambda line: None).figures["loss"]
 
     return work
 
@@ -93,15 +96,18 @@ def run(args: argparse.Namespace) -> None:
     """Print images/s of both, the trainer's in float32 and as it would choose, and the ratios."""
     config = load_config(args.cfg, CLASSIFICATION)
     config.defrost()
-    config.TRAIN.BATCH_SIZE_PER_GPU, config.WORKERS = args.batch, args.workers
-    split = samples.read_held_out(args.dataset, config)
-    images = args.batch * args.steps
-    if images > len(split.files):
-        raise UserError("--batch times --steps", expected=f"at most {len(split.files)} images", found=images)
-    precisions = dict.fromkeys(str(recipe.dtype_of(each, PLACE.device)).partition(".")[2] for each in ("fp32", "auto"))
-    candidates = {"plain loop": plain(split, config, args.steps)}
+    config.TRAIN.BATCH_SIZE_PER_GPU, config.WORKERS = args.batch_size, args.workers
+    images = read_images(args.dataset, config, training=False)
+    images.training = True
+    count = args.batch_size * args.steps
+    if count > len(images):
+        raise UserError("--batch_size times --steps", expected=f"at most {len(images)} images", found=count)
+    precisions = dict.fromkeys(
+        str(recipe.dtype_of(each, CONTEXT.device)).partition(".")[2] for each in ("fp32", "auto")
+    )
+    candidates = {"plain loop": plain(images, config, args.steps)}
     for name, precision in zip(precisions, ("fp32", "auto")):
-        candidates[f"trainer, {name}"] = ours(split, config, args.steps, precision)
+        candidates[f"trainer, {name}"] = ours(images, config, args.steps, precision)
     first: dict[str, float] = {}
 
     def counted(name: str) -> Callable[[], object]:
@@ -110,21 +116,21 @@ def run(args: argparse.Namespace) -> None:
     seconds = in_turn({name: counted(name) for name in candidates}, args.rounds)
     expected, found = first["plain loop"], first["trainer, float32"]
     if abs(found - expected) > TOLERANCE * abs(expected):
-        raise WorkFailed(f"the first step's loss is {found} by the trainer and {expected} by the plain loop")
-    told = f"{args.steps} steps of {args.batch}, {args.workers} workers, {cores()} cores"
-    print(f"{args.cfg.stem}: {told}, {args.rounds} rounds, medians; first loss {expected:.5f} and {found:.5f}")
-    report(seconds, images, "plain loop")
+        raise WorkFailed(
+            "the trainer's loss of the first step differs from the plain loop's", expected=expected, found=found
+        )
+    how = f"{args.steps} steps of {args.batch_size}, {args.workers} workers, {cores()} cores"
+    print(f"{args.cfg.stem}: {how}, {args.rounds} rounds, medians; first loss {expected:.5f} and {found:.5f}")
+    report(seconds, count, "plain loop")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_loop", description=__doc__.splitlines()[0])
-    parser.add_argument("--cfg", type=config_path, required=True, help="a name in configs/, or a YAML")
+    add_cfg_argument(parser)
     parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder, whose val/ is trained on")
-    parser.add_argument("--batch", type=integer(2), default=8, help="images at once (%(default)s)")
+    parser.add_argument("--batch_size", type=integer(2), default=8, help="images at once (%(default)s)")
     parser.add_argument("--steps", type=integer(1), default=3, help="steps of a turn (%(default)s)")
-    parser.add_argument(
-        "--workers", type=integer(0), default=1, help="processes that read images, in both (%(default)s)"
-    )
+    parser.add_argument("--workers", type=integer(0), default=1, help="reader processes of both (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
     return parser.parse_args(argv)
 

@@ -62,7 +62,8 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
     def wrapped(argv: Optional[list[str]] = None) -> int:
         spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
         script = spec.name if spec else os.path.basename(sys.argv[0])
-        name = (script if main.__module__ == "__main__" else main.__module__).removesuffix(".main")
+        name = script if main.__module__ == "__main__" else main.__module__
+        name = name.removesuffix(".main").removesuffix(".__main__")
         try:
             return main(argv) or 0
         except UserError as error:

@@ -37,10 +37,10 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.runs import DecodeRecord
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
 from hrnet.pose.decode import read_settings
 from hrnet.schemas import POSE
 from postprocess import decode
-from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
 from postprocess.checks import check_inputs, check_manifest
 from postprocess.gate import find_reference, judge
 

@@ -1,7 +1,7 @@
-"""Where a process of a training run stands among the others, and how they are started and joined.
+"""The processes of a training run: how they are started, and what each one knows about the others.
 
-The launcher is torch's own, that of torchrun, so `torchrun … -m train.classification` does as well. Backends: hccl with
-torch_npu, nccl on CUDA, gloo on the CPU. Nothing here was run on an NPU.
+The launcher is torch's own, that of torchrun, so `torchrun … -m train.classification` works too. Backends: hccl with
+torch_npu, nccl on CUDA, gloo on the CPU. Not tested on NPU hardware.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from hrnet.cli import UserError, WorkFailed, cores
 from hrnet.io.files import FILE_MODE
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
-WAIT = 900  # seconds for the other machines to come
-LOOK_AFTER = 1.0  # seconds between two looks for the launcher
+WAIT = 900  # seconds for the other machines
+POLL = 1.0  # seconds between two checks that the launcher is alive
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class DistributedContext(NamedTuple):
@@ -52,28 +52,28 @@ class DistributedContext(NamedTuple):
         return sums.tolist()
 
     def share(self, net: nn.Module) -> None:
-        """Give all processes the first one's figures of batch norm, so that what they validate is what it saves."""
+        """Give all processes the batch norm statistics of the first one, so that they validate what it saves."""
         if self.processes > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)
 
 
 @contextlib.contextmanager
-def log_file(path: Path, place: DistributedContext) -> Iterator[Say]:
-    """What says a line: into this process's own log and, in the first process, on the screen."""
+def log_file(path: Path, context: DistributedContext) -> Iterator[Log]:
+    """Yield what writes a line into this process's own log and, in the first process, on the screen."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
-    with open(descriptor, "w", encoding="utf-8", buffering=1) as log:
+    with open(descriptor, "w", encoding="utf-8", buffering=1) as file:
 
-        def say(line: str) -> None:
-            log.write(f"{line}\n")
-            if place.first:
+        def log(line: str) -> None:
+            file.write(f"{line}\n")
+            if context.first:
                 print(line, flush=True)
 
-        yield say
+        yield log
 
 
 def accelerator() -> str:
-    """npu, cuda or cpu: the best that is here."""
+    """npu, cuda or cpu: the first that is available."""
     if importlib.util.find_spec("torch_npu"):
         import torch_npu  # which adds torch.npu
 
@@ -88,24 +88,24 @@ def is_launched() -> bool:
 
 
 @contextlib.contextmanager
-def init_distributed(device_id: int) -> Iterator[DistributedContext]:
-    """This process's place; in a launched one, among the others, which are waited for. The processes of a machine take
-    the devices from `device_id` on."""
+def init_distributed(first_device: int) -> Iterator[DistributedContext]:
+    """This process's context; a launched one waits for the others. The processes of a machine take the devices from
+    `first_device` on."""
     kind = accelerator()
     local = int(os.environ.get("LOCAL_RANK", 0)) if is_launched() else 0
-    device = torch.device(kind) if kind == "cpu" else torch.device(kind, device_id + local)
+    device = torch.device(kind) if kind == "cpu" else torch.device(kind, first_device + local)
     if kind == "cpu":
         if is_launched() and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     else:
         count = getattr(torch, kind).device_count()
         if device.index >= count:
-            raise UserError("--device_id", expected=f"below {count}, the devices of this machine", found=device.index)
+            raise UserError("--device", expected=f"below {count}, the devices of this machine", found=device.index)
         getattr(torch, kind).set_device(device)
     if not is_launched():
         yield DistributedContext(0, 1, device)
         return
-    _go_with_launcher()
+    _end_with_launcher()
     distributed.init_process_group(BACKENDS[kind])
     try:
         yield DistributedContext(distributed.get_rank(), distributed.get_world_size(), device)
@@ -113,12 +113,13 @@ def init_distributed(device_id: int) -> Iterator[DistributedContext]:
         distributed.destroy_process_group()
 
 
-def _go_with_launcher() -> None:
+def _end_with_launcher() -> None:
+    """End this process when its launcher is gone, killed for example."""
     launcher = os.getppid()
 
     def watch() -> None:
         while os.getppid() == launcher:
-            time.sleep(LOOK_AFTER)
+            time.sleep(POLL)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -126,8 +127,8 @@ def _go_with_launcher() -> None:
 
 def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, addr: str, port: int) -> None:
     """Run `python -m module argv` in `nproc` processes on this machine, the `node`-th of `nodes`; the first one listens
-    at `addr`. Raises UserError or WorkFailed with the line of the process that failed; what they say on stderr else is
-    shown when one fails without such a line."""
+    at `addr`. Raises UserError or WorkFailed with the error line of the process that failed; if none printed one, the
+    stderr of the first process that failed is shown."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -135,8 +136,8 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
 
     if node == 0:
         check_port(addr, port)
-    logging.disable(logging.CRITICAL)  # what the launcher logs of a failed process is told below, in one line
-    with tempfile.TemporaryDirectory() as said:
+    logging.disable(logging.CRITICAL)  # the launcher logs a failed process at length; it is reported below, in one line
+    with tempfile.TemporaryDirectory() as logs:
         settings = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
@@ -146,18 +147,18 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
             rdzv_endpoint=f"{addr}:{port}",
             rdzv_configs={"rank": node, "timeout": WAIT},
             max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=said, redirects=Std.ERR),
+            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=Std.ERR),
         )
         try:
             elastic_launch(settings, sys.executable)("-m", module, *argv)
         except ChildFailedError as error:
-            _tell(module, Path(said), error.get_first_failure()[0])
+            _raise_failure(module, Path(logs), error.get_first_failure()[0])
         except SignalException:
             raise KeyboardInterrupt from None
-        except distributed.DistError as error:  # raised where machines do not meet
-            told = str(error).splitlines()[0]
-            hint = "start all --nodes, each with a --dn of its own, all with one --addr and --port"
-            raise UserError(f"the machines did not meet: {told}", where=f"{addr}:{port}", hint=hint) from None
+        except distributed.DistError as error:
+            hint = "start all --nodes, each with a --dn of its own, all with the same --addr and --port"
+            what = f"rendezvous failed: {str(error).splitlines()[0]}"
+            raise UserError(what, where=f"{addr}:{port}", hint=hint) from None
         finally:
             logging.disable(logging.NOTSET)
 
@@ -169,16 +170,16 @@ def check_port(addr: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((addr, port))
     except (OSError, OverflowError) as error:
-        told = getattr(error, "strerror", None) or error
-        hint = "has another run the port? give another --port, or --addr, to all nodes"
-        raise UserError(f"cannot listen there: {told}", where=f"{addr}:{port}", hint=hint) from None
+        what = f"cannot listen there: {getattr(error, 'strerror', None) or error}"
+        hint = "if another run uses the port, give another --port, or --addr, to all nodes"
+        raise UserError(what, where=f"{addr}:{port}", hint=hint) from None
 
 
-def _tell(module: str, said: Path, first: int) -> None:
-    """Raise what a failed process said in its last line; the others often fail for want of that one. Where none tells
-    of a fault, all that the first one to fail said is shown."""
+def _raise_failure(module: str, logs: Path, first: int) -> None:
+    """Raise the error line of a failed process, found in its stderr log; the others often fail because that one did.
+    Without such a line, print all that the first one to fail wrote."""
     kinds = {f"{module}: error: ": UserError, f"{module}: failed: ": WorkFailed}
-    files = sorted(said.glob("**/stderr.log"))
+    files = sorted(logs.glob("**/stderr.log"))
     for file in files:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             for prefix, kind in kinds.items():
@@ -187,4 +188,4 @@ def _tell(module: str, said: Path, first: int) -> None:
     for file in files:
         if file.parent.name == str(first):
             sys.stderr.write(file.read_text(encoding="utf-8", errors="replace"))
-    raise WorkFailed(f"process {first} ended before its time, see above")
+    raise WorkFailed(f"process {first} failed; its output is above")

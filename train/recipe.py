@@ -1,23 +1,26 @@
-"""How a net learns: optimiser, learning rate, precision, and one step.
+"""How a net is trained: optimiser, learning rate, precision, and one step.
 
-SGD with Nesterov's momentum and a rate that falls at given epochs, as upstream's experiments have it
-(https://github.com/HRNet/HRNet-Image-Classification, lib/utils/utils.py and tools/train.py, commit f130a24). The model
-zoo's O2 is torch's own autocast here: float16 with a loss scale on NPU and CUDA, bfloat16, which needs none, on a CPU.
+Classification: SGD with Nesterov momentum (https://github.com/HRNet/HRNet-Image-Classification, lib/utils/utils.py and
+tools/train.py, commit f130a24). Pose: Adam (Kingma, Ba, https://arxiv.org/abs/1412.6980), as in
+https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, lib/utils/utils.py, commit aa23881. The model zoo's O2 is
+torch's own autocast here: float16 with a loss scale on NPU and CUDA, bfloat16, which needs none, on a CPU.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from hrnet.nets.classification import ClassificationNet
 from train.distributed import DistributedContext
+from train.task import Task
 
 PRECISIONS = ("auto", "mixed", "fp32")
-FUSED = ("cpu", "cuda")  # devices on which torch updates all weights in one kernel; torch_npu's own was not tried
+WARM_UP = 0.1  # share of the one cycle in which the learning rate rises
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
@@ -29,79 +32,100 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 def _has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself; torch emulates it elsewhere."""
-    told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(told and told())
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())
 
 
-def rate(config: CfgNode, epoch: int) -> float:
-    """The learning rate of one process in an epoch, counted from 0."""
-    falls = sum(step <= epoch for step in config.TRAIN.LR_STEP)
-    return config.TRAIN.LR * config.TRAIN.LR_FACTOR**falls
+def learning_rate(settings: CfgNode, epochs: float) -> float:
+    """The learning rate after so many epochs, fractions included. `settings`: TRAIN. It is multiplied by LR_FACTOR at
+    each epoch of LR_STEP; if LR_STEP is empty, it follows one cycle: it rises from 0 to LR, and falls to 0 like a
+    cosine (Smith, Topin, https://arxiv.org/abs/1708.07120)."""
+    if settings.LR_STEP:
+        return float(settings.LR * settings.LR_FACTOR ** sum(step <= epochs for step in settings.LR_STEP))
+    share = epochs / settings.END_EPOCH
+    if share < WARM_UP:
+        return float(settings.LR * share / WARM_UP)
+    return float(settings.LR * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2)
 
 
-def optimiser(net: nn.Module, config: CfgNode, device: torch.device, scaled: bool) -> torch.optim.Optimizer:
+def optimiser(net: nn.Module, task: Task, device: torch.device, scaled: bool) -> torch.optim.Optimizer:
     """The optimiser of TRAIN. `scaled`: by a GradScaler, which skips steps; a fused SGD whose first step is skipped
-    goes on with momentum that was never set (torch 2.13).
-    """
-    train, fused = config.TRAIN, (device.type in FUSED and not scaled) or None
+    continues with momentum that was never set (torch 2.13)."""
+    train, fused = task.config.TRAIN, (device.type in task.fused and not scaled) or None
     if train.OPTIMIZER == "adam":
-        return torch.optim.Adam(net.parameters(), train.LR, weight_decay=train.WD, fused=fused)
+        decay = train.WD if task.adam_decays else 0.0
+        return torch.optim.Adam(net.parameters(), train.LR, weight_decay=decay, fused=fused)
     momentum = {"momentum": train.MOMENTUM, "nesterov": train.NESTEROV}
     return torch.optim.SGD(net.parameters(), train.LR, weight_decay=train.WD, fused=fused, **momentum)
 
 
-@dataclass
-class Learner:
-    """A net and all that changes while it learns."""
+def to_device(value: Any, device: torch.device) -> Any:
+    """A tensor, or lists and named tuples of tensors, on the device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    moved = [to_device(part, device) for part in value]
+    return type(value)(*moved) if isinstance(value, tuple) else moved
 
-    net: ClassificationNet
+
+@dataclass
+class Trainer:
+    """A net and all that changes while it is trained."""
+
+    task: Task
+    net: nn.Module
     wrapped: nn.Module  # the net, or DistributedDataParallel around it
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     dtype: torch.dtype
-    place: DistributedContext
+    context: DistributedContext
     mean: torch.Tensor  # [3, 1, 1], of pixels
     std: torch.Tensor
+    learning_rate: float = 0.0  # of one process
 
-    def inputs(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, H, W, 3] on any device -> normalised float32 [N, 3, H, W] on the net's, channels last in memory."""
-        moved = pixels.to(self.place.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (moved.float() - self.mean) / self.std
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """The net's input float32 [N, 3, H, W] on its device, channels last in memory, from pixels uint8 [N, H, W, 3],
+        which are normalised here, or from float32 [N, 3, H, W], which already are."""
+        images = images.to(self.context.device, non_blocking=True)
+        if images.dtype == torch.uint8:
+            return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return images.to(memory_format=torch.channels_last)
 
     @property
     def precision(self) -> str:
         return str(self.dtype).partition(".")[2]
 
-    def set_rate(self, rate: float) -> None:
-        """The learning rate of one process; as many times that for as many times the images at once (Goyal et al.,
-        https://arxiv.org/abs/1706.02677, and the model zoo)."""
+    def set_learning_rate(self, epochs: float) -> None:
+        """Set the learning rate after so many epochs. For classification N processes take N times that of one, since
+        they take N times the images at once (Goyal et al., https://arxiv.org/abs/1706.02677, and the model zoo)."""
+        self.learning_rate = learning_rate(self.task.config.TRAIN, epochs)
+        times = self.context.processes if self.task.scales_learning_rate else 1
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * self.place.processes
+            group["lr"] = self.learning_rate * times
 
-    def learn(self, pixels: torch.Tensor, labels: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """One step; returns its loss and logits float32 [N, classes]. `labels`: int64 [N] on the net's device."""
-        with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.wrapped(self.inputs(pixels)).float()
-        loss = nn.functional.cross_entropy(logits, labels)
+    def step(self, images: torch.Tensor, targets: Any) -> dict[str, float]:
+        """One step; returns its loss, and the task's figures."""
+        targets = to_device(targets, self.context.device)
+        with torch.autocast(self.context.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            outputs = self.wrapped(self.inputs(images))
+        outputs = outputs.float() if isinstance(outputs, torch.Tensor) else [output.float() for output in outputs]
+        terms = self.task.losses(outputs, targets)
+        loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return loss.item(), logits.detach()
+        return {"loss": loss.item(), **self.task.figures(outputs, targets, terms)}
 
 
-def learner(net: ClassificationNet, config: CfgNode, precision: str, place: DistributedContext) -> Learner:
-    """The net on its device, ready to learn."""
-    device, dtype = place.device, dtype_of(precision, place.device)
+def make_trainer(task: Task, net: nn.Module, precision: str, context: DistributedContext) -> Trainer:
+    """The net on its device, ready to train."""
+    device, dtype = context.device, dtype_of(task.precision(precision), context.device)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped: nn.Module = net
-    if place.processes > 1:
+    if context.processes > 1:
         wrapped = nn.parallel.DistributedDataParallel(net, [device.index] if device.type != "cpu" else None)
     scaled = dtype == torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=scaled)
-    mean, std = (
-        255 * torch.tensor(values, device=device)[:, None, None] for values in (config.INPUT.MEAN, config.INPUT.STD)
-    )
-    ready = Learner(net, wrapped, optimiser(net, config, device, scaled), scaler, dtype, place, mean, std)
-    ready.set_rate(rate(config, 0))
-    return ready
+    pixels = task.config.INPUT
+    mean, std = (255 * torch.tensor(values, device=device)[:, None, None] for values in (pixels.MEAN, pixels.STD))
+    return Trainer(task, net, wrapped, optimiser(net, task, device, scaled), scaler, dtype, context, mean, std)

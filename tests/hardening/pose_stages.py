@@ -104,10 +104,10 @@ SHOW = Stage(
     f"{EVAL}/show.png",
 )
 EVALUATE = Stage(
-    "train.evaluate_pose",
+    "train.pose.reference",
     (
-        *("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--manifest", MANIFEST, "--dataset", "people", "--flip"),
-        *("--output", "build/reference/people.json", "--keypoints", "build/reference/keypoints.json"),
+        *("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--manifest", MANIFEST, "--dataset", "people"),
+        *("--flip", "1", "--output", "build/reference/people.json", "--keypoints", "build/reference/keypoints.json"),
     ),
     ("build/reference",),
     "build/reference/people.json",

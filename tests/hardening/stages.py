@@ -51,7 +51,7 @@ SHOW = Stage(
     f"{EVAL}/bs4/show.png",
 )
 EVALUATE = Stage(
-    "train.evaluate",
+    "train.classification.reference",
     (
         *("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--manifest", MANIFEST, "--dataset", "digits"),
         *("--output", "build/reference/digits.json", "--logits", "build/reference/logits.npy"),

@@ -1,8 +1,8 @@
-"""One process's training of a tiny net whose batch norm stands still, for test_processes.py: its losses as JSON.
+"""One process's training of a tiny net whose batch norm is fixed, for test_processes.py: its losses as JSON.
 
-    python -m tests.train.frozen <data set> <config> <file>
+    python -m tests.train.frozen <task> <data set> <config> <file>
 
-A batch norm that takes its figures from its own process's images makes two processes another computation than one.
+A batch norm that uses the statistics of its own process's images makes two processes compute something else than one.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from pathlib import Path
 import torch
 
 from hrnet.config import load_config
-from hrnet.nets import classification
-from train import distributed, epochs, recipe, samples
+from train import distributed, loop, recipe
+from train.batches import SEED, training_batches
+from train.classification.task import ClassificationTask
+from train.pose.task import PoseTask
 
 EPOCHS = 2
 
 
-def main(data: Path, cfg: Path, output: Path) -> None:
-    config = load_config(cfg)
-    with distributed.init_distributed(0) as place:
-        torch.manual_seed(samples.SEED)
-        net = classification.build(config).eval()
+def main(name: str, data: str, cfg: str, output: str) -> None:
+    task = {"pose": PoseTask, "classification": ClassificationTask}[name](load_config(cfg))
+    with distributed.init_distributed(0) as context:
+        torch.manual_seed(SEED)
+        net = task.build().eval()
         net.train = lambda mode=True: net  # type: ignore[method-assign]
-        learner = recipe.learner(net, config, "fp32", place)
-        batches = samples.training(samples.read_training(data, config), config, place)
+        trainer = recipe.make_trainer(task, net, "fp32", context)
+        batches = training_batches(task.samples(Path(data)), task.batch(), task.config.WORKERS, context)
         losses = []
         for epoch in range(EPOCHS):
-            meter = epochs.learn(learner, batches, epoch, 0, 100, lambda line: None)
-            together = [place.total(loss)[0] / place.processes for loss in meter.losses]
-            losses.append(together)
+            meter = loop.train_epoch(trainer, batches, epoch, 0, 100, lambda line: None)
+            losses += [context.total(loss)[0] / context.processes for loss in meter.figures["loss"]]
         weights = [value.detach().double().abs().sum().item() for value in net.parameters()]
-        if place.first:
-            output.write_text(json.dumps({"losses": losses, "weights": weights}))
+        if context.first:
+            Path(output).write_text(json.dumps({"losses": losses, "weights": weights}))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(*sys.argv[1:])

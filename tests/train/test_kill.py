@@ -10,50 +10,53 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from hrnet.nets.checkpoint import read_state
 from tests.hardening.harness import AT_WORK, group_is_gone
-from tests.train.pictures import curve, data_set, write_config
+from tests.train.small_data import read_metrics, set_up
 from tests.train.test_processes import SECONDS, start
+from tests.train.test_run import WEIGHTS
 
-POINTS = 8
-FLAGS = ("--train_epochs", 6, "--workers", 1)
+POINTS = 6
+EPOCHS = 6
+FLAGS = ("--train_epochs", EPOCHS, "--workers", 1)
 
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", params=["classification", "pose"])
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data set and an undisturbed run in it, `out`."""
-    place = tmp_path_factory.mktemp("killed")
-    data_set(place / "data")
-    write_config(place)
-    finish(place, "out")
-    return place
+    folder = set_up(task, tmp_path_factory.mktemp("killed"))
+    finish(task, folder, "out")
+    return folder
 
 
-def finish(place: Path, output: str) -> None:
-    """Run to the end; while a process of a killed run is left, it must say so."""
+def finish(task: str, folder: Path, output: str) -> None:
+    """Run to the end; while a process of a killed run is left, the call must be refused."""
     deadline = time.monotonic() + SECONDS
     while True:
-        started = start(place, *FLAGS, "--output", output)
-        _, said = started.communicate(timeout=SECONDS)
-        if started.returncode != 2 or AT_WORK not in said:
+        started = start(folder, *FLAGS, "--output", output, task=task)
+        _, errors = started.communicate(timeout=SECONDS)
+        if started.returncode != 2 or AT_WORK not in errors:
             break
         assert time.monotonic() < deadline
-    assert (started.returncode, said) == (0, "")
+    assert (started.returncode, errors) == (0, "")
 
 
 def steps(log: Path) -> int:
     return log.read_text().count("Epoch: [") if log.exists() else 0
 
 
-def kill(place: Path, output: str, after: int, seconds: float, whole_group: bool) -> subprocess.Popen[str]:
-    """Start it and kill it once `after` more steps are in its log, and `seconds` later."""
-    log = place / output / "output/0/train_0.log"
+def kill(task: str, folder: Path, output: str, after: int, seconds: float, whole_group: bool) -> subprocess.Popen:
+    """Start a run and kill it when `after` more steps are in its log, and `seconds` later."""
+    log = folder / output / "output/0/train_0.log"
     before = steps(log)
-    started = start(place, *FLAGS, "--output", output)
+    started = start(folder, *FLAGS, "--output", output, task=task)
     deadline = time.monotonic() + SECONDS
     while steps(log) < before + after and started.poll() is None:
         assert time.monotonic() < deadline
@@ -65,31 +68,29 @@ def kill(place: Path, output: str, after: int, seconds: float, whole_group: bool
     return started
 
 
-def check(place: Path, output: str) -> None:
-    finish(place, output)
-    assert curve(place, output) == curve(place)
-    for name in ("checkpoint.pth.tar", "model_best.pth.tar"):
-        mine, theirs = read_state(place / output / name), read_state(place / "out" / name)
-        assert all(torch.equal(mine[key], theirs[key]) for key in theirs), name
-    assert sorted(os.listdir(place / output)) == sorted(os.listdir(place / "out")), "nothing half-written is left"
+def check(task: str, folder: Path, output: str) -> None:
+    finish(task, folder, output)
+    assert read_metrics(folder, output) == read_metrics(folder)
+    assert (folder / output / WEIGHTS[task]).read_bytes() == (folder / "out" / WEIGHTS[task]).read_bytes()
+    assert sorted(os.listdir(folder / output)) == sorted(os.listdir(folder / "out")), "no temporary file is left"
 
 
-def test_a_run_killed_anywhere(place: Path) -> None:
+def test_a_run_killed_anywhere(task: str, folder: Path) -> None:
     source = random.Random(1)
     killed = 0
     for number in range(POINTS):
-        after, seconds = source.randint(0, 11), source.uniform(0, 0.2)
-        started = kill(place, f"killed{number}", after, seconds, whole_group=source.random() < 0.5)
+        after, seconds = source.randint(0, 2 * EPOCHS - 1), source.uniform(0, 0.2)
+        started = kill(task, folder, f"killed{number}", after, seconds, whole_group=source.random() < 0.5)
         killed += started.returncode == -signal.SIGKILL
         assert started.returncode in (0, -signal.SIGKILL)
-        check(place, f"killed{number}")
+        check(task, folder, f"killed{number}")
         assert group_is_gone(started.pid)
     assert killed >= POINTS // 2
 
 
-def test_a_run_killed_again_and_again(place: Path) -> None:
-    """Each time in the second epoch that it begins, so that each call brings one epoch more."""
+def test_a_run_killed_again_and_again(task: str, folder: Path) -> None:
+    """Each time in the second epoch that it begins, so that each call adds one epoch."""
     for _ in range(3):
-        kill(place, "again", 3, 0.0, whole_group=True)
-    assert 0 < len(curve(place, "again")) < 6
-    check(place, "again")
+        kill(task, folder, "again", 3, 0.0, whole_group=True)
+    assert 0 < len(read_metrics(folder, "again")) < EPOCHS
+    check(task, folder, "again")

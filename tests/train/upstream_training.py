@@ -1,4 +1,4 @@
-"""Modules of upstream's training, from the checkout that HIGHERHRNET names; tests that ask for one are skipped without.
+"""Modules of upstream's training, from the checkout that HIGHERHRNET names; without it their tests are skipped.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation at aa23881> make test SLOW=1
 """
@@ -15,12 +15,11 @@ import pytest
 
 
 def upstream(name: str) -> ModuleType:
-    """`lib/<name>` of upstream, run as a module of its own; of torchvision, which it imports to convert pictures,
-    nothing is needed."""
-    told = os.environ.get("HIGHERHRNET")
-    if not told:
-        pytest.skip("HIGHERHRNET names no checkout of upstream")
-    spec = importlib.util.spec_from_file_location(f"upstream_{Path(name).stem}", Path(told, "lib", name))
+    """`lib/<name>` of upstream as a module. torchvision, which it imports to convert images, is replaced by a stub."""
+    checkout = os.environ.get("HIGHERHRNET")
+    if not checkout:
+        pytest.skip("HIGHERHRNET is not set")
+    spec = importlib.util.spec_from_file_location(f"upstream_{Path(name).stem}", Path(checkout, "lib", name))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,8 +1,9 @@
-"""train/evaluate.py: its arithmetic by hand, and its record on a small data set."""
+"""train/classification/reference.py: its arithmetic by hand, and its record on a small data set."""
 
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet.cli import UserError
 from hrnet.config import config_sha256, load_config
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
+from hrnet.nets import checkpoint
 from tests import tiny
-from train import evaluate
+from train.classification import reference
 
 
 @pytest.fixture
@@ -24,25 +25,25 @@ def config(tmp_path):
     return load_config(tiny.write_config(tmp_path))  # RESIZE 80, IMAGE_SIZE 64
 
 
-def test_a_picture_of_the_nets_size_is_only_normalised(config):
+def test_an_image_of_the_nets_size_is_only_normalised(config):
     config = config.clone()
     config.defrost()
     config.INPUT.RESIZE = 64
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    found = evaluate.prepare(Image.fromarray(pixels), config)
+    found = reference.prepare(Image.fromarray(pixels), config)
     assert (found.shape, found.dtype) == ((3, 64, 64), np.float32)
-    wished = (pixels[5, 7] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    assert np.allclose(found[:, 5, 7], wished, atol=1e-6)
+    expected = (pixels[5, 7] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    assert np.allclose(found[:, 5, 7], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("size", "resized", "corner"),
     [
-        ((100, 333), (80, 266), (8, 101)),  # 266.4 is cut to 266
+        ((100, 333), (80, 266), (8, 101)),  # 266.4 is rounded down
         ((333, 100), (266, 80), (101, 8)),
         ((100, 100), (80, 80), (8, 8)),
-        ((99, 100), (80, 80), (8, 8)),  # 80.8 is cut to 80
-        ((80, 83), (80, 83), (8, 10)),  # the short side fits: no resize; a half of 19 / 2 goes to the even 10
+        ((99, 100), (80, 80), (8, 8)),  # 80.8 is rounded down
+        ((80, 83), (80, 83), (8, 10)),  # the short side fits: no resize; 9.5 rounds to the even 10
         ((85, 80), (85, 80), (10, 8)),
     ],
 )
@@ -52,27 +53,27 @@ def test_resize_and_crop(config, size, resized, corner):
     left, top = corner
     crop = image.resize(resized, Image.Resampling.BILINEAR).crop((left, top, left + 64, top + 64))
     mean, std = np.float32(config.INPUT.MEAN), np.float32(config.INPUT.STD)
-    wished = (np.asarray(crop, np.float32) / np.float32(255) - mean) / std
-    assert np.array_equal(evaluate.prepare(image, config), wished.transpose(2, 0, 1))
+    expected = (np.asarray(crop, np.float32) / np.float32(255) - mean) / std
+    assert np.array_equal(reference.prepare(image, config), expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA"])
-def test_any_mode_is_taken_as_rgb(config, mode):
+def test_any_mode_is_converted_to_rgb(config, mode):
     image = Image.fromarray(np.random.default_rng(2).integers(0, 256, (90, 90, 3), dtype=np.uint8)).convert(mode)
-    assert np.array_equal(evaluate.prepare(image, config), evaluate.prepare(image.convert("RGB"), config))
+    assert np.array_equal(reference.prepare(image, config), reference.prepare(image.convert("RGB"), config))
 
 
 def test_topn_by_hand():
     logits = np.array([[5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5], [1, 1, 0, 0, 0, 0], [9, 8, 7, 6, 5, 4]], np.float32)
-    found = evaluate.topn(logits, np.array([0, 3, 1, 5]))
+    found = reference.topn(logits, np.array([0, 3, 1, 5]))
     assert found == {"top1": 25.0, "top2": 50.0, "top3": 75.0, "top4": 75.0, "top5": 75.0}
 
 
 @given(st.integers(2, 9), st.integers(1, 20), st.integers(0, 999))
-def test_topn_grows_to_all(classes, images, seed):
+def test_topn_grows_with_n(classes, images, seed):
     random = np.random.default_rng(seed)
     logits = random.normal(size=(images, classes)).astype(np.float32)
-    values = list(evaluate.topn(logits, random.integers(0, classes, images)).values())
+    values = list(reference.topn(logits, random.integers(0, classes, images)).values())
     assert len(values) == min(5, classes)
     assert values == sorted(values)
     assert classes > 5 or values[-1] == pytest.approx(100)
@@ -80,7 +81,7 @@ def test_topn_grows_to_all(classes, images, seed):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Five pictures, their manifest, and the tiny net's weights; returns the arguments of the script."""
+    """Five images, their manifest, and the tiny net's weights; returns the script's arguments."""
     weights = tiny.write_weights(tmp_path)
     random = np.random.default_rng(3)
     (tmp_path / "val").mkdir()
@@ -103,17 +104,17 @@ def dataset(tmp_path):
 
 def call(arguments, **more) -> int:
     changed = {**arguments, **{f"--{name}": value for name, value in more.items()}}
-    return evaluate.main([str(part) for pair in changed.items() for part in pair])
+    return reference.main([str(part) for pair in changed.items() for part in pair])
 
 
 def test_record_and_logits(dataset, tmp_path, capsys):
-    assert call(dataset, logits=tmp_path / "out" / "logits.npy", batch=2) == 0
+    assert call(dataset, logits=tmp_path / "out" / "logits.npy", batch_size=2) == 0
     logits = np.load(tmp_path / "out" / "logits.npy")
     assert (logits.shape, logits.dtype) == ((5, 7), np.float32)
     net = tiny.build(tmp_path)
     for number in range(5):
         with Image.open(tmp_path / "val" / f"{number}.png") as image:
-            x = torch.from_numpy(evaluate.prepare(image, load_config(dataset["--cfg"])))
+            x = torch.from_numpy(reference.prepare(image, load_config(dataset["--cfg"])))
         with torch.inference_mode():
             assert np.allclose(net(x[None]).numpy()[0], logits[number], atol=1e-5)
     record = json.loads(dataset["--output"].read_text(encoding="utf-8"))
@@ -126,31 +127,62 @@ def test_record_and_logits(dataset, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"wrote {dataset['--output']} (5 images, top1 ")
 
 
-def refused(capsys, dataset, **more) -> str:
+def test_a_second_run_does_its_work_only_where_something_changed(dataset, tmp_path, monkeypatch, capsys):
+    """The record is touched if inputs, settings and code are the same."""
+    logits, output, calls = tmp_path / "out/logits.npy", dataset["--output"], []
+    work = reference.logits_of
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return work(*arguments)
+
+    monkeypatch.setattr(reference, "logits_of", counted)
+
+    def works(**more) -> bool:
+        calls.clear()
+        assert call(dataset, logits=logits, **more) == 0
+        return bool(calls)
+
+    assert works()
+    before = output.read_bytes()
+    os.utime(output, (1, 1))
+    assert not works() and output.stat().st_mtime > 1 and output.read_bytes() == before
+    assert works(batch_size=2) and works() and not works()
+    logits.write_bytes(b"damaged")
+    assert works() and not works()
+    output.unlink()
+    assert works() and not works()
+    net = tiny.build(tmp_path)
+    net.classifier.bias.data += 1
+    checkpoint.save(net, dataset["--weights"])
+    assert works() and not works()
+    with monkeypatch.context() as patch:
+        patch.setattr("hrnet.io.stamp.code_sha256", lambda *modules: "other code")
+        assert works() and not works()
+
+
+def error_of(capsys, dataset, **more) -> str:
     assert call(dataset, **more) == 2
     assert not dataset["--output"].exists()
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    return told
+    error = capsys.readouterr().err
+    assert error.startswith("train.classification.reference: error: ") and error.count("\n") == 1
+    return error
 
 
-def test_an_image_that_is_gone(dataset, tmp_path, capsys):
-    (tmp_path / "val" / "3.png").unlink()
-    line = refused(capsys, dataset)
-    assert "3.png: no such image; is --dataset the folder that was preprocessed?" in line
-
-
-def test_an_image_that_is_cut_short(dataset, tmp_path, capsys):
+def test_a_missing_and_a_truncated_image(dataset, tmp_path, capsys):
     path = tmp_path / "val" / "3.png"
     path.write_bytes(path.read_bytes()[:2000])
-    assert "3.png: is no readable image" in refused(capsys, dataset)
+    assert f"{path}: " in error_of(capsys, dataset)
+    path.unlink()
+    error = error_of(capsys, dataset)
+    assert f"{path}: " in error and "--dataset" in error
 
 
-def test_a_manifest_of_another_config(dataset, tmp_path, capsys):
-    text = tiny.CONFIG.replace("RESIZE: 80", "RESIZE: 81")
-    (tmp_path / "other.yaml").write_text(text, encoding="utf-8")
-    line = refused(capsys, dataset, cfg=tmp_path / "other.yaml")
-    assert "manifest.json: was made for another config; run preprocess with" in line
+def test_a_manifest_of_a_different_config(dataset, tmp_path, capsys):
+    cfg = tmp_path / "other.yaml"
+    cfg.write_text(tiny.CONFIG.replace("RESIZE: 80", "RESIZE: 81"), encoding="utf-8")
+    error = error_of(capsys, dataset, cfg=cfg)
+    assert f"{dataset['--manifest']}: " in error and f"run preprocess with {cfg}" in error
 
 
 def test_labels_beyond_the_nets_classes(dataset, capsys):
@@ -158,21 +190,8 @@ def test_labels_beyond_the_nets_classes(dataset, capsys):
     far = InputImage("9", "val/0.png", tiny.CLASSES, 100, 90, [3, 64, 64])
     wider = Manifest(**{**vars(manifest), "classes": tiny.CLASSES + 1, "images": [*manifest.images, far]})
     wider.write(dataset["--manifest"])
-    assert "label outside the net's classes (expected labels below 7, found 7)" in refused(capsys, dataset)
+    assert "(expected labels below 7, found 7)" in error_of(capsys, dataset)
 
 
-def test_a_manifest_that_is_not_there(dataset, tmp_path, capsys):
-    assert "run make preprocess" in refused(capsys, dataset, manifest=tmp_path / "none.json")
-
-
-def test_a_batch_of_none(dataset, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        call(dataset, batch=0)
-    assert stopped.value.code == 2
-    assert "expected an integer of at least 1, found '0'" in capsys.readouterr().err
-
-
-def test_open_prepared_names_the_file(config, tmp_path):
-    (tmp_path / "x.JPEG").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"x\.JPEG: is no readable image"):
-        evaluate.open_prepared(tmp_path / "x.JPEG", config)
+def test_a_missing_manifest(dataset, tmp_path, capsys):
+    assert str(tmp_path / "none.json") in error_of(capsys, dataset, manifest=tmp_path / "none.json")

@@ -1,10 +1,10 @@
-"""What a pose net shall answer: heatmaps with a bump at each joint, where people's tags lie, and what is judged.
+"""Targets of a pose net: heatmaps with a bump at each joint, the positions of people's tags, and the mask of the loss.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCOKeypoints.py and
 lib/dataset/target_generators/target_generators.py (whose scale-aware generator its own build.py calls with an argument
-too many). Differs: people without a marked joint take up no room, so that MAX_NUM_PEOPLE counts the others.
+too many). Differs: MAX_NUM_PEOPLE counts only people with a labelled joint.
 
-Joints are float64 [people, joints, 3]: x, y in pixels and COCO's flag (0: not marked). Maps are square.
+Joints are float64 [people, joints, 3]: x, y in pixels and COCO's flag (0: not labelled). Maps are square.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from pycocotools import mask as run_lengths
 from yacs.config import CfgNode
 
-NONE = -1  # in `tag_places`: no such joint, or no such person
+NONE = -1  # in `tag_indices`: no such joint, or no such person
 REACH = 3  # of a bump, in sigmas; a cell more on each side
 
 
 class Targets(NamedTuple):
-    """Of one output of the net."""
+    """The targets of one output of the net; in a batch each has the images as its first dimension."""
 
-    heatmaps: np.ndarray  # float32 [joints, side, side]
-    judged: np.ndarray  # float32 [side, side]: 1 where the heatmaps are judged, else 0
-    places: np.ndarray  # int64 [people, joints], see `tag_places`
+    heatmaps: torch.Tensor  # float32 [joints, side, side]
+    mask: torch.Tensor  # float32 [side, side]: 1 where the loss counts the heatmaps, else 0
+    indices: torch.Tensor  # int64 [people, joints], see `tag_indices`
 
 
-def people_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The people whose joints are to be found."""
+def labelled_people(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The people with labelled joints."""
     return [person for person in annotations if person["num_keypoints"] > 0]
 
 
@@ -37,22 +38,22 @@ def joints_of(people: list[dict[str, Any]], count: int) -> np.ndarray:
     return np.array([person["keypoints"] for person in people], dtype=np.float64).reshape(-1, count, 3)
 
 
-def judged_of(annotations: list[dict[str, Any]], width: int, height: int) -> np.ndarray:
-    """bool [height, width]: False on crowds, and on people of whom no joint is marked."""
-    unjudged = np.zeros((height, width), dtype=bool)
+def loss_mask(annotations: list[dict[str, Any]], width: int, height: int) -> np.ndarray:
+    """bool [height, width]: False on crowds, and on people without a labelled joint."""
+    ignored = np.zeros((height, width), dtype=bool)
     for person in annotations:
         if person["segmentation"] and (person["iscrowd"] or person["num_keypoints"] == 0):
             outline = run_lengths.frPyObjects(person["segmentation"], height, width)
             masks = run_lengths.decode(outline if isinstance(outline, list) else [outline])  # uint8 [H, W, pieces]
-            unjudged |= masks.any(axis=2)
-    return ~unjudged
+            ignored |= masks.any(axis=2)
+    return ~ignored
 
 
 def sigmas_of(people: list[dict[str, Any]], settings: CfgNode, side: int, stretch: float) -> np.ndarray:
-    """Each person's bumps' sigma, float64 [people], in cells of a map of `side` cells.
+    """The sigma of each person's bumps, float64 [people], in cells of a map of `side` cells.
 
-    SIGMA (below 0: 1/64 of the side), or with SCALE_AWARE_SIGMA that of the person's size; `stretch`: what part of the
-    photograph's short side the input shows.
+    SIGMA (below 0: 1/64 of the side), or with SCALE_AWARE_SIGMA proportional to the person's size; `stretch`: the part
+    of the image's short side that the input shows.
     """
     if not settings.SCALE_AWARE_SIGMA:
         return np.full(len(people), settings.SIGMA if settings.SIGMA >= 0 else side / 64, dtype=np.float64)
@@ -64,8 +65,8 @@ def sigmas_of(people: list[dict[str, Any]], settings: CfgNode, side: int, stretc
 
 
 def heatmaps(joints: np.ndarray, sigmas: np.ndarray, side: int) -> np.ndarray:
-    """float32 [joints, side, side]: exp(-d^2 / 2 sigma^2) around the cell of each marked joint, where bumps overlap the
-    higher one. `joints` in cells, `sigmas` [people]."""
+    """float32 [joints, side, side]: exp(-d^2 / 2 sigma^2) around the cell of each labelled joint, the maximum where
+    bumps overlap. `joints` in cells, `sigmas` [people]."""
     maps = np.zeros((joints.shape[1], side, side), dtype=np.float32)
     inside = _inside(joints, side)
     for person, joint in zip(*np.nonzero(inside)):
@@ -77,27 +78,27 @@ def heatmaps(joints: np.ndarray, sigmas: np.ndarray, side: int) -> np.ndarray:
 
 
 def _bump(cell: int, sigma: float, side: int) -> tuple[slice, np.ndarray]:
-    """The cells along one axis that a bump covers, and its values there; it ends after REACH sigmas and a cell."""
+    """The cells along one axis that a bump covers, and its values there."""
     first, end = round(cell - REACH * sigma - 1), round(cell + REACH * sigma + 2)
     cells = np.arange(max(0, first), min(end, side))
-    middle = first + REACH * sigma + 1  # the joint's cell, for a sigma that is a whole number
+    middle = first + REACH * sigma + 1  # the joint's cell, for an integer sigma
     return slice(max(0, first), min(end, side)), np.exp(-((cells - middle) ** 2) / (2 * sigma**2))
 
 
 def _inside(joints: np.ndarray, side: int) -> np.ndarray:
-    """bool [people, joints]: marked, and in a cell of the map. What lies less than a cell outside counts as cell 0."""
+    """bool [people, joints]: labelled, and in a cell of the map; less than a cell left of or above it is cell 0."""
     x, y, flags = np.moveaxis(joints, 2, 0)
     return (flags > 0) & (x > -1) & (y > -1) & (x < side) & (y < side)
 
 
-def tag_places(joints: np.ndarray, side: int, most: int, per_joint: bool) -> np.ndarray:
-    """int64 [most, joints]: where in an output's flattened tag maps each joint's tag lies, or NONE. `per_joint`: each
-    joint has a tag map of its own, else there is one for all. Of more than `most` people the first count."""
+def tag_indices(joints: np.ndarray, side: int, most: int, per_joint: bool) -> np.ndarray:
+    """int64 [most, joints]: index of each joint's tag in an output's flattened tag maps, or NONE. `per_joint`: each
+    joint has a tag map of its own, else there is one for all. Only the first `most` people count."""
     joints = joints[:most]
     cells = joints[:, :, :2].astype(np.int64)
-    places = cells[:, :, 1] * side + cells[:, :, 0]
+    indices = cells[:, :, 1] * side + cells[:, :, 0]
     if per_joint:
-        places += np.arange(joints.shape[1]) * side**2
+        indices += np.arange(joints.shape[1]) * side**2
     found = np.full((most, joints.shape[1]), NONE, dtype=np.int64)
-    found[: len(joints)] = np.where(_inside(joints, side), places, NONE)
+    found[: len(joints)] = np.where(_inside(joints, side), indices, NONE)
     return found

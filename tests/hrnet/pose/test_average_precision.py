@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postprocess.average_precision import FIGURES, Detections, evaluate, ground_truth
+from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
 from tests.postprocess.coco_scenes import results, scene
 
 IDS = [10, 20, 30, 40, 50, 60]

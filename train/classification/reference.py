@@ -1,20 +1,20 @@
-"""Torch's own accuracy on exactly the images of a manifest: the reference that the gate can hold a result against.
+"""Torch's own accuracy on exactly the images of a manifest: the reference that the gate compares a result with.
 
-Reads a config, a checkpoint, a manifest of `preprocess` and the data set's images; writes a metrics record, and with
---logits a float32 [images, classes] .npy in the manifest's order.
+    python -m train.classification.reference --cfg demo_digits --weights weights/demo_digits.pth --dataset data/digits \\
+        --manifest build/demo_digits/prep/digits-float32/manifest.json --output build/demo_digits/reference.json
 
-    python -m train.evaluate --cfg configs/demo_digits.yaml --weights weights/demo_digits.pth \\
-        --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
-        --output build/demo_digits/reference.json
+Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images
+Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
 them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written with PIL and numpy alone and shared
-with no other stage, so that it can witness against them.
+with no other stage, so that it is an independent check.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
@@ -25,23 +25,26 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, integer, progress
-from hrnet.config import config_sha256, load_config
+from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.images import open_image
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
 
 TOP = 5  # Top-1 to Top-5
 PIXEL_MAX = np.float32(255)
+HINT = "is --dataset the folder that was preprocessed?"
 
 
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
-    """One picture of any mode and size as the net's input, float32 [3, H, W].
+    """One image of any mode and size as the net's input, float32 [3, H, W].
 
-    The short side becomes INPUT.RESIZE pixels (bilinear; the long side is cut down to a whole number), MODEL.IMAGE_SIZE
-    is cropped from the centre, 0..255 becomes 0..1, then mean and std.
+    The short side becomes INPUT.RESIZE pixels (bilinear; the long side is rounded down), MODEL.IMAGE_SIZE is cropped
+    from the centre, 0..255 becomes 0..1, then mean and std.
     """
     rgb = image.convert("RGB")
     width, height = rgb.size
@@ -58,22 +61,11 @@ def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
     return np.ascontiguousarray(((pixels / PIXEL_MAX - mean) / std).transpose(2, 0, 1))
 
 
-def open_prepared(path: Path, config: CfgNode) -> np.ndarray:
-    """The file's picture, prepared; UserError when it is missing or unreadable."""
-    try:
-        with Image.open(path) as image:
-            return prepare(image, config)
-    except FileNotFoundError:
-        raise UserError("no such image", where=path, hint="is --dataset the folder that was preprocessed?") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"is no readable image: {error}", where=path) from None
-
-
 def logits_of(net: torch.nn.Module, paths: Sequence[Path], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
     """Logits float32 [batch, classes] of the images, batch by batch (the last may be smaller)."""
     net.eval()
     for start in progress(range(0, len(paths), batch), unit="batch"):
-        inputs = np.stack([open_prepared(path, config) for path in paths[start : start + batch]])
+        inputs = np.stack([prepare(open_image(path, HINT), config) for path in paths[start : start + batch]])
         with torch.inference_mode():
             yield net(torch.from_numpy(inputs)).numpy()
 
@@ -90,19 +82,24 @@ def topn(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate, write the record (and the logits before it), print one line."""
-    config = load_config(args.cfg, CLASSIFICATION)
-    manifest = Manifest.read(args.manifest)
-    config_hash = config_sha256(config)
+    config, manifest = load_config(args.cfg, CLASSIFICATION), Manifest.read(args.manifest)
+    config_hash, labels = config_sha256(config), np.array(manifest.labels())
     if manifest.config_sha256 != config_hash:
-        raise UserError("was made for another config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
-    net = classification.build(config)
-    weights_hash = checkpoint.load(net, args.weights)
-    labels = np.array(manifest.labels())
+        raise UserError("made with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
     if labels.max() >= config.MODEL.NUM_CLASSES:
         expected = f"labels below {config.MODEL.NUM_CLASSES}"
         raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())
+    net = classification.build(config)
+    weights_hash = checkpoint.load(net, args.weights)
+    settings = {"config_sha256": config_hash, "dataset": str(args.dataset), "torch": torch.__version__, "batch_size": args.batch_size}
+    files = {"weights": args.weights, "manifest": args.manifest}
+    stamp = Stamp.of(["train.classification.reference"], settings, files)
+    products = [*([args.logits] if args.logits else []), args.output]
+    if is_current(args.output, stamp, products):
+        touch(args.output, products)
+        return
     paths = [args.dataset / image.source for image in manifest.images]
-    logits = np.concatenate(list(logits_of(net, paths, config, args.batch)))
+    logits = np.concatenate(list(logits_of(net, paths, config, args.batch_size)))
     metrics = topn(logits, labels)
     if args.logits:
         make_folder(args.logits.parent)
@@ -118,19 +115,22 @@ def run(args: argparse.Namespace) -> None:
         "tool": f"torch {torch.__version__.split('+')[0]}",
     }
     write_record(args.output, "metrics", content)
-    told = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({len(paths)} images, {told})")
+    write_stamp(args.output, stamp, products)
+    figures = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
+    print(f"wrote {args.output} ({len(paths)} images, {figures})")
 
 
-def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m train.evaluate", description="Torch's accuracy on a manifest.")
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.classification.reference", description=__doc__.splitlines()[0]
+    )
+    add_cfg_argument(parser)
     parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
-    parser.add_argument("--dataset", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
-    parser.add_argument("--batch", type=integer(1), default=32, help="images in one step (%(default)s)")
+    parser.add_argument("--batch_size", type=integer(1), default=32, help="images in one step (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -140,4 +140,4 @@ def main(argv: Optional[list[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,5 +1,5 @@
-"""COCO's keypoint AP and AR by pycocotools, and what it does not tell: the AP of some of the images (those of a gear),
-and how far the AP might be off for the number of images seen.
+"""COCO's keypoint AP and AR by pycocotools, and what it does not compute: the AP of some of the images (those of one
+gear), and a confidence interval for the number of images evaluated.
 
 Source: COCOeval of https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py); the interval is Efron's
 percentile bootstrap over images (The Annals of Statistics 7, 1979).
@@ -12,20 +12,20 @@ import copy
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
-MAX_PEOPLE = 20  # of an image, the best first: COCO's rule for keypoints
+MAX_PEOPLE = 20  # of an image, by score: COCO's rule for keypoints
 RESAMPLES = 200  # of the bootstrap
 SEED = 0
 
 
 def ground_truth(dataset: dict[str, Any]) -> COCO:
-    """An index of a COCO annotation file's content; pycocotools' own words go nowhere."""
+    """An index of a COCO annotation file's content. What pycocotools prints is dropped."""
     coco = COCO()
     coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
@@ -34,10 +34,10 @@ def ground_truth(dataset: dict[str, Any]) -> COCO:
 
 
 def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]) -> COCOeval:
-    """Hold COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) against the truth on these
-    images; `stats` of what is returned are the ten FIGURES, fractions, -1 where nothing counts."""
+    """Compare COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) with the truth on these
+    images; `stats` of the returned object are the ten FIGURES, fractions, -1 where nothing counts."""
     with contextlib.redirect_stdout(io.StringIO()):
-        # loadRes adds a box to each result, in place; of no result at all it cannot make an index.
+        # loadRes adds a box to each result, in place; it cannot index an empty list.
         found = truth.loadRes(copy.deepcopy(people)) if people else ground_truth({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.imgIds = sorted(image_ids)
@@ -45,6 +45,11 @@ def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
+
+
+def percentages(evaluation: COCOeval) -> dict[str, Optional[float]]:
+    """The ten FIGURES in percent; None where nothing counts."""
+    return {name: 100 * float(value) if value >= 0 else None for name, value in zip(FIGURES, evaluation.stats)}
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,14 @@ class Detections:
     owner: np.ndarray  # int [D], index into `images`
     hit: np.ndarray  # bool [T, D]
     miss: np.ndarray  # bool [T, D]; neither where the person is one that COCO ignores
-    people: np.ndarray  # int [N], people to be found
-    recalls: np.ndarray  # float [R], at which precision is read
+    people: np.ndarray  # int [N], people in the truth
+    recalls: np.ndarray  # float [R], at which precision is sampled
 
     @staticmethod
     def of(evaluation: COCOeval) -> Detections:
         params = evaluation.params
         assert len(params.catIds) == 1 and params.areaRngLbl[0] == "all"
-        images = evaluation.evalImgs[: len(params.imgIds)]  # the first area range; None where there is nothing at all
+        images = evaluation.evalImgs[: len(params.imgIds)]  # the first area range; None for an image without people
         shown = [(i, image) for i, image in enumerate(images) if image is not None]
         scores = [image["dtScores"][:MAX_PEOPLE] for _, image in shown]
         owner = np.repeat([i for i, _ in shown], [len(each) for each in scores]).astype(np.int64)
@@ -79,8 +84,8 @@ class Detections:
         return Detections(np.asarray(params.imgIds), owner[order], hit, miss, people, np.asarray(params.recThrs))
 
     def average_precision(self, weights: np.ndarray) -> float:
-        """AP with each image counted `weights` [N] times, as COCOeval.accumulate computes it; NaN where nobody is to be
-        found."""
+        """AP with each image counted `weights` [N] times, as COCOeval.accumulate computes it; NaN if there is nobody in
+        the truth."""
         people = float(weights @ self.people)
         if people == 0:
             return float("nan")
@@ -97,7 +102,7 @@ class Detections:
         return self.average_precision(np.isin(self.images, np.asarray(image_ids)).astype(np.float64))
 
     def interval95(self) -> tuple[float, float]:
-        """95% interval of the AP for the number of images seen, fractions; NaN where nobody is to be found."""
+        """95% interval of the AP for the number of images evaluated, fractions; NaN if there is nobody in the truth."""
         random = np.random.default_rng(SEED)
         count = len(self.images)
         drawn = [random.multinomial(count, np.full(count, 1 / count)).astype(np.float64) for _ in range(RESAMPLES)]

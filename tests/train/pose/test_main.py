@@ -1,0 +1,186 @@
+"""python -m train.pose in this process: what a run writes, its targets, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from hrnet.cli import UserError
+from hrnet.config import load_config
+from hrnet.images import open_image
+from hrnet.nets import checkpoint, pose
+from hrnet.pose.joints import COUNT
+from tests import tiny
+from tests.train.small_data import people_set, read_metrics, set_up, train, write_pose_config
+from train.pose.augment import Motion
+from train.pose.data import AnnotatedImages, example
+from train.pose.task import PoseTask
+
+ANNOTATIONS = "annotations/person_keypoints_train2017.json"
+TERMS = ["heatmap1", "push1", "pull1", "heatmap2"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return set_up("pose", tmp_path)
+
+
+def error_of(folder: Path, capsys: pytest.CaptureFixture[str], *more: object) -> str:
+    """The one error line of a call that is refused."""
+    capsys.readouterr()
+    assert train(folder, *more, task="pose") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("train.pose: error: ") and error.count("\n") == 1
+    return error
+
+
+def test_a_run_learns_and_writes_weights_metrics_and_logs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, task="pose") == 0
+    screen, out = capsys.readouterr().out, folder / "out"
+    log = read_metrics(folder)
+    assert list(log[0]) == ["epoch", "lr", "train_loss", *(f"train_{term}" for term in TERMS), "last_loss"]
+    assert [record["epoch"] for record in log] == [1, 2, 3, 4]
+    assert log[0]["train_loss"] == pytest.approx(sum(log[0][f"train_{term}"] for term in TERMS))
+    assert log[3]["train_loss"] < 0.9 * log[0]["train_loss"]
+    assert screen.startswith(
+        "small, 0.05 M parameters: 1 times 4 images at once on cpu, float32; 10 images\nEpoch: [0][0/2]"
+    )
+    assert re.search(
+        r"\nepoch 4 of 4: loss \S+, heatmap1 \S+, push1 \S+, pull1 \S+, heatmap2 \S+, \S+ images/s", screen
+    )
+    assert f"\nwrote {out / 'small.pth'}\n" in screen and screen == (out / "output/0/train_0.log").read_text()
+    assert re.search(r"\nFinal Performance images/sec : \S+\nE2E Training Duration sec : \d+\n$", screen)
+    facts = (out / "output/0/small_bs4_1p_acc.log").read_text()
+    assert "ActualFPS = " in facts and "Accuracy" not in facts
+    checkpoint.load(pose.build(load_config(folder / "small.yaml")), out / "small.pth")
+    states = [checkpoint.read_state(out / name) for name in ("small.pth", "checkpoint.pth.tar")]
+    assert all(value.equal(states[1][key]) for key, value in states[0].items())
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.pth.tar", "metrics.jsonl", "output", "small.pth"]
+
+
+@pytest.mark.parametrize("name", ["out.state", "out/small.pth.state"])
+def test_a_state_of_release_0_1_is_refused(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"state")
+    error = error_of(folder, capsys)
+    assert f"{folder / name}: " in error and error.endswith(f"rm {folder / name}\n")
+
+
+def test_the_length_of_one_cycle_belongs_to_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, "--train_epochs", 1, task="pose") == 0
+    error = error_of(folder, capsys, "--train_epochs", 2)
+    assert "length of the one cycle (expected 2, found 1)" in error
+
+
+def test_sgd_trains_too(folder: Path) -> None:
+    cfg = folder / "small.yaml"
+    cfg.write_text(cfg.read_text().replace("LR: 0.01", "OPTIMIZER: sgd, LR: 0.01"))
+    assert train(folder, task="pose") == 0
+    assert read_metrics(folder)[-1]["train_loss"] < read_metrics(folder)[0]["train_loss"]
+
+
+def test_precision_follows_the_config(folder: Path) -> None:
+    task = PoseTask(load_config(folder / "small.yaml"))
+    assert [task.precision(asked) for asked in ("auto", "mixed", "fp32")] == ["fp32", "mixed", "fp32"]
+    (folder / "small.yaml").write_text((folder / "small.yaml").read_text() + "FP16: {ENABLED: true}\n")
+    task = PoseTask(load_config(folder / "small.yaml"))
+    assert [task.precision(asked) for asked in ("auto", "mixed", "fp32")] == ["mixed", "mixed", "fp32"]
+
+
+def test_targets_are_where_the_joints_are(folder: Path) -> None:
+    """In the image as it is, each labelled joint's cell holds 1, and the index of its tag is that cell."""
+    config = load_config(folder / "small.yaml")
+    samples = AnnotatedImages(folder / "data", config)
+    number = next(i for i, people in enumerate(samples.annotations) if len(people) > 1)
+    pixels = np.asarray(open_image(samples.files[number]).convert("RGB"))
+    height, width = pixels.shape[:2]
+    motion = Motion(width / 2, height / 2, min(width, height), 1, 0, False)
+    inputs, targets = example(pixels, samples.annotations[number], motion, config)
+    assert (tuple(inputs.shape), inputs.numpy().dtype) == ((3, 64, 64), np.float32)
+    for cells, target in zip((16, 32), targets):
+        assert target.heatmaps.shape == (COUNT, cells, cells) and target.mask.shape == (cells, cells)
+        labelled = 0
+        for person in samples.annotations[number]:
+            for joint, (x, y, flag) in enumerate(np.array(person["keypoints"]).reshape(-1, 3)):
+                column, row = (x - (width - 64) / 2) * cells / 64, (y - (height - 64) / 2) * cells / 64
+                if flag and 0 <= column < cells and 0 <= row < cells:
+                    column, row = (int(value + 1e-6) for value in (column, row))
+                    assert target.heatmaps[joint, row, column] == 1
+                    assert (target.indices == joint * cells**2 + row * cells + column).any()
+                    labelled += 1
+        assert labelled == (target.indices >= 0).sum() > COUNT
+
+
+def rewrite(root: Path, **values: Any) -> None:
+    """Change the annotation file: all annotations, or fields of the first one."""
+    content = json.loads((root / ANNOTATIONS).read_text())
+    if "annotations" in values:
+        content.update(values)
+    else:
+        content["annotations"][0].update(values)
+    (root / ANNOTATIONS).write_text(json.dumps(content))
+
+
+def write_to_images(root: Path, content: bytes) -> None:
+    for path in root.glob("images/*/*"):
+        path.write_bytes(content)
+
+
+BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no annotations": (lambda root: (root / ANNOTATIONS).unlink(), f"{ANNOTATIONS}: no annotation file"),
+    "nobody": (lambda root: rewrite(root, annotations=[]), f"{ANNOTATIONS}: too few images (expected at least 4"),
+    "invalid keypoints": (lambda root: rewrite(root, keypoints=[1, 2]), "keypoints"),
+    "no outline": (lambda root: rewrite(root, segmentation=None), "segmentation"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), ".jpg: no such image"),
+    "not JPEG": (lambda root: write_to_images(root, b"x"), ".jpg: not a readable image"),
+}
+
+
+@pytest.mark.parametrize("name", BREAK)
+def test_a_broken_data_set_is_one_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_it, expected = BREAK[name]
+    break_it(folder / "data")
+    assert expected in error_of(folder, capsys)
+    assert not (folder / "out/small.pth").exists()
+
+
+REFUSED = {
+    ("LOSS", "AE_LOSS_TYPE", "mean"): ("exp or max", "mean"),
+    ("LOSS", "PUSH_LOSS_FACTOR", (0.1,)): ("2 values", [0.1]),
+    ("DATASET", "SCALE_TYPE", "mid"): ("short or long", "mid"),
+    ("MODEL", "NUM_JOINTS", 14): ("17", 14),
+}
+
+
+@pytest.mark.parametrize("node, key, value", REFUSED)
+def test_unsupported_settings_are_refused(node: str, key: str, value: Any, tmp_path: Path) -> None:
+    cfg = write_pose_config(tmp_path)
+    config = load_config(cfg).clone()
+    config.defrost()
+    config[node][key] = value
+    with pytest.raises(UserError) as caught:
+        PoseTask(config).check(cfg)
+    assert (caught.value.where, caught.value.what) == (cfg, f"{node}.{key}")
+    assert (caught.value.expected, caught.value.found) == REFUSED[node, key, value]
+
+
+def test_weights_of_a_different_width(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    checkpoint.save(tiny.build_pose(tmp_path / "other"), tmp_path / "five_joints.pth")
+    assert f"{tmp_path / 'five_joints.pth'}: " in error_of(folder, capsys, "--weights", tmp_path / "five_joints.pth")
+
+
+def test_only_images_with_people_are_used(tmp_path: Path) -> None:
+    people_set(tmp_path / "data")
+    content = json.loads((tmp_path / "data" / ANNOTATIONS).read_text())
+    first = content["images"][0]["id"]
+    rewrite(tmp_path / "data", annotations=[each for each in content["annotations"] if each["image_id"] != first])
+    samples = AnnotatedImages(tmp_path / "data", load_config(write_pose_config(tmp_path)))
+    assert len(samples) == len(content["images"]) - 1
+    assert content["images"][0]["file_name"] not in {path.name for path in samples.files}

@@ -1,0 +1,182 @@
+"""train/run.py, loop.py, recipe.py and state.py: what both tasks share, on both of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hrnet.config import load_config
+from hrnet.io.files import locked
+from hrnet.nets import checkpoint
+from tests.train.small_data import MAINS, make_task, read_metrics, set_up, train, write_pose_config
+from train import loop, recipe, state
+from train.batches import Samples
+
+TASKS = ("classification", "pose")
+WEIGHTS = {"classification": "model_best.pth.tar", "pose": "small.pth"}
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(task: str, tmp_path: Path) -> Path:
+    return set_up(task, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data set and a finished run."""
+    folder = set_up(task, tmp_path_factory.mktemp("trained"))
+    assert train(folder, task=task) == 0
+    return folder
+
+
+def error_of(task: str, folder: Path, capsys: pytest.CaptureFixture[str], *more: object, code: int = 2) -> str:
+    """The one error line of a call that fails."""
+    capsys.readouterr()
+    assert train(folder, *more, task=task) == code
+    error = capsys.readouterr().err
+    assert error.startswith(f"train.{task}: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("stopped_in", ["train_epoch", "add"])
+def test_an_interrupted_run_resumes_with_the_same_losses(
+    task: str, folder: Path, trained: Path, stopped_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third epoch's training, or its end, is cut off; metrics.jsonl has a line too many, as after a kill."""
+    owner = loop if stopped_in == "train_epoch" else state.RunState
+    work, calls = getattr(owner, stopped_in), []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return work(*arguments)
+
+    monkeypatch.setattr(owner, stopped_in, interrupted)
+    assert train(folder, task=task) == 130
+    monkeypatch.undo()
+    assert len(read_metrics(folder)) == 2
+    with open(folder / "out/metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"epoch": 3}\n')
+    assert train(folder, task=task) == 0
+    assert read_metrics(folder) == read_metrics(trained)
+    mine, other = (checkpoint.read_state(each / "out/checkpoint.pth.tar") for each in (folder, trained))
+    assert all(torch.equal(mine[key], other[key]) for key in other)
+    assert (folder / "out" / WEIGHTS[task]).read_bytes() == (trained / "out" / WEIGHTS[task]).read_bytes()
+
+
+def test_float16_with_a_loss_scale_learns_too(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What NPU and CUDA compute in, on the CPU."""
+    monkeypatch.setattr(recipe, "dtype_of", lambda precision, device: torch.float16)
+    assert train(folder, task=task) == 0
+    figures = read_metrics(folder)
+    assert figures[-1]["train_loss"] < figures[0]["train_loss"]
+    content = torch.load(folder / "out/checkpoint.pth.tar", weights_only=True)
+    assert content["scaler"]["scale"] > 1 and content["settings"]["precision"] == "float16"
+    assert content["state_dict"]["conv1.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["--data_path", ""])
+def test_the_model_zoos_names_of_arguments(task: str, folder: Path, name: str) -> None:
+    main = MAINS[task]
+    given = [*([name] if name else []), folder / "data", "--cfg", folder / "small.yaml", "--output", folder / "out"]
+    assert main([*map(str, given), "--stop_step=1", "--bs=2", "--device_id=3", "--lr=0.5"]) == 0
+    assert (folder / "out/output/3/small_bs2_1p_perf.log").is_file()
+
+
+@pytest.mark.parametrize("lr", ["0", "-1", "nan", "fast"])
+def test_an_invalid_learning_rate(folder: Path, task: str, lr: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train(folder, f"--lr={lr}", task=task)
+    assert stopped.value.code == 2
+    assert f"found {lr!r}" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_different_run(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, "--train_epochs", 1, task=task) == 0
+    path = folder / "out/checkpoint.pth.tar"
+    error = error_of(task, folder, capsys, "--train_epochs", 1, "--lr", 0.1)
+    assert f"{path}: " in error and "learning rate (expected 0.1" in error and f"mv {folder / 'out'} " in error
+    for more in (
+        ("--bs", 2),
+        ("--precision", "mixed"),
+        ("--threads", 2),
+        ("--weights", folder / "out" / WEIGHTS[task]),
+    ):
+        assert f"{path}: " in error_of(task, folder, capsys, "--train_epochs", 1, *more), more
+    cfg = folder / "small.yaml"
+    before = cfg.read_text()
+    for old, new in [("LR_STEP: [", "LR_STEP: [1, "), ("FEATURES: 24", "FEATURES: 23"), ("SIGMA: 2", "SIGMA: 3")]:
+        if old in before:
+            cfg.write_text(before.replace(old, new))
+            assert f"{path}: " in error_of(task, folder, capsys, "--train_epochs", 1), new
+    cfg.write_text(before)
+    torch.save({"state_dict": {}}, path)
+    assert f"{path}: not a checkpoint of this trainer" in error_of(task, folder, capsys, "--train_epochs", 1)
+    path.write_bytes(path.read_bytes()[:100])
+    assert f"{path}: " in error_of(task, folder, capsys, "--train_epochs", 1)
+
+
+def test_different_targets_are_a_different_run(trained: Path, task: str) -> None:
+    made = make_task(task, trained / "small.yaml")
+    samples = made.samples(trained / "data")
+    before = samples.sha256()
+    assert made.samples(trained / "data").sha256() == before
+    targets = samples.labels if task == "classification" else samples.annotations
+    targets[0], targets[-1] = targets[-1], targets[0]
+    assert samples.sha256() != before
+
+
+def test_two_runs_in_one_directory(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(f"{folder / 'out'}_lock"):
+        assert f"{folder / 'out'}_lock: " in error_of(task, folder, capsys)
+    assert not (folder / "out/checkpoint.pth.tar").exists()
+
+
+def test_a_worker_that_is_killed(
+    task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))
+    error = error_of(task, folder, capsys, "--workers", 1)
+    assert "a process that reads images was killed" in error and "--workers" in error
+
+
+def test_a_loss_that_is_not_finite(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of(task, folder, capsys, "--lr", 1e30, code=1)
+    assert re.search(r": failed: the loss is (nan|inf) in epoch \d, step \d", error) and "--lr" in error
+
+
+def test_a_run_starts_from_weights(task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = trained / "out" / WEIGHTS[task]
+    assert train(folder, "--train_epochs", 1, "--weights", weights, task=task) == 0
+    assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
+    state = checkpoint.read_state(weights)
+    torch.save({key: value for key, value in state.items() if key != "conv1.weight"}, folder / "cut.pth")
+    assert f"{folder / 'cut.pth'}: " in error_of(task, folder, capsys, "--weights", folder / "cut.pth")
+
+
+def test_learning_rates(tmp_path: Path) -> None:
+    settings = load_config(write_pose_config(tmp_path)).TRAIN.clone()
+    settings.defrost()
+    settings.LR, settings.END_EPOCH = 0.5, 10
+    rates = [recipe.learning_rate(settings, epochs) for epochs in (0, 0.5, 1, 5.5, 10)]
+    assert rates == pytest.approx([0, 0.25, 0.5, 0.25, 0])
+    settings.LR_STEP = [2, 4]
+    rates = [recipe.learning_rate(settings, epochs) for epochs in (0, 1.9, 2, 3.9, 4, 9)]
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+def test_a_data_set_given_twice(folder: Path, task: str) -> None:
+    with pytest.raises(SystemExit):
+        train(folder, folder / "data", task=task)

@@ -1,0 +1,45 @@
+"""Train a HigherHRNet on images of people in COCO's layout.
+
+    python -m data.people --output data/demo_people --split train2017 --images 8000 --scenes plain --size 128 --seed 2
+    python -m train.pose --dataset data/demo_people --cfg demo_pose
+    python -m train.pose --dataset data/coco --cfg higher_hrnet_w32_512 --nproc 4 --batch_size 12
+
+Reads    annotations/person_keypoints_<split>.json and images/<split> (split: DATASET.TRAIN), the config's MODEL, INPUT,
+         DATASET, LOSS, FP16 and TRAIN
+Writes   checkpoint.pth.tar and metrics.jsonl after each epoch (train/state.py), output/<device>/train_<rank>.log; last
+         <config>.pth, a bare float32 state dict, and output/<device>/<config>_bs<batch>_<processes>p_<acc|perf>.log
+Locks    <output>_lock
+Resumes  the same command continues after the last finished epoch, with the losses of a run that was never stopped
+Times    with --stop_step: so many steps, without checkpoint
+
+The learning rate does not depend on the number of processes. With the same number of threads one machine gives the same
+weights again; another processor may round differently.
+Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/trainer.py and tools/dist_train.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Optional
+
+from hrnet.cli import command
+from train import run
+from train.pose.task import PoseTask
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m train.pose", description=__doc__.splitlines()[0])
+    run.add_arguments(parser)
+    parser.set_defaults(threads=1)  # the demo's small layers gain nothing from more
+    return run.finish_arguments(parser, parser.parse_args(argv))
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    run.main("train.pose", PoseTask, parse_args(argv), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Images of people in COCO's layout, and the targets of each; augmented differently in each epoch.
+
+Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCODataset.py and COCOKeypoints.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from yacs.config import CfgNode
+
+from hrnet.images import normalise, normalise_table, open_image
+from hrnet.io.coco import annotation_path, read_annotations, read_images
+from hrnet.pose.joints import COUNT, MIRRORED
+from train.batches import SEED, Samples
+from train.pose import augment, targets
+
+
+class AnnotatedImages(Samples):
+    """The net's input float32 [3, side, side] and the targets of each output, for the images of split DATASET.TRAIN
+    that have an annotated person, in natural order of their names."""
+
+    def __init__(self, dataset: Path, config: CfgNode) -> None:
+        split = config.DATASET.TRAIN
+        self.config, self.source = config, annotation_path(dataset, split)
+        annotations: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # COCO's, by image id
+        for entry in read_annotations(self.source, outlines=True)["annotations"]:
+            annotations[entry["image_id"]].append(entry)
+        folder = dataset / "images" / split
+        images = [image for image in read_images(self.source) if image.image_id in annotations]
+        self.files = [folder / image.file_name for image in images]
+        self.annotations = [annotations[image.image_id] for image in images]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, epoch: int, number: int) -> tuple[torch.Tensor, list[targets.Targets]]:
+        pixels = np.asarray(open_image(self.files[number]).convert("RGB"))
+        rng = np.random.default_rng((SEED, epoch, number))
+        motion = augment.random_motion(rng, pixels.shape[1], pixels.shape[0], self.config.DATASET)
+        return example(pixels, self.annotations[number], motion, self.config)
+
+    def sha256(self) -> str:
+        lines = (f"{path.name} {json.dumps(entries)}\n" for path, entries in zip(self.files, self.annotations))
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def example(
+    pixels: np.ndarray, annotations: list[dict[str, Any]], motion: augment.Motion, config: CfgNode
+) -> tuple[torch.Tensor, list[targets.Targets]]:
+    """An image uint8 [H, W, 3], moved, as the net's input float32 [3, side, side], and the targets of each output."""
+    settings, side = config.DATASET, config.DATASET.INPUT_SIZE
+    people = targets.labelled_people(annotations)
+    joints = targets.joints_of(people, COUNT)
+    mask = targets.loss_mask(annotations, pixels.shape[1], pixels.shape[0])
+    found = []
+    for i in range(len(config.LOSS.WITH_AE_LOSS)):
+        cells = side // 4 * 2**i
+        moved = augment.move_joints(joints, motion, cells, MIRRORED)
+        sigmas = targets.sigmas_of(people, settings, cells, motion.stretch)
+        maps = targets.heatmaps(moved, sigmas, cells)
+        indices = targets.tag_indices(moved, cells, settings.MAX_NUM_PEOPLE, config.MODEL.TAG_PER_JOINT)
+        arrays = (maps, augment.move_mask(mask, motion, cells), indices)
+        found.append(targets.Targets(*map(torch.from_numpy, arrays)))
+    image = np.ascontiguousarray(augment.move_image(pixels, motion, side))
+    return torch.from_numpy(normalise(image, normalise_table(config.INPUT.MEAN, config.INPUT.STD))), found

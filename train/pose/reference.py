@@ -1,0 +1,177 @@
+"""Torch's own AP on exactly the images of a manifest: the reference that the gate compares a pose result with.
+
+    python -m train.pose.reference --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
+        --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json --dataset data/coco --flip 1 \\
+        --output build/higher_hrnet_w32_512/reference/coco-float32.json
+
+Reads   a config, a checkpoint, a manifest of `preprocess`, the data set's images and annotations
+Writes  a metrics record, and with --keypoints the people as COCO results
+
+Images are read and aligned as upstream's tools/valid.py does (HRNet/HigherHRNet-Human-Pose-Estimation aa23881,
+lib/utils/transforms.py), at upstream's size and not at a gear, so that the drop includes what gears cost. That
+arithmetic is shared with no other stage, so that it is an independent check. Decoding is hrnet.pose's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import cv2
+import numpy as np
+import torch
+from yacs.config import CfgNode
+
+from hrnet.cli import UserError, command, first_few, integer, progress
+from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.records import write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.nets import checkpoint, pose
+from hrnet.pose.average_precision import evaluate, ground_truth, percentages
+from hrnet.pose.decode import Settings, decode, read_settings, to_image
+from hrnet.schemas import POSE
+
+UNIT = 200  # pixels, of upstream's scale
+STEP = 64  # pixels; the long side is a multiple of it
+PIXEL_MAX = np.float32(255)
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+class View(NamedTuple):
+    """The part of an image that becomes the net's input."""
+
+    size: tuple[int, int]  # of the input, width and height
+    center: list[float]  # of that part, pixels of the image
+    scale: list[float]  # width and height of that part, in UNITs
+
+
+def view(width: int, height: int, short: int) -> View:
+    """Upstream's view of an image of `width` x `height` pixels: the short side fits, the long one is padded to the next
+    multiple of STEP."""
+    center = [float(int(side / 2 + 0.5)) for side in (width, height)]
+    if width < height:
+        long = int((short / width * height + STEP - 1) // STEP * STEP)
+        return View((short, long), center, [width / UNIT, long / short * width / UNIT])
+    long = int((short / height * width + STEP - 1) // STEP * STEP)
+    return View((long, short), center, [long / short * height / UNIT, height / UNIT])
+
+
+def prepare(pixels: np.ndarray, part: View, config: CfgNode) -> np.ndarray:
+    """uint8 RGB pixels [H, W, 3] as the net's input, float32 [1, 3, h, w]: aligned by three points (the middle, a
+    point half the width above it, and one as far to the left of that), 0..255 to 0..1, then mean and std."""
+    (width, height), (x, y) = part.size, part.center
+    source = np.array([(x, y), (x, y - part.scale[0] * UNIT / 2), (0, 0)], np.float32)
+    target = np.array([(width / 2, height / 2), (width / 2, height / 2 - width / 2), (0, 0)], np.float32)
+    for points in (source, target):
+        points[2] = points[1] - (points[0, 1] - points[1, 1], 0)
+    aligned = cv2.warpAffine(pixels, cv2.getAffineTransform(source, target), part.size).astype(np.float32)
+    mean, std = (np.array(values, np.float32) for values in (config.INPUT.MEAN, config.INPUT.STD))
+    return np.ascontiguousarray(((aligned / PIXEL_MAX - mean) / std).transpose(2, 0, 1))[None]
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """An image as uint8 RGB [H, W, 3], as it is stored. Raises UserError when it is missing or unreadable."""
+    if not path.is_file():
+        raise UserError("no such image", where=path, hint="is --dataset the folder that was preprocessed?")
+    pixels: Optional[np.ndarray] = cv2.imread(str(path), AS_STORED)
+    if pixels is None:
+        raise UserError("not a readable image", where=path, hint="fix or remove it")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def find_people(
+    net: torch.nn.Module, pixels: np.ndarray, config: CfgNode, settings: Settings, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The people of an image, uint8 RGB [H, W, 3]: keypoints float [P, 17, 3], x and y in its pixels, and scores [P].
+    `flip`: average with the maps of the flipped image."""
+    part = view(pixels.shape[1], pixels.shape[0], config.DATASET.INPUT_SIZE)
+    image = torch.from_numpy(prepare(pixels, part, config))
+    with torch.inference_mode():
+        outputs = [output.numpy() for output in net(image)]
+        flipped = [output.numpy() for output in net(image.flip(3))] if flip else None
+    people = decode(outputs, flipped, settings)
+    return to_image(people.keypoints, part.center, part.scale, part.size)[:, :, :3], people.scores
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, write the record (and the keypoints before it), print one line."""
+    config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
+    settings, config_hash = read_settings(config), config_sha256(config)
+    if manifest.config_sha256 != config_hash:
+        raise UserError("made with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
+    annotation_file = annotation_path(args.dataset, config.DATASET.TEST)
+    annotations = read_annotations(annotation_file)
+    ids = [image.image_id for image in manifest.images if image.image_id is not None]
+    unknown = sorted(set(ids) - {image["id"] for image in annotations["images"]})
+    if unknown:
+        found = first_few(map(str, unknown))
+        raise UserError("does not list images of the manifest", where=annotation_file, found=found)
+    net = pose.build(config).eval()
+    weights_hash = checkpoint.load(net, args.weights)
+    used = {
+        "config_sha256": config_hash,
+        "TEST, MAX_NUM_PEOPLE": [config.TEST.dump(), config.DATASET.MAX_NUM_PEOPLE],
+        "dataset": str(args.dataset), "torch": torch.__version__,
+        "flip": args.flip,
+    }
+    files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
+    stamp = Stamp.of(["train.pose.reference"], used, files)
+    products = [*([args.keypoints] if args.keypoints else []), args.output]
+    if is_current(args.output, stamp, products):
+        touch(args.output, products)
+        return
+    people: list[dict[str, Any]] = []
+    for image in progress(manifest.images, unit="img"):
+        pixels = read_pixels(args.dataset / image.source)
+        for keypoints, score in zip(*find_people(net, pixels, config, settings, bool(args.flip))):
+            numbers = {"keypoints": keypoints.ravel().tolist(), "score": float(score)}
+            people.append({"image_id": image.image_id, "category_id": PERSON, **numbers})
+    if args.keypoints:
+        make_folder(args.keypoints.parent)
+        write_keypoints(args.keypoints, people)
+    metrics = percentages(evaluate(ground_truth(annotations), people, ids))
+    if metrics["AP"] is None:
+        what, found = "AP needs a person with keypoints", f"nobody on {len(ids)} images"
+        raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")
+    make_folder(args.output.parent)
+    content = {
+        "metrics": metrics,
+        "images": len(ids),
+        "people": len(people),
+        "flip": bool(args.flip),
+        "weights_sha256": weights_hash,
+        "config_sha256": config_hash,
+        "manifest_sha256": sha256_file(args.manifest),
+        "tool": f"torch {torch.__version__.split('+')[0]}",
+    }
+    write_record(args.output, "metrics", content)
+    write_stamp(args.output, stamp, products)
+    print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {metrics['AP']:.2f}%)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m train.pose.reference", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory, with its annotations")
+    parser.add_argument(
+        "--flip", type=integer(0, 1), default=0, help="1: average with the flipped images' maps (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
+    parser.add_argument("--keypoints", type=Path, help="also write the people here (JSON)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
