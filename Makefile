@@ -14,12 +14,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 -include bundle.mk# in an unpacked bundle: its model and inputs
-CFG    ?=#                   a YAML file that is not in configs/
 MODEL  ?= $(or $(basename $(notdir $(CFG))),hrnet_w18)# a name in configs/
 BUILD  ?= build#             output directory
 PYTHON ?= .venv/bin/python#  interpreter that runs the stages
 -include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls
 
+CFG          ?=#                              a YAML file that is not in configs/
 WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar or .safetensors
 DATASET      ?=#                              directory (data/imagenet; pose: data/coco)
 ONNX         ?= $(BUILD)/$(MODEL)/model.onnx# an ONNX file to use instead of exporting one
