@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from atc import atc_rules, convert, run_atc
-from atc.command import render_aipp
+from atc.atc_command import render_aipp
 from atc.emulator import main
 from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atc.command import render_aipp
+from atc.atc_command import render_aipp
 from atc.emulator import aipp
 from atc.shapes import AtcError
 from hrnet.config import load_config

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from atc import atc_rules
-from atc.command import render_aipp
+from atc.atc_command import render_aipp
 from atc.emulator import main
 from hrnet.images import normalise, normalise_table
 from tests.atc.models import classifier, images, passing, pixels, pyramid, saved
