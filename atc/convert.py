@@ -8,7 +8,7 @@ Writes   --output, its record `<output>.json` (hrnet.io.compiled) and `<output>_
          `<output without its ending>.aipp.cfg`, or with gears `….pixels.onnx`: inputs of the printed command
 Holds    `<output>_lock` until the tool has ended
 
-The command is built (atc.plan), checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
+The command (atc.plan) is checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
 ends in `.om`; with onnxruntime or openvino it is `python -m atc.emulator`, and `.onnx`. The tool runs in a directory of
 its own, since atc leaves files in the current one.
 
