@@ -24,6 +24,7 @@ from hrnet.io.files import locked
 
 DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a bit
 HALF = 400_000
+ROOT = Path(__file__).resolve().parents[2]
 MD5 = hashlib.md5(DATA).hexdigest()
 
 
@@ -102,7 +103,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -135,7 +136,6 @@ def cut_in_the_middle(server: Server, capsys: pytest.CaptureFixture[str]) -> Non
     server.asked.clear()
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(f"{server.url}/file.pth", MD5.upper()) == 0
     assert Path("w/m.pth").read_bytes() == DATA
@@ -148,7 +148,6 @@ def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixtu
     assert server.asked == [None]
 
 
-@pytest.mark.usefixtures("folder")
 def test_an_interrupted_download_is_resumed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(
@@ -160,7 +159,6 @@ def test_an_interrupted_download_is_resumed(server: Server, capsys: pytest.Captu
     assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_server_that_does_not_resume(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     server.ranges = False
@@ -170,7 +168,6 @@ def test_a_server_that_does_not_resume(server: Server, capsys: pytest.CaptureFix
     assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_never_mixed(server: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Shorter than the part (416), or with another ETag or only another size."""
@@ -184,7 +181,6 @@ def test_a_changed_file_is_never_mixed(server: Server, size: int, capsys: pytest
     assert Path("w/m.pth").read_bytes() == server.data and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("record", ["", "{}", None])
 def test_a_part_without_a_valid_record(server: Server, record: str | None) -> None:
     Path("w").mkdir()
@@ -196,7 +192,6 @@ def test_a_part_without_a_valid_record(server: Server, record: str | None) -> No
     assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_part_of_another_url(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     assert download(f"{server.url}/moved", MD5) == 0
@@ -204,7 +199,6 @@ def test_a_part_of_another_url(server: Server, capsys: pytest.CaptureFixture[str
     assert Path("w/m.pth").read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_complete_part_is_checked_without_a_request(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     Path("w/m.pth.part").write_bytes(DATA)
@@ -212,7 +206,6 @@ def test_a_complete_part_is_checked_without_a_request(server: Server, capsys: py
     assert server.asked == [] and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_redirects_keep_the_range(server: Server) -> None:
     server.cut = HALF
     assert download(f"{server.url}/moved", MD5) == 2
@@ -222,7 +215,6 @@ def test_redirects_keep_the_range(server: Server) -> None:
     assert Path("w/m.pth").read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("folder")
 def test_another_hash_removes_the_file(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     other = "0123456789abcdef" * 2
     assert download(f"{server.url}/file.pth", other) == 2
@@ -230,7 +222,6 @@ def test_another_hash_removes_the_file(server: Server, capsys: pytest.CaptureFix
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_without_a_published_hash_ours_is_printed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(f"{server.url}/file.pth") == 0
     assert f" MB/s, MD5 {MD5}; " in capsys.readouterr().out
@@ -238,7 +229,6 @@ def test_without_a_published_hash_ours_is_printed(server: Server, capsys: pytest
     assert "w/m.pth exists, not checked" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_checkpoint_of_ones_own_is_not_overwritten(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     Path("w").mkdir()
     Path("w/m.pth").write_bytes(b"mine")
@@ -250,7 +240,6 @@ def test_a_checkpoint_of_ones_own_is_not_overwritten(server: Server, capsys: pyt
     assert Path("w/m.pth").read_bytes() == b"mine" and server.asked == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_server_that_sends_no_size(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.sized = False
     assert download(f"{server.url}/file.pth", MD5) == 0
@@ -262,7 +251,6 @@ def test_a_server_that_sends_no_size(server: Server, capsys: pytest.CaptureFixtu
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "path, found",
     [("/gone", "404 Not Found"), ("/loop", "302 The HTTP server returned"), ("/ftp", "ftp://127.0.0.1/file.pth")],
@@ -274,7 +262,6 @@ def test_refusals(server: Server, path: str, found: str, capsys: pytest.CaptureF
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("status, kind", [(200, "text/html"), (204, "application/octet-stream")])
 def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     server.status, server.kind = status, kind
@@ -283,7 +270,7 @@ def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys:
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder", "server")
+@pytest.mark.usefixtures("server")
 def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -294,7 +281,6 @@ def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_port_without_a_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:  # bound, so that no one else uses it, and not listening
         taken.bind(("127.0.0.1", 0))
@@ -303,7 +289,6 @@ def test_a_port_without_a_server(server: Server, capsys: pytest.CaptureFixture[s
     assert f"{url}: cannot be reached: Connection refused; check the network, or " in error(capsys)
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
@@ -314,7 +299,6 @@ def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
@@ -338,7 +322,6 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
     assert files() == ["m.pth.part", "m.pth.part.json"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "url", ["ftp://x/y.pth", "file:///etc/passwd", "weights.pth", "http://", "http://x y/z", "http://x:port/z", "//x/y"]
 )
@@ -348,14 +331,17 @@ def test_invalid_urls(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "m.yaml: WEIGHTS.URL: " in line and f"(expected an http or https URL, found {url})" in line
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_config_without_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert download("") == 2
     line = error(capsys)
     assert "m.yaml: no WEIGHTS.URL; " in line and weights.UPSTREAM in line and "w/m.pth" in line
 
 
-def test_how_to_get_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_to_get_a_missing_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+
     def hint(cfg: str) -> str:
         assert weights.main(["--cfg", cfg, "--missing", str(tmp_path / "m.pth")]) == 2
         line = error(capsys)
@@ -371,7 +357,6 @@ def test_how_to_get_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureF
     assert weights.main(["--cfg", "hrnet_w18", "--missing", str(tmp_path / "m.pth")]) == 0
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_disk_that_is_too_small(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -384,7 +369,6 @@ def test_a_disk_that_is_too_small(
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_disk_that_fills_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,7 +383,6 @@ def test_a_disk_that_fills_up(
     assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_two_runs_exclude_each_other(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     Path("w").mkdir()
     with locked("w/m.pth.part"):
@@ -409,7 +392,7 @@ def test_two_runs_exclude_each_other(server: Server, capsys: pytest.CaptureFixtu
 
 
 def test_urls_of_the_published_configs() -> None:
-    for path in sorted(Path(weights.__file__).parents[1].glob("configs/*.yaml")):
+    for path in sorted(ROOT.glob("configs/*.yaml")):
         url = weights.load_config(path).WEIGHTS.URL
         if url:
             weights.check_url(url, path)
