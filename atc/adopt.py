@@ -43,7 +43,7 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
     """Inputs, outputs and metadata of the ONNX file; its own batch size if none is given."""
     try:
         from atc import graph  # needs onnx, which a board may lack
-        from atc.command import batched
+        from atc.atc_command import batched
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed, cannot read it", where=model, hint=USE_TENSORS) from None
     from atc.shapes import AtcError

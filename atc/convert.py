@@ -8,7 +8,7 @@ Writes   --output, its record `<output>.json` (hrnet.io.compiled) and `<output>_
          `<output without its ending>.aipp.cfg`, or with gears `….pixels.onnx`: inputs of the printed command
 Holds    `<output>_lock` until the tool has ended
 
-The command (atc.command) is checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
+The command (atc.plan) is checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
 ends in `.om`; with onnxruntime or openvino it is `python -m atc.emulator`, and `.onnx`. The tool runs in a directory of
 its own, since atc leaves files in the current one.
 
@@ -32,77 +32,23 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
-import onnx
 import onnxruntime
 from yacs.config import CfgNode
 
-from atc import atc_rules, command, graph, pixels
+from atc import atc_command, atc_rules
+from atc.plan import prepare, restore_tool_input, write_aipp
 from atc.run_atc import AOE, EMULATOR, TOOLS, find_result, run_tool
-from atc.shapes import AtcError, at_gear
-from hrnet import cli
-from hrnet.cli import UserError, integer
+from atc.shapes import AtcError
+from hrnet.cli import UserError, command, integer
 from hrnet.config import config_path, load_config
-from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, replacing, sha256_file, write_text
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
-AIPP_ENDING, PIXELS_ENDING = ".aipp.cfg", ".pixels.onnx"
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators: the order that CANN's documents advise
-
-
-class Plan(NamedTuple):
-    """The tool's inputs, and the properties of the compiled model for its record."""
-
-    model: AnyPath  # the ONNX file for the tool
-    conf: Optional[AnyPath]  # the AIPP file
-    shapes: dict[str, list[int]]  # of --input_shape
-    flags: list[str]  # of the gears
-    inputs: list[TensorInfo]
-    outputs: list[TensorInfo]
-    gears: list[Gear]
-    metadata: dict[str, str]
-
-    def arguments(self, output: AnyPath, options: Sequence[str]) -> list[str]:
-        return command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options])
-
-    def seen_from(self, folder: Path) -> Plan:
-        """With paths relative to `folder`, where the tool runs, so that it does not see the rest of a path."""
-        conf = self.conf and Path("..", Path(self.conf).name)
-        return self._replace(model=os.path.relpath(Path(self.model).resolve(), folder), conf=conf)
-
-
-def write_aipp(config: CfgNode, path: Path) -> None:
-    """Write the AIPP file of a config."""
-    width, height = config.MODEL.IMAGE_SIZE
-    write_text(path, command.render_aipp(width, height, config.INPUT.MEAN, config.INPUT.STD))
-
-
-def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Path) -> None:
-    """Let `source`, read from `model`, take pixels, and write it to `path`."""
-    try:
-        pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
-    except ValueError as error:
-        raise UserError(f"--input_dtype uint8: {error}", where=model) from None
-    with replacing(path) as temporary:
-        onnx.save(source, temporary)
-
-
-def shapes_at_gears(
-    source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
-) -> list[Gear]:
-    """Input and output shapes at each gear. Raises UserError if the model does not fit one."""
-    found = []
-    for gear in gears:
-        fixed = at_gear(shapes, gear)
-        try:
-            outputs = graph.output_shapes(source, fixed, strict=True)
-        except ValueError as error:
-            raise UserError(f"does not fit the gear {list(gear)}: {error}", where=where) from None
-        found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
-    return found
 
 
 @contextlib.contextmanager
@@ -144,35 +90,6 @@ def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], argume
     return Stamp.of(modules, settings, {"model": model})
 
 
-def prepare(
-    model: Path, output: Path, config: Optional[CfgNode], batch_size: int, input_dtype: str, gears: list[list[int]]
-) -> tuple[Plan, atc_rules.Model]:
-    """Read `model` and plan its compilation; with gears and uint8, write the ONNX file that takes pixels. Also returns
-    what the rules check. Raises UserError, and AtcError for what atc would refuse."""
-    source, given, conf = graph.read(model), model, None
-    if config and input_dtype == "uint8" and gears:
-        given = output.with_suffix(PIXELS_ENDING)
-        write_pixels(source, config, model, given)
-    description, inputs = graph.describe(source), graph.inputs(source)
-    shapes = command.batched(inputs, batch_size, 2 if gears else 0, model)
-    compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
-    if config and input_dtype == "uint8" and not gears:
-        conf = output.with_suffix(AIPP_ENDING)
-        compiled = [TensorInfo(inputs[0].name, "uint8", command.aipp_input(config, shapes, batch_size, model))]
-    outputs, at_gears = graph.output_shapes(source, shapes), shapes_at_gears(source, shapes, gears, model)
-    flags, metadata = command.gear_flags(gears, description.outputs), graph.metadata_of(source)
-    return Plan(given, conf, shapes, flags, compiled, outputs, at_gears, metadata), description
-
-
-def restore_tool_input(config: CfgNode, model: Path, output: Path, gears: bool) -> None:
-    """Write the tool's input for uint8 again if it is missing, so that the printed command can be run."""
-    path = output.with_suffix(PIXELS_ENDING if gears else AIPP_ENDING)
-    if gears and not path.exists():
-        write_pixels(graph.read(model), config, model, path)
-    elif not path.exists():
-        write_aipp(config, path)
-
-
 def run(
     cfg: Optional[Path],
     model: Path,
@@ -188,8 +105,8 @@ def run(
     """Compile `model` to `output` and write its record. `cfg` is needed for gears and for uint8."""
     check_arguments(model, output, backend, precision, tune)
     started, config = time.monotonic(), load_config(cfg) if cfg else None
-    gears = command.config_gears(config, batch_size) if config else []
-    options = [f"--soc_version={command.chip(soc_version)}", f"--log={log}", *command.PRECISIONS[precision]]
+    gears = atc_command.config_gears(config, batch_size) if config else []
+    options = [f"--soc_version={atc_command.chip(soc_version)}", f"--log={log}", *atc_command.PRECISIONS[precision]]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
     stamp, records = stamp_of(model, config, tool, arguments), [CompiledModel.record_path(output), output]
@@ -245,7 +162,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     text = "Ascend and the chip's name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
     text = "of the values inside the compiled model"
-    parser.add_argument("--precision", choices=sorted(command.PRECISIONS), default="default", help=text)
+    parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "ascend: atc; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by measurements on the device")
@@ -256,7 +173,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     return args
 
 
-@cli.command
+@command
 def main(argv: Optional[list[str]] = None) -> None:
     run(**vars(parse_args(argv)))
 

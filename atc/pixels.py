@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from atc import graph
-from atc.command import min_and_var_reci
+from atc.atc_command import min_and_var_reci
 
 CHANNELS = 3  # of RGB
 TO_PLANES = [0, 3, 1, 2]  # NHWC to NCHW

@@ -1,26 +1,26 @@
 """Make a checkpoint of any model without training: seeded weights, batch norm calibrated on real images.
 
-With plain random weights the logits reach 1e8 and one class wins everywhere, so that parity and fp16 figures mean
-nothing. Calibrated, each layer's values have the scale that a trained net's have; Top-1 varies with the image once
-the logits' mean is taken out.
-Reads a config and a folder of images (the first ones in natural order); writes a bare float32 state dict.
+Reads    a config and a directory of images (the first ones in natural order)
+Writes   a bare float32 state dict
 
-    python -m benchmarks.seeded_checkpoint --cfg configs/hrnet_w18.yaml --images data/imagenet/val \\
-        --output build/seeded/hrnet_w18.pth
-    python -m benchmarks.seeded_checkpoint --cfg configs/higher_hrnet_w32_512.yaml --images data/coco/images/val2017 \\
-        --output build/seeded/higher_hrnet_w32_512.pth
+    python -m benchmarks.seeded_checkpoint --cfg hrnet_w18 --images data/imagenet/val --output seeded/hrnet_w18.pth
+    python -m benchmarks.seeded_checkpoint --cfg higher_hrnet_w32_512 --images data/coco/images/val2017 \\
+        --output seeded/higher_hrnet_w32_512.pth
 
-Of pose the last layers are mixed and scaled so that decoding meets people: all joints nearly share one heatmap and one
-tag map, those whose mean differs least from image to image, and peaks pass TEST.DETECTION_THRESHOLD. The people are
-none that a photograph shows.
+With random weights alone the logits reach 1e8 and one class wins everywhere, which makes parity and fp16 figures
+useless. Calibrated, the values of each layer have the scale of a trained net, and Top-1 varies with the image once the
+logits' mean is subtracted. For pose models the last layers are mixed and scaled so that decoding finds people: all
+joints have nearly the same heatmap and the same tag map, those whose mean varies least between images, and peaks are
+above TEST.DETECTION_THRESHOLD. These people do not correspond to people in the images.
 
-Weights: He et al., https://arxiv.org/abs/1502.01852. Calibration: mean and variance of each layer's own input, averaged
-over batches, as torch.nn.BatchNorm2d gathers them with momentum None.
+Weights: He et al., https://arxiv.org/abs/1502.01852. Calibration: mean and variance of each layer's input, averaged
+over batches, as torch.nn.BatchNorm2d does with momentum None.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -33,7 +33,7 @@ from yacs.config import CfgNode
 
 from hrnet import gears
 from hrnet.cli import UserError, command, integer, progress
-from hrnet.config import load_config
+from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import alignment, normalise, normalise_table, open_image, resize_align
 from hrnet.io.files import natural_key
 from hrnet.nets import checkpoint, classification, pose
@@ -44,12 +44,12 @@ from train.classification.reference import logits_of, prepare
 
 BATCH = 16  # images; of W64, 16 take about 1 GB
 SUFFIXES = (".jpeg", ".jpg", ".png")
-OWN = 0.05  # of a map, what it does not share with the other joints' maps
+OWN = 0.05  # the part of a map that differs from the other joints' maps
 HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's thresholds are 0.1 and 1
 
 
 def calibrate(net: nn.Module, batches: Sequence[torch.Tensor]) -> None:
-    """Set the running mean and variance of all batch norms from batches of images, each float32 [N, 3, H, W]."""
+    """Set the running mean and variance of all batch norms from batches of images, float32 [N, 3, H, W] each."""
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -65,26 +65,23 @@ def calibrate(net: nn.Module, batches: Sequence[torch.Tensor]) -> None:
 
 
 def centre(net: classification.ClassificationNet, logits: np.ndarray) -> None:
-    """Take from the last bias what all images have in common, which would let a few classes win everywhere.
-
-    `logits`: float32 [N, classes] of some images.
-    """
+    """Subtract the mean of `logits`, float32 [N, classes], from the last bias; else a few classes would always win."""
     with torch.no_grad():
         net.classifier.bias.sub_(torch.from_numpy(logits.mean(axis=0)))
 
 
 def list_images(folder: Path, count: int) -> list[Path]:
-    """The first `count` images of a folder in natural order; fewer if there are no more, an error if there is none."""
+    """The first `count` images of a directory in natural order, or all of fewer. Raises UserError for none."""
     if not folder.is_dir():
-        raise UserError("no such folder", where=folder)
+        raise UserError("no such directory", where=folder)
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     if not paths:
-        raise UserError("holds no image", where=folder, expected="one of " + ", ".join(SUFFIXES))
+        raise UserError("no images", where=folder, expected=" or ".join(SUFFIXES))
     return sorted(paths, key=lambda path: natural_key(path.name))[:count]
 
 
 def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and the logits' scale and variety on the images of its calibration."""
+    """The net, and the scale and variety of its logits on the calibration images, as text."""
     net = classification.build(config)
     calibrate(net, torch.from_numpy(np.stack([prepare(open_image(path), config) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
@@ -93,22 +90,22 @@ def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, 
 
 
 def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
-    """A photograph as preprocess.pose prepares it: float32 [1, 3, H, W], H x W the gear that it takes."""
+    """An image as preprocess.pose prepares it: float32 [1, 3, H, W], H x W its gear."""
     pixels = read_image(path, decode_as_cv2)
     if isinstance(pixels, Rejection):
         raise UserError(pixels.reason, where=path)
     height, width = pixels.shape[:2]
     gear = gears.choose(width, height, config.DATASET.INPUT_SIZE, [(h, w) for h, w in config.INPUT.GEARS])
     if gear is None:
-        raise UserError("no gear lies, or none stands upright, as this image does", where=path)
+        raise UserError("no portrait (or no landscape) gear for this image", where=path)
     size = (gear[1], gear[0])
     resized = resize_align(pixels, *alignment(width, height, size), size)
     return torch.from_numpy(normalise(resized, normalise_table(config.INPUT.MEAN, config.INPUT.STD))[None])
 
 
 def steadiest(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[channels] The weights by which the channels of `maps`, [channels, pixels] of each image, add up to a map that
-    varies most within an image beside how its mean differs from image to image."""
+    """Weights [channels] for the sum of the channels of `maps`, [channels, pixels] of each image, with the largest
+    ratio of the variance within an image to the variance of the mean between images."""
     between = torch.cov(torch.stack([each.mean(dim=1) for each in maps], dim=1))
     within = torch.stack([torch.cov(each) for each in maps]).mean(dim=0)
     between += 1e-3 * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)  # few images: no inverse
@@ -118,8 +115,8 @@ def steadiest(maps: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def shape_maps(layer: nn.Conv2d, outputs: Sequence[torch.Tensor], joints: int) -> None:
-    """Give a last layer, whose `outputs` [1, channels, H, W] on some images are known, weights for people to be found:
-    joints that nearly share one map, and in each image some peaks of it."""
+    """Change a last layer, whose `outputs` [1, channels, H, W] on some images are given, so that decoding finds people:
+    all joints have nearly the same map, with some peaks in each image."""
     weights, biases = [], []
     for start, (mean, deviation) in zip(range(0, layer.out_channels, joints), (HEAT, TAGS)):
         maps = [each[0, start : start + joints].flatten(1).double() for each in outputs]
@@ -134,13 +131,13 @@ def shape_maps(layer: nn.Conv2d, outputs: Sequence[torch.Tensor], joints: int) -
 
 
 def mean_heat(outputs: Sequence[torch.Tensor], joints: int) -> torch.Tensor:
-    """The joints' heatmaps of all outputs, averaged at the size of the last one."""
+    """The joints' heatmaps, averaged over all outputs at the size of the last one."""
     size = outputs[-1].shape[2:]
     return torch.stack([interpolate(each[:, :joints], size, mode="bilinear") for each in outputs]).mean(dim=0)
 
 
 def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and how high the heat is on the images of its calibration."""
+    """The net, and the highest heat on the calibration images, as text."""
     net, joints = pose.build(config), config.MODEL.NUM_JOINTS
     inputs = [pose_input(path, config) for path in paths]
     with torch.no_grad():
@@ -148,39 +145,38 @@ def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         for number, layer in enumerate(net.final_layers):
-            calibrate(net, inputs)  # again for each output, since the next one is computed from it
+            calibrate(net, inputs)  # for each output, since the next one is computed from it
             shape_maps(layer, [net(each)[number] for each in inputs], joints)  # type: ignore[arg-type]
         highest = torch.cat([mean_heat(net(each), joints).amax(dim=(2, 3)) for each in inputs])
     passing = (highest > config.TEST.DETECTION_THRESHOLD).float().mean()
-    return net, f"heat up to {highest.max():.2f}, {passing:.0%} of the heatmaps pass {config.TEST.DETECTION_THRESHOLD}"
+    return net, f"heat up to {highest.max():.2f}, {passing:.0%} of the heatmaps above {config.TEST.DETECTION_THRESHOLD}"
 
 
 def run(cfg: Path, images: Path, output: Path, seed: int, count: Optional[int]) -> None:
-    """Initialise, calibrate, write, and tell of what scale the outputs are on the same images."""
+    """Initialise, calibrate, write, and print the scale of the outputs on the same images."""
     config = load_config(cfg)
-    make, enough = (make_pose, 6) if config.MODEL.NAME == POSE else (make_classification, 32)
-    paths = list_images(images, count or enough)
+    make, default_count = (make_pose, 6) if config.MODEL.NAME == POSE else (make_classification, 32)
+    paths = list_images(images, count or default_count)
     torch.manual_seed(seed)
-    net, told = make(config, paths)
+    net, scale = make(config, paths)
     checkpoint.save(net, output)
-    print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {told})")
+    print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {scale})")
 
 
-def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.seeded_checkpoint", description="Seeded checkpoint.")
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
-    parser.add_argument("--images", type=Path, required=True, help="folder of images to calibrate on")
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.seeded_checkpoint", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--images", type=Path, required=True, help="directory of images to calibrate on")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (%(default)s)")
-    parser.add_argument("--count", type=integer(1), help="images to calibrate on (32; of pose 6)")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the weights (%(default)s)")
+    parser.add_argument("--count", type=integer(1), help="images to calibrate on (32, for pose models 6)")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
-    args = parse_args(argv)
-    run(args.cfg, args.images, args.output, args.seed, args.count)
+    run(**vars(parse_args(argv)))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

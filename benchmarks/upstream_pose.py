@@ -1,9 +1,9 @@
-"""Upstream's pose decoder, from a checkout of HRNet/HigherHRNet-Human-Pose-Estimation that is not part of this
-repository, called as its tools/valid.py calls it.
+"""Upstream's pose decoder, from a checkout of https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, called as its
+tools/valid.py does.
 
-Of it lib/config/default.py (with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml), lib/core/inference.py,
-lib/core/group.py, lib/utils/transforms.py and the table of lib/dataset/transforms/build.py are executed. It needs torch
-and munkres 1.x.
+It runs lib/config/default.py (with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml), lib/core/inference.py,
+lib/core/group.py, lib/utils/transforms.py and the table of lib/dataset/transforms/build.py, and needs torch and
+munkres 1.x.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from hrnet.pose.decode import People
 from hrnet.pose.joints import NAMES
 
 CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
-PARTS = ("x", "y", "height", "tag", "tag of the mirror image")
-PIXELS, VALUES = 1e-3, 1e-5  # what may differ
+PARTS = ("x", "y", "height", "tag", "tag of the flipped image")
+PIXELS, VALUES = 1e-3, 1e-5  # allowed differences
 
 Outputs = Sequence[np.ndarray]
 
 
 def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) -> Optional[str]:
-    """What differs first between our people and upstream's keypoints [P, 17, 3 + D] and scores [P]; None: the same
+    """The first difference between our people and upstream's keypoints [P, 17, 3 + D] and scores [P]; None for the same
     people in the same order, each keypoint within 1e-3 pixels, heights, tags and scores within 1e-5."""
     if ours.keypoints.shape != keypoints.shape:
         return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
@@ -46,8 +46,8 @@ def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) ->
 
 
 class UpstreamDecoder:
-    """decode((output1, output2), outputs of the mirrored input or None) as upstream, with changes of its config by key
-    (`{"TEST.REFINE": False}`); `transforms` is its utils.transforms."""
+    """decode((output1, output2), outputs of the flipped input or None) as upstream does, with changes to its config by
+    key (`{"TEST.REFINE": False}`); `transforms` is its utils.transforms."""
 
     def __init__(self, checkout: Path, **changes: object) -> None:
         if not (checkout / "lib/core/group.py").is_file():
@@ -72,7 +72,7 @@ class UpstreamDecoder:
         self._config.merge_from_list([word for change in changes.items() for word in change])
 
     def decode(self, outputs: Outputs, outputs_flip: Optional[Outputs] = None) -> tuple[np.ndarray, np.ndarray]:
-        """keypoints float32 [P, 17, 3 + D] in pixels of the network's input, scores float32 [P]."""
+        """Keypoints float32 [P, 17, 3 + D] in pixels of the network's input, and scores float32 [P]."""
         import torch
 
         config = self._config.clone()
@@ -107,7 +107,7 @@ def _munkres() -> str:
 
 @contextmanager
 def _packages(lib: Path) -> Iterator[None]:
-    """Upstream's packages without their __init__, which would import COCO's tools and torchvision; gone afterwards."""
+    """Upstream's packages without their __init__, which imports COCO's tools and torchvision; removed afterwards."""
     names = ("config", "core", "utils", "dataset", "dataset.transforms", "dataset.transforms.transforms")
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
     for name in before:

@@ -1,11 +1,12 @@
-"""Download the checkpoint that a config names: resumed where an earlier run ended, checked, whole or not there at all.
+"""Download the checkpoint that a config names: an interrupted download is resumed, and the file is checked.
 
-    python -m data.weights --cfg configs/hrnet_w18.yaml --output weights/hrnet_w18.pth
+    python -m data.weights --cfg hrnet_w18 --output weights/hrnet_w18.pth
+    python -m data.weights --cfg hrnet_w18 --missing weights/hrnet_w18.pth     # prints how to get it, exit 2
 
 Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS.MD5 of the config
-Writes   <output>.part and its record <output>.part.json while it loads; both are gone when <output> stands there
-Resumes  a part file of the same URL, size, ETag and Last-Modified, where the server takes a Range; else starts afresh
-Checks   the size that the server told, and MD5; a file of another hash is removed, since no rerun can mend it
+Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
+Resumes  a part file of the same URL, size, ETag and Last-Modified, if the server supports Range; else starts again
+Checks   the size that the server sends, and MD5; a file with another hash is removed
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Optional
 from urllib.parse import urlsplit
@@ -25,10 +27,9 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from hrnet.cli import UserError, command
-from hrnet.config import load_config
-from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, md5_file
-from hrnet.io.records import FormatError
-from hrnet.io.runs import PartRecord
+from hrnet.config import CONFIGS, add_cfg_argument, load_config
+from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, md5_file
+from hrnet.io.records import FormatError, from_json, read_record, write_record
 
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes
@@ -36,8 +37,31 @@ AGAIN = "run the same command again to resume"
 UPSTREAM = "https://github.com/HRNet/HRNet-Image-Classification"
 
 
+@dataclass(frozen=True)
+class PartRecord:
+    """What the server sent about a file whose download is `<file>.part` (`<file>.part.json`, kind `part`)."""
+
+    url: str
+    size: Optional[int]  # of the whole file, bytes; None if unknown
+    etag: Optional[str]
+    modified: Optional[str]  # the Last-Modified header
+
+    @staticmethod
+    def path(part: AnyPath) -> Path:
+        return Path(f"{part}.json")
+
+    def write(self, part: AnyPath) -> None:
+        write_record(self.path(part), "part", asdict(self))
+
+    @staticmethod
+    def read(part: AnyPath) -> PartRecord:
+        content = read_record(PartRecord.path(part), "part", hint=f"rm {part}")
+        record: PartRecord = from_json(PartRecord, content, PartRecord.path(part), "part record")
+        return record
+
+
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow to http and https alone: urllib itself would go to ftp too."""
+    """Follow only to http and https: urllib would also follow to ftp."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_url(newurl, req.full_url)
@@ -45,148 +69,159 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def check_url(url: str, where: object) -> None:
-    """Raise UserError unless `url`, which stands in `where`, is one of http or https with a host."""
+    """Raise UserError unless `url`, from `where`, is an http or https URL with a host."""
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        fits = False
-    if not fits or not re.fullmatch("[!-~]+", url):
-        raise UserError("cannot load from there", where=where, expected="an http or https URL", found=url)
+        valid = False
+    if not valid or not re.fullmatch("[!-~]+", url):
+        raise UserError("cannot download from there", where=where, expected="an http or https URL", found=url)
 
 
 def request(url: str, start: int, output: Path) -> Any:
-    """The server's answer to a call for `url` from byte `start` on; None where it has no such byte."""
+    """The server's response for `url` from byte `start` on; None if the file has no such byte."""
     headers = {"User-Agent": "hrnet-ascend", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    by_hand = f"load it by hand and put it to {output}"
+    by_hand = f"download it by hand to {output}"
     try:
         opener = urllib.request.build_opener(Redirects)
-        answer = opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:
             return None
         found = " ".join(f"{error.code} {error.reason}".split())
-        raise UserError("the server refused", where=url, found=found, hint=by_hand) from None
+        raise UserError("the server refused the request", where=url, found=found, hint=by_hand) from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise UserError(f"cannot be reached: {reason}", where=url, hint=f"check the network, or {by_hand}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"the server gave no answer: {error}", where=url, hint=AGAIN) from None
-    kind = answer.headers.get_content_type()
-    if answer.status not in (200, 206 if start else 200) or kind == "text/html":
-        answer.close()
-        raise UserError("is no file", where=url, found=f"{answer.status}, {kind}", hint=f"open it and {by_hand}")
-    return answer
+        raise UserError(f"the server did not respond: {error}", where=url, hint=AGAIN) from None
+    kind = response.headers.get_content_type()
+    if response.status not in (200, 206 if start else 200) or kind == "text/html":
+        response.close()
+        hint = f"open the URL in a browser, then {by_hand}"
+        raise UserError("not a file", where=url, found=f"status {response.status}, {kind}", hint=hint)
+    return response
 
 
-def told_of(answer: Any, url: str) -> tuple[int, PartRecord]:
-    """The byte that an answer begins with, and what it says of the whole file."""
-    ranged = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+)", answer.headers.get("Content-Range", ""))
-    first, size = ranged.groups() if ranged and answer.status == 206 else (0, answer.headers.get("Content-Length", ""))
+def describe(response: Any, url: str) -> tuple[int, PartRecord]:
+    """The first byte of a response, and the properties of the whole file."""
+    headers = response.headers
+    ranged = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+)", headers.get("Content-Range", ""))
+    first, size = ranged.groups() if ranged and response.status == 206 else (0, headers.get("Content-Length", ""))
     known = int(size) if re.fullmatch("[0-9]+", size) else None
-    return int(first), PartRecord(url, known, answer.headers.get("ETag"), answer.headers.get("Last-Modified"))
+    return int(first), PartRecord(url, known, headers.get("ETag"), headers.get("Last-Modified"))
 
 
 def open_rest(url: str, part: Path, output: Path) -> tuple[Any, int, PartRecord]:
-    """An answer, the byte that it begins with, and what is known of the whole file; None: all bytes are there."""
+    """A response, its first byte, and the properties of the whole file; None as response: `part` has all bytes."""
     start = part.stat().st_size
     try:
         before = PartRecord.read(part) if start else None
     except FormatError:
-        before = None  # a part that nothing is known of is of no use
+        before = None  # a part without a valid record cannot be resumed
     if before and before.url == url:
         if start == before.size:
             return None, start, before
-        answer = request(url, start, output)
-        if answer and told_of(answer, url) == (start, before):
-            print(f"{part}: going on after {start} bytes")
-            return answer, start, before
-        why = "the server does not resume" if answer and answer.status == 200 else "the file has changed"
-        print(f"{part}: {why}, starting afresh")
-        if answer:
-            answer.close()
-    answer = request(url, 0, output)
-    return answer, *told_of(answer, url)
+        response = request(url, start, output)
+        if response and describe(response, url) == (start, before):
+            print(f"{part}: resuming after {start} bytes")
+            return response, start, before
+        reason = "the server does not resume" if response and response.status == 200 else "the file has changed"
+        print(f"{part}: {reason}, starting again")
+        if response:
+            response.close()
+    response = request(url, 0, output)
+    return response, *describe(response, url)
 
 
-def receive(answer: Any, file: IO[bytes], start: int, told: PartRecord) -> None:
-    """Write what the server sends. Raises UserError when it ends before the size that was told."""
+def receive(response: Any, file: IO[bytes], start: int, record: PartRecord) -> None:
+    """Write the bytes of a response. Raises UserError when it ends before the size of the file."""
     done = start
-    with tqdm(total=told.size, initial=start, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(total=record.size, initial=start, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         while True:
             try:
-                block = answer.read(BLOCK)
+                block = response.read(BLOCK)
             except (OSError, http.client.HTTPException) as error:
                 found = f"{done} bytes"
-                raise UserError(f"the connection broke: {error}", where=told.url, found=found, hint=AGAIN) from None
+                raise UserError(f"the connection broke: {error}", where=record.url, found=found, hint=AGAIN) from None
             if not block:
                 break
             file.write(block)
             done += len(block)
             bar.update(len(block))
-    if not done or told.size not in (None, done):
-        expected, found = f"{told.size or 'some'} bytes", f"{done} bytes"
-        raise UserError("the connection ended early", where=told.url, expected=expected, found=found, hint=AGAIN)
+    if not done or record.size not in (None, done):
+        expected, found = f"{record.size or 'some'} bytes", f"{done} bytes"
+        raise UserError("the connection ended early", where=record.url, expected=expected, found=found, hint=AGAIN)
 
 
-def is_there(output: Path, md5: str) -> bool:
-    """Whether the checkpoint is there already. Raises UserError when it is another file than the published one."""
+def is_downloaded(output: Path, md5: str) -> bool:
+    """Whether the checkpoint exists. Raises UserError when it is not the published file."""
     if not output.exists():
         return False
     found = md5_file(output) if md5 else ""
     if found != md5:
-        hint = f"to load it, move this one away: mv {output} {output}.old"
-        raise UserError("is another file than the published one", where=output, expected=md5, found=found, hint=hint)
-    print(f"{output} is there already, {'MD5 as published' if md5 else 'unchecked: the config knows no MD5'}")
+        hint = f"to download it, move this one away: mv {output} {output}.old"
+        raise UserError("MD5 mismatch with the published file", where=output, expected=md5, found=found, hint=hint)
+    print(f"{output} exists, {'MD5 as published' if md5 else 'not checked: the config has no MD5'}")
     return True
 
 
-def load(url: str, output: Path, part: Path, md5: str) -> None:
-    """Load `url` into `part`, check it, and make it `output`."""
-    begun = time.monotonic()
-    answer, start, told = open_rest(url, part, output)
-    if answer:
-        with answer:
+def download(url: str, output: Path, part: Path, md5: str) -> None:
+    """Download `url` to `part`, check it, and rename it to `output`."""
+    started = time.monotonic()
+    response, start, record = open_rest(url, part, output)
+    if response:
+        with response:
             if not start:
-                os.truncate(part, 0)  # before the record, which must not speak of another file's bytes
-            check_free_disk(output.parent, (told.size or 0) - start, "give WEIGHTS= on a larger disk")
-            told.write(part)
+                os.truncate(part, 0)  # before the record, which must not describe another file's bytes
+            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS= on a larger disk")
+            record.write(part)
             try:
                 with open(part, "ab") as file:
-                    receive(answer, file, start, told)
+                    receive(response, file, start, record)
             except OSError as error:
-                error.filename = error.filename or str(part)  # a full disk tells no name
+                error.filename = error.filename or str(part)  # None for a full disk
                 raise
     found, size = md5_file(part), part.stat().st_size
     if md5 and found != md5:
         part.unlink()
-        hint = "it was removed; load it again, or ask its publisher"
-        raise UserError("has another MD5 than the config", where=url, expected=md5, found=found, hint=hint)
+        hint = "the download was removed; try again, or ask the publisher"
+        raise UserError("MD5 mismatch with the config", where=url, expected=md5, found=found, hint=hint)
     os.chmod(part, FILE_MODE)
     os.replace(part, output)
-    rate = (size - start) / 1e6 / max(time.monotonic() - begun, 1e-9)
-    checked = "MD5 as published" if md5 else f"MD5 {found}, which the config does not know"
-    print(f"wrote {output} ({size / 1e6:.1f} MB, {rate:.1f} MB/s, {checked})")
+    speed = (size - start) / 1e6 / max(time.monotonic() - started, 1e-9)
+    checked = "MD5 as published" if md5 else f"MD5 {found}; the config has none to compare with"
+    print(f"wrote {output} ({size / 1e6:.1f} MB, {speed:.1f} MB/s, {checked})")
+
+
+def missing(cfg: Path, weights: Path) -> None:
+    """Raise UserError with the way to get `weights`, unless it exists."""
+    if weights.exists():
+        return
+    url, model = load_config(cfg).WEIGHTS.URL, f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}"
+    hint = f"make weights {model} downloads it from {url}" if url else "put it there or give WEIGHTS=<file>"
+    raise UserError("no such checkpoint", where=weights, hint=hint)
 
 
 def run(cfg: Path, output: Path) -> None:
-    """Download the checkpoint of `cfg` to `output`, unless it is there."""
+    """Download the checkpoint of `cfg` to `output`, unless it exists."""
     weights = load_config(cfg).WEIGHTS
     if not weights.URL:
-        hint = f"take the checkpoint from where it was published or trained (most: {UPSTREAM}) and put it to {output}"
-        raise UserError("has no WEIGHTS.URL", where=cfg, hint=hint)
+        hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and put it to {output}"
+        raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)
     check_url(weights.URL, f"{cfg}: WEIGHTS.URL")
     md5 = weights.MD5.lower()
-    if is_there(output, md5):
+    if is_downloaded(output, md5):
         return
     make_folder(output.parent)
     part = output.with_name(f"{output.name}.part")
     with locked(part):
         try:
-            load(weights.URL, output, part, md5)
+            download(weights.URL, output, part, md5)
         finally:
             if not part.exists() or not part.stat().st_size:
                 part.unlink(missing_ok=True)
@@ -195,14 +230,20 @@ def run(cfg: Path, output: Path) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.weights", description=__doc__.splitlines()[0])
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's YAML, with WEIGHTS.URL")
-    parser.add_argument("--output", type=Path, required=True, help="where the checkpoint goes")
+    add_cfg_argument(parser)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--output", type=Path, help="the checkpoint to write")
+    action.add_argument("--missing", type=Path, metavar="WEIGHTS", help="print how to get this checkpoint")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
-    run(**vars(parse_args(argv)))
+    args = parse_args(argv)
+    if args.missing:
+        missing(args.cfg, args.missing)
+    else:
+        run(args.cfg, args.output)
 
 
 if __name__ == "__main__":

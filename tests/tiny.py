@@ -1,4 +1,4 @@
-"""Nets small enough to build, export and run in a second, of both kinds; their configs and their weights as files."""
+"""Nets of both kinds that can be built, exported and run in a second; their configs and weights as files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.seeded_checkpoint import calibrate
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification, pose
 
-torch.set_num_threads(1)  # such small layers are slower by two threads, much so when another process wants the cores
+torch.set_num_threads(1)  # two threads make such small layers slower, above all when other processes need the cores
 
 CLASSES = 7
 SIDE = 64  # of its input, pixels
@@ -54,7 +54,7 @@ def write_config(folder: Path) -> Path:
 
 
 def build(folder: Path) -> classification.ClassificationNet:
-    """The net in evaluation mode, with batch norm calibrated on noise so that its values keep their scale."""
+    """The net in evaluation mode, with batch norm calibrated on noise so that its values have a usual scale."""
     torch.manual_seed(0)
     net = classification.build(load_config(write_config(folder)))
     calibrate(net, [torch.randn(16, 3, SIDE, SIDE)])
@@ -76,7 +76,7 @@ def write_pose_config(folder: Path, joints: int = JOINTS) -> Path:
 
 
 def build_pose(folder: Path, joints: int = JOINTS) -> pose.PoseNet:
-    """As `build`, with maps whose values are of the size of 1."""
+    """As `build`, with maps whose values are about 1."""
     torch.manual_seed(0)
     net = pose.build(load_config(write_pose_config(folder, joints)))
     for layer in net.final_layers:

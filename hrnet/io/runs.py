@@ -1,4 +1,4 @@
-"""Records of what was run: inference (kind `run`), decoding (`decode`), a speed sweep (`bench`), a download (`part`)."""
+"""Records of what was run: inference (kind `run`), decoding (`decode`), a speed sweep (`bench`)."""
 
 from __future__ import annotations
 
@@ -109,29 +109,6 @@ class BenchRecord:
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "bench", to_json(self))
-
-
-@dataclass(frozen=True)
-class PartRecord:
-    """What the server told of a file whose download stands beside it as `<file>.part`."""
-
-    url: str
-    size: Optional[int]  # of the whole file, bytes; None: the server does not tell
-    etag: Optional[str]
-    modified: Optional[str]  # the Last-Modified header
-
-    @staticmethod
-    def path(part: AnyPath) -> Path:
-        return Path(f"{part}.json")
-
-    def write(self, part: AnyPath) -> None:
-        write_record(self.path(part), "part", asdict(self))
-
-    @staticmethod
-    def read(part: AnyPath) -> PartRecord:
-        content = read_record(PartRecord.path(part), "part", hint=f"rm {part}")
-        record: PartRecord = from_json(PartRecord, content, PartRecord.path(part), "part record")
-        return record
 
 
 def output_folder(run_record: Path) -> Path:

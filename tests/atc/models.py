@@ -1,4 +1,4 @@
-"""Small ONNX models instead of a network, built with onnx.helper."""
+"""Small ONNX models instead of a network, built with onnx.helper; the emulator's arguments, and results of a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper
 
 CLASSES = 10
@@ -87,3 +88,27 @@ def pixels(batch: int, size: int = 16) -> np.ndarray:
     values = np.random.default_rng(2).integers(0, 256, (batch, size * size, 3), np.uint8)
     values[0, :256] = np.arange(256, dtype=np.uint8)[:, None]
     return values.reshape(batch, size, size, 3)
+
+
+def command_of(folder: Path, **changes: str) -> list[str]:
+    """The emulator's arguments that compile `folder`/model.onnx to `folder`/out.onnx."""
+    arguments = {
+        "framework": "5",
+        "model": str(folder / "model.onnx"),
+        "input_format": "NCHW",
+        "input_shape": "image:16,3,16,16",
+        "output": str(folder / "out"),
+        "soc_version": "Ascend310P3",
+        "log": "error",
+        **changes,
+    }
+    return [f"--{name}={value}" for name, value in arguments.items()]
+
+
+def results(model: Path | bytes, batch: np.ndarray, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
+    """The first output of an ONNX file (or its bytes) for its first input."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    source = str(model) if isinstance(model, Path) else model
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]

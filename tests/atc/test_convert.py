@@ -1,8 +1,7 @@
-"""atc/convert.py: the command that it builds, the files that it writes, errors of the tool, and reruns."""
+"""atc/convert.py: the command that it builds, the files that it writes, and errors of the tool."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -16,67 +15,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from atc import atc_rules, convert, run_atc
-from atc.command import render_aipp
+from atc.atc_command import render_aipp
 from atc.emulator import main
-from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from tests import fakes, tiny
+from tests import tiny
+from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
 from tests.atc.models import classifier, images, pyramid, saved
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with model.onnx."""
-    monkeypatch.chdir(tmp_path)
-    saved(tmp_path, classifier())
-    return tmp_path
-
-
-def on_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tool: str) -> pytest.MonkeyPatch:
-    folder = tmp_path_factory.mktemp("bin")
-    getattr(fakes, tool)(folder)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return monkeypatch
-
-
-@pytest.fixture
-def atc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The fake atc on PATH."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return on_path(tmp_path_factory, monkeypatch, "atc")
-
-
-@pytest.fixture
-def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The fake aoe on PATH, without atc."""
-    return on_path(tmp_path_factory, monkeypatch, "aoe")
-
-
-def arguments(output: str, *more: str) -> list[str]:
-    backend = "ascend" if output.endswith(".om") else "onnxruntime"
-    return ["--model", "model.onnx", "--output", output, "--backend", backend, *more]
-
-
-def files_in(folder: Path) -> list[str]:
-    """All files and directories in `folder` but locks."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.endswith("_lock"))
-
-
-def product(output: str) -> list[str]:
-    return [output, f"{output}.json", f"{output}_stamp.json"]
-
-
-def seen_by_atc(output: str) -> dict[str, object]:
-    """The arguments in the file of the fake atc or aoe."""
-    return json.loads(Path(output).read_bytes().partition(b"\n")[0][4:])
-
-
-def refused(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
-    """The error line of a run that ends with `code`."""
-    assert convert.main(words) == code
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("batch", "backend"), [(1, "openvino"), (16, "onnxruntime")])
@@ -147,14 +93,6 @@ def test_precision_is_last_in_the_command(output: str, precision: str, flags: li
     else:
         seen = seen_by_atc(output)
         assert [f"--{name}={seen[name]}" for name in seen if name.startswith("precision")] == flags
-
-
-@pytest.fixture
-def cfg(here: Path) -> str:
-    """A config with images of 32 pixels, and a model for them."""
-    saved(here, classifier(size=32))
-    (here / "m.yaml").write_text("MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n")
-    return "m.yaml"
 
 
 @pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
@@ -433,69 +371,3 @@ def test_errors_of_aoe(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.Captu
     line = refused(capsys, arguments("a.om", "--tune", "aoe", "--precision", "fp32"))
     assert "expected --precision default, found fp32" in line and "PRECISION=default" in line
     assert files_in(here) == ["model.onnx"]
-
-
-class Rerun:
-    """Runs atc.convert for one output; true if the stage did its work again."""
-
-    def __init__(self, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-        self.output, self.capsys = output, capsys
-
-    def __call__(self, *more: str) -> bool:
-        for path in map(Path, product(self.output)[:2]):
-            if path.exists():
-                os.utime(path, (0, 0))
-        assert convert.main(arguments(self.output, *more)) == 0
-        assert min(Path(path).stat().st_mtime for path in product(self.output)[:2]) > 0, "make sees new files"
-        return atc_rules.START in self.capsys.readouterr().out
-
-
-def test_a_rerun_works_only_when_something_relevant_changed(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rerun = Rerun("a.onnx", capsys)
-    assert rerun()
-    before = Path("a.onnx").read_bytes()
-    assert not rerun() and not rerun("--backend", "openvino"), "compiled by the same tool"
-    cfg = tiny.write_config(here)
-    assert not rerun("--cfg", str(cfg)), "neither gears nor uint8"
-    for more in (["--batch_size", "2"], ["--precision", "fp16"], ["--soc_version", "Ascend310"], ["--log", "info"]):
-        assert rerun(*more) and not rerun(*more)
-    assert rerun() and Path("a.onnx").read_bytes() == before, "a second run gives the same bytes"
-    Path("a.onnx").write_bytes(b"damaged")
-    assert rerun()
-    Path("a.onnx.json").unlink()
-    assert rerun()
-    saved(here, classifier(name="other"))
-    assert rerun() and not rerun()
-    monkeypatch.setattr(stamp, "code_sha256", lambda *modules: str(modules))
-    assert rerun() and not rerun()
-
-
-def test_a_rerun_with_uint8_depends_on_the_config(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rerun, aipp = Rerun("a.onnx", capsys), Path("a.aipp.cfg")
-    flags = ["--cfg", cfg, "--input_dtype", "uint8"]
-    assert rerun(*flags)
-    text = aipp.read_text()
-    aipp.unlink()
-    Path(cfg).write_text(f"{Path(cfg).read_text()}TRAIN: {{LR: 2}}\n")
-    assert not rerun(*flags) and aipp.read_text() == text
-    Path(cfg).write_text(Path(cfg).read_text().replace("MEAN: [0.5,", "MEAN: [0.25,"))
-    assert rerun(*flags) and aipp.read_text() != text
-    cfg, model = str(tiny.write_pose_config(here)), saved(here, pyramid(2))
-    rerun, flags = Rerun("p.onnx", capsys), ["--cfg", cfg, "--input_dtype", "uint8", "--batch_size", "1"]
-    assert rerun(*flags)
-    before = Path("p.pixels.onnx").read_bytes()
-    Path("p.pixels.onnx").unlink()
-    assert not rerun(*flags) and Path("p.pixels.onnx").read_bytes() == before and model.exists()
-    Path(cfg).write_text(Path(cfg).read_text().replace("[64, 128]", "[64, 160]"))
-    assert rerun(*flags) and not rerun(*flags)
-
-
-def test_another_atc_on_path_compiles_again(
-    here: Path, atc: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rerun = Rerun("a.om", capsys)
-    assert rerun() and not rerun()
-    on_path(tmp_path_factory, atc, "atc")
-    assert rerun() and not rerun()

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from atc import convert, pixels
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from tests import tiny
-from tests.atc.models import classifier, pyramid, saved
+from tests.atc.models import classifier, pyramid, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -25,11 +24,6 @@ def image(height: int, width: int) -> np.ndarray:
 def normalised(pixels: np.ndarray) -> np.ndarray:
     scaled = (pixels / 255 - np.array(MEAN)) / np.array(STD)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
-
-
-def results(model: object, batch: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: batch})[0]
 
 
 @pytest.mark.parametrize("height, width", [(16, 16), (32, 16), (16, 64)])
@@ -87,8 +81,8 @@ def test_gears_of_pixels(here: Path, precision: str) -> None:
     assert record.inputs == [TensorInfo("image", "uint8", [1, -1, -1, 3])]
     assert record.gears == [Gear([1, height, width, 3], [[1, 8, height, width]]) for height, width in tiny.GEARS]
     assert record.takes([96, 64, 3]) and not record.takes([3, 96, 64])
-    expected = results("model.onnx", normalised(image(96, 64)))
-    found = results("om/a.onnx", image(96, 64))
+    expected = results(Path("model.onnx"), normalised(image(96, 64)))
+    found = results(Path("om/a.onnx"), image(96, 64))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.05)
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/seeded_checkpoint.py: calibrated scales, one seed one file, and what is refused."""
+"""benchmarks/seeded_checkpoint.py: calibrated scales, equal files for equal seeds, and refusals."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ def images(tmp_path):
     return folder
 
 
-def make(tmp_path, images, name, *more) -> int:
-    cfg, output = tiny.write_config(tmp_path), tmp_path / name
-    arguments = ["--cfg", cfg, "--images", images, "--output", output, *more]
+def make(tmp_path, images, name, *more, write_config=tiny.write_config) -> int:
+    arguments = ["--cfg", write_config(tmp_path), "--images", images, "--output", tmp_path / name, *more]
     return seeded_checkpoint.main([str(argument) for argument in arguments])
 
 
-def test_one_seed_one_net(tmp_path, images):
+def make_pose(tmp_path, images, name, *more) -> int:
+    return make(tmp_path, images, name, *more, write_config=tiny.write_pose_config)
+
+
+@pytest.mark.parametrize("make", [make, make_pose])
+def test_equal_seeds_give_equal_nets(tmp_path, images, make):
     for name, seed in (("a.pth", 0), ("b.pth", 0), ("c.pth", 1)):
-        assert make(tmp_path, images, name, "--seed", seed) == 0
+        assert make(tmp_path, images, name, "--count", 3, "--seed", seed) == 0
     a, b, c = ((tmp_path / name).read_bytes() for name in ("a.pth", "b.pth", "c.pth"))
     assert a == b
     assert a != c
@@ -40,10 +44,10 @@ def test_one_seed_one_net(tmp_path, images):
 
 def test_logits_have_scale_and_variety(tmp_path, images, capsys):
     assert make(tmp_path, images, "a.pth") == 0
-    told = capsys.readouterr().out
-    assert "calibrated on 12 images: logits up to " in told
-    assert 0.01 < float(told.split("logits up to ")[1].split(",")[0]) < 100
-    assert int(told.split(", ")[-1].split()[0]) > 1
+    line = capsys.readouterr().out
+    assert "calibrated on 12 images: logits up to " in line
+    assert 0.01 < float(line.split("logits up to ")[1].split(",")[0]) < 100
+    assert int(line.split(", ")[-1].split()[0]) > 1
 
 
 def test_calibration_is_the_average_of_each_layers_input(tmp_path):
@@ -65,25 +69,11 @@ def test_first_images_in_natural_order(images):
     assert names == ["photo0.JPEG", "photo1.JPEG", "photo2.JPEG"]
 
 
-def make_pose(tmp_path, images, name, *more) -> int:
-    cfg, output = tiny.write_pose_config(tmp_path), tmp_path / name
-    arguments = ["--cfg", cfg, "--images", images, "--output", output, *more]
-    return seeded_checkpoint.main([str(argument) for argument in arguments])
-
-
-def test_one_seed_one_pose_net(tmp_path, images):
-    for name, seed in (("a.pth", 0), ("b.pth", 0), ("c.pth", 1)):
-        assert make_pose(tmp_path, images, name, "--count", 3, "--seed", seed) == 0
-    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.pth", "b.pth", "c.pth"))
-    assert a == b
-    assert a != c
-
-
 def test_maps_have_the_scale_that_thresholds_expect(tmp_path, images, capsys):
     assert make_pose(tmp_path, images, "a.pth") == 0
-    told = capsys.readouterr().out
-    assert "calibrated on 6 images: heat up to " in told
-    assert 0.1 < float(told.split("heat up to ")[1].split(",")[0]) < 2
+    line = capsys.readouterr().out
+    assert "calibrated on 6 images: heat up to " in line
+    assert 0.1 < float(line.split("heat up to ")[1].split(",")[0]) < 2
     config = load_config(tiny.write_pose_config(tmp_path))
     net = pose.build(config)
     checkpoint.load(net, tmp_path / "a.pth")
@@ -95,25 +85,25 @@ def test_maps_have_the_scale_that_thresholds_expect(tmp_path, images, capsys):
     for maps in (first, second):
         assert torch.allclose(maps.std(dim=1), torch.tensor(deviations[: len(maps)]), rtol=1e-2)
         assert (maps.mean(dim=1).abs() < 1e-2 * maps.std(dim=1)).all()
-        for group in maps.split(tiny.JOINTS):  # the joints of a place have one heat and one tag
+        for group in maps.split(tiny.JOINTS):  # all joints have nearly the same map
             assert torch.corrcoef(group).min() > 0.9
 
 
-def test_the_steadiest_mix_leaves_out_what_tells_images_apart():
+def test_the_steadiest_mix_excludes_differences_between_images():
     noise = torch.randn(3, 2, 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     maps = [each + torch.tensor([[3.0 * number], [0.0]]) for number, each in enumerate(noise)]
     moved, steady = seeded_checkpoint.steadiest(maps).abs()
     assert moved < 0.1 * steady
 
 
-def test_an_image_that_is_broken(tmp_path, images, capsys):
+def test_a_damaged_image(tmp_path, images, capsys):
     (images / "photo0.JPEG").write_bytes(b"no image")
     assert make_pose(tmp_path, images, "a.pth") == 2
     assert f"{images / 'photo0.JPEG'}: no image that Pillow knows" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("folder", "told"), [("none", "no such folder"), (".", "holds no image")])
-def test_a_folder_without_images(tmp_path, folder, told, capsys):
+@pytest.mark.parametrize(("folder", "error"), [("none", "no such directory"), (".", "no images")])
+def test_a_directory_without_images(tmp_path, folder, error, capsys):
     assert make(tmp_path, tmp_path / folder, "a.pth") == 2
-    assert told in capsys.readouterr().err
+    assert error in capsys.readouterr().err
     assert not (tmp_path / "a.pth").exists()

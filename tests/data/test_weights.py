@@ -1,4 +1,4 @@
-"""data/weights.py against a real server on 127.0.0.1: resume, checks, redirects, and one line for each fault."""
+"""data/weights.py with a real server on 127.0.0.1: resume, checks, redirects and errors."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ import pytest
 from data import weights
 from hrnet.cli import UserError
 from hrnet.io.files import locked
-from hrnet.io.runs import PartRecord
 
 DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a bit
 HALF = 400_000
+ROOT = Path(__file__).resolve().parents[2]
 MD5 = hashlib.md5(DATA).hexdigest()
-ZOO = "https://github.com/HRNet/HRNet-Image-Classification"
 
 
 class Server(ThreadingHTTPServer):
-    """What it serves, how it behaves, and which Range each call asked for."""
+    """A file server; `asked` has the Range of each request."""
 
     data = DATA
     etag: str | None = '"v1"'
     ranges = True
-    cut: int | None = None  # bytes of a body after which the connection ends
+    cut: int | None = None  # bytes of the body before the connection is closed
     sized = True
     kind = "application/octet-stream"
     status = 200
@@ -45,7 +44,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[str | None] = []
 
     def handle_error(self, *_: object) -> None:
-        """Of a client that hung up: not on the screen that a test reads."""
+        """Print nothing about a client that closed the connection."""
 
     @property
     def url(self) -> str:
@@ -56,8 +55,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        server, wished = self.server, self.headers["Range"]
-        server.asked.append(wished)
+        server, wanted = self.server, self.headers["Range"]
+        server.asked.append(wanted)
         if self.path == "/moved":
             return self.redirect("/file.pth")
         if self.path == "/loop":
@@ -66,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.redirect("ftp://127.0.0.1/file.pth")
         if self.path != "/file.pth":
             return self.send_error(404)
-        start = int(re.fullmatch("bytes=([0-9]+)-", wished)[1]) if wished and server.ranges else 0
+        start = int(re.fullmatch("bytes=([0-9]+)-", wanted)[1]) if wanted and server.ranges else 0
         if start and start >= len(server.data):
             return self.send_error(416)
         body = server.data[start:]
@@ -79,13 +78,13 @@ class Handler(BaseHTTPRequestHandler):
         if server.etag:
             self.send_header("ETag", server.etag)
         self.end_headers()
-        with contextlib.suppress(ConnectionError):  # a client that wants no more of it hangs up
+        with contextlib.suppress(ConnectionError):  # the client closed the connection
             self.wfile.write(body[: server.cut])
         return None
 
-    def redirect(self, place: str) -> None:
+    def redirect(self, location: str) -> None:
         self.send_response(302)
-        self.send_header("Location", place)
+        self.send_header("Location", location)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -104,234 +103,202 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def load(url: str, md5: str = "") -> int:
+def download(url: str, md5: str = "") -> int:
     Path("m.yaml").write_text(f"WEIGHTS: {{URL: '{url}', MD5: '{md5}'}}\n")
     return weights.main(["--cfg", "m.yaml", "--output", "w/m.pth"])
 
 
-def there() -> list[str]:
+def files() -> list[str]:
     return sorted(path.name for path in Path("w").iterdir()) if Path("w").exists() else []
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def error(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of an error."""
     line = capsys.readouterr().err
     assert line.startswith("data.weights: error: ") and line.count("\n") == 1
-    return line[len("data.weights: error: ") : -1]
+    return line
 
 
 def cut_in_the_middle(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.cut = HALF
-    assert load(f"{server.url}/file.pth", MD5) == 2
-    assert told(capsys) == (
-        f"{server.url}/file.pth: the connection ended early (expected 700001 bytes, found 400000 bytes); run the same "
-        "command again to resume"
-    )
-    assert there() == ["m.pth.part", "m.pth.part.json"]
+    assert download(f"{server.url}/file.pth", MD5) == 2
+    line = error(capsys)
+    assert f"{server.url}/file.pth: " in line and "(expected 700001 bytes, found 400000 bytes); run the same" in line
+    assert files() == ["m.pth.part", "m.pth.part.json"]
     assert Path("w/m.pth.part").read_bytes() == DATA[:HALF]
     server.cut = None
     server.asked.clear()
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load(f"{server.url}/file.pth", MD5.upper()) == 0
+    assert download(f"{server.url}/file.pth", MD5.upper()) == 0
     assert Path("w/m.pth").read_bytes() == DATA
-    assert there() == ["m.pth"]
+    assert files() == ["m.pth"]
     assert stat.S_IMODE(os.stat("w/m.pth").st_mode) == 0o640 and stat.S_IMODE(os.stat("w").st_mode) == 0o750
     line = capsys.readouterr().out
     assert re.fullmatch(r"wrote w/m\.pth \(0\.7 MB, [0-9.]+ MB/s, MD5 as published\)\n", line)
-    assert load(f"{server.url}/file.pth", MD5) == 0
-    assert capsys.readouterr().out == "w/m.pth is there already, MD5 as published\n"
+    assert download(f"{server.url}/file.pth", MD5) == 0
+    assert capsys.readouterr().out == "w/m.pth exists, MD5 as published\n"
     assert server.asked == [None]
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_cut_download_goes_on(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
-    assert PartRecord.read("w/m.pth.part") == PartRecord(f"{server.url}/file.pth", len(DATA), '"v1"', None)
-    assert load(f"{server.url}/file.pth", MD5) == 0
+    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(
+        f"{server.url}/file.pth", len(DATA), '"v1"', None
+    )
+    assert download(f"{server.url}/file.pth", MD5) == 0
     assert server.asked == [f"bytes={HALF}-"]
-    assert "w/m.pth.part: going on after 400000 bytes\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == DATA and there() == ["m.pth"]
+    assert "w/m.pth.part: resuming after 400000 bytes\n" in capsys.readouterr().out
+    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_server_that_does_not_resume(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     server.ranges = False
-    assert load(f"{server.url}/file.pth", MD5) == 0
+    assert download(f"{server.url}/file.pth", MD5) == 0
     assert server.asked == [f"bytes={HALF}-", None]
-    assert "w/m.pth.part: the server does not resume, starting afresh\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == DATA and there() == ["m.pth"]
+    assert "w/m.pth.part: the server does not resume, starting again\n" in capsys.readouterr().out
+    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_never_mixed(server: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Shorter than the part (416), or another one by its ETag or its size alone."""
+    """Shorter than the part (416), or with another ETag or only another size."""
     cut_in_the_middle(server, capsys)
     server.data = bytes(size)
     if size == len(DATA):
         server.etag = '"v2"'
-    assert load(f"{server.url}/file.pth") == 0
+    assert download(f"{server.url}/file.pth") == 0
     assert server.asked == [f"bytes={HALF}-", None]
-    assert "w/m.pth.part: the file has changed, starting afresh\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == server.data and there() == ["m.pth"]
+    assert "w/m.pth.part: the file has changed, starting again\n" in capsys.readouterr().out
+    assert Path("w/m.pth").read_bytes() == server.data and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("record", ["", "{}", None])
-def test_a_part_that_nothing_is_known_of(server: Server, record: str | None) -> None:
+def test_a_part_without_a_valid_record(server: Server, record: str | None) -> None:
     Path("w").mkdir()
     Path("w/m.pth.part").write_bytes(b"x" * HALF)
     if record is not None:
         Path("w/m.pth.part.json").write_text(record)
-    assert load(f"{server.url}/file.pth", MD5) == 0
+    assert download(f"{server.url}/file.pth", MD5) == 0
     assert server.asked == [None]
-    assert Path("w/m.pth").read_bytes() == DATA and there() == ["m.pth"]
+    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_part_of_another_url(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
-    assert load(f"{server.url}/moved", MD5) == 0
+    assert download(f"{server.url}/moved", MD5) == 0
     assert server.asked == [None, None]
     assert Path("w/m.pth").read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("folder")
-def test_all_bytes_there_is_checked_without_a_call(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_part_is_checked_without_a_request(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     cut_in_the_middle(server, capsys)
     Path("w/m.pth.part").write_bytes(DATA)
-    assert load(f"{server.url}/file.pth", MD5) == 0
-    assert server.asked == [] and there() == ["m.pth"]
+    assert download(f"{server.url}/file.pth", MD5) == 0
+    assert server.asked == [] and files() == ["m.pth"]
 
 
-@pytest.mark.usefixtures("folder")
 def test_redirects_keep_the_range(server: Server) -> None:
     server.cut = HALF
-    assert load(f"{server.url}/moved", MD5) == 2
+    assert download(f"{server.url}/moved", MD5) == 2
     server.cut = None
-    assert load(f"{server.url}/moved", MD5) == 0
+    assert download(f"{server.url}/moved", MD5) == 0
     assert server.asked == [None, None, f"bytes={HALF}-", f"bytes={HALF}-"]
     assert Path("w/m.pth").read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("folder")
-def test_another_hash_is_no_checkpoint(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_hash_removes_the_file(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     other = "0123456789abcdef" * 2
-    assert load(f"{server.url}/file.pth", other) == 2
-    assert told(capsys) == (
-        f"{server.url}/file.pth: has another MD5 than the config (expected {other}, found {MD5}); it was removed; "
-        "load it again, or ask its publisher"
-    )
-    assert there() == []
+    assert download(f"{server.url}/file.pth", other) == 2
+    assert f"{server.url}/file.pth: MD5 mismatch with the config (expected {other}, found {MD5})" in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
-def test_without_a_published_hash_ours_is_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load(f"{server.url}/file.pth") == 0
-    assert capsys.readouterr().out.endswith(f" MB/s, MD5 {MD5}, which the config does not know)\n")
-    assert load(f"{server.url}/file.pth") == 0
-    assert capsys.readouterr().out == "w/m.pth is there already, unchecked: the config knows no MD5\n"
+def test_without_a_published_hash_ours_is_printed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert download(f"{server.url}/file.pth") == 0
+    assert f" MB/s, MD5 {MD5}; " in capsys.readouterr().out
+    assert download(f"{server.url}/file.pth") == 0
+    assert "w/m.pth exists, not checked" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_checkpoint_of_ones_own_is_not_overwritten(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     Path("w").mkdir()
     Path("w/m.pth").write_bytes(b"mine")
-    assert load(f"{server.url}/file.pth", MD5) == 2
+    assert download(f"{server.url}/file.pth", MD5) == 2
     mine = hashlib.md5(b"mine").hexdigest()
-    assert told(capsys) == (
-        f"w/m.pth: is another file than the published one (expected {MD5}, found {mine}); to load it, move this one "
-        "away: mv w/m.pth w/m.pth.old"
-    )
+    line = error(capsys)
+    assert f"w/m.pth: MD5 mismatch with the published file (expected {MD5}, found {mine})" in line
+    assert line.endswith(": mv w/m.pth w/m.pth.old\n")
     assert Path("w/m.pth").read_bytes() == b"mine" and server.asked == []
 
 
-@pytest.mark.usefixtures("folder")
-def test_no_size_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_sends_no_size(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.sized = False
-    assert load(f"{server.url}/file.pth", MD5) == 0
+    assert download(f"{server.url}/file.pth", MD5) == 0
     assert Path("w/m.pth").read_bytes() == DATA
     server.data = b""
     Path("w/m.pth").unlink()
-    assert load(f"{server.url}/file.pth", MD5) == 2
-    assert told(capsys) == (
-        f"{server.url}/file.pth: the connection ended early (expected some bytes, found 0 bytes); run the same command "
-        "again to resume"
-    )
-    assert there() == []
+    assert download(f"{server.url}/file.pth", MD5) == 2
+    assert "(expected some bytes, found 0 bytes)" in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    "path, line",
-    [
-        ("/gone", "{url}/gone: the server refused (found 404 Not Found); load it by hand and put it to w/m.pth"),
-        ("/loop", "{url}/loop: the server refused (found 302 The HTTP server returned a redirect error that would"),
-        ("/ftp", "{url}/ftp: cannot load from there (expected an http or https URL, found ftp://127.0.0.1/file.pth)"),
-    ],
+    "path, found",
+    [("/gone", "404 Not Found"), ("/loop", "302 The HTTP server returned"), ("/ftp", "ftp://127.0.0.1/file.pth")],
 )
-def test_refusals(server: Server, path: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load(f"{server.url}{path}", MD5) == 2
-    assert told(capsys).startswith(line.format(url=server.url))
-    assert there() == []
+def test_refusals(server: Server, path: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert download(f"{server.url}{path}", MD5) == 2
+    line = error(capsys)
+    assert f"{server.url}{path}: " in line and f"found {found}" in line
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("status, kind", [(200, "text/html"), (204, "application/octet-stream")])
-def test_a_page_is_no_checkpoint(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     server.status, server.kind = status, kind
-    assert load(f"{server.url}/file.pth") == 2
-    assert told(capsys) == (
-        f"{server.url}/file.pth: is no file (found {status}, {kind}); open it and load it by hand and put it to w/m.pth"
-    )
-    assert there() == []
+    assert download(f"{server.url}/file.pth") == 2
+    assert f"{server.url}/file.pth: not a file (found status {status}, {kind}); " in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder", "server")
-def test_a_host_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("server")
+def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert load("http://nowhere.invalid/x.pth") == 2
-    assert told(capsys) == (
-        "http://nowhere.invalid/x.pth: cannot be reached: Name or service not known; check the network, or load it by "
-        "hand and put it to w/m.pth"
-    )
-    assert there() == []
+    assert download("http://nowhere.invalid/x.pth") == 2
+    assert "http://nowhere.invalid/x.pth: cannot be reached: Name or service not known; check the" in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_port_where_nobody_listens(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:  # bound, so that nobody else gets it, and not listening
+def test_a_port_without_a_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:  # bound, so that no one else uses it, and not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.pth"
-        assert load(url) == 2
-    assert told(capsys).startswith(f"{url}: cannot be reached: Connection refused; check the network, or ")
+        assert download(url) == 2
+    assert f"{url}: cannot be reached: Connection refused; check the network, or " in error(capsys)
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_silent_server_is_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth"
-        assert load(url) == 2
-    assert told(capsys) == f"{url}: the server gave no answer: timed out; run the same command again to resume"
-    assert there() == []
+        assert download(url) == 2
+    assert f"{url}: the server did not respond: timed out; run the same command again" in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
@@ -348,46 +315,60 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
 
         thread = threading.Thread(target=answer)
         thread.start()
-        assert load(url) == 2
+        assert download(url) == 2
         ended.set()
         thread.join()
-    assert told(capsys) == (
-        f"{url}: the connection broke: timed out (found {weights.BLOCK} bytes); run the same command again to resume"
-    )
-    assert there() == ["m.pth.part", "m.pth.part.json"]
+    assert f"{url}: the connection broke: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
+    assert files() == ["m.pth.part", "m.pth.part.json"]
 
 
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     "url", ["ftp://x/y.pth", "file:///etc/passwd", "weights.pth", "http://", "http://x y/z", "http://x:port/z", "//x/y"]
 )
-def test_urls_that_are_none(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load(url) == 2
-    assert told(capsys) == (f"m.yaml: WEIGHTS.URL: cannot load from there (expected an http or https URL, found {url})")
+def test_invalid_urls(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert download(url) == 2
+    line = error(capsys)
+    assert "m.yaml: WEIGHTS.URL: " in line and f"(expected an http or https URL, found {url})" in line
 
 
-@pytest.mark.usefixtures("folder")
-def test_no_url_says_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
-    assert load("") == 2
-    assert told(capsys) == (
-        f"m.yaml: has no WEIGHTS.URL; take the checkpoint from where it was published or trained (most: {ZOO}) and put "
-        "it to w/m.pth"
-    )
+def test_a_config_without_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert download("") == 2
+    line = error(capsys)
+    assert "m.yaml: no WEIGHTS.URL; " in line and weights.UPSTREAM in line and "w/m.pth" in line
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_disk_too_small_is_told_before(
+def test_how_to_get_a_missing_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+
+    def hint(cfg: str) -> str:
+        assert weights.main(["--cfg", cfg, "--missing", str(tmp_path / "m.pth")]) == 2
+        line = error(capsys)
+        assert f"{tmp_path / 'm.pth'}: no such checkpoint; " in line
+        return line
+
+    url = weights.load_config(weights.CONFIGS / "hrnet_w18.yaml").WEIGHTS.URL
+    assert f"make weights MODEL=hrnet_w18 downloads it from {url}\n" in hint("hrnet_w18")
+    assert "make weights" not in (line := hint("hrnet_w30")) and "WEIGHTS=" in line
+    (tmp_path / "mine.yaml").write_text("WEIGHTS: {URL: 'http://x/y'}\n")
+    assert f"make weights CFG={tmp_path}/mine.yaml downloads it from http://x/y\n" in hint(f"{tmp_path}/mine.yaml")
+    (tmp_path / "m.pth").touch()
+    assert weights.main(["--cfg", "hrnet_w18", "--missing", str(tmp_path / "m.pth")]) == 0
+
+
+def test_a_disk_that_is_too_small(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
     server.data = bytes(60_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 10_000_000))
-    assert load(f"{server.url}/file.pth") == 2
-    assert told(capsys) == ("w: too little free disk (expected 0.1 GB, found 0.0 GB); give WEIGHTS= on a larger disk")
-    assert there() == []
+    assert download(f"{server.url}/file.pth") == 2
+    line = error(capsys)
+    assert "w: " in line and "(expected 0.1 GB, found 0.0 GB); give WEIGHTS= on a larger disk" in line
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
 def test_a_disk_that_fills_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -397,22 +378,21 @@ def test_a_disk_that_fills_up(
     monkeypatch.setattr(
         "builtins.open", lambda name, *more, **kw: real("/dev/full" if more == ("ab",) else name, *more, **kw)
     )
-    assert load(f"{server.url}/file.pth") == 2
-    assert told(capsys) == "w/m.pth.part: No space left on device"
-    assert there() == []
+    assert download(f"{server.url}/file.pth") == 2
+    assert "w/m.pth.part: No space left on device" in error(capsys)
+    assert files() == []
 
 
-@pytest.mark.usefixtures("folder")
-def test_two_at_once_exclude_each_other(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_exclude_each_other(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     Path("w").mkdir()
     with locked("w/m.pth.part"):
-        assert load(f"{server.url}/file.pth", MD5) == 2
-    assert told(capsys).startswith("w/m.pth.part: another run, or the tool of a killed one, is still at work")
+        assert download(f"{server.url}/file.pth", MD5) == 2
+    assert "w/m.pth.part: " in error(capsys)
     assert server.asked == []
 
 
-def test_the_published_configs_have_loadable_urls() -> None:
-    for path in sorted(Path(weights.__file__).parents[1].glob("configs/*.yaml")):
+def test_urls_of_the_published_configs() -> None:
+    for path in sorted(ROOT.glob("configs/*.yaml")):
         url = weights.load_config(path).WEIGHTS.URL
         if url:
             weights.check_url(url, path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from atc.emulator import half, main
-from tests.atc.models import classifier, images, saved
+from tests.atc.models import classifier, images, results, saved
 
 LEVELS = sorted(onnxruntime.GraphOptimizationLevel.__members__)
 LARGEST = 65504.0  # of float16
@@ -45,13 +45,6 @@ def compiled(folder: Path, model: onnx.ModelProto, **changes: str) -> Path:
         **(changes or {"precision_mode": "force_fp16"}),
     }
     return main.compile_model(arguments)
-
-
-def results(path: Path, x: np.ndarray, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def ulps(found: np.ndarray, wanted: np.ndarray) -> int:

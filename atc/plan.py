@@ -1,0 +1,105 @@
+"""Plan the compilation of an ONNX file: the arguments for atc, the files that it reads, and the properties of the
+compiled model.
+
+For uint8 pixels atc reads one file more, beside the compiled model: `….aipp.cfg`, or with gears, which AIPP does not
+support, `….pixels.onnx`, the model with operators that normalise pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import onnx
+from yacs.config import CfgNode
+
+from atc import atc_command, atc_rules, graph, pixels
+from atc.shapes import at_gear
+from hrnet.cli import UserError
+from hrnet.io.compiled import Gear, TensorInfo
+from hrnet.io.files import AnyPath, replacing, write_text
+
+AIPP_ENDING, PIXELS_ENDING = ".aipp.cfg", ".pixels.onnx"
+
+
+class Plan(NamedTuple):
+    """The tool's inputs, and the properties of the compiled model for its record."""
+
+    model: AnyPath  # the ONNX file for the tool
+    conf: Optional[AnyPath]  # the AIPP file
+    shapes: dict[str, list[int]]  # of --input_shape
+    flags: list[str]  # of the gears
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    gears: list[Gear]
+    metadata: dict[str, str]
+
+    def arguments(self, output: AnyPath, options: Sequence[str]) -> list[str]:
+        return atc_command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options])
+
+    def seen_from(self, folder: Path) -> Plan:
+        """With paths relative to `folder`, where the tool runs, so that it does not see the rest of a path."""
+        conf = self.conf and Path("..", Path(self.conf).name)
+        return self._replace(model=os.path.relpath(Path(self.model).resolve(), folder), conf=conf)
+
+
+def write_aipp(config: CfgNode, path: Path) -> None:
+    """Write the AIPP file of a config."""
+    width, height = config.MODEL.IMAGE_SIZE
+    write_text(path, atc_command.render_aipp(width, height, config.INPUT.MEAN, config.INPUT.STD))
+
+
+def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Path) -> None:
+    """Let `source`, read from `model`, take pixels, and write it to `path`."""
+    try:
+        pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
+    except ValueError as error:
+        raise UserError(f"--input_dtype uint8: {error}", where=model) from None
+    with replacing(path) as temporary:
+        onnx.save(source, temporary)
+
+
+def shapes_at_gears(
+    source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
+) -> list[Gear]:
+    """Input and output shapes at each gear. Raises UserError if the model does not fit one."""
+    found = []
+    for gear in gears:
+        fixed = at_gear(shapes, gear)
+        try:
+            outputs = graph.output_shapes(source, fixed, strict=True)
+        except ValueError as error:
+            raise UserError(f"does not fit the gear {list(gear)}: {error}", where=where) from None
+        found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
+    return found
+
+
+def prepare(
+    model: Path, output: Path, config: Optional[CfgNode], batch_size: int, input_dtype: str, gears: list[list[int]]
+) -> tuple[Plan, atc_rules.Model]:
+    """Read `model` and plan its compilation; with gears and uint8, write the ONNX file that takes pixels. Also returns
+    what the rules check. Raises UserError, and AtcError for what atc would refuse."""
+    source, given, conf = graph.read(model), model, None
+    if config and input_dtype == "uint8" and gears:
+        given = output.with_suffix(PIXELS_ENDING)
+        write_pixels(source, config, model, given)
+    description, inputs = graph.describe(source), graph.inputs(source)
+    shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model)
+    compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
+    if config and input_dtype == "uint8" and not gears:
+        conf = output.with_suffix(AIPP_ENDING)
+        compiled = [TensorInfo(inputs[0].name, "uint8", atc_command.aipp_input(config, shapes, batch_size, model))]
+    outputs, at_gears = graph.output_shapes(source, shapes), shapes_at_gears(source, shapes, gears, model)
+    flags, metadata = atc_command.gear_flags(gears, description.outputs), graph.metadata_of(source)
+    return Plan(given, conf, shapes, flags, compiled, outputs, at_gears, metadata), description
+
+
+def restore_tool_input(config: CfgNode, model: Path, output: Path, gears: bool) -> None:
+    """Write the tool's input for uint8 again if it is missing, so that the printed command can be run."""
+    path = output.with_suffix(PIXELS_ENDING if gears else AIPP_ENDING)
+    if gears and not path.exists():
+        write_pixels(graph.read(model), config, model, path)
+    elif not path.exists():
+        write_aipp(config, path)
