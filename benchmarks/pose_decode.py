@@ -1,10 +1,10 @@
-"""The pose decoder against upstream's, by number of people: milliseconds an image, the ratio, and that of each step.
+"""The pose decoder against upstream's, by number of people: milliseconds for each image, the ratio, and each step.
 
     python -m benchmarks.pose_decode --peer HigherHRNet-Human-Pose-Estimation
 
 The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881), which is not part of this repository. Both
-decode the same outputs, drawn by seed, of images of 704 x 512 pixels and their mirror images; where people or keypoints
-differ nothing is measured.
+decode the same random outputs of images of 704 x 512 pixels and of the flipped images; nothing is measured when people
+or keypoints differ.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 704, 512
 
 
 def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
-    """Print a line for each number of people. Raises WorkFailed where keypoints differ."""
+    """Print a line for each number of people. Raises WorkFailed when keypoints differ."""
     upstream = UpstreamDecoder(peer)
     print(
         f"{scenes} scenes of {WIDTH} x {HEIGHT}, {cores()} cores, {rounds} rounds, medians; keypoints equal to 1e-3 px"
@@ -36,12 +36,12 @@ def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
         for seed, pair in enumerate(drawn):
             differs = first_difference(decode(*pair), *upstream.decode(*pair))
             if differs:
-                raise WorkFailed(f"{count} people, scene {seed}: {differs}")
+                raise WorkFailed(differs, where=f"{count} people, scene {seed}")
         measure(upstream, count, drawn, rounds)
 
 
 def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs, Outputs]], rounds: int) -> None:
-    """Print the line of `count` people."""
+    """Print the line for `count` people."""
     timings: dict[str, float] = {}
 
     def ours() -> None:
@@ -63,8 +63,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_decode", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
     parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help="(%(default)s)")
-    parser.add_argument("--scenes", type=integer(1), default=3, help="of each number of people (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--scenes", type=integer(1), default=3, help="for each number of people (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

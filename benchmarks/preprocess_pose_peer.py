@@ -1,28 +1,25 @@
-"""`preprocess.pose` against the seed's way, on the functions of an upstream checkout: seconds for the same photographs,
-and whether the inputs are the same to the bit.
+"""`preprocess.pose` against the model zoo's way, with the functions of an upstream checkout: images/s on the same
+images, and whether the inputs are equal to the bit.
 
     python -m benchmarks.preprocess_pose_peer --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --copies 5
 
-The peer is not part of this repository: name a checkout of HRNet/HigherHRNet-Human-Pose-Estimation. Its functions are
-called as the model zoo's HigherHRNet_preprocess.py calls them: one process, cv2.imread, resize_align_multi_scale,
-torchvision's ToTensor and Normalize spelt out in torch, torch.flip, and two float32 npy files for each image. The model
-zoo's gears are left out, since upstream has none; ours are switched off for that, which makes no work less.
+The peer is not part of this repository: give a checkout of HRNet/HigherHRNet-Human-Pose-Estimation. Its functions are
+called as in the model zoo's HigherHRNet_preprocess.py: one process, cv2.imread, resize_align_multi_scale, torchvision's
+ToTensor and Normalize written in torch, torch.flip, and two float32 npy files for each image. Neither side uses gears,
+which upstream does not have; this does not reduce our work.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Optional
 
-from benchmarks.turns import in_turn, report
-from hrnet.cli import UserError, WorkFailed, command, cores, integer
+from benchmarks.turns import add_rounds_arguments, call, check_equal, in_turn, link_or_copy, report
+from hrnet.cli import UserError, command, cores
 from hrnet.io.coco import annotation_path, read_images
 from hrnet.io.files import make_folder
 
@@ -50,16 +47,13 @@ for name in sorted(os.listdir(images)):
 
 
 def copies_of(folder: Path, place: Path, copies: int) -> int:
-    """Hard links (or copies, on another disk) of all images that are there, `copies` times over; how many."""
+    """Link (on another disk: copy) each image that is there `copies` times; returns the number of links."""
     source, target = folder / "images" / SPLIT, make_folder(place / "images" / SPLIT)
     listed: list[dict[str, object]] = []
     for image in read_images(annotation_path(folder, SPLIT)):
         for number in range(copies if (source / image.file_name).is_file() else 0):
             name = f"{number}_{image.file_name}"
-            try:
-                os.link(source / image.file_name, target / name)
-            except OSError:
-                shutil.copyfile(source / image.file_name, target / name)
+            link_or_copy(source / image.file_name, target / name)
             listed.append({"id": len(listed), "file_name": name, "width": image.width, "height": image.height})
     index = annotation_path(place, SPLIT)
     make_folder(index.parent)
@@ -67,24 +61,14 @@ def copies_of(folder: Path, place: Path, copies: int) -> int:
     return len(listed)
 
 
-def differing(ours: Path, theirs: Path) -> list[str]:
-    """Names of the peer's inputs that are not ours to the byte."""
-    return [file.name for file in sorted(theirs.glob("*.npy")) if file.read_bytes() != (ours / file.name).read_bytes()]
-
-
 def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
-    """Print images/s of the peer and of ours and the ratios. Raises WorkFailed where an input differs or is missing."""
+    """Print images/s of the peer and of ours and the ratios. Raises WorkFailed when an input differs or is missing."""
     if not (peer / "lib/utils/transforms.py").is_file():
-        raise UserError("is no checkout of HigherHRNet", where=peer, expected="lib/utils/transforms.py in it")
+        raise UserError("not a checkout of HigherHRNet", where=peer, expected="lib/utils/transforms.py in it")
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         count = copies_of(folder, place / "coco", copies)
         (place / "pose.yaml").write_text(CONFIG, encoding="utf-8")
-
-        def call(outputs: list[Path], *command: object) -> None:
-            for output in outputs:
-                shutil.rmtree(output, ignore_errors=True)
-            subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
 
         def ours(name: str, *options: object) -> None:
             given = ["--cfg", place / "pose.yaml", "--dataset", place / "coco", "--output", place / name, *options]
@@ -96,17 +80,12 @@ def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
             "peer": lambda: call([theirs, theirs_flip], *peer_call),
             "both files": lambda: ours("both", "--output_flip", place / "flip"),
             "no flip file": lambda: ours("float32"),
-            "uint8": lambda: ours("uint8", "--input", "uint8"),
+            "uint8": lambda: ours("uint8", "--input_dtype", "uint8"),
         }
         seconds = in_turn(candidates, rounds)
         ours("both", "--output_flip", place / "flip")
-        made = len(list(theirs.glob("*.npy")))
-        wrong = differing(place / "both", theirs) + differing(place / "flip", theirs_flip)
-        if made != count or wrong:
-            raise WorkFailed(
-                f"the peer made {made} inputs of {count} images, {len(wrong)} differ from ours: {wrong[:3]}"
-            )
-        print(f"{count} photographs, {cores()} cores, {rounds} rounds, medians; all inputs equal to the byte")
+        check_equal(count, [(place / "both", theirs), (place / "flip", theirs_flip)])
+        print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs equal to the byte")
         report(seconds, count, "peer")
 
 
@@ -114,8 +93,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_pose_peer")
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of HigherHRNet-Human-Pose-Estimation")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO folder")
-    parser.add_argument("--copies", type=integer(1), default=5, help="of each photograph (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
+    add_rounds_arguments(parser)
     return parser.parse_args(argv)
 
 

@@ -2,22 +2,23 @@
 
     python -m benchmarks.topn_peer --peer imagenet_acc_eval.py --images 10000
 
-The peer's script is not part of this repository: name the file. It takes `<outputs> <labels> <folder> <name>` and reads
-txt; ours reads the same txt, and the same values as bin and npy. All four results must be equal to the byte.
+The peer's script is not part of this repository: give its path. Its arguments are `<outputs> <labels> <directory>
+<name>`, and it reads txt; ours reads the same txt, and the same values as bin and npy. All results must be equal to the
+byte.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
-from benchmarks.turns import in_turn, report
+from benchmarks.turns import call, in_turn, report
 from hrnet.cli import WorkFailed, command, integer
 from hrnet.io import tensors
 
@@ -25,8 +26,8 @@ CLASSES = 1000
 
 
 def write_outputs(place: Path, images: int) -> None:
-    """Seeded logits of `images` images as txt, bin and npy (values of six decimals, so that all hold the same), and
-    labels that are right for about half of them."""
+    """Random logits of `images` images as txt, bin and npy (with six decimals, so that all are equal), and labels that
+    are right for about half of them."""
     random = np.random.default_rng(0)
     for suffix in tensors.OUTPUT_FORMATS:
         (place / suffix.lower()).mkdir()
@@ -44,27 +45,23 @@ def write_outputs(place: Path, images: int) -> None:
 
 
 def run(peer: Path, images: int, rounds: int) -> None:
-    """Print images/s of each and the ratios. Raises WorkFailed where results differ."""
+    """Print images/s of each and the ratios. Raises WorkFailed when results differ."""
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         write_outputs(place, images)
 
-        def call(kind: str, *script: object) -> None:
-            outputs = place / kind.split()[-1]
-            words = [*script, outputs, place / "val_label.txt", place, f"{kind.replace(' ', '-')}.json"]
-            subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+        def candidate(kind: str) -> None:
+            script = [peer] if kind.startswith("peer") else ["-m", "postprocess.imagenet_acc_eval"]
+            call(
+                [], *script, place / kind.split()[-1], place / "val_label.txt", place, f"{kind.replace(' ', '-')}.json"
+            )
 
-        ours = ("-m", "postprocess.imagenet_acc_eval")
-        candidates = {
-            "peer from txt": lambda: call("peer from txt", peer),
-            "from txt": lambda: call("from txt", *ours),
-            "from npy": lambda: call("from npy", *ours),
-            "from bin": lambda: call("from bin", *ours),
-        }
+        kinds = ("peer from txt", "from txt", "from npy", "from bin")
+        candidates = {kind: partial(candidate, kind) for kind in kinds}
         seconds = in_turn(candidates, rounds)
         results = {(place / f"{kind.replace(' ', '-')}.json").read_bytes() for kind in candidates}
         if len(results) != 1:
-            raise WorkFailed(f"results differ: {results}")
+            raise WorkFailed("results differ", found=results)
         print(f"{images} outputs of {CLASSES} classes, {rounds} rounds, medians; results equal to the byte")
         report(seconds, images, "peer from txt")
 
@@ -73,7 +70,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.topn_peer", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_acc_eval.py")
     parser.add_argument("--images", type=integer(1), default=10000, help="outputs (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,15 +1,23 @@
-"""Candidates measured in turn, so that what the machine does besides falls on all of them."""
+"""Shared by benchmarks: candidates measured in turn, so that other load affects all of them, and their inputs."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import shutil
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Callable
+
+from hrnet.cli import WorkFailed, integer
 
 
 def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each candidate, once in every round; one round before them all is not counted."""
+    """Seconds of each candidate, once in every round; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, work in candidates.items():
@@ -26,3 +34,35 @@ def report(seconds: Mapping[str, list[float]], images: int, peer: str) -> None:
     for name, mine in seconds.items():
         ratio = statistics.median(theirs / each for each, theirs in zip(mine, seconds[peer]))
         print(f"{name:{width}}  {images / statistics.median(mine):9.1f} images/s  {ratio:5.2f} x {peer}")
+
+
+def call(products: Iterable[object], *words: object) -> None:
+    """Run python with these words, without the products of an earlier call: directories or files."""
+    for product in map(Path, map(str, products)):
+        shutil.rmtree(product) if product.is_dir() else product.unlink(missing_ok=True)
+    subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def check_equal(count: int, pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Raises WorkFailed unless the peer wrote `count` inputs, equal to ours; `pairs`: our directory and the peer's."""
+    for ours, theirs in pairs:
+        made = sorted([*theirs.glob("*.bin"), *theirs.glob("*.npy")])
+        wrong = [file.name for file in made if file.read_bytes() != (ours / file.name).read_bytes()]
+        if len(made) != count or wrong:
+            found = f"{len(made)} inputs, {len(wrong)} differ: {wrong[:3]}"
+            raise WorkFailed(
+                "the peer's inputs differ from ours", where=theirs, expected=f"{count} inputs", found=found
+            )
+
+
+def add_rounds_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--copies", type=integer(1), default=5, help="of each image (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")

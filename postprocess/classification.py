@@ -6,7 +6,7 @@
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the manifest's labels and the outputs that the run record lists, joined by stem
-Writes   <output without .json>/result.json, then the metrics record --output; <output>_stamp.json
+Writes   <output without .json>/result.json, then the metrics record --output; a stamp beside it (hrnet/io/stamp.py)
 
 Source: the model zoo's imagenet_acc_eval.py, whose call on a bare directory is `postprocess.imagenet_acc_eval`.
 """

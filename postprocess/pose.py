@@ -9,7 +9,7 @@
 Reads    the manifest, COCO's annotations, and the run records with their outputs, or --keypoints with the record of
          `postprocess.decode` beside them
 Writes   <output without .json>/keypoints.json and keypoints.decode.json (kept when they are up to date), then the
-         metrics record --output; <file>_stamp.json for both
+         metrics record --output; a stamp beside both (hrnet/io/stamp.py)
 
 Only the manifest's images are evaluated. Source: the model zoo's HigherHRNet_postprocess.py, and COCODataset.evaluate
 of https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881.

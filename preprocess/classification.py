@@ -4,7 +4,8 @@
     python -m preprocess.classification hrnet /data/imagenet/val ./prep_dataset
 
 Reads    a data set in one of the layouts of hrnet/datasets.py; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
-Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; <output>_stamp.json
+Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; beside the directory a
+         stamp (hrnet/io/stamp.py)
 Locks    <output>_lock, until its last worker has ended
 Resumes  files that an earlier run with equal settings on the same images finished are kept
 Pixels   with --input_dtype uint8 a bin holds the cropped RGB pixels, [H, W, 3]: the model normalises them itself

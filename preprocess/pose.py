@@ -6,7 +6,7 @@
 Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes), images/<split>; DATASET.INPUT_SIZE and
          TEST (the split), INPUT.GEARS, MEAN and STD of the config
 Writes   settings.json first, <stem>.npy, rejected.json, and manifest.json last; the same, flipped, to --output_flip;
-         <output>_stamp.json
+         a stamp beside each directory (hrnet/io/stamp.py)
 Resumes  files that an earlier run with equal settings on the same images finished are kept
 Pixels   with --input_dtype uint8 an input holds the resized RGB pixels, [1, H, W, 3]: the model normalises them itself
 

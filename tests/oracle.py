@@ -1,8 +1,8 @@
-"""The outputs of a HigherHRNet that makes no mistake, rendered from annotations: what decoding turns back into people.
+"""The outputs of a HigherHRNet without errors, rendered from annotations: decoding must give the annotated people.
 
-Heatmaps are upstream's training targets at both resolutions (lib/dataset/target_generators of HigherHRNet aa23881: a
-Gaussian of sigma 2 around the joint's pixel, the largest where several meet); each joint's tag map holds its person's
-own number around it.
+Heatmaps are upstream's training targets at both resolutions (lib/dataset/target_generators of
+https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881): a Gaussian of sigma 2 around the joint's
+pixel, the maximum where several overlap; around each joint, the tag map holds a number of its person.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Outputs = tuple[np.ndarray, np.ndarray]  # float32 [1, 34, H/4, W/4] and [1, 17,
 
 
 def marked_people(annotations: Path) -> dict[int, People]:
-    """The people of each image that COCO's AP counts: no crowds, and nobody without a marked joint."""
+    """The people of each image that COCO's AP counts: no crowds, and no people without an annotated joint."""
     found: dict[int, People] = defaultdict(list)
     for person in json.loads(annotations.read_text(encoding="utf-8"))["annotations"]:
         if not person["iscrowd"] and person["num_keypoints"]:
@@ -48,7 +48,7 @@ def maps(image: InputImage, people: People, width: int, height: int) -> tuple[np
     heat, tags = np.zeros((2, COUNT, height, width), np.float32)
     rows, columns = np.mgrid[:height, :width]
     for number, person in enumerate(people, 1):
-        for joint, (x, y) in enumerate(places(image, person, width)):
+        for joint, (x, y) in enumerate(positions(image, person, width)):
             if person["keypoints"][3 * joint + 2] == 0 or not (0 <= x < width and 0 <= y < height):
                 continue
             away = np.hypot(columns - int(x), rows - int(y))
@@ -58,32 +58,32 @@ def maps(image: InputImage, people: People, width: int, height: int) -> tuple[np
     return heat, tags
 
 
-def places(image: InputImage, person: dict[str, Any], width: int) -> np.ndarray:
-    """Where a person's joints lie on a map of `width` pixels, float64 [17, 2]."""
+def positions(image: InputImage, person: dict[str, Any], width: int) -> np.ndarray:
+    """The positions of a person's joints on a map of `width` pixels, float64 [17, 2]."""
     assert image.center is not None and image.scale is not None
     input_height, input_width = image.sides()
     joints = np.array(person["keypoints"], np.float64).reshape(COUNT, 3)
     matrix = affine(image.center, image.scale, (input_width, input_height))
-    placed: np.ndarray = (np.c_[joints[:, :2], np.ones(COUNT)] @ matrix.T) * (width / input_width)
-    return placed
+    found: np.ndarray = (np.c_[joints[:, :2], np.ones(COUNT)] @ matrix.T) * (width / input_width)
+    return found
 
 
-def mirrored(outputs: Outputs) -> Outputs:
-    """What the network gives for the mirrored image: maps mirrored, left joints in the place of right ones."""
+def flip(outputs: Outputs) -> Outputs:
+    """The outputs for the flipped image: flipped maps, left and right joints exchanged."""
     low, high = outputs
     swap = [*MIRRORED, *(COUNT + joint for joint in MIRRORED)]
     return low[:, swap, :, ::-1], high[:, MIRRORED, :, ::-1]
 
 
 def write_outputs(manifest: Manifest, annotations: Path, folder: Path) -> dict[str, list[str]]:
-    """Write the outputs of all images of a manifest, of their mirror images where it says so, as infer does: the names
-    of each stem's, for a run record."""
+    """Write the outputs of all images of a manifest, flipped if it is of flipped images, as infer does; returns the
+    file names of each stem, for a run record."""
     people = marked_people(annotations)
     files = {}
     for image in manifest.images:
         assert image.image_id is not None
         outputs = render(image, people.get(image.image_id, []))
         files[image.stem] = [f"{image.stem}_{k}.npy" for k in range(2)]
-        for name, output in zip(files[image.stem], mirrored(outputs) if manifest.flipped else outputs):
+        for name, output in zip(files[image.stem], flip(outputs) if manifest.flipped else outputs):
             write_output(folder / name, output)
     return files

@@ -1,4 +1,4 @@
-"""The oracle itself: its peaks stand where the annotations say, and its mirror image is one."""
+"""tests/oracle.py: peaks are at the annotated positions, and a flip is one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_peaks_and_tags() -> None:
     two = [person(nose=(50, 60), left_ear=(10, 10)), person(nose=(150, 60))]
     low, high = oracle.render(image(), two)
     assert (low.shape, high.shape, low.dtype) == ((1, 34, 24, 32), (1, 17, 48, 64), np.float32)
-    factor = 96 / 150  # of the photograph to the input
+    factor = 96 / 150  # from the image to the input
     assert peak(high[0, 0, :, :32]) == (int(50 * factor / 2), int(60 * factor / 2))
     assert peak(low[0, 3]) == (int(10 * factor / 4), int(10 * factor / 4))
     assert low[0, 0].max() == high[0, 0].max() == 1
@@ -50,21 +50,21 @@ def test_peaks_and_tags() -> None:
     assert high[0, 3, row, column + 1] == pytest.approx(np.exp(-1 / 8))
 
 
-def test_joints_beyond_the_input_are_left_out() -> None:
+def test_joints_outside_the_input_are_ignored() -> None:
     cut = image(600, 100, (128, 96))
     low, _ = oracle.render(cut, [person(nose=(5, 50), left_ear=(300, 50))])
     assert not low[0, 0].any()
     assert low[0, 3].max() == 1
 
 
-def test_the_mirror_image() -> None:
+def test_the_flip() -> None:
     low, high = outputs = oracle.render(image(), [person(left_ear=(50, 60))])
-    mirrored_low, mirrored_high = oracle.mirrored(outputs)
+    flipped_low, flipped_high = oracle.flip(outputs)
     column, row = peak(high[0, 3])
-    assert peak(mirrored_high[0, 4]) == (63 - column, row)
-    assert not mirrored_high[0, 3].any()
-    assert np.array_equal(mirrored_low[0, 17 + 4], low[0, 17 + 3, :, ::-1])
-    again = oracle.mirrored((mirrored_low, mirrored_high))
+    assert peak(flipped_high[0, 4]) == (63 - column, row)
+    assert not flipped_high[0, 3].any()
+    assert np.array_equal(flipped_low[0, 17 + 4], low[0, 17 + 3, :, ::-1])
+    again = oracle.flip((flipped_low, flipped_high))
     assert all(np.array_equal(one, other) for one, other in zip(again, outputs))
     assert [MIRRORED[MIRRORED[joint]] for joint in range(17)] == list(range(17))
 

@@ -1,4 +1,4 @@
-"""HRNet-W18 on 200 real photographs: the chain against torch and PIL, which share no code with it."""
+"""HRNet-W18 on 200 real images: the pipeline against torch and PIL, which share no code with it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
+IMAGES = ROOT.parent / "shared/data/imagenet"
+CFG = "configs/hrnet_w18.yaml"
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order differ by some 2e-5
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="../shared/data/imagenet is not there"),
+    pytest.mark.skipif(not IMAGES.is_dir(), reason="../shared/data/imagenet is not there"),
 ]
 
 
@@ -27,18 +28,21 @@ def python(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seeded weights, the inputs of all photographs, and torch's own logits on them."""
-    place = tmp_path_factory.mktemp("photographs")
+    """Random weights, the inputs of all images, and torch's logits for them."""
+    place = tmp_path_factory.mktemp("images")
     weights, manifest = place / "w18.pth", place / "prep/manifest.json"
-    cfg = "configs/hrnet_w18.yaml"
-    python("benchmarks.seeded_checkpoint", "--cfg", cfg, "--images", PHOTOGRAPHS / "val", "--output", weights)
-    python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / "prep")
-    evaluate = ["--cfg", cfg, "--weights", weights, "--manifest", manifest, "--dataset", PHOTOGRAPHS]
+    python("benchmarks.seeded_checkpoint", "--cfg", CFG, "--images", IMAGES / "val", "--output", weights)
+    preprocess(place / "prep", "float32")
+    evaluate = ["--cfg", CFG, "--weights", weights, "--manifest", manifest, "--dataset", IMAGES]
     python(
         "train.classification.reference", *evaluate, "--output", place / "torch.json", "--logits", place / "torch.npy"
     )
-    python("pth2onnx.classification", "--cfg", cfg, "--input", weights, "--output", place / "model.onnx")
+    python("pth2onnx.classification", "--cfg", CFG, "--weights", weights, "--output", place / "model.onnx")
     return place
+
+
+def preprocess(output: Path, dtype: str) -> None:
+    python("preprocess.classification", "--cfg", CFG, "--dataset", IMAGES, "--output", output, "--input_dtype", dtype)
 
 
 def stems(place: Path) -> list[str]:
@@ -48,25 +52,23 @@ def stems(place: Path) -> list[str]:
 def infer(place: Path, name: str, prep: str, *options: object) -> np.ndarray:
     """The logits [200, 1000] of the inputs in `prep` by a model compiled with `options`."""
     model = place / f"{name}.onnx"
-    python("atc.convert", "--model", place / "model.onnx", "--output", model, *options)
+    python("atc.convert", "--cfg", CFG, "--model", place / "model.onnx", "--output", model, *options)
     return run(place, model, prep)
 
 
 def run(place: Path, model: Path, prep: str, *options: object) -> np.ndarray:
-    out, name = place / "out", model.stem
-    flags = ["--model", model, "--input", place / prep, "--output", out, "--output_dirname", name]
-    python("infer.run", *flags, *options)
-    return np.stack([np.fromfile(out / name / f"{stem}_0.bin", np.float32) for stem in stems(place)])
+    out = place / "out" / model.stem
+    python("infer.run", "--model", model, "--inputs", place / prep, "--output", out, *options)
+    return np.stack([np.fromfile(out / f"{stem}_0.bin", np.float32) for stem in stems(place)])
 
 
 def test_uint8_is_as_good_as_float32(place: Path) -> None:
-    """The same Top-1 of each photograph in a quarter of the bytes; with float16 inside the very same logits."""
-    python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / "pixels", "--input", "uint8")
-    ways = {"float32": ("prep", []), "uint8": ("pixels", ["--input", "uint8", "--cfg", "configs/hrnet_w18.yaml"])}
+    """The same Top-1 for each image in a quarter of the bytes; with float16 inside, equal logits."""
+    preprocess(place / "pixels", "uint8")
     logits = {
-        (precision, kind): infer(place, f"{precision}-{kind}", prep, "--precision", precision, *options)
+        (precision, dtype): infer(place, f"{precision}-{dtype}", prep, "--precision", precision, "--input_dtype", dtype)
         for precision in ("fp32", "fp16")
-        for kind, (prep, options) in ways.items()
+        for dtype, prep in {"float32": "prep", "uint8": "pixels"}.items()
     }
     found, expected = logits["fp32", "uint8"], logits["fp32", "float32"]
     worst = np.abs(found - expected).max()
@@ -80,18 +82,18 @@ def test_uint8_is_as_good_as_float32(place: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 16])  # 200 is no multiple of 16
 def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
-    found = infer(place, f"bs{batch}", "prep", "--batch", batch)
+    found = infer(place, f"bs{batch}", "prep", "--batch_size", batch)
     expected = np.load(place / "torch.npy")
     assert found.shape == expected.shape == (200, 1000)
     assert np.abs(found - expected).max() < LOGIT_TOLERANCE
-    assert len(set(expected.argmax(axis=1))) > 10, "one class for everything would prove nothing"
-    ours, torchs = (np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (found, expected))
-    for row, (mine, theirs) in enumerate(zip(ours, torchs)):
-        # Where the lists differ, the logits that changed places lie within the tolerance of each other.
-        gaps = np.abs(expected[row, mine] - expected[row, theirs])
-        assert (gaps[mine != theirs] < LOGIT_TOLERANCE).all(), stems(place)[row]
+    assert len(set(expected.argmax(axis=1))) > 10, "equal classes would prove nothing"
+    ours, theirs = (np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (found, expected))
+    for row, (mine, other) in enumerate(zip(ours, theirs)):
+        # Where the lists differ, the exchanged logits are within the tolerance of each other.
+        gaps = np.abs(expected[row, mine] - expected[row, other])
+        assert (gaps[mine != other] < LOGIT_TOLERANCE).all(), stems(place)[row]
 
-    evaluate = ["--cfg", "configs/hrnet_w18.yaml", "--manifest", place / "prep/manifest.json"]
+    evaluate = ["--cfg", CFG, "--manifest", place / "prep/manifest.json"]
     held = ["--run", place / f"out/bs{batch}_run.json", "--reference", place / "torch.json"]
     metrics = place / f"bs{batch}.json"
     python("postprocess.classification", *evaluate, *held, "--output", metrics)
@@ -102,15 +104,16 @@ def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
 
 
 def test_torchscript_equals_torch(place: Path) -> None:
-    """From pixels too, which the file normalises itself."""
-    cfg, model = "configs/hrnet_w18.yaml", place / "model.ts"
-    python("pth2onnx.torchscript", "--cfg", cfg, "--model_path", place / "w18.pth", "--ts_save_path", model)
+    """Also for uint8 inputs, which the model normalises itself."""
+    model = place / "model.ts"
+    python("pth2onnx.torchscript", "--cfg", CFG, "--weights", place / "w18.pth", "--output", model)
     expected = np.load(place / "torch.npy")
     for prep, dtype in (("prep", "float32"), ("pixels", "uint8")):
         if not (place / prep).is_dir():
-            python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / prep, "--input", dtype)
+            preprocess(place / prep, dtype)
         compiled = place / f"{dtype}.ts"
-        python("pth2onnx.static", "--cfg", cfg, "--model", model, "--output", compiled, "--batch", 8, "--input", dtype)
+        given = ["--model", model, "--output", compiled, "--batch_size", 8, "--input_dtype", dtype]
+        python("pth2onnx.static", "--cfg", CFG, *given)
         found = run(place, compiled, prep, "--backend", "torchscript")
         worst = np.abs(found - expected).max()
         print(f"{dtype}: the largest difference of a logit is {worst:.1e}")

@@ -1,4 +1,4 @@
-"""A small HigherHRNet from its checkpoint to outputs on disk, by the twins and on the doubles of atc and ais_bench."""
+"""A small HigherHRNet from its checkpoint to outputs on disk, with the emulators and with fake atc and ais_bench."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests import fakes, tiny
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pose")
     weights, cfg = tiny.write_pose_weights(folder), folder / "tiny_pose.yaml"
-    assert pose.main(["--cfg", str(cfg), "--weights", str(weights), "--onnx_path", str(folder / "model.onnx")]) == 0
+    assert pose.main(["--cfg", str(cfg), "--weights", str(weights), "--output", str(folder / "model.onnx")]) == 0
     return folder
 
 
 def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
-    """A picture at each gear as `in/img<i>.npy`, with their manifest; returns them as normalised planes."""
+    """An image of each gear as `in/img<i>.npy`, with their manifest; returns them as normalised planes."""
     config = load_config(cfg)
     mean, std = np.array(config.INPUT.MEAN), np.array(config.INPUT.STD)
     entries, planes = [], []
@@ -48,7 +48,7 @@ def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "backend, dtype", [("onnxruntime", "float32"), ("onnxruntime", "uint8"), ("ascend", "float32"), ("ascend", "uint8")]
 )
-def test_outputs_are_torchs_maps(
+def test_outputs_equal_torch(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, dtype: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -58,9 +58,9 @@ def test_outputs_are_torchs_maps(
     monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
     cfg, om = exported / "tiny_pose.yaml", "om/m.om" if backend == "ascend" else "om/m.onnx"
     planes = prepare(cfg, dtype)
-    source = ["--model", str(exported / "model.onnx"), "--cfg", str(cfg), "--output", om, "--batch", "1"]
-    assert convert.main([*source, "--input", dtype, "--backend", backend]) == 0
-    where = ["--model", om, "--input", "in", "--output", "out", "--output_dirname", "run"]
+    source = ["--model", str(exported / "model.onnx"), "--cfg", str(cfg), "--output", om, "--batch_size", "1"]
+    assert convert.main([*source, "--input_dtype", dtype, "--backend", backend]) == 0
+    where = ["--model", om, "--inputs", "in", "--output", "out/run"]
     assert infer_run.main([*where, "--backend", backend, "--ais_python", "./python_npu"]) == 0
     record = RunRecord.read("out/run_run.json")
     assert record.files == {f"img{i}": [f"img{i}_0.npy", f"img{i}_1.npy"] for i in range(len(planes))}

@@ -1,4 +1,4 @@
-"""HigherHRNet-W32 at 512 pixels on 40 real photographs, of all sizes that occur: the chain against upstream itself.
+"""HigherHRNet-W32 at 512 pixels on 40 real images of many sizes: the pipeline against upstream.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation at aa23881> make test SLOW=1
 """
@@ -24,24 +24,24 @@ from tests.preprocess.coco_sets import FOLDER, annotations, write_annotations
 from tests.preprocess.reference import aligned, normalise
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = ROOT.parent / "shared/data/coco"
+IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET", "")
 CFG = "configs/higher_hrnet_w32_512.yaml"
 GEARS = [(height, width) for height, width in load_config(ROOT / CFG).INPUT.GEARS]
-LONGS = list(range(512, 1025, 64))  # the seed's
+LONGS = list(range(512, 1025, 64))  # the model zoo's
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order differ by some 1e-5
-# A keypoint lies on a pixel of the input, a quarter beside it, or not: values within the tolerance of each other decide
-# which. So a keypoint is the same to 1e-3 pixels (to_image is float32 arithmetic) or another; few may be others.
+# A keypoint is on a pixel of the input or a quarter beside it, which nearly equal values decide. So a keypoint is the
+# same to 1e-3 pixels (to_image is float32 arithmetic) or another one; only few may be others.
 PIXELS, OTHERS = 1e-3, 0.01
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="../shared/data/coco is not there"),
-    pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET names no checkout of upstream"),
+    pytest.mark.skipif(not IMAGES.is_dir(), reason="../shared/data/coco is not there"),
+    pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream"),
 ]
 
-# Upstream's preprocessing and net on photographs; of one that upstream makes longer than the longest gear the input is
-# given, a file beside the name of the outputs.
+# Upstream's preprocessing and net on images. Where upstream's input would be longer than the longest gear, the source
+# is an input (.npy) instead of an image.
 NET = """
 import sys
 import cv2, numpy as np, torch
@@ -78,46 +78,45 @@ def python(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seeded weights, and the chain's and upstream's outputs."""
-    place = tmp_path_factory.mktemp("pose_photographs")
+    """Random weights, and the outputs of the pipeline and of upstream."""
+    place = tmp_path_factory.mktemp("pose_images")
     (place / "coco/annotations").mkdir(parents=True)
     (place / "coco/images").mkdir()
-    (place / "coco" / FOLDER).symlink_to(PHOTOGRAPHS / FOLDER)
+    (place / "coco" / FOLDER).symlink_to(IMAGES / FOLDER)
     listed = [
         {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-        for image in read_images(annotations(PHOTOGRAPHS))
-        if (PHOTOGRAPHS / FOLDER / image.file_name).is_file()
+        for image in read_images(annotations(IMAGES))
+        if (IMAGES / FOLDER / image.file_name).is_file()
     ]
     write_annotations(place / "coco", {"images": listed, "annotations": [], "categories": []})
     weights, onnx = place / "w32.pth", place / "model.onnx"
-    seeded = ["--cfg", CFG, "--images", PHOTOGRAPHS / FOLDER, "--output", weights, "--count", 4]
+    seeded = ["--cfg", CFG, "--images", IMAGES / FOLDER, "--output", weights, "--count", 4]
     python("-m", "benchmarks.seeded_checkpoint", *seeded)
-    python("-m", "pth2onnx.pose", "--cfg", CFG, "--weights", weights, "--onnx_path", onnx)
+    python("-m", "pth2onnx.pose", "--cfg", CFG, "--weights", weights, "--output", onnx)
     folders = ["--output", place / "prep", "--output_flip", place / "prep-flip"]
     python("-m", "preprocess.pose", "--cfg", CFG, "--dataset", place / "coco", *folders)
     convert(place, "float32")
-    infer(place, "float32", "prep", "plain")
-    infer(place, "float32", "prep", "flip", "--flip")
+    infer(place, "float32", "prep", "plain", "--output_flip", place / "out/flip")
     calls: list[object] = []
     (place / "theirs").mkdir()
     for image in images(place):
-        source = PHOTOGRAPHS / image.source
+        source = IMAGES / image.source
         if whole_size(image.width, image.height, 512) not in GEARS:
             source = place / f"{image.stem}.npy"
-            np.save(source, normalise(aligned(PHOTOGRAPHS / image.source, 512, LONGS)[0])[None])
+            np.save(source, normalise(aligned(IMAGES / image.source, 512, LONGS)[0])[None])
         calls += [source, place / "theirs" / image.stem]
     python("-c", NET, UPSTREAM, weights, *calls)
     return place
 
 
 def convert(place: Path, dtype: str) -> None:
-    options = ["--cfg", CFG, "--batch", 1, "--input", dtype, "--precision", "fp32"]
+    options = ["--cfg", CFG, "--batch_size", 1, "--input_dtype", dtype, "--precision", "fp32"]
     python("-m", "atc.convert", "--model", place / "model.onnx", "--output", place / f"{dtype}.onnx", *options)
 
 
 def infer(place: Path, model: str, prep: str, name: str, *options: object) -> None:
-    given = ["--model", place / f"{model}.onnx", "--input", place / prep, "--output", place / "out"]
-    python("-m", "infer.run", *given, "--output_dirname", name, *options)
+    given = ["--model", place / f"{model}.onnx", "--inputs", place / prep, "--output", place / "out" / name]
+    python("-m", "infer.run", *given, *options)
 
 
 def images(place: Path) -> list:
@@ -129,24 +128,24 @@ def outputs(place: Path, name: str, stem: str) -> list[np.ndarray]:
 
 
 def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """The largest one of any map's values, beside the largest value of the maps."""
+    """The largest difference of any map, relative to its largest value."""
     assert [each.shape for each in found] == [each.shape for each in expected]
     return max(float(np.abs(mine - other).max() / np.abs(other).max()) for mine, other in zip(found, expected))
 
 
-def test_every_size_that_occurs_is_met(place: Path) -> None:
-    """One photograph is so long that upstream makes an input of 512 x 1088; the seed takes its longest gear."""
-    met = [(image.shape[1], image.shape[2]) for image in images(place)]
-    assert (len(met), len(set(met))) == (40, 10)
-    assert set(met) < set(GEARS)
-    wished = [whole_size(image.width, image.height, 512) for image in images(place)]
-    assert [(size, gear) for size, gear in zip(wished, met) if size != gear] == [((512, 1088), (512, 1024))]
+def test_all_sizes(place: Path) -> None:
+    """One image is so long that upstream's input is 512 x 1088; the model zoo uses its longest gear."""
+    found = [(image.shape[1], image.shape[2]) for image in images(place)]
+    assert (len(found), len(set(found))) == (40, 10)
+    assert set(found) < set(GEARS)
+    wanted = [whole_size(image.width, image.height, 512) for image in images(place)]
+    assert [(size, gear) for size, gear in zip(wanted, found) if size != gear] == [((512, 1088), (512, 1024))]
     listed = [choose(image.width, image.height, 512, GEARS) for image in images(place)]
-    assert listed == met
+    assert listed == found
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [("out/plain/{}", "theirs/{}"), ("out/flip/{}", "theirs/{}_flip")])
-def test_outputs_are_upstreams(place: Path, ours: str, theirs: str) -> None:
+def test_outputs_equal_upstream(place: Path, ours: str, theirs: str) -> None:
     for image in images(place):
         assert difference(outputs(place, ours, image.stem), outputs(place, theirs, image.stem)) < TOLERANCE, image.stem
 
@@ -162,7 +161,7 @@ def test_a_flip_in_memory_is_a_flipped_folder(place: Path) -> None:
 
 def test_uint8_is_as_good_as_float32(place: Path) -> None:
     convert(place, "uint8")
-    pixels = ["--output", place / "pixels", "--input", "uint8"]
+    pixels = ["--output", place / "pixels", "--input_dtype", "uint8"]
     python("-m", "preprocess.pose", "--cfg", CFG, "--dataset", place / "coco", *pixels)
     infer(place, "uint8", "pixels", "uint8")
     for image in images(place):
@@ -170,8 +169,8 @@ def test_uint8_is_as_good_as_float32(place: Path) -> None:
         assert difference(found, expected) < TOLERANCE, image.stem
 
 
-def test_people_are_upstreams(place: Path) -> None:
-    """On its own outputs: as many, in the same order, and of the keypoints all but a few on the very same place."""
+def test_people_equal_upstream(place: Path) -> None:
+    """With its own outputs: the same number and order, and all but a few keypoints at the same position."""
     dumps = ["--dump_dir", place / "out/plain", "--dump_dir_flip", place / "out/flip"]
     manifest = ["--manifest", place / "prep/manifest.json"]
     python("-m", "postprocess.decode", "--cfg", CFG, *manifest, *dumps, "--output", place / "people.json")
@@ -180,13 +179,13 @@ def test_people_are_upstreams(place: Path) -> None:
     for image in images(place):
         pair = [outputs(place, name, image.stem) for name in ("theirs/{}", "theirs/{}_flip")]
         keypoints, scores = upstream.decode(*pair)
-        placed = to_image(keypoints, image.center, image.scale, (image.shape[2], image.shape[1]))
+        positions = to_image(keypoints, image.center, image.scale, (image.shape[2], image.shape[1]))
         ours = [person for person in people if person["image_id"] == image.image_id]
         assert [person["score"] for person in ours] == pytest.approx(scores.tolist(), abs=TOLERANCE), image.stem
         if ours:
             found = np.array([person["keypoints"] for person in ours]).reshape(-1, 17, 3)
-            moved += (np.abs(found - placed[:, :, :3])[:, :, :2].max(axis=2) > PIXELS).ravel().tolist()
-            np.testing.assert_allclose(found[:, :, 2], placed[:, :, 2], rtol=0, atol=TOLERANCE)
+            moved += (np.abs(found - positions[:, :, :3])[:, :, :2].max(axis=2) > PIXELS).ravel().tolist()
+            np.testing.assert_allclose(found[:, :, 2], positions[:, :, 2], rtol=0, atol=TOLERANCE)
     print(f"{sum(moved)} of {len(moved)} keypoints elsewhere")
-    assert len(moved) > 17 * 10, "no people would prove nothing"
+    assert len(moved) > 17 * 10, "few people would prove nothing"
     assert np.mean(moved) < OTHERS
