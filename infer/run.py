@@ -70,9 +70,8 @@ def prepare(each: Pass, made_from: stamp.Stamp, compiled: CompiledModel, tool: T
     left = [f"{image.stem}.{each.manifest.suffix}" for image in each.manifest.images if image.stem not in done]
     source = each.inputs
     if kept:
-        print(
-            f"{each.output.folder}: {len(kept)} of {len(each.manifest.images)} inputs were finished before and are kept"
-        )
+        count = len(each.manifest.images)
+        print(f"{each.output.folder}: {len(kept)} of {count} inputs were finished before and are kept")
         source = link_inputs(each.output.beside("chunk"), each.inputs, left)
     return Job(each, made_from, kept, source, tool.devices[: len(left)])  # a device without an input fails
 
