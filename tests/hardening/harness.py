@@ -1,9 +1,9 @@
 """One stage, run as a process, killed at a chosen moment, and run again: what must hold afterwards.
 
 A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
-write equal bytes. Not compared are measured times: `seconds`, `images_per_second`, `device` in the records of infer and
-decode, with `kept` or `inferred` and `command` (a rerun's input is the directory of the remaining inputs), the hashes of
-such records in stamps, and ais_bench's summary.
+write equal bytes. Measured times are not compared: `seconds`, `images_per_second`, `device` in the records of infer and
+decode, with `kept` or `inferred` and `command` (a rerun's input is the directory of the remaining inputs), the hashes
+of such records in stamps, and ais_bench's summary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ("_run.json", ".decode.json", "_stamp.json")  # that depend on times
 OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "inferred", "command", "products")
-AT_WORK = "another run, or the tool of a killed one, is still at work"
+AT_WORK = "_lock: "  # the file in the error of a second run
 SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
 SECONDS = 120  # after this time a process counts as hanging
 
