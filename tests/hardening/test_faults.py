@@ -26,7 +26,7 @@ from infer import run as infer_run
 from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
-from postprocess import logits
+from postprocess import topn
 from tests.atc.models import classifier, pyramid, saved
 from tests.hardening.harness import ROOT
 from tests.infer.models import CLASSES, check_error, expected_logits, linear_model, prep_folder
@@ -87,6 +87,7 @@ SHAPED = ["--framework=5", "--soc_version=Ascend310P3", "--input_format=NCHW", "
 EMULATOR = [*SHAPED, "--model=f.onnx", "--output=om/f"]
 CONVERT = ["--model", "f.onnx", "--output", "om/f.onnx", "--cfg", "c.yaml"]
 ADOPT = ["--om", "f.onnx"]
+FP16 = "--precision_mode=force_fp16"
 INFER = ["--model", "f.onnx", "--input", "in", "--output", "out", "--output_dirname", "r", "--batchsize", "2"]
 READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelProto], str]] = {
     "emulator of atc": (main.main, EMULATOR, lambda: classifier(size=32), PIXELS),
@@ -225,7 +226,7 @@ def test_input_of_nan_is_found_at_the_end(workdir: Path) -> None:
     record = RunRecord.read("out/run_run.json")
     files = [Path("out/run", record.files[f"img{i}"][0]) for i in range(5)]
     with pytest.raises(FormatError) as caught:
-        logits.rank_files(files, [0] * 5, CLASSES)
+        topn.rank_files(files, [0] * 5, CLASSES)
     assert str(caught.value.where) == "out/run/img2_0.bin" and "5 NaN of 5 values" in str(caught.value.found)
 
 
