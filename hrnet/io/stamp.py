@@ -1,7 +1,7 @@
 """What a product was made from, so that a stage which make restarts can see that nothing relevant changed.
 
 make restarts a stage when any file is newer than its product. The stage compares three things with the stamp beside
-the product (`<product>_stamp.json`, kind `stamp`): its settings, the SHA-256 of its input files, and the SHA-256 of its
+the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files, and the SHA-256 of its
 own code (the import closure of its script). If all are equal and the product is intact, it only touches the product.
 """
 
@@ -33,8 +33,9 @@ class Stamp(NamedTuple):
 
 
 def stamp_path(product: AnyPath) -> Path:
-    """Beside the product, never inside a directory that is a product: ais_bench reads those."""
-    return Path(f"{product}_stamp.json")
+    """A hidden file beside the product, never inside a directory that is a product: ais_bench reads those."""
+    path = Path(product)
+    return path.with_name(f".{path.name}.stamp")
 
 
 def write_stamp(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ("_run.json", ".decode.json", "_stamp.json")  # that depend on times
+RECORDS = ("_run.json", ".decode.json", ".stamp")  # that depend on times
 OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "inferred", "command", "products")
 AT_WORK = "_lock: "  # the file in the error of a second run
 SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
@@ -179,13 +179,13 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
     expected = contents(finished, stage)
     if point.redone:
         link_tree(finished, folder)
-        for path in folder.rglob("*_stamp.json"):
+        for path in folder.rglob("*.stamp"):
             path.unlink()
     killed = kill_at(stage, folder, point)
     before = identities(folder, stage)
     if (folder / stage.last).exists():  # then all is whole, and a rerun without the stamp may do all again
         found = contents(folder, stage)
-        whole = {name: data for name, data in expected.items() if not name.endswith("_stamp.json")}
+        whole = {name: data for name, data in expected.items() if not name.endswith(".stamp")}
         assert {name: found[name] for name in whole} == whole, point
         before = {}
     rerun(stage, folder, killed.pid)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from hrnet.io.files import make_folder, write_text
+from hrnet.io.stamp import stamp_path
 from tests.hardening.harness import ROOT, Stage
 
 IMAGES = 60
@@ -84,7 +85,7 @@ def inputs_of(stage: Stage, built: Path, folder: Path) -> Path:
     """A copy of `built` without the products of the stage and of the stages after it."""
     shutil.copytree(built, folder, copy_function=os.link)
     for product in stage.products:
-        for path in (folder / product, *(folder / f"{product}_{ending}" for ending in ("lock", "stamp.json"))):
+        for path in (folder / product, folder / f"{product}_lock", stamp_path(folder / product)):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.io.stamp import stamp_path
 from tests.hardening import stages
 from tests.hardening.harness import Stage, below, contents
 
@@ -72,7 +73,7 @@ def check_refused(stage: Stage, folder: Path, expected: dict[str, bytes], code: 
     else:
         assert code == 2 and last.startswith(f"{stage.module}: error: ") and re.search(reasons, last), output
     for name, data in contents(folder, stage).items():
-        if not name.endswith(("_lock", "_settings.json", "_stamp.json")):
+        if not name.endswith(("_lock", "_settings.json", ".stamp")):
             assert expected.get(name) == data, name
 
 
@@ -148,7 +149,7 @@ def test_inputs_on_a_read_only_disk(built: Path, tmp_path: Path, bound: Path) ->
     assert code == 0, output
     expected = contents(folder, stage)
     (folder / stages.RUN).unlink()
-    (folder / stages.OUT / "bs4_stamp.json").unlink()
+    stamp_path(folder / stages.OUT / "bs4").unlink()
     for path in sorted((folder / stages.OUT / "bs4").iterdir())[:10]:
         path.unlink()
     code, output = stage.run(folder)

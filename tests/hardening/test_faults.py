@@ -22,6 +22,7 @@ from atc.emulator import main
 from hrnet.cli import WorkFailed
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
+from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
@@ -246,7 +247,7 @@ def test_copied_inputs_that_the_group_may_write(workdir: Path, capfd: pytest.Cap
 def remove_records() -> None:
     """Leave what a run leaves that is killed before its record."""
     os.unlink("out/run_run.json")
-    os.unlink("out/run_stamp.json")
+    os.unlink(stamp_path("out/run"))
 
 
 def test_manifest_edited_by_hand_is_another_one(workdir: Path) -> None:

@@ -68,7 +68,7 @@ def test_emulator_in_three_ways(workdir: Path, capfd: pytest.CaptureFixture[str]
         assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
         assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])
         assert row["batch_ms"]["count"] == 3 and row["card_images_per_second"] is None
-    assert sorted(os.listdir("bench")) == ["x.json", "x.json_stamp.json", "x.md", "x_lock"]
+    assert sorted(os.listdir("bench")) == [".x.json.stamp", "x.json", "x.md", "x_lock"]
     page = Path("bench/x.md").read_text()
     assert page in out and out.endswith("wrote bench/x.json and x.md (2 rows)\n")
 

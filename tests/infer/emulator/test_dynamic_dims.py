@@ -17,6 +17,7 @@ from hrnet.io import tensors
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder
 from hrnet.io.runs import RunRecord
+from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import dynamic_dims, main
 from infer.runtimes.base import Runtime
@@ -212,7 +213,7 @@ def test_output_of_another_gear_is_done_again(images: list[np.ndarray]) -> None:
     """The expected size is that of the image's gear."""
     assert run("onnxruntime") == 0
     os.unlink("out/run_run.json")
-    os.unlink("out/run_stamp.json")
+    os.unlink(stamp_path("out/run"))
     os.replace("out/run/img1_1.npy", "out/run/img0_1.npy")
     assert run("onnxruntime") == 0
     assert RunRecord.read("out/run_run.json").kept == COUNT - 2
