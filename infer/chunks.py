@@ -1,18 +1,18 @@
 """Inference with bounded disk: K images at a time are inferred and passed to a command, then their outputs are removed.
 
     python -m infer.chunks --model build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx --chunk 500
-        --inputs build/higher_hrnet_w32_512/prep/coco-float32 --flip
+        --inputs build/higher_hrnet_w32_512/prep/coco-float32
         --output build/higher_hrnet_w32_512/out/coco-float32/onnxruntime-bs1-fp32
+        --output_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32
         --parts build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32/parts
         -- python -m postprocess.decode --cfg configs/higher_hrnet_w32_512.yaml
 
-A chunk is a directory of hard links to K inputs, with a manifest of these images, which `infer.run` infers; with --flip
-or --inputs_flip (a directory of flipped inputs, which ais_bench needs) the flipped images too.
+A chunk is a directory of hard links to K inputs, with a manifest of these images; `infer.run` infers it.
 
-Reads    as infer.run
+Reads    as infer.run, with the same arguments; output directories get `-part` added to their names
 Writes   <parts>/<i>.json and its record, by the command after `--`, which is called with
          `--manifest --dump_dir [--dump_dir_flip] --output` added
-Resumes  results of the same images, model and command are kept if its config and the files of --code are unchanged
+Resumes  results of the same images, model, command, config and code are kept
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Optional
 
 from hrnet.cli import WorkFailed, command, integer
+from hrnet.code import code_sha256
+from hrnet.config import config_path
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.manifest import Manifest
@@ -52,10 +54,16 @@ def is_decoded(part: Path, manifest: Manifest, model_sha256: str, flip: bool) ->
     return (record.manifest_sha256, record.model_sha256, record.flip) == (manifest.sha256(), model_sha256, flip)
 
 
-def start_parts(parts: Path, words: Sequence[str], code: Sequence[Path]) -> None:
-    """Make the directory of results; remove results of another command, config or code."""
-    files = [*(word for word in words if Path(word).suffix == ".yaml"), *map(str, code)]
-    settings = {"command": list(words), "files": {file: sha256_file(file) for file in files}}
+def start_parts(parts: Path, words: Sequence[str], modules: Sequence[str]) -> None:
+    """Make the directory of results; remove results of another command, config or code. `modules`: of inference."""
+    following = list(zip(words, words[1:]))
+    configs = {str(config_path(value)) for flag, value in following if flag == "--cfg"}
+    decoders = [name for flag, name in following if flag == "-m"]
+    settings = {
+        "command": list(words),
+        "files": {file: sha256_file(file) for file in sorted(configs)},
+        "code_sha256": code_sha256("infer.run", *modules, *decoders),
+    }
     path = parts.with_name(f"{parts.name}_settings.json")
     try:
         equal = read_record(path, "settings").get("settings") == settings
@@ -92,13 +100,14 @@ def run(args: argparse.Namespace) -> None:
     """Infer and decode all chunks that have no result yet."""
     model_sha256 = CompiledModel.read(args.model).model_sha256
     tool = run_ais_bench.find_tool(args.backend, args.ais_python, args.devices)
-    parent, name = args.output.parent, f"{args.output.name}-part"
-    output_flip = parent.with_name(f"{parent.name}-flip") / name if args.flip or args.inputs_flip else None
-    passes = plan_passes(args.inputs, parent / name, output_flip, args.inputs_flip, "", tool)
+    output, output_flip = (
+        folder and folder.with_name(f"{folder.name}-part") for folder in (args.output, args.output_flip)
+    )
+    passes = plan_passes(args.inputs, output, output_flip, args.inputs_flip, "", tool)
     manifest = passes[0].manifest
     make_folder(args.parts.parent)
     with locked(f"{args.parts}_lock") as lock:
-        start_parts(args.parts, args.words, args.code)
+        start_parts(args.parts, args.words, tool.modules)
         starts = range(0, len(manifest.images), args.chunk)
         kept = 0
         for number, start in enumerate(starts):
@@ -123,16 +132,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     words = list(sys.argv[1:] if argv is None else argv)
     end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(prog="python -m infer.chunks", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
-    parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
-    flip = parser.add_mutually_exclusive_group()
-    flip.add_argument("--flip", action="store_true", help="infer the flipped images too, with the emulator")
-    flip.add_argument("--inputs_flip", type=Path, help="infer this directory of flipped inputs too")
-    parser.add_argument("--output", type=Path, required=True, help="output directory, whose name gets -part added")
+    infer_run.add_arguments(parser)
     parser.add_argument("--chunk", type=integer(1), required=True, help="images whose outputs are on disk at a time")
     parser.add_argument("--parts", type=Path, required=True, help="directory of the chunks' results")
-    parser.add_argument("--code", type=Path, nargs="*", default=[], help="source files that the results depend on")
-    run_ais_bench.add_arguments(parser)
     args = parser.parse_args(words[:end])
     args.words = words[end + 1 :]
     if not args.words:

@@ -70,9 +70,8 @@ def prepare(each: Pass, made_from: stamp.Stamp, compiled: CompiledModel, tool: T
     left = [f"{image.stem}.{each.manifest.suffix}" for image in each.manifest.images if image.stem not in done]
     source = each.inputs
     if kept:
-        print(
-            f"{each.output.folder}: {len(kept)} of {len(each.manifest.images)} inputs were finished before and are kept"
-        )
+        count = len(each.manifest.images)
+        print(f"{each.output.folder}: {len(kept)} of {count} inputs were finished before and are kept")
         source = link_inputs(each.output.beside("chunk"), each.inputs, left)
     return Job(each, made_from, kept, source, tool.devices[: len(left)])  # a device without an input fails
 
@@ -126,14 +125,9 @@ def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, 
     """Run the tool once for one pass, or, with the emulator, for two. Each pass is recorded as soon as the tool has
     written its summary, so that a kill during the second one does not lose the first one's figures."""
     first, second = jobs[0], jobs[1] if len(jobs) > 1 else None
+    batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(
-        tool.start,
-        model,
-        first.source,
-        first.each.output,
-        compiled.inputs[0].shape[0],
-        first.devices,
-        gears=bool(compiled.gears),
+        tool.start, model, first.source, first.each.output, batch, first.devices, gears=gears
     )
     if first.each.flip:
         command_line += ["--flip", "1"]
@@ -177,15 +171,20 @@ def run(model: Path, passes: list[Pass], tool: Tool) -> None:
             run_jobs(group, model, compiled, tool, locks)
 
 
-def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m infer.run", description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of infer.run and infer.chunks."""
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="output directory; records are written beside it")
     parser.add_argument("--output_flip", type=Path, help="output directory of a second pass, over the flipped images")
     parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, which ais_bench needs")
-    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
     run_ais_bench.add_arguments(parser)
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infer.run", description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
     return parser.parse_args(argv)
 
 

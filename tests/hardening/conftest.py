@@ -1,4 +1,4 @@
-"""What the tests of this folder begin with."""
+"""Fixtures: both pipelines, run once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.hardening.harness import Stage
 
 def run_all(chain: tuple[Stage, ...], folder: Path) -> Path:
     for stage in chain:
-        code, told = stage.run(folder)
-        assert code == 0, told
+        code, output = stage.run(folder)
+        assert code == 0, output
     return folder
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole chain ran."""
+    """A directory in which all stages of classification ran."""
     pytest.importorskip("sklearn")
     return run_all(stages.CHAIN, stages.sources(tmp_path_factory.mktemp("built")))
 
 
 @pytest.fixture(scope="session")
 def built_pose(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of pose."""
+    """A directory in which all stages of pose ran."""
     return run_all(pose_stages.CHAIN, pose_stages.sources(tmp_path_factory.mktemp("built_pose")))

@@ -1,9 +1,9 @@
-"""One stage run as a process of its own, killed at a chosen moment, and run again: what must hold afterwards.
+"""One stage, run as a process, killed at a chosen moment, and run again: what must hold afterwards.
 
-A stage stands in a folder of its own with hard links to its inputs, and names all paths relative to it, so that equal
-runs leave equal bytes. Left out of the comparison is what tells of times: `seconds`, `images_per_second`, `device` of a
-record of infer or decode, with its `kept` or `inferred` and `command` (the rerun's input is the folder of what was
-left), and ais_bench's summary.
+A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
+write equal bytes. Measured times are not compared: `seconds`, `images_per_second`, `device` in the records of infer and
+decode, with `kept` or `inferred` and `command` (a rerun's input is the directory of the remaining inputs), the hashes
+of such records in stamps, and ais_bench's summary.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ("_run.json", ".decode.json")  # that tell of times
-OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "inferred", "command")
-AT_WORK = "another run, or the tool of a killed one, is still at work"
-SESSION = ".ses"  # which onnxruntime itself leaves in TMPDIR
-SECONDS = 120  # after which a process of a test is taken to hang
+RECORDS = ("_run.json", ".decode.json", ".stamp")  # that depend on times
+OF_THIS_RUN = ("seconds", "images_per_second", "device", "kept", "inferred", "command", "products")
+AT_WORK = "_lock: "  # the file in the error of a second run
+SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
+SECONDS = 120  # after this time a process counts as hanging
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A call of one stage, and what it leaves below the folder that it stands in."""
+    """A call of one stage, and its products below its directory."""
 
     module: str
     arguments: tuple[str, ...]
-    products: tuple[str, ...]  # files, or folders with all they hold
-    last: str  # the product that comes last: once it is there, it and all others are whole
-    kept: str = ""  # the pattern of what a rerun leaves as it is, where it was finished
-    files: int = 1  # of one finished input, output or chunk, alike up to the first dot or the output's number
+    products: tuple[str, ...]  # files, or directories with all their files
+    last: str  # the record written last (before its stamp): once it exists, it and all others are whole
+    kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
+    files: int = 1  # files of one finished input, output or chunk, with equal names up to the first dot or number
 
     def start(self, folder: Path, **options: object) -> subprocess.Popen[str]:
-        """The stage in a process group of its own."""
+        """Start the stage in its own process group."""
         (folder / "tmp").mkdir(exist_ok=True)
         environment = {
             **os.environ,
@@ -61,24 +61,24 @@ class Stage:
         )
 
     def run(self, folder: Path, **options: object) -> tuple[int, str]:
-        """Run it to its end: exit code and what it said."""
+        """Run it to its end; return exit code and output."""
         started = self.start(folder, **options)
-        told, _ = started.communicate(timeout=SECONDS)
-        return started.returncode, told
+        output, _ = started.communicate(timeout=SECONDS)
+        return started.returncode, output
 
 
 @dataclass(frozen=True)
 class Point:
-    """A moment in a run: once `entries` lie in its products, `seconds` later."""
+    """A moment in a run: `seconds` after `entries` files exist in its products."""
 
     entries: int
     seconds: float
-    whole_group: bool  # kill all processes of the run, or its first one alone
-    redone: bool  # the products of a finished run are there before it starts
+    whole_group: bool  # kill all processes of the run, or only its first one
+    redone: bool  # before it starts there are the products of a finished run, which is not up to date
 
 
 def points(seed: int, count: int, entries: int, seconds: float) -> list[Point]:
-    """Seeded moments: one half by the time of an undisturbed run, the other by the number of files that are there."""
+    """Seeded moments: one half by the time of an undisturbed run, the other by the number of existing files."""
     source = random.Random(seed)
     found = []
     for number in range(count):
@@ -95,7 +95,7 @@ def points(seed: int, count: int, entries: int, seconds: float) -> list[Point]:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """The files of `source` below `target`, as hard links with their times, unless one is there; folders keep modes."""
+    """Hard links in `target` to the files of `source`, unless they exist; directories keep their modes."""
     for root, _, names in os.walk(source):
         folder = target / os.path.relpath(root, source)
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def below(folder: Path, products: tuple[str, ...]) -> Iterator[Path]:
-    """Every file of the products, hidden and half-written ones too."""
+    """Every file of the products, also hidden and partial ones."""
     for product in products:
         path = folder / product
         if path.is_dir():
@@ -116,7 +116,7 @@ def below(folder: Path, products: tuple[str, ...]) -> Iterator[Path]:
 
 
 def contents(folder: Path, stage: Stage) -> dict[str, bytes]:
-    """The bytes of each product without what tells of times."""
+    """The bytes of each product without times."""
     found = {}
     for path in below(folder, stage.products):
         data = path.read_bytes()
@@ -130,7 +130,7 @@ def contents(folder: Path, stage: Stage) -> dict[str, bytes]:
 
 
 def identities(folder: Path, stage: Stage) -> dict[str, list[tuple[int, int]]]:
-    """Inodes and times of what is finished and a rerun leaves as it is; the records it writes anew."""
+    """Inodes and times of the finished files that a rerun keeps."""
     found: dict[str, list[tuple[int, int]]] = {}
     for path in sorted(folder.glob(stage.kept)) if stage.kept else []:
         name = re.sub(r"_[0-9]$", "", path.name.split(".")[0])
@@ -150,7 +150,7 @@ def group_is_gone(group: int) -> bool:
 
 
 def kill_at(stage: Stage, folder: Path, point: Point) -> subprocess.Popen[str]:
-    """Start the stage and kill it at `point`, unless it was over before."""
+    """Start the stage and kill it at `point`, unless it ended before."""
     started = stage.start(folder)
     deadline = time.monotonic() + SECONDS
     while sum(1 for _ in below(folder, stage.products)) < point.entries and started.poll() is None:
@@ -164,33 +164,36 @@ def kill_at(stage: Stage, folder: Path, point: Point) -> subprocess.Popen[str]:
 
 
 def rerun(stage: Stage, folder: Path, group: int) -> None:
-    """Run the stage again at once; while a process of the killed run is left, it must say so."""
-    code, told = stage.run(folder)
+    """Run the stage again at once; it may only report that a process of the killed run is still running."""
+    code, output = stage.run(folder)
     assert group_is_gone(group)
-    if code == 2 and AT_WORK in told:
-        code, told = stage.run(folder)
-    assert code == 0, told
+    if code == 2 and AT_WORK in output:
+        code, output = stage.run(folder)
+    assert code == 0, output
 
 
 def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point: Point) -> bool:
-    """Kill the stage at `point` and run it again: equal bytes to the `finished` run, nothing done twice, nothing left
-    over, no process either. Returns whether it was killed before its end."""
+    """Kill the stage at `point` and run it again: bytes equal to the `finished` run, nothing done twice, no temporary
+    file and no process left. Returns whether it was killed before its end."""
     link_tree(inputs, folder)
     expected = contents(finished, stage)
     if point.redone:
         link_tree(finished, folder)
+        for path in folder.rglob("*.stamp"):
+            path.unlink()
     killed = kill_at(stage, folder, point)
-    there = identities(folder, stage)
-    if (folder / stage.last).exists():  # it speaks for the others, and a whole run called again may do all anew
-        found = {name: data for name, data in contents(folder, stage).items() if name in expected}
-        assert found == expected, point
-        there = {}
+    before = identities(folder, stage)
+    if (folder / stage.last).exists():  # then all is whole, and a rerun without the stamp may do all again
+        found = contents(folder, stage)
+        whole = {name: data for name, data in expected.items() if not name.endswith(".stamp")}
+        assert {name: found[name] for name in whole} == whole, point
+        before = {}
     rerun(stage, folder, killed.pid)
     assert contents(folder, stage) == expected, point
     after = identities(folder, stage)
-    again = {name for name in there if name in after and after[name] != there[name]}
-    # Where all was done but for the record, infer does one input again: its tool must have something to tell of.
-    one_more = stage.module == "infer.run" and len(there) == len(after)
+    again = {name for name in before if name in after and after[name] != before[name]}
+    # If only the record was missing, infer does one input again, since the tool writes no summary without an input.
+    one_more = stage.module == "infer.run" and len(before) == len(after)
     assert len(again) <= one_more, (point, again)
     assert {path.name for path in (folder / "tmp").iterdir()} <= {SESSION}, point
     assert killed.stdout is not None

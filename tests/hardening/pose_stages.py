@@ -1,4 +1,4 @@
-"""The stages of pose as calls in one folder, joined as the Makefile joins them, on a tiny net and drawn people."""
+"""The stages of pose as calls in one directory, chained as in the Makefile, on a tiny net and drawn people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ IMAGES = 12
 PREP, OUT, EVAL, PARTS = "build/prep/people", "build/out/people", "build/eval/people", "build/parts/people"
 MODEL, COMPILED = "build/model.onnx", "build/om/bs1.onnx"
 MANIFEST, KEYPOINTS, METRICS = f"{PREP}/manifest.json", f"{EVAL}/keypoints.json", f"{EVAL}/bs1.json"
-TRUTH = "people/annotations/person_keypoints_val2017.json"
+ANNOTATIONS = "people/annotations/person_keypoints_val2017.json"
 CONFIG = "tiny_pose.yaml"
 DECODER = ("postprocess.decode", "--cfg", CONFIG, "--workers", "2")
 
 PEOPLE = Stage(
-    "data.people", ("--output", "people", "--images", str(IMAGES), "--size", "64", "--seed", "4"), ("people",), TRUTH
+    "data.people",
+    ("--output", "people", "--images", str(IMAGES), "--size", "64", "--seed", "4"),
+    ("people",),
+    ANNOTATIONS,
 )
 GEARS = Stage(
     "data.gears",
@@ -27,19 +30,19 @@ GEARS = Stage(
 )
 ONNX = Stage(
     "pth2onnx.pose",
-    ("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--onnx_path", MODEL),
+    ("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--output", MODEL),
     ("build",),
     MODEL,
 )
 OM = Stage(
     "atc.convert",
-    ("--model", MODEL, "--output", COMPILED, "--batch", "1", "--cfg", CONFIG),
+    ("--cfg", CONFIG, "--model", MODEL, "--output", COMPILED, "--batch_size", "1"),
     ("build/om",),
     COMPILED,
 )
 _SET = ("--cfg", CONFIG, "--dataset", "people", "--output", PREP, "--workers", "2")
 PREPROCESS = Stage("preprocess.pose", _SET, ("build/prep",), MANIFEST, kept=f"{PREP}/*.npy")
-MIRRORED = Stage(
+PREPROCESS_FLIP = Stage(
     "preprocess.pose",
     (*_SET, "--output_flip", f"{PREP}-flip"),
     ("build/prep",),
@@ -47,26 +50,27 @@ MIRRORED = Stage(
     kept="build/prep/*/*.npy",
     files=2,
 )
-_RUN = ("--model", COMPILED, "--input", PREP, "--output_dirname", "bs1")
+_RUN = ("--model", COMPILED, "--inputs", PREP, "--output", f"{OUT}/bs1")
+_FLIP = ("--output_flip", f"{OUT}-flip/bs1")
 INFER = Stage(
     "infer.run",
-    (*_RUN, "--output", OUT),
+    _RUN,
     ("build/out",),
     f"{OUT}/bs1_run.json",
     kept=f"{OUT}/bs1/*.npy",
     files=2,
 )
-FLIPPED = Stage(
+INFER_FLIP = Stage(
     "infer.run",
-    (*_RUN, "--output", f"{OUT}-flip", "--flip"),
+    (*_RUN, *_FLIP),
     ("build/out",),
     f"{OUT}-flip/bs1_run.json",
-    kept=f"{OUT}-flip/bs1/*.npy",
-    files=2,
+    kept="build/out/*/bs1/*.npy",
+    files=4,
 )
 CHUNKS = Stage(
     "infer.chunks",
-    (*_RUN, "--output", OUT, "--flip", "--chunk", "3", "--parts", PARTS, "--", sys.executable, "-m", *DECODER),
+    (*_RUN, *_FLIP, "--chunk", "3", "--parts", PARTS, "--", sys.executable, "-m", *DECODER),
     ("build/out", "build/parts"),
     f"{PARTS}/3.decode.json",
     kept=f"{PARTS}/[0-9]*.json",
@@ -90,15 +94,21 @@ JOIN = Stage(
 )
 COCO = Stage(
     "postprocess.pose",
+    ("--cfg", CONFIG, "--manifest", MANIFEST, "--dataset", "people", "--keypoints", KEYPOINTS, "--output", METRICS),
+    (METRICS,),
+    METRICS,
+)
+POSE = Stage(
+    "postprocess.pose",
     (
-        *("--cfg", CONFIG, "--manifest", MANIFEST, "--annotations", TRUTH),
-        *("--keypoints", KEYPOINTS, "--output", METRICS),
+        *("--cfg", CONFIG, "--manifest", MANIFEST, "--dataset", "people", "--output", METRICS),
+        *("--run", f"{OUT}/bs1_run.json", "--run_flip", f"{OUT}-flip/bs1_run.json", "--workers", "2"),
     ),
-    ("build/eval/people/bs1.json",),
+    (f"{EVAL}/bs1", METRICS),
     METRICS,
 )
 SHOW = Stage(
-    "postprocess.show_pose",
+    "postprocess.show",
     ("--manifest", MANIFEST, "--keypoints", KEYPOINTS, "--dataset", "people", "--output", f"{EVAL}/show.png"),
     (f"{EVAL}/show.png",),
     f"{EVAL}/show.png",
@@ -112,15 +122,18 @@ EVALUATE = Stage(
     ("build/reference",),
     "build/reference/people.json",
 )
-CHAIN = (PEOPLE, GEARS, ONNX, OM, PREPROCESS, MIRRORED, INFER, FLIPPED, CHUNKS, DECODE, JOIN, COCO, SHOW, EVALUATE)
+CHAIN = (
+    *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, CHUNKS, DECODE, JOIN, COCO, POSE, SHOW),
+    EVALUATE,
+)
 
 
 def name(stage: Stage) -> str:
-    """Of a test: what is run, and whether mirrored."""
-    return stage.module + ("-flip" if stage in (MIRRORED, FLIPPED) else "")
+    """The name of a test."""
+    return stage.module + {PREPROCESS_FLIP: "-flip", INFER_FLIP: "-flip", POSE: "-run"}.get(stage, "")
 
 
 def sources(folder: Path) -> Path:
-    """A folder with a config and a checkpoint: what the chain begins with."""
+    """A directory with a config and a checkpoint, the first inputs."""
     tiny.write_pose_weights(folder, joints=17)
     return folder

@@ -1,4 +1,4 @@
-"""The stages of classification as calls in one folder, joined as the Makefile joins them, on the demo's model."""
+"""The stages of classification as calls in one directory, chained as in the Makefile, on the demo's model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from hrnet.io.files import make_folder, write_text
+from hrnet.io.stamp import stamp_path
 from tests.hardening.harness import ROOT, Stage
 
 IMAGES = 60
@@ -19,21 +20,26 @@ DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_l
 WEIGHTS = Stage("data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth")
 ONNX = Stage(
     "pth2onnx.classification",
-    ("--cfg", CONFIG, "--input", "weights/demo_digits.pth", "--output", MODEL),
+    ("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--output", MODEL),
     ("build",),
     MODEL,
 )
-OM = Stage("atc.convert", ("--model", MODEL, "--output", COMPILED, "--batch", "4"), ("build/om",), COMPILED)
+OM = Stage(
+    "atc.convert",
+    ("--cfg", CONFIG, "--model", MODEL, "--output", COMPILED, "--batch_size", "4"),
+    ("build/om",),
+    COMPILED,
+)
 PREPROCESS = Stage(
     "preprocess.classification",
-    (CONFIG, "digits", PREP, "--limit", str(IMAGES), "--workers", "2"),
+    ("--cfg", CONFIG, "--dataset", "digits", "--output", PREP, "--limit", str(IMAGES), "--workers", "2"),
     ("build/prep",),
     MANIFEST,
     kept=f"{PREP}/*.bin",
 )
 INFER = Stage(
     "infer.run",
-    ("--model", COMPILED, "--input", PREP, "--output", OUT, "--output_dirname", "bs4"),
+    ("--model", COMPILED, "--inputs", PREP, "--output", f"{OUT}/bs4"),
     ("build/out",),
     RUN,
     kept=f"{OUT}/bs4/*.bin",
@@ -63,7 +69,7 @@ CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHOW, EVALUATE)
 
 
 def sources(folder: Path) -> Path:
-    """A folder with the demo's config and checkpoint: what the chain begins with."""
+    """A directory with the demo's config and checkpoint, the first inputs."""
     for name in (CONFIG, "weights/demo_digits.pth"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -71,15 +77,15 @@ def sources(folder: Path) -> Path:
 
 
 def publish(folder: Path, url: str, md5: str) -> None:
-    """A config that says where the checkpoint is loaded from."""
+    """A config with the URL of a checkpoint."""
     write_text(folder / "published.yaml", f"WEIGHTS: {{URL: '{url}', MD5: '{md5}'}}\n")
 
 
 def inputs_of(stage: Stage, built: Path, folder: Path) -> Path:
-    """The folder `built`, in which the whole chain ran, without what the stage and those after it left."""
+    """A copy of `built` without the products of the stage and of the stages after it."""
     shutil.copytree(built, folder, copy_function=os.link)
     for product in stage.products:
-        for path in (folder / product, folder / f"{product}_lock"):
+        for path in (folder / product, folder / f"{product}_lock", stamp_path(folder / product)):
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.exists():

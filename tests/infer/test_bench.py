@@ -1,4 +1,4 @@
-"""`infer.bench`: the figures are what the tools' summaries say of the model's own batch; what is not is refused."""
+"""`infer.bench`: the figures are those of the tools' summaries, for the batch in the model's record."""
 
 from __future__ import annotations
 
@@ -14,33 +14,30 @@ from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.runs import BenchRecord, BenchRow
 from infer import bench
-from infer.bench_case import random_input
-from infer.bench_page import table
-from infer.run_ais_bench import Told
+from infer.bench_timing import Bench, random_input
+from infer.run_ais_bench import ToolResult
 from tests import fakes
-from tests.infer.models import GEARS, gear_model, linear_model, om_model
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.infer.models import GEARS, check_error, gear_model, linear_model, om_model
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place to stand in: models of batches 1 and 4, and a python that has ais_bench."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with models of batches 1 and 4, and a python that has ais_bench."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
     fakes.ais_python(tmp_path)
     for batch in (1, 4):
         om_model(Path(f"bs{batch}-x.om"), batch)
     return tmp_path
 
 
-def call(*more: str, ending: str = "onnx", batches: tuple[str, ...] = ("1", "4")) -> int:
-    models = [f"bs{batch}-x.{ending}" for batch in (1, 4)]
-    return bench.main(["--model", *models, "--batchsize", *batches, "--output", "bench/x.json", "--loop", "3", *more])
+def call(*more: str, suffix: str = "onnx") -> int:
+    models = [f"bs{batch}-x.{suffix}" for batch in (1, 4)]
+    return bench.main(["--models", *models, "--output", "bench/x.json", "--loop", "3", *more])
 
 
 def npu(*more: str) -> int:
-    return call("--backend", "ascend", "--ais_python", "./python_npu", *more, ending="om")
+    return call("--backend", "ascend", "--ais_python", "./python_npu", *more, suffix="om")
 
 
 def record() -> dict[str, Any]:
@@ -48,7 +45,7 @@ def record() -> dict[str, Any]:
     return content
 
 
-def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_emulator_in_three_ways(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     out = capfd.readouterr().out
     commands = [line.partition(" -m infer.emulator ")[2] for line in out.splitlines() if " -m infer.emulator " in line]
@@ -63,7 +60,7 @@ def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) 
     assert content["kind"] == "bench" and content["tool"].startswith("onnxruntime ")
     assert content["metadata"] == {"model": "linear"}
     assert (content["devices"], content["soc_version"], content["loop"]) == (["0"], None, 3)
-    assert content["start_in_seconds"] is False, "the twin tells the time between its files"
+    assert content["start_in_seconds"] is False, "the emulator reports its own time"
     assert sorted(content["machine"]) == ["cores", "kind", "processor"]
     for row, batch in zip(content["rows"], (1, 4)):
         assert (row["batch"], row["model"], row["images"]) == (batch, f"bs{batch}-x.onnx", 3 * batch)
@@ -71,19 +68,18 @@ def test_the_twin_in_three_ways(place: Path, capfd: pytest.CaptureFixture[str]) 
         assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
         assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])
         assert row["batch_ms"]["count"] == 3 and row["card_images_per_second"] is None
-    assert sorted(os.listdir("bench")) == ["x.json", "x.md", "x_lock"], "nothing of the scratch is left"
+    assert sorted(os.listdir("bench")) == [".x.json.stamp", "x.json", "x.md", "x_lock"]
     page = Path("bench/x.md").read_text()
     assert page in out and out.endswith("wrote bench/x.json and x.md (2 rows)\n")
 
 
-def gears(ending: str, *more: str) -> int:
-    gear_model(Path(f"gears.{ending}"))
-    given = ["--model", f"gears.{ending}", "--batchsize", "1", "--output", "bench/x.json", "--loop", "3"]
-    return bench.main([*given, *more])
+def gears(suffix: str, *more: str) -> int:
+    gear_model(Path(f"gears.{suffix}"))
+    return bench.main(["--models", f"gears.{suffix}", "--output", "bench/x.json", "--loop", "3", *more])
 
 
 def check_gears() -> None:
-    """A row for each gear, in the model's order, and a column that names it."""
+    """A row for each gear, in the model's order, and a column with the gear."""
     rows = record()["rows"]
     assert [row["gear"] for row in rows] == [gear[2:] for gear in GEARS]
     for row in rows:
@@ -95,7 +91,7 @@ def check_gears() -> None:
 
 
 @pytest.mark.slow
-def test_each_gear_is_a_row(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_gear_is_a_row(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert gears("onnx") == 0
     out = capfd.readouterr().out
     commands = [line.partition(" --loop 3 ")[0] for line in out.splitlines() if " --dymDims " in line]
@@ -105,7 +101,7 @@ def test_each_gear_is_a_row(place: Path, capfd: pytest.CaptureFixture[str]) -> N
     check_gears()
 
 
-def test_each_gear_by_ais_bench(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_gear_with_ais_bench(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert gears("om", "--backend", "ascend", "--ais_python", "./python_npu") == 0
     check_gears()
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
@@ -114,23 +110,23 @@ def test_each_gear_by_ais_bench(place: Path, capfd: pytest.CaptureFixture[str]) 
         assert row["device_images_per_second"] == pytest.approx(1000 / row["batch_ms"]["mean"])
 
 
-def test_finished_rows_outlive_a_kill(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     class Killed(BaseException):
         pass
 
     timed: list[Any] = []
     kill_at = 2
 
-    def time_case(every: bench.Bench, case: Any, *rest: Any) -> Any:
+    def time_case(_: Bench, case: Any, *rest: Any) -> Any:
         if len(timed) == kill_at:
             raise Killed
         timed.append(case.gear)
         times = {"median": 1.0, "percentile(99%)": 1.0, "mean": 1.0, "count": 3}
         rate = float(len(timed))
         row = BenchRow(1, "m", case.compiled.model_sha256, rate, 1000 / rate, None, times, 3, 3.0, 1.0, case.gear)
-        return row, Told("twin 1", {}, {"total": 3.0}, 3.0, {})
+        return row, ToolResult("emulator 1", {}, {"total": 3.0}, 3.0, {})
 
-    monkeypatch.setattr(bench, "time_case", time_case)
+    monkeypatch.setattr(Bench, "time_case", time_case)
     with pytest.raises(Killed):
         gears("onnx")
     assert not Path("bench/x.json").exists()
@@ -140,18 +136,19 @@ def test_finished_rows_outlive_a_kill(place: Path, monkeypatch: pytest.MonkeyPat
     every = [gear[2:] for gear in GEARS]
     assert timed == every and [row["device_images_per_second"] for row in record()["rows"]] == [1.0, 2.0, 3.0]
     assert not Path("bench/x_scratch").exists()
-    assert gears("onnx") == 0 and timed == 2 * every, "of a finished sweep nothing is kept"
-    kill_at = 8
+    assert gears("onnx") == 0 and timed == every, "a finished sweep is up to date"
+    os.unlink("bench/x.json")
+    kill_at = 5
     with pytest.raises(Killed):
         gears("onnx")
     kill_at = 99
-    assert gears("onnx", "--loop", "4") == 0 and timed == 2 * every + every[:2] + every, "nor of other settings"
+    assert gears("onnx", "--loop", "4") == 0 and timed == every + every[:2] + every, "rows of other settings"
     make_folder(Path("bench/x_scratch"))
     Path("bench/x_scratch/finished.json").write_text("{")
-    assert gears("onnx") == 0 and timed[-3:] == every and len(timed) == 14
+    assert gears("onnx") == 0 and timed[-3:] == every and len(timed) == 11
 
 
-def test_ais_bench_computes_one_after_another_anyway(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ais_bench_computes_one_after_another(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu("--device", "2") == 0
     commands = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
     assert [" --pure_data_type zero --loop 3 " in line for line in commands] == [True, False, True, False]
@@ -164,8 +161,8 @@ def test_ais_bench_computes_one_after_another_anyway(place: Path, capfd: pytest.
         assert row["image_ms"] == pytest.approx(mean / row["batch"])
 
 
-def test_a_card_of_310_has_four_devices(place: Path) -> None:
-    """Two devices are measured together; a card has four like each of them. Other chips have no such column."""
+def test_card_of_310_has_four_devices(workdir: Path) -> None:
+    """Two devices are measured together; a card has four. Other chips have no such column."""
     assert npu("--soc_version", "Ascend310", "--device", "0,1") == 0
     for row in record()["rows"]:
         assert row["card_images_per_second"] == pytest.approx(2 * row["device_images_per_second"])
@@ -175,13 +172,13 @@ def test_a_card_of_310_has_four_devices(place: Path) -> None:
     assert "card" not in Path("bench/x.md").read_text()
 
 
-def test_the_page() -> None:
+def test_page() -> None:
     times = {"median": 16.0, "percentile(99%)": 17.125, "mean": 16.25, "count": 20}
     row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
     machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
     found = BenchRecord({}, "ais_bench", ["0"], "Ascend310", 20, True, machine, {"python": "3.9.2"}, [row])
-    assert table(found) == (
-        "ais_bench, Ascend310, device 0; 20 batches each; files to files with the tool's start and the model's "
+    assert bench.table(found) == (
+        "ais_bench, Ascend310, device 0; 20 batches each; files to files including the tool's start and model "
         "loading.\n\n"
         "| batch | device img/s | ms/image | batch ms, median | batch ms, 99% | files to files img/s | card img/s |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
@@ -190,7 +187,7 @@ def test_the_page() -> None:
     )
 
 
-def test_inputs_are_seeded_and_of_the_model_s_kind() -> None:
+def test_random_inputs_are_seeded() -> None:
     for dtype in ("float32", "float16", "uint8"):
         tensor = TensorInfo("image", dtype, [4, 3, 8, 8])
         first, again, other = (random_input(tensor, seed) for seed in (0, 0, 1))
@@ -200,51 +197,56 @@ def test_inputs_are_seeded_and_of_the_model_s_kind() -> None:
     assert (first.min(), first.max()) == (0, 255) or first.max() > 200, "the whole range of uint8"
 
 
-def test_a_batch_that_is_not_the_model_s(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(batches=("1", "8")) == 2
-    line = "infer.bench: error: bs4-x.onnx: is no model of batch 8 (expected 8, found input [4, 3, 4, 4])\n"
-    assert capfd.readouterr() == ("", line)
-    assert call(batches=("1",)) == 2
-    assert "--batchsize (expected one for each of 2 models, found 1)" in capfd.readouterr().err
+def test_user_errors(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu("--device", "0,1,2,3") == 2
-    assert "error: fewer inputs than devices (found 3); give --loop 4\n" in capfd.readouterr().err
-    os.rename("bs4-x.onnx", "bs1-x.onnx")
-    os.rename("bs4-x.onnx.json", "bs1-x.onnx.json")
-    assert bench.main(["--model", "bs1-x.onnx", "--batchsize", "4", "--output", "bench/x.json"]) == 2
-    line = "infer.bench: error: bs1-x.onnx: is named for another batch (expected bs4, found bs1)\n"
-    assert capfd.readouterr().err == line
+    check_error(capfd.readouterr().err, "infer.bench", "found 3", "--loop 4")
+    for suffix in ("", ".json"):
+        os.rename(f"bs4-x.onnx{suffix}", f"bs8-x.onnx{suffix}")
+    assert bench.main(["--models", "bs8-x.onnx", "--output", "bench/x.json"]) == 2
+    check_error(capfd.readouterr().err, "infer.bench", "bs8-x.onnx: ", "expected bs4", "found bs8")
     assert not Path("bench").exists()
 
 
-def test_a_record_that_lies_about_the_batch(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_up_to_date(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    before = {name: Path("bench", name).read_bytes() for name in ("x.json", "x.md")}
+    capfd.readouterr()
+    assert call() == 0
+    out = capfd.readouterr().out
+    assert "infer.emulator" not in out and "rm bench/x.json" in out
+    assert {name: Path("bench", name).read_bytes() for name in before} == before
+    os.truncate("bench/x.md", 9)
+    assert call() == 0 and "-m infer.emulator" in capfd.readouterr().out
+    monkeypatch.setattr(bench, "code_sha256", lambda *modules: "0" * 64)
+    assert call() == 0 and "-m infer.emulator" in capfd.readouterr().out
+
+
+def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     linear_model(Path("bs4-x.onnx"), 2)
     content = json.loads(Path("bs4-x.onnx.json").read_text())
     for tensor in (*content["inputs"], *content["outputs"]):
         tensor["shape"][0] = 4
     Path("bs4-x.onnx.json").write_text(json.dumps(content))
     assert call() == 1
-    told = capfd.readouterr().err
     file = "bench/x_scratch/run/pure_infer_data_0.bin"
-    assert told == f"infer.bench: failed: {file}: the model's batch is not 4 (expected 80 bytes, found 40)\n"
+    check_error(capfd.readouterr().err, "infer.bench", file, "batch 4", "expected 80 bytes", "found 40")
     assert not Path("bench/x.json").exists()
 
 
-def test_a_tool_that_divides_by_another_batch(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_tool_that_divides_by_another_batch(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("AIS_DOUBLE", "halved")
+    monkeypatch.setenv("FAKE_AIS_BENCH", "halved")
     assert npu() == 1
-    told = capfd.readouterr().err
-    assert "infer.bench: failed: bench/x_scratch/run_summary.json: throughput is not that of batch 1 (" in told
+    check_error(capfd.readouterr().err, "infer.bench", "bench/x_scratch/run_summary.json", "batch 1")
 
 
-def test_a_failing_tool_leaves_no_old_record(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu() == 0
     Path("bs4-x.om").write_bytes(b"text")
     content = json.loads(Path("bs4-x.om.json").read_text())
     content["model_sha256"] = sha256_file("bs4-x.om")
     Path("bs4-x.om.json").write_text(json.dumps(content))
     assert npu() == 1
-    line = "infer.bench: failed: -m ais_bench exited with 1, see above; then rerun the same command\n"
-    assert capfd.readouterr().err.endswith(line)
+    check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
     assert sorted(os.listdir("bench")) == ["x_lock", "x_scratch"]

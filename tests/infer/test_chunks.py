@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from hrnet.io.manifest import Manifest
-from infer.chunks import main
+from infer import chunks
 from tests import fakes
 from tests.infer.models import check_error, gear_folder, gear_model
 
 IMAGES = 5
+FLIP = ("--output_flip", "out-flip/run")
 # A command that decodes: the first value of each output, in the order of the manifest. It logs its calls, and fails at
 # the chunk whose number is in the file `broken`.
 DECODE = """
@@ -62,7 +63,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def call(chunk: int, *more: str, model: str = "m.onnx") -> int:
     named = ["--model", model, "--inputs", "in", "--output", "out/run", "--parts", "parts"]
-    return main([*named, "--chunk", str(chunk), *more, "--", sys.executable, "decode.py"])
+    return chunks.main([*named, "--chunk", str(chunk), *more, "--", sys.executable, "decode.py"])
 
 
 def calls() -> list[str]:
@@ -79,21 +80,21 @@ def people() -> list[object]:
 
 
 def test_chunks_are_the_undivided_result(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call(IMAGES, "--flip") == 0
+    assert call(IMAGES, *FLIP) == 0
     assert calls() == [f"0 {2 * IMAGES}"]
     undivided = people()
     assert [person["image_id"] for person in undivided] == [  # type: ignore[index]
         image.image_id for image in Manifest.read("in/manifest.json").images
     ]
     capfd.readouterr()
-    assert call(2, "--flip") == 0
+    assert call(2, *FLIP) == 0
     assert calls() == ["0 4", "1 4", "2 2"], "another chunk size does all again"
     assert people() == undivided
     out = capfd.readouterr().out
     assert out.endswith("inferred and decoded 5 images in 3 chunks into parts\n")
     assert f"{sys.executable} decode.py --manifest=out/run-part_inputs/manifest.json --dump_dir=out/run-part" in out
     assert out.count(" -m infer.emulator ") == 3, "both passes of a chunk in one process"
-    assert call(4, "--flip") == 0
+    assert call(4, *FLIP) == 0
     assert calls() == ["0 8", "1 2"]
     assert sorted(path.name for path in Path("parts").iterdir()) == [
         *("0.decode.json", "0.json", "1.decode.json", "1.json")
@@ -102,7 +103,7 @@ def test_chunks_are_the_undivided_result(workdir: Path, capfd: pytest.CaptureFix
 
 
 def test_flip_infers_the_flipped_images(workdir: Path) -> None:
-    assert call(3, "--flip") == 0
+    assert call(3, *FLIP) == 0
     inputs = [np.load(f"in/img{i}.npy") for i in range(IMAGES)]
     for person, image in zip(people(), inputs):
         mean, twice, flipped_mean, flipped_twice = person["keypoints"][:4]  # type: ignore[index]
@@ -112,7 +113,7 @@ def test_flip_infers_the_flipped_images(workdir: Path) -> None:
 
 @pytest.mark.slow
 def test_outputs_and_inputs_of_chunks_are_deleted(workdir: Path) -> None:
-    assert call(2, "--flip") == 0
+    assert call(2, *FLIP) == 0
     left = [
         path for folder in ("out", "out-flip") for path in Path(folder).rglob("*") if not path.name.endswith("_lock")
     ]
@@ -139,21 +140,30 @@ def test_a_rerun_keeps_finished_chunks(workdir: Path, capfd: pytest.CaptureFixtu
 def test_results_of_other_settings_or_inputs_are_not_kept(workdir: Path) -> None:
     assert call(3) == 0
     assert calls() == ["0 6", "1 4"]
-    assert call(3, "--flip") == 0
+    assert call(3, *FLIP) == 0
     assert calls() == ["0 6", "1 4"], "with the flip test"
     Path("parts/1.json").write_text("[]")
-    assert call(3, "--flip") == 0
+    assert call(3, *FLIP) == 0
     assert calls() == ["1 4"], "its record has another hash"
     gear_folder(Path("in"), IMAGES - 1)
-    assert call(3, "--flip") == 0
+    assert call(3, *FLIP) == 0
     assert calls() == ["1 2"], "one image fewer; the first chunk is the same"
 
 
-def test_results_of_other_code_are_not_kept(workdir: Path) -> None:
-    for text, done in (("first\n", ["0 10"]), ("second\n", ["0 10"]), ("second\n", [])):
-        Path("code.py").write_text(text)
-        assert call(IMAGES, "--code", "code.py", "decode.py") == 0
+def test_results_of_other_code_are_not_kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for digit, done in (("1", ["0 10"]), ("2", ["0 10"]), ("2", [])):
+        monkeypatch.setattr(chunks, "code_sha256", lambda *modules: 64 * digit)  # noqa: B023
+        assert call(IMAGES) == 0
         assert calls() == done
+
+
+def test_config_and_module_of_the_command_are_in_the_settings(workdir: Path) -> None:
+    Path("mine.yaml").touch()
+    words = ["python", "-m", "postprocess.decode", "--cfg", "mine.yaml"]
+    chunks.start_parts(Path("parts"), words, ["infer.emulator.main"])
+    settings = json.loads(Path("parts_settings.json").read_text())["settings"]
+    assert list(settings["files"]) == ["mine.yaml"]
+    assert settings["code_sha256"] == chunks.code_sha256("infer.run", "infer.emulator.main", "postprocess.decode")
 
 
 def test_failed_inference(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -164,14 +174,14 @@ def test_failed_inference(workdir: Path, capfd: pytest.CaptureFixture[str]) -> N
 
 def test_flipped_inputs_must_be_those_of_inputs(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     gear_folder(Path("in-flip"), IMAGES)
-    assert call(2, "--inputs_flip", "in-flip") == 2
+    assert call(2, *FLIP, "--inputs_flip", "in-flip") == 2
     check_error(capfd.readouterr().err, "infer.chunks", "in-flip", "run make preprocess")
 
 
 @pytest.mark.slow
 def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
     """With the fake: the same results as the emulator, which flips in memory."""
-    assert call(2, "--flip") == 0
+    assert call(2, *FLIP) == 0
     expected = people()
     gear_model(Path("m.om"))
     for i in range(IMAGES):
@@ -180,7 +190,7 @@ def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
     Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
     calls()
     ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(workdir))]
-    assert call(2, "--inputs_flip", "in-flip", *ais, model="m.om") == 0
+    assert call(2, *FLIP, "--inputs_flip", "in-flip", *ais, model="m.om") == 0
     assert calls() == ["0 4", "1 4", "2 2"]
     for one, other in zip(people(), expected):
         np.testing.assert_allclose(one["keypoints"], other["keypoints"], atol=1e-6)  # type: ignore[index]
@@ -190,6 +200,6 @@ def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
 def test_missing_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     named = ["--model=m", "--inputs=in", "--output=out/r", "--parts=p", "--chunk=1"]
     with pytest.raises(SystemExit) as stop:
-        main([*named, *words])
+        chunks.main([*named, *words])
     assert stop.value.code == 2
     assert "expected -- and the command that decodes a chunk" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from hrnet.io.runs import RunRecord
+from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import main as emulator
 from tests import fakes
@@ -108,8 +109,8 @@ def test_passes_that_are_up_to_date_are_touched(images: list[np.ndarray], capfd:
 
 def remove_records(folder: str, *images: int) -> None:
     """Make a pass an interrupted one that has not finished these images."""
-    for name in ("_run.json", "_stamp.json", "_summary.json"):
-        os.unlink(folder + name)
+    for path in (f"{folder}_run.json", stamp_path(folder), f"{folder}_summary.json"):
+        os.unlink(path)
     for i in images:
         os.unlink(f"{folder}/img{i}_0.npy")
 

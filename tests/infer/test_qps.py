@@ -83,7 +83,7 @@ def test_failing_make(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     [
         ({"labels": "none.txt"}, ("none.txt", "name.JPEG index")),
         ({"dataset": "none"}, ("none: ",)),
-        ({"model": "none.ts"}, ("none.ts: ", "run make torchscript")),
+        ({"model": "none.ts"}, ("none.ts: ", "make torchscript")),
         ({"model": "set/val_label.txt"}, ("set/val_label.txt: ", "TorchScript")),
     ],
 )

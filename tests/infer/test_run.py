@@ -17,6 +17,7 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
+from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.output_dir import OutputDir
 from infer.passes import plan_passes
@@ -48,7 +49,7 @@ def logits(count: int) -> np.ndarray:
 def remove_records() -> None:
     """Leave what a run leaves that is killed before its record."""
     os.unlink("out/run_run.json")
-    os.unlink("out/run_stamp.json")
+    os.unlink(stamp_path("out/run"))
 
 
 def interrupt(finished: int, count: int) -> None:
@@ -201,7 +202,7 @@ def test_unreadable_settings_are_other_settings() -> None:
         make_folder("out")
         Path("out/run_settings.json").write_text(text)
         Path("out/run_run.json").unlink(missing_ok=True)
-        Path("out/run_stamp.json").unlink(missing_ok=True)
+        stamp_path("out/run").unlink(missing_ok=True)
         assert call() == 0
         assert kept() == 0
 
@@ -215,7 +216,7 @@ def test_records_are_removed_before_outputs(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("infer.output_dir.shutil.rmtree", killed)
     assert call("--outfmt", "NPY") == 130
-    assert not Path("out/run_run.json").exists() and not Path("out/run_stamp.json").exists()
+    assert not Path("out/run_run.json").exists() and not stamp_path("out/run").exists()
 
 
 def test_free_disk_is_checked_for_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from hrnet.io.runs import RunRecord
+from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from tests import fakes
 from tests.infer.models import check_error, expected_logits, om_model, prep_folder
 
 COUNT = 11
 WHOLE = sorted(f"img{i}_0.bin" for i in range(COUNT))
-RECORDS = ("run.json", "settings.json", "stamp.json")
+RECORDS = ["run", "run_lock", "run_run.json", "run_settings.json", stamp_path("run").name]
 START = "./python_npu -m ais_bench --model m.om --input in --output out --output_dirname run --outfmt BIN --batchsize 4"
 
 
@@ -63,7 +64,7 @@ def test_several_devices_share_the_inputs(images: np.ndarray) -> None:
     assert " ".join(record.command) == f"{START} --device 0,1 --divide_input 1"
     assert record.files == {f"img{i}": [f"img{i}_0.bin"] for i in range(COUNT)}
     names = ["run_device0_0_summary.json", "run_device1_1_summary.json"]
-    assert sorted(os.listdir("out")) == sorted(["run", *names, *(f"run_{x}" for x in ("lock", *RECORDS))])
+    assert sorted(os.listdir("out")) == sorted([*RECORDS, *names])
     summaries = [json.loads(Path("out", name).read_text()) for name in names]
     assert [len(each["filesinfo"]) for each in summaries] == [6, 5], "each image was inferred once"
     assert record.device == {
@@ -87,8 +88,7 @@ def test_one_device_twice_and_more_devices_than_inputs(images: np.ndarray) -> No
 def test_another_device_runs_again_and_removes_old_summaries(images: np.ndarray) -> None:
     assert call("--device", "0,1") == 0
     assert call("--device", "0") == 0
-    names = ["run", *(f"run_{x}" for x in ("lock", *RECORDS, "summary.json"))]
-    assert sorted(os.listdir("out")) == sorted(names)
+    assert sorted(os.listdir("out")) == sorted([*RECORDS, "run_summary.json"])
     check_logits(images)
 
 
@@ -129,7 +129,7 @@ def test_missing_summary(
 ) -> None:
     assert call("--device", device) == 0
     os.unlink("out/run_run.json")  # with the stamp, what an interrupted run leaves, and an old summary
-    os.unlink("out/run_stamp.json")
+    os.unlink(stamp_path("out/run"))
     monkeypatch.setenv("FAKE_AIS_BENCH", "silent")
     assert call("--device", device) == 2
     check_error(capsys.readouterr().err, "infer.run", "out/run_summary.json")

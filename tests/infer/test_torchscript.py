@@ -66,8 +66,14 @@ def test_emulator(workdir: Path) -> None:
     assert summary["NPU_compute_time"]["count"] == 4 and summary["runtime"].startswith("torchscript by torch ")
 
 
-def check_rejected(capsys: pytest.CaptureFixture[str], *parts: str, more: tuple[str, ...] = (), **where: str) -> None:
-    assert call(*more, **where) in (1, 2)
+def check_rejected(
+    capsys: pytest.CaptureFixture[str],
+    *parts: str,
+    more: tuple[str, ...] = (),
+    code: int = 1,
+    runtime: str = "torchscript",
+) -> None:
+    assert call(*more, runtime=runtime) == code
     err = capsys.readouterr().err
     check_error(err, "infer.emulator", *parts)
     assert err.count("\n") == 1 and not Path("out/run_summary.json").exists()
@@ -103,7 +109,7 @@ def test_devices_without_cuda(workdir: Path, capsys: pytest.CaptureFixture[str])
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2)
     check_rejected(capsys, "no CUDA", "expected 0", "found 1", "DEVICE=0", more=("--device", "1"))
-    check_rejected(capsys, "found 0,1", "BACKEND=ascend", more=("--device", "0,1"))
+    check_rejected(capsys, "found 0,1", "BACKEND=ascend", more=("--device", "0,1"), code=2)
 
 
 def test_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:

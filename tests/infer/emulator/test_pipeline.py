@@ -1,4 +1,4 @@
-"""The pipeline with a runtime that is plain arithmetic: any number of inputs, any batch, as if one by one."""
+"""The pipeline with a runtime that only does arithmetic: any number of inputs and any batch size give equal outputs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMPILED = CompiledModel("a", "b", [], "atc", [TensorInfo("image", "float32", [1
 
 
 class Plain(Runtime):
-    """Each image's sum, and the image doubled; remembers the batches that it was given."""
+    """The sum of each image, and the image times 2; keeps the batches that it was given."""
 
     def __init__(self, batch: int) -> None:
         self.inputs = [TensorInfo("image", "float32", [batch, *SHAPE])]
@@ -71,14 +71,14 @@ def test_any_batch_gives_what_one_by_one_gives(names: list[str], batch: int, suf
                 assert ending == "bin" or found.shape == output.shape
         assert len(times.device_ms) == len(runtime.batches) == -(-len(names) // batch)
 
-        # In natural order, the last batch filled up with its own first image, as ais_bench does.
+        # In natural order, the last batch padded with its own first image, as ais_bench does.
         ordered = [images[file.stem] for file in inputs]
-        wished = {}
+        expected_batches = {}
         for start in range(0, len(ordered), batch):
             part = ordered[start : start + batch]
-            wished[part[0].tobytes()] = np.stack(part + [part[0]] * (batch - len(part)))
+            expected_batches[part[0].tobytes()] = np.stack(part + [part[0]] * (batch - len(part)))
         for given_batch in runtime.batches:
-            assert np.array_equal(given_batch, wished[given_batch[0].tobytes()])
+            assert np.array_equal(given_batch, expected_batches[given_batch[0].tobytes()])
 
 
 @pytest.mark.parametrize("error", ["missing", "short", "long"])
@@ -114,20 +114,20 @@ def test_any_interrupted_run_keeps_what_is_whole(states: list[tuple[str, str]], 
     images = [InputImage(stem, f"val/{stem}.JPEG", 0, 9, 9, SHAPE) for stem in stems]
     manifest = Manifest("imagenet", "c", "d", "float32", "NCHW", "bin", 1, 0, images)
     with tempfile.TemporaryDirectory() as root:
-        place = OutputDir(Path(root), "run", "BIN")
-        assert keep_finished(place, manifest, COMPILED, {"model": "m"}) == []
+        output = OutputDir(Path(root, "run"), "BIN")
+        assert keep_finished(output, manifest, COMPILED, {"model": "m"}) == []
         for stem, pair in zip(stems, states):
             for k, state in enumerate(pair):
                 data = bytes(OUTPUTS[k].bytes_of_one())
                 if state in ("whole", "half"):
-                    (place.folder / f"{stem}_{k}.bin").write_bytes(data if state == "whole" else data[:-1])
+                    (output.folder / f"{stem}_{k}.bin").write_bytes(data if state == "whole" else data[:-1])
                 elif state == "temporary":
-                    (place.folder / f".{stem}_{k}.bin.tmp").write_bytes(data)
+                    (output.folder / f".{stem}_{k}.bin.tmp").write_bytes(data)
         if foreign:
-            (place.folder / "other_0.bin").write_bytes(bytes(4))
+            (output.folder / "other_0.bin").write_bytes(bytes(4))
         whole = [stem for stem, pair in zip(stems, states) if pair == ("whole", "whole")]
-        kept = keep_finished(place, manifest, COMPILED, {"model": "m"})
-        assert kept == whole[: len(stems) - 1], "something is left for the tool to do"
-        assert sorted(os.listdir(place.folder)) == sorted(f"{stem}_{k}.bin" for stem in kept for k in (0, 1))
-        assert keep_finished(place, manifest, COMPILED, {"model": "other"}) == []
-        assert os.listdir(place.folder) == []
+        kept = keep_finished(output, manifest, COMPILED, {"model": "m"})
+        assert kept == whole[: len(stems) - 1], "at least one input is left for the tool"
+        assert sorted(os.listdir(output.folder)) == sorted(f"{stem}_{k}.bin" for stem in kept for k in (0, 1))
+        assert keep_finished(output, manifest, COMPILED, {"model": "other"}) == []
+        assert os.listdir(output.folder) == []
