@@ -51,7 +51,10 @@ def run_settings(
 
 
 def check_output(output: Path, model: str) -> None:
-    """Raise UserError where `train.pose` of release 0.1 left the state of an unfinished run, which has another form."""
+    """Raise UserError where `train.pose` of release 0.1 left the state of an unfinished run, which has another form, or
+    where its call is repeated, whose --output was a file."""
+    if output.suffix == ".pth":
+        raise UserError("--output is a directory", found=output, hint=f"give --output {output.with_suffix('')}")
     for path in (Path(f"{output}.state"), output / f"{model}.pth.state"):
         if path.is_file():
             what = "training state of release 0.1, which cannot be resumed"
