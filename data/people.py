@@ -81,7 +81,7 @@ KINDS = {
 
 
 class Scene(NamedTuple):
-    picture: np.ndarray  # uint8 [H, W, 3]
+    image: np.ndarray  # uint8 [H, W, 3]
     people: list[dict[str, Any]]  # annotations without ids
 
 
@@ -94,14 +94,14 @@ def muted(rng: np.random.Generator, colourful: float) -> Colour:
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A wall and a floor with gradients and coarse texture, and clutter: boxes, discs, sticks and wedges."""
     horizon = int(height * rng.uniform(0.35, 0.75))
-    picture = np.empty((height, width, 3), np.float32)
+    image = np.empty((height, width, 3), np.float32)
     for rows in (slice(0, horizon), slice(horizon, height)):
         ends = np.array([muted(rng, 0.35), muted(rng, 0.35)])[:, None]
-        picture[rows] = np.linspace(ends[0], ends[1], picture[rows].shape[0])
+        image[rows] = np.linspace(ends[0], ends[1], image[rows].shape[0])
     for grain in (6, 40):
         coarse = rng.normal(0, 1, (height // grain + 1, width // grain + 1)).astype(np.float32)
-        picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
-    canvas = Canvas(picture.clip(0, 255).astype(np.uint8))
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
+    canvas = Canvas(image.clip(0, 255).astype(np.uint8))
     for _ in range(rng.integers(6, 24)):
         draw_thing(canvas, rng, -1)
     return cv2.GaussianBlur(canvas.picture, (0, 0), rng.uniform(0.4, 2.2))
@@ -235,7 +235,7 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
         scene = draw_scene(rng, width, height, KINDS[scenes])
         name = f"{image_id:012d}.jpg"
         with replacing(folder / name) as temporary:
-            Image.fromarray(scene.picture).save(temporary, format="JPEG", quality=QUALITY)
+            Image.fromarray(scene.image).save(temporary, format="JPEG", quality=QUALITY)
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
         for person in scene.people:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, **person})

@@ -34,7 +34,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python("benchmarks.seeded_checkpoint", "--cfg", cfg, "--images", PHOTOGRAPHS / "val", "--output", weights)
     python("preprocess.classification", "hrnet_w18", PHOTOGRAPHS, place / "prep")
     evaluate = ["--cfg", cfg, "--weights", weights, "--manifest", manifest, "--dataset", PHOTOGRAPHS]
-    python("train.classification.reference", *evaluate, "--output", place / "torch.json", "--logits", place / "torch.npy")
+    outputs = ["--output", place / "torch.json", "--logits", place / "torch.npy"]
+    python("train.classification.reference", *evaluate, *outputs)
     python("pth2onnx.classification", "--cfg", cfg, "--input", weights, "--output", place / "model.onnx")
     return place
 

@@ -10,8 +10,8 @@ import pytest
 
 from hrnet.io.files import sha256_file
 from hrnet.io.runs import DecodeRecord
-from postprocess import gate
 from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
+from postprocess import gate
 from postprocess.pose import main
 from tests.postprocess.coco_scenes import results, scene
 from tests.postprocess.pose_runs import OTHER, PoseRun

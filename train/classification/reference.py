@@ -8,7 +8,7 @@ Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's im
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
-them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written with PIL and numpy alone and shared
+them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written only with PIL and numpy and shared
 with no other stage, so that it is an independent check.
 """
 
