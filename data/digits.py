@@ -1,8 +1,7 @@
 """Write scikit-learn's handwritten digits as JPEGs in ImageNet's layout: the demo's data set, made offline.
 
-Reads nothing but what scikit-learn brings along. Writes 1297 images to train/<digit>/ and the 500 held-out ones to val/
-with their list val_label.txt (`name digit`), which comes last: its presence means that the folder is whole. A rerun
-leaves what is there with the same bytes as it is.
+Writes 1297 images to train/<digit>/, 500 others to val/, and last their list val_label.txt (`name digit`): its presence
+means that the data set is complete. A rerun keeps files that have the right bytes.
 
     python -m data.digits --output data/digits
 
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -25,13 +25,13 @@ from hrnet.io.files import make_folder, replacing, write_text
 
 SIZE = 64  # side of the written images, pixels
 WHITE = 16  # brightest value of the source
-HELD_OUT = 500  # images of val/, each class in its share
+VALIDATION = 500  # images of val/, the same share of each class
 SEED = 0
 QUALITY = 95  # of the JPEGs; a file is about 1.5 kB
 
 
-def held_out(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Which images are kept from training: bool [N], `count` of them true, each class in its share to within one.
+def validation_mask(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which images are for validation: bool [N], `count` of them true, the same share of each class to within one.
 
     `labels`: int [N]. Images are shuffled, sorted by class, and every N/count-th is taken.
     """
@@ -43,20 +43,20 @@ def held_out(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def enlarge(digit: np.ndarray) -> Image.Image:
-    """One digit, values 0 to 16 [8, 8], as a grey picture of 64x64 pixels."""
+    """One digit, values 0 to 16 [8, 8], as a grey image of 64x64 pixels."""
     grey = np.rint(digit * (255 / WHITE)).astype(np.uint8)
     return Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def jpeg(picture: Image.Image) -> bytes:
-    """The picture as a file's bytes."""
+def jpeg(image: Image.Image) -> bytes:
+    """The image as a file's bytes."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=QUALITY)
+    image.save(buffer, format="JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
 def write_unless_there(path: Path, data: bytes) -> None:
-    """Write the file in one step, unless an earlier run wrote the same."""
+    """Write the file in one step, unless it already has these bytes."""
     if not (path.is_file() and path.read_bytes() == data):
         with replacing(path) as temporary:
             temporary.write_bytes(data)
@@ -69,23 +69,23 @@ def run(output: Path) -> None:
     except ModuleNotFoundError:
         raise UserError("scikit-learn is not installed", hint='pip install ".[demo]"') from None
     source = load_digits()
-    kept = held_out(source.target, HELD_OUT, SEED)
+    mask = validation_mask(source.target, VALIDATION, SEED)
     folders = {digit: make_folder(output / "train" / str(digit)) for digit in range(10)}
     val = make_folder(output / "val")
     lines = []
-    samples = zip(source.images, source.target, kept)
-    for index, (digit, label, is_held_out) in enumerate(progress(samples, total=kept.size, unit="img")):
+    samples = zip(source.images, source.target, mask)
+    for index, (digit, label, validates) in enumerate(progress(samples, total=mask.size, unit="img")):
         name = f"digit_{index:04d}.JPEG"
-        write_unless_there((val if is_held_out else folders[label]) / name, jpeg(enlarge(digit)))
-        if is_held_out:
+        write_unless_there((val if validates else folders[label]) / name, jpeg(enlarge(digit)))
+        if validates:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))
-    print(f"wrote {kept.size - len(lines)} images for training and {len(lines)} held-out ones to {output}")
+    print(f"wrote {mask.size - len(lines)} images for training and {len(lines)} for validation to {output}")
 
 
-def parse_args(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m data.digits", description="Write the demo's data set.")
-    parser.add_argument("--output", type=Path, default=Path("data/digits"), help="folder to write to (%(default)s)")
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data.digits", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("data/digits"), help="output directory (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -95,4 +95,4 @@ def main(argv: Optional[list[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,21 +1,22 @@
-"""Write pictures of drawn people in COCO's layout, with annotations of their 17 joints: the data set of the pose demo.
+"""Write images of drawn people in COCO's layout, with annotations of their 17 joints: the data set of the pose demo.
 
     python -m data.people --output data/people --images 100 --seed 1
     python -m data.people --output data/people --images 2000 --seed 2 --split train2017
     python -m data.people --output data/demo_people --images 200 --scenes plain --size 128
 
-Reads nothing. Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means
-that the split is whole. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
+Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that the split
+is complete. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
 
 As in COCO there are images of nobody, people cut by the border, people behind others and behind things (joints of
-visibility 1), small people with no joint marked (num_keypoints 0), and crowds that are marked as one (iscrowd 1). With
---scenes plain there are one to three people in each, large and for the most part whole, who overlap less.
+visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation (iscrowd 1). With
+--scenes plain there are one to three large people in each image, mostly uncut, who overlap less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -29,30 +30,30 @@ from hrnet.io.coco import annotation_path
 from hrnet.io.files import make_folder, replacing, write_text
 from hrnet.pose.joints import COUNT, NAMES, SKELETON
 
-SIZE = 256  # short side of the pictures, pixels
+SIZE = 256  # short side of the images, pixels
 QUALITY = 92  # of the JPEGs
-FINER = 2  # pictures are drawn at twice their size, which smooths their edges
-ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side by short side; COCO's are mostly 4:3
+FINER = 2  # images are drawn at twice their size, which smooths edges
+ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side divided by short side; COCO's are mostly 4:3
 SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
-UPRIGHT = 0.3  # share of pictures that stand upright
-LEAST_JOINTS = 4  # inside the picture, for a figure to be part of it; seen, for its joints to be marked
-SMALL = 0.22  # part of the short side: who is smaller has no joint marked, nor who is hidden but for a few
+UPRIGHT = 0.3  # share of images in portrait format
+LEAST_JOINTS = 4  # inside the image for a figure to be kept; visible for its joints to be labelled
+SMALL = 0.22  # part of the short side: joints of smaller people are not labelled
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
-THING = -2  # owner of what stands in front of people
+THING = -2  # owner of things in front of people
 
 
 class Kind(NamedTuple):
-    """What scenes of a kind are like. Ranges are from, to."""
+    """Parameters of a kind of scene. Ranges are from, to."""
 
-    people: tuple[float, ...]  # shares of pictures with 0, 1, … people
+    people: tuple[float, ...]  # shares of images with 0, 1, … people
     sizes: tuple[float, float]  # their heights, parts of the short side
     across: tuple[float, float]  # where their hips are, parts of the width
     down: tuple[float, float]  # and of the height
-    apart: tuple[float, float]  # from the one whom somebody stands beside, parts of that one's height
-    far: float  # share of pictures with somebody far away
-    crowded: float  # share of pictures with a crowd
-    things: tuple[float, ...]  # shares of pictures with 0, 1, … things in front of people
+    apart: tuple[float, float]  # distance of a neighbour, parts of the first one's height
+    far: float  # share of images with somebody far away
+    crowded: float  # share of images with a crowd
+    things: tuple[float, ...]  # shares of images with 0, 1, … things in front of people
 
 
 KINDS = {
@@ -80,12 +81,12 @@ KINDS = {
 
 
 class Scene(NamedTuple):
-    picture: np.ndarray  # uint8 [H, W, 3]
+    image: np.ndarray  # uint8 [H, W, 3]
     people: list[dict[str, Any]]  # annotations without ids
 
 
 def muted(rng: np.random.Generator, colourful: float) -> Colour:
-    """A random colour: grey at 0, as bright as it may be at 1."""
+    """A random colour: grey at 0, fully saturated at 1."""
     values = rng.integers(15, 241, 3)
     return colour_of(values * colourful + values.mean() * (1 - colourful))
 
@@ -93,14 +94,14 @@ def muted(rng: np.random.Generator, colourful: float) -> Colour:
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A wall and a floor with gradients and coarse texture, and clutter: boxes, discs, sticks and wedges."""
     horizon = int(height * rng.uniform(0.35, 0.75))
-    picture = np.empty((height, width, 3), np.float32)
+    image = np.empty((height, width, 3), np.float32)
     for rows in (slice(0, horizon), slice(horizon, height)):
         ends = np.array([muted(rng, 0.35), muted(rng, 0.35)])[:, None]
-        picture[rows] = np.linspace(ends[0], ends[1], picture[rows].shape[0])
+        image[rows] = np.linspace(ends[0], ends[1], image[rows].shape[0])
     for grain in (6, 40):
         coarse = rng.normal(0, 1, (height // grain + 1, width // grain + 1)).astype(np.float32)
-        picture += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
-    canvas = Canvas(picture.clip(0, 255).astype(np.uint8))
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
+    canvas = Canvas(image.clip(0, 255).astype(np.uint8))
     for _ in range(rng.integers(6, 24)):
         draw_thing(canvas, rng, -1)
     return cv2.GaussianBlur(canvas.picture, (0, 0), rng.uniform(0.4, 2.2))
@@ -128,7 +129,7 @@ def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
 
 
 def place_figures(rng: np.random.Generator, width: int, height: int, kind: Kind) -> list[Figure]:
-    """People from the far to the near, most of them as large as they stand low in the picture, some close together."""
+    """People from far to near, some close together; the nearer, the larger and the lower in the image."""
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(kind.people), p=kind.people)):
@@ -160,7 +161,7 @@ def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure
 
 
 def draw_scene(rng: np.random.Generator, width: int, height: int, kind: Kind) -> Scene:
-    """One picture of `width` x `height` pixels, and what COCO would say of its people."""
+    """One image of `width` x `height` pixels, and the annotations of its people."""
     wide, high = width * FINER, height * FINER
     canvas = Canvas(background(rng, wide, high))
     crowd = make_crowd(rng, wide, high) if rng.random() < kind.crowded else []
@@ -178,7 +179,7 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, kind: Kind) ->
 
 
 def annotate(canvas: Canvas, figure: Figure, owner: int, short: int) -> Optional[dict[str, Any]]:
-    """COCO's annotation of a figure; None where nothing of it is seen."""
+    """COCO's annotation of a figure; None if it is hidden."""
     mask = canvas.owner[::FINER, ::FINER] == owner
     if not mask.any():
         return None
@@ -215,14 +216,14 @@ def _extent(mask: np.ndarray) -> dict[str, Any]:
     return {"area": int(mask.sum()), "bbox": [x, y, width, height]}
 
 
-def picture_size(rng: np.random.Generator, short: int) -> tuple[int, int]:
-    """Width and height of a picture."""
+def image_size(rng: np.random.Generator, short: int) -> tuple[int, int]:
+    """Width and height of an image."""
     long = round(short * rng.choice(ASPECTS, p=SHARES))
     return (short, long) if rng.random() < UPRIGHT else (long, short)
 
 
 def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str) -> None:
-    """Write `count` pictures and their annotations below `output`."""
+    """Write `count` images and their annotations below `output`."""
     folder, index = make_folder(output / "images" / split), annotation_path(output, split)
     make_folder(index.parent)
     index.unlink(missing_ok=True)
@@ -230,27 +231,27 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
     annotations: list[dict[str, Any]] = []
     for image_id in progress(range(1, count + 1), total=count, unit="img"):
         rng = np.random.default_rng((seed, image_id))
-        width, height = picture_size(rng, short)
+        width, height = image_size(rng, short)
         scene = draw_scene(rng, width, height, KINDS[scenes])
         name = f"{image_id:012d}.jpg"
         with replacing(folder / name) as temporary:
-            Image.fromarray(scene.picture).save(temporary, format="JPEG", quality=QUALITY)
+            Image.fromarray(scene.image).save(temporary, format="JPEG", quality=QUALITY)
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
         for person in scene.people:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, **person})
     info = {"description": "drawn people (data/people.py)", "seed": seed, "short_side": short, "scenes": scenes}
     content = {"info": info, "images": images, "annotations": annotations, "categories": [PERSON]}
     write_text(index, json.dumps(content))
-    marked = sum(person["num_keypoints"] > 0 for person in annotations)
-    print(f"wrote {count} images with {marked} people to {folder}")
+    labelled = sum(person["num_keypoints"] > 0 for person in annotations)
+    print(f"wrote {count} images with {labelled} people to {folder}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.people", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("data/people"), help="folder to write to (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("data/people"), help="output directory (%(default)s)")
     parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="(%(default)s)")
-    parser.add_argument("--images", type=integer(1), default=100, help="how many (%(default)s)")
-    parser.add_argument("--seed", type=integer(0), default=1, help="of all that is random (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=100, help="number of images (%(default)s)")
+    parser.add_argument("--seed", type=integer(0), default=1, help="random seed (%(default)s)")
     parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
     parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help="(%(default)s)")
     return parser.parse_args(argv)
@@ -263,4 +264,4 @@ def main(argv: Optional[list[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

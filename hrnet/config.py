@@ -170,11 +170,14 @@ class _Check:
         if resize < max(model.IMAGE_SIZE):
             raise self.refuse("INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
         self.percent("TOP1", "TOP5")
-        self.training()
+        self.training("BATCH_SIZE_PER_GPU")
+        scale = self.config.TRAIN.CROP_SCALE
+        if not scale or len(scale) != 2 or not all(map(_is_number, scale)) or not 0 < scale[0] <= scale[1] <= 1:
+            raise self.refuse("TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
 
-    def training(self) -> None:
+    def training(self, batch_key: str) -> None:
         train = self.config.TRAIN
-        self.count("TRAIN.BATCH_SIZE_PER_GPU", train.BATCH_SIZE_PER_GPU)
+        self.count(f"TRAIN.{batch_key}", train[batch_key])
         self.count("TRAIN.END_EPOCH", train.END_EPOCH)
         self.count("PRINT_FREQ", self.config.PRINT_FREQ)
         if train.OPTIMIZER not in ("sgd", "adam"):
@@ -183,9 +186,6 @@ class _Check:
             raise self.refuse("TRAIN.LR", "a number above 0", train.LR)
         if not isinstance(train.LR_STEP, (list, tuple)) or not all(map(_is_count, train.LR_STEP)):
             raise self.refuse("TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
-        scale = train.CROP_SCALE
-        if not scale or len(scale) != 2 or not all(map(_is_number, scale)) or not 0 < scale[0] <= scale[1] <= 1:
-            raise self.refuse("TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
@@ -202,6 +202,7 @@ class _Check:
         self.kernels("MODEL.EXTRA.FINAL_CONV_KERNEL", [config.MODEL.EXTRA.FINAL_CONV_KERNEL], (1, 3))
         self.count("DATASET.INPUT_SIZE", config.DATASET.INPUT_SIZE, MULTIPLE)
         self.gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE)
+        self.training("IMAGES_PER_GPU")
         self.percent("AP")
 
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:

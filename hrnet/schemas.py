@@ -122,16 +122,16 @@ def _stage(modules: int, branches: int, block: str, blocks: list[int], channels:
 def _common() -> CfgNode:
     """What both kinds have."""
     schema = CfgNode()
-    schema.WORKERS = 4
-    schema.PRINT_FREQ = 20
+    schema.WORKERS = 4  # processes that read images to train on, in each training process
+    schema.PRINT_FREQ = 20  # steps between two lines of the training log
 
     schema.TRAIN = CfgNode()
     schema.TRAIN.LR_FACTOR = 0.1
-    schema.TRAIN.LR_STEP = [90, 110]
+    schema.TRAIN.LR_STEP = [90, 110]  # after so many epochs the learning rate is multiplied by LR_FACTOR; []: one cycle
     schema.TRAIN.LR = 0.001
-    schema.TRAIN.OPTIMIZER = "adam"
-    schema.TRAIN.MOMENTUM = 0.9
-    schema.TRAIN.WD = 0.0001
+    schema.TRAIN.OPTIMIZER = "adam"  # or sgd
+    schema.TRAIN.MOMENTUM = 0.9  # this and NESTEROV: sgd
+    schema.TRAIN.WD = 0.0001  # weight decay; not used by adam for pose, as upstream
     schema.TRAIN.NESTEROV = False
     schema.TRAIN.END_EPOCH = 140
 
@@ -171,14 +171,14 @@ def classification() -> CfgNode:
     schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # so misspelt in every upstream file
 
     schema.DATASET = CfgNode()
-    schema.DATASET.FLIP = True  # mirror a training image in half of all cases; not where left and right tell classes
+    schema.DATASET.FLIP = True  # flip half of all training images; off where a flip changes the class
 
     schema.TRAIN.BATCH_SIZE_PER_GPU = 32
-    schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # share of a training image's area that is shown, least and most
+    schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # smallest and largest share of a training image's area in a random crop
     schema.TRAIN.OPTIMIZER = "sgd"  # this and the next four as in all of upstream's experiments, not in its defaults
     schema.TRAIN.NESTEROV = True
     schema.TRAIN.LR = 0.05
-    schema.TRAIN.LR_STEP = [30, 60, 90]  # after so many epochs the learning rate is multiplied by LR_FACTOR
+    schema.TRAIN.LR_STEP = [30, 60, 90]
     schema.TRAIN.END_EPOCH = 100
 
     schema.TEST = CfgNode()
@@ -196,7 +196,7 @@ def classification() -> CfgNode:
 
 def pose() -> CfgNode:
     schema = _common()
-    schema.FP16 = CfgNode({"ENABLED": False})
+    schema.FP16 = CfgNode({"ENABLED": False})  # mixed precision in training
 
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = POSE
@@ -220,29 +220,29 @@ def pose() -> CfgNode:
     schema.LOSS.WITH_HEATMAPS_LOSS = (True, True)
     schema.LOSS.HEATMAPS_LOSS_FACTOR = (1.0, 1.0)
     schema.LOSS.WITH_AE_LOSS = (True, False)  # which outputs hold tag maps behind their heatmaps
-    schema.LOSS.AE_LOSS_TYPE = "max"
+    schema.LOSS.AE_LOSS_TYPE = "max"  # or exp
     schema.LOSS.PUSH_LOSS_FACTOR = (0.001, 0.001)
     schema.LOSS.PULL_LOSS_FACTOR = (0.001, 0.001)
 
     schema.DATASET = CfgNode()
     schema.DATASET.MAX_NUM_PEOPLE = 30
-    schema.DATASET.TRAIN = "train2017"
-    schema.DATASET.TEST = "val2017"
-    schema.DATASET.MAX_ROTATION = 30
+    schema.DATASET.TRAIN = "train2017"  # split to train on
+    schema.DATASET.TEST = "val2017"  # split to evaluate
+    schema.DATASET.MAX_ROTATION = 30  # degrees
     schema.DATASET.MIN_SCALE = 0.75
     schema.DATASET.MAX_SCALE = 1.25
-    schema.DATASET.SCALE_TYPE = "short"
-    schema.DATASET.MAX_TRANSLATE = 40
+    schema.DATASET.SCALE_TYPE = "short"  # or long: the side of the image that the scale refers to
+    schema.DATASET.MAX_TRANSLATE = 40  # pixels, of a square of 200
     schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
-    schema.DATASET.FLIP = 0.5
-    schema.DATASET.SIGMA = -1
+    schema.DATASET.FLIP = 0.5  # probability
+    schema.DATASET.SIGMA = -1  # of a joint's bump, cells of the heatmap; below 0: 1/64 of its side
     schema.DATASET.SCALE_AWARE_SIGMA = False
     schema.DATASET.BASE_SIZE = 256.0
     schema.DATASET.BASE_SIGMA = 2.0
     schema.DATASET.INT_SIGMA = False
     schema.DATASET.WITH_CENTER = False
 
-    schema.TRAIN.IMAGES_PER_GPU = 32
+    schema.TRAIN.IMAGES_PER_GPU = 32  # images at once in each process
 
     schema.TEST = CfgNode()
     schema.TEST.ADJUST = True

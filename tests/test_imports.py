@@ -59,6 +59,6 @@ def test_the_core_needs_no_torch() -> None:
     for path in SCRIPTS:
         room = str(path.parent.relative_to(ROOT))
         runtime_of_torch = room == "infer/runtimes" and path.name.startswith("torch")
-        if room.split("/")[0] not in ("train", "pth2onnx") and room != "hrnet/nets" and not runtime_of_torch:
+        if not room.startswith(("hrnet/nets", "train", "pth2onnx")) and not runtime_of_torch:
             text = path.read_text(encoding="utf-8")
             assert "hrnet.nets" not in text and "import torch" not in text, path

@@ -1,7 +1,7 @@
 """The batches of one process: which images they hold, and the processes that read them ahead.
 
-What is random about an image follows from SEED, the epoch and the image's number in the list alone, so that neither the
-number of processes or workers nor a resumed run changes what is trained on.
+What is random about an image depends only on SEED, the epoch and the image's number in the list. So neither the number
+of processes or workers nor a resumed run changes what is trained on.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
     state.check_output(args.output, args.cfg.stem)
     case = "eval" if args.eval else "perf" if args.stop_step else "acc"
     samples = task.samples(args.dataset, training=not args.eval)
-    folder = make_folder(args.output / "output" / str(args.device))  # the model zoo's place for logs and results
+    folder = make_folder(args.output / "output" / str(args.device))  # where the model zoo writes logs and results
     with contextlib.ExitStack() as stack:
         context = stack.enter_context(distributed.init_distributed(args.device))
         if context.first and not args.eval:

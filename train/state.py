@@ -17,7 +17,7 @@ import torch
 
 from hrnet.cli import UserError
 from hrnet.config import config_sha256
-from hrnet.io.files import AnyPath, check_free_disk, replacing, sha256_file, write_text
+from hrnet.io.files import check_free_disk, replacing, sha256_file, write_text
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
 from train.batches import Samples
@@ -51,7 +51,10 @@ def run_settings(
 
 
 def check_output(output: Path, model: str) -> None:
-    """Raise UserError where `train.pose` of release 0.1 left the state of an unfinished run, which has another form."""
+    """Raise UserError where `train.pose` of release 0.1 left the state of an unfinished run, which has another form, or
+    where its call is repeated, whose --output was a file."""
+    if output.suffix == ".pth":
+        raise UserError("--output is a directory", found=output, hint=f"give --output {output.with_suffix('')}")
     for path in (Path(f"{output}.state"), output / f"{model}.pth.state"):
         if path.is_file():
             what = "training state of release 0.1, which cannot be resumed"
@@ -105,20 +108,16 @@ class RunState:
         content = {
             "epoch": len(self.epochs),
             "model": self.settings["model"],
-            "state_dict": trainer.net.state_dict(),
+            "state_dict": checkpoint.state_on_cpu(trainer.net),
             "perf": self.best,
             "optimizer": trainer.optimiser.state_dict(),
             "scaler": trainer.scaler.state_dict(),
             "settings": self.settings,
             "epochs": self.epochs,
         }
-        _save(content, self.output / CHECKPOINT)
+        with replacing(self.output / CHECKPOINT) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
         self._write_metrics()
 
     def _write_metrics(self) -> None:
         write_text(self.output / METRICS, "".join(json.dumps(epoch) + "\n" for epoch in self.epochs))
-
-
-def _save(content: dict[str, Any], path: AnyPath) -> None:
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)

@@ -66,7 +66,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
-        """The settings of this task alone that decide the losses of a run."""
+        """The task's own settings that decide the losses of a run."""
 
     def validation(
         self, dataset: Path, context: DistributedContext, log: Log

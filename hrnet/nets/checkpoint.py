@@ -69,7 +69,15 @@ def save(net: nn.Module, path: AnyPath) -> None:
     make_folder(path.parent)
     # Through a file object: given a name, torch writes it into the archive, and `temporary` is not the final one.
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(net.state_dict(), file)
+        torch.save(state_on_cpu(net), file)
+
+
+def state_on_cpu(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The net's state dict with all tensors on the CPU, so that a file of it can be read on any machine."""
+    state = net.state_dict()
+    for key in state:
+        state[key] = state[key].cpu()
+    return state
 
 
 def check_exists(path: AnyPath) -> None:

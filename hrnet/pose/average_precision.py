@@ -37,7 +37,7 @@ def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]
     """Compare COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) with the truth on these
     images; `stats` of the returned object are the ten FIGURES, fractions, -1 where nothing counts."""
     with contextlib.redirect_stdout(io.StringIO()):
-        # loadRes adds a box to each result, in place; it cannot index an empty list.
+        # loadRes adds a box to each result it is given; it cannot index an empty list.
         found = truth.loadRes(copy.deepcopy(people)) if people else ground_truth({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.imgIds = sorted(image_ids)

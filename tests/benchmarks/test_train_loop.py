@@ -1,4 +1,4 @@
-"""benchmarks/train_loop.py: both loops learn the same, or nothing is told."""
+"""benchmarks/train_loop.py: both loops compute the same loss, or the run fails."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import train_loop
-from tests.train.pictures import data_set, write_config
+from tests.train.small_data import data_set, write_config
 
 
 @pytest.fixture
 def call(tmp_path: Path) -> list[str]:
     data = data_set(tmp_path / "data")
-    given = ("--cfg", write_config(tmp_path), "--dataset", data, "--batch", 4, "--steps", 2, "--rounds", 1)
+    given = ("--cfg", write_config(tmp_path), "--dataset", data, "--batch_size", 4, "--steps", 2, "--rounds", 1)
     return [*map(str, given), "--workers", "0"]
 
 
-def test_both_loops_lose_the_same(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_loops_have_the_same_loss(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_loop.main(call) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("small: 2 steps of 4, 0 workers, ")
@@ -32,9 +32,9 @@ def test_loops_that_differ(
 ) -> None:
     monkeypatch.setattr(train_loop, "plain", lambda *_: lambda: [9.0])
     assert train_loop.main(call) == 1
-    assert "failed: the first step's loss is " in capsys.readouterr().err
+    assert "expected 9.0, found " in capsys.readouterr().err
 
 
 def test_more_steps_than_images(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_loop.main([*call, "--steps", "3"]) == 2
-    assert "--batch times --steps (expected at most 9 images, found 12)" in capsys.readouterr().err
+    assert "--batch_size times --steps (expected at most 9 images, found 12)" in capsys.readouterr().err

@@ -76,10 +76,10 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
     given = ["-m", "tests.train.frozen", task, "data", str(one), "one.json"]
     subprocess.run([sys.executable, *given], check=True)
     distributed.launch("tests.train.frozen", [task, "data", str(two), "two.json"], 2, 1, 0, "127.0.0.1", port)
-    alone, both = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
-    assert len(alone["losses"]) == 2 * {"classification": 3, "pose": 2}[task]
+    single, both = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
+    assert len(single["losses"]) == 2 * {"classification": 3, "pose": 2}[task]
     for name in ("losses", "weights"):
-        assert both[name] == pytest.approx(alone[name], rel=TOLERANCE), name
+        assert both[name] == pytest.approx(single[name], rel=TOLERANCE), name
 
 
 def test_a_classification_run_of_two_and_its_logs(folder: Path, port: int) -> None:

@@ -1,4 +1,4 @@
-"""The five train_*.sh: their flags by a recording interpreter; slow: each of them on the digits, from a clean tree."""
+"""The five train_*.sh: their flags with a fake interpreter; slow: each of them on the digits, from a clean tree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hrnet.io.manifest import Manifest
 from tests.test_makefile import Checkout
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTOGRAPHS = ROOT.parent / "shared/data/imagenet"
+IMAGES = ROOT.parent / "shared/data/imagenet"
 SCRIPTS = {
     "train_full_1p.sh": [],
     "train_full_8p.sh": ["--nproc=8"],
@@ -26,7 +26,7 @@ SCRIPTS = {
     "train_performance_8p.sh": ["--nproc=8", "--stop_step=200"],
     "train_eval_1p.sh": ["--eval"],
 }
-LEAST = 97  # Top-1 of held-out digits, percent
+LEAST = 97  # Top-1 of the validation digits, percent
 
 
 def call(script: str, *flags: str, cwd: Path, root: Path = ROOT, python: str = sys.executable) -> tuple[int, str, str]:
@@ -49,35 +49,34 @@ def test_without_a_data_path(script: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_flags_are_handed_on(script: str, tmp_path: Path) -> None:
+def test_flags_are_passed_on(script: str, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$PYTHONPATH"\nprintf "%s\\n" "$@"\nexit 7\n')
     python.chmod(0o755)
     given = ("--data_path=/data/my set", "--batch_size=256", "--lr=0.1", "--cfg=w32.yaml", "--nproc=2")
-    code, told, _ = call(script, *given, cwd=tmp_path, python=str(python))
-    path, *arguments = told.splitlines()
+    code, screen, _ = call(script, *given, cwd=tmp_path, python=str(python))
+    path, *arguments = screen.splitlines()
     assert code == 7 and path.split(":")[0] == str(ROOT)
-    flags = ["--cfg=hrnet_w18", *SCRIPTS[script], "--bs=256", "--lr=0.1", "--cfg=w32.yaml", "--nproc=2"]
-    assert arguments == ["-m", "train.classification", "/data/my set", *flags]
+    assert arguments == ["-m", "train.classification", "--cfg=hrnet_w18", *SCRIPTS[script], *given]
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean tree with the digits, on which train_full_1p.sh ran as it stands."""
+    """A clean tree with the digits, on which train_full_1p.sh ran."""
     pytest.importorskip("sklearn")
     root = Checkout(tmp_path_factory.mktemp("tree")).root
     made = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(made, cwd=root, check=True, capture_output=True)
     flags = ("--data_path=data/digits", "--cfg=demo_digits")
-    code, told, said = call("train_full_1p.sh", *flags, cwd=root, root=root)
-    assert (code, said) == (0, ""), said
-    (root / "told").write_text(told)
+    code, screen, errors = call("train_full_1p.sh", *flags, cwd=root, root=root)
+    assert (code, errors) == (0, ""), errors
+    (root / "screen").write_text(screen)
     return root
 
 
-def final(told: str) -> dict[str, float]:
-    """The result block, which is the end of what a script says."""
-    block = told.partition("------------------ Final result ------------------\n")[2]
+def final(screen: str) -> dict[str, float]:
+    """The result block at the end of a script's output."""
+    block = screen.partition("------------------ Final result ------------------\n")[2]
     return {name: float(value) for name, value in (line.split(" : ") for line in block.splitlines())}
 
 
@@ -86,13 +85,12 @@ def facts(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_digits_are_learnt(digits: Path) -> None:
-    told = final((digits / "told").read_text())
-    assert list(told) == ["Final Performance images/sec", "Final Train Accuracy", "E2E Training Duration sec"]
-    print(told)
-    assert told["Final Train Accuracy"] >= LEAST
+def test_the_digits_are_learned(digits: Path) -> None:
+    result = final((digits / "screen").read_text())
+    assert list(result) == ["Final Performance images/sec", "Final Train Accuracy", "E2E Training Duration sec"]
+    assert result["Final Train Accuracy"] >= LEAST
     found = facts(digits / "build/demo_digits/train/output/0/demo_digits_bs32_1p_acc.log")
-    assert float(found["TrainAccuracy"]) == told["Final Train Accuracy"]
+    assert float(found["TrainAccuracy"]) == result["Final Train Accuracy"]
     figures = (digits / "build/demo_digits/train/metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["images"] for line in figures} == {500}
 
@@ -108,17 +106,18 @@ def test_digits_are_learnt(digits: Path) -> None:
 )
 def test_each_script_on_the_digits(digits: Path, script: str, flags: list[str], case: str) -> None:
     given = ("--data_path=data/digits", "--cfg=demo_digits", f"--output=build/{case}", "--device_id=3")
-    code, told, said = call(script, *given, *flags, cwd=digits, root=digits)
-    assert (code, said) == (0, "")
+    code, screen, errors = call(script, *given, *flags, cwd=digits, root=digits)
+    assert (code, errors) == (0, "")
     found = facts(digits / f"build/{case}/output/3/demo_digits_{case}.log")
     assert found["CaseName"] == f"demo_digits_{case}"
-    assert float(found["ActualFPS"]) == final(told)["Final Performance images/sec"] > 0
+    assert float(found["ActualFPS"]) == final(screen)["Final Performance images/sec"] > 0
 
 
 @pytest.mark.slow
-def test_the_chain_finds_what_train_eval_finds_to_the_image(digits: Path) -> None:
-    code, told, said = call("train_eval_1p.sh", "--data_path=data/digits", "--cfg=demo_digits", cwd=digits, root=digits)
-    assert (code, said) == (0, "")
+def test_the_pipeline_and_train_eval_give_each_image_the_same_class(digits: Path) -> None:
+    given = ("--data_path=data/digits", "--cfg=demo_digits")
+    code, screen, errors = call("train_eval_1p.sh", *given, cwd=digits, root=digits)
+    assert (code, errors) == (0, "")
     weights = "build/demo_digits/train/model_best.pth.tar"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     make = [
@@ -131,7 +130,7 @@ def test_the_chain_finds_what_train_eval_finds_to_the_image(digits: Path) -> Non
     ]
     subprocess.run([*make, "BACKEND=onnxruntime", "GATE=50"], cwd=digits, env=clean, check=True, capture_output=True)
     metrics = json.loads((digits / "build/demo_digits/eval/digits-float32/onnxruntime-bs16-fp32.json").read_text())
-    assert final(told)["Final Train Accuracy"] == round(metrics["metrics"]["top1"], 3)
+    assert final(screen)["Final Train Accuracy"] == round(metrics["metrics"]["top1"], 3)
     assert metrics["images"] == 500
     path = digits / "build/demo_digits/train/output/0/demo_digits_bs32_1p_eval.log"
     assert float(facts(path)["TrainAccuracy"]) == round(metrics["metrics"]["top1"], 3)
@@ -147,21 +146,21 @@ def test_the_chain_finds_what_train_eval_finds_to_the_image(digits: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="../shared/data/imagenet is not there")
-def test_hrnet_w18_takes_steps_on_photographs(tmp_path: Path) -> None:
-    """Of 200 classes with a photograph each."""
-    for line in (PHOTOGRAPHS / "val_label.txt").read_text().splitlines():
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no ImageNet images beside the checkout")
+def test_hrnet_w18_takes_steps_on_images(tmp_path: Path) -> None:
+    """200 classes with one image each."""
+    for line in (IMAGES / "val_label.txt").read_text().splitlines():
         name, label = line.rsplit(" ", 1)
         folder = tmp_path / f"data/train/{int(label):04d}"
         folder.mkdir(parents=True)
-        shutil.copy(PHOTOGRAPHS / "val" / name, folder)
+        shutil.copy(IMAGES / "val" / name, folder)
     config = yaml.safe_load((ROOT / "configs/hrnet_w18.yaml").read_text())
     config["MODEL"]["NUM_CLASSES"] = 200
     (tmp_path / "w18.yaml").write_text(yaml.safe_dump(config))
     flags = ("--data_path=data", "--cfg=w18.yaml", "--stop_step=3", "--batch_size=8", "--output=out")
-    code, told, said = call("train_performance_1p.sh", *flags, cwd=tmp_path)
-    assert (code, said) == (0, "")
-    assert told.startswith("w18, 19.66 M parameters: 1 times 8 images at once on cpu, ")
-    loss = float(re.findall(r"\t\tLoss (\S+)\t\t", told)[0])
-    assert 4 < loss < 8, "some ln(200) before anything is learnt"
-    assert final(told)["Final Performance images/sec"] > 0
+    code, screen, errors = call("train_performance_1p.sh", *flags, cwd=tmp_path)
+    assert (code, errors) == (0, "")
+    assert screen.startswith("w18, 19.66 M parameters: 1 times 8 images at once on cpu, ")
+    loss = float(re.findall(r"\t\tLoss (\S+)\t\t", screen)[0])
+    assert 4 < loss < 8, "about ln(200) before anything is learned"
+    assert final(screen)["Final Performance images/sec"] > 0

@@ -1,13 +1,14 @@
 """Torch's own accuracy on exactly the images of a manifest: the reference that the gate compares a result with.
 
-    python -m train.classification.reference --cfg demo_digits --weights weights/demo_digits.pth --dataset data/digits \\
-        --manifest build/demo_digits/prep/digits-float32/manifest.json --output build/demo_digits/reference.json
+    python -m train.classification.reference --cfg demo_digits --weights weights/demo_digits.pth \\
+        --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
+        --output build/demo_digits/reference/digits-float32.json
 
 Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
-them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written with PIL and numpy alone and shared
+them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written only with PIL and numpy and shared
 with no other stage, so that it is an independent check.
 """
 
@@ -91,7 +92,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())
     net = classification.build(config)
     weights_hash = checkpoint.load(net, args.weights)
-    settings = {"config_sha256": config_hash, "dataset": str(args.dataset), "torch": torch.__version__, "batch_size": args.batch_size}
+    settings = {
+        "config_sha256": config_hash,
+        "dataset": str(args.dataset),
+        "torch": torch.__version__,
+        "batch_size": args.batch_size,
+    }
     files = {"weights": args.weights, "manifest": args.manifest}
     stamp = Stamp.of(["train.classification.reference"], settings, files)
     products = [*([args.logits] if args.logits else []), args.output]

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from yacs.config import CfgNode
@@ -27,6 +28,7 @@ class AnnotatedImages(Samples):
     that have an annotated person, in natural order of their names."""
 
     def __init__(self, dataset: Path, config: CfgNode) -> None:
+        cv2.setNumThreads(1)  # in the processes that read images, which share the cores
         split = config.DATASET.TRAIN
         self.config, self.source = config, annotation_path(dataset, split)
         annotations: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # COCO's, by image id

@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> None:
     used = {
         "config_sha256": config_hash,
         "TEST, MAX_NUM_PEOPLE": [config.TEST.dump(), config.DATASET.MAX_NUM_PEOPLE],
-        "dataset": str(args.dataset), "torch": torch.__version__,
+        "dataset": str(args.dataset),
+        "torch": torch.__version__,
         "flip": args.flip,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}

@@ -1,4 +1,4 @@
-"""AP of all, of some and of resampled images, held against pycocotools itself."""
+"""AP of all, of some and of resampled images, compared with pycocotools itself."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_ap_of_some_images_is_cocos_of_those_alone() -> None:
     people = results(dataset, 3, 8.0)
     detections = Detections.of(evaluate(ground_truth(dataset), people, IDS))
     for some in ([10], [20, 50], IDS[1:]):
-        alone = [each for each in people if each["image_id"] in some]
-        assert detections.of_images(some) == pytest.approx(ap(dataset, alone, some), abs=1e-12)
+        selected = [each for each in people if each["image_id"] in some]
+        assert detections.of_images(some) == pytest.approx(ap(dataset, selected, some), abs=1e-12)
 
 
 def test_truth_found_exactly_is_1_in_all_ten_figures() -> None:

@@ -72,6 +72,18 @@ def test_a_state_of_release_0_1_is_refused(name: str, folder: Path, capsys: pyte
     assert f"{folder / name}: " in error and error.endswith(f"rm {folder / name}\n")
 
 
+def test_a_file_as_output_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"--output {folder / 'demo_pose'}\n" in error_of(folder, capsys, "--output", folder / "demo_pose.pth")
+
+
+@pytest.mark.parametrize("name, value", [("IMAGES_PER_GPU", 0), ("LR", -1), ("OPTIMIZER", "lars"), ("LR_STEP", [0])])
+def test_invalid_training_keys(name: str, value: object, tmp_path: Path) -> None:
+    cfg = write_pose_config(tmp_path, f"TRAIN: {{{name}: {value}}}\n")
+    with pytest.raises(UserError) as caught:
+        load_config(cfg)
+    assert (caught.value.where, caught.value.what) == (cfg, f"TRAIN.{name}")
+
+
 def test_the_length_of_one_cycle_belongs_to_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(folder, "--train_epochs", 1, task="pose") == 0
     error = error_of(folder, capsys, "--train_epochs", 2)

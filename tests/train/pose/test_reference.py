@@ -29,29 +29,29 @@ IMAGES = 3
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny net, drawn people, and their inputs made by preprocess without gears, at upstream's sizes."""
-    place = tmp_path_factory.mktemp("reference")
-    tiny.write_pose_weights(place, joints=17)
-    cfg = place / "tiny_pose.yaml"
+    folder = tmp_path_factory.mktemp("reference")
+    tiny.write_pose_weights(folder, joints=17)
+    cfg = folder / "tiny_pose.yaml"
     text = cfg.read_text().replace(f"GEARS: {tiny.GEARS}", "GEARS: []")
     cfg.write_text(text.replace("INPUT_SIZE: 64", "INPUT_SIZE: 64\n  MAX_NUM_PEOPLE: 2"))
-    data = ["--output", str(place / "people"), "--images", str(IMAGES), "--size", "70", "--seed", "4"]
+    data = ["--output", str(folder / "people"), "--images", str(IMAGES), "--size", "70", "--seed", "4"]
     assert drawn_people.main(data) == 0
-    source = ["--cfg", str(cfg), "--dataset", str(place / "people"), "--output", str(place / "prep")]
+    source = ["--cfg", str(cfg), "--dataset", str(folder / "people"), "--output", str(folder / "prep")]
     assert preprocess.main([*source, "--workers", "1"]) == 0
-    return place
+    return folder
 
 
-def call(place: Path, *more: str) -> int:
-    given = ["--cfg", place / "tiny_pose.yaml", "--weights", place / "tiny_pose.pth", "--dataset", place / "people"]
+def call(folder: Path, *more: str) -> int:
+    given = ["--cfg", folder / "tiny_pose.yaml", "--weights", folder / "tiny_pose.pth", "--dataset", folder / "people"]
     return reference.main(
-        [*map(str, given), "--manifest", f"{place}/prep/manifest.json", "--output", f"{place}/ref/torch.json", *more]
+        [*map(str, given), "--manifest", f"{folder}/prep/manifest.json", "--output", f"{folder}/ref/torch.json", *more]
     )
 
 
-def images(place: Path) -> list[InputImage]:
-    return Manifest.read(place / "prep/manifest.json").images
+def images(folder: Path) -> list[InputImage]:
+    return Manifest.read(folder / "prep/manifest.json").images
 
 
 @pytest.mark.parametrize(
@@ -70,37 +70,37 @@ def test_upstreams_view_by_hand(size: tuple[int, int], expected: tuple) -> None:
     assert found.scale == pytest.approx(expected[2])
 
 
-def test_inputs_equal_those_of_preprocess(place: Path) -> None:
-    config = load_config(place / "tiny_pose.yaml")
-    for image in images(place):
-        pixels = reference.read_pixels(place / "people" / image.source)
+def test_inputs_equal_those_of_preprocess(folder: Path) -> None:
+    config = load_config(folder / "tiny_pose.yaml")
+    for image in images(folder):
+        pixels = reference.read_pixels(folder / "people" / image.source)
         part = reference.view(image.width, image.height, 64)
         assert (list(part.center), list(part.scale)) == (image.center, image.scale)
         found = reference.prepare(pixels, part, config)
-        np.testing.assert_array_equal(found, np.load(place / f"prep/{image.stem}.npy"))
+        np.testing.assert_array_equal(found, np.load(folder / f"prep/{image.stem}.npy"))
 
 
 @pytest.mark.parametrize("flip", [1, 0])
-def test_people_equal_those_of_the_prepared_inputs(place: Path, flip: int) -> None:
-    assert call(place, "--keypoints", f"{place}/ref/people.json", "--flip", str(flip)) == 0
-    config = load_config(place / "tiny_pose.yaml")
+def test_people_equal_those_of_the_prepared_inputs(folder: Path, flip: int) -> None:
+    assert call(folder, "--keypoints", f"{folder}/ref/people.json", "--flip", str(flip)) == 0
+    config = load_config(folder / "tiny_pose.yaml")
     net = pose.build(config).eval()
-    weights = checkpoint.load(net, place / "tiny_pose.pth")
+    weights = checkpoint.load(net, folder / "tiny_pose.pth")
     expected = []
-    for image in images(place):
-        given = torch.from_numpy(np.load(place / f"prep/{image.stem}.npy"))
+    for image in images(folder):
+        given = torch.from_numpy(np.load(folder / f"prep/{image.stem}.npy"))
         with torch.inference_mode():
             outputs, flipped = ([each.numpy() for each in net(one)] for one in (given, given.flip(3)))
         people = decode(outputs, flipped if flip else None, read_settings(config))
         assert image.center is not None and image.scale is not None
         keypoints = to_image(people.keypoints, image.center, image.scale, image.sides()[::-1])
         expected += [(image.image_id, each[:, :3], score) for each, score in zip(keypoints, people.scores)]
-    found = read_keypoints(place / "ref/people.json")
+    found = read_keypoints(folder / "ref/people.json")
     assert len(found) == len(expected) > IMAGES
     for person, (image_id, keypoints, score) in zip(found, expected):
         assert person["image_id"] == image_id and person["score"] == pytest.approx(score)
         np.testing.assert_allclose(np.reshape(person["keypoints"], (17, 3)), keypoints, rtol=1e-6)
-    record = json.loads((place / "ref/torch.json").read_text())
+    record = json.loads((folder / "ref/torch.json").read_text())
     assert (record["kind"], record["images"], record["people"], record["flip"]) == (
         "metrics",
         IMAGES,
@@ -108,11 +108,11 @@ def test_people_equal_those_of_the_prepared_inputs(place: Path, flip: int) -> No
         bool(flip),
     )
     assert record["weights_sha256"] == weights and record["config_sha256"] == config_sha256(config)
-    manifest = sha256_file(place / "prep/manifest.json")
-    truth, ids = json.loads(annotations(place / "people").read_text()), [image.image_id for image in images(place)]
+    manifest = sha256_file(folder / "prep/manifest.json")
+    truth, ids = json.loads(annotations(folder / "people").read_text()), [image.image_id for image in images(folder)]
     assert record["metrics"] == percentages(evaluate(ground_truth(truth), found, ids))
-    held = find_reference("AP", place / "ref/torch.json", config, manifest)
-    assert held == {"AP": record["metrics"]["AP"], "source": f"{record['tool']} on the same images"}
+    found_reference = find_reference("AP", folder / "ref/torch.json", config, manifest)
+    assert found_reference == {"AP": record["metrics"]["AP"], "source": f"{record['tool']} on the same images"}
     assert record["tool"].startswith("torch ")
 
 
@@ -122,46 +122,46 @@ def test_an_image_is_read_as_it_is_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reference.read_pixels(tmp_path / "a.png"), pixels)
 
 
-def error_of(place: Path, capsys: pytest.CaptureFixture[str], *more: object) -> str:
+def error_of(folder: Path, capsys: pytest.CaptureFixture[str], *more: object) -> str:
     """The one error line of a call that is refused."""
     capsys.readouterr()
-    assert call(place, *map(str, more)) == 2
+    assert call(folder, *map(str, more)) == 2
     error = capsys.readouterr().err
     assert error.startswith("train.pose.reference: error: ") and error.count("\n") == 1
     return error
 
 
-def test_errors_name_the_file(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_name_the_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = ("--dataset", tmp_path)
-    assert f"{tmp_path}/annotations/person_keypoints_val2017.json: " in error_of(place, capsys, *dataset)
+    assert f"{tmp_path}/annotations/person_keypoints_val2017.json: " in error_of(folder, capsys, *dataset)
     (tmp_path / "annotations").mkdir()
-    truth = json.loads(annotations(place / "people").read_text())
+    truth = json.loads(annotations(folder / "people").read_text())
     write_annotations(tmp_path, truth)
-    first = tmp_path / images(place)[0].source
-    assert f"{first}: no such image" in error_of(place, capsys, *dataset)
+    first = tmp_path / images(folder)[0].source
+    assert f"{first}: no such image" in error_of(folder, capsys, *dataset)
     first.parent.mkdir(parents=True)
     first.write_bytes(b"no image")
-    assert f"{first}: not a readable image" in error_of(place, capsys, *dataset)
+    assert f"{first}: not a readable image" in error_of(folder, capsys, *dataset)
     write_annotations(tmp_path, {**truth, "images": truth["images"][:-1]})
-    error = error_of(place, capsys, *dataset)
+    error = error_of(folder, capsys, *dataset)
     assert f"{annotations(tmp_path)}: " in error and f"found {IMAGES}" in error
     cfg = tmp_path / "other.yaml"
-    cfg.write_text((place / "tiny_pose.yaml").read_text().replace("INPUT_SIZE: 64", "INPUT_SIZE: 128"))
-    error = error_of(place, capsys, "--cfg", cfg)
-    assert f"{place}/prep/manifest.json: " in error and f"run preprocess with {cfg}" in error
+    cfg.write_text((folder / "tiny_pose.yaml").read_text().replace("INPUT_SIZE: 64", "INPUT_SIZE: 128"))
+    error = error_of(folder, capsys, "--cfg", cfg)
+    assert f"{folder}/prep/manifest.json: " in error and f"run preprocess with {cfg}" in error
 
 
-def test_a_data_set_without_people(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    truth = json.loads(annotations(place / "people").read_text())
+def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = json.loads(annotations(folder / "people").read_text())
     (tmp_path / "annotations").mkdir()
     write_annotations(tmp_path, {**truth, "annotations": []})
-    (tmp_path / "images").symlink_to(place / "people/images")
-    error = error_of(place, capsys, "--dataset", tmp_path)
+    (tmp_path / "images").symlink_to(folder / "people/images")
+    error = error_of(folder, capsys, "--dataset", tmp_path)
     assert f"found nobody on {IMAGES} images" in error and "LIMIT=0" in error
 
 
 def test_a_second_run_does_its_work_only_where_something_changed(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, work, calls = tmp_path / "torch.json", reference.find_people, []
 
@@ -173,7 +173,7 @@ def test_a_second_run_does_its_work_only_where_something_changed(
 
     def works(*more: str) -> bool:
         calls.clear()
-        assert call(place, "--output", str(output), *more) == 0
+        assert call(folder, "--output", str(output), *more) == 0
         return bool(calls)
 
     assert works()
