@@ -12,8 +12,8 @@ Writes   a tar of one directory: model/, prep/, data/annotations/, reference.jso
 
 The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
 find files of its future. The directory's name has a digest of everything in it, so that another bundle is never
-unpacked over this one, whose results would not be out of date then. It is not compressed: whether that is worth its time depends
-on the connection to the board, and `gzip` or `ssh -C` can do it on the way.
+unpacked over this one, whose results would not be out of date then. It is not compressed: whether that is worth its
+time depends on the connection to the board, and `gzip` or `ssh -C` can do it on the way.
 """
 
 from __future__ import annotations
