@@ -23,7 +23,7 @@ from typing import Optional
 
 import numpy as np
 
-from hrnet.cli import command, real
+from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
@@ -32,7 +32,7 @@ from hrnet.io.runs import RunRecord, output_folder
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.schemas import CLASSIFICATION
 from postprocess.checks import check_inputs, check_manifest, check_run
-from postprocess.gate import find_reference, judge, wilson_interval
+from postprocess.gate import add_comparison_arguments, find_reference, judge, wilson_interval
 from postprocess.topn import TOP, cumulative_accuracies, rank_files, write_result
 
 
@@ -104,11 +104,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     add_cfg_argument(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     parser.add_argument("--run", type=Path, required=True, help="the run record that infer.run wrote")
-    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
-    parser.add_argument(
-        "--reference", type=Path, help="a metrics record to compare with (default: the config's figure)"
-    )
-    parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of Top-1 in percentage points")
+    add_comparison_arguments(parser, "Top-1")
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, real
 from hrnet.io.records import FormatError, read_record
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
@@ -90,6 +90,15 @@ def run(metrics: Path) -> int:
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
     return 1 if record["verdict"] == "fail" else 0
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser, metric: str) -> None:
+    """The options of the scripts that write a metrics record with a verdict."""
+    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
+    parser.add_argument(
+        "--reference", type=Path, help="a metrics record to compare with (default: the config's figure)"
+    )
+    parser.add_argument("--gate", type=real(0, 100), default=1.0, help=f"allowed drop of {metric}, percentage points")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

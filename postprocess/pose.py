@@ -29,7 +29,7 @@ from typing import Any, Optional
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few, real
+from hrnet.cli import UserError, command, first_few
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
 from hrnet.io.files import make_folder, sha256_file
@@ -42,7 +42,7 @@ from hrnet.pose.decode import read_settings
 from hrnet.schemas import POSE
 from postprocess import decode
 from postprocess.checks import check_inputs, check_manifest
-from postprocess.gate import find_reference, judge
+from postprocess.gate import add_comparison_arguments, find_reference, judge
 
 METRIC = "AP"
 
@@ -175,11 +175,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     source.add_argument("--keypoints", type=Path, help="keypoints of postprocess.decode or join: only evaluate them")
     parser.add_argument("--run_flip", type=Path, help="that of the flipped images (default: no flip test)")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO folder, for its annotations")
-    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
-    parser.add_argument(
-        "--reference", type=Path, help="a metrics record to compare with (default: the config's figure)"
-    )
-    parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of AP in percentage points")
+    add_comparison_arguments(parser, "AP")
     decode.add_workers_argument(parser)
     args = parser.parse_args(argv)
     if args.keypoints and args.run_flip:

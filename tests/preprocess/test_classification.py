@@ -92,13 +92,19 @@ def files_of_all_kinds() -> dict[str, bytes]:
     }
 
 
+def write_all_kinds(root: Path) -> list[str]:
+    """A data set of `files_of_all_kinds`; returns their names."""
+    files = files_of_all_kinds()
+    (root / "val").mkdir()
+    for name, data in files.items():
+        (root / "val" / name).write_bytes(data)
+    (root / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    return list(files)
+
+
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
 def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) -> None:
-    files = files_of_all_kinds()
-    (tmp_path / "val").mkdir()
-    for name, data in files.items():
-        (tmp_path / "val" / name).write_bytes(data)
-    (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    files = write_all_kinds(tmp_path)
     assert main(["hrnet", str(tmp_path / "val"), str(output), "--workers", "1"]) == 0, "the model zoo's call"
     for name in files:
         expected = reference(tmp_path / "val" / name)
@@ -130,11 +136,7 @@ def test_crop_that_is_not_square(tmp_path: Path, output: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's own
 def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
     cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 99, IMAGE_SIZE: [64, 32]}\nINPUT: {RESIZE: 70}\n")
-    files = files_of_all_kinds()
-    (tmp_path / "val").mkdir()
-    for name, data in files.items():
-        (tmp_path / "val" / name).write_bytes(data)
-    (tmp_path / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+    write_all_kinds(tmp_path)
     assert prepare(cfg, tmp_path, output, "--input_dtype", "uint8") == 0
     manifest = Manifest.read(output / "manifest.json")
     assert (manifest.dtype, manifest.layout, manifest.suffix) == ("uint8", "NHWC", "bin")
@@ -376,21 +378,6 @@ def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
     return output
 
 
-def test_a_rerun_keeps_what_is_finished(
-    cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = contents(finished)
-    (finished / "b.bin").unlink()
-    (finished / "c.bin").write_bytes(before["c.bin"][:-4])  # a half file, which replacing never leaves
-    (finished / "manifest.json").unlink()
-    capsys.readouterr()
-    assert prepare(cfg, tmp_path, finished) == 0
-    assert contents(finished) == before
-    kept = {name for name, moment in times(finished).items() if moment == 0}
-    assert kept == {"a.bin", "d.bin"}
-    assert capsys.readouterr().out.endswith(", kept 2\n")
-
-
 def test_the_other_dtype_starts_again_and_resumes(
     cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -436,15 +423,6 @@ def test_other_code_or_another_pillow_starts_again(
 def test_fewer_images_leave_no_file_of_more(cfg: str, tmp_path: Path, finished: Path) -> None:
     assert prepare(cfg, tmp_path, finished, "--limit", "1") == 0
     assert list(times(finished)) == ["a.bin"]
-
-
-def test_a_foreign_file_is_removed(cfg: str, tmp_path: Path, finished: Path) -> None:
-    """ais_bench, given the folder, would infer it too."""
-    before = contents(finished)
-    (finished / "z.bin").write_bytes(before["a.bin"])
-    assert prepare(cfg, tmp_path, finished) == 0
-    assert contents(finished) == before
-    assert set(times(finished).values()) == {0}
 
 
 def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path) -> None:
