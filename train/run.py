@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop_step", type=integer(0), default=0, help="time so many steps; 0: train (%(default)s)")
     parser.add_argument("--workers", type=integer(0), help="processes that read images (default: WORKERS, by cores)")
     parser.add_argument("--threads", type=integer(1), help="threads of each process that computes on a CPU")
-    parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help="of training (%(default)s)")
+    parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help="mixed: autocast (%(default)s)")
     parser.add_argument("--weights", type=Path, help="a checkpoint to start from")
     number: dict[str, Any] = {"type": integer(0), "default": 0}
     parser.add_argument("--device", "--device_id", **number, help="device of the first process (%(default)s)")

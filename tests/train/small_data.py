@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from data import people
@@ -95,6 +96,15 @@ def train(folder: Path, *more: object, output: str = "out", task: str = "classif
     """The trainer in this process, on the data set and config in `folder`."""
     given = ("--dataset", folder / "data", "--cfg", folder / "small.yaml", "--output", folder / output)
     return MAINS[task]([str(part) for part in (*given, "--precision", "fp32", *more)])
+
+
+def error_line(capsys: pytest.CaptureFixture[str], call: Callable[[], int], code: int = 2) -> str:
+    """The one line on stderr of a call that ends with this exit code."""
+    capsys.readouterr()
+    assert call() == code
+    error = capsys.readouterr().err
+    assert error.startswith("train.") and error.count("\n") == 1
+    return error
 
 
 def read_metrics(folder: Path, output: str = "out") -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 from hrnet.config import load_config
 from hrnet.io.files import locked
 from hrnet.nets import checkpoint
-from tests.train.small_data import MAINS, make_task, read_metrics, set_up, train, write_pose_config
+from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
 from train import loop, recipe, state
 from train.batches import Samples
 
@@ -41,12 +41,7 @@ def trained(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def error_of(task: str, folder: Path, capsys: pytest.CaptureFixture[str], *more: object, code: int = 2) -> str:
-    """The one error line of a call that fails."""
-    capsys.readouterr()
-    assert train(folder, *more, task=task) == code
-    error = capsys.readouterr().err
-    assert error.startswith(f"train.{task}: ") and error.count("\n") == 1
-    return error
+    return error_line(capsys, lambda: train(folder, *more, task=task), code)
 
 
 @pytest.mark.parametrize("stopped_in", ["train_epoch", "add"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint
 from tests import tiny
+from tests.train.small_data import error_line
 from train.classification import reference
 
 
@@ -127,21 +129,16 @@ def test_record_and_logits(dataset, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"wrote {dataset['--output']} (5 images, top1 ")
 
 
-def test_a_second_run_does_its_work_only_where_something_changed(dataset, tmp_path, monkeypatch, capsys):
+def test_a_second_run_does_its_work_only_where_something_changed(dataset, tmp_path, monkeypatch):
     """The record is touched if inputs, settings and code are the same."""
-    logits, output, calls = tmp_path / "out/logits.npy", dataset["--output"], []
-    work = reference.logits_of
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return work(*arguments)
-
-    monkeypatch.setattr(reference, "logits_of", counted)
+    logits, output = tmp_path / "out/logits.npy", dataset["--output"]
+    work = Mock(side_effect=reference.logits_of)
+    monkeypatch.setattr(reference, "logits_of", work)
 
     def works(**more) -> bool:
-        calls.clear()
+        work.reset_mock()
         assert call(dataset, logits=logits, **more) == 0
-        return bool(calls)
+        return work.called
 
     assert works()
     before = output.read_bytes()
@@ -162,10 +159,8 @@ def test_a_second_run_does_its_work_only_where_something_changed(dataset, tmp_pa
 
 
 def error_of(capsys, dataset, **more) -> str:
-    assert call(dataset, **more) == 2
+    error = error_line(capsys, lambda: call(dataset, **more))
     assert not dataset["--output"].exists()
-    error = capsys.readouterr().err
-    assert error.startswith("train.classification.reference: error: ") and error.count("\n") == 1
     return error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from postprocess.gate import find_reference
 from preprocess import pose as preprocess
 from tests import tiny
 from tests.preprocess.coco_sets import annotations, write_annotations
+from tests.train.small_data import error_line
 from train.pose import reference
 
 IMAGES = 3
@@ -123,12 +125,7 @@ def test_an_image_is_read_as_it_is_stored(tmp_path: Path) -> None:
 
 
 def error_of(folder: Path, capsys: pytest.CaptureFixture[str], *more: object) -> str:
-    """The one error line of a call that is refused."""
-    capsys.readouterr()
-    assert call(folder, *map(str, more)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("train.pose.reference: error: ") and error.count("\n") == 1
-    return error
+    return error_line(capsys, lambda: call(folder, *map(str, more)))
 
 
 def test_errors_name_the_file(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,18 +160,14 @@ def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.
 def test_a_second_run_does_its_work_only_where_something_changed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, work, calls = tmp_path / "torch.json", reference.find_people, []
-
-    def counted(*arguments: object) -> object:
-        calls.append(arguments)
-        return work(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(reference, "find_people", counted)
+    output = tmp_path / "torch.json"
+    work = Mock(side_effect=reference.find_people)
+    monkeypatch.setattr(reference, "find_people", work)
 
     def works(*more: str) -> bool:
-        calls.clear()
+        work.reset_mock()
         assert call(folder, "--output", str(output), *more) == 0
-        return bool(calls)
+        return work.called
 
     assert works()
     before = output.read_bytes()
