@@ -50,7 +50,7 @@ def test_a_second_convert_is_refused(
     assert capsys.readouterr().err == f"atc.convert: error: om/a.onnx_lock: {AT_WORK}\n"
     assert half.exists(), "the other's scratch folder"
     assert convert.main(["--model", "model.onnx", "--output", "om/a.onnx"]) == 0
-    assert sorted(os.listdir("om")) == ["a.onnx", "a.onnx.json", "a.onnx_lock"]
+    assert sorted(os.listdir("om")) == ["a.onnx", "a.onnx.json", "a.onnx_lock", "a.onnx_stamp.json"]
 
 
 def test_workers_of_a_killed_run_keep_its_lock(
