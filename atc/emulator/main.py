@@ -244,7 +244,3 @@ def main(argv: Optional[list[str]] = None) -> int:
     if error:
         print(error)
     return FAILED if error else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
