@@ -37,7 +37,7 @@ from typing import Any, Optional
 import onnxruntime
 from yacs.config import CfgNode
 
-from atc import atc_command, atc_rules
+from atc import atc_command, atc_rules, graph
 from atc.plan import prepare, restore_tool_input, write_aipp
 from atc.run_atc import AOE, EMULATOR, TOOLS, find_result, run_tool
 from atc.shapes import AtcError
@@ -79,9 +79,10 @@ def check_arguments(model: Path, output: Path, backend: str, precision: str, tun
 
 
 def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any]) -> Stamp:
-    """The stamp of a compilation: a config counts only with the values that are used. The version of atc is not known,
-    so its path is part of the settings."""
-    version = f"onnxruntime {onnxruntime.__version__}" if tool == EMULATOR else shutil.which(tool[-1])
+    """The stamp of a compilation. Of the config only the values in use count. The version of atc is unknown, so its
+    path counts, without links: `ascend-toolkit/latest` is one."""
+    path = shutil.which(tool[-1])
+    version = f"onnxruntime {onnxruntime.__version__}" if tool == EMULATOR else path and os.path.realpath(path)
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
     if config and arguments["input_dtype"] == "uint8":
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
@@ -117,8 +118,10 @@ def run(
     make_folder(output.parent)
     check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's own files
     try:
+        source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            plan, description = prepare(model, output, config, batch_size, input_dtype, gears)
+            plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears)
+            del source  # the tool needs the memory
             seen = plan.seen_from(folder)
             atc_rules.check(atc_rules.parse(seen.arguments(output.stem, options)), description)
             if plan.conf and config:

@@ -77,11 +77,17 @@ def shapes_at_gears(
 
 
 def prepare(
-    model: Path, output: Path, config: Optional[CfgNode], batch_size: int, input_dtype: str, gears: list[list[int]]
+    source: onnx.ModelProto,
+    model: Path,
+    output: Path,
+    config: Optional[CfgNode],
+    batch_size: int,
+    input_dtype: str,
+    gears: list[list[int]],
 ) -> tuple[Plan, atc_rules.Model]:
-    """Read `model` and plan its compilation; with gears and uint8, write the ONNX file that takes pixels. Also returns
-    what the rules check. Raises UserError, and AtcError for what atc would refuse."""
-    source, given, conf = graph.read(model), model, None
+    """Plan the compilation of `source`, read from `model`; with gears and uint8, write the ONNX file that takes pixels.
+    Also returns the model for the rules. Raises UserError, and AtcError E10041."""
+    given, conf = model, None
     if config and input_dtype == "uint8" and gears:
         given = output.with_suffix(PIXELS_ENDING)
         write_pixels(source, config, model, given)

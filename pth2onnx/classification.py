@@ -7,7 +7,7 @@ Writes   the ONNX file: input `image` float32 [batch, 3, H, W], output `class` f
     python -m pth2onnx.classification --cfg hrnet_w18 --weights weights/hrnet_w18.pth \\
         --output build/hrnet_w18/model.onnx
 
-`--input` for `--weights` is the flag of the model zoo's pth2onnx.py for HRNet.
+`--input` for `--weights` is the flag of the model zoo's hrnet_pth2onnx.py.
 """
 
 from __future__ import annotations

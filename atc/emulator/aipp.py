@@ -99,7 +99,7 @@ def fields(text: str) -> dict[str, Value]:
         raise not_emulated("several aipp_op in --insert_op_conf")
     block = re.fullmatch(r"\s*aipp_op\s*:?\s*\{\s*([^{}]*)\}\s*", text)
     if not block:
-        raise invalid("the file is no aipp_op { name: value … }")
+        raise invalid("the file is not an aipp_op { name: value … }")
     found: dict[str, Value] = {}
     at, end = block.start(1), len(text[: block.end(1)].rstrip())
     while at < end:

@@ -92,7 +92,7 @@ def read_conf(path: str) -> str:
     except FileNotFoundError:
         raise invalid("insert_op_conf", path, f"realpath error, errmsg:{os.strerror(errno.ENOENT)}") from None
     except UnicodeDecodeError:
-        raise aipp.invalid(f"{path} is no UTF-8 text") from None
+        raise aipp.invalid(f"{path} is not UTF-8 text") from None
 
 
 def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
@@ -244,7 +244,3 @@ def main(argv: Optional[list[str]] = None) -> int:
     if error:
         print(error)
     return FAILED if error else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

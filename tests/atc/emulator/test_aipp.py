@@ -117,10 +117,10 @@ WHOLE = "a whole number that is not smaller than 0"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "the file is no aipp_op { name: value … }"),
-        ("aipp_op {", "the file is no aipp_op { name: value … }"),
-        (f"aipp_op {{ {STATIC} }} }}", "the file is no aipp_op { name: value … }"),
-        (f"{{ {STATIC} }}", "the file is no aipp_op { name: value … }"),
+        ("", "the file is not an aipp_op { name: value … }"),
+        ("aipp_op {", "the file is not an aipp_op { name: value … }"),
+        (f"aipp_op {{ {STATIC} }} }}", "the file is not an aipp_op { name: value … }"),
+        (f"{{ {STATIC} }}", "the file is not an aipp_op { name: value … }"),
         ("aipp_op { }", "When insert AIPP op, aipp_mode must be configured as static or dynamic"),
         ("aipp_op { aipp_mode: static }", "Input format of AIPP conf must be set in static aipp"),
         ("aipp_op {\n aipp_mode: fixed }", "line 2: aipp_mode (expected static or dynamic, found fixed)"),

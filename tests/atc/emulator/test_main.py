@@ -167,7 +167,7 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         "E10055: The operation is not supported. Reason: The embedded atc does not emulate crop: true in --insert_op_co"
     )
     conf.write_bytes(b"aipp_op { # \xff }")
-    assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is no UTF-8 text."
+    assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is not UTF-8 text."
     free = {"input_shape": "image:-1,3,16,16", "insert_op_conf": str(conf)}
     conf.write_text(render_aipp(16, 16, *NORMAL))
     assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input of dynamic")
