@@ -4,7 +4,7 @@
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
 Reads    --model, and of --cfg only INPUT.GEARS and, for uint8, the image size and the mean and std of its pixels
-Writes   --output, its record `<output>.json` (hrnet.io.compiled) and `<output>_stamp.json`; for uint8 also
+Writes   --output, its record `<output>.json` (hrnet.io.compiled) and its stamp; for uint8 also
          `<output without its ending>.aipp.cfg`, or with gears `….pixels.onnx`: inputs of the printed command
 Holds    `<output>_lock` until the tool has ended
 
@@ -34,7 +34,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import onnxruntime
+import importlib.metadata
 from yacs.config import CfgNode
 
 from atc import atc_command, atc_rules, graph
@@ -82,7 +82,8 @@ def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], argume
     """The stamp of a compilation. Of the config only the values in use count. The version of atc is unknown, so its
     path counts, without links: `ascend-toolkit/latest` is one."""
     path = shutil.which(tool[-1])
-    version = f"onnxruntime {onnxruntime.__version__}" if tool == EMULATOR else path and os.path.realpath(path)
+    compiler = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
+    version = compiler if tool == EMULATOR else path and os.path.realpath(path)
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
     if config and arguments["input_dtype"] == "uint8":
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}

@@ -2,7 +2,7 @@
 
 Reads    a config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
 Writes   the ONNX file: input `image` float32 [batch, 3, H, W], output `class` float32 [batch, classes]; the proof,
-         `<output>.json`; and `<output>_stamp.json`
+         `<output>.json`; and its stamp
 
     python -m pth2onnx.classification --cfg hrnet_w18 --weights weights/hrnet_w18.pth \\
         --output build/hrnet_w18/model.onnx

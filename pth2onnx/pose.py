@@ -3,7 +3,7 @@
 Reads    a config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
 Writes   the ONNX file: input `input` float32 [batch, 3, H, W], outputs `output1` (heatmaps and tags at 1/4) and
          `output2` (heatmaps at 1/2), batch, height and width dynamic, height and width multiples of 32; the proof,
-         `<output>.json`; and `<output>_stamp.json`
+         `<output>.json`; and its stamp
 
     python -m pth2onnx.pose --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
         --output build/higher_hrnet_w32_512/model.onnx

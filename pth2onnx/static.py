@@ -1,7 +1,7 @@
 """TorchScript file -> the same for one batch size or for a config's gears, with the record that infer needs.
 
 Reads    the config and --model, a file of pth2onnx.torchscript or of another tool
-Writes   --output, its record `<output>.json` (hrnet.io.compiled) and `<output>_stamp.json`
+Writes   --output, its record `<output>.json` (hrnet.io.compiled) and its stamp
 
     python -m pth2onnx.static --cfg hrnet_w18 --model build/hrnet_w18/model.ts \\
         --output build/hrnet_w18/om/bs16-float32-fp32.ts --batch_size 16

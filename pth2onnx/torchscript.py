@@ -2,7 +2,7 @@
 
 Reads    a config, of classification or of pose, and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
 Writes   the TorchScript file with its metadata inside (`metadata.json`); the proof, `<output>.json`; and
-         `<output>_stamp.json`
+         its stamp
 
     python -m pth2onnx.torchscript --cfg hrnet_w18 --weights weights/hrnet_w18.pth --output build/hrnet_w18/model.ts
 

@@ -30,7 +30,8 @@ def files_in(folder: Path) -> list[str]:
 
 
 def product(output: str) -> list[str]:
-    return [output, f"{output}.json", f"{output}_stamp.json"]
+    folder, _, name = output.rpartition("/")
+    return [f"{folder}/.{name}.stamp" if folder else f".{name}.stamp", output, f"{output}.json"]
 
 
 def seen_by_atc(output: str) -> dict[str, object]:

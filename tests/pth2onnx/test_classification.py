@@ -68,7 +68,7 @@ def test_metadata_and_record(exported, model):
     assert 0 <= record["max_abs_difference"] < 1e-4 <= record["tolerance"]
     assert record["cosine"] == pytest.approx(1, abs=1e-6)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    names = ["model.onnx", "model.onnx.json", "model.onnx_stamp.json"]
+    names = [".model.onnx.stamp", "model.onnx", "model.onnx.json"]
     assert sorted(entry.name for entry in path.parent.iterdir()) == names
 
 
