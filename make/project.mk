@@ -23,14 +23,14 @@ DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
 demo: $(VENV)/done                ## run everything on handwritten digits; MODEL=demo_pose: on drawn people
 	@$(if $(filter demo_digits demo_pose,$(DEMO)),,echo "make demo MODEL=$(DEMO): expected demo_digits or demo_pose" >&2; exit 2)
-	@$(MAKE) --no-print-directory $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt)
+	@$(MAKE) --no-print-directory $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt) PYTHON=$(VENV)/bin/python
 	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 
 data/digits/val_label.txt: data/digits.py
-	$(VENV)/bin/python -m data.digits --output $(@D)
+	$(PYTHON) -m data.digits --output $(@D)
 data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/figures.py
-	$(VENV)/bin/python -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
+	$(PYTHON) -m data.people --output data/demo_people --images 200 --scenes plain --size 128 --seed 1
 
 PEER := $(PEERS)/$(if $(POSE),HigherHRNet-Human-Pose-Estimation,imagenet_torch_preprocess.py)
 bench-peers: $(if $(POSE),$(ONNX) $(MODEL_FILE)) ## compare speed with the original programs in PEERS
