@@ -75,8 +75,8 @@ def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str
     if atc_emulator.main(["--framework=5", f"--input_shape=image:{','.join(map(str, shape))}", *flags]):
         raise WorkFailed("the emulator of atc rejected the model, see above")
     where = ["--model", str(folder / "model.ts"), "--output", str(files["torchscript"])]
-    if static.main(["--cfg", str(cfg), *where, "--batch", str(batch)]):
-        raise WorkFailed("the TorchScript file was rejected, see above")
+    if static.main(["--cfg", str(cfg), *where, "--batch_size", str(batch)]):
+        raise WorkFailed("the TorchScript file was refused, see above")
     return {name: runtimes.load(name, str(file), default_requests()) for name, file in files.items()}
 
 

@@ -1,4 +1,4 @@
-"""Records of what was run: inference (kind `run`), decoding (`decode`), a speed sweep (`bench`), downloads (`part`)."""
+"""Records of what was run: inference (kind `run`), decoding (`decode`), a speed sweep (`bench`)."""
 
 from __future__ import annotations
 
