@@ -65,7 +65,7 @@ def test_onnx_file_truncated_anywhere(
         Path("cut.onnx").write_bytes(whole[:cut])
         (line,) = errors(capfd, 2, lambda: convert.main(["--model", "cut.onnx", "--output", "om/a.onnx"]))
         check_error(line, "atc.convert", "cut.onnx", "E10041: Failed to load the model from cut.onnx.")
-    assert os.listdir("om") == ["a.onnx_lock"]
+    assert set(os.listdir("om")) <= {"a.onnx_lock"}
 
 
 def damaged(whole: bytes, seed: int) -> bytes:
