@@ -1,15 +1,15 @@
-"""The twin of ais_bench, files in to files out, against a plain loop over onnxruntime on arrays in memory.
+"""The emulator of ais_bench, files to files, compared with a plain loop over onnxruntime on arrays in memory.
 
     python -m benchmarks.infer_loop --model build/hrnet_w18/om/bs1-float32-fp32.onnx \\
-        --input build/hrnet_w18/prep/imagenet-float32 --count 64 --rounds 5 --runtime openvino
+        --inputs build/hrnet_w18/prep/imagenet-float32 --count 64 --rounds 5 --runtime openvino
 
-The loop is what users write: one default InferenceSession (all cores in one request), inputs already in memory, outputs
-kept there. The twin also reads every input and writes every output. Both in one process, in turn; the model is loaded
-and warm before. An odd number of batches for two cores has one of them idle at the end, which in the thousands of a
-whole data set is nothing and in a few is much: hence 64 inputs, 8 batches of 8.
+The loop is what users write: one default InferenceSession (all cores in one request), inputs and outputs in memory. The
+emulator also reads every input and writes every output. Both run in turn in one process, with the model loaded.
+With an odd number of batches one of two cores is idle at the end, which matters for few batches: hence 64 inputs, 8
+batches of 8.
 
-The last line is what the machine could do at most: as many products as an image takes, as one product of square
-matrices by torch's sgemm. It bounds whatever convolves directly in float32.
+The last line is a compute bound: the multiply-adds of an image as one product of square matrices in torch's sgemm. No
+direct convolution in float32 is faster.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from hrnet.cli import command, cores, integer
 from hrnet.io.files import make_folder
 from infer import runtimes
 from infer.emulator import path_checks
-from infer.emulator.pipeline import Pipeline, requests
+from infer.emulator.pipeline import Pipeline, default_requests
 
 
-def products(model: Path) -> int:
-    """Multiplications of an image in the model's convolutions, whose batch and sizes are fixed."""
+def multiply_adds(model: Path) -> int:
+    """Multiply-adds of an image in the convolutions of a model with fixed shapes."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(model))).graph
     shapes = {each.name: [size.dim_value for size in each.type.tensor_type.shape.dim] for each in graph.value_info}
     weights = {each.name: list(each.dims) for each in graph.initializer}
@@ -44,23 +44,23 @@ def products(model: Path) -> int:
 
 
 def run(name: str, model: Path, folder: Path, count: int, rounds: int) -> None:
-    """Print images/s of the loop and of the twin on runtime `name`, and the ratio; `count` inputs, cut down to whole
-    batches."""
+    """Print images/s of the loop and of the emulator with runtime `name`, and the ratio; `count` inputs, rounded down
+    to whole batches."""
     inputs = path_checks.list_inputs(str(folder))[:count]
-    runtime = runtimes.load(name, str(model), requests())
+    runtime = runtimes.load(name, str(model), default_requests())
     tensor = runtime.static_input()
     batch = tensor.shape[0]
     inputs = inputs[: len(inputs) // batch * batch]
     arrays = [np.fromfile(file, tensor.dtype).reshape(tensor.shape[1:]) for file in inputs]
     batches = [np.stack(arrays[start : start + batch]) for start in range(0, len(arrays), batch)]
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    square = torch.ones(2 * [round(products(model) ** (1 / 3))])
-    with tempfile.TemporaryDirectory() as place:
-        pipeline = Pipeline(runtime, inputs, make_folder(Path(place) / "out"), "bin")
+    square = torch.ones(2 * [round(multiply_adds(model) ** (1 / 3))])
+    with tempfile.TemporaryDirectory() as scratch:
+        pipeline = Pipeline(runtime, inputs, make_folder(Path(scratch) / "out"), "bin")
         candidates: dict[str, Callable[[], object]] = {
             "plain loop": lambda: [session.run(None, {tensor.name: each}) for each in batches],
-            f"twin, {runtime.version}": pipeline.run,
-            "sgemm, at most": lambda: [torch.mm(square, square) for _ in inputs],
+            f"emulator, {runtime.version}": pipeline.run,
+            "sgemm, the bound": lambda: [torch.mm(square, square) for _ in inputs],
         }
         print(f"{len(inputs)} images, batch {batch}, {cores()} cores, {rounds} rounds, medians")
         report(in_turn(candidates, rounds), len(inputs), "plain loop")
@@ -68,18 +68,20 @@ def run(name: str, model: Path, folder: Path, count: int, rounds: int) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.infer_loop", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="compiled by atc's twin")
-    parser.add_argument("--input", type=Path, required=True, help="prep folder")
-    parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="of the twin (%(default)s)")
+    parser.add_argument("--model", type=Path, required=True, help="compiled by the emulator of atc")
+    parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs")
+    parser.add_argument(
+        "--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="(%(default)s)"
+    )
     parser.add_argument("--count", type=integer(1), default=64, help="inputs (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    run(args.runtime, args.model, args.input, args.count, args.rounds)
+    run(args.runtime, args.model, args.inputs, args.count, args.rounds)
 
 
 if __name__ == "__main__":

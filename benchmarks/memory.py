@@ -1,10 +1,10 @@
-"""Memory of the stages that go through all images, at two numbers of images: it must not grow with them.
+"""Memory of the stages that process all images, at two numbers of images: it must not grow with them.
 
     python -m benchmarks.memory --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --cfg configs/hrnet_w18.yaml --copies 1 10
 
-The photographs are linked `copies` times over. What is told is the peak of the resident memory of a stage's processes
-together, sampled: pages that several of them share count for each, so it is an upper bound.
+Each image is linked `copies` times. The figure is the peak of the resident memory of all processes of a stage, sampled;
+pages that they share are counted for each of them, so it is an upper bound.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from typing import Optional
 
 from benchmarks.preprocess_peer import copies_of
 from hrnet.cli import WorkFailed, command, integer
+from hrnet.config import add_cfg_argument
 from hrnet.io.files import make_folder
 
 SAMPLE_SECONDS = 0.02
-SESSION, PAGES = 3, 21  # places in /proc/<pid>/stat behind the program's name: its session, its resident pages
+SESSION, PAGES = 3, 21  # fields of /proc/<pid>/stat after the program's name: its session, its resident pages
 
 
 def resident(session: int) -> int:
-    """Bytes that the processes of a session have in memory now."""
+    """Bytes of memory that the processes of a session use now."""
     pages = 0
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the process has ended
                 fields = Path(entry.path, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 pages += int(fields[PAGES]) if int(fields[SESSION]) == session else 0
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_of(words: list[object]) -> int:
-    """Run `python <words>`; the most bytes that it and its children had in memory together."""
+    """Run `python <words>`; return the peak of the bytes of memory of it and its children together."""
     call = [sys.executable, *map(str, words)]
     peak = 0
     with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as stage:
@@ -47,36 +48,31 @@ def peak_of(words: list[object]) -> int:
             peak = max(peak, resident(stage.pid))
             time.sleep(SAMPLE_SECONDS)
     if stage.returncode:
-        raise WorkFailed(f"exit {stage.returncode} of {' '.join(call)}")
+        raise WorkFailed("stage failed", where=" ".join(call), found=f"exit {stage.returncode}")
     return peak
 
 
 def peaks(dataset: Path, cfg: Path, model: Path, copies: int) -> tuple[int, dict[str, int]]:
     """The number of images, and the peak of each stage on them."""
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        count = copies_of(dataset, place / "images", copies)
-        prep, out = place / "prep", make_folder(place / "out")
-        manifest, run, metrics = prep / "manifest.json", out / "run_run.json", place / "metrics.json"
+        folder, common = Path(scratch), ["--cfg", cfg]
+        count = copies_of(dataset, folder / "images", copies)
+        inputs, output = folder / "prep", make_folder(folder / "out") / "run"
+        products = ["--manifest", inputs / "manifest.json", "--run", f"{output}_run.json"]
         stages: dict[str, list[object]] = {
-            "preprocess": ["-m", "preprocess.classification", cfg, place / "images", prep],
-            "infer": ["-m", "infer.run", "--model", model, "--input", prep, "--output", out, "--output_dirname", "run"],
-            "eval": [
-                *["-m", "postprocess.classification", "--cfg"],
-                cfg,
-                "--manifest",
-                manifest,
-                "--run",
-                run,
-                "--output",
-                metrics,
-            ],
+            "preprocess": [*_module("preprocess"), *common, "--dataset", folder / "images", "--output", inputs],
+            "infer": ["-m", "infer.run", "--model", model, "--inputs", inputs, "--output", output],
+            "eval": [*_module("postprocess"), *common, *products, "--output", folder / "metrics.json"],
         }
         return count, {name: peak_of(words) for name, words in stages.items()}
 
 
+def _module(stage: str) -> list[str]:
+    return ["-m", f"{stage}.classification"]
+
+
 def run(dataset: Path, cfg: Path, model: Path, copies: list[int]) -> None:
-    """Print MiB of each stage at each number of images."""
+    """Print the MiB of each stage at each number of images."""
     measured = [peaks(dataset, cfg, model, each) for each in copies]
     print(f"{'MiB at the peak':16}" + "".join(f"{count:>10} images" for count, _ in measured))
     for name in measured[0][1]:
@@ -85,11 +81,11 @@ def run(dataset: Path, cfg: Path, model: Path, copies: list[int]) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder")
-    parser.add_argument("--cfg", type=Path, required=True, help="the model's config")
-    parser.add_argument("--model", type=Path, required=True, help="compiled by atc's twin, its record beside it")
+    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet directory")
+    add_cfg_argument(parser)
+    parser.add_argument("--model", type=Path, required=True, help="compiled by the emulator of atc, with its record")
     parser.add_argument(
-        "--copies", type=integer(1), nargs="+", default=[1, 10], help="of each photograph, in turn (%(default)s)"
+        "--copies", type=integer(1), nargs="+", default=[1, 10], help="of each image, in turn (%(default)s)"
     )
     return parser.parse_args(argv)
 

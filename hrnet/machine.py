@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""The machine that a figure was measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrnet.cli import cores
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its kind, and the cores that this process may use."""
+    """The processor's name, its architecture, and the number of cores that this process may use."""
     try:
         names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One function over many files in processes of their own, which lose no error and outlive no parent."""
+"""A pool of processes that applies one function to many files; it reports every error and ends with its parent."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import Callable, TypeVar
 
 from hrnet.cli import UserError, progress
 
-FILES_A_TASK = 16  # files handed to a worker process at once: large enough to hide the hand-over
+FILES_A_TASK = 16  # files sent to a worker process at once: enough to hide the communication
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def map_files(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
-    """`work` of each task, in order. An exception of a worker is raised here, and so is its death."""
+    """`work` applied to each task, in order. Raises the exception of a worker, and UserError if a worker was killed."""
     try:
-        # Forked, a worker inherits its parent's lock and holds it until it too has gone.
+        # A forked worker inherits its parent's lock and holds it until it has ended too.
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, initializer=_attend_parent) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
             return list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; what is finished is kept"
-        raise UserError("a worker process was killed, most likely for want of memory", hint=hint) from None
+        raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
 
 
-def _attend_parent() -> None:
-    """Leave Ctrl-C to the parent, and go when it goes: a worker of a killed parent would wait for ever."""
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and exit with it: a worker of a killed parent would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_go_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _go_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -16,14 +16,14 @@ from hrnet.io.tensors import DTYPES
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of a model, as compiled."""
+    """An input or output of a compiled model."""
 
     name: str
     dtype: str
     shape: list[int]  # with the batch axis; -1 where it varies
 
     def bytes_of_one(self) -> int:
-        """Bytes of one image's part."""
+        """Bytes of one image."""
         return math.prod(abs(size) for size in self.shape[1:]) * np.dtype(self.dtype).itemsize
 
 
@@ -35,7 +35,7 @@ def check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
 
 @dataclass(frozen=True)
 class Gear:
-    """One of the shapes that a model with free axes was compiled for, the batch axis included."""
+    """One of the shapes that a model with dynamic axes was compiled for, with the batch axis."""
 
     input: list[int]
     outputs: list[list[int]]
@@ -43,17 +43,16 @@ class Gear:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """What stands beside a compiled model (`<model>.json`), since an .om cannot be asked without its device:
-    `atc.convert` leaves it, `atc.adopt` writes it for a model from elsewhere, `pth2onnx.static` for a TorchScript file,
-    which has neither names nor sizes."""
+    """The record beside a compiled model (`<model>.json`), since an .om cannot be inspected without its device.
+    `atc.convert` writes it, `atc.adopt` for a model compiled elsewhere, `pth2onnx.static` for a TorchScript file."""
 
     model_sha256: str  # of the compiled file
-    source_sha256: str  # of the ONNX (or TorchScript) file; empty where none was at hand
+    source_sha256: str  # of the ONNX or TorchScript file; empty if it is unknown
     command: list[str]
     tool: str  # "atc", "atc.emulator", "aoe", "atc.adopt" or "pth2onnx.static"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
-    gears: list[Gear]  # of a model with free axes; none for a static one
+    gears: list[Gear]  # of a model with dynamic axes; empty for a static one
     metadata: dict[str, str]  # of that file: model, config and weights hashes, versions
 
     @staticmethod
@@ -61,12 +60,12 @@ class CompiledModel:
         return Path(f"{model}.json")
 
     def takes(self, image: Sequence[int]) -> bool:
-        """Whether an input of this shape, without the batch axis, can go in."""
+        """Whether this shape, without the batch axis, is one of the model's input shapes."""
         shapes = [gear.input for gear in self.gears] or [self.inputs[0].shape]
         return list(image) in [shape[1:] for shape in shapes]
 
     def output_bytes(self, image: Sequence[int]) -> list[int]:
-        """Bytes of each output for one input of this shape, which the model `takes`, without the batch axis."""
+        """Bytes of each output for one input of this shape (without the batch axis), which the model `takes`."""
         shapes = [output.shape for output in self.outputs]
         for gear in self.gears:
             if gear.input[1:] == list(image):
@@ -78,7 +77,7 @@ class CompiledModel:
 
     @staticmethod
     def read(model: AnyPath) -> CompiledModel:
-        """Read the record beside `model`, which must be the file that it speaks of."""
+        """Read the record beside `model`. Raises FormatError if it describes another file."""
         path = CompiledModel.record_path(model)
         adopt = "make om TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
         hint = f"if make om made it: rm {model}; make om; if it is from elsewhere: {adopt}{model}"
@@ -87,9 +86,11 @@ class CompiledModel:
         check_dtypes([*compiled.inputs, *compiled.outputs], path)
         free = any(-1 in tensor.shape for tensor in compiled.inputs)
         if free != bool(compiled.gears) or any(len(gear.outputs) != len(compiled.outputs) for gear in compiled.gears):
-            expected = "one or more for free axes, each with all outputs; none for a static model"
-            raise FormatError("gears", where=path, expected=expected, found=compiled.gears, hint=f"rm {model}; make om")
+            expected = "at least one for dynamic axes, each with all outputs; none for a static model"
+            raise FormatError(
+                "invalid gears", where=path, expected=expected, found=compiled.gears, hint=f"rm {model}; make om"
+            )
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
-            raise FormatError("speaks of another model", where=path, expected=expected, hint=hint)
+            raise FormatError("describes another model", where=path, expected=expected, hint=hint)
         return compiled

@@ -19,17 +19,17 @@ class RunRecord:
     model_sha256: str
     manifest_sha256: str
     metadata: dict[str, str]  # of the model: see CompiledModel
-    tool: str  # "ais_bench" or the runtime and its version
+    tool: str  # "ais_bench", or the runtime and its version
     command: list[str]
     outputs: list[TensorInfo]
     batch: int
     images: int
-    flipped: bool  # the inputs were mirror images
-    kept: int  # of them, finished by an interrupted run before: not in the times
-    seconds: dict[str, Optional[float]]  # read, infer, write (None: the tool does not tell), total
+    flipped: bool  # the inputs were flipped
+    kept: int  # images that an interrupted run had finished: not in the times
+    seconds: dict[str, Optional[float]]  # read, infer, write (None: not in the tool's summary), total
     images_per_second: float  # end to end
-    device: dict[str, Any]  # NPU_compute_time (ms) and throughput of the tool's summary: the device alone
-    files: dict[str, list[str]]  # stem -> names of its outputs, in the output folder
+    device: dict[str, Any]  # NPU_compute_time (ms) and throughput of the tool's summary, without file I/O
+    files: dict[str, list[str]]  # stem -> names of its outputs, in the output directory
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "run", asdict(self))
@@ -44,7 +44,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class DecodeRecord:
-    """How the people of `keypoints.json`, beside it, were found; written after them."""
+    """How the keypoints in the file beside it were computed; written after that file."""
 
     manifest_sha256: str
     model_sha256: str
@@ -54,8 +54,8 @@ class DecodeRecord:
     flip: bool  # averaged with the outputs of the flipped images
     images: int
     people: int
-    inferred: int  # images that the seconds of `infer` are of
-    seconds: dict[str, float]  # `infer` by the wall, of all passes; each step of decoding, summed over processes
+    inferred: int  # images in the seconds of `infer`
+    seconds: dict[str, float]  # `infer`: wall time of all passes; each step of decoding, summed over processes
 
     @staticmethod
     def path(keypoints: AnyPath) -> Path:
@@ -66,27 +66,27 @@ class DecodeRecord:
 
     @staticmethod
     def read(keypoints: AnyPath) -> DecodeRecord:
-        """Read the record beside `keypoints`, which must be the file that it speaks of."""
+        """Read the record beside `keypoints`. Raises FormatError if it describes other keypoints."""
         path = DecodeRecord.path(keypoints)
         content = read_record(path, "decode", hint="run make eval")
         record: DecodeRecord = from_json(DecodeRecord, content, path, "record")
         if record.keypoints_sha256 != sha256_file(keypoints):
             hint = f"rm {path}; make eval"
-            raise FormatError("speaks of other keypoints", where=path, expected=f"the hash of {keypoints}", hint=hint)
+            raise FormatError("describes other keypoints", where=path, expected=f"the hash of {keypoints}", hint=hint)
         return record
 
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One batch size or gear of a sweep; docs/formats.md says how each figure is measured."""
+    """One batch size or gear of a sweep; docs/formats.md defines the figures."""
 
     batch: int
     model: str
     model_sha256: str
-    device_images_per_second: float  # of all devices; no files
-    image_ms: float  # 1000 over it: the older tool's ave_latency
-    card_images_per_second: Optional[float]  # Ascend310 alone: a card has four devices
-    batch_ms: dict[str, float]  # median, percentile(99%), mean, count of batches one after another
+    device_images_per_second: float  # all devices, without files
+    image_ms: float  # 1000 / device_images_per_second: ave_latency of benchmark.x86_64
+    card_images_per_second: Optional[float]  # only for Ascend310, whose card has four devices
+    batch_ms: dict[str, float]  # median, percentile(99%), mean, count; batches one after another
     images: int  # files to files
     seconds: float
     images_per_second: float
@@ -95,14 +95,14 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class BenchRecord:
-    """What a sweep over batch sizes or gears found; written last."""
+    """The result of a sweep over batch sizes or gears; written last."""
 
     metadata: dict[str, str]  # of the model: see CompiledModel
     tool: str
     devices: list[str]
     soc_version: Optional[str]  # None: this machine
     loop: int  # batches of each size
-    start_in_seconds: bool  # whether `seconds` holds the tool's start and the model's loading
+    start_in_seconds: bool  # whether `seconds` include the tool's start and model loading
     machine: dict[str, Any]
     versions: dict[str, str]
     rows: list[BenchRow]
@@ -112,8 +112,8 @@ class BenchRecord:
 
 
 def output_folder(run_record: Path) -> Path:
-    """The folder of outputs that `<folder>_run.json` lies beside."""
+    """The output directory of the run record `<directory>_run.json`."""
     name = run_record.name
     if not name.endswith("_run.json"):
-        raise FormatError("is not named as a run record", where=run_record, expected="<folder of outputs>_run.json")
+        raise FormatError("wrong name of a run record", where=run_record, expected="<output directory>_run.json")
     return run_record.with_name(name[: -len("_run.json")])

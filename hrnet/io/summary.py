@@ -33,11 +33,11 @@ def read_summary(path: AnyPath) -> dict[str, Any]:
 
 
 def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list[str]]:
-    """The summary's list input -> outputs as {stem of the input: names of its outputs}."""
+    """{stem of an input: names of its outputs}, from the summary's `filesinfo`."""
     outputs: dict[str, list[str]] = {}
     for sample in summary["filesinfo"].values():
         if len(sample.get("infiles", [])) != 1 or not sample.get("outfiles"):
-            raise FormatError("a sample without one input and its outputs", where=path, found=sample)
+            raise FormatError("an entry without one input and its outputs", where=path, found=sample)
         stem = os.path.basename(sample["infiles"][0]).split(".")[0]
         if stem in outputs:
             raise FormatError(f"{stem} was inferred twice", where=path)

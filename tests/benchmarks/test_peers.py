@@ -119,21 +119,21 @@ def test_preprocessing_against_a_peer_that_differs(tmp_path: Path, capsys: pytes
     assert "2 inputs, 2 differ" in capsys.readouterr().err
 
 
-def test_twin_against_a_plain_loop(
+def test_emulator_and_a_plain_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     prep_folder(Path("in"), 7)
     linear_model(Path("m.onnx"), 2)
-    assert infer_loop.main(["--model", "m.onnx", "--input", "in", "--count", "7", "--rounds", "1"]) == 0
+    assert infer_loop.main(["--model", "m.onnx", "--inputs", "in", "--count", "7", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
-    assert lines[2].startswith("twin, onnxruntime ")
-    assert lines[3].startswith("sgemm, at most ")
+    assert lines[2].startswith("emulator, onnxruntime ")
+    assert lines[3].startswith("sgemm, the bound ")
 
 
-def test_products_of_an_image(tmp_path: Path) -> None:
+def test_multiply_adds_of_an_image(tmp_path: Path) -> None:
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4), helper.make_node("Relu", ["y"], ["z"])],
@@ -143,7 +143,7 @@ def test_products_of_an_image(tmp_path: Path) -> None:
         [weights],
     )
     onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
-    assert infer_loop.products(tmp_path / "m.onnx") == 4 * 8 * 6 * 3 * 3 * 3
+    assert infer_loop.multiply_adds(tmp_path / "m.onnx") == 4 * 8 * 6 * 3 * 3 * 3
 
 
 class Peer:

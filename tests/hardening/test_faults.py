@@ -65,7 +65,7 @@ def test_onnx_file_truncated_anywhere(
         Path("cut.onnx").write_bytes(whole[:cut])
         (line,) = errors(capfd, 2, lambda: convert.main(["--model", "cut.onnx", "--output", "om/a.onnx"]))
         check_error(line, "atc.convert", "cut.onnx", "E10041: Failed to load the model from cut.onnx.")
-    assert os.listdir("om") == ["a.onnx_lock"]
+    assert set(os.listdir("om")) <= {"a.onnx_lock"}
 
 
 def damaged(whole: bytes, seed: int) -> bytes:
@@ -104,19 +104,19 @@ READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelP
 @pytest.mark.parametrize("reader", READERS)
 def test_onnx_file_with_flipped_bits(reader: str, workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Each reader reports an error in one line, or uses what the bits now mean."""
-    main, arguments, model, config = READERS[reader]
+    call, arguments, model, config = READERS[reader]
     Path("c.yaml").write_text(config)
     os.unlink("in/manifest.json")
     whole, codes = model().SerializeToString(), set()
     for seed in range(200):
         Path("f.onnx").write_bytes(damaged(whole, seed))
         Path("f.onnx").chmod(0o640)
-        code = main(arguments)
+        code = call(arguments)
         out, err = capfd.readouterr()
         codes.add(code)
         assert code in (0, 1, 2, 255), seed
         assert "Traceback" not in out + err, seed
-        if main is main.main and code:
+        if call is main.main and code:
             assert re.match(r"E[0-9]{5}: \S", out.splitlines()[-1]), (seed, out)
         elif code:
             assert len(err.splitlines()) == 1, (seed, err)
