@@ -21,9 +21,12 @@ doctor:                           ## check packages, tools, chip, data and disk 
 
 DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
+DEMO_FILE := $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt)
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error make demo MODEL=$(DEMO): expected demo_digits or demo_pose))
+endif
 demo: $(VENV)/done                ## run everything on handwritten digits; MODEL=demo_pose: on drawn people
-	@$(if $(filter demo_digits demo_pose,$(DEMO)),,echo "make demo MODEL=$(DEMO): expected demo_digits or demo_pose" >&2; exit 2)
-	@$(MAKE) --no-print-directory $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt) PYTHON=$(VENV)/bin/python
+	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python
 	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 

@@ -277,7 +277,7 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
     given = ["--cfg", cfg, "--manifest", str(manifest)]
     dumped = ["--dump_dir", str(out), "--dump_dir_flip", str(flipped), "--output", str(keypoints)]
     assert decode.main([*given, *dumped, "--workers", "1"]) == 0
-    held = ["--annotations", str(annotations), "--keypoints", str(keypoints), "--output", str(metrics)]
+    held = ["--dataset", str(dataset), "--keypoints", str(keypoints), "--output", str(metrics)]
     assert pose.main([*given, *held]) == 0
     content: dict[str, Any] = json.loads(metrics.read_text())
     return content
