@@ -63,7 +63,7 @@ TORCH   := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERE
 COMPARE := $(if $(filter torch,$(REFERENCE)),$(TORCH),$(REFERENCE))
 LABELS  := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/. $(ANNOTATIONS))
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
-set      = $(wildcard $(1:%=$(B)/settings/%.mk)) $(filter $(1:%=$(B)/settings/%.mk),$(STALE))
+set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
 .PHONY: $(STAGES) $(STALE) run-again
 
 weights:                                  ## download the published checkpoint
@@ -89,7 +89,7 @@ bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack what a board nee
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 	@test -e $@ || $(PYTHON) -m data.weights --cfg $(CFG) --missing $@
 
-$(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,CFG WEIGHTS)
+$(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
 
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) \
