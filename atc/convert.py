@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import os
 import shlex
 import shutil
@@ -34,7 +35,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import importlib.metadata
 from yacs.config import CfgNode
 
 from atc import atc_command, atc_rules, graph

@@ -49,7 +49,8 @@ def fold(net: torch.nn.Module) -> torch.nn.Module:
     torch's exporters fold only those after convolutions."""
     folded = copy.deepcopy(net)
     assert isinstance(folded, pose.PoseNet)
-    for upsample in folded.upsamplings():
+    for layers in folded.deconv_layers:
+        upsample: torch.nn.Sequential = layers[0]  # type: ignore[index]
         convolution, norm, _ = upsample
         assert isinstance(convolution, torch.nn.ConvTranspose2d) and isinstance(norm, torch.nn.BatchNorm2d)
         upsample[0] = fuse_conv_bn_eval(convolution, norm, transpose=True)
