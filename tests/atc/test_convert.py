@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -20,7 +19,7 @@ from atc.emulator import main
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from tests import tiny
 from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
-from tests.atc.models import classifier, images, pyramid, saved
+from tests.atc.models import classifier, images, pyramid, saved, without_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -321,11 +320,7 @@ def test_a_config_of_classification_has_no_gears(here: Path) -> None:
 
 
 def test_an_error_of_the_emulator(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = classifier()
-    model.graph.node.append(helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]))
-    model.graph.node.insert(2, helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE))
-    model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
-    onnx.save(model, "model.onnx")
+    saved(here, without_kernel())
     assert convert.main(arguments("a.onnx")) == 1
     printed = capsys.readouterr()
     failure, error = printed.out.splitlines()[-2:]

@@ -11,18 +11,13 @@ from onnx import TensorProto, helper
 
 from hrnet.cli import WorkFailed
 from pth2onnx import parity
+from tests.atc.models import model_of
 
 
-def scale_model(path, factor: float, shape=("n", 3)):
+def scale_model(path, factor: float):
     """ONNX file that multiplies its input by one number."""
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", "factor"], ["y"])],
-        "scale",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["y"])]
+    model = model_of(nodes, {"x": ["n", 3]}, {"y": None}, factor=np.float32(factor).reshape(()))
     onnx.save(model, path)
     return path
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from atc import atc_rules
 from atc.atc_command import render_aipp
 from atc.emulator import main
-from tests.atc.models import classifier, command_of, images, pyramid, results, saved
+from tests.atc.models import classifier, command_of, images, pyramid, results, saved, without_kernel
 
 ROOT = Path(__file__).resolve().parents[3]
 NORMAL = [0.5] * 3, [0.5] * 3  # mean and std
@@ -284,23 +284,14 @@ def test_operators_and_opsets_without_a_parser(tmp_path: Path, capsys: pytest.Ca
     model.graph.node[1].domain = "com.microsoft"
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     saved(tmp_path, model)
-    assert (
-        refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Relu_1, optype [com.microsoft::1::Relu]]."
-    )
+    error = refused(tmp_path, capsys)
+    assert error == "E19010: No parser is registered for Op [Relu_1, optype [com.microsoft::1::Relu]]."
     saved(tmp_path, classifier(opset=99))
     assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
 
 
 def test_an_operator_without_a_kernel_in_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = classifier()
-    model.graph.node.extend(
-        [
-            helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE),
-            helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]),  # no such kernel
-        ]
-    )
-    model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
-    source = saved(tmp_path, model)
+    source = saved(tmp_path, without_kernel())
     error = refused(tmp_path, capsys)
     assert error.startswith(f"E10041: Failed to load the model from {source}. onnxruntime: Could not find an implement")
     assert "Pool_6" in error
