@@ -76,7 +76,7 @@ TASK = export.Task(POSE, pose.build, interface, compared_images, fold)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    return export.onnx_parser(SCRIPT, output="--onnx_path", cfg="higher_hrnet_w32_512").parse_args(argv)
+    return export.parser(SCRIPT, "ONNX", output="--onnx_path", cfg="higher_hrnet_w32_512").parse_args(argv)
 
 
 @command
