@@ -89,6 +89,12 @@ def saved(folder: Path, model: onnx.ModelProto) -> Path:
     return path
 
 
+def interface(model: Path) -> list[tuple[str, str, list[int | str]]]:
+    """Name, type and shape of each input, then of each output, as onnxruntime reads them."""
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return [(each.name, each.type, each.shape) for each in (*session.get_inputs(), *session.get_outputs())]
+
+
 def images(batch: int, size: int = 16) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((batch, 3, size, size)).astype(np.float32)
 
