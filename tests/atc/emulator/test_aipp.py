@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from atc import graph
@@ -56,7 +56,6 @@ def test_reading_what_was_written() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.lists(st.floats(1e-3, 1), min_size=3, max_size=3))
 def test_any_mean_and_std_are_read_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
     conf = aipp.read(render_aipp(32, 64, mean, std))

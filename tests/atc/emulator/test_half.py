@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -134,7 +134,6 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
 def test_inputs_are_rounded_as_by_numpy(values: list[float]) -> None:
     """Ties, subnormal numbers and overflows: onnxruntime's cast equals numpy's."""
