@@ -81,8 +81,8 @@ def input_shapes(config: CfgNode, batch_size: int) -> list[list[int]]:
 
 def in_layout(shape: Sequence[int], dtype: str) -> list[int]:
     """An input shape [N, 3, H, W] in the layout of an input file of `dtype`."""
-    batch, channels, height, width = shape
-    return list(shape) if INPUT_LAYOUTS[dtype] == "NCHW" else [batch, height, width, channels]
+    batch, _, height, width = shape
+    return [batch, *input_shape(dtype, width, height)]
 
 
 def merged(shapes: Sequence[Sequence[int]]) -> list[int]:

@@ -22,6 +22,12 @@ ROOT = Path(__file__).resolve().parents[3]
 NORMAL = [0.5] * 3, [0.5] * 3  # mean and std
 
 
+@pytest.fixture(autouse=True)
+def source(tmp_path: Path) -> Path:
+    """model.onnx, which the emulator's arguments name."""
+    return saved(tmp_path, classifier())
+
+
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
     """The error line of a run that must fail, print ATC's text and leave nothing."""
     assert main.main(command_of(folder, **changes)) == 255
@@ -32,8 +38,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) ->
 
 
 @pytest.mark.parametrize("batch", [1, 16])
-def test_static_batch_equals_the_dynamic_model(batch: int, tmp_path: Path) -> None:
-    source = saved(tmp_path, classifier())
+def test_static_batch_equals_the_dynamic_model(source: Path, batch: int, tmp_path: Path) -> None:
     assert main.main(command_of(tmp_path, input_shape=f"image:{batch},3,16,16")) == 0
     compiled = tmp_path / "out.onnx"
     wanted = results(source, images(batch))
@@ -44,7 +49,6 @@ def test_static_batch_equals_the_dynamic_model(batch: int, tmp_path: Path) -> No
 
 
 def test_metadata_operators_and_mode_of_the_file(tmp_path: Path) -> None:
-    saved(tmp_path, classifier())
     assert main.main(command_of(tmp_path, buffer_optimize="off_optimize", op_select_implmode="high_precision")) == 0
     path = tmp_path / "out.onnx"
     model = onnx.load(path)
@@ -78,8 +82,9 @@ def test_the_same_model_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-def test_the_model_zoos_command(tmp_path: Path) -> None:
+def test_the_model_zoos_command(source: Path, tmp_path: Path) -> None:
     onnx.save(classifier(size=224), tmp_path / "hrnet_w18.onnx")
+    source.unlink()
     words = (
         "--framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape=image:16,3,224,224 "
         "--output=hrnet_bs16 --log=debug --soc_version=Ascend310"
@@ -97,13 +102,11 @@ def test_the_model_zoos_command(tmp_path: Path) -> None:
 
 
 def test_the_ending_is_always_added(tmp_path: Path) -> None:
-    saved(tmp_path, classifier())
     assert main.main(command_of(tmp_path, output=str(tmp_path / "new" / "x.onnx"))) == 0
     assert (tmp_path / "new" / "x.onnx.onnx").is_file()
 
 
-def test_minus_one_without_gears_is_dynamic(tmp_path: Path) -> None:
-    source = saved(tmp_path, classifier())
+def test_minus_one_without_gears_is_dynamic(source: Path, tmp_path: Path) -> None:
     assert main.main(command_of(tmp_path, input_shape="image:-1,3,16,16")) == 0
     for batch in (1, 5):
         found = results(tmp_path / "out.onnx", images(batch))
@@ -120,7 +123,6 @@ def test_a_fixed_batch_can_be_changed_as_by_atc(tmp_path: Path) -> None:
 
 
 def test_precisions_that_are_float32_in_the_emulator(tmp_path: Path) -> None:
-    saved(tmp_path, classifier())
     for name, value in (
         ("precision_mode", "force_fp32"),
         ("precision_mode", "must_keep_origin_dtype"),
@@ -132,8 +134,7 @@ def test_precisions_that_are_float32_in_the_emulator(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16")])
-def test_float16_inside_and_float32_outside(name: str, value: str, tmp_path: Path) -> None:
-    source = saved(tmp_path, classifier())
+def test_float16_inside_and_float32_outside(source: Path, name: str, value: str, tmp_path: Path) -> None:
     assert main.main(command_of(tmp_path, **{name: value})) == 0
     compiled = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(compiled, full_check=True)
@@ -146,7 +147,6 @@ def test_float16_inside_and_float32_outside(name: str, value: str, tmp_path: Pat
 
 
 def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path, classifier())
     conf, lost = tmp_path / "m.aipp.cfg", tmp_path / "none.cfg"
     invalid = "E10052: AIPP configuration is invalid. Reason:"
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
@@ -187,7 +187,6 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_what_is_not_emulated_is_refused(
     changes: dict[str, str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved(tmp_path, classifier())
     expected = (
         f"E10055: The operation is not supported. Reason: The embedded atc does not emulate {what}: leave it out, or "
         "run atc itself."
@@ -237,7 +236,6 @@ def test_gears_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_rules_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path, classifier())
     error = refused(tmp_path, capsys, input_shape="img:16,3,16,16")
     assert error.startswith("E10016: Opname img specified in --input_shape is not found in the model.")
     assert main.main(["--modle=x"]) == 255
@@ -245,15 +243,14 @@ def test_rules_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 0.5, -1], ids=str)
-def test_a_truncated_model(kept: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = saved(tmp_path, classifier())
+def test_a_truncated_model(source: Path, kept: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = source.read_bytes()
     source.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
     assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
-def test_a_missing_file_and_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = tmp_path / "model.onnx"
+def test_a_missing_file_and_another_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source.unlink()
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
     assert refused(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
     source.write_bytes(b"\x89PNG\r\n" * 50)
@@ -286,7 +283,6 @@ def test_an_operator_without_a_kernel_in_onnxruntime(tmp_path: Path, capsys: pyt
 
 
 def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path, classifier())
     error = refused(tmp_path, capsys, input_shape="image:16,5,16,16")
     start = (
         "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run at it"
@@ -307,7 +303,6 @@ def test_weights_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_failure_keeps_an_older_file(tmp_path: Path) -> None:
-    saved(tmp_path, classifier())
     (tmp_path / "out.onnx").write_text("before")
     assert main.main(command_of(tmp_path, input_shape="image:16,5,16,16")) == 255
     assert (tmp_path / "out.onnx").read_text() == "before"
