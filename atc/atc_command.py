@@ -30,22 +30,13 @@ def batched(tensors: Sequence[TensorInfo], batch_size: int, dynamic: int, where:
     shapes = {}
     for tensor in tensors:
         if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch_size):
-            raise UserError(
-                f"the batch size of {tensor.name} is fixed",
-                where=where,
-                expected=f"{batch_size} or a dynamic axis",
-                found=tensor.shape,
-                hint="export it with a dynamic batch size: make onnx",
-            )
+            what, expected = f"the batch size of {tensor.name} is fixed", f"{batch_size} or a dynamic axis"
+            hint = "export it with a dynamic batch size: make onnx"
+            raise UserError(what, where=where, expected=expected, found=tensor.shape, hint=hint)
         if tensor.shape[1:].count(DYNAMIC) != dynamic:
-            raise UserError(
-                f"dynamic axes of {tensor.name}",
-                where=where,
-                expected="[-1, C, -1, -1] for the gears of --cfg"
-                if dynamic
-                else "[-1, C, H, W], or --cfg with INPUT.GEARS",
-                found=tensor.shape,
-            )
+            static = "[-1, C, H, W], or --cfg with INPUT.GEARS"
+            expected = "[-1, C, -1, -1] for the gears of --cfg" if dynamic else static
+            raise UserError(f"dynamic axes of {tensor.name}", where=where, expected=expected, found=tensor.shape)
         shapes[tensor.name] = [batch_size, *tensor.shape[1:]]
     return shapes
 

@@ -45,7 +45,7 @@ OUTPUT_TYPES = ("FP32", "FP16", "UINT8", "INT8")
 
 @dataclass(frozen=True)
 class Parameter:
-    """The values of a parameter (none: any text); for another value, the code (and for E10001 the reason)."""
+    """The values of a parameter (none: any text); for another value, the code and the reason."""
 
     values: tuple[str, ...] = ()
     code: str = "E10001"
@@ -67,8 +67,8 @@ def _one_of(values: Sequence[str]) -> Parameter:
     return Parameter(tuple(values), reason=reason)
 
 
-_ZERO_OR_ONE = Parameter(("0", "1"), "E10006")
-_TRUE_OR_FALSE = Parameter(("true", "false"), "E10005")
+_ZERO_OR_ONE = Parameter(("0", "1"), "E10006", " The value must be either 1 or 0.")
+_TRUE_OR_FALSE = Parameter(("true", "false"), "E10005", " The value must be either true or false.")
 
 # fmt: off
 _FREE_TEXT = (
@@ -141,8 +141,7 @@ def _check_value(name: str, value: str) -> None:
         return
     if parameter.code == "E10001":
         raise invalid(name, value, parameter.reason)
-    legal = {"E10005": " The value must be either true or false.", "E10006": " The value must be either 1 or 0."}
-    raise AtcError(parameter.code, f"Value {value} for parameter --{name} is invalid.{legal.get(parameter.code, '')}")
+    raise AtcError(parameter.code, f"Value {value} for parameter --{name} is invalid.{parameter.reason}")
 
 
 def check(arguments: Mapping[str, str], model: Model) -> None:

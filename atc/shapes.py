@@ -144,7 +144,7 @@ def _batch_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[
             "equaling -1.",
         )
     given = arguments["dynamic_batch_size"]
-    sizes = _without_last(given, ",").split(",")
+    sizes = given.removesuffix(",").split(",")
     if not all(re.fullmatch("[0-9]+", size) for size in sizes):
         raise invalid("dynamic_batch_size", given, 'It can only contain digits and ",".', "E10003")
     return [(int(size),) for size in sizes]
@@ -163,7 +163,7 @@ def _image_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[
     if not re.fullmatch("[0-9,; ]*", given):
         raise invalid("dynamic_image_size", given, 'It can only contain digits, ",", " " and ";".', "E10003")
     found = []
-    for gear in _without_last(given, ";").split(";"):
+    for gear in given.removesuffix(";").split(";"):
         if not re.fullmatch(" *[0-9]+ *, *[0-9]+ *", gear):
             raise AtcError("E10020", f"Value {given} for parameter --dynamic_image_size is invalid.")
         found.append(tuple(int(size) for size in gear.split(",")))
@@ -179,7 +179,7 @@ def _dims_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[t
         none = "At least one dim should be -1 when dynamic_dims is set."
         raise invalid("input_shape's dynamic dim num", "0", none)
     found = []
-    for gear in _without_last(given, ";").split(";"):
+    for gear in given.removesuffix(";").split(";"):
         sizes = gear.split(",")
         if len(sizes) != free:
             fewer = "Each setting needs to be consistent with the number of -1 in the input shape."
@@ -189,10 +189,6 @@ def _dims_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[t
                 raise invalid("dynamic_dims", size, "Dynamic dims must be a positive integer.")
         found.append(tuple(int(size) for size in sizes))
     return found
-
-
-def _without_last(text: str, mark: str) -> str:
-    return text[:-1] if text.endswith(mark) else text
 
 
 def check_gears(found: Sequence[Sequence[int]]) -> None:

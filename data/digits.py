@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError, command, progress
-from hrnet.io.files import make_folder, replacing, write_text
+from hrnet.io.files import make_folder, write_text, write_whole
 
 SIZE = 64  # side of the written images, pixels
 WHITE = 16  # brightest value of the source
@@ -42,24 +42,12 @@ def validation_mask(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return mask
 
 
-def enlarge(digit: np.ndarray) -> Image.Image:
-    """One digit, values 0 to 16 [8, 8], as a grey image of 64x64 pixels."""
-    grey = np.rint(digit * (255 / WHITE)).astype(np.uint8)
-    return Image.fromarray(grey).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-
-
-def jpeg(image: Image.Image) -> bytes:
-    """The image as a file's bytes."""
+def jpeg(digit: np.ndarray) -> bytes:
+    """One digit, values 0 to 16 [8, 8], as a grey JPEG of 64x64 pixels."""
+    grey = Image.fromarray(np.rint(digit * (255 / WHITE)).astype(np.uint8))
     buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=QUALITY)
+    grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(buffer, format="JPEG", quality=QUALITY)
     return buffer.getvalue()
-
-
-def write_unless_there(path: Path, data: bytes) -> None:
-    """Write the file in one step, unless it already has these bytes."""
-    if not (path.is_file() and path.read_bytes() == data):
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
 
 
 def run(output: Path) -> None:
@@ -76,7 +64,9 @@ def run(output: Path) -> None:
     samples = zip(source.images, source.target, mask)
     for index, (digit, label, validates) in enumerate(progress(samples, total=mask.size, unit="img")):
         name = f"digit_{index:04d}.JPEG"
-        write_unless_there((val if validates else folders[label]) / name, jpeg(enlarge(digit)))
+        path, data = (val if validates else folders[label]) / name, jpeg(digit)
+        if not (path.is_file() and path.read_bytes() == data):
+            write_whole(path, data)
         if validates:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))

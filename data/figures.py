@@ -265,9 +265,8 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
         if figure.points[eye, 2] > head[2]:
             canvas.fill(hull([(figure.points[eye], 0.0115 * size)]), (245, 245, 245), owner, HEAD_PART)
             canvas.fill(hull([(figure.points[eye], 0.0060 * size)]), (25, 20, 20), owner, HEAD_PART)
-    canvas.fill(
-        hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)]), shade(clothes.skin, 0.72), owner, HEAD_PART
-    )
+    bridge = hull([(nose, 0.0075 * size), (nose - top * 0.02, 0.004 * size)])
+    canvas.fill(bridge, shade(clothes.skin, 0.72), owner, HEAD_PART)
     mouth = nose - top * 0.028
     across = (figure.points[1] - figure.points[2]) * 0.35
     canvas.fill(hull([(mouth - across, 0.004 * size), (mouth + across, 0.004 * size)]), (150, 50, 55), owner, HEAD_PART)

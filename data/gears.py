@@ -125,9 +125,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"more than {len(chosen)} gears would not save anything")
     if output is not None:
         make_folder(output.parent)
-        write_gears(
-            output, chosen, f"height and width, the cheapest {len(chosen)} for {args.dataset.name} (data.gears)"
-        )
+        title = f"height and width, the cheapest {len(chosen)} for {args.dataset.name} (data.gears)"
+        write_gears(output, chosen, title)
         print(f"wrote {len(chosen)} gears to {output}")
 
 

@@ -202,10 +202,8 @@ def missing(cfg: Path, weights: Path) -> None:
     """Raise UserError with the way to get `weights`, unless it exists."""
     if weights.exists():
         return
-    url, model = (
-        load_config(cfg).WEIGHTS.URL,
-        f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}",
-    )
+    url = load_config(cfg).WEIGHTS.URL
+    model = f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}"
     hint = f"make weights {model} downloads it from {url}" if url else "put it there or give WEIGHTS=<file>"
     raise UserError("no such checkpoint", where=weights, hint=hint)
 

@@ -50,7 +50,7 @@ TASK = export.Task(CLASSIFICATION, classification.build, lambda _: INTERFACE, co
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    return export.onnx_parser(SCRIPT, weights="--input").parse_args(argv)
+    return export.parser(SCRIPT, "ONNX", weights="--input").parse_args(argv)
 
 
 @command

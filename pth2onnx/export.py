@@ -139,44 +139,36 @@ def export(
     place. `settings` are part of the metadata; `script` is the module name of the caller."""
     config = load_config(cfg, task.name)
     checkpoint.check_exists(weights)
-    description = {"model": cfg.stem, "config_sha256": config_sha256(config), **settings, "tool": TOOLS[kind]}
-    stamp, records = Stamp.of([script], description, {"weights": weights}), [Path(f"{output}.json"), output]
+    metadata = {"model": cfg.stem, "config_sha256": config_sha256(config)}
+    stamp = Stamp.of([script], {**metadata, **settings, "tool": TOOLS[kind]}, {"weights": weights})
+    records = [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)
     net, images = task.build(config).eval(), task.images(config)
-    metadata = {
-        "model": cfg.stem,
-        "config_sha256": config_sha256(config),
-        "weights_sha256": checkpoint.load(net, weights),
-        "torch_version": torch.__version__,
-        **settings,
-    }
+    metadata |= {"weights_sha256": checkpoint.load(net, weights), "torch_version": torch.__version__, **settings}
     make_folder(output.parent)
     check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
         write(task.fold(net), images[0], metadata, temporary)
         parity = prove(net, temporary, images, kind)
-        hashed = {"model_sha256": sha256_file(temporary)}
-        write_record(
-            f"{output}.json", "export", {**hashed, **asdict(parity), "metadata": metadata, "tool": TOOLS[kind]}
-        )
+        record = {"model_sha256": sha256_file(temporary), **asdict(parity), "metadata": metadata, "tool": TOOLS[kind]}
+        write_record(f"{output}.json", "export", record)
     write_stamp(output, stamp, records)
-    details = [
-        *(f"{name} {value}" for name, value in settings.items()),
-        f"{count_parameters(net) / 1e6:.1f} M parameters",
-    ]
-    proof = f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"
-    return print(f"wrote {output} ({', '.join(details)}, {proof})")
+    details = [f"{name} {value}" for name, value in settings.items()]
+    details += [f"{count_parameters(net) / 1e6:.1f} M parameters"]
+    details += [f"max |difference| {parity.max_abs_difference:.0e}, cosine {parity.cosine:.6f}"]
+    return print(f"wrote {output} ({', '.join(details)})")
 
 
 def export_onnx(task: Task, script: str, args: Namespace) -> None:
-    """Export to ONNX; `args` of a parser of `onnx_parser`."""
+    """Export to ONNX; `args` of `parser`."""
     write = onnx_writer(task.interface(load_config(args.cfg, task.name)), args.opset)
     export(task, args.cfg, args.weights, args.output, "ONNX", script, write, {"opset": str(args.opset)})
 
 
 def parser(script: str, kind: str, *, weights: str = "", output: str = "", cfg: Optional[str] = None) -> Parser:
-    """The arguments of an exporter. `weights`, `output`: the model zoo's names of these flags; `cfg`: the default."""
+    """The arguments of an exporter to `kind`. `weights`, `output`: the model zoo's names of these flags; `cfg`: the
+    default."""
     found = Parser(prog=f"python -m {script}", description=f"Export a checkpoint to {kind}.")
     add_cfg_argument(found, cfg)
     for name, alias, text in (
@@ -184,11 +176,6 @@ def parser(script: str, kind: str, *, weights: str = "", output: str = "", cfg: 
         ("--output", output, f"{kind} file to write"),
     ):
         found.add_argument(*filter(None, (name, alias)), dest=name[2:], type=Path, required=True, help=text)
-    return found
-
-
-def onnx_parser(script: str, *, weights: str = "", output: str = "", cfg: Optional[str] = None) -> Parser:
-    """The arguments of an exporter to ONNX."""
-    found = parser(script, "ONNX", weights=weights, output=output, cfg=cfg)
-    found.add_argument("--opset", type=integer(*OPSETS), default=11, help="ONNX operator set (%(default)s)")
+    if kind == "ONNX":
+        found.add_argument("--opset", type=integer(*OPSETS), default=11, help="ONNX operator set (%(default)s)")
     return found

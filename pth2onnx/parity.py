@@ -91,7 +91,9 @@ Compute = Callable[[np.ndarray], list[np.ndarray]]
 KINDS: dict[str, Callable[[AnyPath], Compute]] = {"ONNX": _onnx, "TorchScript": _torchscript}
 
 
-def prove(net: torch.nn.Module, file: AnyPath, inputs: Sequence[np.ndarray], kind: str = "ONNX") -> Parity:
+def prove(
+    net: Callable[[torch.Tensor], Any], file: AnyPath, inputs: Sequence[np.ndarray], kind: str = "ONNX"
+) -> Parity:
     """Run `file` and `net` on each of `inputs` (float32 [N, 3, H, W], N, H and W may differ) and compare all outputs.
 
     Raises WorkFailed when shapes differ, a value is not finite, or the difference is above TOLERANCE.

@@ -49,7 +49,8 @@ def fold(net: torch.nn.Module) -> torch.nn.Module:
     torch's exporters fold only those after convolutions."""
     folded = copy.deepcopy(net)
     assert isinstance(folded, pose.PoseNet)
-    for upsample in folded.upsamplings():
+    for layers in folded.deconv_layers:
+        upsample: torch.nn.Sequential = layers[0]  # type: ignore[index]
         convolution, norm, _ = upsample
         assert isinstance(convolution, torch.nn.ConvTranspose2d) and isinstance(norm, torch.nn.BatchNorm2d)
         upsample[0] = fuse_conv_bn_eval(convolution, norm, transpose=True)
@@ -75,7 +76,7 @@ TASK = export.Task(POSE, pose.build, interface, compared_images, fold)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    return export.onnx_parser(SCRIPT, output="--onnx_path", cfg="higher_hrnet_w32_512").parse_args(argv)
+    return export.parser(SCRIPT, "ONNX", output="--onnx_path", cfg="higher_hrnet_w32_512").parse_args(argv)
 
 
 @command

@@ -81,8 +81,8 @@ def input_shapes(config: CfgNode, batch_size: int) -> list[list[int]]:
 
 def in_layout(shape: Sequence[int], dtype: str) -> list[int]:
     """An input shape [N, 3, H, W] in the layout of an input file of `dtype`."""
-    batch, channels, height, width = shape
-    return list(shape) if INPUT_LAYOUTS[dtype] == "NCHW" else [batch, height, width, channels]
+    batch, _, height, width = shape
+    return [batch, *input_shape(dtype, width, height)]
 
 
 def merged(shapes: Sequence[Sequence[int]]) -> list[int]:
@@ -147,10 +147,8 @@ def run(
     check_supported(config, input_dtype, precision, backend)
     own_sha256 = config_sha256(config)
     if metadata.get("config_sha256", own_sha256) != own_sha256:
-        hint = "give the MODEL that it was exported from"
-        raise UserError(
-            "exported from another config", where=model, expected=cfg, found=metadata.get("model"), hint=hint
-        )
+        found, hint = metadata.get("model"), "give the MODEL that it was exported from"
+        raise UserError("exported from another config", where=model, expected=cfg, found=found, hint=hint)
     inputs = input_shapes(config, batch_size)
     for_device = {PRECISION: precision, **({SOC_VERSION: soc_version} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": own_sha256, "batch_size": batch_size, "input_dtype": input_dtype}

@@ -142,27 +142,25 @@ def _channels(found: Mapping[str, Value], name: str, default: float) -> tuple[fl
     return tuple(float(found.get(f"{name}_{channel}", default)) for channel in range(CHANNELS))
 
 
-def input_shape(aipp: Aipp, shape: Sequence[int], input_format: str) -> list[int]:
-    """The shape [N, H, W, 3] of an input of `shape`, NCHW, with AIPP. Raises AtcError E10052 if the file does not fit
-    it."""
+def check_fits(aipp: Aipp, shape: Sequence[int], input_format: str) -> None:
+    """Raise AtcError E10052 if the file does not fit an input of `shape`, NCHW."""
     if input_format != "NCHW":
         raise invalid(f"aipp input format only support NCHW, found --input_format={input_format}")
     if len(shape) != 4 or shape[1] != CHANNELS:
         raise invalid(f"RGB888_U8 needs an input of [N, {CHANNELS}, H, W], the model's is {list(shape)}")
     if DYNAMIC in shape:
         raise invalid(f"static AIPP does not support an input of dynamic shape, found {list(shape)}")
-    batch, _, height, width = shape
+    height, width = shape[2:]
     if (aipp.height or height, aipp.width or width) != (height, width):
         sizes = f"aipp output_height:{aipp.height or height}, aipp output_width:{aipp.width or width}"
         data = f"data's height:{height}, data's width:{width}"
         raise invalid(f"the data output H and W is not equal with aipp output H and W. {sizes}, {data}")
-    return [batch, height, width, CHANNELS]
 
 
 def insert(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
     """Insert the arithmetic after the first input, in place. Raises AtcError E10052 if they do not fit."""
     first = graph.inputs(model)[0]
-    input_shape(conf, first.shape, input_format)
+    check_fits(conf, first.shape, input_format)
     steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]
     changing = [(operator, name, values) for operator, name, values, neutral in steps if set(values) != {neutral}]
     insert_steps(model, first.name, f"{first.name}_aipp", changing)

@@ -6,12 +6,8 @@ in the file. Inputs and results are rounded by a Cast to float16 and a Cast back
 provider computes a graph of float16 tensors in float32 and removes the casts that it inserted itself, but from 1.17 on
 keeps explicit ones at every optimisation level (tests/atc/emulator/test_half.py). Pure functions.
 
-Source: IEEE 754 binary16; ATC's documentation of --precision_mode; docs/decisions/0008-fp16-inside.md.
-
-Emulated: the rounding and the overflow after each operator. Convolutions and matrix products accumulate in float32
-before it, as the device's cube unit does; one sum, product, quotient or square root in float32, rounded, equals that of
-float16. Not emulated: the device's order of sums, its operators that accumulate in float16 or approximate (averages,
-exp), its own fusions (fewer roundings), biases that it may keep in float32, and its saturating mode without inf.
+Source: IEEE 754 binary16; ATC's documentation of --precision_mode. docs/decisions/0008-fp16-inside.md lists what of
+the device is emulated and what is not.
 """
 
 from __future__ import annotations

@@ -148,9 +148,8 @@ def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with float16 inside. Raises AtcError E10055 if the model or onnxruntime does not allow it."""
     try:
         # At onnxruntime's default level, which infer uses. Version 1.16 drops the casts and silently computes float32.
-        probe = onnxruntime.InferenceSession(
-            half.half(half.probe()).SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        content = half.half(half.probe()).SerializeToString()
+        probe = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
             raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
         return half.half(model)

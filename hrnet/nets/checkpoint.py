@@ -3,20 +3,7 @@
 Files: `.safetensors`, or what `torch.save` writes (`.pth`, `.pth.tar` and any other name). A pickle is read with
 `weights_only=True`: it can hold tensors and plain values, but cannot run code.
 
-PaddleClas' SE_HRNet_W64_C_ssld must be converted first. Its names are on the left, ours on the right:
-
-    <layer>.conv.weight, .bn.weight, .bn.bias    weight of the convolution; weight and bias of the batch norm after it
-    .bn._mean, .bn._variance                     running_mean, running_var
-    conv_layer1_1, conv_layer1_2                 conv1 + bn1, conv2 + bn2
-    layer1.I.convK, layer1.I.conv_down           layer1.I.convK + bnK, layer1.I.downsample.0 + .1
-    <block>.se.fc_squeeze, .fc_excitation        <block>.se.squeeze, .excite; weight [in, out] -> [out, in, 1, 1]
-    conv_tr1_1, conv_tr1_2, conv_tr2, conv_tr3   transition1.0, transition1.1.0, transition2.2.0, transition3.3.0
-    stS.stage_func_list.M.basic_block_list.B.K   stageS.M.branches.B.K
-    stS.….M.fuse_func.residual_func_list.N       stageS.M.fuse_layers.T.F…: N counts over targets T, sources F and, for
-                                                 F < T, the T - F halvings of each; F = T has none
-    last_cls.func_list.B                         incre_modules.B.0
-    cls_head_conv_list.B, conv_last              downsamp_modules.B, final_layer
-    fc                                           classifier; weight [in, out] -> [out, in]
+PaddleClas' SE_HRNet_W64_C_ssld must be converted first: docs/formats.md lists its names beside ours.
 """
 
 from __future__ import annotations

@@ -56,10 +56,6 @@ class PoseNet(Trunk):
         )
         return nn.Sequential(upsampled, *(residual_blocks("BASIC", width, width, 1) for _ in range(blocks)))
 
-    def upsamplings(self) -> list[nn.Sequential]:
-        """Deconvolution, batch norm and ReLU of each doubling."""
-        return [layers[0] for layers in self.deconv_layers]  # type: ignore[index]
-
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.features(image)[0]
         outputs = [self.final_layers[0](x)]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Union
 
 import torch
 from torch import nn
@@ -54,61 +53,40 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.excite(torch.relu(self.squeeze(average))))
 
 
-class _Residual(nn.Module):
-    """The common part of both residual blocks: gate, shortcut and last ReLU."""
+class Basic(nn.Module):
+    """Residual block of two 3x3 convolutions; [N, inputs, H, W] to [N, planes, H, W]."""
 
+    kernels: tuple[int, ...] = (3, 3)
     expansion = 1  # output channels for each of `planes`
 
-    def __init__(self, inputs: int, planes: int, gated: bool) -> None:
+    def __init__(self, inputs: int, planes: int, gated: bool = False) -> None:
         super().__init__()
         outputs = planes * self.expansion
         self.relu = nn.ReLU(inplace=True)
         self.downsample = nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 1)
         self.se = Gate(outputs) if gated else nn.Identity()
-
-    def body(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        widths = [inputs, *[planes] * (len(self.kernels) - 1), outputs]
+        for i, kernel in enumerate(self.kernels):
+            convolution = nn.Conv2d(widths[i], widths[i + 1], kernel, padding=kernel // 2, bias=False)
+            self.add_module(f"conv{i + 1}", convolution)
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(widths[i + 1]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.se(self.body(x)) + self.downsample(x))
+        body = x
+        for number in range(1, len(self.kernels) + 1):
+            body = self.relu(body) if number > 1 else body
+            body = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(body))
+        return self.relu(self.se(body) + self.downsample(x))
 
 
-class Basic(_Residual):
-    """Two 3x3 convolutions; [N, inputs, H, W] to [N, planes, H, W]."""
-
-    def __init__(self, inputs: int, planes: int, gated: bool = False) -> None:
-        super().__init__(inputs, planes, gated)
-        self.conv1 = nn.Conv2d(inputs, planes, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-
-    def body(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
-
-
-class Bottleneck(_Residual):
+class Bottleneck(Basic):
     """1x1, 3x3, 1x1; [N, inputs, H, W] to [N, 4 * planes, H, W]."""
 
+    kernels = (1, 3, 1)
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, gated: bool = False) -> None:
-        super().__init__(inputs, planes, gated)
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
 
-    def body(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
-
-
-BLOCKS: dict[str, type[Union[Basic, Bottleneck]]] = {"BASIC": Basic, "BOTTLENECK": Bottleneck}
+BLOCKS: dict[str, type[Basic]] = {"BASIC": Basic, "BOTTLENECK": Bottleneck}
 
 
 def residual_blocks(kind: str, inputs: int, planes: int, count: int, gated: bool = False) -> nn.Sequential:

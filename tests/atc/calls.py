@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from atc import convert
+from hrnet.io.stamp import stamp_path
 from tests import fakes
+
+HIGHER_HRNET_GEARS = (  # of the model zoo's command
+    "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;"
+    "512,576;512,640;512,704;512,768;512,832;512,896;512,960;512,1024"
+)
 
 
 def on_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tool: str) -> pytest.MonkeyPatch:
@@ -30,8 +36,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def product(output: str) -> list[str]:
-    folder, _, name = output.rpartition("/")
-    return [f"{folder}/.{name}.stamp" if folder else f".{name}.stamp", output, f"{output}.json"]
+    return [str(stamp_path(output)), output, f"{output}.json"]
 
 
 def seen_by_atc(output: str) -> dict[str, object]:

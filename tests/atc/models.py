@@ -7,9 +7,26 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = 10
+
+
+def model_of(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[object]],
+    outputs: dict[str, list[object] | None],
+    opset: int = 11,
+    **stored: np.ndarray,
+) -> onnx.ModelProto:
+    """A model whose inputs and outputs are float32 of these shapes."""
+    given, results = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in tensors.items()]
+        for tensors in (inputs, outputs)
+    )
+    initializers = [numpy_helper.from_array(value, name) for name, value in stored.items()]
+    graph = helper.make_graph(nodes, "small", given, results, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
 
 
 def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.ModelProto:
@@ -27,24 +44,24 @@ def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.
         helper.make_node("Flatten", ["g"], ["f"], "Flatten_3"),
         helper.make_node("Gemm", ["f", "linear", "bias"], ["class"], "Gemm_4"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, size, size])],
-        [helper.make_tensor_value_info("class", TensorProto.FLOAT, ["batch", CLASSES])],
-        [onnx.numpy_helper.from_array(value, key) for key, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6)
+    model = model_of(nodes, {name: ["batch", 3, size, size]}, {"class": ["batch", CLASSES]}, opset, **weights)
     helper.set_model_props(model, {"model": "hrnet_w18", "weights_sha256": "ab" * 32})
+    return model
+
+
+def without_kernel() -> onnx.ModelProto:
+    """The classifier with a node Pool_6, which onnxruntime has no kernel for: an average of float64."""
+    model = classifier()
+    model.graph.node.append(helper.make_node("Cast", ["r"], ["double"], "Cast_5", to=TensorProto.DOUBLE))
+    model.graph.node.append(helper.make_node("AveragePool", ["double"], ["pooled"], "Pool_6", kernel_shape=[1, 1]))
+    model.graph.output.append(helper.make_tensor_value_info("pooled", TensorProto.DOUBLE, None))
     return model
 
 
 def passing() -> onnx.ModelProto:
     """image [batch,3,H,W] -> what [batch,3,H,W], the same values."""
     node = helper.make_node("Identity", ["image"], ["what"], "Identity_0")
-    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("image", "what")]
-    graph = helper.make_graph([node], "passing", tensors[:1], tensors[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    return model_of([node], {"image": ["n", 3, "h", "w"]}, {"what": ["n", 3, "h", "w"]})
 
 
 def pyramid(factor: int) -> onnx.ModelProto:
@@ -63,20 +80,19 @@ def pyramid(factor: int) -> onnx.ModelProto:
         helper.make_node("Conv", ["image", "whole"], ["w"], "Whole"),
         helper.make_node("Add", ["up", "w"], ["sum"], "Sum"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "pyramid",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, "h", "w"])],
-        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", 8, "h", "w"])],
-        [onnx.numpy_helper.from_array(value, key) for key, value in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    return model_of(nodes, {"image": ["batch", 3, "h", "w"]}, {"sum": ["batch", 8, "h", "w"]}, **stored)
 
 
 def saved(folder: Path, model: onnx.ModelProto) -> Path:
     path = folder / "model.onnx"
     onnx.save(model, path)
     return path
+
+
+def interface(model: Path) -> list[tuple[str, str, list[int | str]]]:
+    """Name, type and shape of each input, then of each output, as onnxruntime reads them."""
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return [(each.name, each.type, each.shape) for each in (*session.get_inputs(), *session.get_outputs())]
 
 
 def images(batch: int, size: int = 16) -> np.ndarray:

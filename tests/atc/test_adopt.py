@@ -24,12 +24,10 @@ FROM_ONNX = ["--model", "model.onnx", "--batch_size", "16"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """The current directory, with model.onnx and a my.om."""
-    monkeypatch.chdir(tmp_path)
-    saved(tmp_path, classifier())
-    (tmp_path / "my.om").write_bytes(b"IMOD and more")
-    return tmp_path
+    (here / "my.om").write_bytes(b"IMOD and more")
+    return here
 
 
 def test_from_its_onnx_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from atc import atc_rules, shapes
 from atc.atc_rules import AtcError, Model
+from tests.atc.calls import HIGHER_HRNET_GEARS
 
 MODEL = Model(
     inputs={"image": [-1, 3, 224, 224]},
@@ -20,10 +21,6 @@ MODEL = Model(
 HRNET_COMMAND = (
     'atc --framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape="image:16,3,224,224" '
     "--output=hrnet_bs16 --log=debug --soc_version=Ascend310"
-)
-HIGHER_HRNET_GEARS = (
-    "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;"
-    "512,576;512,640;512,704;512,768;512,832;512,896;512,960;512,1024"
 )
 HIGHER_HRNET_COMMAND = r"""atc --framework=5 \
              --model=higher_hrnet_dynamic.onnx \
@@ -67,9 +64,8 @@ def test_the_model_zoos_command_for_hrnet() -> None:
 
 
 def test_the_model_zoos_command_for_higher_hrnet_with_its_17_gears() -> None:
-    arguments = atc_rules.parse(
-        shlex.split(HIGHER_HRNET_COMMAND.replace("\\\n", " ").replace("@GEARS", HIGHER_HRNET_GEARS))[1:]
-    )
+    command = HIGHER_HRNET_COMMAND.replace("\\\n", " ").replace("@GEARS", HIGHER_HRNET_GEARS)
+    arguments = atc_rules.parse(shlex.split(command)[1:])
     model = Model({"input": [-1, 3, -1, -1]}, ["output1", "output2"], {"Conv_770": 1, "Conv_795": 1})
     atc_rules.check(arguments, model)
     gears = atc_rules.gears(arguments)
@@ -155,7 +151,6 @@ def test_a_name_with_a_colon() -> None:
     assert atc_rules.input_shapes({"input_shape": "a:0:1,2;b:3"}) == {"a:0": [1, 2], "b": [3]}
 
 
-QUIET = settings(deadline=None)  # the machine may be busy
 GEARS = st.integers(1, 3).flatmap(
     lambda width: st.lists(st.tuples(*[st.integers(1, 4096)] * width), min_size=2, max_size=100, unique=True)
 )
@@ -167,13 +162,11 @@ def dims_arguments(gears: list[tuple[int, ...]], width: int, end: str = "") -> d
     return {"input_format": "ND", "input_shape": f"image:{shape}", "dynamic_dims": text + end}
 
 
-@QUIET
 @given(GEARS, st.sampled_from(["", ";"]))
 def test_every_legal_set_of_gears_is_read_back(gears: list[tuple[int, ...]], end: str) -> None:
     assert atc_rules.gears(dims_arguments(gears, len(gears[0]), end)) == gears
 
 
-@QUIET
 @given(GEARS, st.data())
 def test_one_error_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
     width = len(gears[0])
@@ -191,7 +184,12 @@ def test_one_error_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: s
         assert caught.value.code == code
 
 
-@QUIET
+@given(st.lists(st.tuples(st.integers(1, 4096), st.integers(1, 4096)), min_size=2, max_size=100, unique=True))
+def test_every_legal_set_of_image_sizes_is_read_back(sizes: list[tuple[int, int]]) -> None:
+    text = ";".join(f"{height}, {width}" for height, width in sizes)
+    assert atc_rules.gears({"input_shape": "image:1,3,-1,-1", "dynamic_image_size": text}) == sizes
+
+
 @given(st.lists(st.integers(1, 512), min_size=2, max_size=100, unique=True), st.sampled_from(["", ","]))
 def test_every_legal_set_of_batches_is_read_back(sizes: list[int], end: str) -> None:
     text = ",".join(map(str, sizes)) + end
@@ -199,14 +197,6 @@ def test_every_legal_set_of_batches_is_read_back(sizes: list[int], end: str) -> 
     assert atc_rules.gears(arguments) == [(size,) for size in sizes]
 
 
-@QUIET
-@given(st.lists(st.tuples(st.integers(1, 4096), st.integers(1, 4096)), min_size=2, max_size=100, unique=True))
-def test_every_legal_set_of_image_sizes_is_read_back(sizes: list[tuple[int, int]]) -> None:
-    text = ";".join(f"{height}, {width}" for height, width in sizes)
-    assert atc_rules.gears({"input_shape": "image:1,3,-1,-1", "dynamic_image_size": text}) == sizes
-
-
-@QUIET
 @given(st.text(max_size=30), st.sampled_from(sorted(atc_rules.PARAMETERS)))
 def test_any_text_is_accepted_or_refused_in_atcs_form(text: str, name: str) -> None:
     try:

@@ -21,11 +21,11 @@ class Rerun:
         self.output, self.capsys = output, capsys
 
     def __call__(self, *more: str) -> bool:
-        for path in map(Path, product(self.output)[:2]):
+        for path in map(Path, product(self.output)[1:]):
             if path.exists():
                 os.utime(path, (0, 0))
         assert convert.main(arguments(self.output, *more)) == 0
-        assert min(Path(path).stat().st_mtime for path in product(self.output)[:2]) > 0, "make sees new files"
+        assert min(Path(path).stat().st_mtime for path in product(self.output)[1:]) > 0, "make sees new files"
         return atc_rules.START in self.capsys.readouterr().out
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from atc import convert, pixels
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from tests import tiny
+from tests.atc.calls import arguments
 from tests.atc.models import classifier, pyramid, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -59,23 +60,15 @@ def test_another_input_is_refused() -> None:
         pixels.take_pixels(model, MEAN, STD)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    tiny.write_pose_config(tmp_path)
-    saved(tmp_path, pyramid(2))
-    return tmp_path
-
-
-def call(*more: str) -> int:
-    return convert.main(
-        ["--model", "model.onnx", "--output", "om/a.onnx", "--batch_size", "1", "--input_dtype", "uint8", *more]
-    )
+def call(here: Path, model: onnx.ModelProto, *more: str) -> int:
+    saved(here, model)
+    cfg = str(tiny.write_pose_config(here))
+    return convert.main(arguments("om/a.onnx", "--batch_size", "1", "--input_dtype", "uint8", "--cfg", cfg, *more))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_gears_of_pixels(here: Path, precision: str) -> None:
-    assert call("--cfg", "tiny_pose.yaml", "--precision", precision) == 0
+    assert call(here, pyramid(2), "--precision", precision) == 0
     record = CompiledModel.read("om/a.onnx")
     assert "--model=om/a.pixels.onnx" in record.command and "--input_shape=image:1,-1,-1,3" in record.command
     assert record.inputs == [TensorInfo("image", "uint8", [1, -1, -1, 3])]
@@ -89,7 +82,6 @@ def test_gears_of_pixels(here: Path, precision: str) -> None:
 def test_another_number_of_channels_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier(size="side")
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
-    saved(here, model)
-    assert call("--cfg", "tiny_pose.yaml") == 2
+    assert call(here, model) == 2
     line = capsys.readouterr().err
     assert "model.onnx: --input_dtype uint8: " in line and "found image float32[-1, 4, -1, -1]" in line

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_layout(folder):
+def test_layout_and_modes(folder):
     labels = read_labels(folder / "val_label.txt")
     assert sorted(labels) == sorted(path.name for path in (folder / "val").iterdir())
     assert len(labels) == 500
@@ -31,6 +31,8 @@ def test_layout(folder):
     assert len(train) == 1297
     assert {path.parent.name for path in train} == set("0123456789")
     assert not {path.name for path in train} & set(labels)
+    assert stat.S_IMODE((folder / "val").stat().st_mode) == 0o750
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "val").iterdir()} == {0o640}
 
 
 def test_labels_equal_the_sources(folder):
@@ -50,11 +52,6 @@ def test_images_are_grey_jpegs_of_the_digits(folder):
     assert np.corrcoef(small.ravel(), source.ravel())[0, 1] > 0.95
 
 
-def test_file_modes(folder):
-    assert stat.S_IMODE((folder / "val").stat().st_mode) == 0o750
-    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder / "val").iterdir()} == {0o640}
-
-
 def test_a_rerun_completes_and_changes_nothing(folder, capsys):
     before = {path: path.read_bytes() for path in folder.rglob("*.JPEG")}
     gone = folder / "val" / "digit_0002.JPEG"
@@ -63,12 +60,6 @@ def test_a_rerun_completes_and_changes_nothing(folder, capsys):
     screen = capsys.readouterr().out
     assert "1297 images" in screen and "500 " in screen and str(folder) in screen
     assert {path: path.read_bytes() for path in folder.rglob("*.JPEG")} == before
-
-
-def test_a_file_with_the_name_of_the_output(tmp_path, capsys):
-    (tmp_path / "digits").write_text("")
-    assert digits.main(["--output", str(tmp_path / "digits")]) == 2
-    assert capsys.readouterr().err.startswith(f"data.digits: error: {tmp_path / 'digits'}: ")
 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), share=st.integers(0, 100), seed=st.integers(0, 99))

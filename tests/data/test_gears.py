@@ -29,7 +29,7 @@ def by_trying(sizes: list[tuple[int, int]], count: int, longest: int) -> int:
     return min(costs)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(60, 400), st.integers(60, 400)), min_size=1, max_size=8))
 def test_no_gears_cost_less(sizes: list[tuple[int, int]]) -> None:
     best = gears.cheapest_gears(sizes, 64, 256)

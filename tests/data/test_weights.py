@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MD5 = hashlib.md5(DATA).hexdigest()
 
 
+REDIRECTS = {"/moved": "/file.pth", "/loop": "/loop", "/ftp": "ftp://127.0.0.1/file.pth"}
+
+
 class Server(ThreadingHTTPServer):
     """A file server; `asked` has the Range of each request."""
 
@@ -57,12 +60,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers["Range"]
         server.asked.append(wanted)
-        if self.path == "/moved":
-            return self.redirect("/file.pth")
-        if self.path == "/loop":
-            return self.redirect("/loop")
-        if self.path == "/ftp":
-            return self.redirect("ftp://127.0.0.1/file.pth")
+        if self.path in REDIRECTS:
+            self.send_response(302)
+            self.send_header("Location", REDIRECTS[self.path])
+            return self.end_headers()
         if self.path != "/file.pth":
             return self.send_error(404)
         start = int(re.fullmatch("bytes=([0-9]+)-", wanted)[1]) if wanted and server.ranges else 0
@@ -82,18 +83,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: server.cut])
         return None
 
-    def redirect(self, location: str) -> None:
-        self.send_response(302)
-        self.send_header("Location", location)
-        self.end_headers()
-
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("no_proxy", "*")
+def server() -> Iterator[Server]:
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -105,6 +100,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -125,7 +121,14 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def cut_in_the_middle(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def is_whole() -> bool:
+    """Whether the file is complete, without a part beside it."""
+    return Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
+
+
+@pytest.fixture
+def interrupted(server: Server, capsys: pytest.CaptureFixture[str]) -> Server:
+    """The server after it closed the connection in the middle of a download."""
     server.cut = HALF
     assert download(f"{server.url}/file.pth", MD5) == 2
     line = error(capsys)
@@ -134,12 +137,12 @@ def cut_in_the_middle(server: Server, capsys: pytest.CaptureFixture[str]) -> Non
     assert Path("w/m.pth.part").read_bytes() == DATA[:HALF]
     server.cut = None
     server.asked.clear()
+    return server
 
 
 def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(f"{server.url}/file.pth", MD5.upper()) == 0
-    assert Path("w/m.pth").read_bytes() == DATA
-    assert files() == ["m.pth"]
+    assert is_whole()
     assert stat.S_IMODE(os.stat("w/m.pth").st_mode) == 0o640 and stat.S_IMODE(os.stat("w").st_mode) == 0o750
     line = capsys.readouterr().out
     assert re.fullmatch(r"wrote w/m\.pth \(0\.7 MB, [0-9.]+ MB/s, MD5 as published\)\n", line)
@@ -148,37 +151,34 @@ def test_a_whole_file_with_its_modes(server: Server, capsys: pytest.CaptureFixtu
     assert server.asked == [None]
 
 
-def test_an_interrupted_download_is_resumed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    cut_in_the_middle(server, capsys)
-    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(
-        f"{server.url}/file.pth", len(DATA), '"v1"', None
-    )
-    assert download(f"{server.url}/file.pth", MD5) == 0
-    assert server.asked == [f"bytes={HALF}-"]
-    assert "w/m.pth.part: resuming after 400000 bytes\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
-
-
-def test_a_server_that_does_not_resume(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    cut_in_the_middle(server, capsys)
-    server.ranges = False
-    assert download(f"{server.url}/file.pth", MD5) == 0
-    assert server.asked == [f"bytes={HALF}-", None]
-    assert "w/m.pth.part: the server does not resume, starting again\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
+@pytest.mark.parametrize(
+    ("ranges", "asked", "printed"),
+    [
+        (True, [f"bytes={HALF}-"], "resuming after 400000 bytes"),
+        (False, [f"bytes={HALF}-", None], "the server does not resume, starting again"),
+    ],
+)
+def test_an_interrupted_download_is_resumed_where_the_server_can(
+    ranges: bool, asked: list[str | None], printed: str, interrupted: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{interrupted.url}/file.pth"
+    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(url, len(DATA), '"v1"', None)
+    interrupted.ranges = ranges
+    assert download(url, MD5) == 0
+    assert interrupted.asked == asked and is_whole()
+    assert f"w/m.pth.part: {printed}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
-def test_a_changed_file_is_never_mixed(server: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_file_is_never_mixed(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Shorter than the part (416), or with another ETag or only another size."""
-    cut_in_the_middle(server, capsys)
-    server.data = bytes(size)
+    interrupted.data = bytes(size)
     if size == len(DATA):
-        server.etag = '"v2"'
-    assert download(f"{server.url}/file.pth") == 0
-    assert server.asked == [f"bytes={HALF}-", None]
+        interrupted.etag = '"v2"'
+    assert download(f"{interrupted.url}/file.pth") == 0
+    assert interrupted.asked == [f"bytes={HALF}-", None]
     assert "w/m.pth.part: the file has changed, starting again\n" in capsys.readouterr().out
-    assert Path("w/m.pth").read_bytes() == server.data and files() == ["m.pth"]
+    assert Path("w/m.pth").read_bytes() == interrupted.data and files() == ["m.pth"]
 
 
 @pytest.mark.parametrize("record", ["", "{}", None])
@@ -188,22 +188,18 @@ def test_a_part_without_a_valid_record(server: Server, record: str | None) -> No
     if record is not None:
         Path("w/m.pth.part.json").write_text(record)
     assert download(f"{server.url}/file.pth", MD5) == 0
-    assert server.asked == [None]
-    assert Path("w/m.pth").read_bytes() == DATA and files() == ["m.pth"]
+    assert server.asked == [None] and is_whole()
 
 
-def test_a_part_of_another_url(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    cut_in_the_middle(server, capsys)
-    assert download(f"{server.url}/moved", MD5) == 0
-    assert server.asked == [None, None]
-    assert Path("w/m.pth").read_bytes() == DATA
+def test_a_part_of_another_url(interrupted: Server) -> None:
+    assert download(f"{interrupted.url}/moved", MD5) == 0
+    assert interrupted.asked == [None, None] and is_whole()
 
 
-def test_a_complete_part_is_checked_without_a_request(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    cut_in_the_middle(server, capsys)
+def test_a_complete_part_is_checked_without_a_request(interrupted: Server) -> None:
     Path("w/m.pth.part").write_bytes(DATA)
-    assert download(f"{server.url}/file.pth", MD5) == 0
-    assert server.asked == [] and files() == ["m.pth"]
+    assert download(f"{interrupted.url}/file.pth", MD5) == 0
+    assert interrupted.asked == [] and is_whole()
 
 
 def test_redirects_keep_the_range(server: Server) -> None:
@@ -270,7 +266,6 @@ def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys:
     assert files() == []
 
 
-@pytest.mark.usefixtures("server")
 def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -281,7 +276,7 @@ def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert files() == []
 
 
-def test_a_port_without_a_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:  # bound, so that no one else uses it, and not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.pth"
@@ -290,7 +285,6 @@ def test_a_port_without_a_server(server: Server, capsys: pytest.CaptureFixture[s
 
 
 def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth"
@@ -300,7 +294,6 @@ def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as stalled:
         url = f"http://127.0.0.1:{stalled.getsockname()[1]}/x.pth"

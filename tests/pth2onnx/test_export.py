@@ -34,10 +34,6 @@ def refusal(model) -> WorkFailed:
     return caught.value
 
 
-def test_a_whole_graph_passes(model):
-    export.check_graph(model, classification.INTERFACE, 11)
-
-
 def test_another_opset_and_an_unknown_operator(model):
     model.opset_import[0].version = 12
     assert refusal(model).found == {"ai.onnx": 12}

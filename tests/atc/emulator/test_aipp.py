@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from atc import graph
 from atc.atc_command import render_aipp
-from atc.emulator import aipp, main
+from atc.emulator import aipp, half, main
 from atc.shapes import AtcError
 from hrnet.config import load_config
 from hrnet.images import normalise, normalise_table
-from tests.atc.models import classifier, command_of, passing, pixels, results, saved
+from tests.atc.models import classifier, command_of, interface, passing, pixels, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 IMAGENET = """\
@@ -56,7 +56,6 @@ def test_reading_what_was_written() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.lists(st.floats(1e-3, 1), min_size=3, max_size=3))
 def test_any_mean_and_std_are_read_back_to_nine_digits(mean: list[float], std: list[float]) -> None:
     conf = aipp.read(render_aipp(32, 64, mean, std))
@@ -146,13 +145,7 @@ def test_invalid_files(text: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        "crop: true",
-        "resize: true",
-        "padding: true",
-        "csc_switch: true",
-        "rbuv_swap_switch: true",
-        "ax_swap_switch: true",
-        "single_line_mode: true",
+        *(f"{switch}: true" for switch in aipp.SWITCHES),
         "related_input_rank: 1",
         "input_edge_idx: 0",
         "aipp_mode: dynamic",
@@ -187,19 +180,16 @@ def test_several_aipp_ops_are_not_emulated() -> None:
     ],
 )
 def test_models_that_do_not_fit(shape: list[int], input_format: str, reason: str) -> None:
+    aipp.check_fits(aipp.read(IMAGENET), [16, 3, 192, 224], "NCHW")
     with pytest.raises(AtcError) as caught:
-        aipp.input_shape(aipp.read(IMAGENET), shape, input_format)
+        aipp.check_fits(aipp.read(IMAGENET), shape, input_format)
     assert str(caught.value) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
 
 
-def test_input_shape() -> None:
-    assert aipp.input_shape(aipp.read(IMAGENET), [16, 3, 192, 224], "NCHW") == [16, 192, 224, 3]
-    unsized = aipp.read(f"aipp_op {{ {STATIC} }}")
-    assert aipp.input_shape(unsized, [1, 3, 7, 5], "NCHW") == [1, 7, 5, 3]
-
-
-LOW = np.array([123.675, 116.28, 103.53])
-FACTOR = np.array([0.0171247538, 0.0175070028, 0.0174291939])
+def normalised(x: np.ndarray) -> np.ndarray:
+    """IMAGENET's arithmetic in float32: uint8 [N, H, W, 3] -> [N, 3, H, W]."""
+    low, factor = np.float32([123.675, 116.28, 103.53]), np.float32([0.0171247538, 0.0175070028, 0.0174291939])
+    return np.ascontiguousarray(((x.astype(np.float32) - low) * factor).transpose(0, 3, 1, 2))
 
 
 def with_aipp(folder: Path, text: str, **changes: str) -> list[str]:
@@ -210,34 +200,23 @@ def with_aipp(folder: Path, text: str, **changes: str) -> list[str]:
 def test_aipp_is_the_formula_in_float32_to_the_bit(tmp_path: Path) -> None:
     saved(tmp_path, passing())
     assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD))) == 0
-    x = pixels(16)
-    wanted = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
-    np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(results(tmp_path / "out.onnx", pixels(16)), normalised(pixels(16)))
     model = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert {entry.key: entry.value for entry in model.metadata_props}["atc.insert_op_conf"] == "m.aipp.cfg"
-    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
-    (tensor,), (result,) = session.get_inputs(), session.get_outputs()
-    assert (tensor.name, tensor.type, tensor.shape) == ("image", "tensor(uint8)", [16, 16, 16, 3])
-    assert (result.name, result.type, result.shape) == ("what", "tensor(float)", [16, 3, 16, 16])
+    assert graph.metadata_of(model)["atc.insert_op_conf"] == "m.aipp.cfg"
+    shapes = [("image", "tensor(uint8)", [16, 16, 16, 3]), ("what", "tensor(float)", [16, 3, 16, 16])]
+    assert interface(tmp_path / "out.onnx") == shapes
 
 
 def test_mean_and_min_are_subtracted_separately(tmp_path: Path) -> None:
+    """Without any, pixels are only cast."""
     saved(tmp_path, passing())
-    fields = "mean_chn_0: 104 mean_chn_2: 7 min_chn_0: 0.1 min_chn_1: 1e-3 var_reci_chn_1: 3.3"
-    text = f"aipp_op {{ aipp_mode: static input_format: RGB888_U8 {fields} }}"
-    assert main.main(with_aipp(tmp_path, text)) == 0
     x = pixels(16)
     mean, low, factor = np.float32([104, 0, 7]), np.float32([0.1, 1e-3, 0]), np.float32([1, 3.3, 1])
-    wanted = ((x.astype(np.float32) - mean) - low) * factor
-    np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
-
-
-def test_aipp_without_effect_only_casts(tmp_path: Path) -> None:
-    saved(tmp_path, passing())
-    assert main.main(with_aipp(tmp_path, "aipp_op { aipp_mode: static input_format: RGB888_U8 }")) == 0
-    x = pixels(16)
-    np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), x.astype(np.float32).transpose(0, 3, 1, 2))
+    values = "mean_chn_0: 104 mean_chn_2: 7 min_chn_0: 0.1 min_chn_1: 1e-3 var_reci_chn_1: 3.3"
+    for fields, wanted in ((values, ((x - mean) - low) * factor), ("", x.astype(np.float32))):
+        assert main.main(with_aipp(tmp_path, f"aipp_op {{ {STATIC} {fields} }}")) == 0
+        np.testing.assert_array_equal(results(tmp_path / "out.onnx", x), wanted.transpose(0, 3, 1, 2))
 
 
 def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -> None:
@@ -246,9 +225,8 @@ def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -
     assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), precision_mode="force_fp16")) == 0
     x = pixels(16)
     found = results(tmp_path / "out.onnx", x)
-    wanted = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
-    np.testing.assert_array_equal(found, wanted.transpose(0, 3, 1, 2).astype(np.float16).astype(np.float32))
-    table = normalise_table(MEAN, STD).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(found, half.round_half(normalised(x)))
+    table = half.round_half(normalise_table(MEAN, STD))
     np.testing.assert_array_equal(found, np.stack([normalise(image, table) for image in x]))
     onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"), full_check=True)
 
@@ -261,11 +239,10 @@ def test_a_network_behind_aipp(taken: str, tmp_path: Path) -> None:
     source = saved(tmp_path, model)
     assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD))) == 0
     x = pixels(16)
-    normal = (x.astype(np.float32) - LOW.astype(np.float32)) * FACTOR.astype(np.float32)
-    planes = np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
+    planes = normalised(x)
     np.testing.assert_allclose(results(tmp_path / "out.onnx", x), results(source, planes), rtol=0, atol=1e-5)
-    half = {"precision_mode": "force_fp16"}
-    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), **half)) == 0
+    fp16 = {"precision_mode": "force_fp16"}
+    assert main.main(with_aipp(tmp_path, render_aipp(16, 16, MEAN, STD), **fp16)) == 0
     found = results(tmp_path / "out.onnx", x)
-    assert main.main(command_of(tmp_path, **half)) == 0
+    assert main.main(command_of(tmp_path, **fp16)) == 0
     np.testing.assert_array_equal(found, results(tmp_path / "out.onnx", planes))

@@ -1,8 +1,7 @@
-"""hrnet/nets/pose.py: upstream's keys, shapes, numbers of parameters and values; effects of the config."""
+"""hrnet/nets/pose.py: effects of the config, and upstream's values."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -12,51 +11,9 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose
-from hrnet.nets.trunk import count_parameters
 from tests import tiny
 
-# Number of keys and SHA-256 of the sorted lines `key [shape]` of upstream's state dicts: its
-# lib/models/pose_higher_hrnet.py built from its experiments/coco/higher_hrnet/<w32_512>_adam_lr1e-3.yaml, both at
-# https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation commit aa23881492ff511185acf756a2e14725cc4ab4d7.
-W32 = (1810, "0d9b1d50e5ed0f8f44b5d0fc18ca78d254efc431bafceae5f8a60f698c09a8ef")
-UPSTREAM = {
-    "higher_hrnet_w32_512": W32,
-    "higher_hrnet_w32_640": W32,
-    "higher_hrnet_w48_640": (1810, "2f7bb23875bddb4801346ef8dae3a252bb7d906a140fd53923d1b3dc6a3d902f"),
-}
-MODELS = [*UPSTREAM, "demo_pose"]
 CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files at that commit
-
-
-@pytest.fixture(scope="module")
-def nets():
-    """All models, without memory for their weights."""
-    with torch.device("meta"):
-        return {model: pose.build(load_config(CONFIGS / f"{model}.yaml")) for model in MODELS}
-
-
-def test_every_config_is_checked():
-    names = {path.stem for path in CONFIGS.glob("*.yaml") if load_config(path).MODEL.NAME == "pose_higher_hrnet"}
-    assert names == set(MODELS)
-
-
-@pytest.mark.parametrize("model", UPSTREAM)
-def test_keys_and_shapes_are_upstreams(nets, model):
-    state = nets[model].state_dict()
-    lines = "\n".join(f"{key} {list(value.shape)}" for key, value in sorted(state.items()))
-    assert (len(state), hashlib.sha256(lines.encode()).hexdigest()) == UPSTREAM[model]
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_parameters_are_the_published_number(nets, model):
-    published = load_config(CONFIGS / f"{model}.yaml").REFERENCE.PARAMS_M
-    assert round(count_parameters(nets[model]) / 1e6, 1) == published
-
-
-def test_outputs_are_a_quarter_and_a_half_of_the_image(nets):
-    image = torch.zeros(2, 3, 96, 64, device="meta")
-    shapes = [list(output.shape) for output in nets["higher_hrnet_w48_640"].eval()(image)]
-    assert shapes == [[2, 34, 24, 16], [2, 17, 48, 32]]
 
 
 @pytest.fixture
@@ -97,21 +54,18 @@ def test_initial_weights_are_upstreams(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "experiment"), [("higher_hrnet_w32_512", "w32_512"), ("higher_hrnet_w48_640", "w48_640")]
-)
-def test_values_are_upstreams(model, experiment, monkeypatch):
+@pytest.mark.parametrize("size", ["w32_512", "w48_640"])
+def test_values_are_upstreams(size, monkeypatch):
     if not CHECKOUT:
         pytest.skip("HIGHERHRNET is not a checkout of upstream's commit aa23881")
     monkeypatch.setattr(sys, "path", [str(Path(CHECKOUT, "lib")), *sys.path])
     from config import cfg  # type: ignore[import-not-found]
     from models.pose_higher_hrnet import get_pose_net  # type: ignore[import-not-found]
 
-    experiment = f"{model[len('higher_hrnet_') :]}_adam_lr1e-3.yaml"
-    upstream_config = cfg.clone()
-    upstream_config.merge_from_file(str(Path(CHECKOUT, "experiments/coco/higher_hrnet", experiment)))
+    upstream_config, config = cfg.clone(), load_config(CONFIGS / f"higher_hrnet_{size}.yaml")
+    upstream_config.merge_from_file(f"{CHECKOUT}/experiments/coco/higher_hrnet/{size}_adam_lr1e-3.yaml")
     torch.manual_seed(0)
-    theirs, ours = get_pose_net(upstream_config, is_train=False), pose.build(load_config(CONFIGS / f"{model}.yaml"))
+    theirs, ours = get_pose_net(upstream_config, is_train=False), pose.build(config)
     image = torch.randn(1, 3, 128, 192)
     theirs.train()
     with torch.no_grad():
