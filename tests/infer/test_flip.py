@@ -137,7 +137,7 @@ import os
 from infer.emulator import pipeline
 write, written = pipeline.Pipeline._write, []
 def killed(self, *work):
-    if len(written) == {COUNT + 3}:
+    if len(written) >= {COUNT + 3}:
         os.kill(os.getpid(), 9)
     write(self, *work)
     written.append(1)
