@@ -13,11 +13,10 @@ import pytest
 from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from hrnet.io.runs import RunRecord
-from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import main as emulator
 from tests import fakes
-from tests.infer.models import check_error, gear_folder, gear_model, linear_model, prep_folder
+from tests.infer.models import check_error, gear_folder, gear_model, linear_model, prep_folder, remove_records
 
 COUNT = 8
 OUTPUTS = ["out/run", "out-flip/run"]
@@ -107,19 +106,14 @@ def test_passes_that_are_up_to_date_are_touched(images: list[np.ndarray], capfd:
         check_files(images)
 
 
-def remove_records(folder: str, *images: int) -> None:
-    """Make a pass an interrupted one that has not finished these images."""
-    for path in (f"{folder}_run.json", stamp_path(folder), f"{folder}_summary.json"):
-        os.unlink(path)
-    for i in images:
-        os.unlink(f"{folder}/img{i}_0.npy")
-
-
 @pytest.mark.parametrize("left", [{0: [2, 5]}, {1: [0]}, {0: [1], 1: [3, 4, 7]}])
 def test_interrupted_passes_resume(images: list[np.ndarray], left: dict[int, list[int]]) -> None:
     assert call() == 0
     for number, missing in left.items():
-        remove_records(OUTPUTS[number], *missing)
+        remove_records(OUTPUTS[number])
+        os.unlink(f"{OUTPUTS[number]}_summary.json")
+        for i in missing:
+            os.unlink(f"{OUTPUTS[number]}/img{i}_0.npy")
     times = {(f, name): os.stat(f"{f}/{name}").st_mtime_ns for f in OUTPUTS for name in os.listdir(f)}
     assert call() == 0
     check_files(images)

@@ -17,12 +17,11 @@ from hrnet.io import tensors
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder
 from hrnet.io.runs import RunRecord
-from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import dynamic_dims, main
 from infer.runtimes.base import Runtime
 from tests import fakes
-from tests.infer.models import GEARS, check_error, gear_folder, gear_model, linear_model
+from tests.infer.models import GEARS, check_error, gear_folder, gear_model, linear_model, remove_records
 
 COUNT = 8
 NO_GEAR = ("the dynamic_dims parameter is not correct", "1,3,4,4; 1,3,4,8; 1,3,6,4")
@@ -212,8 +211,7 @@ def test_user_errors(images: list[np.ndarray], capsys: pytest.CaptureFixture[str
 def test_output_of_another_gear_is_done_again(images: list[np.ndarray]) -> None:
     """The expected size is that of the image's gear."""
     assert run("onnxruntime") == 0
-    os.unlink("out/run_run.json")
-    os.unlink(stamp_path("out/run"))
+    remove_records()
     os.replace("out/run/img1_1.npy", "out/run/img0_1.npy")
     assert run("onnxruntime") == 0
     assert RunRecord.read("out/run_run.json").kept == COUNT - 2
