@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class Stage:
     """A call of one stage, and its products below its directory."""
 
     module: str
-    arguments: tuple[str, ...]
+    arguments: str  # as in a shell
     products: tuple[str, ...]  # files, or directories with all their files
     last: str  # the record written last (before its stamp): once it exists, it and all others are whole
     kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
@@ -50,7 +51,7 @@ class Stage:
             "no_proxy": "*",
         }
         return subprocess.Popen(
-            [sys.executable, "-m", self.module, *self.arguments],
+            [sys.executable, "-m", self.module, *shlex.split(self.arguments)],
             cwd=folder,
             env=environment,
             start_new_session=True,

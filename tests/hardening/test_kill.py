@@ -73,17 +73,13 @@ def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 
 
 SMALL_PREPROCESS = Stage(
     "preprocess.classification",
-    ("--cfg", "small.yaml", "--dataset", "data", "--output", "prep/set", "--workers", "2"),
+    "--cfg small.yaml --dataset data --output prep/set --workers 2",
     ("prep",),
     "prep/set/manifest.json",
     kept="prep/set/*.bin",
 )
 SMALL_INFER = Stage(
-    "infer.run",
-    ("--model", "m.onnx", "--inputs", "in", "--output", "out/run"),
-    ("out",),
-    "out/run_run.json",
-    kept="out/run/*.bin",
+    "infer.run", "--model m.onnx --inputs in --output out/run", ("out",), "out/run_run.json", kept="out/run/*.bin"
 )
 
 
