@@ -63,6 +63,7 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
     return write_record(path, given, shapes, model="linear")
 
 
+COUNT = 8  # inputs with gears
 GEARS = [[1, 3, 4, 4], [1, 3, 4, 8], [1, 3, 6, 4]]
 
 
@@ -102,6 +103,23 @@ def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
     entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *area) for i, shape in enumerate(shapes)]
     Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
     return images
+
+
+def flip_folder(source: Path, target: Path) -> None:
+    """The inputs of `gear_folder` flipped, and their manifest."""
+    make_folder(target)
+    for file in source.glob("*.npy"):
+        np.save(target / file.name, np.ascontiguousarray(np.load(file)[..., ::-1]))
+    Manifest.read(source / "manifest.json").mirrored().write(target / "manifest.json")
+
+
+def check_gear_outputs(images: list[np.ndarray], folder: str) -> None:
+    """The .npy outputs in a directory are those of `gear_model` for these images, and its only files."""
+    assert sorted(os.listdir(folder)) == sorted(f"img{i}_{k}.npy" for i in range(len(images)) for k in range(2))
+    for i, image in enumerate(images):
+        means, twice = (np.load(f"{folder}/img{i}_{k}.npy") for k in range(2))
+        np.testing.assert_array_equal(twice, 2 * image)
+        np.testing.assert_allclose(means, image.mean(axis=(2, 3), keepdims=True), atol=1e-6)
 
 
 def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = False) -> np.ndarray:

@@ -11,33 +11,30 @@ import numpy as np
 import pytest
 
 from hrnet.io.files import locked
-from hrnet.io.manifest import Manifest
 from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from infer.emulator import main as emulator
 from tests import fakes
-from tests.infer.models import check_error, gear_folder, gear_model, linear_model, prep_folder, remove_records
+from tests.infer.models import (
+    COUNT,
+    check_error,
+    check_gear_outputs,
+    flip_folder,
+    gear_folder,
+    linear_model,
+    prep_folder,
+    remove_records,
+)
 
-COUNT = 8
 OUTPUTS = ["out/run", "out-flip/run"]
-FILES = sorted(f"img{i}_{k}.npy" for i in range(COUNT) for k in range(2))
 ASCEND = ["--backend", "ascend", "--ais_python", "./python_npu"]
 
 
 @pytest.fixture
-def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """m.onnx and m.om with gears, inputs in `in`, flipped ones in `in-flip`, and a python that has ais_bench."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
-    gear_model(Path("m.onnx"))
-    gear_model(Path("m.om"))
-    fakes.ais_python(tmp_path)
-    images = gear_folder(Path("in"), COUNT)
-    Path("in-flip").mkdir(0o750)
-    for i, image in enumerate(images):
-        np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(image[..., ::-1]))
-    Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
-    return images
+def images(gear_images: list[np.ndarray]) -> list[np.ndarray]:
+    """With flipped inputs in `in-flip`."""
+    flip_folder(Path("in"), Path("in-flip"))
+    return gear_images
 
 
 def call(*more: str, model: str = "m.onnx") -> int:
@@ -46,12 +43,8 @@ def call(*more: str, model: str = "m.onnx") -> int:
 
 
 def check_files(images: list[np.ndarray]) -> None:
-    for folder, step in zip(OUTPUTS, (1, -1)):
-        assert sorted(os.listdir(folder)) == FILES
-        for i, image in enumerate(images):
-            means, twice = (np.load(f"{folder}/img{i}_{k}.npy") for k in range(2))
-            np.testing.assert_array_equal(twice, 2 * image[..., ::step])
-            np.testing.assert_allclose(means, image.mean(axis=(2, 3), keepdims=True), atol=1e-6)
+    check_gear_outputs(images, OUTPUTS[0])
+    check_gear_outputs([image[..., ::-1] for image in images], OUTPUTS[1])
 
 
 def records() -> list[RunRecord]:

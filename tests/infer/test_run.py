@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Callable
@@ -12,7 +11,7 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from hrnet.cli import UserError, WorkFailed
+from hrnet.cli import WorkFailed
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
@@ -322,17 +321,3 @@ def test_two_runs_at_once_exclude_each_other(capsys: pytest.CaptureFixture[str])
         assert call() == 2
     check_error(capsys.readouterr().err, "infer.run", "out/run_lock")
     assert call() == 0
-
-
-def test_lock_lives_as_long_as_the_tool() -> None:
-    """A tool that outlives `infer.run` keeps the lock, since it inherits the descriptor."""
-    make_folder("out")
-    with locked("out/run_lock") as lock:
-        tool = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])
-    try:
-        with pytest.raises(UserError), locked("out/run_lock"):
-            pass
-    finally:
-        tool.communicate(b"\n")
-    with locked("out/run_lock"):
-        pass

@@ -47,7 +47,7 @@ def test_inputs_and_outputs_are_those_of_the_record(workdir: Path) -> None:
     runtime = runtimes.load("torchscript", str(torchscript_model(workdir / "m.ts", 2)), 2)
     assert runtime.inputs == [TensorInfo("image", "float32", [2, *SHAPE])]
     assert runtime.outputs == [TensorInfo("class", "float32", [2, CLASSES])]
-    assert runtime.requests == 2 and runtime.gears() == []
+    assert runtime.requests == 2 and runtime.gears == []
     assert runtime.version == f"torchscript by torch {torch.__version__.split('+')[0]}"
 
 
