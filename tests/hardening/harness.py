@@ -67,6 +67,12 @@ class Stage:
         output, _ = started.communicate(timeout=SECONDS)
         return started.returncode, output
 
+    def finish(self, folder: Path) -> str:
+        """Run it to its end, which must be a good one; return its output."""
+        code, output = self.run(folder)
+        assert code == 0, output
+        return output
+
 
 @dataclass(frozen=True)
 class Point:
