@@ -70,9 +70,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.infer_loop", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="compiled by the emulator of atc")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs")
-    parser.add_argument(
-        "--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="(%(default)s)"
-    )
+    parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime", help="(%(default)s)")
     parser.add_argument("--count", type=integer(1), default=64, help="inputs (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each candidate (%(default)s)")
     return parser.parse_args(argv)

@@ -171,9 +171,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
     add_cfg_argument(parser, default="higher_hrnet_w32_512")
     parser.add_argument("--onnx", type=Path, required=True, help="the ONNX file of pth2onnx.pose")
-    parser.add_argument(
-        "--model", type=Path, required=True, help="the same, compiled for float32 inputs"
-    )
+    parser.add_argument("--model", type=Path, required=True, help="the same, compiled for float32 inputs")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO directory")
     parser.add_argument("--images", type=integer(1), default=4, help="how many, in natural order (%(default)s)")
     return parser.parse_args(argv)

@@ -34,7 +34,7 @@ from hrnet.io.runs import BenchRecord, BenchRow
 from hrnet.machine import machine
 from infer import run_ais_bench
 from infer.bench_timing import Bench, cases
-from infer.output_dir import OutputDir
+from infer.output_dir import OutputDir, read_settings
 
 CARD_DEVICES = {"Ascend310": 4}  # devices on a card; cards of other chips have one
 HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
@@ -66,16 +66,6 @@ def table(record: BenchRecord) -> str:
         f"{record.tool}, {where}device {','.join(record.devices)}; {record.loop} batches each; files to files {start}."
         f"\n\n{markdown.table(head, rows, '---:')}\n{'; '.join(facts)}.\n"
     )
-
-
-def finished_rows(path: Path, settings: dict[str, Any]) -> list[BenchRow]:
-    """The rows that a killed run with equal settings has finished."""
-    try:
-        content = records.read_record(path, "settings")
-        rows: list[BenchRow] = [records.from_json(BenchRow, row, path, "row") for row in content.get("rows", [])]
-    except records.FormatError:
-        return []
-    return rows if content.get("settings") == settings else []
 
 
 def run(
@@ -113,7 +103,9 @@ def run(
         bench = Bench(tool, loop, OutputDir(scratch / "run", "BIN"), lock)
         card_devices = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         finished = scratch / "finished.json"
-        rows = finished_rows(finished, made_from._asdict())[: len(todo) - 1]  # the record needs the last tool result
+        before = read_settings(finished)
+        kept = before["rows"][: len(todo) - 1] if before.get("settings") == made_from._asdict() else []
+        rows = [BenchRow(**row) for row in kept]  # the last one is timed again: the record needs its tool result
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
         for case in todo[len(rows) :]:

@@ -33,11 +33,11 @@ from hrnet.config import config_path
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.manifest import Manifest
-from hrnet.io.records import FormatError, read_record, write_record
+from hrnet.io.records import FormatError, write_record
 from hrnet.io.runs import DecodeRecord
 from infer import run as infer_run
 from infer import run_ais_bench
-from infer.output_dir import link_inputs
+from infer.output_dir import link_inputs, read_settings
 from infer.passes import Pass, plan_passes
 
 
@@ -65,11 +65,7 @@ def start_parts(parts: Path, words: Sequence[str], modules: Sequence[str]) -> No
         "code_sha256": code_sha256("infer.run", *modules, *decoders),
     }
     path = parts.with_name(f"{parts.name}_settings.json")
-    try:
-        equal = read_record(path, "settings").get("settings") == settings
-    except FormatError:
-        equal = False
-    if parts.exists() and not equal:
+    if parts.exists() and read_settings(path).get("settings") != settings:
         shutil.rmtree(parts)
     make_folder(parts)
     write_record(path, "settings", {"settings": settings})

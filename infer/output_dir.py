@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from hrnet.io import tensors
 from hrnet.io.compiled import CompiledModel
@@ -91,7 +91,11 @@ def keep_finished(
     """
     path = output.beside("settings.json")
     kept: list[str] = []
-    if _read_settings(path) == settings and not output.record.exists() and not stamp_path(output.folder).exists():
+    if (
+        read_settings(path).get("settings") == settings
+        and not output.record.exists()
+        and not stamp_path(output.folder).exists()
+    ):
         output.gather()
         output.remove_summaries()
         # At least one input must be left to do: without one the tool writes no summary.
@@ -106,13 +110,12 @@ def keep_finished(
     return kept
 
 
-def _read_settings(path: Path) -> Optional[dict[str, Any]]:
-    """None if the file is missing or unreadable."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """A record of the kind `settings`; empty if it is missing or unreadable."""
     try:
-        settings: Optional[dict[str, Any]] = read_record(path, "settings").get("settings")
-        return settings
+        return read_record(path, "settings")
     except FormatError:
-        return None
+        return {}
 
 
 def link_inputs(folder: Path, inputs: Path, names: list[str]) -> Path:

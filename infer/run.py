@@ -122,25 +122,18 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, locks: list[int]) -> None:
-    """Run the tool once for one pass, or, with the emulator, for two. Each pass is recorded as soon as the tool has
-    written its summary, so that a kill during the second one does not lose the first one's figures."""
-    first, second = jobs[0], jobs[1] if len(jobs) > 1 else None
+    """Run the tool once for one pass, or, with the emulator, for two; record them after its end."""
+    first = jobs[0]
     batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(
         tool.start, model, first.source, first.each.output, batch, first.devices, gears=gears
     )
     if first.each.flip:
         command_line += ["--flip", "1"]
-    if second:
+    for second in jobs[1:]:
         command_line += ["--input_flip", str(second.source), "--output_flip", str(second.each.output.folder)]
-    waiting = list(jobs)
-
-    def record_first() -> None:
-        if len(waiting) == 2 and first.each.output.beside("summary.json").exists():
-            write_run_record(waiting.pop(0), model, compiled, command_line, 0.0)
-
-    seconds = run_ais_bench.execute(command_line, locks, watch=record_first if second else None)
-    for job in waiting:
+    seconds = run_ais_bench.execute(command_line, locks, "finished outputs are kept for a rerun")
+    for job in jobs:
         write_run_record(job, model, compiled, command_line, seconds)
 
 

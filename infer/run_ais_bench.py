@@ -7,7 +7,6 @@ output directory, `device<id>_<i>`, with a summary beside it. `OutputDir.gather`
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import shlex
 import subprocess
@@ -16,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from hrnet.cli import UserError, WorkFailed
 from hrnet.io.records import FormatError
@@ -29,7 +28,6 @@ DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
 NO_SUCH_MODULE = 42  # exit code of HAS_AIS_BENCH if ais_bench is missing; a broken interpreter has another one
 HAS_AIS_BENCH = f"import importlib.util as u, sys; sys.exit(0 if u.find_spec('ais_bench') else {NO_SUCH_MODULE})"
 BAD_ARGUMENT = 2  # exit code of both tools
-POLL_SECONDS = 0.1
 HINT = "set AIS_PYTHON to the python that has ais_bench"
 
 
@@ -109,30 +107,13 @@ def build_command(
     return start + [str(part) for flag in flags.items() for part in flag]
 
 
-def execute(
-    command_line: list[str],
-    locks: Sequence[int],
-    hint: str = "finished outputs are kept for a rerun",
-    watch: Optional[Callable[[], object]] = None,
-) -> float:
-    """Run the tool, which prints to our screen and inherits `locks`; return its seconds. `watch` is called while it
-    runs and once more after its end. Raises WorkFailed if it fails, UserError if it rejects its arguments."""
+def execute(command_line: list[str], locks: Sequence[int], hint: str) -> float:
+    """Run the tool, which prints to our screen and inherits `locks`; return its seconds. Raises WorkFailed if it fails,
+    UserError if it rejects its arguments."""
     print(shlex.join(command_line), flush=True)
     begun = time.perf_counter()
-    with subprocess.Popen(command_line, pass_fds=locks) as process:
-        try:
-            while watch:
-                watch()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-                    break
-            code = process.wait()
-        except BaseException:
-            process.kill()
-            raise
+    code = subprocess.run(command_line, pass_fds=locks).returncode
     seconds = time.perf_counter() - begun
-    if watch:
-        watch()
     name = " ".join(command_line[1:3])
     if code == BAD_ARGUMENT:
         raise UserError(f"{name} rejected its arguments, see above", found="exit 2")

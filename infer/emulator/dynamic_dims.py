@@ -44,7 +44,7 @@ def parse_dims(text: str, name: str) -> list[int]:
 
 def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
     """The model's input at its own shape, or at the gear of --dymDims. Raises UserError if they do not match."""
-    gears = runtime.gears()
+    gears = runtime.gears
     if not gears:
         if dims:
             raise UserError(NO_GEARS, hint=HINT)
@@ -66,7 +66,7 @@ def pipeline(
         raise UserError("flipping needs --auto_set_dymdims_mode 1")
     if not auto:
         return Pipeline(runtime, inputs, folder, suffix, fixed_input(runtime, dims))
-    if not runtime.gears():
+    if not runtime.gears:
         raise UserError(NO_GEARS, hint=HINT)
     return GearPipeline(runtime, inputs, folder, suffix, flip)
 
@@ -76,7 +76,7 @@ class GearPipeline(Pipeline):
 
     def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, flip: bool) -> None:
         """`flip`: flip each input, float32 [1, 3, H, W] or uint8 [1, H, W, 3], from left to right."""
-        tensor, gears = runtime.one_input(), runtime.gears()
+        tensor, gears = runtime.one_input(), runtime.gears
         self.dtype, self.flip = np.dtype(tensor.dtype), flip
         self.width_axis = 3 if tensor.shape[1] > 0 else 2
         for file in inputs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
@@ -82,12 +82,12 @@ def run_batches(
     """Read a batch for each job, compute it `loop` times and write its outputs. `make_reader` is called once in each
     thread. An error in any thread stops the others and is raised here."""
     times, clock = Times(), SharedClock()
-    lock, free, broken = threading.Lock(), threading.Semaphore(runtime.requests), threading.Event()
+    lock, free, stopped = threading.Lock(), threading.Semaphore(runtime.requests), threading.Event()
     remaining = iter(progress(jobs, len(jobs), unit="batch"))
 
     def next_job() -> Optional[int]:
         with lock:
-            return None if broken.is_set() else next(remaining, None)
+            return None if stopped.is_set() else next(remaining, None)
 
     def work() -> None:
         read = make_reader()
@@ -108,23 +108,16 @@ def run_batches(
                 times.write += time.perf_counter() - computed
                 times.device_ms += device_ms
 
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException:
-            broken.set()
-            raise
-
     threads = min(runtime.requests + 1, len(jobs))
     begun = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        workers = [pool.submit(guarded) for _ in range(threads)]
+        workers = [pool.submit(work) for _ in range(threads)]
         try:
-            for worker in workers:
-                worker.result()
-        except BaseException:
-            broken.set()
-            raise
+            wait(workers, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()  # after an error, or Ctrl-C, the threads end with the batch that they are at
+        for worker in workers:
+            worker.result()
     times.total = time.perf_counter() - begun
     times.infer = sum(times.device_ms) / 1000
     return times

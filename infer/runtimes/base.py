@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class Runtime(ABC):
     outputs: list[TensorInfo]
     requests: int
     version: str
-    dynamic_dims = ""  # the gears of a model with dynamic axes, as given to atc
+    gears: Sequence[list[int]] = ()  # the input shapes that a model with dynamic axes was compiled for
 
     @abstractmethod
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -29,10 +30,10 @@ class Runtime(ABC):
             raise UserError("the model has several inputs", expected="one", found=found)
         return self.inputs[0]
 
-    def gears(self) -> list[list[int]]:
-        """The input shapes that the model was compiled for; empty if its shape is fixed."""
+    def read_gears(self, dynamic_dims: str) -> list[list[int]]:
+        """The gears from atc's --dynamic_dims; none if it is empty."""
         shapes = []
-        for gear in filter(None, self.dynamic_dims.split(";")):
+        for gear in filter(None, dynamic_dims.split(";")):
             sizes = map(int, gear.split(","))
             shapes.append([next(sizes) if size == -1 else size for size in self.one_input().shape])
         return shapes

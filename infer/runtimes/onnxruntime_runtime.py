@@ -26,7 +26,7 @@ class OnnxRuntime(Runtime):
             raise UserError("onnxruntime uses another provider", expected=PROVIDER, found=self.session.get_providers())
         self.inputs = [_info(node) for node in self.session.get_inputs()]
         self.outputs = [_info(node) for node in self.session.get_outputs()]
-        self.dynamic_dims = self.session.get_modelmeta().custom_metadata_map.get("atc.dynamic_dims", "")
+        self.gears = self.read_gears(self.session.get_modelmeta().custom_metadata_map.get("atc.dynamic_dims", ""))
         self.requests, self.version = requests, f"onnxruntime {onnxruntime.__version__}"
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:

@@ -36,12 +36,12 @@ class OpenVino(Runtime):
                 hint = "BACKEND=onnxruntime, or PRECISION=fp32"
                 raise UserError("openvino would compute it in float32", where=model, found="float16 inside", hint=hint)
             self.compiled = core.compile_model(graph, DEVICE, settings)
-            if graph.has_rt_info(GEARS):
-                self.dynamic_dims = graph.get_rt_info(GEARS).value
+            dims = graph.get_rt_info(GEARS).value if graph.has_rt_info(GEARS) else ""
         except RuntimeError as error:
             raise UserError(f"openvino cannot load the model: {' '.join(str(error).split())}", where=model) from None
         self.inputs = [_info(port) for port in self.compiled.inputs]
         self.outputs = [_info(port) for port in self.compiled.outputs]
+        self.gears = self.read_gears(dims)
         self.requests, self.version = requests, f"openvino {openvino.__version__.split('-')[0]}"
         self.free: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(requests):

@@ -34,12 +34,6 @@ def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
             raise UserError(f"torch cannot load the model: {reason}", where=model, hint="rerun make om") from None
 
 
-def dynamic_dims(compiled: CompiledModel) -> str:
-    """The gears of a compiled model in the format of atc --dynamic_dims: the dynamic sizes of each."""
-    axes = [axis for axis, size in enumerate(compiled.inputs[0].shape) if size == -1]
-    return ";".join(",".join(str(gear.input[axis]) for axis in axes) for gear in compiled.gears)
-
-
 def find_device(device: int) -> str:
     """The torch name of device number `device`. Raises UserError if it does not exist."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -63,7 +57,8 @@ def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> Non
 class TorchScript(Runtime):
     def __init__(self, model: str, requests: int, threads: int, device: int) -> None:
         compiled = CompiledModel.read(model)
-        self.inputs, self.outputs, self.dynamic_dims = compiled.inputs, compiled.outputs, dynamic_dims(compiled)
+        self.inputs, self.outputs = compiled.inputs, compiled.outputs
+        self.gears = [gear.input for gear in compiled.gears]
         self.device, self.threads, self.own = find_device(device), threads, threading.local()
         half = compiled.metadata.get(PRECISION) == "fp16"
         self.dtype = torch.float16 if half else torch.float32
@@ -79,7 +74,7 @@ class TorchScript(Runtime):
         self.requests = 1
         self.module = load_module(model, self.device)
         prepare_constants(self.module, self.dtype)
-        for _ in range(0 if self.dynamic_dims else WARM_UP):
+        for _ in range(0 if self.gears else WARM_UP):
             self.compute(np.zeros(self.static_input().shape, self.static_input().dtype))
 
     @contextlib.contextmanager

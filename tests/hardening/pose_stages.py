@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 
 from tests import tiny
 from tests.hardening.harness import Stage
@@ -14,111 +15,73 @@ MODEL, COMPILED = "build/model.onnx", "build/om/bs1.onnx"
 MANIFEST, KEYPOINTS, METRICS = f"{PREP}/manifest.json", f"{EVAL}/keypoints.json", f"{EVAL}/bs1.json"
 ANNOTATIONS = "people/annotations/person_keypoints_val2017.json"
 CONFIG = "tiny_pose.yaml"
-DECODER = ("postprocess.decode", "--cfg", CONFIG, "--workers", "2")
+_DECODER = f"--cfg {CONFIG} --workers 2"
 
-PEOPLE = Stage(
-    "data.people",
-    ("--output", "people", "--images", str(IMAGES), "--size", "64", "--seed", "4"),
-    ("people",),
-    ANNOTATIONS,
-)
+PEOPLE = Stage("data.people", f"--output people --images {IMAGES} --size 64 --seed 4", ("people",), ANNOTATIONS)
 GEARS = Stage(
-    "data.gears",
-    ("--cfg", CONFIG, "--dataset", "people", "--output", "build/gears.yaml"),
-    ("build",),
-    "build/gears.yaml",
+    "data.gears", f"--cfg {CONFIG} --dataset people --output build/gears.yaml", ("build",), "build/gears.yaml"
 )
-ONNX = Stage(
-    "pth2onnx.pose",
-    ("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--output", MODEL),
-    ("build",),
-    MODEL,
-)
-OM = Stage(
-    "atc.convert",
-    ("--cfg", CONFIG, "--model", MODEL, "--output", COMPILED, "--batch_size", "1"),
-    ("build/om",),
-    COMPILED,
-)
-_SET = ("--cfg", CONFIG, "--dataset", "people", "--output", PREP, "--workers", "2")
+ONNX = Stage("pth2onnx.pose", f"--cfg {CONFIG} --weights tiny_pose.pth --output {MODEL}", ("build",), MODEL)
+OM = Stage("atc.convert", f"--cfg {CONFIG} --model {MODEL} --output {COMPILED} --batch_size 1", ("build/om",), COMPILED)
+_SET = f"--cfg {CONFIG} --dataset people --output {PREP} --workers 2"
 PREPROCESS = Stage("preprocess.pose", _SET, ("build/prep",), MANIFEST, kept=f"{PREP}/*.npy")
 PREPROCESS_FLIP = Stage(
     "preprocess.pose",
-    (*_SET, "--output_flip", f"{PREP}-flip"),
+    f"{_SET} --output_flip {PREP}-flip",
     ("build/prep",),
     MANIFEST,
     kept="build/prep/*/*.npy",
     files=2,
 )
-_RUN = ("--model", COMPILED, "--inputs", PREP, "--output", f"{OUT}/bs1")
-_FLIP = ("--output_flip", f"{OUT}-flip/bs1")
-INFER = Stage(
-    "infer.run",
-    _RUN,
-    ("build/out",),
-    f"{OUT}/bs1_run.json",
-    kept=f"{OUT}/bs1/*.npy",
-    files=2,
-)
+_RUN = f"--model {COMPILED} --inputs {PREP} --output {OUT}/bs1"
+_FLIP = f"--output_flip {OUT}-flip/bs1"
+INFER = Stage("infer.run", _RUN, ("build/out",), f"{OUT}/bs1_run.json", kept=f"{OUT}/bs1/*.npy", files=2)
 INFER_FLIP = Stage(
-    "infer.run",
-    (*_RUN, *_FLIP),
-    ("build/out",),
-    f"{OUT}-flip/bs1_run.json",
-    kept="build/out/*/bs1/*.npy",
-    files=4,
+    "infer.run", f"{_RUN} {_FLIP}", ("build/out",), f"{OUT}-flip/bs1_run.json", kept="build/out/*/bs1/*.npy", files=4
 )
 CHUNKS = Stage(
     "infer.chunks",
-    (*_RUN, *_FLIP, "--chunk", "3", "--parts", PARTS, "--", sys.executable, "-m", *DECODER),
+    f"{_RUN} {_FLIP} --chunk 3 --parts {PARTS} -- {quote(sys.executable)} -m postprocess.decode {_DECODER}",
     ("build/out", "build/parts"),
     f"{PARTS}/3.decode.json",
     kept=f"{PARTS}/[0-9]*.json",
     files=2,
 )
 DECODE = Stage(
-    DECODER[0],
-    (
-        *DECODER[1:],
-        *("--manifest", MANIFEST, "--dump_dir", f"{OUT}/bs1", "--dump_dir_flip", f"{OUT}-flip/bs1"),
-        *("--output", KEYPOINTS),
-    ),
+    "postprocess.decode",
+    f"{_DECODER} --manifest {MANIFEST} --dump_dir {OUT}/bs1 --dump_dir_flip {OUT}-flip/bs1 --output {KEYPOINTS}",
     ("build/eval",),
     f"{EVAL}/keypoints.decode.json",
 )
 JOIN = Stage(
     "postprocess.join",
-    ("--manifest", MANIFEST, "--parts", PARTS, "--output", KEYPOINTS),
+    f"--manifest {MANIFEST} --parts {PARTS} --output {KEYPOINTS}",
     ("build/eval",),
     f"{EVAL}/keypoints.decode.json",
 )
 COCO = Stage(
     "postprocess.pose",
-    ("--cfg", CONFIG, "--manifest", MANIFEST, "--dataset", "people", "--keypoints", KEYPOINTS, "--output", METRICS),
+    f"--cfg {CONFIG} --manifest {MANIFEST} --dataset people --keypoints {KEYPOINTS} --output {METRICS}",
     (METRICS,),
     METRICS,
 )
 POSE = Stage(
     "postprocess.pose",
-    (
-        *("--cfg", CONFIG, "--manifest", MANIFEST, "--dataset", "people", "--output", METRICS),
-        *("--run", f"{OUT}/bs1_run.json", "--run_flip", f"{OUT}-flip/bs1_run.json", "--workers", "2"),
-    ),
+    f"--cfg {CONFIG} --manifest {MANIFEST} --dataset people --output {METRICS} "
+    f"--run {OUT}/bs1_run.json --run_flip {OUT}-flip/bs1_run.json --workers 2",
     (f"{EVAL}/bs1", METRICS),
     METRICS,
 )
 SHOW = Stage(
     "postprocess.show",
-    ("--manifest", MANIFEST, "--keypoints", KEYPOINTS, "--dataset", "people", "--output", f"{EVAL}/show.png"),
+    f"--manifest {MANIFEST} --keypoints {KEYPOINTS} --dataset people --output {EVAL}/show.png",
     (f"{EVAL}/show.png",),
     f"{EVAL}/show.png",
 )
 EVALUATE = Stage(
     "train.pose.reference",
-    (
-        *("--cfg", CONFIG, "--weights", "tiny_pose.pth", "--manifest", MANIFEST, "--dataset", "people"),
-        *("--flip", "1", "--output", "build/reference/people.json", "--keypoints", "build/reference/keypoints.json"),
-    ),
+    f"--cfg {CONFIG} --weights tiny_pose.pth --manifest {MANIFEST} --dataset people --flip 1 "
+    "--output build/reference/people.json --keypoints build/reference/keypoints.json",
     ("build/reference",),
     "build/reference/people.json",
 )

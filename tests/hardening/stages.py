@@ -16,52 +16,38 @@ MODEL, COMPILED = "build/model.onnx", "build/om/bs4.onnx"
 MANIFEST, RUN = f"{PREP}/manifest.json", f"{OUT}/bs4_run.json"
 CONFIG = "configs/demo_digits.yaml"
 
-DIGITS = Stage("data.digits", ("--output", "digits"), ("digits",), "digits/val_label.txt", kept="digits/**/*.JPEG")
-WEIGHTS = Stage("data.weights", ("--cfg", "published.yaml", "--output", "loaded/m.pth"), ("loaded",), "loaded/m.pth")
+DIGITS = Stage("data.digits", "--output digits", ("digits",), "digits/val_label.txt", kept="digits/**/*.JPEG")
+WEIGHTS = Stage("data.weights", "--cfg published.yaml --output loaded/m.pth", ("loaded",), "loaded/m.pth")
 ONNX = Stage(
-    "pth2onnx.classification",
-    ("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--output", MODEL),
-    ("build",),
-    MODEL,
+    "pth2onnx.classification", f"--cfg {CONFIG} --weights weights/demo_digits.pth --output {MODEL}", ("build",), MODEL
 )
-OM = Stage(
-    "atc.convert",
-    ("--cfg", CONFIG, "--model", MODEL, "--output", COMPILED, "--batch_size", "4"),
-    ("build/om",),
-    COMPILED,
-)
+OM = Stage("atc.convert", f"--cfg {CONFIG} --model {MODEL} --output {COMPILED} --batch_size 4", ("build/om",), COMPILED)
 PREPROCESS = Stage(
     "preprocess.classification",
-    ("--cfg", CONFIG, "--dataset", "digits", "--output", PREP, "--limit", str(IMAGES), "--workers", "2"),
+    f"--cfg {CONFIG} --dataset digits --output {PREP} --limit {IMAGES} --workers 2",
     ("build/prep",),
     MANIFEST,
     kept=f"{PREP}/*.bin",
 )
 INFER = Stage(
-    "infer.run",
-    ("--model", COMPILED, "--inputs", PREP, "--output", f"{OUT}/bs4"),
-    ("build/out",),
-    RUN,
-    kept=f"{OUT}/bs4/*.bin",
+    "infer.run", f"--model {COMPILED} --inputs {PREP} --output {OUT}/bs4", ("build/out",), RUN, kept=f"{OUT}/bs4/*.bin"
 )
 TOPN = Stage(
     "postprocess.classification",
-    ("--cfg", CONFIG, "--manifest", MANIFEST, "--run", RUN, "--output", f"{EVAL}/bs4.json"),
+    f"--cfg {CONFIG} --manifest {MANIFEST} --run {RUN} --output {EVAL}/bs4.json",
     ("build/eval",),
     f"{EVAL}/bs4.json",
 )
 SHOW = Stage(
     "postprocess.show",
-    ("--manifest", MANIFEST, "--run", RUN, "--dataset", "digits", "--output", f"{EVAL}/bs4/show.png"),
+    f"--manifest {MANIFEST} --run {RUN} --dataset digits --output {EVAL}/bs4/show.png",
     ("build/eval",),
     f"{EVAL}/bs4/show.png",
 )
 EVALUATE = Stage(
     "train.classification.reference",
-    (
-        *("--cfg", CONFIG, "--weights", "weights/demo_digits.pth", "--manifest", MANIFEST, "--dataset", "digits"),
-        *("--output", "build/reference/digits.json", "--logits", "build/reference/logits.npy"),
-    ),
+    f"--cfg {CONFIG} --weights weights/demo_digits.pth --manifest {MANIFEST} --dataset digits "
+    "--output build/reference/digits.json --logits build/reference/logits.npy",
     ("build/reference",),
     "build/reference/digits.json",
 )
@@ -79,6 +65,13 @@ def sources(folder: Path) -> Path:
 def publish(folder: Path, url: str, md5: str) -> None:
     """A config with the URL of a checkpoint."""
     write_text(folder / "published.yaml", f"WEIGHTS: {{URL: '{url}', MD5: '{md5}'}}\n")
+
+
+def finished(stage: Stage, built: Path, root: Path) -> Path:
+    """A copy of `built` in which the stage ran undisturbed."""
+    folder = inputs_of(stage, built, root / "finished")
+    stage.finish(folder)
+    return folder
 
 
 def inputs_of(stage: Stage, built: Path, folder: Path) -> Path:

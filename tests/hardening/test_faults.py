@@ -22,7 +22,6 @@ from atc.emulator import main
 from hrnet.cli import WorkFailed
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
-from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
@@ -30,7 +29,7 @@ from infer.run_ais_bench import Tool
 from postprocess import topn
 from tests.atc.models import classifier, pyramid, saved
 from tests.hardening.harness import ROOT
-from tests.infer.models import CLASSES, check_error, expected_logits, linear_model, prep_folder
+from tests.infer.models import CLASSES, check_error, check_logits, linear_model, prep_folder, remove_records
 
 
 @pytest.fixture
@@ -211,8 +210,7 @@ def test_input_of_another_size(workdir: Path, error: str, capfd: pytest.CaptureF
     assert not Path("out/run_run.json").exists()
     images = prep_folder(Path("in"), 5)
     assert infer() == 0
-    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
-    np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=1e-5)
+    check_logits(images)
 
 
 def test_input_of_nan_is_found_at_the_end(workdir: Path) -> None:
@@ -242,12 +240,6 @@ def test_copied_inputs_that_the_group_may_write(workdir: Path, capfd: pytest.Cap
     check_error(second, "infer.run", "-m infer.emulator", "exit 2")
     os.chmod("in/img1.bin", 0o640)
     assert infer() == 0
-
-
-def remove_records() -> None:
-    """Leave what a run leaves that is killed before its record."""
-    os.unlink("out/run_run.json")
-    os.unlink(stamp_path("out/run"))
 
 
 def test_manifest_edited_by_hand_is_another_one(workdir: Path) -> None:

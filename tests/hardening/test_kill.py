@@ -63,8 +63,7 @@ def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 
     inputs = stages.inputs_of(stage, built, root / "inputs")
     finished = stages.inputs_of(stage, built, root / "finished")
     began = time.monotonic()
-    code, output = stage.run(finished)
-    assert code == 0, output
+    stage.finish(finished)
     seconds = time.monotonic() - began
     entries = sum(1 for _ in below(finished, stage.products))
     found = points(seed, count, entries, seconds)
@@ -73,17 +72,13 @@ def check_points(stage: Stage, built: Path, root: Path, count: int, seed: int = 
 
 SMALL_PREPROCESS = Stage(
     "preprocess.classification",
-    ("--cfg", "small.yaml", "--dataset", "data", "--output", "prep/set", "--workers", "2"),
+    "--cfg small.yaml --dataset data --output prep/set --workers 2",
     ("prep",),
     "prep/set/manifest.json",
     kept="prep/set/*.bin",
 )
 SMALL_INFER = Stage(
-    "infer.run",
-    ("--model", "m.onnx", "--inputs", "in", "--output", "out/run"),
-    ("out",),
-    "out/run_run.json",
-    kept="out/run/*.bin",
+    "infer.run", "--model m.onnx --inputs in --output out/run", ("out",), "out/run_run.json", kept="out/run/*.bin"
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,22 @@ from hrnet.io import tensors
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.stamp import stamp_path
 
 SHAPE = [3, 4, 4]
 CLASSES = 5
 WEIGHTS = np.random.default_rng(7).standard_normal((48, CLASSES)).astype(np.float32)
+
+
+def write_record(
+    path: Path, given: TensorInfo, outputs: dict[str, list[int]], gears: Sequence[Gear] = (), **metadata: str
+) -> Path:
+    """The record of the compiled model at `path`, with float32 `outputs`, and a mode that the tools accept."""
+    path.chmod(0o640)
+    tensors = [TensorInfo(name, "float32", shape) for name, shape in outputs.items()]
+    record = (sha256_file(path), "0" * 64, ["atc"], "atc.emulator", [given], tensors, list(gears), metadata)
+    CompiledModel(*record).write(path)
+    return path
 
 
 def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False) -> Path:
@@ -38,32 +51,19 @@ def linear_model(path: Path, batch: int, outputs: int = 1, pixels: bool = False)
         helper.make_node("Flatten", ["image"], ["flat"], axis=1),
         helper.make_node("MatMul", ["flat", "weights"], ["class"]),
     ]
-    results = [helper.make_tensor_value_info("class", TensorProto.FLOAT, [batch, CLASSES])]
+    shapes = {"class": [batch, CLASSES]}
     if outputs == 2:
         nodes.append(helper.make_node("Add", ["image", "image"], ["twice"]))
-        results.append(helper.make_tensor_value_info("twice", TensorProto.FLOAT, [batch, *SHAPE]))
+        shapes["twice"] = [batch, *SHAPE]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(given.dtype))
     image = helper.make_tensor_value_info(given.name, dtype, given.shape)
     graph = helper.make_graph(nodes, "linear", [image], results, [numpy_helper.from_array(WEIGHTS, "weights")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
-    onnx.save(model, path)
-    path.chmod(0o640)
-    tensors = [TensorInfo("class", "float32", [batch, CLASSES])]
-    if outputs == 2:
-        tensors.append(TensorInfo("twice", "float32", [batch, *SHAPE]))
-    CompiledModel(
-        model_sha256=sha256_file(path),
-        source_sha256="0" * 64,
-        command=["atc"],
-        tool="atc.emulator",
-        inputs=[given],
-        outputs=tensors,
-        gears=[],
-        metadata={"model": "linear"},
-    ).write(path)
-    return path
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path)
+    return write_record(path, given, shapes, model="linear")
 
 
+COUNT = 8  # inputs with gears
 GEARS = [[1, 3, 4, 4], [1, 3, 4, 8], [1, 3, 6, 4]]
 
 
@@ -86,18 +86,9 @@ def gear_model(path: Path) -> Path:
         path.write_bytes(b"IMOD" + json.dumps(arguments).encode() + b"\n" + model.SerializeToString())
     else:
         onnx.save(model, path)
-    path.chmod(0o640)
-    CompiledModel(
-        model_sha256=sha256_file(path),
-        source_sha256="0" * 64,
-        command=["atc"],
-        tool="atc.emulator",
-        inputs=[TensorInfo("image", "float32", [1, 3, -1, -1])],
-        outputs=[TensorInfo("means", "float32", [1, 3, 1, 1]), TensorInfo("twice", "float32", [1, 3, -1, -1])],
-        gears=[Gear(gear, [[1, 3, 1, 1], gear]) for gear in GEARS],
-        metadata={"model": "gears"},
-    ).write(path)
-    return path
+    gears = [Gear(gear, [[1, 3, 1, 1], gear]) for gear in GEARS]
+    outputs = {"means": [1, 3, 1, 1], "twice": [1, 3, -1, -1]}
+    return write_record(path, TensorInfo("image", "float32", [1, 3, -1, -1]), outputs, gears, model="gears")
 
 
 def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
@@ -112,6 +103,23 @@ def gear_folder(folder: Path, count: int) -> list[np.ndarray]:
     entries = [InputImage(f"img{i}", f"val/img{i}.jpg", None, 8, 8, shape, i, *area) for i, shape in enumerate(shapes)]
     Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
     return images
+
+
+def flip_folder(source: Path, target: Path) -> None:
+    """The inputs of `gear_folder` flipped, and their manifest."""
+    make_folder(target)
+    for file in source.glob("*.npy"):
+        np.save(target / file.name, np.ascontiguousarray(np.load(file)[..., ::-1]))
+    Manifest.read(source / "manifest.json").mirrored().write(target / "manifest.json")
+
+
+def check_gear_outputs(images: list[np.ndarray], folder: str) -> None:
+    """The .npy outputs in a directory are those of `gear_model` for these images, and its only files."""
+    assert sorted(os.listdir(folder)) == sorted(f"img{i}_{k}.npy" for i in range(len(images)) for k in range(2))
+    for i, image in enumerate(images):
+        means, twice = (np.load(f"{folder}/img{i}_{k}.npy") for k in range(2))
+        np.testing.assert_array_equal(twice, 2 * image)
+        np.testing.assert_allclose(means, image.mean(axis=(2, 3), keepdims=True), atol=1e-6)
 
 
 def prep_folder(folder: Path, count: int, suffix: str = "bin", pixels: bool = False) -> np.ndarray:
@@ -144,18 +152,8 @@ def torchscript_model(path: Path, batch: int, **metadata: str) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
         torch.jit.save(torch.jit.freeze(torch.jit.trace(Net().eval(), torch.ones(1, *SHAPE))), str(path))
-    path.chmod(0o640)
-    CompiledModel(
-        model_sha256=sha256_file(path),
-        source_sha256="0" * 64,
-        command=["static"],
-        tool="pth2onnx.static",
-        inputs=[TensorInfo("image", "float32", [batch, *SHAPE])],
-        outputs=[TensorInfo("class", "float32", [batch, CLASSES])],
-        gears=[],
-        metadata={"model": "linear", **metadata},
-    ).write(path)
-    return path
+    given = TensorInfo("image", "float32", [batch, *SHAPE])
+    return write_record(path, given, {"class": [batch, CLASSES]}, model="linear", **metadata)
 
 
 def check_error(stderr: str, module: str, *parts: object) -> None:
@@ -170,12 +168,23 @@ def expected_logits(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) @ WEIGHTS
 
 
+def check_logits(images: np.ndarray, folder: str = "out/run", tolerance: float = 1e-5) -> None:
+    """The .bin outputs img0 … in a directory are those of `linear_model`, and its only files."""
+    assert sorted(os.listdir(folder)) == sorted(f"img{i}_0.bin" for i in range(len(images)))
+    found = np.stack([np.fromfile(f"{folder}/img{i}_0.bin", np.float32) for i in range(len(images))])
+    np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=tolerance)
+
+
+def remove_records(folder: str = "out/run") -> None:
+    """Leave what a run leaves that is killed before its record."""
+    os.unlink(f"{folder}_run.json")
+    os.unlink(stamp_path(folder))
+
+
 def om_model(path: Path, batch: int) -> Path:
     """`linear_model` as the fake atc writes it, with its record."""
     onnx_file = linear_model(path.with_suffix(".onnx"), batch)
     sizes = ",".join(map(str, [batch, *SHAPE]))
     path.write_bytes(b"IMOD" + json.dumps({"input_shape": f"image:{sizes}"}).encode() + b"\n" + onnx_file.read_bytes())
-    path.chmod(0o640)
-    compiled = CompiledModel.read(onnx_file)
-    dataclasses.replace(compiled, model_sha256=sha256_file(path), tool="atc").write(path)
-    return path
+    given = TensorInfo("image", "float32", [batch, *SHAPE])
+    return write_record(path, given, {"class": [batch, CLASSES]}, model="linear")

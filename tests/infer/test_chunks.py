@@ -12,7 +12,7 @@ import pytest
 from hrnet.io.manifest import Manifest
 from infer import chunks
 from tests import fakes
-from tests.infer.models import check_error, gear_folder, gear_model
+from tests.infer.models import check_error, flip_folder, gear_folder, gear_model
 
 IMAGES = 5
 FLIP = ("--output_flip", "out-flip/run")
@@ -184,10 +184,7 @@ def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
     assert call(2, *FLIP) == 0
     expected = people()
     gear_model(Path("m.om"))
-    for i in range(IMAGES):
-        Path("in-flip").mkdir(exist_ok=True)
-        np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(np.load(f"in/img{i}.npy")[..., ::-1]))
-    Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
+    flip_folder(Path("in"), Path("in-flip"))
     calls()
     ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(workdir))]
     assert call(2, *FLIP, "--inputs_flip", "in-flip", *ais, model="m.om") == 0

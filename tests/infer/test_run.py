@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Callable
@@ -12,18 +11,16 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from hrnet.cli import UserError, WorkFailed
-from hrnet.io.compiled import CompiledModel
+from hrnet.cli import WorkFailed
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
 from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
-from infer.output_dir import OutputDir
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
 from tests.fakes import ROOT
-from tests.infer.models import check_error, expected_logits, linear_model, prep_folder
+from tests.infer.models import check_error, check_logits, linear_model, prep_folder, remove_records
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +39,6 @@ def prepare(count: int, batch: int = 4) -> np.ndarray:
     return prep_folder(Path("in"), count)
 
 
-def logits(count: int) -> np.ndarray:
-    return np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(count)])
-
-
-def remove_records() -> None:
-    """Leave what a run leaves that is killed before its record."""
-    os.unlink("out/run_run.json")
-    os.unlink(stamp_path("out/run"))
-
-
 def interrupt(finished: int, count: int) -> None:
     """Leave what a killed run leaves: settings and some outputs, no summary, no record."""
     remove_records()
@@ -67,7 +54,7 @@ def kept() -> int:
 def test_record(capfd: pytest.CaptureFixture[str]) -> None:
     images = prepare(6)
     assert call() == 0
-    np.testing.assert_allclose(logits(6), expected_logits(images), rtol=1e-5, atol=1e-5)
+    check_logits(images)
     record = RunRecord.read("out/run_run.json")
     assert " ".join(record.command[1:]) == (
         "-m infer.emulator --runtime onnxruntime --model m.onnx --input in --output out --output_dirname run "
@@ -140,14 +127,12 @@ def test_another_format_or_tool_runs_again(capfd: pytest.CaptureFixture[str]) ->
 def test_killed_run_only_does_what_is_left(capfd: pytest.CaptureFixture[str]) -> None:
     images = prepare(7)
     assert call() == 0
-    whole = logits(7)
     interrupt(finished=3, count=7)
     times = {name: os.stat(f"out/run/{name}").st_mtime_ns for name in os.listdir("out/run")}
     assert call() == 0
     assert "3 of 7 inputs were finished before and are kept" in capfd.readouterr().out
     assert {name: os.stat(f"out/run/{name}").st_mtime_ns for name in times} == times
-    assert logits(7).tobytes() == whole.tobytes()
-    np.testing.assert_allclose(whole, expected_logits(images), rtol=1e-5, atol=1e-5)
+    check_logits(images)
     record = RunRecord.read("out/run_run.json")
     assert (record.images, record.kept) == (7, 3)
     assert record.files == {f"img{i}": [f"img{i}_0.bin"] for i in range(7)}
@@ -163,8 +148,7 @@ def test_other_inputs_keep_nothing() -> None:
     images = prep_folder(Path("in"), 4)
     assert call() == 0
     assert kept() == 0
-    assert sorted(os.listdir("out/run")) == [f"img{i}_0.bin" for i in range(4)]
-    np.testing.assert_allclose(logits(4), expected_logits(images), rtol=1e-5, atol=1e-5)
+    check_logits(images)
 
 
 def test_other_code_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +168,7 @@ def test_partial_outputs_of_a_killed_run_are_done_again() -> None:
     Path("out/run/.img5_0.bin.1234.tmp").write_bytes(b"half")  # by the killed emulator
     assert call() == 0
     assert kept() == 3
-    np.testing.assert_allclose(logits(7), expected_logits(images), rtol=1e-5, atol=1e-5)
-    assert len(os.listdir("out/run")) == 7
+    check_logits(images)
 
 
 def test_run_killed_before_its_record_does_one_input_again() -> None:
@@ -233,8 +216,7 @@ def test_inputs_must_fit_the_model(capfd: pytest.CaptureFixture[str]) -> None:
     pixels = prep_folder(Path("in"), 3, pixels=True)
     linear_model(Path("m.onnx"), 2, pixels=True)
     assert call() == 0
-    expected = expected_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32))
-    np.testing.assert_allclose(logits(3), expected, rtol=1e-5, atol=1e-3)
+    check_logits(pixels.transpose(0, 3, 1, 2).astype(np.float32), tolerance=1e-3)
     linear_model(Path("m.onnx"), 2)
     assert call() == 2
     parts = ("in: ", "m.onnx", "float32[3, 4, 4]", "uint8[4, 4, 3]", "make om", "make preprocess")
@@ -332,17 +314,6 @@ def test_tool_without_summary(workdir: Path) -> None:
     assert str(failure.value.where) == "out/run_summary.json"
 
 
-def test_record_of_another_model() -> None:
-    linear_model(Path("m.onnx"), 1)
-    linear_model(Path("other.onnx"), 2)
-    os.replace("other.onnx", "m.onnx")
-    with pytest.raises(FormatError) as failure:
-        CompiledModel.read("m.onnx")
-    assert str(failure.value.where) == "m.onnx.json"
-    assert "rm m.onnx; make om" in str(failure.value.hint)
-    assert "python -m atc.adopt --om m.onnx" in str(failure.value.hint)
-
-
 def test_two_runs_at_once_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     prepare(3)
     make_folder("out")
@@ -350,22 +321,3 @@ def test_two_runs_at_once_exclude_each_other(capsys: pytest.CaptureFixture[str])
         assert call() == 2
     check_error(capsys.readouterr().err, "infer.run", "out/run_lock")
     assert call() == 0
-
-
-def test_lock_lives_as_long_as_the_tool() -> None:
-    """A tool that outlives `infer.run` keeps the lock, since it inherits the descriptor."""
-    make_folder("out")
-    with locked("out/run_lock") as lock:
-        tool = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[lock])
-    try:
-        with pytest.raises(UserError), locked("out/run_lock"):
-            pass
-    finally:
-        tool.communicate(b"\n")
-    with locked("out/run_lock"):
-        pass
-
-
-def test_output_dir_names() -> None:
-    output = OutputDir(Path("out/run"), "BIN")
-    assert output.record == Path("out/run_run.json") and output.output_names("a", 2) == ["a_0.bin", "a_1.bin"]

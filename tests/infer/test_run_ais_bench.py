@@ -14,10 +14,9 @@ from hrnet.io.runs import RunRecord
 from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from tests import fakes
-from tests.infer.models import check_error, expected_logits, om_model, prep_folder
+from tests.infer.models import check_error, check_logits, om_model, prep_folder, remove_records
 
 COUNT = 11
-WHOLE = sorted(f"img{i}_0.bin" for i in range(COUNT))
 RECORDS = ["run", "run_lock", "run_run.json", "run_settings.json", stamp_path("run").name]
 START = "./python_npu -m ais_bench --model m.om --input in --output out --output_dirname run --outfmt BIN --batchsize 4"
 
@@ -34,13 +33,6 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 def call(*more: str, python: str = "./python_npu") -> int:
     where = ["--model", "m.om", "--inputs", "in", "--output", "out/run"]
     return infer_run.main([*where, "--backend", "ascend", "--ais_python", python, *more])
-
-
-def check_logits(images: np.ndarray) -> None:
-    """One directory of outputs, as from one device."""
-    assert sorted(os.listdir("out/run")) == WHOLE
-    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(COUNT)])
-    np.testing.assert_allclose(found, expected_logits(images), rtol=1e-5, atol=1e-5)
 
 
 def test_one_device(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
@@ -128,8 +120,7 @@ def test_missing_summary(
     images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], device: str
 ) -> None:
     assert call("--device", device) == 0
-    os.unlink("out/run_run.json")  # with the stamp, what an interrupted run leaves, and an old summary
-    os.unlink(stamp_path("out/run"))
+    remove_records()  # the old summary is left
     monkeypatch.setenv("FAKE_AIS_BENCH", "silent")
     assert call("--device", device) == 2
     check_error(capsys.readouterr().err, "infer.run", "out/run_summary.json")

@@ -16,7 +16,7 @@ from hrnet.cli import UserError, cores
 from hrnet.io.compiled import TensorInfo
 from infer import runtimes
 from infer.emulator import main
-from tests.infer.models import expected_logits, linear_model, prep_folder
+from tests.infer.models import check_logits, expected_logits, linear_model, prep_folder
 
 
 @pytest.fixture
@@ -103,8 +103,7 @@ def test_emulator_on_openvino(workdir: Path) -> None:
     linear_model(Path("m.onnx"), 2)
     where = ["--model", "m.onnx", "--input", "in", "--output", "out", "--output_dirname", "run"]
     assert main.main([*where, "--runtime", "openvino"]) == 0
-    found = np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(5)])
-    np.testing.assert_allclose(found, expected_logits(images), rtol=1e-4, atol=1e-4)
+    check_logits(images, tolerance=1e-4)
 
 
 def test_runtime_that_is_not_installed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

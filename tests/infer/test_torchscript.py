@@ -17,7 +17,15 @@ from infer import runtimes
 from infer.emulator import main
 from infer.runtimes import torchscript_runtime
 from tests import fakes, tiny
-from tests.infer.models import CLASSES, SHAPE, check_error, expected_logits, prep_folder, torchscript_model
+from tests.infer.models import (
+    CLASSES,
+    SHAPE,
+    check_error,
+    check_logits,
+    expected_logits,
+    prep_folder,
+    torchscript_model,
+)
 
 FP16 = {"torchscript.precision": "fp16"}
 NPU = {**FP16, "torchscript.soc_version": "Ascend310P3"}
@@ -35,15 +43,11 @@ def call(*more: str, runtime: str = "torchscript", model: str = "m.ts") -> int:
     return main.main([*words, *more])
 
 
-def logits(count: int) -> np.ndarray:
-    return np.stack([np.fromfile(f"out/run/img{i}_0.bin", np.float32) for i in range(count)])
-
-
 def test_inputs_and_outputs_are_those_of_the_record(workdir: Path) -> None:
     runtime = runtimes.load("torchscript", str(torchscript_model(workdir / "m.ts", 2)), 2)
     assert runtime.inputs == [TensorInfo("image", "float32", [2, *SHAPE])]
     assert runtime.outputs == [TensorInfo("class", "float32", [2, CLASSES])]
-    assert runtime.requests == 2 and runtime.gears() == []
+    assert runtime.requests == 2 and runtime.gears == []
     assert runtime.version == f"torchscript by torch {torch.__version__.split('+')[0]}"
 
 
@@ -61,7 +65,7 @@ def test_emulator(workdir: Path) -> None:
     images = prep_folder(Path("in"), 7)
     torchscript_model(Path("m.ts"), 2)
     assert call() == 0
-    np.testing.assert_allclose(logits(7), expected_logits(images), rtol=1e-4, atol=1e-4)
+    check_logits(images, tolerance=1e-4)
     summary = json.loads(Path("out/run_summary.json").read_text())
     assert summary["NPU_compute_time"]["count"] == 4 and summary["runtime"].startswith("torchscript by torch ")
 
@@ -165,7 +169,7 @@ def test_torch_aie(workdir: Path) -> None:
     images = prep_folder(Path("in"), 7)
     torchscript_model(Path("m.ts"), 2, **NPU)
     assert call("--device", "3", runtime="torch_aie") == 0
-    np.testing.assert_allclose(logits(7), expected_logits(images), rtol=1e-4, atol=1e-4)
+    check_logits(images, tolerance=1e-4)
     summary = json.loads(Path("out/run_summary.json").read_text())
     assert summary["runtime"] == "torch_aie fake on Ascend310P3"
 

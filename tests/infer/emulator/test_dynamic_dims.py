@@ -17,27 +17,18 @@ from hrnet.io import tensors
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder
 from hrnet.io.runs import RunRecord
-from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.emulator import dynamic_dims, main
 from infer.runtimes.base import Runtime
-from tests import fakes
-from tests.infer.models import GEARS, check_error, gear_folder, gear_model, linear_model
+from tests.infer.models import COUNT, GEARS, check_error, check_gear_outputs, linear_model, remove_records
 
-COUNT = 8
 NO_GEAR = ("the dynamic_dims parameter is not correct", "1,3,4,4; 1,3,4,8; 1,3,6,4")
 
 
 @pytest.fixture
-def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """A directory with m.onnx and m.om with gears, eight inputs in `in`, and a python that has ais_bench."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
-    gear_model(Path("m.onnx"))
-    gear_model(Path("m.om"))
-    fakes.ais_python(tmp_path)
+def images(gear_images: list[np.ndarray]) -> list[np.ndarray]:
     make_folder("out")
-    return gear_folder(Path("in"), COUNT)
+    return gear_images
 
 
 def emulate(*more: str, model: str = "m.onnx") -> int:
@@ -55,11 +46,7 @@ def run(backend: str, *more: str) -> int:
 
 
 def check_files(images: list[np.ndarray]) -> None:
-    assert sorted(os.listdir("out/run")) == sorted(f"img{i}_{k}.npy" for i in range(COUNT) for k in range(2))
-    for i, image in enumerate(images):
-        means, twice = (np.load(f"out/run/img{i}_{k}.npy") for k in range(2))
-        np.testing.assert_array_equal(twice, 2 * image)
-        np.testing.assert_allclose(means, image.mean(axis=(2, 3), keepdims=True), atol=1e-6)
+    check_gear_outputs(images, "out/run")
 
 
 AUTO = ("--auto_set_dymdims_mode", "1")
@@ -212,8 +199,7 @@ def test_user_errors(images: list[np.ndarray], capsys: pytest.CaptureFixture[str
 def test_output_of_another_gear_is_done_again(images: list[np.ndarray]) -> None:
     """The expected size is that of the image's gear."""
     assert run("onnxruntime") == 0
-    os.unlink("out/run_run.json")
-    os.unlink(stamp_path("out/run"))
+    remove_records()
     os.replace("out/run/img1_1.npy", "out/run/img0_1.npy")
     assert run("onnxruntime") == 0
     assert RunRecord.read("out/run_run.json").kept == COUNT - 2
@@ -221,16 +207,16 @@ def test_output_of_another_gear_is_done_again(images: list[np.ndarray]) -> None:
 
 
 class Known(Runtime):
-    def __init__(self, shape: list[int], dynamic_dims: str) -> None:
-        self.inputs, self.dynamic_dims = [TensorInfo("x", "uint8", shape)], dynamic_dims
+    def __init__(self, shape: list[int]) -> None:
+        self.inputs = [TensorInfo("x", "uint8", shape)]
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
         raise NotImplementedError
 
 
 def test_gears_fill_the_dynamic_axes() -> None:
-    assert Known([1, -1, -1, 3], "512,640;64,32").gears() == [[1, 512, 640, 3], [1, 64, 32, 3]]
-    assert Known([1, 3, 4, 4], "").gears() == []
+    assert Known([1, -1, -1, 3]).read_gears("512,640;64,32") == [[1, 512, 640, 3], [1, 64, 32, 3]]
+    assert Known([1, 3, 4, 4]).read_gears("") == []
 
 
 @given(st.sampled_from(GEARS) | st.lists(st.integers(0, 9), max_size=5))
