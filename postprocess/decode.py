@@ -96,7 +96,7 @@ def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> li
     records = [RunRecord.read(run) for run in runs]
     if len({record.model_sha256 for record in records}) > 1:
         raise UserError("made by another model than the other run", where=runs[1], hint="run make infer")
-    hashes = (manifest.sha256(), manifest.mirrored().sha256())
+    hashes = (manifest.sha256(), manifest.flip().sha256())
     for record, run, flipped in zip(records, runs, (False, True)):
         if record.flipped != flipped:
             names = ("the run of the images", "the run of the flipped images")

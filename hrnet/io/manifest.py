@@ -59,7 +59,7 @@ class Manifest:
         """The SHA-256 of the file that `write` writes."""
         return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
 
-    def mirrored(self) -> Manifest:
+    def flip(self) -> Manifest:
         """The manifest of the same images, flipped."""
         return replace(self, flipped=True)
 

@@ -23,8 +23,8 @@ NAMES = (
 )
 COUNT = len(NAMES)
 
-# MIRRORED[k]: the joint that stands in a mirrored image where joint k stands.
-MIRRORED = tuple(
+# FLIPPED[k]: the joint that stands in a mirrored image where joint k stands.
+FLIPPED = tuple(
     NAMES.index({"l": "right_", "r": "left_"}[name[0]] + name.split("_")[1]) if "_" in name else k
     for k, name in enumerate(NAMES)
 )

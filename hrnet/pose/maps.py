@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from hrnet.cli import UserError
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 MULTIPLE = 32  # of the input's sides in pixels: HigherHRNet halves them five times
 ROUNDING = 64 * 2.0**-24  # more than two float32 ways to one value can differ, relative to the largest on the way
@@ -88,8 +88,8 @@ class Maps:
         for k, mean in enumerate(means):
             low, high = self.low[0][k], self.high[0][k]
             if self.dimensions == 2:
-                low = cv2.addWeighted(low, 0.5, cv2.flip(self.low[1][MIRRORED[k]], 1), 0.5, 0)
-                high = cv2.addWeighted(high, 0.5, cv2.flip(self.high[1][MIRRORED[k]], 1), 0.5, 0)
+                low = cv2.addWeighted(low, 0.5, cv2.flip(self.low[1][FLIPPED[k]], 1), 0.5, 0)
+                high = cv2.addWeighted(high, 0.5, cv2.flip(self.high[1][FLIPPED[k]], 1), 0.5, 0)
             cv2.addWeighted(cv2.resize(low, size, interpolation=cv2.INTER_LINEAR), 0.5, high, 0.5, 0, dst=mean)
         return means
 
@@ -97,7 +97,7 @@ class Maps:
         """D of float32 [H/4, W/4]: the tags of a joint before they are doubled twice."""
         tags = [self.low[0][COUNT + joint]]
         if self.dimensions == 2:
-            tags.append(cv2.flip(self.low[1][COUNT + MIRRORED[joint]], 1))
+            tags.append(cv2.flip(self.low[1][COUNT + FLIPPED[joint]], 1))
         return tags
 
     def heat(self, joints: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int) -> np.ndarray:
@@ -105,7 +105,7 @@ class Maps:
         are 4 * top and 4 * left [N], with a border of one pixel around them."""
         halves = []
         for mirror in range(self.dimensions):
-            channels = joints if not mirror else np.take(MIRRORED, joints)
+            channels = joints if not mirror else np.take(FLIPPED, joints)
             mean = self._doubled(mirror, channels, top, left, m, n)
             if mirror:
                 columns = self.width // 2 - 1 - 2 * left - 2 * n
@@ -120,7 +120,7 @@ class Maps:
         """float32 [D, N, 4m + 2, 4n + 2]: the tags in the same windows as `heat`."""
         tags = np.empty((self.dimensions, len(joints), 4 * m + 2, 4 * n + 2), np.float32)
         for mirror in range(self.dimensions):
-            channels = COUNT + (joints if not mirror else np.take(MIRRORED, joints))
+            channels = COUNT + (joints if not mirror else np.take(FLIPPED, joints))
             half = self._doubled(mirror, channels, top, left, m, n)
             tags[mirror] = double(half, 2 * top - 1, 2 * left - 1, self.height // 2, self.width // 2)
         return tags

@@ -187,7 +187,7 @@ def test_ais_bench_infers_flipped_inputs(workdir: Path) -> None:
     for i in range(IMAGES):
         Path("in-flip").mkdir(exist_ok=True)
         np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(np.load(f"in/img{i}.npy")[..., ::-1]))
-    Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
+    Manifest.read("in/manifest.json").flip().write("in-flip/manifest.json")
     calls()
     ais = ["--backend", "ascend", "--ais_python", str(fakes.ais_python(workdir))]
     assert call(2, *FLIP, "--inputs_flip", "in-flip", *ais, model="m.om") == 0

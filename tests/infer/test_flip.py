@@ -37,7 +37,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     Path("in-flip").mkdir(0o750)
     for i, image in enumerate(images):
         np.save(f"in-flip/img{i}.npy", np.ascontiguousarray(image[..., ::-1]))
-    Manifest.read("in/manifest.json").mirrored().write("in-flip/manifest.json")
+    Manifest.read("in/manifest.json").flip().write("in-flip/manifest.json")
     return images
 
 

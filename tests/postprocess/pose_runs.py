@@ -72,7 +72,7 @@ def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **cha
 def write_runs(manifest: Path, annotations: Path, plain: Path, flipped: Path) -> None:
     """The oracle's outputs for a manifest in two folders, each with its record, as the emulator writes them."""
     images = Manifest.read(manifest)
-    for folder, each in ((plain, images), (flipped, images.mirrored())):
+    for folder, each in ((plain, images), (flipped, images.flip())):
         files = oracle.write_outputs(each, annotations, make_folder(folder))
         run_record(manifest, files, each.flipped).write(folder.with_name(f"{folder.name}_run.json"))
 

@@ -7,7 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 Outputs = Sequence[np.ndarray]
 
@@ -27,7 +27,7 @@ def doubled(planes: np.ndarray) -> np.ndarray:
 
 def whole_maps(outputs: Outputs, outputs_flip: Optional[Outputs]) -> tuple[np.ndarray, np.ndarray]:
     """float32 heatmaps [17, H, W] and tags [17, H, W, D]."""
-    order = list(MIRRORED)
+    order = list(FLIPPED)
     half = doubled(outputs[0][0])
     heat = doubled((half[:COUNT] + outputs[1][0]) / 2)
     tags = [doubled(half[COUNT:])]

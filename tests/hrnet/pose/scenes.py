@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 MUCH = 0.05  # noise of a heatmap
 SIGMA = 2.0  # of a joint's blob, cells of either output
@@ -61,7 +61,7 @@ def draw_people(random: np.random.Generator, count: int, width: int, height: int
 
 def mirrored(scene: Scene) -> Scene:
     """The scene in a mirror: left and right joints change names."""
-    order = list(MIRRORED)
+    order = list(FLIPPED)
     xy = scene.xy[:, order] * (-1, 1) + (scene.width - 1, 0)
     return Scene(scene.width, scene.height, xy, scene.heights[:, order], scene.tags[:, order, ::-1])
 
