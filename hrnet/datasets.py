@@ -146,17 +146,14 @@ def _names(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder) if entry.name[0] != "." and (entry.is_file() or entry.is_dir())]
 
 
-def _read_text(path: AnyPath) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
-    except UnicodeDecodeError:
-        raise FormatError("is no UTF-8 text", where=path) from None
-
-
 def read_labels(path: AnyPath) -> dict[str, int]:
     """Read `name index` lines (val_label.txt, val_list.txt) as a mapping from name to class index."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
+    except UnicodeDecodeError:
+        raise FormatError("is no UTF-8 text", where=path) from None
     labels: dict[str, int] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         name, _, index = line.strip().rpartition(" ")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from hrnet.cli import first_few
 from hrnet.io.files import AnyPath, natural_key, write_text
-from hrnet.io.records import FormatError, read_json
+from hrnet.io.records import FormatError, check_unique, read_json
 
 PERSON = 1  # COCO's category
 JOINTS = 17
@@ -42,7 +40,13 @@ def annotation_path(dataset: Path, split: str) -> Path:
 
 def read_images(path: AnyPath) -> list[CocoImage]:
     """Read the images of an annotation file, in natural order of their file names; ids and names are unique."""
-    return _images(_read(path), path)
+    listed = _read(path).get("images")
+    if not isinstance(listed, list) or not listed:
+        raise FormatError("lists no images", where=path, expected="a COCO annotation file")
+    images = [_image(entry, number, path) for number, entry in enumerate(listed)]
+    for what, values in (("id", (image.image_id for image in images)), ("file", (image.file_name for image in images))):
+        check_unique(f"images: duplicate {what}", values, path)
+    return sorted(images, key=lambda image: natural_key(image.file_name))
 
 
 def read_annotations(path: AnyPath, outlines: bool = False) -> dict[str, Any]:
@@ -66,18 +70,6 @@ def read_annotations(path: AnyPath, outlines: bool = False) -> dict[str, Any]:
 def _read(path: AnyPath) -> dict[str, Any]:
     content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
     return content if isinstance(content, dict) else {}
-
-
-def _images(content: Mapping[str, Any], path: AnyPath) -> list[CocoImage]:
-    listed = content.get("images")
-    if not isinstance(listed, list) or not listed:
-        raise FormatError("lists no images", where=path, expected="a COCO annotation file")
-    images = [_image(entry, number, path) for number, entry in enumerate(listed)]
-    for what, values in (("id", (image.image_id for image in images)), ("file", (image.file_name for image in images))):
-        twice = [str(value) for value, count in Counter(values).items() if count > 1]
-        if twice:
-            raise FormatError(f"images: duplicate {what}", where=path, found=first_few(twice))
-    return sorted(images, key=lambda image: natural_key(image.file_name))
 
 
 def _image(entry: Any, number: int, path: AnyPath) -> CocoImage:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Optional
 
 import numpy as np
@@ -57,15 +57,8 @@ def read_settings(config: CfgNode) -> Settings:
         found = config.TEST[key]
         if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
             raise UserError(f"TEST.{key} is not done here", expected=expected, found=found)
-    return Settings(
-        detection_threshold=config.TEST.DETECTION_THRESHOLD,
-        tag_threshold=config.TEST.TAG_THRESHOLD,
-        max_num_people=config.DATASET.MAX_NUM_PEOPLE,
-        use_detection_val=config.TEST.USE_DETECTION_VAL,
-        ignore_too_much=config.TEST.IGNORE_TOO_MUCH,
-        adjust=config.TEST.ADJUST,
-        refine=config.TEST.REFINE,
-    )
+    keys = [field.name for field in fields(Settings) if field.name != "max_num_people"]
+    return Settings(max_num_people=config.DATASET.MAX_NUM_PEOPLE, **{key: config.TEST[key.upper()] for key in keys})
 
 
 @dataclass(frozen=True)
