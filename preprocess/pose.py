@@ -31,7 +31,7 @@ import numpy as np
 from hrnet import gears, images
 from hrnet.cli import UserError, command, first_few
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import CocoSet, find_coco
+from hrnet.datasets import find_coco
 from hrnet.gears import Gear
 from hrnet.io import tensors
 from hrnet.io.coco import CocoImage
@@ -90,14 +90,6 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     return fit
 
 
-def report_subset(dataset: CocoSet) -> None:
-    """Print which listed images are absent, and which files are not listed."""
-    if dataset.absent:
-        print(f"{dataset.index}: {len(dataset.absent)} images are absent (a subset): {first_few(dataset.absent)}")
-    if dataset.unlisted:
-        print(f"{dataset.index}: {len(dataset.unlisted)} files are not listed, left out: {first_few(dataset.unlisted)}")
-
-
 def run(args: argparse.Namespace) -> None:
     """Write the inputs of the data set's images, and the flipped ones to --output_flip."""
     config = load_config(args.cfg, POSE)
@@ -108,7 +100,10 @@ def run(args: argparse.Namespace) -> None:
     short = gears.short_side(config.DATASET.INPUT_SIZE, args.cfg)
     offered = gears.read_gears(args.gears, short) if args.gears else [(h, w) for h, w in config.INPUT.GEARS]
     dataset = find_coco(args.dataset, config.DATASET.TEST)
-    report_subset(dataset)
+    if dataset.absent:
+        print(f"{dataset.index}: {len(dataset.absent)} images are absent (a subset): {first_few(dataset.absent)}")
+    if dataset.unlisted:
+        print(f"{dataset.index}: {len(dataset.unlisted)} files are not listed, left out: {first_few(dataset.unlisted)}")
     listed = dict(islice(dataset.images.items(), args.limit or None))
     check_number(len(listed), args.dataset)
     chosen = choose_gears(listed, short, offered, args.gears or args.cfg)
