@@ -24,7 +24,7 @@ class RunRecord:
     outputs: list[TensorInfo]
     batch: int
     images: int
-    flipped: bool  # the inputs were mirror images
+    flipped: bool  # the inputs were flipped
     kept: int  # of them, finished by an interrupted run before: not in the times
     seconds: dict[str, Optional[float]]  # read, infer, write (None: the tool does not tell), total
     images_per_second: float  # end to end

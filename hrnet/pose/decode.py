@@ -76,7 +76,7 @@ def decode(
     timings: Optional[dict[str, float]] = None,
 ) -> People:
     """The people of one image. outputs: output1 float32 [1, 34, H/4, W/4] and output2 float32 [1, 17, H/2, W/2] of an
-    input of H x W pixels; outputs_flip: those of the mirrored input, for the flip test.
+    input of H x W pixels; outputs_flip: those of the flipped input, for the flip test.
 
     timings: milliseconds are added to it by step (STEPS), over as many calls as it is given to.
     """
@@ -115,10 +115,10 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
 def to_image(
     keypoints: np.ndarray, center: Sequence[float], scale: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """A copy of keypoints [P, 17, K] whose x and y are pixels of the photograph, missing joints' zeros too.
+    """A copy of keypoints [P, 17, K] whose x and y are pixels of the image, missing joints' zeros too.
 
-    size: width and height of the network's input; center: its middle in the photograph, pixels; scale: width and height
-    of what it shows of the photograph, in units of 200 pixels. Both axes are scaled by the width's factor.
+    size: width and height of the network's input; center: its middle in the image, pixels; scale: width and height
+    of what it shows of the image, in units of 200 pixels. Both axes are scaled by the width's factor.
     """
     width, height = size
     placed = keypoints.copy()

@@ -79,6 +79,9 @@ class PoseRun:
         write_runs(self.manifest, self.annotations, self.folder, self.flipped)
         return self
 
+    def edit_config(self, old: str, new: str) -> None:
+        self.cfg.write_text(self.cfg.read_text().replace(old, new))
+
     def rewrite(self, folder: Path, **changes: Any) -> None:
         path = folder.with_name(f"{folder.name}_run.json")
         dataclasses.replace(RunRecord.read(path), **changes).write(path)

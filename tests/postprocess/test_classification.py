@@ -191,6 +191,7 @@ def other_files(*stems: str) -> Change:
 
 MORE_INFO = "MODEL: {NUM_CLASSES: 3}\nINPUT: {RESIZE: 300}"
 OTHER_MODEL = {"model": "large", "config_sha256": HASH}
+BFLOAT = [TensorInfo("class", "bfloat16", [1, 3])]
 TWO = [TensorInfo(name, "float32", [1, 3]) for name in ("output1", "output2")]
 AGAIN = "rm {record}; make infer"
 REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
@@ -204,17 +205,9 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
     "another size": (lambda run: run.cfg.write_text(MORE_INFO), "{manifest}", "{cfg}); run make preprocess"),
     "another model": (lambda run: run.rewrite(metadata=OTHER_MODEL), "{record}", "expected {cfg}, found large"),
     "an unnamed model": (lambda run: run.rewrite(metadata={"config_sha256": HASH}), "{record}", "expected {cfg}"),
-    "an unknown dtype": (
-        lambda run: run.rewrite(outputs=[TensorInfo("class", "bfloat16", [1, 3])]),
-        "{record}",
-        "found bfloat16",
-    ),
+    "an unknown dtype": (lambda run: run.rewrite(outputs=BFLOAT), "{record}", "found bfloat16"),
     "two outputs": (lambda run: run.rewrite(outputs=TWO), "{record}", "found ['output1', 'output2']"),
-    "an image without output": (
-        lambda run: run.rewrite(files={**run.run.files, "img0": []}),
-        "{record}",
-        "found ['class']",
-    ),
+    "no output": (lambda run: run.rewrite(files={**run.run.files, "img0": []}), "{record}", "found ['class']"),
     "a label outside the classes": (
         lambda run: run.manifest.write_text(run.manifest.read_text().replace('"label": 1', '"label": 3')),
         "{manifest}",

@@ -33,8 +33,8 @@ def whole_maps(outputs: Outputs, outputs_flip: Optional[Outputs]) -> tuple[np.nd
     tags = [doubled(half[COUNT:])]
     if outputs_flip is not None:
         half = doubled(outputs_flip[0][0])[:, :, ::-1]
-        mirror = (half[:COUNT] + outputs_flip[1][0][:, :, ::-1]) / 2
-        heat = (heat + doubled(mirror[order])) / 2
+        flipped = (half[:COUNT] + outputs_flip[1][0][:, :, ::-1]) / 2
+        heat = (heat + doubled(flipped[order])) / 2
         tags.append(doubled(half[COUNT:][order]))
     return heat, np.stack(tags, axis=3)
 

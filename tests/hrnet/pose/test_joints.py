@@ -5,7 +5,7 @@ from __future__ import annotations
 from hrnet.pose import joints
 
 
-def test_mirrored_joints_are_the_other_sides() -> None:
+def test_flipped_joints_are_the_other_sides() -> None:
     assert joints.FLIPPED == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
     assert joints.NAMES[joints.FLIPPED[9]] == "right_wrist"
 
