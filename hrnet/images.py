@@ -1,7 +1,7 @@
 """Image files and pixel arithmetic that two or more stages need.
 
-Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short
-side resized, centre crop, /255, mean and standard deviation in float32.
+Classification: the model zoo's arithmetic (imagenet_torch_preprocess.py, as torchvision's on PIL images): short side
+resized, centre crop, /255, mean and standard deviation in float32.
 
 Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor
 for both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.

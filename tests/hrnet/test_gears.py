@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from hrnet import gears
 from tests.hrnet.io.invalid import check_invalid
 
-SEED_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
-SEED = [*((512, long) for long in SEED_LONGS), *((long, 512) for long in SEED_LONGS[1:])]
+ZOO_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
+ZOO = [*((512, long) for long in ZOO_LONGS), *((long, 512) for long in ZOO_LONGS[1:])]
 
 
-def seeds_own(width: int, height: int) -> tuple[int, int]:
-    """The seed's choice: a binary search for the next of its long sides, the last for what is longer."""
+def zoo_choice(width: int, height: int) -> tuple[int, int]:
+    """The model zoo's choice: a binary search for the next of its long sides, the last for what is longer."""
     long = int((512 / min(width, height) * max(width, height) + 63) // 64 * 64)
-    chosen = next((value for value in SEED_LONGS if value >= long), SEED_LONGS[-1])
+    chosen = next((value for value in ZOO_LONGS if value >= long), ZOO_LONGS[-1])
     return (chosen, 512) if width < height else (512, chosen)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_the_seed_s_gears(width: int, height: int) -> None:
-    assert gears.choose(width, height, 512, SEED) == seeds_own(width, height)
+def test_the_model_zoo_s_gears(width: int, height: int) -> None:
+    assert gears.choose(width, height, 512, ZOO) == zoo_choice(width, height)
 
 
 @pytest.mark.parametrize(
