@@ -113,7 +113,7 @@ def test_first_few(names: list[str], text: str) -> None:
     assert first_few(iter(names)) == text
 
 
-@pytest.mark.parametrize(("least", "text", "value"), [(0, "0", 0), (0, "007", 7), (1, "1", 1), (1, "50000", 50000)])
+@pytest.mark.parametrize(("least", "text", "value"), [(0, "0", 0), (0, "007", 7), (1, "50000", 50000)])
 def test_whole_numbers(least: int, text: str, value: int) -> None:
     assert integer(least)(text) == value
 

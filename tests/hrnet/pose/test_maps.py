@@ -61,7 +61,7 @@ def test_heat_and_tags(flip: bool) -> None:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_mean_is_right_to_the_error_told(flip: bool) -> None:
+def test_mean_is_right_to_the_error(flip: bool) -> None:
     outputs, outputs_flip = random_outputs(1), random_outputs(2) if flip else None
     maps = Maps(outputs, outputs_flip)
     distance = np.abs(plain.doubled(maps.mean()) - plain.whole_maps(outputs, outputs_flip)[0]).max()
