@@ -134,13 +134,15 @@ class _Check:
             self.classification()
         self.common()
 
-    def refuse(self, name: str, expected: str, found: object) -> UserError:
-        return UserError(name, where=self.path, expected=expected, found=found)
+    def require(self, right: bool, name: str, expected: str, found: object) -> None:
+        if not right:
+            raise UserError(name, where=self.path, expected=expected, found=found)
 
     def counts(self, name: str, values: Any, length: int, unit: int = 1) -> None:
+        """Require `length` multiples of `unit`, above 0."""
         expected = f"{length} whole numbers from {unit}" if unit == 1 else f"{length} multiples of {unit}"
-        if not _are_counts(values, length, unit):
-            raise self.refuse(name, expected, values)
+        right = isinstance(values, (list, tuple)) and len(values) == length
+        self.require(right and all(_is_count(value) and value % unit == 0 for value in values), name, expected, values)
 
     def count(self, name: str, value: Any, unit: int = 1) -> None:
         self.counts(name, [value], 1, unit)
@@ -150,15 +152,13 @@ class _Check:
         self.count("MODEL.EXTRA.STEM_INPLANES", extra.STEM_INPLANES)
         for number in range(1, 5):
             name, stage = f"MODEL.EXTRA.STAGE{number}", extra[f"STAGE{number}"]
-            if stage.NUM_BRANCHES != number:
-                raise self.refuse(f"{name}.NUM_BRANCHES", str(number), stage.NUM_BRANCHES)
+            self.require(stage.NUM_BRANCHES == number, f"{name}.NUM_BRANCHES", str(number), stage.NUM_BRANCHES)
             self.count(f"{name}.NUM_MODULES", stage.NUM_MODULES)
             self.counts(f"{name}.NUM_BLOCKS", stage.NUM_BLOCKS, number)
             self.counts(f"{name}.NUM_CHANNELS", stage.NUM_CHANNELS, number)
-            if stage.BLOCK not in ("BASIC", "BOTTLENECK"):
-                raise self.refuse(f"{name}.BLOCK", "BASIC or BOTTLENECK", stage.BLOCK)
-            if stage.FUSE_METHOD != "SUM":
-                raise self.refuse(f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
+            known = stage.BLOCK in ("BASIC", "BOTTLENECK")
+            self.require(known, f"{name}.BLOCK", "BASIC or BOTTLENECK", stage.BLOCK)
+            self.require(stage.FUSE_METHOD == "SUM", f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
 
     def classification(self) -> None:
         model, resize = self.config.MODEL, self.config.INPUT.RESIZE
@@ -167,31 +167,29 @@ class _Check:
         self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
         self.count("INPUT.RESIZE", resize)
         self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
-        if resize < max(model.IMAGE_SIZE):
-            raise self.refuse("INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
+        large = resize >= max(model.IMAGE_SIZE)
+        self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
         self.percent("TOP1", "TOP5")
         self.training("BATCH_SIZE_PER_GPU")
         scale = self.config.TRAIN.CROP_SCALE
-        if not scale or len(scale) != 2 or not all(map(_is_number, scale)) or not 0 < scale[0] <= scale[1] <= 1:
-            raise self.refuse("TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
+        right = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
+        self.require(right, "TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
 
     def training(self, batch_key: str) -> None:
         train = self.config.TRAIN
         self.count(f"TRAIN.{batch_key}", train[batch_key])
         self.count("TRAIN.END_EPOCH", train.END_EPOCH)
         self.count("PRINT_FREQ", self.config.PRINT_FREQ)
-        if train.OPTIMIZER not in ("sgd", "adam"):
-            raise self.refuse("TRAIN.OPTIMIZER", "sgd or adam", train.OPTIMIZER)
-        if not _is_number(train.LR) or train.LR <= 0:
-            raise self.refuse("TRAIN.LR", "a number above 0", train.LR)
-        if not isinstance(train.LR_STEP, (list, tuple)) or not all(map(_is_count, train.LR_STEP)):
-            raise self.refuse("TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
+        self.require(train.OPTIMIZER in ("sgd", "adam"), "TRAIN.OPTIMIZER", "sgd or adam", train.OPTIMIZER)
+        self.require(_is_number(train.LR) and train.LR > 0, "TRAIN.LR", "a number above 0", train.LR)
+        steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_count, train.LR_STEP))
+        self.require(steps, "TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
         self.count("MODEL.NUM_JOINTS", config.MODEL.NUM_JOINTS)
-        if config.DATASET.WITH_CENTER is not False:
-            raise self.refuse("DATASET.WITH_CENTER", "False", config.DATASET.WITH_CENTER)
+        center = config.DATASET.WITH_CENTER
+        self.require(center is False, "DATASET.WITH_CENTER", "False", center)
         self.count("MODEL.EXTRA.DECONV.NUM_DECONVS", deconv.NUM_DECONVS)
         self.count("MODEL.EXTRA.DECONV.NUM_BASIC_BLOCKS", deconv.NUM_BASIC_BLOCKS)
         self.counts("MODEL.EXTRA.DECONV.NUM_CHANNELS", deconv.NUM_CHANNELS, deconv.NUM_DECONVS)
@@ -201,45 +199,31 @@ class _Check:
         self.kernels("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, (2, 3, 4))
         self.kernels("MODEL.EXTRA.FINAL_CONV_KERNEL", [config.MODEL.EXTRA.FINAL_CONV_KERNEL], (1, 3))
         self.count("DATASET.INPUT_SIZE", config.DATASET.INPUT_SIZE, MULTIPLE)
-        self.gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE)
+        if config.INPUT.GEARS != []:
+            check_gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE, self.path, "INPUT.GEARS")
         self.training("IMAGES_PER_GPU")
         self.percent("AP")
 
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
-        if not set(sizes) <= set(known):
-            raise self.refuse(name, " or ".join(map(str, known)), sizes)
+        self.require(set(sizes) <= set(known), name, " or ".join(map(str, known)), sizes)
 
     def switches(self, name: str, values: Any, length: int) -> None:
-        if not values or len(values) != length or not all(isinstance(value, bool) for value in values):
-            raise self.refuse(name, f"{length} times True or False", values)
-
-    def gears(self, gears: Any, short: int) -> None:
-        if gears != []:
-            check_gears(gears, short, self.path, "INPUT.GEARS")
+        right = values and len(values) == length and all(isinstance(value, bool) for value in values)
+        self.require(right, name, f"{length} times True or False", values)
 
     def percent(self, *names: str) -> None:
         for name in names:
-            if not 0 <= self.config.REFERENCE[name] <= 100:
-                raise self.refuse(f"REFERENCE.{name}", "percent", self.config.REFERENCE[name])
+            value = self.config.REFERENCE[name]
+            self.require(0 <= value <= 100, f"REFERENCE.{name}", "percent", value)
 
     def common(self) -> None:
         values, weights = self.config.INPUT, self.config.WEIGHTS
         for name in ("MEAN", "STD"):
-            if not values[name] or len(values[name]) != 3 or not all(_is_number(value) for value in values[name]):
-                raise self.refuse(f"INPUT.{name}", "3 numbers", values[name])
-        if min(values.STD) <= 0:
-            raise self.refuse("INPUT.STD", "3 numbers above 0", values.STD)
-        if not isinstance(weights.URL, str):
-            raise self.refuse("WEIGHTS.URL", "a URL, or nothing at all", weights.URL)
-        if not re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)):
-            raise self.refuse("WEIGHTS.MD5", "32 hex digits", weights.MD5)
-
-
-def _are_counts(values: Any, length: int, unit: int) -> bool:
-    """Whether these are `length` multiples of `unit`, above 0."""
-    if not isinstance(values, (list, tuple)) or len(values) != length:
-        return False
-    return all(_is_count(value) and value % unit == 0 for value in values)
+            self.require(_are_numbers(values[name], 3), f"INPUT.{name}", "3 numbers", values[name])
+        self.require(min(values.STD) > 0, "INPUT.STD", "3 numbers above 0", values.STD)
+        self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL, or nothing at all", weights.URL)
+        digits = re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)) is not None
+        self.require(digits, "WEIGHTS.MD5", "32 hex digits", weights.MD5)
 
 
 def _is_count(value: Any) -> bool:
@@ -248,6 +232,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(values: Any, length: int) -> bool:
+    return bool(values) and len(values) == length and all(map(_is_number, values))
 
 
 def config_sha256(config: CfgNode) -> str:

@@ -1,7 +1,7 @@
 """The layouts in which a data set is found, read as one list of images.
 
 ImageNet, with labels:
-val/*.JPEG + val_label.txt   the seeds' own: `name index` lines
+val/*.JPEG + val_label.txt   the model zoo's: `name index` lines
 val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to the dataset's folder
 val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices
 train/<class>/*              the same, to train on
@@ -70,7 +70,8 @@ def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
 
 
 def find_images(folder: Path) -> Dataset:
-    """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the seed's call.
+    """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the model zoo's
+    call.
 
     Raises UserError when the folder has none of the layouts, or a list names no image that is there.
     """
@@ -146,17 +147,14 @@ def _names(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder) if entry.name[0] != "." and (entry.is_file() or entry.is_dir())]
 
 
-def _read_text(path: AnyPath) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
-    except UnicodeDecodeError:
-        raise FormatError("is no UTF-8 text", where=path) from None
-
-
 def read_labels(path: AnyPath) -> dict[str, int]:
     """Read `name index` lines (val_label.txt, val_list.txt) as a mapping from name to class index."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
+    except UnicodeDecodeError:
+        raise FormatError("is no UTF-8 text", where=path) from None
     labels: dict[str, int] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         name, _, index = line.strip().rpartition(" ")

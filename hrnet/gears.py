@@ -2,8 +2,8 @@
 pixels.
 
 A gear's short side is the network's input size; its long side holds the image whole, with a black border, or, where no
-gear is long enough, cuts it at both ends. The seed's HigherHRNet_preprocess.py calls its choice the nearest; what it
-computes is this: the next gear up, and the longest for what is longer still.
+gear is long enough, cuts it at both ends. The model zoo's HigherHRNet_preprocess.py calls its choice the nearest, but
+computes this: the next gear up, and the longest for what is longer still.
 """
 
 from __future__ import annotations

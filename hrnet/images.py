@@ -1,7 +1,7 @@
 """Image files and pixel arithmetic that two or more stages need.
 
-Classification: the seed's arithmetic (imagenet_torch_preprocess.py, the same as torchvision's on PIL images): short
-side resized, centre crop, /255, mean and standard deviation in float32.
+Classification: the model zoo's arithmetic (imagenet_torch_preprocess.py, as torchvision's on PIL images): short side
+resized, centre crop, /255, mean and standard deviation in float32.
 
 Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor
 for both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.
@@ -67,6 +67,12 @@ def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     return planes
 
 
+def to_input(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: str) -> np.ndarray:
+    """RGB pixels uint8 [H, W, 3] of the input's size as the network's float32 [3, H, W]; for dtype uint8 as they are.
+    mean, std: of R, G, B scaled to 0..1."""
+    return pixels if dtype == "uint8" else normalise(pixels, normalise_table(mean, std))
+
+
 def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:
     """How an image of `width` x `height` pixels lies in an input of `size` (width, height): its center, where the
     input's middle lies in the image, and its scale, what the input shows of it, in units of 200 pixels."""
@@ -77,8 +83,8 @@ def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[floa
 
 
 def affine(center: Sequence[float], scale: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    """float64 [2, 3]: what takes a point of the image, in pixels, to the input of `size` (width, height) that `place`
-    gave center and scale for."""
+    """float64 [2, 3]: takes a point of the image, in pixels, to the input of `size` (width, height). center, scale: of
+    `alignment`."""
     width, height = size
     source = _triangle((center[0], center[1]), scale[0] * 200.0 / 2)
     target = _triangle((width / 2, height / 2), width / 2)

@@ -51,7 +51,7 @@ def plan_passes(
     passes = [Pass(inputs, manifest, OutputDir(output, outfmt), False)]
     if output_flip and inputs_flip:
         flipped = Manifest.read(inputs_flip / "manifest.json")
-        if flipped != manifest.mirrored():
+        if flipped != manifest.flip():
             raise UserError(f"not the flipped images of {inputs}", where=inputs_flip, hint="run make preprocess")
         passes.append(Pass(inputs_flip, flipped, OutputDir(output_flip, outfmt), False))
     elif output_flip:

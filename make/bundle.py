@@ -115,7 +115,7 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
         files.update(records)
         settings["PREP"] = prep
         if args.inputs_flip:
-            if Manifest.read(args.inputs_flip / "manifest.json") != manifest.mirrored():
+            if Manifest.read(args.inputs_flip / "manifest.json") != manifest.flip():
                 raise UserError(
                     "not the flipped images of --inputs", where=args.inputs_flip, hint="run make preprocess"
                 )

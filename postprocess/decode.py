@@ -45,11 +45,6 @@ class Task(NamedTuple):
     outputs: list[list[Path]]  # of the image, in the model's order; then, for the flip test, those of the flipped image
 
 
-class Found(NamedTuple):
-    people: list[dict[str, Any]]  # COCO results
-    milliseconds: dict[str, float]  # by step
-
-
 def read_outputs(files: list[Path], shape: tuple[int, int], hint: str) -> list[np.ndarray]:
     """output1 [1, 34, H/4, W/4] and output2 [1, 17, H/2, W/2] of an input of `shape` H x W."""
     height, width = shape
@@ -74,8 +69,8 @@ def coco_results(image: InputImage, keypoints: np.ndarray, scores: np.ndarray) -
     ]
 
 
-def find_people(task: Task, settings: Settings, hint: str) -> Found:
-    """Read the outputs of one image and decode them."""
+def find_people(task: Task, settings: Settings, hint: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The people in the outputs of one image, as COCO results, and the milliseconds of each step."""
     image = task.image
     height, width = image.sides()
     begun = time.perf_counter()
@@ -87,7 +82,7 @@ def find_people(task: Task, settings: Settings, hint: str) -> Found:
         raise UserError(str(error), where=task.outputs[0][0].parent / image.stem) from None
     assert image.center is not None and image.scale is not None
     keypoints = to_image(people.keypoints, image.center, image.scale, (width, height))
-    return Found(coco_results(image, keypoints, people.scores), milliseconds)
+    return coco_results(image, keypoints, people.scores), milliseconds
 
 
 def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> list[RunRecord]:
@@ -96,7 +91,7 @@ def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> li
     records = [RunRecord.read(run) for run in runs]
     if len({record.model_sha256 for record in records}) > 1:
         raise UserError("made by another model than the other run", where=runs[1], hint="run make infer")
-    hashes = (manifest.sha256(), manifest.mirrored().sha256())
+    hashes = (manifest.sha256(), manifest.flip().sha256())
     for record, run, flipped in zip(records, runs, (False, True)):
         if record.flipped != flipped:
             names = ("the run of the images", "the run of the flipped images")
@@ -123,10 +118,10 @@ def run(cfg: Path, path: Path, runs: list[Path], output: Path, workers: int) -> 
     cv2.setNumThreads(1)  # one process for each core is enough, and OpenCV's threads do not survive a fork
     work = partial(find_people, settings=read_settings(config), hint=f"rm {runs[0]}; make infer")
     found = map_files(work, tasks, workers)
-    people = [person for each in found for person in each.people]
+    people = [person for results, _ in found for person in results]
     seconds: Counter[str] = Counter({"infer": sum(record.seconds["total"] or 0.0 for record in records)})
-    for each in found:
-        seconds.update({step: spent / 1000 for step, spent in each.milliseconds.items()})
+    for _, milliseconds in found:
+        seconds.update({step: spent / 1000 for step, spent in milliseconds.items()})
     make_folder(output.parent)
     write_keypoints(output, people)
     DecodeRecord(

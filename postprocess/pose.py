@@ -37,7 +37,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.runs import DecodeRecord
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
-from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
+from hrnet.pose.average_precision import Detections, evaluate, ground_truth, percentages
 from hrnet.pose.decode import read_settings
 from hrnet.schemas import POSE
 from postprocess import decode
@@ -119,10 +119,9 @@ def run(args: argparse.Namespace) -> None:
     evaluation = evaluate(ground_truth(dataset), people, ids)
     detections = Detections.of(evaluation)
     if not detections.people.any():
-        none = f"none on {len(ids)} images"
-        hint = "give more images: LIMIT=0"
+        none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
         raise UserError("AP needs a person with keypoints", where=annotations, found=none, hint=hint)
-    metrics = {name: 100 * float(value) if value >= 0 else None for name, value in zip(FIGURES, evaluation.stats)}
+    metrics = percentages(evaluation)
     spent = decoded.seconds.get("infer", 0.0)
     steps = {name: 1000 * seconds / decoded.images for name, seconds in decoded.seconds.items() if name != "infer"}
     gears = by_gear(manifest.images, detections)

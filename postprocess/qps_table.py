@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
+from hrnet import markdown
 from hrnet.cli import UserError, command
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.records import FormatError, read_record, write_record
@@ -67,11 +68,11 @@ def check_rows(paths: list[Path], rows: list[dict[str, Any]]) -> None:
 
 def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
     """The rows as a Markdown table."""
-    lines = [f"| {' | '.join(HEAD)} |", "|" + " --- |" * len(HEAD)]
+    cells = []
     for row in rows:
         accuracy = " <br>".join(f"top-{name[3:]}: {row[name]:.3f}%" for name in TOPS if name in row)
-        lines.append(f"| {chip} | {row['batch']} | {images} | {accuracy} | {row['images_per_second']:.1f} FPS |")
-    return "\n".join(lines) + "\n"
+        cells.append((chip, str(row["batch"]), images, accuracy, f"{row['images_per_second']:.1f} FPS"))
+    return markdown.table(HEAD, cells)
 
 
 def lines_of_eval(row: dict[str, Any]) -> str:

@@ -36,16 +36,11 @@ POSE_COUNT, POSE_COLUMNS = 12, 4
 LEAST_PERSON = 0.1  # only people with a higher score are drawn
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 [C] of sum 1 from float [C]."""
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    return powers / powers.sum()
-
-
 def guesses(logits: np.ndarray, offset: int) -> list[Guess]:
     """The most probable classes of float [C], best first, the lower index first among equals. `offset` 1: the first of
     C is a background class, which gets the label -1."""
-    probabilities = softmax(logits)
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities = powers / powers.sum()  # softmax
     best = np.argsort(-probabilities, kind="stable")[:TOP]
     return [Guess(int(index) - offset, float(probabilities[index])) for index in best]
 

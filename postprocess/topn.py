@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -49,16 +49,10 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-class Block(NamedTuple):
-    """Some images that are ranked together."""
-
-    files: Sequence[str]
-    labels: np.ndarray  # int [N], indices of outputs
-
-
-def rank_block(block: Block, dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
-    """Ranks of the labels (int [N]) of a block."""
-    return label_ranks(read_logits(block.files, dtype, size, hint), block.labels)
+def rank_block(block: tuple[Sequence[str], np.ndarray], dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
+    """Ranks of the labels (int [N]) of some images. block: their files, and their labels as indices of outputs."""
+    files, labels = block
+    return label_ranks(read_logits(files, dtype, size, hint), labels)
 
 
 def rank_files(
@@ -83,7 +77,7 @@ def rank_files(
         expected = f"below {outputs - offset}"
         raise FormatError("label outside the classes", where=file, expected=expected, found=found)
     starts = range(0, len(files), IMAGES_AT_ONCE)
-    blocks = [Block(files[start : start + IMAGES_AT_ONCE], wanted[start : start + IMAGES_AT_ONCE]) for start in starts]
+    blocks = [(files[start : start + IMAGES_AT_ONCE], wanted[start : start + IMAGES_AT_ONCE]) for start in starts]
     rank = partial(rank_block, dtype=dtype, size=outputs, hint=hint)
     ranks = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
     return np.concatenate(ranks), outputs

@@ -21,45 +21,30 @@ import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 
 from hrnet import images, resample
 from hrnet.cli import UserError, command, first_few
-from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import Dataset, find_images
-from hrnet.images import normalise, normalise_table, resize_and_crop, short_side_size
+from hrnet.images import resize_and_crop, short_side_size, to_input
 from hrnet.io import tensors
-from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.manifest import InputImage
 from hrnet.schemas import CLASSIFICATION
 from preprocess import decode
-from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, fill, read_image
+from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, empty_manifest, fill, read_image
 
 MAX_RESIZED = 178_956_970  # pixels; Pillow does not decode larger images either
 ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name of its one model
 
 
-class Arithmetic(NamedTuple):
-    """How pixels become an input tensor."""
-
-    resize: int  # short side, pixels
-    crop: tuple[int, int]  # width, height, pixels
-    mean: tuple[float, ...]  # of R, G, B scaled to 0..1
-    std: tuple[float, ...]
-    dtype: str  # float32: normalised; uint8: the pixels
-
-
-def to_input(pixels: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
-    """RGB pixels uint8 [H, W, 3] as the network's float32 [3, H, W], or for uint8 cropped as they are."""
-    cropped = resize_and_crop(pixels, arithmetic.resize, *arithmetic.crop)
-    if arithmetic.dtype == "uint8":
-        return cropped
-    return normalise(cropped, normalise_table(arithmetic.mean, arithmetic.std))
-
-
-def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
-    """Write one input unless it is there in full."""
+def write_input(
+    task: Task, short: int, crop: tuple[int, int], mean: list[float], std: list[float], dtype: str
+) -> Union[Done, Rejection]:
+    """Write one input unless it is there in full: resized to a short side of `short` pixels, cropped to width and
+    height, and `to_input`."""
     if not task.missing_bytes():
         size = read_image(task.source, decode.size_of)
         return size if isinstance(size, Rejection) else Done(*size, kept=True)
@@ -67,10 +52,10 @@ def write_input(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     if isinstance(pixels, Rejection):
         return pixels
     height, width, _ = pixels.shape
-    if math.prod(resized := short_side_size((width, height), arithmetic.resize)) > MAX_RESIZED:
+    if math.prod(resized := short_side_size((width, height), short)) > MAX_RESIZED:
         sizes = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
         return Rejection(f"too long and thin: {sizes}, more than {MAX_RESIZED} pixels")
-    tensors.write_bin(task.targets[0], to_input(pixels, arithmetic))
+    tensors.write_bin(task.targets[0], to_input(resize_and_crop(pixels, short, *crop), mean, std, dtype))
     return Done(width, height, kept=False)
 
 
@@ -106,24 +91,14 @@ def run(args: argparse.Namespace) -> None:
         )
         for source, stem in zip(sources, tensors.safe_stems(sources))
     ]
-    arithmetic = Arithmetic(values.RESIZE, (width, height), tuple(values.MEAN), tuple(values.STD), dtype)
+    arithmetic = {"short": values.RESIZE, "crop": (width, height), "mean": values.MEAN, "std": values.STD}
     fill(
         "preprocess.classification",
         args,
         [args.output],
-        Manifest(
-            dataset="imagenet",
-            config_sha256=config_sha256(config),
-            index_sha256=dataset.sha256(),
-            dtype=dtype,
-            layout=tensors.INPUT_LAYOUTS[dtype],
-            suffix="bin",
-            classes=config.MODEL.NUM_CLASSES,
-            rejected=0,
-            images=[],
-        ),
+        empty_manifest("imagenet", config, dataset.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES),
         tasks,
-        partial(write_input, arithmetic=arithmetic),
+        partial(write_input, **arithmetic, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
         rejected=dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"),
     )

@@ -16,8 +16,10 @@ from typing import Any, Callable, NamedTuple, TypeVar, Union
 import PIL
 import simplejpeg
 from PIL import UnidentifiedImageError
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, cores, first_few, integer
+from hrnet.config import config_sha256
 from hrnet.io import tensors
 from hrnet.io.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
 from hrnet.io.manifest import InputImage, Manifest
@@ -61,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
+
+
+def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:
+    layout = tensors.INPUT_LAYOUTS[dtype]
+    return Manifest(dataset, config_sha256(config), index_sha256, dtype, layout, suffix, classes, rejected=0, images=[])
 
 
 def check_number(images: int, where: Path) -> None:

@@ -23,42 +23,27 @@ import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Optional, Union
 
 import cv2
 import numpy as np
 
 from hrnet import gears, images
 from hrnet.cli import UserError, command, first_few
-from hrnet.config import add_cfg_argument, config_sha256, load_config
-from hrnet.datasets import CocoSet, find_coco
+from hrnet.config import add_cfg_argument, load_config
+from hrnet.datasets import find_coco
 from hrnet.gears import Gear
 from hrnet.io import tensors
 from hrnet.io.coco import CocoImage
-from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.manifest import InputImage
 from hrnet.schemas import POSE
 from preprocess import decode
-from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, fill, read_image
+from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, empty_manifest, fill, read_image
 
 MAX_SIDE = 32767  # pixels; cv2.warpAffine needs sides below it, of the image and of the input
 
 
-class Arithmetic(NamedTuple):
-    """How resized pixels become an input tensor."""
-
-    mean: tuple[float, ...]  # of R, G, B scaled to 0..1
-    std: tuple[float, ...]
-    dtype: str  # float32: normalised; uint8: the pixels
-
-
-def to_input(pixels: np.ndarray, arithmetic: Arithmetic) -> np.ndarray:
-    """uint8 RGB pixels [H, W, 3], of the input's size, as the network's float32 [3, H, W]; for uint8 as they are."""
-    if arithmetic.dtype == "uint8":
-        return pixels
-    return images.normalise(pixels, images.normalise_table(arithmetic.mean, arithmetic.std))
-
-
-def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
+def write_inputs(task: Task, mean: list[float], std: list[float], dtype: str) -> Union[Done, Rejection]:
     """Write the inputs of one image unless they are there in full."""
     image = task.image
     if not task.missing_bytes():
@@ -76,7 +61,7 @@ def write_inputs(task: Task, arithmetic: Arithmetic) -> Union[Done, Rejection]:
     assert image.center is not None and image.scale is not None
     resized = images.resize_align(pixels, image.center, image.scale, (input_width, input_height))
     for target, each in zip(task.targets, (resized, cv2.flip(resized, 1))):
-        tensors.write_npy(target, to_input(each, arithmetic)[None])
+        tensors.write_npy(target, images.to_input(each, mean, std, dtype)[None])
     return Done(width, height, kept=False)
 
 
@@ -105,14 +90,6 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     return fit
 
 
-def report_subset(dataset: CocoSet) -> None:
-    """Print which listed images are absent, and which files are not listed."""
-    if dataset.absent:
-        print(f"{dataset.index}: {len(dataset.absent)} images are absent (a subset): {first_few(dataset.absent)}")
-    if dataset.unlisted:
-        print(f"{dataset.index}: {len(dataset.unlisted)} files are not listed, left out: {first_few(dataset.unlisted)}")
-
-
 def run(args: argparse.Namespace) -> None:
     """Write the inputs of the data set's images, and the flipped ones to --output_flip."""
     config = load_config(args.cfg, POSE)
@@ -123,7 +100,10 @@ def run(args: argparse.Namespace) -> None:
     short = gears.short_side(config.DATASET.INPUT_SIZE, args.cfg)
     offered = gears.read_gears(args.gears, short) if args.gears else [(h, w) for h, w in config.INPUT.GEARS]
     dataset = find_coco(args.dataset, config.DATASET.TEST)
-    report_subset(dataset)
+    if dataset.absent:
+        print(f"{dataset.index}: {len(dataset.absent)} images are absent (a subset): {first_few(dataset.absent)}")
+    if dataset.unlisted:
+        print(f"{dataset.index}: {len(dataset.unlisted)} files are not listed, left out: {first_few(dataset.unlisted)}")
     listed = dict(islice(dataset.images.items(), args.limit or None))
     check_number(len(listed), args.dataset)
     chosen = choose_gears(listed, short, offered, args.gears or args.cfg)
@@ -139,19 +119,9 @@ def run(args: argparse.Namespace) -> None:
         "preprocess.pose",
         args,
         outputs,
-        Manifest(
-            dataset="coco",
-            config_sha256=config_sha256(config),
-            index_sha256=dataset.sha256(),
-            dtype=dtype,
-            layout=tensors.INPUT_LAYOUTS[dtype],
-            suffix="npy",
-            classes=1,
-            rejected=0,
-            images=[],
-        ),
+        empty_manifest("coco", config, dataset.sha256(), dtype, "npy", classes=1),
         tasks,
-        partial(write_inputs, arithmetic=Arithmetic(tuple(config.INPUT.MEAN), tuple(config.INPUT.STD), dtype)),
+        partial(write_inputs, mean=config.INPUT.MEAN, std=config.INPUT.STD, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, gears.__file__),
         rejected={},
         decoders=[f"opencv {cv2.__version__}"],

@@ -17,7 +17,7 @@ import numpy as np
 from hrnet.images import affine
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.tensors import write_output
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 SIGMA = 2  # pixels of each output
 TAG_STEP = 5.0  # between people; upstream's TAG_THRESHOLD is 1
@@ -71,8 +71,8 @@ def positions(image: InputImage, person: dict[str, Any], width: int) -> np.ndarr
 def flip(outputs: Outputs) -> Outputs:
     """The outputs for the flipped image: flipped maps, left and right joints exchanged."""
     low, high = outputs
-    swap = [*MIRRORED, *(COUNT + joint for joint in MIRRORED)]
-    return low[:, swap, :, ::-1], high[:, MIRRORED, :, ::-1]
+    swap = [*FLIPPED, *(COUNT + joint for joint in FLIPPED)]
+    return low[:, swap, :, ::-1], high[:, FLIPPED, :, ::-1]
 
 
 def write_outputs(manifest: Manifest, annotations: Path, folder: Path) -> dict[str, list[str]]:

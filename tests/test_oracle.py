@@ -11,7 +11,7 @@ from data import people
 from hrnet.images import alignment
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.pose.joints import MIRRORED, NAMES
+from hrnet.pose.joints import FLIPPED, NAMES
 from tests import oracle
 
 WIDTH, HEIGHT, SIZE = 200, 150, (128, 96)
@@ -66,7 +66,7 @@ def test_the_flip() -> None:
     assert np.array_equal(flipped_low[0, 17 + 4], low[0, 17 + 3, :, ::-1])
     again = oracle.flip((flipped_low, flipped_high))
     assert all(np.array_equal(one, other) for one, other in zip(again, outputs))
-    assert [MIRRORED[MIRRORED[joint]] for joint in range(17)] == list(range(17))
+    assert [FLIPPED[FLIPPED[joint]] for joint in range(17)] == list(range(17))
 
 
 def test_outputs_of_a_manifest(tmp_path: Path) -> None:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from hrnet.cli import first_few
 from hrnet.io.files import AnyPath, natural_key, write_text
-from hrnet.io.records import FormatError, read_json
+from hrnet.io.records import FormatError, check_unique, read_json
 
 PERSON = 1  # COCO's category
 JOINTS = 17
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
-FIELDS = {  # of an annotation, as a message names them
-    "id": "id",
-    "image_id": "image_id, an integer",
-    "area": "area",
-    "iscrowd": "iscrowd, 0 or 1",
-    "num_keypoints": "num_keypoints, an integer",
-    "keypoints": f"keypoints, {3 * JOINTS} numbers",
-    "bbox": "bbox: x, y, width, height",
-    "segmentation": "segmentation, a list or an object",
-}
 
 
 class CocoImage(NamedTuple):
@@ -42,7 +30,13 @@ def annotation_path(dataset: Path, split: str) -> Path:
 
 def read_images(path: AnyPath) -> list[CocoImage]:
     """Read the images of an annotation file, in natural order of their file names; ids and names are unique."""
-    return _images(_read(path), path)
+    listed = _read(path).get("images")
+    if not isinstance(listed, list) or not listed:
+        raise FormatError("lists no images", where=path, expected="a COCO annotation file")
+    images = [_image(entry, number, path) for number, entry in enumerate(listed)]
+    for what, values in (("id", (image.image_id for image in images)), ("file", (image.file_name for image in images))):
+        check_unique(f"images: duplicate {what}", values, path)
+    return sorted(images, key=lambda image: natural_key(image.file_name))
 
 
 def read_annotations(path: AnyPath, outlines: bool = False) -> dict[str, Any]:
@@ -53,31 +47,19 @@ def read_annotations(path: AnyPath, outlines: bool = False) -> dict[str, Any]:
     if missing:
         raise FormatError("not a COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
     for number, entry in enumerate(content["annotations"]):
-        wrong = _wrong_field(entry, outlines) if isinstance(entry, dict) else "an object"
+        fields = entry if isinstance(entry, dict) else None
+        wrong = ("", "an object") if fields is None else _wrong_field(fields, outlines)
         if wrong:
-            value = entry.get(wrong, "nothing") if isinstance(entry, dict) else entry
-            found = f"annotation {entry.get('id') if isinstance(entry, dict) else number}: {json.dumps(value)[:80]}"
-            raise FormatError(
-                "not a keypoint annotation file", where=path, expected=FIELDS.get(wrong, wrong), found=found
-            )
+            name, expected = wrong
+            at, value = (number, entry) if fields is None else (fields.get("id"), fields.get(name, "nothing"))
+            found = f"annotation {at}: {json.dumps(value)[:80]}"
+            raise FormatError("not a keypoint annotation file", where=path, expected=expected, found=found)
     return content
 
 
 def _read(path: AnyPath) -> dict[str, Any]:
     content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
     return content if isinstance(content, dict) else {}
-
-
-def _images(content: Mapping[str, Any], path: AnyPath) -> list[CocoImage]:
-    listed = content.get("images")
-    if not isinstance(listed, list) or not listed:
-        raise FormatError("lists no images", where=path, expected="a COCO annotation file")
-    images = [_image(entry, number, path) for number, entry in enumerate(listed)]
-    for what, values in (("id", (image.image_id for image in images)), ("file", (image.file_name for image in images))):
-        twice = [str(value) for value, count in Counter(values).items() if count > 1]
-        if twice:
-            raise FormatError(f"images: duplicate {what}", where=path, found=first_few(twice))
-    return sorted(images, key=lambda image: natural_key(image.file_name))
 
 
 def _image(entry: Any, number: int, path: AnyPath) -> CocoImage:
@@ -91,21 +73,22 @@ def _image(entry: Any, number: int, path: AnyPath) -> CocoImage:
     return CocoImage(image_id, name, width, height)
 
 
-def _wrong_field(entry: Mapping[str, Any], outlines: bool) -> Optional[str]:
-    """The name of the first field that is missing or of another kind; None where all are right."""
+def _wrong_field(entry: Mapping[str, Any], outlines: bool) -> Optional[tuple[str, str]]:
+    """The first field that is missing or of another kind, and what is expected of it; None where all are right."""
+    joints, box, outline = entry.get("keypoints"), entry.get("bbox"), entry.get("segmentation")
+    is_box = isinstance(box, list) and len(box) == 4
+    has_area = is_box and (not entry.get("num_keypoints") or max(entry["bbox"][2:]) > 0)
     checks = {
-        "id": "id" in entry,
-        "image_id": type(entry.get("image_id")) is int,
-        "area": "area" in entry,
-        "iscrowd": entry.get("iscrowd") in (0, 1),
-        "num_keypoints": type(entry.get("num_keypoints")) is int,
-        "keypoints": isinstance(entry.get("keypoints"), list) and len(entry["keypoints"]) == 3 * JOINTS,
-        "bbox": isinstance(entry.get("bbox"), list) and len(entry["bbox"]) == 4,
+        "id": ("id", "id" in entry),
+        "image_id": ("image_id, an integer", type(entry.get("image_id")) is int),
+        "area": ("area", "area" in entry),
+        "iscrowd": ("iscrowd, 0 or 1", entry.get("iscrowd") in (0, 1)),
+        "num_keypoints": ("num_keypoints, an integer", type(entry.get("num_keypoints")) is int),
+        "keypoints": (f"keypoints, {3 * JOINTS} numbers", isinstance(joints, list) and len(joints) == 3 * JOINTS),
+        "bbox": ("bbox: x, y, width, height", has_area if outlines else is_box),
+        "segmentation": ("segmentation, a list or an object", not outlines or isinstance(outline, (list, dict))),
     }
-    if outlines and checks["bbox"]:
-        checks["bbox"] = not entry.get("num_keypoints") or max(entry["bbox"][2:]) > 0
-        checks["segmentation"] = isinstance(entry.get("segmentation"), (list, dict))
-    return next((name for name, right in checks.items() if not right), None)
+    return next(((name, expected) for name, (expected, right) in checks.items() if not right), None)
 
 
 def write_keypoints(path: AnyPath, people: Iterable[Mapping[str, Any]]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath
-from hrnet.io.records import FormatError, from_json, read_record, record_text, to_json, write_record
+from hrnet.io.records import FormatError, check_unique, from_json, read_record, record_text, to_json, write_record
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Manifest:
         """The SHA-256 of the file that `write` writes."""
         return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
 
-    def mirrored(self) -> Manifest:
+    def flip(self) -> Manifest:
         """The manifest of the same images, flipped."""
         return replace(self, flipped=True)
 
@@ -73,7 +71,7 @@ class Manifest:
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
         if not manifest.images:
             raise FormatError("manifest without images", where=path, hint="run make preprocess")
-        _check_unique("stem", (image.stem for image in manifest.images), path)
+        check_unique("duplicate stem", (image.stem for image in manifest.images), path)
         if manifest.dataset == "imagenet":
             _check_labels(manifest, path)
         elif manifest.dataset == "coco":
@@ -81,12 +79,6 @@ class Manifest:
         else:
             raise FormatError("unknown data set", where=path, expected="imagenet or coco", found=manifest.dataset)
         return manifest
-
-
-def _check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
-    twice = [str(value) for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise FormatError(f"duplicate {what}", where=path, found=first_few(twice))
 
 
 def _check_labels(manifest: Manifest, path: AnyPath) -> None:
@@ -106,4 +98,4 @@ def _check_alignment(manifest: Manifest, path: AnyPath) -> None:
     if without:
         what, expected = "images lack `image_id`, `center` or `scale`", "two numbers for center, two above 0 for scale"
         raise FormatError(what, where=path, expected=expected, found=first_few(without))
-    _check_unique("image_id", (image.image_id for image in manifest.images), path)
+    check_unique("duplicate image_id", (image.image_id for image in manifest.images), path)

@@ -1,4 +1,4 @@
-"""JSON records and the dataclasses that they hold, each checked against the other; hrnet/io/formats.py lists them.
+"""JSON records and the dataclasses that they hold, each checked against the other; docs/formats.md lists them.
 
 A record is one JSON object with "kind", "format_version" and the fields of its dataclass, written with a line for each
 key and for each entry below it, so that one of 50,000 images stays greppable.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, write_text
 
 FORMAT_VERSION = 1
+
+_get_type_hints = functools.cache(get_type_hints)
 
 
 class FormatError(UserError):
@@ -31,6 +34,13 @@ def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Op
         raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
     except ValueError as error:  # UnicodeDecodeError among them
         raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=hint) from None
+
+
+def check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
+    """Raises FormatError (`WHAT`) with the values that occur twice."""
+    twice = [str(value) for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise FormatError(what, where=path, found=first_few(twice))
 
 
 def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
@@ -55,7 +65,7 @@ def record_text(kind: str, content: Mapping[str, Any]) -> str:
 
 
 def read_record(path: AnyPath, kind: str, hint: Optional[str] = None) -> dict[str, Any]:
-    """Read a JSON record of one kind; `mend` is the command that would write it."""
+    """Read a JSON record of one kind; `hint` is the command that would write it."""
     content = read_json(path, f"{kind} record", hint=hint)
     found = content.get("kind") if isinstance(content, dict) else type(content).__name__
     if found != kind:
@@ -79,7 +89,7 @@ def to_json(record: Any) -> Any:
 def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
     """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type. A field
     that has a default may be missing."""
-    hints = _hints(record_type)
+    hints = _get_type_hints(record_type)
     if not isinstance(values, dict):
         raise FormatError(f"{what} is no JSON object", where=path, found=json.dumps(values))
     given = set(values) - {"kind", "format_version"}
@@ -100,11 +110,6 @@ def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
             raise FormatError(f"{what}: {name}", where=path, expected=expected, found=json.dumps(value))
         built[name] = value
     return record_type(**built)
-
-
-@functools.cache
-def _hints(record_type: Any) -> dict[str, Any]:
-    return get_type_hints(record_type)
 
 
 def _fits(value: Any, hint: Any) -> bool:

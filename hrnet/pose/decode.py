@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Optional
 
 import numpy as np
@@ -57,15 +57,8 @@ def read_settings(config: CfgNode) -> Settings:
         found = config.TEST[key]
         if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
             raise UserError(f"TEST.{key} is not done here", expected=expected, found=found)
-    return Settings(
-        detection_threshold=config.TEST.DETECTION_THRESHOLD,
-        tag_threshold=config.TEST.TAG_THRESHOLD,
-        max_num_people=config.DATASET.MAX_NUM_PEOPLE,
-        use_detection_val=config.TEST.USE_DETECTION_VAL,
-        ignore_too_much=config.TEST.IGNORE_TOO_MUCH,
-        adjust=config.TEST.ADJUST,
-        refine=config.TEST.REFINE,
-    )
+    keys = [field.name for field in fields(Settings) if field.name != "max_num_people"]
+    return Settings(max_num_people=config.DATASET.MAX_NUM_PEOPLE, **{key: config.TEST[key.upper()] for key in keys})
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def decode(
     timings: Optional[dict[str, float]] = None,
 ) -> People:
     """The people of one image. outputs: output1 float32 [1, 34, H/4, W/4] and output2 float32 [1, 17, H/2, W/2] of an
-    input of H x W pixels; outputs_flip: those of the mirrored input, for the flip test.
+    input of H x W pixels; outputs_flip: those of the flipped input, for the flip test.
 
     timings: milliseconds are added to it by step (STEPS), over as many calls as it is given to.
     """
@@ -122,10 +115,10 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
 def to_image(
     keypoints: np.ndarray, center: Sequence[float], scale: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """A copy of keypoints [P, 17, K] whose x and y are pixels of the photograph, missing joints' zeros too.
+    """A copy of keypoints [P, 17, K] whose x and y are pixels of the image, missing joints' zeros too.
 
-    size: width and height of the network's input; center: its middle in the photograph, pixels; scale: width and height
-    of what it shows of the photograph, in units of 200 pixels. Both axes are scaled by the width's factor.
+    size: width and height of the network's input; center: its middle in the image, pixels; scale: width and height
+    of what it shows of the image, in units of 200 pixels. Both axes are scaled by the width's factor.
     """
     width, height = size
     placed = keypoints.copy()

@@ -1,33 +1,13 @@
-"""COCO's 17 joints: their order in the heatmaps, which change places in a mirror, in what order people are built."""
+"""COCO's 17 joints: their order in the heatmaps, which change places in a flip, in what order people are built."""
 
 from __future__ import annotations
 
-NAMES = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
+PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "right")))
 COUNT = len(NAMES)
 
-# MIRRORED[k]: the joint that stands in a mirrored image where joint k stands.
-MIRRORED = tuple(
-    NAMES.index({"l": "right_", "r": "left_"}[name[0]] + name.split("_")[1]) if "_" in name else k
-    for k, name in enumerate(NAMES)
-)
+# FLIPPED[k]: the joint that stands in a flipped image where joint k stands.
+FLIPPED = (0, *(k + 1 if k % 2 else k - 1 for k in range(1, COUNT)))
 
 # People are built from the head and the trunk outwards: the surest tags first.
 GROUPING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)

@@ -2,7 +2,7 @@
 
 The full maps (17 heatmaps and 34 maps of tags, a quarter of a million pixels each) are never made. `Maps.heat` and
 `Maps.tags` give them in windows, to the bit as upstream makes them: output1 doubled, averaged with output2, doubled,
-averaged with the same of the mirrored image. `Maps.mean` gives the heatmaps with everything averaged before the last
+averaged with the same of the flipped image. `Maps.mean` gives the heatmaps with everything averaged before the last
 doubling, right to `Maps.error`: enough to tell where to look.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/inference.py
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from hrnet.cli import UserError
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 MULTIPLE = 32  # of the input's sides in pixels: HigherHRNet halves them five times
 ROUNDING = 64 * 2.0**-24  # more than two float32 ways to one value can differ, relative to the largest on the way
@@ -56,7 +56,7 @@ def _double_last(values: np.ndarray, start: np.ndarray, size: int) -> np.ndarray
 
 
 class Maps:
-    """The outputs for one image and, with the flip test, for its mirror image.
+    """The outputs for one image and, with the flip test, for the flipped image.
 
     outputs: output1 float32 [1, 34, H/4, W/4] (17 heatmaps, 17 tags) and output2 float32 [1, 17, H/2, W/2] (heatmaps).
     `dimensions` is the number of tags that a joint has: 2 with the flip test, else 1.
@@ -88,8 +88,8 @@ class Maps:
         for k, mean in enumerate(means):
             low, high = self.low[0][k], self.high[0][k]
             if self.dimensions == 2:
-                low = cv2.addWeighted(low, 0.5, cv2.flip(self.low[1][MIRRORED[k]], 1), 0.5, 0)
-                high = cv2.addWeighted(high, 0.5, cv2.flip(self.high[1][MIRRORED[k]], 1), 0.5, 0)
+                low = cv2.addWeighted(low, 0.5, cv2.flip(self.low[1][FLIPPED[k]], 1), 0.5, 0)
+                high = cv2.addWeighted(high, 0.5, cv2.flip(self.high[1][FLIPPED[k]], 1), 0.5, 0)
             cv2.addWeighted(cv2.resize(low, size, interpolation=cv2.INTER_LINEAR), 0.5, high, 0.5, 0, dst=mean)
         return means
 
@@ -97,17 +97,17 @@ class Maps:
         """D of float32 [H/4, W/4]: the tags of a joint before they are doubled twice."""
         tags = [self.low[0][COUNT + joint]]
         if self.dimensions == 2:
-            tags.append(cv2.flip(self.low[1][COUNT + MIRRORED[joint]], 1))
+            tags.append(cv2.flip(self.low[1][COUNT + FLIPPED[joint]], 1))
         return tags
 
     def heat(self, joints: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int) -> np.ndarray:
         """float32 [N, 4m + 2, 4n + 2]: heatmaps of joints [N] in windows of 4m x 4n pixels whose first row and column
         are 4 * top and 4 * left [N], with a border of one pixel around them."""
         halves = []
-        for mirror in range(self.dimensions):
-            channels = joints if not mirror else np.take(MIRRORED, joints)
-            mean = self._doubled(mirror, channels, top, left, m, n)
-            if mirror:
+        for flip in range(self.dimensions):
+            channels = joints if not flip else np.take(FLIPPED, joints)
+            mean = self._doubled(flip, channels, top, left, m, n)
+            if flip:
                 columns = self.width // 2 - 1 - 2 * left - 2 * n
                 mean += cut(self.high[1], channels, 2 * top - 1, columns, 2 * m + 2, 2 * n + 2)[..., ::-1]
             else:
@@ -119,10 +119,10 @@ class Maps:
     def tags(self, joints: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int) -> np.ndarray:
         """float32 [D, N, 4m + 2, 4n + 2]: the tags in the same windows as `heat`."""
         tags = np.empty((self.dimensions, len(joints), 4 * m + 2, 4 * n + 2), np.float32)
-        for mirror in range(self.dimensions):
-            channels = COUNT + (joints if not mirror else np.take(MIRRORED, joints))
-            half = self._doubled(mirror, channels, top, left, m, n)
-            tags[mirror] = double(half, 2 * top - 1, 2 * left - 1, self.height // 2, self.width // 2)
+        for flip in range(self.dimensions):
+            channels = COUNT + (joints if not flip else np.take(FLIPPED, joints))
+            half = self._doubled(flip, channels, top, left, m, n)
+            tags[flip] = double(half, 2 * top - 1, 2 * left - 1, self.height // 2, self.width // 2)
         return tags
 
     def whole_heat(self, joint: int) -> np.ndarray:
@@ -136,15 +136,15 @@ class Maps:
         return self.tags(zero + joint, zero, zero, self.height // 4, self.width // 4)[:, 0, 1:-1, 1:-1]
 
     def _doubled(
-        self, mirror: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int
+        self, flip: int, channels: np.ndarray, top: np.ndarray, left: np.ndarray, m: int, n: int
     ) -> np.ndarray:
         """float32 [N, 2m + 2, 2n + 2]: output1 doubled, from row 2 * top - 1 and column 2 * left - 1; that of the
-        mirror image is doubled before it is turned."""
-        low = self.low[mirror]
+        flipped image is doubled before it is flipped back."""
+        low = self.low[flip]
         height, width = low.shape[1:]
-        left = width - 1 - left - n if mirror else left - 1
+        left = width - 1 - left - n if flip else left - 1
         half = double(cut(low, channels, top - 1, left, m + 2, n + 2), top - 1, left, height, width)
-        return half[..., ::-1] if mirror else half
+        return half[..., ::-1] if flip else half
 
 
 def _largest(values: np.ndarray) -> float:

@@ -11,7 +11,8 @@ from typing import Any, Callable
 import pytest
 
 from hrnet.cli import UserError
-from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images
+from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images, read_labels
+from tests.hrnet.io.invalid import check_invalid
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
 LABELS = {"val/n01/9.JPEG": 0, "val/n01/10.JPEG": 0, "val/n02/a b.png": 1, "val/n9/y.JPEG": 3, "val/n10/x.JPEG": 2}
@@ -24,9 +25,9 @@ def touch(root: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder: Path, find: Callable[[Path], object] = find_images) -> str:
     with pytest.raises(UserError) as caught:
-        find_images(folder)
+        find(folder)
     return str(caught.value)
 
 
@@ -70,11 +71,8 @@ def test_the_three_layouts_give_the_same_images_and_labels(class_folders: Path) 
     by_label_file = find_images(class_folders)
     assert list(by_list.labels.items()) == list(by_label_file.labels.items()) == list(by_folder.labels.items())
     assert by_list.sha256() == by_label_file.sha256() == by_folder.sha256()
-    assert [found.index.name for found in (by_folder, by_list, by_label_file)] == [
-        "val",
-        "val_list.txt",
-        "val_label.txt",
-    ]
+    names = [found.index.name for found in (by_folder, by_list, by_label_file)]
+    assert names == ["val", "val_list.txt", "val_label.txt"]
 
 
 def test_the_seed_s_own_layout_in_natural_order(tmp_path: Path) -> None:
@@ -85,20 +83,15 @@ def test_the_seed_s_own_layout_in_natural_order(tmp_path: Path) -> None:
     assert (dataset.unlabelled, dataset.absent, dataset.class_folders) == ([], [], 0)
 
 
-@pytest.mark.parametrize("called", ["imagenet/val", "imagenet/val/", "imagenet/"])
-def test_the_seed_s_call_names_val_itself(called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, "imagenet/val/a.JPEG")
-    (tmp_path / "imagenet/val_label.txt").write_text("a.JPEG 3\n")
+@pytest.mark.parametrize("name", ["imagenet", "val"])
+def test_the_model_zoo_s_call_names_val_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, f"{name}/val/a.JPEG")
+    (tmp_path / name / "val_label.txt").write_text("a.JPEG 3\n")
     monkeypatch.chdir(tmp_path)
-    assert find_images(Path(called)).labels == {"val/a.JPEG": 3}
-    monkeypatch.chdir("imagenet")
+    for called in (f"{name}/val", f"{name}/val/", f"{name}/"):
+        assert find_images(Path(called)).labels == {"val/a.JPEG": 3}
+    monkeypatch.chdir(name)
     assert find_images(Path("val")).labels == {"val/a.JPEG": 3}
-
-
-def test_a_data_set_that_is_called_val(tmp_path: Path) -> None:
-    touch(tmp_path, "val/val/a.JPEG")
-    (tmp_path / "val/val_label.txt").write_text("a.JPEG 3\n")
-    assert find_images(tmp_path / "val").labels == {"val/a.JPEG": 3}
 
 
 def test_a_list_of_images_that_lie_beside_it(tmp_path: Path) -> None:
@@ -116,11 +109,6 @@ def test_images_without_a_label_and_labels_without_an_image(tmp_path: Path) -> N
     assert dataset.labels == {"val/a.JPEG": 1}
     assert dataset.unlabelled == ["val/9.JPEG", "val/10.JPEG"]
     assert dataset.absent == ["val/z9.JPEG", "val/z10.JPEG"]
-
-
-def test_files_beside_the_class_folders_have_no_label(class_folders: Path) -> None:
-    touch(class_folders, "val/stray.JPEG")
-    assert find_images(class_folders).unlabelled == ["val/stray.JPEG"]
 
 
 def test_an_empty_class_folder_counts(class_folders: Path) -> None:
@@ -172,10 +160,38 @@ def test_a_list_of_other_images(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: lists no image that is there ({facts})"
 
 
-def test_a_second_label(tmp_path: Path) -> None:
-    touch(tmp_path, "val/a.JPEG")
-    (tmp_path / "val_label.txt").write_text("a.JPEG 1\na.JPEG 2\n")
-    assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: line 2: a second label for a.JPEG"
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        (b"a.JPEG 0\nb.JPEG 999\n", {"a.JPEG": 0, "b.JPEG": 999}),
+        (b"\n  a.JPEG  7  \r\n\r\nb.JPEG 007", {"a.JPEG": 7, "b.JPEG": 7}),
+        (b"potter's wheel (1).JPEG 3\n", {"potter's wheel (1).JPEG": 3}),
+        (b"\xef\xbb\xbfa.JPEG 0\n", {"a.JPEG": 0}),
+        ("图.JPEG 5\n".encode(), {"图.JPEG": 5}),
+    ],
+)
+def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / "val_label.txt").write_bytes(data)
+    assert read_labels(tmp_path / "val_label.txt") == labels
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"\n\n", "holds no label (expected lines `name index`)"),
+        (b"a.JPEG 0\na.JPEG\n", "line 2 (expected name index, found 'a.JPEG')"),
+        (b"5\n", "line 1 (expected name index, found '5')"),
+        (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
+        ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
+        (b"a.JPEG\t1\n", "line 1 (expected name index, found 'a.JPEG\\t1')"),
+        (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
+        (b"\xb0\xa1.JPEG 1\n", "is no UTF-8 text"),
+    ],
+)
+def test_invalid_labels(data: bytes, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "val_label.txt"
+    path.write_bytes(data)
+    check_invalid(read_labels, path, f"{path}: {line}")
 
 
 def coco(root: Path, listed: list[str], there: list[str]) -> Path:
@@ -186,9 +202,7 @@ def coco(root: Path, listed: list[str], there: list[str]) -> Path:
 
 
 def coco_refusal(folder: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        find_coco(folder, "val2017")
-    return str(caught.value)
+    return refusal(folder, lambda root: find_coco(root, "val2017"))
 
 
 def test_coco_images_in_natural_order_with_what_is_listed_or_there_alone(tmp_path: Path) -> None:

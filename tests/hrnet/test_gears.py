@@ -9,22 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet import gears
-from hrnet.io.records import FormatError
+from tests.hrnet.io.invalid import check_invalid
 
-SEED_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
-SEED = [*((512, long) for long in SEED_LONGS), *((long, 512) for long in SEED_LONGS[1:])]
+ZOO_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
+ZOO = [*((512, long) for long in ZOO_LONGS), *((long, 512) for long in ZOO_LONGS[1:])]
 
 
-def seeds_own(width: int, height: int) -> tuple[int, int]:
-    """The seed's choice: a binary search for the next of its long sides, the last for what is longer."""
+def zoo_choice(width: int, height: int) -> tuple[int, int]:
+    """The model zoo's choice: a binary search for the next of its long sides, the last for what is longer."""
     long = int((512 / min(width, height) * max(width, height) + 63) // 64 * 64)
-    chosen = next((value for value in SEED_LONGS if value >= long), SEED_LONGS[-1])
+    chosen = next((value for value in ZOO_LONGS if value >= long), ZOO_LONGS[-1])
     return (chosen, 512) if width < height else (512, chosen)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_the_seed_s_gears(width: int, height: int) -> None:
-    assert gears.choose(width, height, 512, SEED) == seeds_own(width, height)
+def test_the_model_zoo_s_gears(width: int, height: int) -> None:
+    assert gears.choose(width, height, 512, ZOO) == zoo_choice(width, height)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,10 @@ def test_written_gears_come_back(tmp_path: Path) -> None:
     assert gears.read_gears(tmp_path / "g.yaml", 512) == [(512, 512), (768, 512)]
 
 
+def read(path: Path) -> list[gears.Gear]:
+    return gears.read_gears(path, 512)
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -74,16 +78,12 @@ def test_written_gears_come_back(tmp_path: Path) -> None:
 def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text)
-    with pytest.raises(FormatError) as caught:
-        gears.read_gears(path, 512)
-    assert (caught.value.where, caught.value.what, str(caught.value.found)) == (path, "GEARS", found)
+    error = check_invalid(read, path, "GEARS")
+    assert (error.what, str(error.found)) == ("GEARS", found)
 
 
 def test_no_gears_file(tmp_path: Path) -> None:
-    with pytest.raises(FormatError) as caught:
-        gears.read_gears(tmp_path / "g.yaml", 512)
-    assert caught.value.hint == "run make gears"
-    (tmp_path / "g.yaml").write_text("GEARS: [")
-    with pytest.raises(FormatError) as caught:
-        gears.read_gears(tmp_path / "g.yaml", 512)
-    assert caught.value.where == tmp_path / "g.yaml" and "not YAML" in caught.value.what
+    path = tmp_path / "g.yaml"
+    check_invalid(read, path, "run make gears")
+    path.write_text("GEARS: [")
+    check_invalid(read, path, "not YAML")

@@ -1,4 +1,4 @@
-"""The pixel maths, to the bit, against the seed's own plain steps."""
+"""The pixel maths, to the bit, against the model zoo's own plain steps."""
 
 from __future__ import annotations
 

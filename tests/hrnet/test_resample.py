@@ -81,7 +81,7 @@ def test_weights_are_an_average(source: int, resized: int) -> None:
 
 @compiled
 @pytest.mark.parametrize(
-    "change, told",
+    "change, line",
     [
         ({"width": 7}, "whole rows"),
         ({"width": 0}, "whole rows"),
@@ -93,7 +93,7 @@ def test_weights_are_an_average(source: int, resized: int) -> None:
         ({"target": np.empty((2, 3, 3), np.uint8)}, "rows x columns"),
     ],
 )
-def test_memory_of_others_is_not_touched(change: dict[str, object], told: str) -> None:
+def test_memory_of_others_is_not_touched(change: dict[str, object], line: str) -> None:
     arguments = {
         "source": np.zeros((8, 8, 3), np.uint8),
         "width": 8,
@@ -104,5 +104,5 @@ def test_memory_of_others_is_not_touched(change: dict[str, object], told: str) -
         "target": np.empty((2, 2, 3), np.uint8),
     }
     resample._resample.resample(*arguments.values())
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=line):
         resample._resample.resample(*{**arguments, **change}.values())

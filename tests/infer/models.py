@@ -110,7 +110,7 @@ def flip_folder(source: Path, target: Path) -> None:
     make_folder(target)
     for file in source.glob("*.npy"):
         np.save(target / file.name, np.ascontiguousarray(np.load(file)[..., ::-1]))
-    Manifest.read(source / "manifest.json").mirrored().write(target / "manifest.json")
+    Manifest.read(source / "manifest.json").flip().write(target / "manifest.json")
 
 
 def check_gear_outputs(images: list[np.ndarray], folder: str) -> None:

@@ -85,7 +85,7 @@ def test_pose_packs_annotations_and_flipped_inputs(place: Path, capsys: pytest.C
     shutil.copytree("in", "other")
     assert pose(*given, "--inputs_flip", "other") == 2
     assert "other: " in capsys.readouterr().err
-    Manifest.read("in/manifest.json").mirrored().write("other/manifest.json")
+    Manifest.read("in/manifest.json").flip().write("other/manifest.json")
     assert pose(*given, "--inputs_flip", "other") == 0
     with tarfile.open("out/b.tar") as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]

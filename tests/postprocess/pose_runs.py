@@ -18,6 +18,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.runs import DecodeRecord, RunRecord
 from tests import oracle
 from tests.postprocess.coco_scenes import SIDE
+from tests.postprocess.runs import run_record
 
 SPLIT = "val2017"
 MODEL, OTHER = "ab" * 32, "cd" * 32  # hashes
@@ -48,33 +49,14 @@ def manifest_of(cfg: Path, dataset: dict[str, Any], gears: list[list[int]] = GEA
     return Manifest("coco", config_sha256(load_config(cfg)), MODEL, "float32", "NCHW", "npy", 1, 0, images)
 
 
-def run_record(manifest: Path, files: dict[str, list[str]], flipped: bool, **changes: Any) -> RunRecord:
-    record = RunRecord(
-        model="m.onnx",
-        model_sha256=MODEL,
-        manifest_sha256=sha256_file(manifest),
-        metadata={"model": "pose", "config_sha256": Manifest.read(manifest).config_sha256},
-        tool="emulator 1",
-        command=["emulator"],
-        outputs=[TensorInfo(name, "float32", [1, -1, -1, -1]) for name in ("output1", "output2")],
-        batch=1,
-        images=len(files),
-        flipped=flipped,
-        kept=0,
-        seconds={"total": 1.5},
-        images_per_second=12.5,
-        device={"throughput": 50.0},
-        files=files,
-    )
-    return dataclasses.replace(record, **changes)
-
-
 def write_runs(manifest: Path, annotations: Path, plain: Path, flipped: Path) -> None:
     """The oracle's outputs for a manifest in two folders, each with its record, as the emulator writes them."""
     images = Manifest.read(manifest)
-    for folder, each in ((plain, images), (flipped, images.mirrored())):
+    outputs = [TensorInfo(name, "float32", [1, -1, -1, -1]) for name in ("output1", "output2")]
+    for folder, each in ((plain, images), (flipped, images.flip())):
         files = oracle.write_outputs(each, annotations, make_folder(folder))
-        run_record(manifest, files, each.flipped).write(folder.with_name(f"{folder.name}_run.json"))
+        record = run_record(manifest, outputs, files, flipped=each.flipped, model_sha256=MODEL)
+        record.write(folder.with_name(f"{folder.name}_run.json"))
 
 
 class PoseRun:
@@ -96,6 +78,9 @@ class PoseRun:
             make_folder(folder.parent)
         write_runs(self.manifest, self.annotations, self.folder, self.flipped)
         return self
+
+    def edit_config(self, old: str, new: str) -> None:
+        self.cfg.write_text(self.cfg.read_text().replace(old, new))
 
     def rewrite(self, folder: Path, **changes: Any) -> None:
         path = folder.with_name(f"{folder.name}_run.json")

@@ -29,6 +29,28 @@ def labels_of(images: int, classes: int, seed: int = 1) -> list[int]:
     return labels
 
 
+def run_record(manifest: Path, outputs: list[TensorInfo], files: dict[str, list[str]], **changes: Any) -> RunRecord:
+    """The emulator's record of a finished run on the inputs of a manifest."""
+    record = RunRecord(
+        model="m.onnx",
+        model_sha256=HASH,
+        manifest_sha256=sha256_file(manifest),
+        metadata={"model": "small", "config_sha256": Manifest.read(manifest).config_sha256},
+        tool="emulator 1",
+        command=["emulator"],
+        outputs=outputs,
+        batch=1,
+        images=len(files),
+        flipped=False,
+        kept=0,
+        seconds={"total": 1.5},
+        images_per_second=12.5,
+        device={"throughput": 50.0},
+        files=files,
+    )
+    return dataclasses.replace(record, **changes)
+
+
 class Run:
     """Files of one run below `root`, and the arguments of `postprocess.classification` that name them."""
 
@@ -47,23 +69,8 @@ class Run:
         Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)
         for stem, row in zip(stems, logits):
             tensors.write_output(self.folder / f"{stem}_0.{ending}", row[None])
-        self.run = RunRecord(
-            model="m.onnx",
-            model_sha256=HASH,
-            manifest_sha256=sha256_file(self.manifest),
-            metadata={"model": "small", "config_sha256": self.config_sha256},
-            tool="emulator 1",
-            command=["emulator"],
-            outputs=[TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])],
-            batch=1,
-            images=len(labels),
-            flipped=False,
-            kept=0,
-            seconds={"total": 1.0},
-            images_per_second=12.5,
-            device={"throughput": 50.0},
-            files={stem: [f"{stem}_0.{ending}"] for stem in stems[::-1]},
-        )
+        outputs = [TensorInfo("class", str(logits.dtype), [1, logits.shape[1]])]
+        self.run = run_record(self.manifest, outputs, {stem: [f"{stem}_0.{ending}"] for stem in stems[::-1]})
         self.run.write(self.record)
 
     def rewrite(self, **changes: Any) -> None:
@@ -90,10 +97,8 @@ def zoo_result(logits: np.ndarray, labels: list[int], shift: int = 0) -> str:
                 hits[place] += 1
                 break
     accuracy = np.cumsum(hits) / len(labels)
-    value = [
-        {"key": "Number of images", "value": str(len(labels))},
-        {"key": "Number of classes", "value": str(classes)},
-    ]
+    value = [{"key": "Number of images", "value": str(len(labels))}]
+    value.append({"key": "Number of classes", "value": str(classes)})
     for i in range(len(hits)):
         value.append({"key": "Top" + str(i + 1) + " accuracy", "value": str(round(accuracy[i] * 100, 2)) + "%"})
     return json.dumps({"title": "Overall statistical evaluation", "value": value})

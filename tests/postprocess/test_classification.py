@@ -135,7 +135,8 @@ def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert run.output.read_bytes() == before[0] and run.output.stat().st_mtime_ns > before[1]
 
 
-CHANGES: dict[str, Callable[[Run], object]] = {
+Change = Callable[[Run], object]
+CHANGES: dict[str, Change] = {
     "the run": lambda run: run.rewrite(batch=2),
     "the config": lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n"),
     "damaged metrics": lambda run: run.output.write_text("{}"),
@@ -175,11 +176,6 @@ def refused(
     assert all(part in captured.err for part in parts), captured.err
 
 
-def test_a_missing_output(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    (run.folder / "img2_0.bin").unlink()
-    refused(run, capsys, run.folder / "img2_0.bin", f"rm {run.record}; make infer")
-
-
 def test_an_error_of_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,47 +185,42 @@ def test_an_error_of_a_process(
     refused(run, capsys, run.folder / "img2_0.bin", "expected 6, found 2", f"rm {run.record}; make infer")
 
 
-@pytest.mark.parametrize(
-    ("files", "differ"),
-    [
-        (["img0", "img1", "img2"], "img3"),
-        (["img0", "img1", "img2", "img3", "old"], "old"),
-        (["img0", "img1", "img2", "other"], "img3, other"),
-        ([], "img0, img1, img2 and 1 more"),
-    ],
-)
-def test_outputs_of_other_images(files: list[str], differ: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.rewrite(files={stem: [f"{stem}_0.bin"] for stem in files})
-    refused(run, capsys, run.record, f"found {differ}", f"rm {run.record}; make infer")
+def other_files(*stems: str) -> Change:
+    return lambda run: run.rewrite(files={stem: [f"{stem}_0.bin"] for stem in stems})
 
 
-def test_a_run_of_other_inputs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.rewrite(manifest_sha256=HASH)
-    refused(run, capsys, run.record, str(run.manifest), "run make infer")
+MORE_INFO = "MODEL: {NUM_CLASSES: 3}\nINPUT: {RESIZE: 300}"
+OTHER_MODEL = {"model": "large", "config_sha256": HASH}
+BFLOAT = [TensorInfo("class", "bfloat16", [1, 3])]
+TWO = [TensorInfo(name, "float32", [1, 3]) for name in ("output1", "output2")]
+AGAIN = "rm {record}; make infer"
+REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
+    "a missing output": (lambda run: (run.folder / "img2_0.bin").unlink(), "{folder}/img2_0.bin", AGAIN),
+    "too few images": (other_files("img0", "img1", "img2"), "{record}", "found img3); " + AGAIN),
+    "too many": (other_files("img0", "img1", "img2", "img3", "old"), "{record}", "found old); " + AGAIN),
+    "another image": (other_files("img0", "img1", "img2", "other"), "{record}", "found img3, other); " + AGAIN),
+    "no images": (other_files(), "{record}", "found img0, img1, img2 and 1 more); " + AGAIN),
+    "other inputs": (lambda run: run.rewrite(manifest_sha256=HASH), "{record}", "those of {manifest}); run make infer"),
+    "other classes": (lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 4}"), "{manifest}", "run make preprocess"),
+    "another size": (lambda run: run.cfg.write_text(MORE_INFO), "{manifest}", "{cfg}); run make preprocess"),
+    "another model": (lambda run: run.rewrite(metadata=OTHER_MODEL), "{record}", "expected {cfg}, found large"),
+    "an unnamed model": (lambda run: run.rewrite(metadata={"config_sha256": HASH}), "{record}", "expected {cfg}"),
+    "an unknown dtype": (lambda run: run.rewrite(outputs=BFLOAT), "{record}", "found bfloat16"),
+    "two outputs": (lambda run: run.rewrite(outputs=TWO), "{record}", "found ['output1', 'output2']"),
+    "no output": (lambda run: run.rewrite(files={**run.run.files, "img0": []}), "{record}", "found ['class']"),
+    "a label outside the classes": (
+        lambda run: run.manifest.write_text(run.manifest.read_text().replace('"label": 1', '"label": 3')),
+        "{manifest}",
+        "val/img1.JPEG (3)",
+    ),
+}
 
 
-@pytest.mark.parametrize("text", ["MODEL: {NUM_CLASSES: 4}", "MODEL: {NUM_CLASSES: 3}\nINPUT: {RESIZE: 300}"])
-def test_inputs_of_another_config(text: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.cfg.write_text(text)
-    refused(run, capsys, run.manifest, str(run.cfg), "run make preprocess")
-
-
-@pytest.mark.parametrize("metadata", [{"model": "large", "config_sha256": HASH}, {"config_sha256": HASH}])
-def test_a_model_of_another_config(metadata: dict[str, str], run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.rewrite(metadata=metadata)
-    refused(run, capsys, run.record, str(run.cfg), metadata.get("model", ""))
-
-
-def test_an_output_of_an_unknown_dtype(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.rewrite(outputs=[TensorInfo("class", "bfloat16", [1, 3])])
-    refused(run, capsys, run.record, "found bfloat16")
-
-
-def test_a_model_of_two_outputs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.rewrite(outputs=[TensorInfo(name, "float32", [1, 3]) for name in ("output1", "output2")])
-    refused(run, capsys, run.record, "found ['output1', 'output2']")
-    run.rewrite(files={**run.run.files, "img0": []})
-    refused(run, capsys, run.record, "found ['class']")
+@pytest.mark.parametrize("what", REFUSED)
+def test_files_that_do_not_match(what: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    change, where, part = REFUSED[what]
+    change(run)
+    refused(run, capsys, where.format(**vars(run)), part.format(**vars(run)))
 
 
 def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,11 +256,6 @@ def test_outputs_of_another_number_of_classes(tmp_path: Path, capsys: pytest.Cap
     refused(run, capsys, run.folder, "found 5")
 
 
-def test_a_label_outside_the_classes_of_the_manifest(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.manifest.write_text(run.manifest.read_text().replace('"label": 1', '"label": 3'))
-    refused(run, capsys, run.manifest, "val/img1.JPEG (3)")
-
-
 @pytest.mark.parametrize("evaluated", [None, [], "text", 5, {}, {"manifest_sha256": None}, {"manifest_sha256": HASH}])
 def test_a_reference_on_other_or_unknown_images(
     evaluated: object, run: Run, capsys: pytest.CaptureFixture[str]
@@ -279,14 +265,11 @@ def test_a_reference_on_other_or_unknown_images(
     refused(run, capsys, path, "REFERENCE=torch", options=("--reference", str(path)))
 
 
-@pytest.mark.parametrize("figure", [None, "80", True, float("nan"), float("inf"), -0.1, 100.1])
-def test_a_reference_without_a_percentage(figure: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    path = reference(run, metrics={"top1": figure})
-    refused(run, capsys, path, "top1", "REFERENCE=torch", options=("--reference", str(path)))
+FIGURES = [None, "80", True, float("nan"), -0.1, 100.1]
 
 
-@pytest.mark.parametrize("metrics", [{}, {"top5": 1.0}, [80.0], None])
-def test_a_reference_without_a_figure(metrics: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("metrics", [*({"top1": figure} for figure in FIGURES), {}, {"top5": 1.0}, [80.0], None])
+def test_a_reference_without_a_percentage(metrics: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     path = reference(run, metrics=metrics)
     refused(run, capsys, path, "top1", "REFERENCE=torch", options=("--reference", str(path)))
 

@@ -51,7 +51,7 @@ def test_people_equal_the_library_s(run: PoseRun, flip: bool) -> None:
     record = DecodeRecord.read(run.keypoints)
     assert (record.manifest_sha256, record.model_sha256) == (sha256_file(run.manifest), MODEL)
     assert (record.flip, record.images, record.people, record.inferred) == (flip, 3, 5, 3)
-    assert (record.tool, record.metadata["model"]) == ("emulator 1", "pose")
+    assert (record.tool, record.metadata["model"]) == ("emulator 1", "small")
     assert set(record.seconds) == {"infer", "read", *STEPS}
     assert record.seconds["infer"] == (3.0 if flip else 1.5), "of both passes"
 
@@ -94,62 +94,38 @@ def spoil(path: Path) -> None:
     tensors.write_npy(path, array)
 
 
-IMAGE = "000000000020"
 Change = Callable[[PoseRun], object]
+IMAGE = "000000000020"
+RUN, RUN_FLIP, AGAIN = "{folder}_run.json", "{flipped}_run.json", "rm {folder}_run.json; make infer"
+
+
+def rewrite(folder: str, **changes: Any) -> Change:
+    return lambda run: run.rewrite(getattr(run, folder), **changes)
+
+
+def halve(run: PoseRun) -> None:
+    path = run.folder / f"{IMAGE}_0.npy"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def reshape(run: PoseRun) -> None:
+    tensors.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32))
+
+
 REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
-    "other config": (
-        lambda run: run.cfg.write_text(run.cfg.read_text().replace("[128, 192]", "[128, 256]")),
-        "{manifest}",
-        "run make preprocess",
-    ),
-    "model of another config": (
-        lambda run: run.rewrite(run.folder, metadata={"model": "w48", "config_sha256": OTHER}),
-        "{folder}_run.json",
-        "found w48",
-    ),
-    "two models": (lambda run: run.rewrite(run.flipped, model_sha256=OTHER), "{flipped}_run.json", "run make infer"),
-    "the flipped run as the run": (lambda run: run.rewrite(run.folder, flipped=True), "{folder}_run.json", "flipped"),
-    "the run as the flipped run": (
-        lambda run: run.rewrite(run.flipped, flipped=False),
-        "{flipped}_run.json",
-        "flipped",
-    ),
-    "other inputs": (
-        lambda run: run.rewrite(run.flipped, manifest_sha256=OTHER),
-        "{flipped}_run.json",
-        "run make infer",
-    ),
-    "too few images": (
-        lambda run: run.rewrite(run.folder, files={}),
-        "{folder}_run.json",
-        "rm {folder}_run.json; make infer",
-    ),
-    "one output": (
-        lambda run: run.rewrite(run.folder, outputs=[TensorInfo("class", "float32", [1, 5])]),
-        "{folder}_run.json",
-        "found ['class']",
-    ),
-    "a missing file": (
-        lambda run: (run.flipped / f"{IMAGE}_1.npy").unlink(),
-        "{flipped}/000000000020_1.npy",
-        "rm {folder}_run.json; make infer",
-    ),
-    "half a file": (
-        lambda run: (run.folder / f"{IMAGE}_0.npy").write_bytes((run.folder / f"{IMAGE}_0.npy").read_bytes()[:200]),
-        "{folder}/000000000020_0.npy",
-        "make infer",
-    ),
-    "another shape": (
-        lambda run: tensors.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32)),
-        "{folder}/000000000020_1.npy",
-        "expected [1, 17, 64, 96], found [1, 17, 64, 64]",
-    ),
+    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{manifest}", "run make preprocess"),
+    "model of another config": (rewrite("folder", metadata={"model": "w48", "config_sha256": OTHER}), RUN, "found w48"),
+    "two models": (rewrite("flipped", model_sha256=OTHER), RUN_FLIP, "run make infer"),
+    "the flipped run as the run": (rewrite("folder", flipped=True), RUN, "flipped"),
+    "the run as the flipped run": (rewrite("flipped", flipped=False), RUN_FLIP, "flipped"),
+    "other inputs": (rewrite("flipped", manifest_sha256=OTHER), RUN_FLIP, "run make infer"),
+    "too few images": (rewrite("folder", files={}), RUN, AGAIN),
+    "one output": (rewrite("folder", outputs=[TensorInfo("class", "float32", [1, 5])]), RUN, "found ['class']"),
+    "a missing file": (lambda run: (run.flipped / f"{IMAGE}_1.npy").unlink(), "{flipped}/000000000020_1.npy", AGAIN),
+    "half a file": (halve, "{folder}/000000000020_0.npy", "make infer"),
+    "another shape": (reshape, "{folder}/000000000020_1.npy", "expected [1, 17, 64, 96], found [1, 17, 64, 64]"),
     "NaN": (lambda run: spoil(run.folder / f"{IMAGE}_1.npy"), "{folder}/000000000020", "NaN"),
-    "no record of the flipped run": (
-        lambda run: run.flipped.with_name("run_run.json").unlink(),
-        "{flipped}_run.json",
-        "run make infer",
-    ),
+    "no flipped run": (lambda run: run.flipped.with_name("run_run.json").unlink(), RUN_FLIP, "run make infer"),
 }
 
 
@@ -166,12 +142,12 @@ def test_files_that_do_not_match(run: PoseRun, what: str, capsys: pytest.Capture
 
 
 def test_several_scales_are_refused(run: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
-    run.cfg.write_text(run.cfg.read_text().replace("true}", "true, SCALE_FACTOR: [0.5, 1]}"))
+    run.edit_config("true}", "true, SCALE_FACTOR: [0.5, 1]}")
     assert main(run.decode_arguments()) == 2
     assert "SCALE_FACTOR" in capsys.readouterr().err
 
 
 def test_thresholds_come_from_the_config(run: PoseRun) -> None:
-    run.cfg.write_text(run.cfg.read_text().replace("true}", "true, DETECTION_THRESHOLD: 1.0}"))
+    run.edit_config("true}", "true, DETECTION_THRESHOLD: 1.0}")
     assert main(run.decode_arguments()) == 0
     assert read_keypoints(run.keypoints) == []

@@ -15,20 +15,13 @@ from hrnet.io.runs import DecodeRecord
 from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
 from postprocess import decode, gate, pose
 from postprocess.pose import main
-from tests.postprocess.coco_scenes import results, scene
+from tests.postprocess.coco_scenes import exact, results, scene
 from tests.postprocess.pose_runs import OTHER, PoseRun, spread
 
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
 IDS = [image["id"] for image in SCENE["images"]]
 REFERENCE = "REFERENCE: {AP: 80.0, SOURCE: the paper}\n"
-
-
-def exact(dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"image_id": each["image_id"], "category_id": 1, "keypoints": each["keypoints"], "score": 1.0}
-        for each in dataset["annotations"]
-    ]
 
 
 def evaluated(run: PoseRun, *more: str) -> dict[str, Any]:
@@ -153,19 +146,11 @@ Change = Callable[[PoseRun], object]
 REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
     "no file": (lambda run: run.annotations.unlink(), "{annotations}", "DATASET"),
     "no categories": (lambda run: annotate(run, categories=None), "{annotations}", "categories"),
-    "no keypoints": (
-        lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]),
-        "{annotations}",
-        "51 numbers",
-    ),
+    "50 numbers": (lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]), "{annotations}", "51"),
     "images lacking": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "found 10, 20"),
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
-    "other config": (
-        lambda run: run.cfg.write_text(run.cfg.read_text().replace("[128, 192]", "[128, 256]")),
-        "{manifest}",
-        "run make preprocess",
-    ),
+    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{manifest}", "run make preprocess"),
     "other inputs": (lambda run: run.find([], manifest_sha256=OTHER), "{keypoints}", "run make eval"),
     "too few images": (lambda run: run.find([], images=3), "{keypoints}", "expected 8, found 3"),
     "people on other images": (lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]), "{keypoints}", "found 7"),
@@ -249,11 +234,8 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
     "the flipped run": (lambda run: run.rewrite(run.flipped, batch=2), BOTH),
     "damaged keypoints": (lambda run: run.keypoints.write_text("[]"), BOTH),
     "no record of decoding": (lambda run: DecodeRecord.path(run.keypoints).unlink(), BOTH),
-    "a threshold": (
-        lambda run: run.cfg.write_text(run.cfg.read_text().replace("true}", "true, TAG_THRESHOLD: 2.0}")),
-        BOTH,
-    ),
-    "the reference figure": (lambda run: run.cfg.write_text(run.cfg.read_text() + REFERENCE), SECOND),
+    "a threshold": (lambda run: run.edit_config("true}", "true, TAG_THRESHOLD: 2.0}"), BOTH),
+    "the reference figure": (lambda run: run.edit_config("DATASET:", f"{REFERENCE}DATASET:"), SECOND),
     "the annotations": (lambda run: run.annotations.write_text(run.annotations.read_text() + " "), SECOND),
     "damaged metrics": (lambda run: run.metrics.write_text("{}"), SECOND),
     "no metrics": (lambda run: run.metrics.unlink(), SECOND),

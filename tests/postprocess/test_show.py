@@ -86,9 +86,6 @@ def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert picture.getpixel((left, BORDER)) == frame
         assert picture.getpixel((left + middle, BORDER + middle)) == (50 * number,) * 3, "in the manifest's order"
         assert picture.getpixel((left + middle, 2 * BORDER)) == (255,) * 3, "padded, not stretched"
-
-
-def test_the_first_image(classes: Run) -> None:
     assert call(classes, "--count", 1) == 0
     assert sheet(classes).size == size(CLASS_TILE, 1)
 
@@ -172,12 +169,9 @@ def test_each_person_has_a_colour(count: int) -> None:
     assert all(max(colour) == 255 and min(colour) < 70 for colour in found), "bright, and no grey"
 
 
-def test_a_missing_image(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image_and_other_inputs(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     path = poses.find([]).root / "images/val2017/000000000020.jpg"
     path.unlink()
     refused(poses, path, capsys)
-
-
-def test_keypoints_of_other_inputs(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     poses.find([], manifest_sha256=OTHER)
     refused(poses, poses.keypoints, capsys)

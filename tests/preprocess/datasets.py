@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hrnet.io.manifest import InputImage, Manifest
+from preprocess import classification
+from tests.preprocess.reference import reference
+
 CLASSES, RESIZE, CROP = 10, 40, 32
 CONFIG = f"MODEL:\n  NUM_CLASSES: {CLASSES}\n  IMAGE_SIZE: [{CROP}, {CROP}]\nINPUT:\n  RESIZE: {RESIZE}\n"
 
@@ -38,6 +42,19 @@ def listed(root: Path, labels: dict[str, int]) -> Path:
     write_images(root / "val", list(labels))
     (root / "val_label.txt").write_text("".join(f"{name} {label}\n" for name, label in labels.items()))
     return root
+
+
+def prepare(cfg: str, dataset: Path, output: Path, *options: str) -> int:
+    named = ["--cfg", cfg, "--dataset", str(dataset), "--output", str(output), "--workers", "1"]
+    return classification.main([*named, *options])
+
+
+def read_checked(root: Path, output: Path, size: int = RESIZE, crop: int = CROP) -> list[InputImage]:
+    """The manifest's images, each of whose inputs equals the reference."""
+    images = Manifest.read(output / "manifest.json").images
+    for image in images:
+        assert (output / f"{image.stem}.bin").read_bytes() == reference(root / image.source, size, crop), image.source
+    return images
 
 
 def record(path: Path) -> dict[str, Any]:

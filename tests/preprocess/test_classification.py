@@ -12,7 +12,7 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import PIL
@@ -28,26 +28,24 @@ from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.classification import main
-from tests.preprocess.datasets import CROP, RESIZE, contents, listed, noise, record, write_config, write_images
+from tests.hardening.harness import group_is_gone
+from tests.preprocess.datasets import (
+    CROP,
+    RESIZE,
+    contents,
+    listed,
+    noise,
+    prepare,
+    read_checked,
+    record,
+    write_config,
+    write_images,
+)
 from tests.preprocess.reference import reference
 from tests.preprocess.reference import resize as pil_resize
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/imagenet"
-
-
-@pytest.fixture
-def cfg(tmp_path: Path) -> str:
-    return write_config(tmp_path)
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "prep"
-
-
-def prepare(cfg: str, dataset: Path, output: Path, *options: str) -> int:
-    return main(["--cfg", cfg, "--dataset", str(dataset), "--output", str(output), "--workers", "1", *options])
 
 
 def small(path: Path) -> bytes:
@@ -92,34 +90,24 @@ def files_of_all_kinds() -> dict[str, bytes]:
     }
 
 
-def write_all_kinds(root: Path) -> list[str]:
-    """A data set of `files_of_all_kinds`; returns their names."""
+def write_all_kinds(root: Path) -> None:
+    """A data set of `files_of_all_kinds`."""
     files = files_of_all_kinds()
     (root / "val").mkdir()
     for name, data in files.items():
         (root / "val" / name).write_bytes(data)
     (root / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
-    return list(files)
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
 def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) -> None:
-    files = write_all_kinds(tmp_path)
+    write_all_kinds(tmp_path)
     assert main(["hrnet", str(tmp_path / "val"), str(output), "--workers", "1"]) == 0, "the model zoo's call"
-    for name in files:
-        expected = reference(tmp_path / "val" / name)
-        assert len(expected) == 3 * 224 * 224 * 4
-        assert (output / f"{name.split('.')[0]}.bin").read_bytes() == expected, name
-
-
-def test_exif_rotation_is_ignored_and_a_rotated_image_keeps_its_size(cfg: str, tmp_path: Path, output: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    listed(tmp_path, {"a.JPEG": 0})
-    noise(50, 40).save(tmp_path / "val/a.JPEG", exif=exif)
-    assert prepare(cfg, tmp_path, output) == 0
-    image = Manifest.read(output / "manifest.json").images[0]
-    assert (image.width, image.height) == (50, 40)
+    images = read_checked(tmp_path, output, 256, 224)
+    assert len(images) == len(files_of_all_kinds())
+    (rotated,) = (image for image in images if image.stem == "rotated")
+    assert (rotated.width, rotated.height) == (300, 260), "EXIF rotation is ignored"
+    assert (output / f"{images[0].stem}.bin").stat().st_size == 3 * 224 * 224 * 4
 
 
 def test_crop_that_is_not_square(tmp_path: Path, output: Path) -> None:
@@ -151,12 +139,10 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/imagenet")
 def test_all_real_images_equal_the_reference(output: Path) -> None:
     assert main(["hrnet_w18", str(IMAGES), str(output)]) == 0
-    images = Manifest.read(output / "manifest.json").images
+    images = read_checked(IMAGES, output, 256, 224)
     labels = read_labels(IMAGES / "val_label.txt")
     assert {image.source[len("val/") :]: image.label for image in images} == labels
     assert len(images) == 200
-    for image in images:
-        assert (output / f"{image.stem}.bin").read_bytes() == reference(IMAGES / image.source), image.source
 
 
 # --- the output directory ---------------------------------------------------------------------------------------------
@@ -204,8 +190,7 @@ def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Pat
     names = {"a.b.c.JPEG": 0, "potter's wheel.JPEG": 1, "a b.JPEG": 2, "a_b.JPEG": 3, "a_b-2.JPEG": 4, "图.JPEG": 5}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
-    images = Manifest.read(output / "manifest.json").images
-    assert {image.stem: (image.source, image.label) for image in images} == {
+    assert {image.stem: (image.source, image.label) for image in read_checked(tmp_path, output)} == {
         "a_b": ("val/a b.JPEG", 2),
         "a_b_c": ("val/a.b.c.JPEG", 0),
         "a_b-2": ("val/a_b-2.JPEG", 4),
@@ -213,8 +198,6 @@ def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Pat
         "potter_s_wheel": ("val/potter's wheel.JPEG", 1),
         "_": ("val/图.JPEG", 5),
     }
-    for image in images:
-        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
 
 
 def test_class_folders_make_the_same_inputs(
@@ -222,21 +205,18 @@ def test_class_folders_make_the_same_inputs(
 ) -> None:
     write_images(tmp_path, ["val/n1/x.JPEG", "val/n2/x.JPEG", "val/n2/y.png"])
     assert prepare(cfg, tmp_path, output) == 0
-    images = Manifest.read(output / "manifest.json").images
+    images = read_checked(tmp_path, output)
     assert [(image.stem, image.label) for image in images] == [("n1_x", 0), ("n2_x", 1), ("n2_y", 1)]
-    for image in images:
-        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
     assert "2 class folders for a model of 10 classes" in capsys.readouterr().out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"img10.JPEG": 1, "img9.JPEG": 2, "img1.JPEG": 3})
-    assert prepare(cfg, tmp_path, output, "--limit", "2") == 0
-    images = Manifest.read(output / "manifest.json").images
-    assert [(image.stem, image.label) for image in images] == [("img1", 3), ("img9", 2)]
-    assert not (output / "img10.bin").exists()
     assert prepare(cfg, tmp_path, output, "--limit", "99") == 0
-    assert len(Manifest.read(output / "manifest.json").images) == 3
+    assert len(read_checked(tmp_path, output)) == 3
+    assert prepare(cfg, tmp_path, output, "--limit", "2") == 0
+    assert [(image.stem, image.label) for image in read_checked(tmp_path, output)] == [("img1", 3), ("img9", 2)]
+    assert not (output / "img10.bin").exists()
 
 
 def test_a_subset_of_the_labelled_images(
@@ -300,17 +280,11 @@ def test_rejections_that_are_allowed(cfg: str, broken: Path, output: Path, capsy
     assert capsys.readouterr().out.endswith(", kept 1\n")
 
 
-def test_rejections_without_any_image_left(cfg: str, tmp_path: Path, output: Path) -> None:
+def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output: Path) -> None:
     listed(tmp_path, {"a.JPEG": 0})
     (tmp_path / "val/a.JPEG").write_bytes(b"")
-    assert prepare(cfg, tmp_path, output, "--max_rejected", "9") == 1
+    assert prepare(cfg, tmp_path, output, "--max_rejected", "9") == 1, "without any image left"
     assert not (output / "manifest.json").exists()
-
-
-def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output: Path) -> None:
-    listed(tmp_path, {"a.JPEG": 0, "b.JPEG": 0})
-    (tmp_path / "val/a.JPEG").write_bytes(b"")
-    assert prepare(cfg, tmp_path, output) == 1
     write_images(tmp_path / "val", ["a.JPEG"])
     assert prepare(cfg, tmp_path, output) == 0
     assert record(output / "rejected.json")["images"] == {}
@@ -328,14 +302,6 @@ def test_a_label_outside_the_classes(
     line = capsys.readouterr().err
     assert str(tmp_path / "val_label.txt") in line and "val/b.JPEG (10), val/c.JPEG (1000)" in line
     assert not output.exists()
-
-
-def test_a_directory_of_other_files(cfg: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    listed(tmp_path, {"a.JPEG": 1})
-    before = contents(tmp_path / "val")
-    assert prepare(cfg, tmp_path, tmp_path / "val") == 2
-    assert str(tmp_path / "val") in capsys.readouterr().err
-    assert contents(tmp_path / "val") == before
 
 
 @pytest.mark.parametrize(
@@ -393,47 +359,32 @@ def test_the_other_dtype_starts_again_and_resumes(
     assert capsys.readouterr().out.endswith(", kept 3\n")
 
 
-def test_a_changed_image_starts_again(cfg: str, tmp_path: Path, finished: Path) -> None:
-    noise(70, 50, seed=99).save(tmp_path / "val/b.JPEG")
-    assert prepare(cfg, tmp_path, finished) == 0
-    assert 0 not in times(finished).values()
-    assert (finished / "b.bin").read_bytes() == small(tmp_path / "val/b.JPEG")
+OTHER_CONFIG = f"MODEL: {{NUM_CLASSES: 10, IMAGE_SIZE: [{CROP}, {CROP}]}}\nINPUT: {{RESIZE: 64}}\n"
+CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
+    "an image": lambda root, patch: noise(70, 50, seed=99).save(root / "val/b.JPEG"),
+    "the config": lambda root, patch: write_config(root, OTHER_CONFIG),
+    "Pillow": lambda root, patch: patch.setattr(PIL, "__version__", "0"),
+    "code": lambda root, patch: patch.setattr(prep_folder, "sha256_file", lambda path: "other code"),
+}
 
 
-def test_another_config_starts_again(tmp_path: Path, finished: Path) -> None:
-    cfg = write_config(tmp_path, f"MODEL: {{NUM_CLASSES: 10, IMAGE_SIZE: [{CROP}, {CROP}]}}\nINPUT: {{RESIZE: 64}}\n")
-    assert prepare(cfg, tmp_path, finished) == 0
-    assert 0 not in times(finished).values()
-    assert (finished / "a.bin").read_bytes() == reference(tmp_path / "val/a.JPEG", 64, CROP)
-
-
-def test_other_code_or_another_pillow_starts_again(
-    cfg: str, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_starts_again(
+    change: str, cfg: str, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PIL, "__version__", "0")
+    CHANGES[change](tmp_path, monkeypatch)
     assert prepare(cfg, tmp_path, finished) == 0
     assert 0 not in times(finished).values()
-    for path in finished.glob("*.bin"):
-        os.utime(path, ns=(0, 0))
-    monkeypatch.setattr(prep_folder, "sha256_file", lambda path: "other code")
-    assert prepare(cfg, tmp_path, finished) == 0
-    assert 0 not in times(finished).values()
-
-
-def test_fewer_images_leave_no_file_of_more(cfg: str, tmp_path: Path, finished: Path) -> None:
-    assert prepare(cfg, tmp_path, finished, "--limit", "1") == 0
-    assert list(times(finished)) == ["a.bin"]
+    read_checked(tmp_path, finished, 64 if change == "the config" else RESIZE)
 
 
 def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path) -> None:
     names = {f"{'x' * 245}{end}.JPEG": label for label, end in enumerate("abc")}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
-    images = Manifest.read(output / "manifest.json").images
+    images = read_checked(tmp_path, output)
     assert [image.stem for image in images] == ["x" * 200, f"{'x' * 200}-2", f"{'x' * 200}-3"]
     assert [(image.source[len("val/") :], image.label) for image in images] == list(names.items())
-    for image in images:
-        assert (output / f"{image.stem}.bin").read_bytes() == small(tmp_path / image.source)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -465,17 +416,6 @@ def many(cfg: str, tmp_path: Path) -> Path:
         os.link(root / "val/img0.JPEG", root / "val" / name)
     (root / "val_label.txt").write_text("".join(f"{name} 1\n" for name in names))
     return root
-
-
-def group_is_gone(group: int) -> bool:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -33,6 +33,12 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def check_refused(folder: Path, where: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        start_folder(folder, SETTINGS, INPUTS)
+    assert caught.value.where == where
+
+
 def test_a_new_directory_contains_its_settings(tmp_path: Path) -> None:
     start_folder(tmp_path / "deep" / "prep", SETTINGS, INPUTS)
     assert contents(tmp_path / "deep" / "prep") == {"settings.json": SETTINGS_TEXT.encode()}
@@ -44,11 +50,8 @@ def test_equal_settings_keep_the_inputs_and_nothing_else(used: Path) -> None:
     start_folder(used, dict(SETTINGS), INPUTS)
     assert names(used) == {"a.bin", "settings.json", "below"}
     assert (used / "settings.json").stat().st_mtime_ns == before
-
-
-def test_an_input_without_an_image_is_removed(used: Path) -> None:
     start_folder(used, SETTINGS, {"b.bin"})
-    assert names(used) == {"b.bin", "settings.json", "below"}
+    assert names(used) == {"settings.json", "below"}, "an input without an image is removed"
 
 
 def test_the_manifest_is_removed_first(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +86,7 @@ def test_a_run_killed_before_its_settings_were_whole(tmp_path: Path) -> None:
 def test_a_directory_of_other_files_is_refused_and_untouched(tmp_path: Path) -> None:
     for name in ("thesis.tex", "manifest.json"):
         (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(UserError) as caught:
-        start_folder(tmp_path, SETTINGS, INPUTS)
-    assert caught.value.where == tmp_path
+    check_refused(tmp_path, tmp_path)
     assert contents(tmp_path) == {"thesis.tex": b"mine", "manifest.json": b"mine"}
 
 
@@ -93,15 +94,11 @@ def test_a_directory_of_other_files_is_refused_and_untouched(tmp_path: Path) -> 
 def test_settings_of_another_program_are_refused_and_untouched(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(text)
     (tmp_path / "manifest.json").write_bytes(b"mine")
-    with pytest.raises(UserError) as caught:
-        start_folder(tmp_path, SETTINGS, INPUTS)
-    assert caught.value.where == tmp_path / "settings.json"
+    check_refused(tmp_path, tmp_path / "settings.json")
     assert contents(tmp_path) == {"settings.json": text.encode(), "manifest.json": b"mine"}
 
 
 def test_a_path_with_a_space_is_refused_before_the_work(tmp_path: Path) -> None:
     output = tmp_path / "my inputs"
-    with pytest.raises(UserError) as caught:
-        start_folder(output, SETTINGS, INPUTS)
-    assert caught.value.where == output
+    check_refused(output, output)
     assert not output.exists()

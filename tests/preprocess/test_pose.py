@@ -103,22 +103,19 @@ def test_without_gears_the_long_side_holds_the_image_whole(dataset: Path, prep: 
     assert [image.shape for image in manifest(prep).images] == [[3, 64, 128], [3, 128, 64], [3, 64, 64], [3, 64, 256]]
 
 
-def test_gears_of_a_file(dataset: Path, prep: Path, tmp_path: Path) -> None:
-    (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
-    assert prepare(dataset, prep, "--gears", tmp_path / "g.yaml") == 0
+@pytest.mark.parametrize("named", [False, True], ids=["option", "config"])
+def test_gears_of_a_file(
+    named: bool, dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "g.yaml"
+    options = () if named else ("--gears", path)
+    cfg = coco_sets.CONFIG.replace(str(GEARS), "g.yaml") if named else coco_sets.CONFIG
+    assert prepare(dataset, prep, *options, cfg=cfg) == 2
+    assert f"error: {path}: " in capsys.readouterr().err
+    path.write_text("GEARS: [[64, 192], [192, 64]]\n")
+    assert prepare(dataset, prep, *options, cfg=cfg) == 0
     assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
     assert record(prep / "settings.json")["settings"]["gears"] == [[64, 192], [192, 64]]
-
-
-def test_gears_of_a_file_that_the_config_names(
-    dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cfg = coco_sets.CONFIG.replace(str(GEARS), "g.yaml")
-    assert prepare(dataset, prep, cfg=cfg) == 2
-    assert f"error: {tmp_path / 'g.yaml'}: " in capsys.readouterr().err
-    (tmp_path / "g.yaml").write_text("GEARS: [[64, 192], [192, 64]]\n")
-    assert prepare(dataset, prep, cfg=cfg) == 0
-    assert {tuple(image.shape) for image in manifest(prep).images} == {(3, 64, 192), (3, 192, 64)}
 
 
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
@@ -180,12 +177,6 @@ def test_the_output_directories(dataset: Path, prep: Path, tmp_path: Path, capsy
     assert f"1 images are longer than the longest gear and lose both ends: {FOLDER}/wide.jpg" in capsys.readouterr().out
 
 
-def test_limit_takes_the_first_in_natural_order(dataset: Path, prep: Path) -> None:
-    assert prepare(dataset, prep, "--limit", 1) == 0
-    assert [image.image_id for image in manifest(prep).images] == [100]
-    assert not (prep / "10.npy").exists()
-
-
 def test_a_rerun_writes_what_is_missing(
     dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +206,9 @@ def test_other_settings_start_again(
     assert prepare(dataset, prep) == 0
     assert prepare(dataset, prep, *option) == 0
     assert "kept" not in capsys.readouterr().out
+    if option[0] == "--limit":
+        assert [image.image_id for image in manifest(prep).images] == [100, 101], "the first in natural order"
+        assert not (prep / "wide.npy").exists()
 
 
 def test_a_second_run_only_touches_the_manifests(
@@ -304,11 +298,8 @@ def test_configs_that_are_refused(
     assert not prep.exists()
 
 
-def test_one_directory_for_both(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare(dataset, prep, "--output_flip", prep) == 2
+def test_directories_that_are_refused(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(dataset, prep, "--output_flip", prep) == 2, "one directory for both"
     assert f"error: {prep}: " in capsys.readouterr().err
-
-
-def test_no_data_set(tmp_path: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prepare(tmp_path / "nowhere", prep) == 2
-    assert f"error: {tmp_path / 'nowhere'}: " in capsys.readouterr().err
+    assert prepare(dataset.parent / "nowhere", prep) == 2
+    assert f"error: {dataset.parent / 'nowhere'}: " in capsys.readouterr().err

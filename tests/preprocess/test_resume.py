@@ -16,10 +16,7 @@ from hrnet.io import stamp
 from hrnet.io.files import temporary_name
 from preprocess import folder as prep_folder
 from preprocess.classification import main
-from tests.preprocess.datasets import contents, listed, noise, record, write_config
-from tests.preprocess.test_classification import cfg, output, prepare
-
-assert cfg and output  # fixtures
+from tests.preprocess.datasets import contents, listed, noise, prepare, record, write_config
 
 STATES = ("whole", "half", "long", "empty", "missing", "temporary")
 

@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from hrnet.images import normalise, normalise_table, open_image
 from hrnet.io.coco import annotation_path, read_annotations, read_images
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 from train.batches import SEED, Samples
 from train.pose import augment, targets
 
@@ -64,7 +64,7 @@ def example(
     found = []
     for i in range(len(config.LOSS.WITH_AE_LOSS)):
         cells = side // 4 * 2**i
-        moved = augment.move_joints(joints, motion, cells, MIRRORED)
+        moved = augment.move_joints(joints, motion, cells, FLIPPED)
         sigmas = targets.sigmas_of(people, settings, cells, motion.stretch)
         maps = targets.heatmaps(moved, sigmas, cells)
         indices = targets.tag_indices(moved, cells, settings.MAX_NUM_PEOPLE, config.MODEL.TAG_PER_JOINT)

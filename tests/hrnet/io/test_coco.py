@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hrnet.io import coco
-from hrnet.io.records import FormatError
+from tests.hrnet.io.invalid import check_invalid
 
 FIRST = {"id": 9, "file_name": "10.jpg", "width": 640, "height": 480}
 SECOND = {"id": 8, "file_name": "9.jpg", "width": 500, "height": 375, "license": 3}
@@ -42,13 +42,8 @@ def test_images_in_natural_order(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_annotation_files(content: Any, part: str, tmp_path: Path) -> None:
-    path = written(tmp_path, content)
-    with pytest.raises(FormatError) as caught:
-        coco.read_images(path)
-    assert caught.value.where == path and part in str(caught.value)
+    check_invalid(coco.read_images, written(tmp_path, content), part)
 
 
 def test_a_missing_annotation_file(tmp_path: Path) -> None:
-    with pytest.raises(FormatError) as caught:
-        coco.read_images(tmp_path / "x.json")
-    assert caught.value.where == tmp_path / "x.json" and "DATASET" in str(caught.value.hint)
+    check_invalid(coco.read_images, tmp_path / "x.json", "DATASET")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.records import FormatError
+from tests.hrnet.io.invalid import HASH, check_invalid, set_value
 
-HASH = "0123456789abcdef" * 4
 MANIFEST = Manifest(
     dataset="imagenet",
     config_sha256=HASH,
@@ -49,15 +47,12 @@ MANIFEST_TEXT = (
     " ]\n"
     "}\n"
 )
-COCO = Manifest(
+COCO = dataclasses.replace(
+    MANIFEST,
     dataset="coco",
-    config_sha256=HASH,
-    index_sha256=HASH,
     dtype="uint8",
     layout="NHWC",
     suffix="npy",
-    classes=1,
-    rejected=0,
     images=[
         InputImage("1", "images/val2017/1.jpg", None, 640, 426, [512, 832, 3], 139, [320.0, 213.0], [3.46125, 2.13]),
         InputImage("2", "images/val2017/2.jpg", None, 64, 100, [832, 512, 3], 2, [32.0, 50.0], [0.32, 0.52]),
@@ -140,15 +135,5 @@ def test_any_manifest_is_read_as_written(
 def test_invalid_manifests(manifest: Manifest, path: tuple[Any, ...], value: Any, part: str, tmp_path: Path) -> None:
     file = tmp_path / "manifest.json"
     manifest.write(file)
-    content = holder = json.loads(file.read_text())
-    for key in path[:-1]:
-        holder = holder[key]
-    if value is ...:
-        del holder[path[-1]]
-    else:
-        holder[path[-1]] = value
-    file.write_text(json.dumps(content))
-    with pytest.raises(FormatError) as caught:
-        Manifest.read(file)
-    assert caught.value.where == file
-    assert part in str(caught.value)
+    set_value(file, path, value)
+    check_invalid(Manifest.read, file, part)

@@ -7,7 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 Outputs = Sequence[np.ndarray]
 
@@ -27,14 +27,14 @@ def doubled(planes: np.ndarray) -> np.ndarray:
 
 def whole_maps(outputs: Outputs, outputs_flip: Optional[Outputs]) -> tuple[np.ndarray, np.ndarray]:
     """float32 heatmaps [17, H, W] and tags [17, H, W, D]."""
-    order = list(MIRRORED)
+    order = list(FLIPPED)
     half = doubled(outputs[0][0])
     heat = doubled((half[:COUNT] + outputs[1][0]) / 2)
     tags = [doubled(half[COUNT:])]
     if outputs_flip is not None:
         half = doubled(outputs_flip[0][0])[:, :, ::-1]
-        mirror = (half[:COUNT] + outputs_flip[1][0][:, :, ::-1]) / 2
-        heat = (heat + doubled(mirror[order])) / 2
+        flipped = (half[:COUNT] + outputs_flip[1][0][:, :, ::-1]) / 2
+        heat = (heat + doubled(flipped[order])) / 2
         tags.append(doubled(half[COUNT:][order]))
     return heat, np.stack(tags, axis=3)
 

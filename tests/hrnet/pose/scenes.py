@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 
 MUCH = 0.05  # noise of a heatmap
 SIGMA = 2.0  # of a joint's blob, cells of either output
@@ -27,7 +27,7 @@ class Scene:
     """People in an image of width x height pixels.
 
     xy float [P, 17, 2] in pixels; heights float [P, 17], 0 where a joint is not seen; tags float [P, 17, 2]: as the
-    image and as its mirror image tell them.
+    image and the flipped image show them.
     """
 
     width: int
@@ -59,9 +59,9 @@ def draw_people(random: np.random.Generator, count: int, width: int, height: int
     return Scene(width, height, xy, heights, tags)
 
 
-def mirrored(scene: Scene) -> Scene:
-    """The scene in a mirror: left and right joints change names."""
-    order = list(MIRRORED)
+def flip(scene: Scene) -> Scene:
+    """The flipped scene: left and right joints change names."""
+    order = list(FLIPPED)
     xy = scene.xy[:, order] * (-1, 1) + (scene.width - 1, 0)
     return Scene(scene.width, scene.height, xy, scene.heights[:, order], scene.tags[:, order, ::-1])
 
@@ -107,7 +107,7 @@ Outputs = tuple[np.ndarray, np.ndarray]
 def outputs_of(
     seed: int, count: int, width: int = 512, height: int = 512, kind: str = "plain"
 ) -> tuple[Outputs, Outputs]:
-    """Outputs for an image of `count` people and for its mirror image.
+    """Outputs for an image of `count` people and for the flipped image.
 
     kind: plain; near, sparse (`draw_people`); half: rounded to float16, as an NPU gives them; steps: rounded to steps
     of 1/16, so that there are plateaus and equal peaks; clean: no noise; noise: much.
@@ -115,7 +115,7 @@ def outputs_of(
     random = np.random.default_rng([seed, count, KINDS.index(kind)])
     scene = draw_people(random, count, width, height, kind)
     noise = {"clean": 0.0, "noise": MUCH}.get(kind, 0.01)
-    pairs = [render(each, random, noise) for each in (scene, mirrored(scene))]
+    pairs = [render(each, random, noise) for each in (scene, flip(scene))]
     if kind == "half":
         pairs = [
             (low.astype(np.float16).astype(np.float32), high.astype(np.float16).astype(np.float32))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
-from tests.postprocess.coco_scenes import results, scene
+from tests.postprocess.coco_scenes import exact, results, scene
 
 IDS = [10, 20, 30, 40, 50, 60]
 
@@ -64,11 +64,7 @@ def test_ap_of_some_images_is_cocos_of_those_alone() -> None:
 
 def test_truth_found_exactly_is_1_in_all_ten_figures() -> None:
     dataset = scene(5, len(IDS), 5)
-    exact = [
-        {"image_id": each["image_id"], "category_id": 1, "keypoints": each["keypoints"], "score": 1.0}
-        for each in dataset["annotations"]
-    ]
-    stats = evaluate(ground_truth(dataset), exact, IDS).stats
+    stats = evaluate(ground_truth(dataset), exact(dataset), IDS).stats
     assert dict(zip(FIGURES, np.round(stats, 12))) == dict.fromkeys(FIGURES, 1.0)
 
 

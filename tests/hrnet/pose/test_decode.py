@@ -1,4 +1,4 @@
-"""The decoder whole: upstream's people from golden files, and from upstream itself where a checkout is told.
+"""The decoder whole: upstream's people from golden files, and from upstream itself where a checkout is given.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation> make test SLOW=1
 """
@@ -119,11 +119,11 @@ def test_to_image() -> None:
 
 @pytest.fixture(scope="module")
 def checkout() -> Path:
-    told = os.environ.get("HIGHERHRNET")
-    if not told:
+    path = os.environ.get("HIGHERHRNET")
+    if not path:
         pytest.skip("HIGHERHRNET names no checkout of upstream")
     pytest.importorskip("munkres")
-    return Path(told)
+    return Path(path)
 
 
 COUNTS = (1, 5, 10, 30, 20, 2, 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hrnet.pose import joints
 
 
-def test_mirrored_joints_are_the_other_sides() -> None:
-    assert joints.MIRRORED == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-    assert joints.NAMES[joints.MIRRORED[9]] == "right_wrist"
+def test_flipped_joints_are_the_other_sides() -> None:
+    assert joints.FLIPPED == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+    assert joints.NAMES[joints.FLIPPED[9]] == "right_wrist"
 
 
 def test_people_are_built_from_all_joints() -> None:
@@ -18,4 +18,4 @@ def test_people_are_built_from_all_joints() -> None:
 def test_skeleton_is_as_symmetric_as_people() -> None:
     lines = {frozenset(line) for line in joints.SKELETON}
     assert len(lines) == len(joints.SKELETON) == 19
-    assert {frozenset(joints.MIRRORED[k] for k in line) for line in lines} == lines
+    assert {frozenset(joints.FLIPPED[k] for k in line) for line in lines} == lines

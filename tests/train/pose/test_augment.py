@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from yacs.config import CfgNode
 
 from hrnet import schemas
-from hrnet.pose.joints import COUNT, MIRRORED
+from hrnet.pose.joints import COUNT, FLIPPED
 from tests.train.upstream_training import upstream
 from train.pose import augment
 from train.pose.augment import Motion
@@ -46,7 +46,7 @@ def test_the_identity_motion_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     joints = joints_at(np.random.default_rng(1).uniform(0, SIDE, (COUNT, 2)))
     assert np.array_equal(augment.move_image(image, SAME, SIDE), image)
-    np.testing.assert_allclose(augment.move_joints(joints, SAME, SIDE, MIRRORED), joints)
+    np.testing.assert_allclose(augment.move_joints(joints, SAME, SIDE, FLIPPED), joints)
     assert np.array_equal(augment.move_mask(image[..., 0] > 99, SAME, SIDE), image[..., 0] > 99)
 
 
@@ -57,10 +57,10 @@ def test_two_flips_give_the_image_back(seed: int) -> None:
     image, flip = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8), SAME._replace(flip=True)
     joints = joints_at(rng.uniform(0, SIDE, (COUNT, 2)))
     once = augment.move_image(image, flip, SIDE)
-    moved = augment.move_joints(joints, flip, SIDE, MIRRORED)
+    moved = augment.move_joints(joints, flip, SIDE, FLIPPED)
     assert not np.array_equal(once, image) and not np.allclose(moved, joints)
     assert np.array_equal(augment.move_image(np.ascontiguousarray(once), flip, SIDE), image)
-    np.testing.assert_allclose(augment.move_joints(moved, flip, SIDE, MIRRORED), joints, atol=1e-9)
+    np.testing.assert_allclose(augment.move_joints(moved, flip, SIDE, FLIPPED), joints, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -91,7 +91,7 @@ def test_the_mask_counts_the_area_beyond_the_image() -> None:
 
 def test_a_flip_swaps_left_and_right_joints() -> None:
     joints = joints_at(np.stack([np.arange(COUNT), np.zeros(COUNT)], axis=1))
-    moved = augment.move_joints(joints, SAME._replace(flip=True), SIDE, MIRRORED)
+    moved = augment.move_joints(joints, SAME._replace(flip=True), SIDE, FLIPPED)
     assert moved[0, 0, 0] == SIDE  # the nose was at 0
     assert moved[0, 6, 0] == SIDE - 5  # the right shoulder is where the left one was
 
@@ -146,7 +146,7 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
     chain = theirs.Compose(
         [
             theirs.RandomAffineTransform(SIDE, outputs, 30, 0.75, 1.25, scale_type, 40),
-            theirs.RandomHorizontalFlip(list(MIRRORED), outputs, 0.5),
+            theirs.RandomHorizontalFlip(list(FLIPPED), outputs, 0.5),
         ]
     )
     moved, masks, placed = chain(image, [mask.copy() for _ in outputs], [joints.copy() for _ in outputs])
@@ -159,5 +159,5 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
         assert (our_mask[inside] == their_mask[inside]).mean() > 0.99
         assert (our_mask[augment.move_image(white, motion, side)[..., 0] == 0] == 1).all()
         their_joints[:, :, 0] += motion.flip  # they count in whole cells
-        found = augment.move_joints(joints, motion, side, MIRRORED)
+        found = augment.move_joints(joints, motion, side, FLIPPED)
         np.testing.assert_allclose(found, their_joints, rtol=1e-9, atol=1e-9)

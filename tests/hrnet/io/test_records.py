@@ -1,0 +1,42 @@
+"""hrnet/io/records.py: the layout of records, and files that are not the record that is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from hrnet.io.records import read_record, write_record
+from tests.hrnet.io.invalid import check_invalid
+
+
+def test_a_line_for_each_key_and_each_entry(tmp_path: Path) -> None:
+    path = tmp_path / "rejected.json"
+    write_record(path, "rejected", {"images": {"val/a.JPEG": "empty file"}})
+    assert path.read_text() == (
+        '{\n "kind": "rejected",\n "format_version": 1,\n "images": {\n  "val/a.JPEG": "empty file"\n }\n}\n'
+    )
+    write_record(path, "rejected", {"images": {}})
+    assert path.read_text() == '{\n "kind": "rejected",\n "format_version": 1,\n "images": {}\n}\n'
+    assert read_record(path, "rejected") == {"kind": "rejected", "format_version": 1, "images": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "no run record"),
+        ("", "not JSON"),
+        ("[]", "expected kind 'run', found 'list'"),
+        ("{}", "expected kind 'run', found None"),
+        ('{"kind": "manifest"}', "expected kind 'run', found 'manifest'"),
+        ('{"kind": "run"}', "expected 1"),
+        ('{"kind": "run", "format_version": 2}', "expected 1, found 2"),
+    ],
+)
+def test_other_files(text: Optional[str], part: str, tmp_path: Path) -> None:
+    path = tmp_path / "x_run.json"
+    if text is not None:
+        path.write_text(text)
+    error = check_invalid(lambda file: read_record(file, "run", hint="run make infer"), path, part)
+    assert error.hint == "run make infer"
