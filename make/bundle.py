@@ -61,7 +61,7 @@ def code_files(pose: bool) -> list[Path]:
 
 
 def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
-    """What the board's python needs from the package index; `runtime`: of the twin, whose package has its name."""
+    """What the board's python needs from the package index; `runtime`: the emulator's, whose package has its name."""
     found = [*PYTHON_PACKAGES, *([runtime] if runtime else [])]
     if pose or preprocesses:
         found.append("opencv-python-headless")

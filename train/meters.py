@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from train.task import Outcome
+from train.recipe import Outcome
 
 WARM_UP = 5  # steps whose time is left out of an epoch's average where there are more
 

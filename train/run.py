@@ -25,8 +25,7 @@ from train import distributed, loop, meters, recipe, state
 from train.batches import SEED, Samples, training_batches, worker_deaths
 from train.distributed import Log
 from train.meters import mean
-from train.recipe import Trainer
-from train.task import Outcome, Task
+from train.recipe import Outcome, Task, Trainer
 
 PORT = 29988  # the model zoo's
 

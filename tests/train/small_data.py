@@ -19,7 +19,7 @@ from train.classification import __main__ as classification
 from train.classification.task import ClassificationTask
 from train.pose import __main__ as pose
 from train.pose.task import PoseTask
-from train.task import Task
+from train.recipe import Task
 
 CLASSES = ("dark", "grey", "light")
 TRAINED, VALIDATED = 8, 3  # images of each class

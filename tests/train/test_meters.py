@@ -7,7 +7,7 @@ import platform
 import pytest
 
 from train import meters
-from train.task import Outcome
+from train.recipe import Outcome
 
 
 def meter(*seconds: float) -> meters.Meter:

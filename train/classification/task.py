@@ -16,8 +16,7 @@ from train.batches import Batches, validation_batches
 from train.classification.data import LabelledImages, read_images
 from train.classification.validation import hits, validate
 from train.distributed import DistributedContext, Log
-from train.recipe import Trainer
-from train.task import Outcome, Task
+from train.recipe import Outcome, Task, Trainer
 
 
 class ClassificationTask(Task):

@@ -17,7 +17,7 @@ from hrnet.schemas import POSE
 from train.pose.data import AnnotatedImages
 from train.pose.loss import losses
 from train.pose.targets import Targets
-from train.task import Task
+from train.recipe import Task
 
 
 class PoseTask(Task):
