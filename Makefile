@@ -9,7 +9,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.SECONDARY:
 .SUFFIXES:
 .DEFAULT_GOAL := help
 
@@ -27,7 +26,7 @@ TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead 
 OM           ?=#                              a compiled model to use instead of make om
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
-BATCHES      ?=#                              sizes for bench and qps (1,4,8,16,32)
+BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: and 64)
 LOOP         ?= 20#                           bench: batches to time of each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalized in the model)
 PRECISION    ?= default#                      in the model: fp16, fp32; default: fp16 on an NPU
@@ -78,7 +77,7 @@ om:           $(MODEL_FILE)               ## compile for one batch size, with at
 preprocess:   $(INPUTS)/manifest.json     ## write one input file for each image
 infer:        $(if $(CHUNKED),$(PEOPLE).decode.json,$(RUN)) ## run the model with ais_bench or its emulator
 eval:         gate                        ## compute Top-1 to Top-5, or AP, then check the gate
-gate:         $(METRICS)                  ## exit 1 if accuracy dropped by more than GATE
+gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
 	@$(PYTHON) -m postprocess.gate $<
 reference:    $(TORCH)                    ## compute PyTorch's accuracy on the same images
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
@@ -92,8 +91,7 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
 
-COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) \
-	    --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
+COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
 $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC)
@@ -106,7 +104,8 @@ $(B)/prep/$(SET)/manifest.json: $(CFG) $(LABELS) $(call code,preprocess) $(call 
 
 infer = $(PYTHON) -m infer.$1 --model $< --inputs $(INPUTS) --output $(OUT)/$2 --device $(DEVICE) --backend $(BACKEND) \
 	    --ais_python $(AIS_PYTHON) $(if $(FLIPS),--output_flip $(OUT)-flip/$2 $(FLIPPED:%=--inputs_flip %))
-INFERRED = $(INPUTS)/manifest.json $(call code,infer) $(call set,DEVICE AIS_PYTHON OM PREP FLIP)
+INFERRED = $(INPUTS)/manifest.json $(call code,infer) $(call set,DEVICE AIS_PYTHON OM PREP FLIP) \
+        $(if $(FLIPS),$(if $(wildcard $(OUT)-flip/$(TAG)_run.json),,run-again))
 $(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT) $(INFERRED)
 	$(call infer,run,$(BACKEND)-bs$*-$(TARGET))
 $(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(INFERRED)
@@ -138,7 +137,8 @@ $(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call
 	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
 	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
-$(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call code,postprocess) $(call set,BATCHES)
+$(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
+        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(wildcard $(ANNOTATIONS)) \

@@ -39,11 +39,11 @@ from yacs.config import CfgNode
 
 from atc import atc_command, atc_rules, graph
 from atc.plan import prepare, restore_tool_input, write_aipp
-from atc.run_atc import AOE, EMULATOR, TOOLS, find_result, run_tool
+from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_result, run_tool
 from atc.shapes import AtcError
 from hrnet.cli import UserError, command, integer
 from hrnet.config import config_path, load_config
-from hrnet.io.compiled import CompiledModel
+from hrnet.io.compiled import CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
@@ -76,6 +76,7 @@ def check_arguments(model: Path, output: Path, backend: str, precision: str, tun
         raise UserError("wrong file name ending", where=output, expected=ending, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
+    check_export(model)
 
 
 def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any]) -> Stamp:
@@ -148,7 +149,7 @@ def run(
             os.replace(result, output)
             write_stamp(output, stamp, records)
     except AtcError as error:
-        raise UserError(f"atc would refuse this: {error}", where=model) from None
+        raise UserError(f"atc would refuse this: {error}", where=model, hint=find_hint([str(error)])) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")

@@ -102,8 +102,11 @@ class Options:
 
     def remembered(self) -> dict[str, str]:
         """The values of earlier calls that hold now."""
-        names = sorted(path.stem for path in self.settings.glob("*.mk"))
-        return {name: self[name] for name in names if name in self.values and name not in self.given}
+        texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
+        values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
+        return {
+            name: value for name, value in values.items() if value and name in self.values and name not in self.given
+        }
 
     def refuse(self, name: str, why: str) -> OptionError:
         return OptionError(f"{name}={self[name]}: {why}")
@@ -117,6 +120,8 @@ def shipped() -> list[str]:
 def find_config(options: Options) -> None:
     """Set CFG: MODEL's file in configs/, or the given path, whose stem is MODEL. Raises OptionError."""
     given, model = options["CFG"], options["MODEL"]
+    if not re.fullmatch(optional(FILE).pattern, given):
+        raise options.refuse("CFG", f"expected {FILE.expected}")
     if given in shipped():
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
@@ -125,7 +130,8 @@ def find_config(options: Options) -> None:
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise OptionError(f"CFG={given}: no such YAML file")
+        remembered = "" if "CFG" in options.given else f" (remembered for MODEL={model}; give CFG=<its new path>)"
+        raise OptionError(f"CFG={given}: no such YAML file{remembered}")
     if path.stem != model:
         raise options.refuse("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give one of the two")
     if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
@@ -219,6 +225,8 @@ def check_backend(options: Options) -> None:
         raise options.refuse("OM", "make qps compiles a model for each batch size; give OM=")
     if backend in TORCH and "bundle" in options.goals:
         raise options.refuse("BACKEND", "make bundle is for boards without torch")
+    if backend != "ascend" and ("," in options["DEVICE"] or (backend not in TORCH and options["DEVICE"] != "0")):
+        raise options.refuse("DEVICE", f"BACKEND={backend} runs on one device; use DEVICE=0")
     if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
         raise options.refuse("TUNE", "requires BACKEND=ascend and PRECISION=default")
 
@@ -294,7 +302,7 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
                 temporary.write_text(text, encoding="utf-8")
                 temporary.replace(path)
             except OSError as error:
-                raise OptionError(f"{path}: cannot be written: {error.strerror}") from None
+                raise options.refuse("BUILD", f"{path} cannot be written: {error.strerror}") from None
     return stale
 
 

@@ -108,14 +108,15 @@ def fill(
         "dtype": manifest.dtype,
         "layout": manifest.layout,
     }
-    stamp = Stamp.of([module], {**settings, "outputs": list(map(str, outputs))}, {})
+    given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected)}  # a file without a label counts too
+    stamp = Stamp.of([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:
         for output in outputs:
             make_folder(output.parent)
             locks.enter_context(locked(f"{output}_lock"))
         if all(is_whole(output, stamp, tasks, args.max_rejected) for output in outputs):
-            touch(outputs[0], manifests[::-1])
+            touch(outputs[0], manifests[::-1], f"rm -r {outputs[0]}")
             return
         for output in outputs:
             flipped = {"flipped": output != outputs[0]} if manifest.dataset == "coco" else {}
@@ -167,7 +168,7 @@ def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> No
         raise UserError("the path has a space, which ais_bench and info files do not accept", where=output)
     make_folder(output)
     path = output / "settings.json"
-    hint = "give a new or an empty directory"
+    hint = f"give an empty directory, or rm -r {output} if it is one of make's"
     half_begun = {temporary_name(path).name}  # by a run that was killed at once
     if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
         raise UserError("contains files that preprocessing did not write", where=output, hint=hint)

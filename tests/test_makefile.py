@@ -163,6 +163,33 @@ def test_a_restarted_stage_does_only_what_changed(built: Checkout) -> None:
     assert built.stages("eval") == []
 
 
+@pytest.mark.parametrize(
+    "product, due",
+    [
+        ("model.onnx", STAGES[:2] + STAGES[3:]),
+        ("om/bs16-float32-fp32.onnx", STAGES[1:2] + STAGES[3:]),
+        ("prep/digits-float32-first60/manifest.json", STAGES[2:]),
+        ("out/digits-float32-first60/onnxruntime-bs16-fp32_run.json", STAGES[3:]),
+    ],
+)
+def test_a_missing_product_is_made_again_in_one_call(built: Checkout, product: str, due: tuple[str, ...]) -> None:
+    """Also in the middle of the pipeline, where everything behind it is newer."""
+    (built.root / "build/demo_digits" / product).unlink()
+    assert sorted(built.stages("eval")) == sorted(due)
+    assert built.stages("eval") == []
+
+
+def test_an_image_without_a_label_is_not_passed_over(built: Checkout) -> None:
+    """Preprocessing refuses it, whether it was there from the start or came later."""
+    (built.root / "data/digits/val/new.JPEG").write_bytes(b"")
+    try:
+        done = built.make("eval")
+        assert done.returncode == 2 and "val/new.JPEG" in done.stderr
+    finally:
+        (built.root / "data/digits/val/new.JPEG").unlink()
+    assert built.make("eval").returncode == 0
+
+
 def recipes(database: str, commands: str) -> Iterator[tuple[list[str], set[str]]]:
     """The modules that each printed command runs, and the prerequisites that make has for its product."""
     rules = dict(re.findall(r"^([^#\s%:]+):(?!=) ?(.*)$", database, re.MULTILINE))

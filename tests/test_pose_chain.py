@@ -115,6 +115,12 @@ def test_touching_a_file_reruns_what_follows(built: PoseCheckout, script: str, e
     assert built.pose("-n", "eval") == []
 
 
+def test_a_missing_flip_pass_is_inferred_again(built: PoseCheckout) -> None:
+    (built.place("out", "people-float32-flip") / f"{EMULATED}_run.json").unlink()
+    assert built.pose("eval") == ["infer.run", "postprocess.pose"]
+    assert built.pose("eval") == []
+
+
 def test_without_the_flip_test(built: PoseCheckout) -> None:
     outputs = {path: path.stat().st_mtime_ns for path in built.root.glob(f"build/{MODEL}/out/*/*/*.npy")}
     shown = built.pose("-n", "eval", "FLIP=0")

@@ -14,6 +14,17 @@ from hrnet.io.records import FormatError, from_json, read_record, write_record
 from hrnet.io.tensors import DTYPES
 
 
+def check_export(model: AnyPath) -> None:
+    """Raise FormatError where an exported model is not the file that its record (`<model>.json`, kind `export`) was
+    written for. A model of another tool has no such record."""
+    path = Path(f"{model}.json")
+    if path.is_file() and read_record(path, "export", hint="make onnx").get("model_sha256") != sha256_file(model):
+        hint = f"rm {model}; make onnx (or give a model of your own as ONNX=<file>)"
+        raise FormatError(
+            "damaged or replaced after its export", where=model, expected=f"the hash in {path}", hint=hint
+        )
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """An input or output of a compiled model."""

@@ -33,7 +33,8 @@ def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Op
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
     except ValueError as error:  # UnicodeDecodeError among them
-        raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=hint) from None
+        remove = f"rm {path}; {hint.removeprefix('run ')}" if hint else None  # make sees no reason to run a stage else
+        raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=remove) from None
 
 
 def check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:

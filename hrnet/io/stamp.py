@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from hrnet.code import code_sha256
 from hrnet.io.files import AnyPath, sha256_file
@@ -55,8 +55,10 @@ def is_current(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> bo
     return all(content.get(key) == value for key, value in {**stamp._asdict(), "products": products}.items())
 
 
-def touch(product: AnyPath, records: Sequence[AnyPath]) -> None:
-    """Make `records` newer than what make compares them with, and report it in one line."""
+def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = None) -> None:
+    """Make `records` newer than what make compares them with, and report it in one line. `again`: the command after
+    which the stage does its work anew (default: remove the last record)."""
     for record in records:
         os.utime(record)
-    print(f"{product} is up to date: same inputs, settings and code (to run the stage anyway: rm {records[-1]})")
+    again = again or f"rm {records[-1]}"
+    print(f"{product} is up to date: same inputs, settings and code (to make it again: {again})")

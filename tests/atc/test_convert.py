@@ -17,6 +17,8 @@ from atc import atc_rules, convert, run_atc
 from atc.atc_command import render_aipp
 from atc.emulator import main
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
+from hrnet.io.files import sha256_file
+from hrnet.io.records import write_record
 from tests import tiny
 from tests.atc.calls import HIGHER_HRNET_GEARS, arguments, files_in, product, refused, seen_by_atc
 from tests.atc.models import classifier, images, pyramid, saved, without_kernel
@@ -358,3 +360,14 @@ def test_errors_of_aoe(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.Captu
     line = refused(capsys, arguments("a.om", "--tune", "aoe", "--precision", "fp32"))
     assert "expected --precision default, found fp32" in line and "PRECISION=default" in line
     assert files_in(here) == ["model.onnx"]
+
+
+def test_an_exported_model_that_was_damaged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It differs from its record; an ONNX file of another tool has none."""
+    write_record("model.onnx.json", "export", {"model_sha256": sha256_file("model.onnx")})
+    assert convert.main(arguments("a.onnx")) == 0
+    with open("model.onnx", "ab") as file:
+        file.write(b"x")
+    assert convert.main(arguments("b.onnx")) == 2
+    error = capsys.readouterr().err
+    assert "atc.convert: error: model.onnx: " in error and "rm model.onnx; make onnx" in error

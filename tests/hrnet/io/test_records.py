@@ -39,4 +39,4 @@ def test_other_files(text: Optional[str], part: str, tmp_path: Path) -> None:
     if text is not None:
         path.write_text(text)
     error = check_invalid(lambda file: read_record(file, "run", hint="run make infer"), path, part)
-    assert error.hint == "run make infer"
+    assert "make infer" in str(error.hint)
