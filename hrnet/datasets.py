@@ -152,7 +152,7 @@ def read_labels(path: AnyPath) -> dict[str, int]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # Windows' editors put a mark in front
     except UnicodeDecodeError:
-        raise FormatError("is no UTF-8 text", where=path) from None
+        raise FormatError("not UTF-8 text", where=path) from None
     labels: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

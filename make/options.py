@@ -47,25 +47,15 @@ PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench
 FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
 POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
 CHECKS = {
-    "BUILD": PATH,
-    "DATASET": PATH,
-    "OM": optional(PATH),
-    "PREP": optional(PATH),
-    "CFG": FILE,
-    "WEIGHTS": FILE,
-    "ONNX": FILE,
-    "TS": FILE,
-    "PYTHON": FILE,
-    "AIS_PYTHON": FILE,
+    **dict.fromkeys(("BUILD", "DATASET"), PATH),
+    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
+    **dict.fromkeys(("CFG", "WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
+    **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
+    **dict.fromkeys(("LIMIT", "MAX_REJECTED", "CHUNK"), COUNT),
     "REFERENCE": Check(f"({FILE.pattern})?", "nothing, torch, or a metrics file"),
-    "BATCH": POSITIVE,
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
-    "LOOP": POSITIVE,
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32"),
-    "LIMIT": COUNT,
-    "MAX_REJECTED": COUNT,
-    "CHUNK": COUNT,
     "FLIP": one_of("0", "1"),
     "GATE": Check(r"[0-9]+([.][0-9]+)?", "percentage points, such as 1 or 0.5"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
@@ -282,6 +272,8 @@ def report_ignored(options: Options) -> None:
         for other in others:
             if options[name] and other in options.given:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
+    if not options.pose and "FLIP" in options.given:
+        note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
         note(f"INPUT={options['INPUT']} is ignored because OM={options['OM']} and PREP={options['PREP']} are set")
 

@@ -185,7 +185,7 @@ def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
         ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
         (b"a.JPEG\t1\n", "line 1 (expected name index, found 'a.JPEG\\t1')"),
         (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
-        (b"\xb0\xa1.JPEG 1\n", "is no UTF-8 text"),
+        (b"\xb0\xa1.JPEG 1\n", "not UTF-8 text"),
     ],
 )
 def test_invalid_labels(data: bytes, line: str, tmp_path: Path) -> None:
