@@ -16,10 +16,11 @@ from hrnet.io.files import locked, make_folder
 from preprocess import classification
 from tests.atc.models import classifier, saved
 from tests.hardening import stages
-from tests.hardening.harness import AT_WORK, SECONDS, SESSION, Stage, contents
+from tests.hardening.harness import AT_WORK, SECONDS, SESSION, Stage, contents, group_is_gone
 from tests.infer.models import check_error
 from tests.preprocess import datasets
-from tests.preprocess.test_classification import cfg, group_is_gone, many, output, start_many, times
+from tests.preprocess.conftest import cfg, output
+from tests.preprocess.test_classification import many, start_many, times
 from tests.test_makefile import Checkout
 
 assert cfg and many and output  # fixtures

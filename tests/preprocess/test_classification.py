@@ -389,7 +389,7 @@ def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path)
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
-MANY = 300  # images, some of which are still to be done when the run is stopped
+MANY = 900  # images, some of which are still to be done when the run is stopped
 
 
 def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
