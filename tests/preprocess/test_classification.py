@@ -389,14 +389,20 @@ def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path)
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
-MANY = 900  # images, some of which are still to be done when the run is stopped
+MANY = 300  # images, some of which are still to be done when the run is stopped
 
 
 def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
     """A run in a process of its own that has written a few inputs and has more to do."""
     call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers=2"]
     started = subprocess.Popen(
-        call, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        call,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     deadline = time.monotonic() + 20
     while len(list(output.glob("*.bin"))) < 4:
