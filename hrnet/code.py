@@ -1,4 +1,4 @@
-"""Which source files a script runs, and their hash: what tells a stage whether its own code changed.
+"""Which source files a script runs, and their hash: how a stage sees whether its own code changed.
 
 A script's import closure holds each file of this repository that it imports, directly or not, also inside functions,
 and the C source of a compiled module.
