@@ -9,6 +9,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .SUFFIXES:
 .DEFAULT_GOAL := help
 
@@ -31,7 +32,7 @@ LOOP         ?= 20#                           bench: batches to time of each siz
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalized in the model)
 PRECISION    ?= default#                      in the model: fp16, fp32; default: fp16 on an NPU
 SOC          ?= Ascend310P3#                  chip, as npu-smi info prints it
-DEVICE       ?= 0#                            device id, or several: 0,1
+DEVICE       ?= 0#                            device id, or several: 0,1 , each for its own parts
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe: tune on the device
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
@@ -40,12 +41,14 @@ REFERENCE    ?=#                              the config's figure; or torch, or 
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to tolerate
 FLIP         ?= 1#                            pose: 1: flip test, 0: none
-CHUNK        ?= 0#                            pose: outputs on disk at a time, in images (0: all)
+SHARDS       ?=#                              compute in so many parts: less disk, several devices
+SHARD        ?=#                              part: which one, such as 3/16; not remembered
+KEEP         ?=#                              1: keep the inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage: preprocess on the board
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP CHUNK BUNDLE
-STAGES  := train weights onnx torchscript om preprocess infer eval gate reference show bench qps gears bundle
+           TUNE AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; adds TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT, and so on
 endif
@@ -57,9 +60,10 @@ FLIPPED := $(if $(FLIP_DIR),$(INPUTS)-flip)# a directory of flipped inputs: only
 OUT     := $(B)/out/$(NAME)
 RUN     := $(OUT)/$(TAG)_run.json
 METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
-PEOPLE  := $(METRICS:.json=)/keypoints
+PARTS   := $(METRICS:.json=)/parts
 TORCH   := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERENCE=torch
-COMPARE := $(if $(filter torch,$(REFERENCE)),$(TORCH),$(REFERENCE))
+WITH_TORCH := $(filter torch,$(REFERENCE))
+COMPARE := $(if $(WITH_TORCH),$(TORCH),$(REFERENCE))
 LABELS  := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/. $(ANNOTATIONS))
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
 set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
@@ -75,15 +79,17 @@ onnx:         $(ONNX)                     ## export to ONNX and check it against
 torchscript:  $(TS)                       ## export to TorchScript and check it against PyTorch
 om:           $(MODEL_FILE)               ## compile for one batch size, with atc or its emulator
 preprocess:   $(INPUTS)/manifest.json     ## write one input file for each image
-infer:        $(if $(CHUNKED),$(PEOPLE).decode.json,$(RUN)) ## run the model with ais_bench or its emulator
+infer:        $(RUN)                      ## run the model with ais_bench or its emulator
 eval:         gate                        ## compute Top-1 to Top-5, or AP, then check the gate
+part:                                     ## compute one part: SHARD=3/16
+	$(PART) --shard $(SHARD)
+merge:                                    ## evaluate SHARDS parts, computed here or elsewhere, then check the gate
+	$(MERGE)
+	@$(PYTHON) -m postprocess.gate $(METRICS)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
 	@$(PYTHON) -m postprocess.gate $<
 reference:    $(TORCH)                    ## compute PyTorch's accuracy on the same images
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
-bench:        $(B)/bench/$(BENCH).json    ## measure throughput and latency for BATCHES or all gears
-qps:          $(B)/eval/$(NAME)/$(QPS).json ## tabulate accuracy and throughput for BATCHES
-bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack what a board needs for infer and eval
 
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 	@test -e $@ || $(PYTHON) -m data.weights --cfg $(CFG) --missing $@
@@ -97,54 +103,48 @@ $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set
 $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC)
 	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE)
 
+preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIPPED),--output_flip $1-flip) \
+	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
 $(B)/prep/$(SET)/manifest.json: $(CFG) $(LABELS) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
         $(if $(FLIPPED),$(if $(wildcard $(FLIPPED)/manifest.json),,run-again))
-	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) $(FLIPPED:%=--output_flip %) \
-	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
+	$(call preprocess,$(@D))
 
-infer = $(PYTHON) -m infer.$1 --model $< --inputs $(INPUTS) --output $(OUT)/$2 --device $(DEVICE) --backend $(BACKEND) \
-	    --ais_python $(AIS_PYTHON) $(if $(FLIPS),--output_flip $(OUT)-flip/$2 $(FLIPPED:%=--inputs_flip %))
+infer = $(PYTHON) -m infer.run --model $1 --inputs $2 --output $3/$4 --device $5 --backend $(BACKEND) --ais_python $(AIS_PYTHON) \
+	    $(if $(FLIPS),--output_flip $3-flip/$4 $(if $(FLIPPED),--inputs_flip $2-flip))
 INFERRED = $(INPUTS)/manifest.json $(call code,infer) $(call set,DEVICE AIS_PYTHON OM PREP FLIP) \
         $(if $(FLIPS),$(if $(wildcard $(OUT)-flip/$(TAG)_run.json),,run-again))
 $(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT) $(INFERRED)
-	$(call infer,run,$(BACKEND)-bs$*-$(TARGET))
+	$(call infer,$<,$(INPUTS),$(OUT),$(BACKEND)-bs$*-$(TARGET),$(DEVICE))
 $(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(INFERRED)
-	$(call infer,run,$(BACKEND)-om-$*)
+	$(call infer,$<,$(INPUTS),$(OUT),$(BACKEND)-om-$*,$(DEVICE))
 
-EVALUATE = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --output $@ --gate $(GATE) \
-	    $(COMPARE:%=--reference %) $(if $(POSE),--dataset $(DATASET))
-JUDGED = $(INPUTS)/manifest.json $(CFG) $(wildcard $(ANNOTATIONS)) $(COMPARE) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
-$(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(JUDGED)
-	$(EVALUATE) --run $< $(if $(FLIPS),--run_flip $(OUT)-flip/$*_run.json)
-ifdef CHUNKED
-$(METRICS): $(PEOPLE).decode.json $(JUDGED)
-	$(EVALUATE) --keypoints $(PEOPLE).json
-$(PEOPLE).decode.json: $(MODEL_FILE) $(OM:%=%.json) $(CFG) $(INFERRED) $(call code,postprocess) $(call set,CHUNK)
-	$(call infer,chunks,$(TAG)) --chunk $(CHUNK) --parts $(@D)/parts -- $(PYTHON) -m postprocess.decode --cfg $(CFG)
-	$(PYTHON) -m postprocess.join --manifest $(INPUTS)/manifest.json --parts $(@D)/parts --output $(PEOPLE).json
+evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest.json --run $2/$3_run.json \
+	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
+reference = $(PYTHON) -m train.$(TASK).reference --cfg $(CFG) --weights $(WEIGHTS) --manifest $1/manifest.json --dataset $(DATASET) \
+	    --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
+JUDGED = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
+ifdef SHARDED
+PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
+	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \
+	    --infer '$(call infer,$(MODEL_FILE),{work}/prep,{work}/out,run,{device})' \
+	    --evaluate '$(call evaluate,{work}/prep,{work}/out,run) --part {part}' \
+	    $(if $(WITH_TORCH),--weights $(WEIGHTS) --reference '$(call reference,{work}/prep,{reference})')
+MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) --gate $(GATE) \
+	    --max_rejected $(MAX_REJECTED) $(if $(WITH_TORCH),--torch $(TORCH),$(REFERENCE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
+$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(LABELS) $(if $(WITH_TORCH),$(WEIGHTS),$(REFERENCE)) $(JUDGED) $(call code,make preprocess infer $(if $(WITH_TORCH),train)) \
+        $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
+	$(PART) --shards $(SHARDS)
+	$(MERGE)
+else
+$(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(JUDGED) $(COMPARE)
+	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ --gate $(GATE) $(COMPARE:%=--reference %)
 endif
 
 $(TORCH): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
-	$(PYTHON) -m train.$(TASK).reference --cfg $(CFG) --weights $(WEIGHTS) --manifest $< --dataset $(DATASET) --output $@ \
-	    $(if $(POSE),--flip $(FLIP))
+	$(call reference,$(INPUTS),$(TORCH:.json=))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
-	$(PYTHON) -m postprocess.show --manifest $(INPUTS)/manifest.json --dataset $(DATASET) --output $@ \
-	    $(if $(POSE),--keypoints $(PEOPLE).json,--run $(RUN))
-
-SIZES = $(subst $(comma), ,$(BATCHES))
-$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,BATCHES LOOP DEVICE AIS_PYTHON)
-	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
-	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
-
-$(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
-        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
-	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
-
-$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(wildcard $(ANNOTATIONS)) \
-        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
-	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(COMPARE:%=--reference %) $(CARRIED:%=--set %) \
-	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIPPED:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
+	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
 %.mk: ;
 include make/project.mk

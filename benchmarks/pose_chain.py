@@ -6,8 +6,9 @@
 Upstream's way (https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation): its functions write a float32 npy and a
 flipped one for each image (the peer of benchmarks.preprocess_pose_peer), a default onnxruntime session of the ONNX
 file, which has dynamic shapes, infers both directories file by file into npy, and its decoder reads those. Ours:
-preprocess.pose, infer.run with both passes, postprocess.decode, each in a process of its own, on all cores. Images for
-which upstream would use a size that is not a gear are left out. Each way runs once. The run fails if keypoints differ.
+preprocess.pose, infer.run with both passes, postprocess.pose without COCO's figures, each in a process of its own, on
+all cores. Images for which upstream would use a size that is not a gear are left out. Each way runs once. The run fails
+if keypoints differ.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ from hrnet.config import add_cfg_argument, load_config
 from hrnet.io.coco import annotation_path, read_images
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
+from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 from hrnet.schemas import POSE
 
 PIXELS = 0.01  # of the image; keypoints are multiples of a quarter of the network's pixel, so this is a rounding error
 SCORES = 1e-3
 PARTS = ("preprocess", "infer", "decode")
+PART = "part.json"  # the record beside the keypoints
 
 Seconds = dict[str, float]
 
@@ -116,8 +119,9 @@ def our_way(cfg: Path, model: Path, folder: Path) -> Seconds:
     with timed(seconds, "infer"):
         call("-m", "infer.run", "--model", model, "--inputs", prep, "--output", plain, "--output_flip", flip)
     with timed(seconds, "decode"):
-        given = ["-m", "postprocess.decode", "--cfg", cfg, "--manifest", prep / "manifest.json"]
-        call(*given, "--dump_dir", plain, "--dump_dir_flip", flip, "--output", folder / "keypoints.json")
+        given = ["-m", "postprocess.pose", "--cfg", cfg, "--manifest", prep / "manifest.json"]
+        runs = ["--dump_dir", plain, "--dump_dir_flip", flip]
+        call(*given, "--dataset", folder.parent / "coco", *runs, "--part", folder / PART)
     return seconds
 
 
@@ -125,7 +129,7 @@ def compare(folder: Path, people: dict[str, tuple[np.ndarray, np.ndarray]]) -> t
     """The number of people, and the largest differences of a keypoint (pixels of the image) and of a score. Raises
     WorkFailed if the people, their order, a keypoint (by PIXELS) or a score (by SCORES) differ."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for person in json.loads((folder / "keypoints.json").read_text()):
+    for person in json.loads(keypoints_path(folder / PART).read_text()):
         found.setdefault(person["image_id"], []).append(person)
     count, pixels, values = 0, 0.0, 0.0
     for image in Manifest.read(folder / "prep/manifest.json").images:

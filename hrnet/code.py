@@ -38,6 +38,15 @@ def code_sha256(*modules: str) -> str:
     return digest.hexdigest()
 
 
+PREDICTS = {"classification": "postprocess.topn", "pose": "postprocess.decode"}  # from outputs to predictions
+
+
+def stages_sha256(task: str) -> str:
+    """The code of all stages between images and predictions. `task`: classification or pose."""
+    runtimes = [f"infer.runtimes.{path.stem}" for path in sorted((ROOT / "infer/runtimes").glob("*.py"))]
+    return code_sha256(f"preprocess.{task}", "infer.run", "infer.emulator.main", *runtimes, PREDICTS[task])
+
+
 @functools.cache
 def _files(module: str) -> tuple[Path, ...]:
     """A module's own file, with the packages around it; empty when it is not part of this repository."""

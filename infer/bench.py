@@ -34,7 +34,7 @@ from hrnet.io.runs import BenchRecord, BenchRow
 from hrnet.machine import machine
 from infer import run_ais_bench
 from infer.bench_timing import Bench, cases
-from infer.output_dir import OutputDir, read_settings
+from infer.output_dir import read_settings
 
 CARD_DEVICES = {"Ascend310": 4}  # devices on a card; cards of other chips have one
 HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
@@ -100,7 +100,7 @@ def run(
             old.unlink(missing_ok=True)
         check_free_disk(scratch, max(case.bytes_of_all(case.shape[0] * loop) for case in todo))
         make_folder(scratch)
-        bench = Bench(tool, loop, OutputDir(scratch / "run", "BIN"), lock)
+        bench = Bench(tool, devices, loop, scratch, lock)
         card_devices = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         finished = scratch / "finished.json"
         before = read_settings(finished)
@@ -109,7 +109,7 @@ def run(
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
         for case in todo[len(rows) :]:
-            row, result = bench.time_case(case, scratch / "inputs", card_devices)
+            row, result = bench.time_case(case, card_devices)
             rows.append(row)
             content = {"settings": made_from._asdict(), "rows": records.to_json(rows)}
             records.write_record(finished, "settings", content)
@@ -133,6 +133,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="compiled models with their records")
     parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table goes beside it")
     parser.add_argument("--loop", type=integer(1), default=20, help="batches of each size (%(default)s)")
+    several = "one id, or several: 0,1 (%(default)s)"
+    parser.add_argument("--device", dest="devices", type=run_ais_bench.device_list, default="0", help=several)
     run_ais_bench.add_arguments(parser)
     parser.add_argument("--soc_version", default="Ascend310P3", help="the chip, to compute the rate of its card")
     return parser.parse_args(argv)

@@ -93,67 +93,83 @@ def read_summaries(paths: list[Path], batch: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Bench:
-    """The tool, and where and how often it computes."""
+    """The tool, on which devices, and where and how often it computes."""
 
     tool: Tool
+    devices: list[str]
     loop: int
-    output: OutputDir
+    folder: Path  # of temporary files
     lock: int
 
-    def run(self, case: Case, inputs: Optional[Path], *options: str) -> float:
-        """Run the tool with an empty output directory; return its seconds."""
-        self.output.clear()
+    @property
+    def outputs(self) -> list[OutputDir]:
+        """The output directory of each device."""
+        return [OutputDir(self.folder / f"run{i}", "BIN") for i in range(len(self.devices))]
+
+    def run(self, case: Case, inputs: Optional[list[Path]], *options: str) -> float:
+        """Run the tool on all devices at the same time, with empty output directories; return the seconds. `inputs`: a
+        directory for each device."""
         dims = f"{case.tensor.name}:{','.join(map(str, case.shape))}" if case.gear and inputs is None else None
-        command_line = run_ais_bench.build_command(
-            [*self.tool.start, *options],
-            case.model,
-            inputs,
-            self.output,
-            case.shape[0],
-            self.tool.devices,
-            self.loop,
-            gears=bool(case.gear and inputs),
-            dims=dims,
-        )
-        return run_ais_bench.execute(command_line, [self.lock], HINT)
+        commands = []
+        for i, (device, output) in enumerate(zip(self.devices, self.outputs)):
+            output.clear()
+            command_line = run_ais_bench.build_command(
+                [*self.tool.start, *options],
+                case.model,
+                inputs[i] if inputs else None,
+                output,
+                case.shape[0],
+                device,
+                self.loop,
+                gears=bool(case.gear and inputs),
+                dims=dims,
+            )
+            commands.append(command_line)
+        return run_ais_bench.execute(commands, [self.lock], HINT)
 
     def pure(self, case: Case, *options: str) -> list[dict[str, Any]]:
         """The devices' summaries of `loop` batches of zeros. Raises WorkFailed if the outputs are not of one batch."""
         batch = case.shape[0]
         self.run(case, None, *options)
-        summaries = read_summaries(run_ais_bench.summary_paths(self.output, self.tool.devices), batch)
-        for k, size in enumerate(case.compiled.output_bytes(case.shape[1:])):
-            file = self.output.folder / f"{PURE}_{k}.bin"
-            expected, found = batch * size, file.stat().st_size if file.exists() else "no file"
-            if found != expected:
-                raise WorkFailed(f"output not of batch {batch}", where=file, expected=f"{expected} bytes", found=found)
-        return summaries
+        for output in self.outputs:
+            for k, size in enumerate(case.compiled.output_bytes(case.shape[1:])):
+                file = output.folder / f"{PURE}_{k}.bin"
+                expected, found = batch * size, file.stat().st_size if file.exists() else "no file"
+                if found != expected:
+                    what = f"output not of batch {batch}"
+                    raise WorkFailed(what, where=file, expected=f"{expected} bytes", found=found)
+        return read_summaries([output.beside("summary.json") for output in self.outputs], batch)
 
-    def files_to_files(self, case: Case, inputs: Path, count: int) -> tuple[float, ToolResult]:
-        """The seconds of `count` inputs, files to files, and the tool's result."""
+    def files_to_files(self, case: Case, inputs: list[Path], counts: list[int]) -> tuple[float, ToolResult]:
+        """The seconds of all inputs, files to files, and the tool's result on the first device. `inputs`: a directory
+        for each device, with so many files."""
         wall = self.run(case, inputs)
-        result = run_ais_bench.collect(self.output, self.tool.devices)
-        if len(result.files) != count:
-            found = len(result.files)
-            raise WorkFailed("inputs with outputs", where=self.output.folder, expected=count, found=found)
-        return result.host.get("total", wall), result
+        results = [run_ais_bench.collect(output) for output in self.outputs]
+        for output, result, count in zip(self.outputs, results, counts):
+            if len(result.files) != count:
+                found = len(result.files)
+                raise WorkFailed("inputs with outputs", where=output.folder, expected=count, found=found)
+        return max(result.host.get("total", wall) for result in results), results[0]
 
-    def time_case(self, case: Case, inputs: Path, card_devices: Optional[int]) -> tuple[BenchRow, ToolResult]:
-        """Time one row in all three ways; its inputs are written to `inputs`."""
+    def time_case(self, case: Case, card_devices: Optional[int]) -> tuple[BenchRow, ToolResult]:
+        """Time one row in all three ways."""
         batch, images = case.shape[0], case.shape[0] * self.loop
         emulated = bool(self.tool.modules)
         alone = self.pure(case, *(ONE_BY_ONE if emulated else ()))
         summaries = self.pure(case) if emulated else alone
         rate = sum(summary["throughput"] for summary in summaries)
         slowest = max((summary["NPU_compute_time"] for summary in alone), key=lambda time: time["median"])
-        seconds, result = self.files_to_files(case, write_inputs(inputs, case, images), images)
+        devices = len(self.devices)
+        counts = [(i + 1) * images // devices - i * images // devices for i in range(devices)]
+        folders = [write_inputs(self.folder / f"inputs{i}", case, count) for i, count in enumerate(counts)]
+        seconds, result = self.files_to_files(case, folders, counts)
         row = BenchRow(
             batch=batch,
             model=str(case.model),
             model_sha256=case.compiled.model_sha256,
             device_images_per_second=rate,
             image_ms=1000 / rate,
-            card_images_per_second=rate / len(self.tool.devices) * card_devices if card_devices else None,
+            card_images_per_second=rate / len(self.devices) * card_devices if card_devices else None,
             batch_ms={key: slowest[key] for key in ("median", "percentile(99%)", "mean", "count")},
             images=images,
             seconds=seconds,

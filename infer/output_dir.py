@@ -57,26 +57,15 @@ class OutputDir:
         images, outputs = len(manifest.images), len(compiled.outputs)
         return len(self.finished(manifest, compiled)) == images and len(self.listing()) == images * outputs
 
-    def gather(self) -> None:
-        """Move the outputs of several devices (`device<id>_<i>/`) up into the directory, their summaries beside it."""
-        for entry in sorted(self.folder.glob("device*_*")):
-            if entry.is_dir():
-                for output in list(os.scandir(entry)):
-                    os.replace(output.path, self.folder / output.name)
-                entry.rmdir()
-            elif entry.name.endswith("_summary.json"):
-                os.replace(entry, self.beside(entry.name))
-
-    def remove_summaries(self) -> None:
-        """Remove the summaries of an earlier run, so that a summary found later is one of this run."""
-        for path in (self.beside("summary.json"), *self.folder.parent.glob(f"{self.folder.name}_device*_summary.json")):
-            path.unlink(missing_ok=True)
+    def remove_summary(self) -> None:
+        """Remove the summary of an earlier run, so that a summary found later is one of this run."""
+        self.beside("summary.json").unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove all files of an earlier run, the record first: a kill in between leaves no record of lost outputs."""
         for path in (self.record, stamp_path(self.folder), self.beside("settings.json")):
             path.unlink(missing_ok=True)
-        self.remove_summaries()
+        self.remove_summary()
         for folder in (self.folder, self.beside("chunk")):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -96,8 +85,7 @@ def keep_finished(
         and not output.record.exists()
         and not stamp_path(output.folder).exists()
     ):
-        output.gather()
-        output.remove_summaries()
+        output.remove_summary()
         # At least one input must be left to do: without one the tool writes no summary.
         kept = output.finished(manifest, compiled)[: len(manifest.images) - 1]
         names = {name for stem in kept for name in output.output_names(stem, len(compiled.outputs))}

@@ -4,8 +4,7 @@
         --output build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32
 
 Reads    the model and its record (`<model>.json`), the inputs and their manifest.json
-Writes   <output>/<stem>_<k>.<bin|npy|txt> and <output>_summary.json, both by the tool, then <output>_run.json; with
-         several devices one summary each, <output>_device<id>_<i>_summary.json
+Writes   <output>/<stem>_<k>.<bin|npy|txt> and <output>_summary.json, both by the tool, then <output>_run.json
 Flip     --output_flip adds a second pass over the flipped images, for the flip test of pose models. The emulator loads
          the model once for both passes and flips in memory; ais_bench needs flipped inputs (--inputs_flip), and is run
          twice.
@@ -34,7 +33,7 @@ from hrnet.io.runs import RunRecord
 from infer import run_ais_bench
 from infer.output_dir import OutputDir, keep_finished, link_inputs
 from infer.passes import Pass, check_inputs, check_outputs, plan_passes
-from infer.run_ais_bench import Tool
+from infer.run_ais_bench import Tool, device_id
 
 
 class Job(NamedTuple):
@@ -44,12 +43,11 @@ class Job(NamedTuple):
     stamp: stamp.Stamp
     kept: list[str]  # stems whose outputs an interrupted run has finished
     source: Path  # the inputs, or a directory of links to the remaining ones
-    devices: list[str]
 
 
-def make_stamp(each: Pass, model: Path, compiled: CompiledModel, tool: Tool) -> stamp.Stamp:
-    """What the outputs of a pass depend on. `devices`: another device is another measurement."""
-    settings = {"outfmt": each.output.outfmt, "tool": tool.settings, "flip": each.flip, "devices": tool.devices}
+def make_stamp(each: Pass, model: Path, compiled: CompiledModel, tool: Tool, device: str) -> stamp.Stamp:
+    """What the outputs of a pass depend on. `device`: another one is another measurement."""
+    settings = {"outfmt": each.output.outfmt, "tool": tool.settings, "flip": each.flip, "device": device}
     record, manifest = CompiledModel.record_path(model), each.inputs / "manifest.json"
     files = {"model": compiled.model_sha256, "record": sha256_file(record), "manifest": sha256_file(manifest)}
     return stamp.Stamp(settings, files, code_sha256("infer.run", *tool.modules))
@@ -73,13 +71,13 @@ def prepare(each: Pass, made_from: stamp.Stamp, compiled: CompiledModel, tool: T
         count = len(each.manifest.images)
         print(f"{each.output.folder}: {len(kept)} of {count} inputs were finished before and are kept")
         source = link_inputs(each.output.beside("chunk"), each.inputs, left)
-    return Job(each, made_from, kept, source, tool.devices[: len(left)])  # a device without an input fails
+    return Job(each, made_from, kept, source)
 
 
 def check_disk(jobs: list[Job], compiled: CompiledModel) -> None:
     """Raise UserError if a disk has too little space for the remaining outputs of all passes."""
     needs: Counter[int] = Counter()
-    for each, _, kept, _, _ in jobs:
+    for each, _, kept, _ in jobs:
         done, disk = set(kept), os.stat(each.output.folder).st_dev
         needs[disk] += sum(sum(compiled.output_bytes(i.shape)) for i in each.manifest.images if i.stem not in done)
         check_free_disk(each.output.folder, needs[disk])
@@ -88,7 +86,7 @@ def check_disk(jobs: list[Job], compiled: CompiledModel) -> None:
 def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_line: list[str], seconds: float) -> None:
     """Check the outputs of a finished pass and record it. `seconds`: of the tool, if its summary has no total."""
     output, manifest = job.each.output, job.each.manifest
-    result = run_ais_bench.collect(output, job.devices)
+    result = run_ais_bench.collect(output)
     files = {**{stem: output.output_names(stem, len(compiled.outputs)) for stem in job.kept}, **result.files}
     check_outputs(output, manifest, files, compiled)
     path = job.each.inputs / "manifest.json"  # the locks do not protect the inputs: preprocessing may run again
@@ -121,23 +119,23 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
     print(f"inferred {len(result.files)} images into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
 
 
-def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, locks: list[int]) -> None:
+def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:
     """Run the tool once for one pass, or, with the emulator, for two; record them after its end."""
     first = jobs[0]
     batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(
-        tool.start, model, first.source, first.each.output, batch, first.devices, gears=gears
+        tool.start, model, first.source, first.each.output, batch, device, gears=gears
     )
     if first.each.flip:
         command_line += ["--flip", "1"]
     for second in jobs[1:]:
         command_line += ["--input_flip", str(second.source), "--output_flip", str(second.each.output.folder)]
-    seconds = run_ais_bench.execute(command_line, locks, "finished outputs are kept for a rerun")
+    seconds = run_ais_bench.execute([command_line], locks, "finished outputs are kept for a rerun")
     for job in jobs:
         write_run_record(job, model, compiled, command_line, seconds)
 
 
-def run(model: Path, passes: list[Pass], tool: Tool) -> None:
+def run(model: Path, passes: list[Pass], tool: Tool, device: str) -> None:
     """Run the passes that are not up to date, and write a run record for each."""
     compiled = CompiledModel.read(model)
     for each in passes:
@@ -152,7 +150,7 @@ def run(model: Path, passes: list[Pass], tool: Tool) -> None:
         locks = [stack.enter_context(locked(each.output.beside("lock"))) for each in passes]
         jobs = []
         for each in passes:
-            made_from, output = make_stamp(each, model, compiled, tool), each.output
+            made_from, output = make_stamp(each, model, compiled, tool, device), each.output
             current = stamp.is_current(output.folder, made_from, [output.record])
             if current and output.is_complete(each.manifest, compiled):
                 stamp.touch(output.folder, [output.record])
@@ -161,31 +159,28 @@ def run(model: Path, passes: list[Pass], tool: Tool) -> None:
         check_disk(jobs, compiled)
         together = len(jobs) == 2 and jobs[1].each.flip  # only the emulator flips
         for group in [jobs] if together else [[job] for job in jobs]:
-            run_jobs(group, model, compiled, tool, locks)
+            run_jobs(group, model, compiled, tool, device, locks)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of infer.run and infer.chunks."""
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infer.run", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
     parser.add_argument("--output", type=Path, required=True, help="output directory; records are written beside it")
     parser.add_argument("--output_flip", type=Path, help="output directory of a second pass, over the flipped images")
     parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, which ais_bench needs")
-    run_ais_bench.add_arguments(parser)
-
-
-def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m infer.run", description=__doc__.splitlines()[0])
-    add_arguments(parser)
     parser.add_argument("--outfmt", choices=tensors.OUTPUT_FORMATS, default="", help="default: BIN; with gears NPY")
+    parser.add_argument("--device", type=device_id, default="0", help="device id (%(default)s)")
+    run_ais_bench.add_arguments(parser)
     return parser.parse_args(argv)
 
 
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    tool = run_ais_bench.find_tool(args.backend, args.ais_python, args.devices)
-    run(args.model, plan_passes(args.inputs, args.output, args.output_flip, args.inputs_flip, args.outfmt, tool), tool)
+    tool = run_ais_bench.find_tool(args.backend, args.ais_python, [args.device])
+    passes = plan_passes(args.inputs, args.output, args.output_flip, args.inputs_flip, args.outfmt, tool)
+    run(args.model, passes, tool, args.device)
 
 
 if __name__ == "__main__":

@@ -52,12 +52,20 @@ def settings_text(settings: dict[str, str]) -> str:
     )
 
 
-def code_files(pose: bool) -> list[Path]:
-    """The Makefile, and all code behind `make om`; the nets are left out, and for classification hrnet/pose too."""
-    patterns = ["Makefile", "constraints.txt", "LICENSE", "make/*", "hrnet/*.py", "hrnet/io/*.py", "hrnet/pose/*.py"]
+def code_files() -> list[Path]:
+    """The Makefile, and all code behind `make om` without the nets."""
+    patterns = [
+        "Makefile",
+        "constraints.txt",
+        "LICENSE",
+        "make/*",
+        "hrnet/*.py",
+        "hrnet/*.c",
+        "hrnet/io/*.py",
+        "hrnet/pose/*.py",
+    ]
     patterns += ["preprocess/*.py", "infer/**/*.py", "postprocess/*.py"]
-    found = [path for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()]
-    return [path for path in found if pose or path.parent != Path("hrnet/pose")]
+    return [path for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()]
 
 
 def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
@@ -83,7 +91,7 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"make {stages}{given}\n"
         "make gate    # the verdict again\n"
         "```\n\n"
-        "`bundle.mk` holds the settings; any of them can be given anew, such as `make infer eval DEVICE=0,1`. "
+        "`bundle.mk` holds the settings; any of them can be given anew, such as `make eval DEVICE=0,1`. "
         "`make help` lists them all.\n"
     )
 
@@ -101,7 +109,7 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
     compiled = CompiledModel.read(args.model)
     model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
-    files: dict[str, Source] = {path.as_posix(): path for path in code_files(pose)}
+    files: dict[str, Source] = {path.as_posix(): path for path in code_files()}
     files[f"configs/{args.cfg.name}"] = args.cfg
     files[model] = args.model
     files[f"{model}.json"] = CompiledModel.record_path(args.model)

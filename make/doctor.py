@@ -238,8 +238,10 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
     build = Path(call["BUILD"])
     passes = 2 if call.pose and call["FLIP"] == "1" else 1
     copies = passes if call["BACKEND"] == "ascend" else 1  # ais_bench needs flipped inputs as files
-    kept = min(count, int(call["CHUNK"]) or count) * passes
-    need = count * INPUT_BYTES[call["INPUT"]] * values[0] * copies + kept * FLOAT32 * values[1]
+    parts, devices = int(call["SHARDS"] or 1), len(call["DEVICE"].split(","))
+    part = -(-count // parts)
+    prepared, computed = min(count, part * (devices + 1)), min(count, part * devices)  # images on disk at a time
+    need = prepared * INPUT_BYTES[call["INPUT"]] * values[0] * copies + computed * passes * FLOAT32 * values[1]
     done = sum(entry.stat().st_size for entry in os.scandir(inputs)) if inputs.is_dir() else 0
     left = max(0, need - done)
     existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())

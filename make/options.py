@@ -1,6 +1,6 @@
 """Checks make's options, resolves what they leave open, names the products, and remembers given values.
 
-    python3 make/options.py [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
+    python3 -m make.options [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
 
 Called by make/resolve.mk, before a virtual environment exists: standard library only. A wrong value is one line on
 stdout and exit 2. Otherwise it prints `NAME:=value` words for make, and writes each given value that changed to
@@ -18,52 +18,19 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
+from make import images
+from make.checks import CHECKS, FILE, optional
+
+MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
+PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
 CONFIGS = Path("configs")
 TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
-NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON"}
+NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
 OTHER_VARIABLES = {"PEERS", "SLOW"}  # make/project.mk's
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
-
-
-class Check(NamedTuple):
-    """What a value must look like."""
-
-    pattern: str
-    expected: str
-
-
-def one_of(*values: str) -> Check:
-    return Check("|".join(values), f"one of {', '.join(values)}")
-
-
-def optional(check: Check) -> Check:
-    return Check(f"({check.pattern})?", f"nothing, or {check.expected}")
-
-
-PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench accepts no others)")
-FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
-POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
-CHECKS = {
-    **dict.fromkeys(("BUILD", "DATASET"), PATH),
-    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
-    **dict.fromkeys(("CFG", "WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
-    **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
-    **dict.fromkeys(("LIMIT", "MAX_REJECTED", "CHUNK"), COUNT),
-    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, torch, or a metrics file"),
-    "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
-    "INPUT": one_of("float32", "uint8"),
-    "PRECISION": one_of("default", "fp16", "fp32"),
-    "FLIP": one_of("0", "1"),
-    "GATE": Check(r"[0-9]+([.][0-9]+)?", "percentage points, such as 1 or 0.5"),
-    "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
-    "SOC": Check("Ascend[0-9A-Z]+", "a chip name as npu-smi info prints it, such as Ascend310P3"),
-    "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
-    "TUNE": one_of("none", "aoe"),
-    "BUNDLE": one_of("inputs", "stage"),
-}
 
 
 class OptionError(Exception):
@@ -78,6 +45,7 @@ class Options:
     given: set[str]  # on the command line or in the environment
     goals: set[str]
     pose: bool = False
+    split: str = "val2017"  # of COCO
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]
@@ -89,6 +57,10 @@ class Options:
     @property
     def settings(self) -> Path:
         return self.folder / "settings"
+
+    @property
+    def annotations(self) -> Path:
+        return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
 
     def remembered(self) -> dict[str, str]:
         """The values of earlier calls that hold now."""
@@ -129,7 +101,16 @@ def find_config(options: Options) -> None:
             f"CFG={given}: {model} is the name of a config in configs/, whose products it would share; rename the file"
         )
     options.values["CFG"] = given
-    options.pose = "pose_higher_hrnet" in path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    options.pose = "pose_higher_hrnet" in text
+    options.split = coco_split(text)
+
+
+def coco_split(config: str) -> str:
+    """DATASET.TEST of a pose config's YAML: which annotation file is evaluated."""
+    section = re.search(r"^DATASET:(.*(?:\n(?![^ #\n]).*)*)", config, re.MULTILINE)
+    found = re.search(r"\bTEST:[ ]*[\"']?([A-Za-z0-9_-]+)", section[1]) if section else None
+    return found[1] if found else "val2017"
 
 
 def set_defaults(options: Options) -> None:
@@ -160,8 +141,6 @@ def check_values(options: Options) -> None:
         for name in ("BATCH", "BATCHES"):
             if options[name] != "1":
                 raise options.refuse(name, "expected 1: a pose model takes one image at a time")
-    elif options["CHUNK"] != "0":
-        raise options.refuse("CHUNK", "only supported for pose models")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
         raise options.refuse("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
 
@@ -183,6 +162,58 @@ def check_files(options: Options) -> None:
         raise options.refuse(
             "REFERENCE", "is measured on this machine's inputs; with BUNDLE=stage give REFERENCE= (the config's figure)"
         )
+
+
+def count_images(options: Options, enough: int) -> int:
+    if options.pose:
+        return images.count_coco(options.annotations, enough)
+    return images.count_classified(Path(options["DATASET"]))
+
+
+def set_shards(options: Options) -> None:
+    """Resolve SHARDS: as many parts as ais_bench's limit of files and the devices need. Raises OptionError."""
+    limit, devices = int(options["LIMIT"]), options["DEVICE"].split(",")
+    if options["SHARD"]:
+        number, count = options["SHARD"].split("/")
+        if int(number) > int(count):
+            raise options.refuse("SHARD", f"expected a part from 1/{count} to {count}/{count}")
+        if "SHARDS" in options.given and options["SHARDS"] != count:
+            raise options.refuse("SHARD", f"SHARDS={options['SHARDS']} is another number of parts")
+        options.values["SHARDS"] = count
+    elif "part" in options.goals:
+        raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
+    asked = options["SHARDS"]
+    if not asked and "merge" in options.goals:
+        raise OptionError("make merge: give SHARDS=<number of parts>")
+    if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
+        counted = count_images(options, MAX_IMAGES)
+        needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
+        options.values["SHARDS"] = str(max(needed, len(devices)))
+        if options["SHARDS"] != "1":
+            why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
+            note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
+    shards = options.values["SHARDS"] = options["SHARDS"] or "1"
+    if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:
+        raise options.refuse("DEVICE", f"each device computes parts; give SHARDS={len(devices)} or more to make eval")
+    whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
+    if shards != "1" and whole:
+        raise OptionError(
+            f"make {whole[0]}: SHARDS={shards} is computed by make eval; give SHARDS=1 for {whole[0]} alone"
+        )
+    if shards != "1" and options["PREP"]:
+        raise options.refuse("PREP", f"are inputs of the whole data set; give SHARDS=1 instead of {shards}")
+
+
+def refuse_chunk(options: Options) -> None:
+    """CHUNK of an older release: refuse it, whether it was given or remembered."""
+    chunk = options.values.pop("CHUNK", "0")
+    options.given.discard("CHUNK")
+    if chunk not in ("", "0"):
+        counted = count_images(options, 0) if chunk.isdigit() else 0
+        shards = -(-counted // int(chunk)) if counted else "<number of parts>"
+        remembered = options.settings / "CHUNK.mk"
+        forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
+        raise OptionError(f"CHUNK={chunk}: replaced by the number of parts; give SHARDS={shards} instead{forget}")
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -215,7 +246,7 @@ def check_backend(options: Options) -> None:
         raise options.refuse("OM", "make qps compiles a model for each batch size; give OM=")
     if backend in TORCH and "bundle" in options.goals:
         raise options.refuse("BACKEND", "make bundle is for boards without torch")
-    if backend != "ascend" and ("," in options["DEVICE"] or (backend not in TORCH and options["DEVICE"] != "0")):
+    if backend not in (*TORCH, "ascend") and set(options["DEVICE"].split(",")) != {"0"}:
         raise options.refuse("DEVICE", f"BACKEND={backend} runs on one device; use DEVICE=0")
     if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
         raise options.refuse("TUNE", "requires BACKEND=ascend and PRECISION=default")
@@ -249,8 +280,8 @@ def product_names(options: Options) -> dict[str, str]:
         "FLIPS": flips,
         "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
         "NOFLIP": "-noflip" if options.pose and not flips else "",
-        "CHUNKED": "1" if value["CHUNK"] != "0" else "",
-        "ANNOTATIONS": f"{value['DATASET']}/annotations/person_keypoints_val2017.json" if options.pose else "",
+        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or "merge" in options.goals else "",
+        "ANNOTATIONS": str(options.annotations) if options.pose else "",
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
         "CHIP": value["SOC"] if chip else "",
@@ -316,8 +347,12 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     find_config(options)
     asked = set(options.given)
     set_defaults(options)
-    given = {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
+    given = (
+        {} if "part" in options.goals else {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
+    )
+    refuse_chunk(options)
     check_values(options)
+    set_shards(options)
     if options.goals & {"clean"}:
         return {}
     remembered = options.remembered()
@@ -341,7 +376,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make/options.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="make.options", description=__doc__.splitlines()[0])
     parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--goals", default="")
     parser.add_argument("--overrides", default="", help="names of the variables on make's command line")

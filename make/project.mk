@@ -1,4 +1,21 @@
-# Around the pipeline: help, environment, demo, tests.
+# Around the pipeline: speed tables, bundles, help, environment, demo, tests.
+SIZES = $(subst $(comma), ,$(BATCHES))
+bench:        $(B)/bench/$(BENCH).json    ## measure throughput and latency for BATCHES or all gears
+$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,BATCHES LOOP DEVICE AIS_PYTHON)
+	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
+	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
+
+qps:          $(B)/eval/$(NAME)/$(QPS).json ## tabulate accuracy and throughput for BATCHES
+$(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
+        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
+	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
+
+bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack what a board needs for infer and eval
+$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(wildcard $(ANNOTATIONS)) \
+        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
+	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(COMPARE:%=--reference %) $(CARRIED:%=--set %) \
+	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIPPED:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
+
 VENV  := .venv
 PEERS ?= peers# bench-peers: directory of the programs to compare with
 .PHONY: help setup doctor demo test check clean bench-peers

@@ -2,12 +2,12 @@
 override comma := ,
 quoted   = '$(subst ','\'',$1)'
 DRY      := $(firstword -$(MAKEFLAGS))# -n and -q run nothing
-RESOLVED := $(shell python3 -S make/options.py $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
+RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
-    $(foreach v,$(OPTIONS),$(call quoted,$v:$(firstword $(origin $v)):$($v))))
+    $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
 $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)))
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
 # What a bundle keeps of this call; all else is given by its files.
-CARRIED = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP CHUNK GATE BATCHES LOOP,$v=$($v))
+CARRIED = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v))

@@ -1,43 +1,33 @@
 """The outputs of a HigherHRNet run, and of the flipped images' run -> the people on each image.
 
-    python -m postprocess.decode --cfg higher_hrnet_w32_512
-        --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json
-        --dump_dir build/higher_hrnet_w32_512/out/coco-float32/onnxruntime-bs1-fp32
-        --dump_dir_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32
-        --output build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32/keypoints.json
-
-Reads    the manifest, the outputs, and the run records beside their directories (`<directory>_run.json`)
-Writes   COCO keypoint results, then the record beside them (DecodeRecord)
-
-Source: the model zoo's HigherHRNet_postprocess.py, whose flags --dump_dir and --dump_dir_flip these are. The decoding
-itself is in hrnet/pose. `postprocess.pose` decodes and evaluates.
+Source: the model zoo's HigherHRNet_postprocess.py. The decoding itself is in hrnet/pose.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from hrnet.cli import UserError, command, cores, integer
-from hrnet.config import add_cfg_argument, load_config
+from hrnet.cli import UserError
+from hrnet.config import load_config
 from hrnet.io import tensors
 from hrnet.io.coco import JOINTS, PERSON, write_keypoints
-from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.parts import keypoints_path, predictions_path
+from hrnet.io.predictions import PosePrediction, write_predictions
 from hrnet.io.records import FormatError
-from hrnet.io.runs import DecodeRecord, RunRecord, output_folder
+from hrnet.io.runs import RunRecord, output_folder
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
 from hrnet.schemas import POSE
 from hrnet.workers import map_files
 from postprocess.checks import check_inputs, check_manifest, check_run
+from postprocess.part import Job, write_part
 
 
 class Task(NamedTuple):
@@ -101,9 +91,11 @@ def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> li
     return records
 
 
-def run(cfg: Path, path: Path, runs: list[Path], output: Path, workers: int) -> None:
-    """Decode the outputs of all images of the manifest at `path`. `runs`: the run record, and for the flip test that of
-    the flipped images."""
+def decode_runs(
+    cfg: Path, path: Path, runs: list[Path], workers: int
+) -> tuple[list[list[dict[str, Any]]], dict[str, float]]:
+    """The people on each image of the manifest at `path` as COCO results, and the seconds of inference and of each
+    step, summed over processes. `runs`: the run record, and for the flip test that of the flipped images."""
     config, manifest = load_config(cfg, POSE), Manifest.read(path)
     check_manifest(manifest, path, config, cfg)
     records, folders = read_runs(cfg, path, manifest, runs), [output_folder(run) for run in runs]
@@ -114,54 +106,32 @@ def run(cfg: Path, path: Path, runs: list[Path], output: Path, workers: int) -> 
         )
         for image in manifest.images
     ]
-    started = time.perf_counter()
     cv2.setNumThreads(1)  # one process for each core is enough, and OpenCV's threads do not survive a fork
     work = partial(find_people, settings=read_settings(config), hint=f"rm {runs[0]}; make infer")
     found = map_files(work, tasks, workers)
-    people = [person for results, _ in found for person in results]
     seconds: Counter[str] = Counter({"infer": sum(record.seconds["total"] or 0.0 for record in records)})
     for _, milliseconds in found:
         seconds.update({step: spent / 1000 for step, spent in milliseconds.items()})
-    make_folder(output.parent)
-    write_keypoints(output, people)
-    DecodeRecord(
-        manifest_sha256=sha256_file(path),
-        model_sha256=records[0].model_sha256,
-        keypoints_sha256=sha256_file(output),
-        metadata=records[0].metadata,
-        tool=records[0].tool,
-        flip=len(runs) > 1,
-        images=len(tasks),
-        people=len(people),
-        inferred=min(record.images - record.kept for record in records),
-        seconds=dict(seconds),
-    ).write(output)
-    rate = len(tasks) / (time.perf_counter() - started)
-    print(f"found {len(people)} people on {len(tasks)} images, {output} ({rate:.1f} img/s)")
+    return [people for people, _ in found], dict(seconds)
 
 
-def add_workers_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
-
-
-def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m postprocess.decode", description=__doc__.splitlines()[0])
-    add_cfg_argument(parser)
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
-    parser.add_argument("--dump_dir", type=Path, required=True, help="directory of outputs, its run record beside it")
-    parser.add_argument("--dump_dir_flip", type=Path, help="that of the flipped images (default: no flip test)")
-    parser.add_argument("--output", type=Path, required=True, help="the keypoints to write")
-    add_workers_argument(parser)
-    return parser.parse_args(argv)
-
-
-@command
-def main(argv: Optional[list[str]] = None) -> None:
-    args = parse_args(argv)
-    folders = [folder for folder in (args.dump_dir, args.dump_dir_flip) if folder is not None]
-    runs = [folder.with_name(f"{folder.name}_run.json") for folder in folders]
-    run(args.cfg, args.manifest, runs, args.output, args.workers)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def predict(job: Job, workers: int) -> None:
+    """Write the keypoints and predictions of all images of a run, and the part's record."""
+    started = time.perf_counter()
+    images = Manifest.read(job.manifest).images
+    people, seconds = decode_runs(job.cfg, job.manifest, job.runs, workers)
+    write_keypoints(keypoints_path(job.part), (person for found in people for person in found))
+    predictions = [
+        PosePrediction(
+            source=image.source,
+            image_id=image.image_id or 0,
+            gear=list(image.sides()),
+            people=len(found),
+            score=max((person["score"] for person in found), default=None),
+        )
+        for image, found in zip(images, people)
+    ]
+    write_predictions(predictions_path(job.part), predictions)
+    write_part(job, "pose", 1, seconds)
+    rate, count = len(images) / (time.perf_counter() - started), sum(map(len, people))
+    print(f"found {count} people on {len(images)} images ({rate:.1f} img/s)")

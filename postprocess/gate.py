@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, real
+from hrnet.cli import UserError, command
 from hrnet.io.records import FormatError, read_record
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
@@ -45,18 +45,17 @@ def judge(metric: str, value: float, reference: Optional[dict[str, Any]], allowe
 
 
 def find_reference(
-    metric: str, record: Optional[Path], config: CfgNode, manifest_sha256: str
+    metric: str, record: Optional[Path], config: CfgNode, images_sha256: str
 ) -> Optional[dict[str, Any]]:
-    """What a result is compared with, in percent: a metrics record made on the same images, or else the config's
-    published figure (None where it has none)."""
+    """What a result is compared with, in percent: a metrics record made on the same images with equal labels, or else
+    the config's published figure (None where it has none)."""
     if record is None:
         published = config.REFERENCE[metric.upper()]
         return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
     hint = "make it with the same DATASET and LIMIT, or give REFERENCE=torch"
     content = read_record(record, "metrics", hint=hint)
-    evaluated, metrics = content.get("evaluated"), content.get("metrics")
-    inner = evaluated.get("manifest_sha256") if isinstance(evaluated, dict) else None
-    if content.get("manifest_sha256", inner) != manifest_sha256:
+    metrics = content.get("metrics")
+    if content.get("images_sha256") != images_sha256:
         raise UserError("the reference was made on other images", where=record, hint=hint)
     value = metrics.get(metric) if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
@@ -90,15 +89,6 @@ def run(metrics: Path) -> int:
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
     return 1 if record["verdict"] == "fail" else 0
-
-
-def add_comparison_arguments(parser: argparse.ArgumentParser, metric: str) -> None:
-    """The options of the scripts that write a metrics record with a verdict."""
-    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
-    parser.add_argument(
-        "--reference", type=Path, help="a metrics record to compare with (default: the config's figure)"
-    )
-    parser.add_argument("--gate", type=real(0, 100), default=1.0, help=f"allowed drop of {metric}, percentage points")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

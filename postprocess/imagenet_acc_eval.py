@@ -48,7 +48,7 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
         found = ", ".join(endings) or "none"
         raise UserError("not outputs of one format", where=folder, expected=" or ".join(SUFFIXES), found=found)
     labels = join_by_name(files, read_labels(label_file), folder)
-    ranks, outputs = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
+    ranks, outputs, _ = rank_files([os.path.join(folder, name) for name in files], labels, classes=0)
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
     write_result(result, accuracies, len(files), outputs)
     figures = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))

@@ -23,7 +23,7 @@ MILLIONTHS = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])  # the weight of e
 
 def read_logits(files: Sequence[AnyPath], dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
     """float32 [N, C] of N files of one format; C is `size`, or that of the first file where `size` is 0. Raises
-    FormatError for an unreadable file, another number of classes, and NaN."""
+    FormatError for an unreadable file, another number of classes, NaN and infinity."""
     size = size or tensors.read_output(files[0], dtype, hint).size
     ending = os.path.splitext(files[0])[1]
     logits = np.empty((len(files), size), dtype if ending == ".bin" else np.float32)
@@ -35,11 +35,12 @@ def read_logits(files: Sequence[AnyPath], dtype: str, size: int, hint: Optional[
         if values.size != size:
             raise FormatError("number of classes", where=file, expected=size, found=values.size, hint=hint)
         row[:] = values
-    wrong = np.isnan(logits).any(axis=1)
-    if wrong.any():
-        count = np.isnan(logits[wrong.argmax()]).sum()
-        found = f"{count} NaN of {size} values: the input, the weights or an overflow in fp16"
-        raise FormatError("NaN", where=files[int(wrong.argmax())], expected="numbers", found=found)
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        first = int(finite.argmin())
+        count = size - np.isfinite(logits[first]).sum()
+        found = f"{count} of {size} values NaN or infinite: the input, the weights or an overflow in fp16"
+        raise FormatError("not finite", where=files[first], expected="numbers", found=found)
     return logits.astype(np.float32, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of a classifier and labels -> Top-N accuracies, and the model zoo's result.json.
+"""Outputs of a classifier and labels -> its predictions, Top-N accuracies, and the model zoo's result.json.
 
 Source: the model zoo's imagenet_acc_eval.py.
 """
@@ -7,20 +7,31 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
 from hrnet.cli import cores
+from hrnet.config import load_config
 from hrnet.io import tensors
-from hrnet.io.files import AnyPath, write_text
+from hrnet.io.files import AnyPath, sha256_file, write_text
+from hrnet.io.manifest import Manifest
+from hrnet.io.parts import predictions_path
+from hrnet.io.predictions import ClassPrediction
 from hrnet.io.records import FormatError
+from hrnet.io.runs import RunRecord, output_folder
+from hrnet.schemas import CLASSIFICATION
 from hrnet.workers import map_files
+from postprocess.checks import check_inputs, check_manifest, check_run
 from postprocess.logits import read_logits
+from postprocess.part import Job, write_part
 
 TOP = 5
+PREDICTION = tuple(field.name for field in fields(ClassPrediction))
 IMAGES_AT_ONCE = 64  # 256 KB of 1000 float32 classes: fits into a core's cache
 IMAGES_ALONE = 2048  # up to this number, starting processes takes longer than the work
 
@@ -49,10 +60,50 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-def rank_block(block: tuple[Sequence[str], np.ndarray], dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
-    """Ranks of the labels (int [N]) of some images. block: their files, and their labels as indices of outputs."""
-    files, labels = block
-    return label_ranks(read_logits(files, dtype, size, hint), labels)
+def best_classes(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` most probable classes, best first (int [N, count]), and their softmax (float64 [N, count]). Of equal
+    logits the lower index comes first. logits finite [N, C], count at most C."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    totals = powers.sum(axis=1, keepdims=True)
+    rest, rows = logits.copy(), np.arange(len(logits))
+    best = np.empty((len(logits), count), np.int64)
+    for place in range(count):  # faster than sorting all
+        best[:, place] = rest.argmax(axis=1)
+        rest[rows, best[:, place]] = -np.inf
+    return best, np.take_along_axis(powers, best, axis=1) / totals
+
+
+class Block(NamedTuple):
+    """Some images: the files of their outputs, their labels as indices of outputs, and their names."""
+
+    files: Sequence[str]
+    labels: np.ndarray
+    sources: Sequence[str]
+
+
+class Ranking(NamedTuple):
+    """Ranks of the labels (int [N]), number of outputs C, and the lines of predictions.jsonl."""
+
+    ranks: np.ndarray
+    outputs: int
+    lines: list[str]
+
+
+def rank_block(
+    block: Block, dtype: str, size: int, offset: int, hint: Optional[str]
+) -> tuple[np.ndarray, Optional[str]]:
+    """Ranks of the labels (int [N]) and, where the images have names, their lines of predictions.jsonl."""
+    logits = read_logits(block.files, dtype, size, hint)
+    ranks = label_ranks(logits, block.labels)
+    if not block.sources:
+        return ranks, None
+    best, probabilities = best_classes(logits, min(TOP, size))
+    columns = (block.labels - offset, ranks, best - offset, probabilities.round(6))
+    lines = [
+        json.dumps(dict(zip(PREDICTION, (source, *values))))
+        for source, *values in zip(block.sources, *(column.tolist() for column in columns))
+    ]
+    return ranks, "\n".join(lines) + "\n"
 
 
 def rank_files(
@@ -62,12 +113,13 @@ def rank_files(
     dtype: str = "float32",
     size: int = 0,
     hint: Optional[str] = None,
-) -> tuple[np.ndarray, int]:
-    """Ranks of the labels (int [N]) and the number of outputs C, from one file for each image, all of one format.
+    sources: Sequence[str] = (),
+) -> Ranking:
+    """Rank the label of each image, from one file for each, all of one format.
 
     `classes` 0: unknown, and labels are shifted only when there are 1001 outputs, as in the model zoo's script.
-    `size`: C, or 0 when it is unknown. `hint`: the command that writes the outputs again. Memory does not grow with the
-    number of images.
+    `size`: C, or 0 when it is unknown. `hint`: the command that writes the outputs again. `sources`: the images' paths,
+    for lines of predictions.jsonl; without them there are no lines. Memory does not grow with the outputs.
     """
     outputs = size or tensors.read_output(files[0], dtype, hint).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
@@ -76,11 +128,31 @@ def rank_files(
         file, found = files[int(wanted.argmax())], int(wanted.max()) - offset
         expected = f"below {outputs - offset}"
         raise FormatError("label outside the classes", where=file, expected=expected, found=found)
-    starts = range(0, len(files), IMAGES_AT_ONCE)
-    blocks = [(files[start : start + IMAGES_AT_ONCE], wanted[start : start + IMAGES_AT_ONCE]) for start in starts]
-    rank = partial(rank_block, dtype=dtype, size=outputs, hint=hint)
-    ranks = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
-    return np.concatenate(ranks), outputs
+    spans = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(files), IMAGES_AT_ONCE)]
+    blocks = [Block(files[span], wanted[span], sources[span]) for span in spans]
+    rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint)
+    results = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
+    lines = [text for _, text in results if text is not None]
+    return Ranking(np.concatenate([ranks for ranks, _ in results]), outputs, lines)
+
+
+def predict(job: Job) -> None:
+    """Write the predictions of all images of a run, and the part's record. Raises UserError if config, manifest and run
+    do not describe one model and the same images."""
+    started, (run,) = time.perf_counter(), job.runs
+    config, manifest, record = load_config(job.cfg, CLASSIFICATION), Manifest.read(job.manifest), RunRecord.read(run)
+    check_manifest(manifest, job.manifest, config, job.cfg)
+    check_inputs(record.manifest_sha256, run, [sha256_file(job.manifest)], job.manifest, "run make infer")
+    check_run(record, run, manifest, job.cfg, outputs=1)
+    folder, (output,) = output_folder(run), record.outputs
+    paths = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
+    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    sources, hint = [image.source for image in manifest.images], f"rm {run}; make infer"
+    ranking = rank_files(paths, manifest.labels(), manifest.classes, output.dtype, size, hint, sources)
+    write_text(predictions_path(job.part), "".join(ranking.lines))
+    write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
+    rate = len(paths) / (time.perf_counter() - started)
+    print(f"ranked the classes of {len(paths)} images ({rate:.0f} img/s)")
 
 
 def write_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:

@@ -17,6 +17,7 @@ arguments the second call takes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from functools import partial
@@ -34,7 +35,17 @@ from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
 from hrnet.schemas import CLASSIFICATION
 from preprocess import decode
-from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, empty_manifest, fill, read_image
+from preprocess.folder import (
+    Done,
+    Rejection,
+    Task,
+    add_arguments,
+    choose_images,
+    empty_manifest,
+    fill,
+    of_part,
+    read_image,
+)
 
 MAX_RESIZED = 178_956_970  # pixels; Pillow does not decode larger images either
 ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name of its one model
@@ -77,30 +88,32 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.cfg, CLASSIFICATION)
     dataset = find_images(args.dataset)
     check_labels(dataset, config.MODEL.NUM_CLASSES, args.cfg)
-    sources = list(dataset.labels)[: args.limit or None]
-    check_number(len(sources), args.dataset)
+    labels, listing = choose_images(dataset.labels, args)
+    part = dataclasses.replace(dataset, labels=labels)
     dtype, (width, height), values = args.input_dtype, config.MODEL.IMAGE_SIZE, config.INPUT
     shape = tensors.input_shape(dtype, width, height)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     tasks = [
         Task(
-            InputImage(stem, source, dataset.labels[source], 0, 0, shape),
+            InputImage(stem, source, label, 0, 0, shape),
             dataset.root / source,
             (args.output / f"{stem}.bin",),
             size,
         )
-        for source, stem in zip(sources, tensors.safe_stems(sources))
+        for (source, label), stem in zip(labels.items(), tensors.safe_stems(list(labels)))
     ]
+    manifest = empty_manifest("imagenet", config, part.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES)
+    first = args.shard is None or args.shard.number == 1  # counts files without a label
     arithmetic = {"short": values.RESIZE, "crop": (width, height), "mean": values.MEAN, "std": values.STD}
     fill(
         "preprocess.classification",
         args,
         [args.output],
-        empty_manifest("imagenet", config, dataset.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES),
+        of_part(manifest, args.shard, listing),
         tasks,
         partial(write_input, **arithmetic, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
-        rejected=dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"),
+        rejected=dict.fromkeys(dataset.unlabelled if first else [], f"no label in {dataset.index.name}"),
     )
 
 

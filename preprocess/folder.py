@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, TypeVar, Union
+from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union
 
 import PIL
 import simplejpeg
@@ -26,11 +26,13 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
+from hrnet.shards import Listing, Shard, cut, shard
 from hrnet.workers import map_files
 
 RECORDS = ("settings.json", "rejected.json", "inputs.info", "manifest.json")  # inputs.info: only beside bin files
 MAX_IMAGES = MAX_FILES - len(RECORDS)
 Pixels = TypeVar("Pixels")
+Fact = TypeVar("Fact")  # what a data set says of an image
 
 
 class Rejection(NamedTuple):
@@ -62,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input_dtype", choices=tensors.INPUT_LAYOUTS, default="float32", help=layouts)
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
+    parser.add_argument("--shard", type=shard, help="only one part of the images, such as 3/16")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
 
 
@@ -70,12 +73,28 @@ def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str,
     return Manifest(dataset, config_sha256(config), index_sha256, dtype, layout, suffix, classes, rejected=0, images=[])
 
 
-def check_number(images: int, where: Path) -> None:
-    """Refuse more images than ais_bench accepts inputs in one directory."""
-    if images > MAX_IMAGES:
-        hint = f"give LIMIT={MAX_IMAGES}, or divide the images into several data sets"
+def choose_images(
+    images: Mapping[str, Fact], args: argparse.Namespace, ends: Sequence[int] = ()
+) -> tuple[dict[str, Fact], Optional[Listing]]:
+    """The images of --shard, or all; at most --limit. With --shard also what the part must know of the whole list.
+
+    Refuses more images than ais_bench accepts inputs in one directory.
+    """
+    part = args.shard or Shard(1, 1)
+    chosen, listing = cut(images, part, args.limit, ends, args.dataset)
+    if len(chosen) > MAX_IMAGES:
+        hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
         what = "more images than ais_bench accepts in one directory"
-        raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, hint=hint)
+        raise UserError(what, where=args.dataset, expected=f"at most {MAX_IMAGES}", found=len(chosen), hint=hint)
+    return chosen, listing if args.shard else None
+
+
+def of_part(manifest: Manifest, part: Optional[Shard], listing: Optional[Listing]) -> Manifest:
+    """The manifest of a part, which knows the whole list; unchanged without one."""
+    if part is None or listing is None:
+        return manifest
+    numbers = [part.number, part.count]
+    return dataclasses.replace(manifest, shard=numbers, listed=listing.images, list_sha256=listing.sha256)
 
 
 def fill(
@@ -108,7 +127,11 @@ def fill(
         "dtype": manifest.dtype,
         "layout": manifest.layout,
     }
-    given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected)}  # a file without a label counts too
+    given = {
+        "outputs": list(map(str, outputs)),
+        "rejected": sorted(rejected),
+        "shard": manifest.shard,
+    }  # a file without a label counts too
     stamp = Stamp.of([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:

@@ -18,10 +18,10 @@ named after its image, not 0, 1, 2.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Optional, Union
 
@@ -38,7 +38,17 @@ from hrnet.io.coco import CocoImage
 from hrnet.io.manifest import InputImage
 from hrnet.schemas import POSE
 from preprocess import decode
-from preprocess.folder import Done, Rejection, Task, add_arguments, check_number, empty_manifest, fill, read_image
+from preprocess.folder import (
+    Done,
+    Rejection,
+    Task,
+    add_arguments,
+    choose_images,
+    empty_manifest,
+    fill,
+    of_part,
+    read_image,
+)
 
 MAX_SIDE = 32767  # pixels; cv2.warpAffine needs sides below it, of the image and of the input
 
@@ -104,8 +114,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"{dataset.index}: {len(dataset.absent)} images are absent (a subset): {first_few(dataset.absent)}")
     if dataset.unlisted:
         print(f"{dataset.index}: {len(dataset.unlisted)} files are not listed, left out: {first_few(dataset.unlisted)}")
-    listed = dict(islice(dataset.images.items(), args.limit or None))
-    check_number(len(listed), args.dataset)
+    listed, listing = choose_images(dataset.images, args)
+    part = dataclasses.replace(dataset, images=listed)
     chosen = choose_gears(listed, short, offered, args.gears or args.cfg)
 
     dtype, outputs = args.input_dtype, [args.output] + ([args.output_flip] if args.output_flip else [])
@@ -119,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
         "preprocess.pose",
         args,
         outputs,
-        empty_manifest("coco", config, dataset.sha256(), dtype, "npy", classes=1),
+        of_part(empty_manifest("coco", config, part.sha256(), dtype, "npy", classes=1), args.shard, listing),
         tasks,
         partial(write_inputs, mean=config.INPUT.MEAN, std=config.INPUT.STD, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, gears.__file__),

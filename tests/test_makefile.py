@@ -197,11 +197,9 @@ def recipes(database: str, commands: str) -> Iterator[tuple[list[str], set[str]]
         modules = re.findall(r" -m ([a-z0-9_.]+)", command)
         output = re.search(r" --output (\S+)", command)
         if modules and output:
-            candidates = [output[1] + ending for ending in ("", "/manifest.json", "_run.json", ".decode.json")]
-            if modules[0] == "infer.chunks":
-                candidates = [re.search(r" --parts (\S+)/parts", command)[1] + "/keypoints.decode.json"]  # type: ignore[index]
-            if modules[0] == "postprocess.join":
-                candidates = [output[1].replace(".json", ".decode.json")]
+            candidates = [output[1] + ending for ending in ("", "/manifest.json", "_run.json")]
+            if modules[0] == "make.shards":
+                candidates = [re.search(r" --parts (\S+)/parts", command)[1] + ".json"]  # type: ignore[index]
             product = next((name for name in candidates if name in rules), None)
             assert product, command
             yield modules, set(rules[product].split())
@@ -218,7 +216,8 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
         ["show", "qps", "bench", "reference", "bundle", "BATCHES=2"],
         ["eval", "bench", "BACKEND=torchscript"],
         ["show", "bench", "reference", "bundle", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
-        ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "CHUNK=4"],
+        ["eval", "SHARDS=4"],
+        ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],
 )
 def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
@@ -230,7 +229,7 @@ def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, argu
     assert commands.returncode == 0, commands.stderr
     found = set()
     for modules, prerequisites in recipes(checkout.make("-p", *call, model=model).stdout, commands.stdout):
-        roots = [*modules, *LOADED_BY_NAME.get(modules[0].partition(".")[0], [])]
+        roots = {*modules, *(name for each in modules for name in LOADED_BY_NAME.get(each.partition(".")[0], []))}
         missing = {str(file) for file in import_closure(roots)} - prerequisites
         assert not missing, f"{modules[0]}: make does not know of {sorted(missing)}"
         found |= set(modules)
@@ -436,7 +435,7 @@ def test_bench_peers_runs_beside_what_the_directory_holds(built: Checkout, tmp_p
 
 def test_show_draws_once(built: Checkout) -> None:
     first = built.make("show").stdout
-    assert "show.png: the first 24 of 60 images, Top-1 wrong on " in first
+    assert "show.png: the first 24 images, Top-1 wrong on " in first
     assert "Nothing to be done for 'show'" in built.make("show", LC_ALL="C").stdout
 
 
@@ -462,7 +461,7 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
     "value",
     [
         *("BACKEND=npu", "BATCH=four", "DATASET=my images", "DATASET=it's", "DATASET=nowhere", "WEIGHTS=a#b.pth"),
-        *("SOC=P3", "GATE=1%", "INPUT=", "BATCHES=0", "BATHC=4"),
+        *("SOC=P3", "GATE=1%", "INPUT=", "BATCHES=0", "BATHC=4", "SHARDS=0", "SHARD=4/3"),
     ],
 )
 def test_wrong_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
@@ -580,7 +579,8 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
     build = f"npu{device.count(',')}"
     given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
     given.append(f"INPUT={kind}")
-    targets = ["onnx", "om", "preprocess", "infer", "eval", f"BUILD={build}", "BACKEND=ascend"]
+    whole = [] if "," in device else ["preprocess", "infer"]
+    targets = ["onnx", "om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
@@ -592,11 +592,20 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
         f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
         f"--output={om}{aipp} --soc_version=Ascend310P3 --log=error"
     ) in said
-    shared = " --divide_input 1" if "," in device else ""
-    assert (
-        f"{python} -m ais_bench --model {om}.om --input {place}/prep/{name} --output {place}/out/{name} "
-        f"--output_dirname ascend-bs16-Ascend310P3 --outfmt BIN --batchsize 16 --device {device}{shared}"
-    ) in said
+    run = f"{name}/ascend-bs16-Ascend310P3"
+    if whole:
+        passes = {device: (f"{place}/prep/{name}", f"{place}/out/{name}", "ascend-bs16-Ascend310P3")}
+    else:
+        parts = f"{place}/eval/{run}/parts"
+        passes = {str(i): (f"{parts}/{i + 1}-of-2/prep", f"{parts}/{i + 1}-of-2/out", "run") for i in (0, 1)}
+    calls = [line for line in said if line.startswith(f"{python} -m ais_bench ")]
+    expected_calls = {
+        f"--input {inputs} --output {output} --output_dirname {folder} --outfmt BIN --batchsize 16"
+        for inputs, output, folder in passes.values()
+    }
+    head = f"{python} -m ais_bench --model {om}.om "
+    assert {line.removeprefix(head).partition(" --device ")[0] for line in calls} == expected_calls
+    assert len(calls) == len(passes) and {line.partition(" --device ")[2] for line in calls} <= set(passes)
     found = json.loads((built.root / place / f"eval/{name}/ascend-bs16-Ascend310P3.json").read_text())
     expected = metrics(built)
     assert found["metrics"] == expected["metrics"] and found["counts"] == expected["counts"]
@@ -611,6 +620,79 @@ def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
     done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
     assert f"infer.run: error: {sys.executable}: " in done.stderr and "AIS_PYTHON" in done.stderr
+
+
+IN_PARTS = ["BUILD=parts", "DATASET=data/digits", "LIMIT=60", "GATE=50"]
+SHARDED = ("make.shards", "postprocess.merge")
+
+
+def due(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The stages that make itself calls."""
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
+    return [line.split()[2] for line in lines if line.split()[2] in (*STAGES, *SHARDED)]
+
+
+def test_parts_give_the_metrics_of_all_images(built: Checkout) -> None:
+    """Also part by part; what is finished is not computed again."""
+    given = [*IN_PARTS, "SHARDS=3"]
+    place = built.root / "parts/demo_digits"
+    shown = due(built.make("-n", "eval", *given))
+    assert shown == [*STAGES[:2], *SHARDED]
+    assert [stage for stage in due(built.make("eval", *given)) if stage in shown] == shown
+    assert (place / "settings/SHARDS.mk").read_text() == "SHARDS ?= 3\n"
+    path = place / "eval/digits-float32-first60/onnxruntime-bs16-fp32.json"
+    whole = built.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"
+    found, expected = json.loads(path.read_text()), json.loads(whole.with_suffix(".json").read_text())
+    for name in ("metrics", "interval95", "images", "classes", "counts", "verdict", "images_sha256"):
+        assert found[name] == expected[name], name
+    for name in ("predictions.jsonl", "result.json"):
+        assert (path.with_suffix("") / name).read_bytes() == (whole / name).read_bytes(), name
+    parts = path.with_suffix("") / "parts"
+    assert not [entry for entry in parts.iterdir() if entry.is_dir()], "inputs and outputs are removed"
+    assert due(built.make("eval", "BUILD=parts")) == [], "SHARDS is remembered"
+
+    before = {part: part.stat().st_mtime_ns for part in parts.glob("*.json")}
+    (parts / "2-of-3.json").unlink()
+    done = built.make("merge", "SHARDS=3", "BUILD=parts")
+    assert done.returncode == 2 and "2/3" in done.stderr and "make part SHARD=2/3" in done.stderr
+    settings = sorted((place / "settings").iterdir())
+    assert "make.shards" in due(built.make("part", "SHARD=2/3", "BUILD=parts"))
+    assert sorted((place / "settings").iterdir()) == settings
+    assert "PASS: demo_digits top1 " in built.make("merge", "SHARDS=3", "BUILD=parts").stdout
+    after = {part: part.stat().st_mtime_ns for part in parts.glob("*.json")}
+    assert [part.name for part in before if before[part] != after[part]] == ["2-of-3.json"]
+    assert json.loads(path.read_text())["metrics"] == expected["metrics"]
+
+    assert "make.shards" in due(built.make("part", "SHARD=1/2", "KEEP=1", "BUILD=parts"))
+    assert sorted(entry.name for entry in (parts / "1-of-2").iterdir() if entry.is_dir()) == ["out", "prep"]
+    assert due(built.make("eval", "BUILD=parts", "SHARDS=1"))[-1] == "postprocess.classification"
+
+
+def test_a_part_builds_nothing_before_it(built: Checkout) -> None:
+    done = built.make("part", "SHARD=3/16", "BUILD=nothing", "DATASET=data/digits", "GATE=3")
+    assert done.returncode == 2 and "nothing/demo_digits/om/bs16-float32-fp32.onnx" in done.stderr
+    assert "make om" in done.stderr and done.stderr.count(": error: ") == 1
+    assert not (built.root / "nothing").exists(), "no settings either"
+
+
+@pytest.mark.parametrize("goal", ["preprocess", "infer", "reference", "qps"])
+def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
+    done = built.make(goal, "SHARDS=2", "BUILD=nothing", "DATASET=data/digits")
+    assert done.returncode == 2 and f"make {goal}: SHARDS=2" in done.stderr and "SHARDS=1" in done.stderr
+    assert not (built.root / "nothing").exists()
+
+
+def test_chunk_was_replaced(built: Checkout) -> None:
+    settings = built.root / "chunks/demo_digits/settings"
+    given = ["eval", "BUILD=chunks", "DATASET=data/digits"]
+    done = built.make(*given, "CHUNK=100")
+    assert done.returncode == 2 and "CHUNK=100" in done.stderr and "SHARDS=5 " in done.stderr
+    assert not settings.exists()
+    settings.mkdir(parents=True)
+    (settings / "CHUNK.mk").write_text("CHUNK ?= 100\n")
+    done = built.make(*given)
+    assert done.returncode == 2 and "rm chunks/demo_digits/settings/CHUNK.mk" in done.stderr
 
 
 def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:

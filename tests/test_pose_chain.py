@@ -1,4 +1,4 @@
-"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, chunks and the flip test agree; and with
+"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, parts and the flip test agree; and with
 the oracle's outputs in the place of a network's, the pipeline's files give COCO's AP."""
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from hrnet.gears import whole_size
 from hrnet.io.coco import read_keypoints
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
-from hrnet.io.runs import DecodeRecord
-from postprocess import decode, pose
+from postprocess import pose
 from preprocess import pose as preprocess
 from tests import fakes, tiny
 from tests.postprocess.pose_runs import write_runs
@@ -78,9 +77,8 @@ def compare(one: Path, other: Path, elsewhere: float = 0.0) -> None:
 
 def test_the_pipeline_on_the_emulator(built: PoseCheckout) -> None:
     metrics = json.loads((built.place("eval") / f"{EMULATED}.json").read_text())
-    record = DecodeRecord.read(built.keypoints())
     assert (metrics["flip"], metrics["images"], metrics["verdict"]) == (True, IMAGES, "not judged")
-    assert metrics["people"] == record.people == len(read_keypoints(built.keypoints())) > IMAGES
+    assert metrics["people"] == len(read_keypoints(built.keypoints())) > IMAGES
     assert sum(gear["images"] for gear in metrics["gears"].values()) == IMAGES
     assert not built.place("prep", "people-float32-flip").exists(), "the emulator flips in memory"
     shapes = [built.place("out", name) / EMULATED for name in ("people-float32", "people-float32-flip")]
@@ -137,22 +135,34 @@ def test_without_the_flip_test(built: PoseCheckout) -> None:
 
 
 @pytest.mark.slow
-def test_chunks_give_the_undivided_keypoints(built: PoseCheckout) -> None:
-    """Told by a dry run, done, and not done again."""
-    undivided = built.keypoints().read_bytes()
-    expected = ["infer.chunks", "postprocess.join", "postprocess.pose"]
-    assert built.pose("-n", "eval", "CHUNK=2") == expected
-    stages = built.pose("eval", "CHUNK=2")
-    assert [stage for stage in stages if stage != "postprocess.decode"] == expected
-    assert stages.count("postprocess.decode") == 3
-    assert built.keypoints().read_bytes() == undivided
-    assert built.pose("eval") == [], "CHUNK is remembered"
-    (built.root / "postprocess/decode.py").touch()
-    assert built.pose("eval").count("postprocess.decode") == 0, "the same code: all chunks are kept"
+def test_parts_give_the_keypoints_of_all_images(built: PoseCheckout) -> None:
+    """As a dry run shows; finished parts are not computed again."""
+    whole, tag = built.place("eval"), EMULATED
+    names = [f"{tag}/keypoints.json", f"{tag}/predictions.jsonl"]
+    undivided = [(whole / name).read_bytes() for name in names]
+    expected = json.loads((whole / f"{tag}.json").read_text())
+    given = ["BUILD=parts", "DATASET=data/people"]
+    assert built.pose("-n", "eval", *given, "SHARDS=3") == [*CHAIN[:2], "make.shards", "postprocess.merge"]
+    done = built.make("eval", *given, "SHARDS=3", model=MODEL)
+    assert done.returncode == 0, done.stderr
+    place = built.place("eval", build="parts")
+    assert [(place / name).read_bytes() for name in names] == undivided
+    found = json.loads((place / f"{tag}.json").read_text())
+    for name in ("metrics", "images", "people", "gears", "flip", "verdict", "images_sha256"):
+        assert found[name] == expected[name], name
+    assert built.pose("eval", "BUILD=parts") == [], "SHARDS is remembered"
+    (place / tag / "parts/2-of-3.json").unlink()
+    done = built.make("part", "BUILD=parts", "SHARD=2/3", model=MODEL)
+    assert done.returncode == 0 and "-m infer.emulator" in done.stdout, done.stderr
+    done = built.make("part", "BUILD=parts", "SHARD=2/3", model=MODEL)
+    assert done.returncode == 0 and "-m infer.emulator" not in done.stdout
+    assert built.make("merge", "BUILD=parts", "SHARDS=3", model=MODEL).returncode == 0
+    assert [(place / name).read_bytes() for name in names] == undivided
     with open(built.root / "hrnet/pose/group.py", "a") as changed:
         changed.write("# another decoder\n")
-    assert built.pose("eval").count("postprocess.decode") == 3, "another decoder keeps no finished chunk"
-    assert "infer.chunks" not in built.pose("eval", "CHUNK=0"), "the outputs of all images are still there"
+    done = built.make("part", "BUILD=parts", "SHARD=2/3", model=MODEL)
+    assert done.returncode == 0 and "-m infer.emulator" in done.stdout, "other code keeps no finished part"
+    built.pose("eval")
 
 
 @pytest.mark.slow
@@ -235,7 +245,7 @@ def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: P
 
 def test_show_draws_once(built: PoseCheckout) -> None:
     first = built.make("show", model=MODEL)
-    assert first.returncode == 0 and f"the first {IMAGES} of {IMAGES} images" in first.stdout, first.stderr
+    assert first.returncode == 0 and f"the first {IMAGES} images" in first.stdout, first.stderr
     assert "Nothing to be done for 'show'" in built.make("show", model=MODEL, LC_ALL="C").stdout
 
 
@@ -250,7 +260,7 @@ def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
 
 @pytest.mark.slow
 def test_the_pipeline_on_the_fakes(built: PoseCheckout, tmp_path: Path) -> None:
-    """atc and ais_bench, which needs the mirrored inputs as a folder; then by chunks."""
+    """atc and ais_bench, which needs the flipped inputs as a directory; then by parts."""
     fakes.atc(tmp_path)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     given = ["BUILD=npu", "DATASET=data/people", "BACKEND=ascend", f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
@@ -262,7 +272,7 @@ def test_the_pipeline_on_the_fakes(built: PoseCheckout, tmp_path: Path) -> None:
     keypoints = built.keypoints(ASCEND, build="npu")
     compare(keypoints, built.keypoints())
     undivided = keypoints.read_bytes()
-    assert "infer.chunks" in built.pose("eval", "BUILD=npu", "CHUNK=2", PATH=path)
+    assert "make.shards" in built.pose("eval", "BUILD=npu", "SHARDS=2", PATH=path)
     assert keypoints.read_bytes() == undivided
     assert built.pose("eval", "BUILD=npu", PATH=path) == []
 
@@ -274,17 +284,14 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
     """AP of the oracle's outputs for a data set, through the stages' files."""
     prep, out, flipped = folder / "prep", folder / "out/run", folder / "out-flip/run"
     manifest, annotations = prep / "manifest.json", dataset / "annotations/person_keypoints_val2017.json"
-    keypoints, metrics = folder / "eval/keypoints.json", folder / "eval/metrics.json"
+    metrics = folder / "eval/metrics.json"
     source = ["--cfg", cfg, "--dataset", str(dataset), "--output", str(prep), "--workers", "1"]
     assert preprocess.main([*source, *more]) == 0
     for each in (out, flipped):
         each.parent.mkdir(parents=True)
     write_runs(manifest, annotations, out, flipped)
-    given = ["--cfg", cfg, "--manifest", str(manifest)]
-    dumped = ["--dump_dir", str(out), "--dump_dir_flip", str(flipped), "--output", str(keypoints)]
-    assert decode.main([*given, *dumped, "--workers", "1"]) == 0
-    held = ["--dataset", str(dataset), "--keypoints", str(keypoints), "--output", str(metrics)]
-    assert pose.main([*given, *held]) == 0
+    given = ["--cfg", cfg, "--manifest", str(manifest), "--dataset", str(dataset), "--output", str(metrics)]
+    assert pose.main([*given, "--dump_dir", str(out), "--dump_dir_flip", str(flipped), "--workers", "1"]) == 0
     content: dict[str, Any] = json.loads(metrics.read_text())
     return content
 

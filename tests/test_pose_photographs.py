@@ -19,6 +19,7 @@ from hrnet.config import load_config
 from hrnet.gears import choose, whole_size
 from hrnet.io.coco import read_images
 from hrnet.io.manifest import Manifest
+from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 from tests.preprocess.coco_sets import FOLDER, annotations, write_annotations
 from tests.preprocess.reference import aligned, normalise
@@ -172,9 +173,9 @@ def test_uint8_is_as_good_as_float32(place: Path) -> None:
 def test_people_equal_upstream(place: Path) -> None:
     """With its own outputs: the same number and order, and all but a few keypoints at the same position."""
     dumps = ["--dump_dir", place / "out/plain", "--dump_dir_flip", place / "out/flip"]
-    manifest = ["--manifest", place / "prep/manifest.json"]
-    python("-m", "postprocess.decode", "--cfg", CFG, *manifest, *dumps, "--output", place / "people.json")
-    people = json.loads((place / "people.json").read_text())
+    given = ["--manifest", place / "prep/manifest.json", "--dataset", place / "coco", "--part", place / "part.json"]
+    python("-m", "postprocess.pose", "--cfg", CFG, *given, *dumps)
+    people = json.loads(keypoints_path(place / "part.json").read_text())
     upstream, moved = UpstreamDecoder(Path(UPSTREAM)), []
     for image in images(place):
         pair = [outputs(place, name, image.stem) for name in ("theirs/{}", "theirs/{}_flip")]

@@ -9,6 +9,7 @@ from typing import Optional
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath
 from hrnet.io.records import FormatError, check_unique, from_json, read_record, record_text, to_json, write_record
+from hrnet.shards import list_sha256
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Manifest:
     rejected: int
     images: list[InputImage] = field(repr=False)
     flipped: bool = False  # the inputs are flipped
+    shard: Optional[list[int]] = None  # [3, 16]: the inputs are part 3 of 16; this and the next two go together
+    listed: Optional[int] = None  # images of the whole data set
+    list_sha256: Optional[str] = None  # of their paths and labels
 
     def labels(self) -> list[int]:
         """The class of each image. Raises UserError for a data set without labels."""
@@ -56,6 +60,11 @@ class Manifest:
     def sha256(self) -> str:
         """The SHA-256 of the file that `write` writes."""
         return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
+
+    def images_sha256(self) -> str:
+        """The hash of the images with their labels or ids; hrnet/io/predictions.py has the same of predictions."""
+        facts = ((each.source, each.image_id if each.label is None else each.label) for each in self.images)
+        return list_sha256(facts)
 
     def flip(self) -> Manifest:
         """The manifest of the same images, flipped."""

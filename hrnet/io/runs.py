@@ -1,4 +1,4 @@
-"""Records of what was run: inference (kind `run`), decoding (`decode`), a speed sweep (`bench`)."""
+"""Records of what was run: inference (kind `run`), a speed sweep (`bench`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.io.compiled import TensorInfo, check_dtypes
-from hrnet.io.files import AnyPath, sha256_file
+from hrnet.io.files import AnyPath
 from hrnet.io.records import FormatError, from_json, read_record, to_json, write_record
 
 
@@ -39,40 +39,6 @@ class RunRecord:
         content = read_record(path, "run", hint="run make infer")
         record: RunRecord = from_json(RunRecord, content, path, "run record")
         check_dtypes(record.outputs, path)
-        return record
-
-
-@dataclass(frozen=True)
-class DecodeRecord:
-    """How the keypoints in the file beside it were computed; written after that file."""
-
-    manifest_sha256: str
-    model_sha256: str
-    keypoints_sha256: str
-    metadata: dict[str, str]  # of the model: see CompiledModel
-    tool: str  # of the outputs: "ais_bench" or the runtime and its version
-    flip: bool  # averaged with the outputs of the flipped images
-    images: int
-    people: int
-    inferred: int  # images in the seconds of `infer`
-    seconds: dict[str, float]  # `infer`: wall time of all passes; each step of decoding, summed over processes
-
-    @staticmethod
-    def path(keypoints: AnyPath) -> Path:
-        return Path(keypoints).with_suffix(".decode.json")
-
-    def write(self, keypoints: AnyPath) -> None:
-        write_record(self.path(keypoints), "decode", asdict(self))
-
-    @staticmethod
-    def read(keypoints: AnyPath) -> DecodeRecord:
-        """Read the record beside `keypoints`. Raises FormatError if it describes other keypoints."""
-        path = DecodeRecord.path(keypoints)
-        content = read_record(path, "decode", hint="run make eval")
-        record: DecodeRecord = from_json(DecodeRecord, content, path, "record")
-        if record.keypoints_sha256 != sha256_file(keypoints):
-            hint = f"rm {path}; make eval"
-            raise FormatError("describes other keypoints", where=path, expected=f"the hash of {keypoints}", hint=hint)
         return record
 
 

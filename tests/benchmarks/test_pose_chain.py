@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.pose_chain import compare
+from benchmarks.pose_chain import PART, compare
 from hrnet.cli import WorkFailed
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 
 
@@ -26,7 +27,7 @@ def test_other_keypoints_are_an_error(tmp_path: Path) -> None:
     ]
     make_folder(tmp_path / "prep")
     Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, [image]).write(tmp_path / "prep/manifest.json")
-    (tmp_path / "keypoints.json").write_text(json.dumps(people))
+    keypoints_path(tmp_path / PART).write_text(json.dumps(people))
     assert compare(tmp_path, {"a": (keypoints, scores)}) == (2, 0.0, 0.0)
     keypoints[1, 3, 0] += 0.5
     with pytest.raises(WorkFailed) as error:

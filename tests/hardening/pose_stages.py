@@ -10,12 +10,12 @@ from tests import tiny
 from tests.hardening.harness import Stage
 
 IMAGES = 12
-PREP, OUT, EVAL, PARTS = "build/prep/people", "build/out/people", "build/eval/people", "build/parts/people"
+PREP, OUT, EVAL, PARTS = "build/prep/people", "build/out/people", "build/eval/people", "build/shards/people"
 MODEL, COMPILED = "build/model.onnx", "build/om/bs1.onnx"
-MANIFEST, KEYPOINTS, METRICS = f"{PREP}/manifest.json", f"{EVAL}/keypoints.json", f"{EVAL}/bs1.json"
+MANIFEST, METRICS = f"{PREP}/manifest.json", f"{EVAL}/bs1.json"
 ANNOTATIONS = "people/annotations/person_keypoints_val2017.json"
 CONFIG = "tiny_pose.yaml"
-_DECODER = f"--cfg {CONFIG} --workers 2"
+PYTHON = quote(sys.executable)
 
 PEOPLE = Stage("data.people", f"--output people --images {IMAGES} --size 64 --seed 4", ("people",), ANNOTATIONS)
 GEARS = Stage(
@@ -39,44 +39,46 @@ INFER = Stage("infer.run", _RUN, ("build/out",), f"{OUT}/bs1_run.json", kept=f"{
 INFER_FLIP = Stage(
     "infer.run", f"{_RUN} {_FLIP}", ("build/out",), f"{OUT}-flip/bs1_run.json", kept="build/out/*/bs1/*.npy", files=4
 )
-CHUNKS = Stage(
-    "infer.chunks",
-    f"{_RUN} {_FLIP} --chunk 3 --parts {PARTS} -- {quote(sys.executable)} -m postprocess.decode {_DECODER}",
-    ("build/out", "build/parts"),
-    f"{PARTS}/3.decode.json",
-    kept=f"{PARTS}/[0-9]*.json",
-    files=2,
-)
-DECODE = Stage(
-    "postprocess.decode",
-    f"{_DECODER} --manifest {MANIFEST} --dump_dir {OUT}/bs1 --dump_dir_flip {OUT}-flip/bs1 --output {KEYPOINTS}",
-    ("build/eval",),
-    f"{EVAL}/keypoints.decode.json",
-)
-JOIN = Stage(
-    "postprocess.join",
-    f"--manifest {MANIFEST} --parts {PARTS} --output {KEYPOINTS}",
-    ("build/eval",),
-    f"{EVAL}/keypoints.decode.json",
-)
-COCO = Stage(
-    "postprocess.pose",
-    f"--cfg {CONFIG} --manifest {MANIFEST} --dataset people --keypoints {KEYPOINTS} --output {METRICS}",
-    (METRICS,),
-    METRICS,
-)
 POSE = Stage(
     "postprocess.pose",
     f"--cfg {CONFIG} --manifest {MANIFEST} --dataset people --output {METRICS} "
     f"--run {OUT}/bs1_run.json --run_flip {OUT}-flip/bs1_run.json --workers 2",
-    (f"{EVAL}/bs1", METRICS),
+    ("build/eval",),
     METRICS,
+)
+PART = Stage(
+    "postprocess.pose",
+    f"--cfg {CONFIG} --manifest {MANIFEST} --dataset people --part build/part/1-of-1.json --dump_dir {OUT}/bs1 "
+    f"--dump_dir_flip {OUT}-flip/bs1 --workers 2",
+    ("build/part",),
+    "build/part/1-of-1.json",
+)
+_PREPROCESS = f"{PYTHON} -m preprocess.pose --cfg {CONFIG} --dataset people --output {{work}}/prep"
+_INFER = f"{PYTHON} -m infer.run --model {COMPILED} --inputs {{work}}/prep --output {{work}}/out/run"
+_EVALUATE = f"{PYTHON} -m postprocess.pose --cfg {CONFIG} --dataset people --manifest {{work}}/prep/manifest.json"
+_RUNS = "--run {work}/out/run_run.json --run_flip {work}/out-flip/run_run.json"
+SHARDS = Stage(
+    "make.shards",
+    f"--cfg {CONFIG} --dataset people --model {COMPILED} --flip --parts {PARTS} --shards 3 --preprocess "
+    f"{quote(f'{_PREPROCESS} --workers 2 --shard {{shard}}')} --infer "
+    f"{quote(f'{_INFER} --output_flip {{work}}/out-flip/run --device {{device}}')} --evaluate "
+    f"{quote(f'{_EVALUATE} {_RUNS} --workers 2 --part {{part}}')}",
+    ("build/shards",),
+    f"{PARTS}/3-of-3.json",
+    kept=f"{PARTS}/[0-9]*.json*",
+    files=3,
+)
+MERGE = Stage(
+    "postprocess.merge",
+    f"--cfg {CONFIG} --parts {PARTS} --shards 3 --dataset people --output build/merged/bs1.json",
+    ("build/merged",),
+    "build/merged/bs1.json",
 )
 SHOW = Stage(
     "postprocess.show",
-    f"--manifest {MANIFEST} --keypoints {KEYPOINTS} --dataset people --output {EVAL}/show.png",
-    (f"{EVAL}/show.png",),
-    f"{EVAL}/show.png",
+    f"--predictions {EVAL}/bs1/predictions.jsonl --dataset people --output build/show/show.png",
+    ("build/show",),
+    "build/show/show.png",
 )
 EVALUATE = Stage(
     "train.pose.reference",
@@ -86,14 +88,14 @@ EVALUATE = Stage(
     "build/reference/people.json",
 )
 CHAIN = (
-    *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, CHUNKS, DECODE, JOIN, COCO, POSE, SHOW),
+    *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, PART, POSE, SHARDS, MERGE, SHOW),
     EVALUATE,
 )
 
 
 def name(stage: Stage) -> str:
     """The name of a test."""
-    return stage.module + {PREPROCESS_FLIP: "-flip", INFER_FLIP: "-flip", POSE: "-run"}.get(stage, "")
+    return stage.module + {PREPROCESS_FLIP: "-flip", INFER_FLIP: "-flip", PART: "-part"}.get(stage, "")
 
 
 def sources(folder: Path) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
+from shlex import quote
 
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.stamp import stamp_path
@@ -38,11 +40,33 @@ TOPN = Stage(
     ("build/eval",),
     f"{EVAL}/bs4.json",
 )
+PYTHON = quote(sys.executable)
+PARTS = "build/shards/digits"
+_PREPROCESS = f"{PYTHON} -m preprocess.classification --cfg {CONFIG} --dataset digits --output {{work}}/prep"
+_INFER = f"{PYTHON} -m infer.run --model {COMPILED} --inputs {{work}}/prep --output {{work}}/out/run"
+_EVALUATE = f"{PYTHON} -m postprocess.classification --cfg {CONFIG} --manifest {{work}}/prep/manifest.json"
+SHARDS = Stage(
+    "make.shards",
+    f"--cfg {CONFIG} --dataset digits --limit {IMAGES} --model {COMPILED} --parts {PARTS} --shards 3 --preprocess "
+    f"{quote(f'{_PREPROCESS} --limit {IMAGES} --workers 2 --shard {{shard}}')} --infer "
+    f"{quote(f'{_INFER} --device {{device}}')} --evaluate "
+    f"{quote(f'{_EVALUATE} --run {{work}}/out/run_run.json --part {{part}}')}",
+    ("build/shards",),
+    f"{PARTS}/3-of-3.json",
+    kept=f"{PARTS}/[0-9]*.json*",
+    files=2,
+)
+MERGE = Stage(
+    "postprocess.merge",
+    f"--cfg {CONFIG} --parts {PARTS} --shards 3 --output build/merged/bs4.json",
+    ("build/merged",),
+    "build/merged/bs4.json",
+)
 SHOW = Stage(
     "postprocess.show",
-    f"--manifest {MANIFEST} --run {RUN} --dataset digits --output {EVAL}/bs4/show.png",
-    ("build/eval",),
-    f"{EVAL}/bs4/show.png",
+    f"--predictions {EVAL}/bs4/predictions.jsonl --dataset digits --output build/show/show.png",
+    ("build/show",),
+    "build/show/show.png",
 )
 EVALUATE = Stage(
     "train.classification.reference",
@@ -51,7 +75,7 @@ EVALUATE = Stage(
     ("build/reference",),
     "build/reference/digits.json",
 )
-CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHOW, EVALUATE)
+CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE)
 
 
 def sources(folder: Path) -> Path:

@@ -13,8 +13,8 @@ import pytest
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.runs import BenchRecord, BenchRow
-from infer import bench
-from infer.bench_timing import Bench, random_input
+from infer import bench, bench_timing
+from infer.bench_timing import Bench, random_input, write_inputs
 from infer.run_ais_bench import ToolResult
 from tests import fakes
 from tests.infer.models import GEARS, check_error, gear_model, linear_model, om_model
@@ -49,12 +49,12 @@ def test_emulator_in_three_ways(workdir: Path, capfd: pytest.CaptureFixture[str]
     assert call() == 0
     out = capfd.readouterr().out
     commands = [line.partition(" -m infer.emulator ")[2] for line in out.splitlines() if " -m infer.emulator " in line]
-    where = "--output bench/x_scratch --output_dirname run --outfmt BIN"
+    where = "--output bench/x_scratch --output_dirname run0 --outfmt BIN"
     pure = f"--model bs4-x.onnx --pure_data_type zero --loop 3 {where} --batchsize 4 --device 0"
     assert len(commands) == 6 and commands[3:] == [
         f"--runtime onnxruntime --requests 1 {pure}",
         f"--runtime onnxruntime {pure}",
-        f"--runtime onnxruntime --model bs4-x.onnx --input bench/x_scratch/inputs {where} --batchsize 4 --device 0",
+        f"--runtime onnxruntime --model bs4-x.onnx --input bench/x_scratch/inputs0 {where} --batchsize 4 --device 0",
     ]
     content = record()
     assert content["kind"] == "bench" and content["tool"].startswith("onnxruntime ")
@@ -97,7 +97,7 @@ def test_each_gear_is_a_row(workdir: Path, capfd: pytest.CaptureFixture[str]) ->
     commands = [line.partition(" --loop 3 ")[0] for line in out.splitlines() if " --dymDims " in line]
     assert len(commands) == 6 and all("--pure_data_type zero" in line for line in commands)
     assert out.count(" --dymDims image:1,3,4,8\n") == 2
-    assert out.count(" --input bench/x_scratch/inputs ") == out.count(" --auto_set_dymdims_mode 1\n") == 3
+    assert out.count(" --input bench/x_scratch/inputs0 ") == out.count(" --auto_set_dymdims_mode 1\n") == 3
     check_gears()
 
 
@@ -172,6 +172,46 @@ def test_card_of_310_has_four_devices(workdir: Path) -> None:
     assert "card" not in Path("bench/x.md").read_text()
 
 
+def test_a_call_for_each_device(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each has its own inputs, outputs and summary; the inputs of a row are divided among them."""
+    assert npu("--device", "3,1") == 0
+    out = capfd.readouterr().out
+    assert "--divide_input" not in out
+    lines = [line for line in out.splitlines() if line.startswith("./python_npu -m ais_bench --model bs4-x.om ")]
+    parts = [line.split() for line in lines]
+    flag = {name: [line[line.index(name) + 1] for line in parts] for name in ("--device", "--output_dirname")}
+    assert flag == {"--device": ["3", "1"] * 2, "--output_dirname": ["run0", "run1"] * 2}
+    assert [line.split(" --input ")[1].split()[0] for line in lines[2:]] == [
+        f"bench/x_scratch/inputs{i}" for i in (0, 1)
+    ]
+    content = record()
+    assert content["devices"] == ["3", "1"]
+    for row, batch in zip(content["rows"], (1, 4)):
+        assert (row["images"], row["batch_ms"]["count"]) == (3 * batch, 3)
+        assert row["images_per_second"] == pytest.approx(row["images"] / row["seconds"])
+        assert row["device_images_per_second"] > 1000 * batch / row["batch_ms"]["mean"], "the sum of both"
+
+
+def test_all_inputs_are_divided(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(
+        bench_timing,
+        "write_inputs",
+        lambda folder, case, count: counts.append(count) or write_inputs(folder, case, count),
+    )
+    assert npu("--device", "0,1") == 0
+    assert counts == [1, 2, 6, 6]
+
+
+def test_one_device_fails(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FAKE_AIS_BENCH", "device1")
+    assert npu("--device", "0,1") == 1
+    check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
+    assert not Path("bench/x.json").exists()
+    monkeypatch.delenv("FAKE_AIS_BENCH")
+    assert npu("--device", "0,1") == 0
+
+
 def test_page() -> None:
     times = {"median": 16.0, "percentile(99%)": 17.125, "mean": 16.25, "count": 20}
     row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
@@ -228,7 +268,7 @@ def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[s
         tensor["shape"][0] = 4
     Path("bs4-x.onnx.json").write_text(json.dumps(content))
     assert call() == 1
-    file = "bench/x_scratch/run/pure_infer_data_0.bin"
+    file = "bench/x_scratch/run0/pure_infer_data_0.bin"
     check_error(capfd.readouterr().err, "infer.bench", file, "batch 4", "expected 80 bytes", "found 40")
     assert not Path("bench/x.json").exists()
 
@@ -238,7 +278,7 @@ def test_tool_that_divides_by_another_batch(
 ) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "halved")
     assert npu() == 1
-    check_error(capfd.readouterr().err, "infer.bench", "bench/x_scratch/run_summary.json", "batch 1")
+    check_error(capfd.readouterr().err, "infer.bench", "bench/x_scratch/run0_summary.json", "batch 1")
 
 
 def test_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:

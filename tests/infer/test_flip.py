@@ -147,9 +147,8 @@ def test_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
     check_files(images)
 
 
-@pytest.mark.parametrize("device", ["0", "0,1"])
-def test_ais_bench_is_run_twice(images: list[np.ndarray], capfd: pytest.CaptureFixture[str], device: str) -> None:
-    flags = ["--inputs_flip", "in-flip", "--device", device, *ASCEND]
+def test_ais_bench_is_run_twice(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+    flags = ["--inputs_flip", "in-flip", *ASCEND]
     assert call(*flags, model="m.om") == 0
     check_files(images)
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]

@@ -279,8 +279,8 @@ def run_fake_tool(workdir: Path, body: str) -> None:
         "summary = {'filesinfo': info, 'NPU_compute_time': times, 'throughput': 500.0}\n"
         "json.dump(summary, open(folder + '_summary.json', 'w'))\n"
     )
-    tool = Tool([sys.executable, str(script)], ["0"], ())
-    infer_run.run(Path("m.onnx"), plan_passes(Path("in"), Path("out/run"), None, None, "", tool), tool)
+    tool = Tool([sys.executable, str(script)], ())
+    infer_run.run(Path("m.onnx"), plan_passes(Path("in"), Path("out/run"), None, None, "", tool), tool, "0")
 
 
 def test_tool_without_host_times(workdir: Path) -> None:

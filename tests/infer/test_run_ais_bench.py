@@ -1,8 +1,7 @@
-"""`infer.run` on the fake of ais_bench: one device, several, and errors of the tool."""
+"""`infer.run` on the fake of ais_bench: one device, and errors of the tool."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrnet.cli import UserError, WorkFailed
 from hrnet.io.runs import RunRecord
 from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
+from infer.run_ais_bench import execute
 from tests import fakes
 from tests.infer.models import check_error, check_logits, om_model, prep_folder, remove_records
 
@@ -49,98 +50,34 @@ def test_one_device(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> No
     assert f"{START} --device 3\n" in capfd.readouterr().out, "the command can be pasted"
 
 
-def test_several_devices_share_the_inputs(images: np.ndarray) -> None:
-    assert call("--device", "0,1") == 0
-    check_logits(images)
-    record = RunRecord.read("out/run_run.json")
-    assert " ".join(record.command) == f"{START} --device 0,1 --divide_input 1"
-    assert record.files == {f"img{i}": [f"img{i}_0.bin"] for i in range(COUNT)}
-    names = ["run_device0_0_summary.json", "run_device1_1_summary.json"]
-    assert sorted(os.listdir("out")) == sorted([*RECORDS, *names])
-    summaries = [json.loads(Path("out", name).read_text()) for name in names]
-    assert [len(each["filesinfo"]) for each in summaries] == [6, 5], "each image was inferred once"
-    assert record.device == {
-        "throughput": summaries[0]["throughput"] + summaries[1]["throughput"],
-        **{
-            name: {key: each[key] for key in ("NPU_compute_time", "throughput")}
-            for name, each in zip(("device0_0", "device1_1"), summaries)
-        },
-    }
-    slowest = max(sum(each["npu_compute_time_list"]) for each in summaries)
-    assert record.seconds["infer"] == pytest.approx(slowest / 1000)
-
-
-def test_one_device_twice_and_more_devices_than_inputs(images: np.ndarray) -> None:
-    assert call("--device", ",".join(["0"] * 14)) == 0
-    record = RunRecord.read("out/run_run.json")
-    assert len(record.device) == COUNT + 1, "a device without an input would fail"
-    check_logits(images)
-
-
-def test_another_device_runs_again_and_removes_old_summaries(images: np.ndarray) -> None:
-    assert call("--device", "0,1") == 0
-    assert call("--device", "0") == 0
+def test_another_device_runs_again(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
+    for device in ("0", "1", "1"):
+        assert call("--device", device) == 0
+    out = capfd.readouterr().out
+    assert [out.count(f"{START} --device {device}\n") for device in (0, 1)] == [1, 1], "the same one is up to date"
     assert sorted(os.listdir("out")) == sorted([*RECORDS, "run_summary.json"])
     check_logits(images)
 
 
-def test_same_devices_are_up_to_date(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call("--device", "0,1") == call("--device", "0,1") == 0
-    assert capfd.readouterr().out.count(START) == 1
-
-
-@pytest.mark.parametrize("again", ["0,1", "0"])
-def test_failing_device_only_costs_its_own_share(
-    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], again: str
-) -> None:
-    monkeypatch.setenv("FAKE_AIS_BENCH", "device1")
-    assert call("--device", "0,1") == 1
-    check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit 1", "kept for a rerun")
+def test_killed_tool(images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
+    assert call() == 1
+    check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit ", "kept for a rerun")
     assert not Path("out/run_run.json").exists()
     monkeypatch.delenv("FAKE_AIS_BENCH")
-    assert call("--device", again) == 0
-    assert "6 of 11 inputs were finished before and are kept" in capfd.readouterr().out
-    record = RunRecord.read("out/run_run.json")
-    assert (record.kept, len(record.files)) == (6, COUNT)
-    check_logits(images)
-
-
-@pytest.mark.parametrize("device", ["0", "0,1"])
-def test_killed_tool(images: np.ndarray, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
-    assert call("--device", device) == 1
-    monkeypatch.delenv("FAKE_AIS_BENCH")
-    assert call("--device", device) == 0
+    assert call("--device", "1") == 0, "on any device"
     assert RunRecord.read("out/run_run.json").kept == 4, "the partial output is done again"
     check_logits(images)
 
 
-@pytest.mark.parametrize("device", ["0", "0,1"])
 def test_missing_summary(
-    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], device: str
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("--device", device) == 0
+    assert call() == 0
     remove_records()  # the old summary is left
     monkeypatch.setenv("FAKE_AIS_BENCH", "silent")
-    assert call("--device", device) == 2
+    assert call() == 2
     check_error(capsys.readouterr().err, "infer.run", "out/run_summary.json")
-    assert not Path("out/run_run.json").exists()
-
-
-def test_missing_summary_of_one_device(
-    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FAKE_AIS_BENCH", "silent")
-    assert call("--device", "0,1") == 2
-    check_error(capsys.readouterr().err, "infer.run", "out/run_device0_0_summary.json")
-
-
-def test_tool_that_does_not_divide(
-    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FAKE_AIS_BENCH", "undivided")
-    assert call("--device", "0,1") == 2
-    check_error(capsys.readouterr().err, "infer.run", "out/run_device1_1_summary.json", "img0")
     assert not Path("out/run_run.json").exists()
 
 
@@ -167,14 +104,41 @@ def test_python_without_ais_bench(
     assert Path("out/run_run.json").exists()
 
 
-def test_invalid_devices(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "device, parts", [("0,", ("found '0,'",)), ("x", ("found 'x'",)), ("0,1", ("found '0,1'", "make eval DEVICE=0,1"))]
+)
+def test_invalid_devices(
+    images: np.ndarray, capsys: pytest.CaptureFixture[str], device: str, parts: tuple[str, ...]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        call("--device", "0,")
+        call("--device", device)
     assert stopped.value.code == 2
-    assert "argument --device" in capsys.readouterr().err
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert all(part in err for part in ("argument --device", *parts))
+    assert not Path("out").exists()
 
 
 def test_emulator_has_one_device(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--backend", "onnxruntime", "--device", "0,1") == 2
-    check_error(capsys.readouterr().err, "infer.run", "expected --device 0", "found 0,1", "BACKEND=ascend")
+    assert call("--backend", "onnxruntime", "--device", "1") == 2
+    check_error(capsys.readouterr().err, "infer.run", "expected --device 0", "found 1", "BACKEND=ascend")
     assert not Path("out").exists()
+
+
+def spend(seconds: float, code: int = 0) -> list[str]:
+    return [sys.executable, "-c", f"import sys, time; time.sleep({seconds}); sys.exit({code})"]
+
+
+def test_tools_run_at_the_same_time() -> None:
+    assert 1.0 <= execute([spend(1.0), spend(1.0)], [], "again") < 1.9
+
+
+@pytest.mark.parametrize("codes, kind", [((0, 3), WorkFailed), ((-9, 0), WorkFailed), ((1, 2), UserError)])
+def test_one_of_several_tools_fails(codes: tuple[int, int], kind: type[UserError]) -> None:
+    """All have ended before the error is reported."""
+    commands = [spend(0), spend(0)]
+    for command_line, code in zip(commands, codes):
+        command_line[-1] = f"import os, sys; os.kill(os.getpid(), {-code}) if {code} < 0 else sys.exit({code})"
+    with pytest.raises(kind) as caught:
+        execute(commands, [], "again")
+    assert type(caught.value) is kind
+    assert caught.value.found == f"exit {2 if 2 in codes else sum(codes)}"

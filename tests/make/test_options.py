@@ -1,4 +1,4 @@
-"""make/options.py without make: checks, defaults, product names, remembered values."""
+"""make/options.py without make: checks, defaults, product names, remembered values; test_shards.py has SHARDS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ DEFAULTS = {
     "LIMIT": "0",
     "MAX_REJECTED": "0",
     "FLIP": "1",
-    "CHUNK": "0",
+    "SHARDS": "",
+    "SHARD": "",
+    "KEEP": "",
     "BUNDLE": "inputs",
 }
 
@@ -100,8 +102,8 @@ def test_defaults_of_pose() -> None:
         "",
     )
     assert found["ANNOTATIONS"] == "data/coco/annotations/person_keypoints_val2017.json"
-    found = resolve(MODEL="people", FLIP="0", CHUNK="8")
-    assert (found["FLIPS"], found["NOFLIP"], found["CHUNKED"]) == ("", "-noflip", "1")
+    found = resolve(MODEL="people", FLIP="0", SHARDS="8")
+    assert (found["FLIPS"], found["NOFLIP"], found["SHARDED"]) == ("", "-noflip", "1")
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,13 @@ def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[st
         ("PYTHON", "python3;"),
         ("OM", "a b.om"),
         ("BUILD", "a b"),
-        ("CHUNK", "5"),
         ("FLIP", "2"),
+        ("SHARDS", "0"),
+        ("SHARDS", "two"),
+        ("SHARD", "3"),
+        ("SHARD", "0/3"),
+        ("SHARD", "4/3"),
+        ("KEEP", "0"),
     ],
 )
 def test_wrong_values(name: str, value: str) -> None:
@@ -205,7 +212,8 @@ def test_wrong_values_for_pose(given: dict[str, str]) -> None:
         ("eval", {"BACKEND": "ascend"}, "set_env.sh"),
         ("eval", {"BACKEND": "openvino", "PRECISION": "fp16"}, "BACKEND=onnxruntime"),
         ("eval", {"TUNE": "aoe"}, "BACKEND=ascend"),
-        ("eval", {"DEVICE": "0,1"}, "DEVICE=0"),
+        ("infer", {"DEVICE": "0,1"}, "SHARDS=2"),
+        ("eval", {"DEVICE": "0,1,2", "SHARDS": "2"}, "SHARDS=3"),
         ("eval", {"CFG": "a b/net.yaml"}, "CFG=a b/net.yaml: expected a path"),
         ("infer", {"OM": "my.onnx", "BACKEND": "ascend"}, ".om"),
         ("infer", {"OM": "my.onnx"}, "-m atc.adopt --om my.onnx"),
@@ -284,7 +292,7 @@ def test_settings_that_cannot_be_written() -> None:
 def test_as_a_command() -> None:
     values = {**DEFAULTS, "LIMIT": "7", "MODEL": "hrnet_w18", "BUILD": str(Path("b").absolute())}
     words = [f"{name}:{'command' if name == 'LIMIT' else 'file'}:{value}" for name, value in values.items()]
-    call = [sys.executable, "-S", "make/options.py", "--dry_run", "--goals", "eval", "--overrides", "LIMIT"]
+    call = [sys.executable, "-S", "-m", "make.options", "--dry_run", "--goals", "eval", "--overrides", "LIMIT"]
     call += ["--", *words, "GATE:file:1"]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -294,11 +302,12 @@ def test_as_a_command() -> None:
     assert done.returncode == 2 and done.stdout.startswith("GATE=x: ") and done.stdout.count("\n") == 1
 
 
-def test_only_the_standard_library_is_imported() -> None:
-    tree = ast.parse((ROOT / "make/options.py").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("script", ["options", "checks", "images"])
+def test_only_the_standard_library_is_imported(script: str) -> None:
+    tree = ast.parse((ROOT / f"make/{script}.py").read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert names <= set(sys.stdlib_module_names)
+    assert names <= {*sys.stdlib_module_names, "make"}
 
 
 def test_each_option_of_the_makefile_is_checked() -> None:

@@ -15,7 +15,9 @@ from hrnet.io.coco import annotation_path, write_keypoints
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.runs import DecodeRecord, RunRecord
+from hrnet.io.parts import Part, keypoints_path, predictions_path
+from hrnet.io.predictions import PosePrediction, write_predictions
+from hrnet.io.runs import RunRecord
 from tests import oracle
 from tests.postprocess.coco_scenes import SIDE
 from tests.postprocess.runs import run_record
@@ -72,6 +74,7 @@ class PoseRun:
         manifest_of(self.cfg, dataset).write(self.manifest)
         self.folder, self.flipped = root / "out/run", root / "out-flip/run"
         self.keypoints, self.metrics = root / "eval/run/keypoints.json", root / "eval/run.json"
+        self.part, self.predictions = root / "eval/run/parts/1-of-1.json", root / "eval/run/predictions.jsonl"
 
     def infer(self) -> PoseRun:
         for folder in (self.folder, self.flipped):
@@ -87,27 +90,49 @@ class PoseRun:
         dataclasses.replace(RunRecord.read(path), **changes).write(path)
 
     def find(self, people: list[dict[str, Any]], **changes: Any) -> PoseRun:
-        """Write these people as postprocess.decode does."""
-        make_folder(self.keypoints.parent)
-        write_keypoints(self.keypoints, people)
-        images = len(Manifest.read(self.manifest).images)
-        record = DecodeRecord(
-            manifest_sha256=sha256_file(self.manifest),
+        """Write these people as postprocess.pose does, as the only part."""
+        make_folder(self.part.parent)
+        write_keypoints(keypoints_path(self.part), people)
+        images = Manifest.read(self.manifest).images
+        scores = {
+            image.image_id: [each["score"] for each in people if each["image_id"] == image.image_id] for image in images
+        }
+        lines = [
+            PosePrediction(i.source, i.image_id or 0, list(i.sides()), len(s), max(s, default=None))
+            for i, s in zip(images, scores.values())
+        ]
+        write_predictions(predictions_path(self.part), lines)
+        record = Part(
+            shard=[1, 1],
+            listed=len(images),
+            list_sha256="",
+            index_sha256=MODEL,
+            config_sha256=Manifest.read(self.manifest).config_sha256,
+            weights_sha256="",
+            model="m.onnx",
             model_sha256=MODEL,
-            keypoints_sha256=sha256_file(self.keypoints),
-            metadata={"model": "pose"},
-            tool="emulator 1",
+            dtype="float32",
             flip=True,
-            images=images,
-            people=len(people),
-            inferred=images,
+            tool="emulator 1",
+            code_sha256="",
+            metadata={"model": "pose"},
+            batch=1,
+            classes=1,
+            images=len(images),
+            inferred=len(images),
             seconds={"infer": 2.0, "read": 0.25, "group": 0.5},
+            device_images_per_second=None,
+            made_from={"manifest_sha256": sha256_file(self.manifest)},
+            predictions_sha256=sha256_file(predictions_path(self.part)),
+            keypoints_sha256=sha256_file(keypoints_path(self.part)),
         )
-        dataclasses.replace(record, **changes).write(self.keypoints)
+        dataclasses.replace(record, **changes).write(self.part)
         return self
 
     def decode_arguments(self, *more: str, flip: bool = True) -> list[str]:
-        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dump_dir": self.folder, "--output": self.keypoints}
+        """Of postprocess.pose, which only decodes, in the model zoo's words."""
+        named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dataset": self.root, "--dump_dir": self.folder}
+        named["--part"] = self.part
         if flip:
             named["--dump_dir_flip"] = self.flipped
         return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
@@ -117,8 +142,10 @@ class PoseRun:
         named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dataset": self.root, "--output": self.metrics}
         return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
 
-    def coco_arguments(self, *more: str) -> list[str]:
-        return self.arguments("--keypoints", str(self.keypoints), *more)
+    def merge_arguments(self, *more: str) -> list[str]:
+        """Of postprocess.merge."""
+        named = {"--cfg": self.cfg, "--parts": self.part.parent, "--dataset": self.root, "--output": self.metrics}
+        return [*(str(word) for pair in named.items() for word in pair), "--shards", "1", *more]
 
     def run_arguments(self, *more: str) -> list[str]:
         return self.arguments("--run", f"{self.folder}_run.json", "--run_flip", f"{self.flipped}_run.json", *more)

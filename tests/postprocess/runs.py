@@ -43,7 +43,7 @@ def run_record(manifest: Path, outputs: list[TensorInfo], files: dict[str, list[
         images=len(files),
         flipped=False,
         kept=0,
-        seconds={"total": 1.5},
+        seconds={"total": 0.25},
         images_per_second=12.5,
         device={"throughput": 50.0},
         files=files,
@@ -62,6 +62,8 @@ class Run:
         self.folder = make_folder(root / "out" / "emulator-bs1")
         self.record = root / "out" / "emulator-bs1_run.json"
         self.output = root / "eval" / "emulator-bs1.json"
+        self.predictions = root / "eval" / "emulator-bs1" / "predictions.jsonl"
+        self.part = root / "eval" / "emulator-bs1" / "parts" / "1-of-1.json"
         stems = [f"img{i}" for i in range(len(labels))]
         images = [InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)]
         self.config_sha256 = config_sha256(load_config(self.cfg))

@@ -12,8 +12,11 @@ import pytest
 from hrnet.io import stamp
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import sha256_file
+from hrnet.io.manifest import Manifest
+from hrnet.io.parts import Part, predictions_path
+from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import write_record
-from postprocess import classification, gate, topn
+from postprocess import gate, merge, topn
 from postprocess.classification import main
 from tests.postprocess.runs import HASH, Run, labels_of, logits_of
 
@@ -46,17 +49,42 @@ def test_metrics_record(run: Run) -> None:
         "reference": None,
         "drop": None,
         "verdict": "not judged",
+        "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "evaluated": {
             "manifest_sha256": sha256_file(run.manifest),
             "run_sha256": sha256_file(run.record),
+            "predictions_sha256": sha256_file(run.predictions),
             "model_sha256": HASH,
         },
         "model": {"model": "small", "config_sha256": run.config_sha256},
         "tool": "emulator 1",
-        "images_per_second": {"infer end to end": 12.5, "device alone": 50.0},
+        "images_per_second": {"infer end to end": 4 / 0.25, "device alone": 50.0},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
     assert run.output.stat().st_mode & 0o777 == 0o640
+
+
+def test_predictions(run: Run) -> None:
+    """Softmax of 3, 2, 1 in any order; the last image's label has the lowest logit."""
+    assert main(run.arguments()) == 0
+    probabilities = [round(each, 6) for each in np.exp([3.0, 2.0, 1.0]) / np.exp([3.0, 2.0, 1.0]).sum()]
+    found = list(read_predictions(run.predictions, ClassPrediction))
+    assert found == [
+        ClassPrediction("val/img0.JPEG", 0, 0, [0, 1, 2], probabilities),
+        ClassPrediction("val/img1.JPEG", 1, 0, [1, 2, 0], probabilities),
+        ClassPrediction("val/img2.JPEG", 2, 0, [2, 1, 0], probabilities),
+        ClassPrediction("val/img3.JPEG", 2, 2, [0, 1, 2], probabilities),
+    ]
+
+
+def test_a_background_class_is_minus_one(tmp_path: Path) -> None:
+    """Four outputs for three classes: the first is the background."""
+    logits = np.array([[0, 1, 2, 3], [9, 1, 2, 3]], np.float32)
+    run = Run(tmp_path, logits, [2, 2], 3)
+    assert main(run.arguments()) == 0
+    first, second = read_predictions(run.predictions, ClassPrediction)
+    assert (first.label, first.rank, first.classes) == (2, 0, [2, 1, 0, -1])
+    assert (second.label, second.rank, second.classes[:2]) == (2, 1, [-1, 2])
 
 
 def test_the_config_s_figures_are_the_reference(run: Run) -> None:
@@ -76,7 +104,7 @@ def reference(run: Run, **changes: Any) -> Path:
     path = run.root / "reference.json"
     content = {
         "metrics": {"top1": 80.0, "top2": 90.0, "top5": 100.0},
-        "manifest_sha256": sha256_file(run.manifest),
+        "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "tool": "torch 2",
     }
     write_record(path, "metrics", {**content, **changes})
@@ -115,50 +143,77 @@ def test_a_model_without_a_config_is_accepted(metadata: dict[str, str], run: Run
 # --- the stamp --------------------------------------------------------------------------------------------------------
 
 
-def evaluations(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    """How often a call evaluates the outputs: once, or not at all."""
+RANK, EVALUATE = "rank_files", "evaluate_classes"
+
+
+def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    """What a call does: rank the classes, evaluate the ranks, or nothing."""
     calls = []
 
-    def rank_files(*arguments: Any) -> tuple[np.ndarray, int]:
-        calls.append(1)
-        return topn.rank_files(*arguments)
+    def spy(module: Any, name: str) -> None:
+        original = getattr(module, name)
 
-    monkeypatch.setattr(classification, "rank_files", rank_files)
-    assert main(run.arguments(*options)) == 0
-    return len(calls)
+        def called(*arguments: Any) -> Any:
+            calls.append(name)
+            return original(*arguments)
+
+        patch.setattr(module, name, called)
+
+    with monkeypatch.context() as patch:
+        spy(topn, RANK)
+        spy(merge, EVALUATE)
+        assert main(run.arguments(*options)) == 0
+    return calls
 
 
 def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert evaluations(run, monkeypatch) == 1
+    assert work(run, monkeypatch) == [RANK, EVALUATE]
     before = run.output.read_bytes(), run.output.stat().st_mtime_ns
-    assert evaluations(run, monkeypatch) == 0
+    assert work(run, monkeypatch) == []
     assert run.output.read_bytes() == before[0] and run.output.stat().st_mtime_ns > before[1]
 
 
 Change = Callable[[Run], object]
-CHANGES: dict[str, Change] = {
-    "the run": lambda run: run.rewrite(batch=2),
-    "the config": lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n"),
-    "damaged metrics": lambda run: run.output.write_text("{}"),
-    "no metrics": lambda run: run.output.unlink(),
-    "no result": lambda run: (run.output.with_suffix("") / "result.json").unlink(),
+CHANGES: dict[str, tuple[Change, list[str]]] = {
+    "the run": (lambda run: run.rewrite(batch=2), [RANK, EVALUATE]),
+    "damaged predictions": (lambda run: predictions_path(run.part).write_text(""), [RANK]),
+    "no part": (lambda run: run.part.unlink(), [RANK]),
+    "the reference": (
+        lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n"),
+        [EVALUATE],
+    ),
+    "damaged metrics": (lambda run: run.output.write_text("{}"), [EVALUATE]),
+    "no metrics": (lambda run: run.output.unlink(), [EVALUATE]),
+    "no result": (lambda run: (run.output.with_suffix("") / "result.json").unlink(), [EVALUATE]),
+    "other predictions": (lambda run: run.predictions.write_text(""), [EVALUATE]),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_evaluated(change: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert evaluations(run, monkeypatch) == 1
-    CHANGES[change](run)
-    assert evaluations(run, monkeypatch) == 1
-    assert evaluations(run, monkeypatch) == 0
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_repeats_what_depends_on_it(what: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, expected = CHANGES[what]
+    assert work(run, monkeypatch) == [RANK, EVALUATE]
+    change(run)
+    assert work(run, monkeypatch) == expected
+    assert work(run, monkeypatch) == []
 
 
-def test_other_options_or_code_are_evaluated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert evaluations(run, monkeypatch) == 1
-    assert evaluations(run, monkeypatch, "--gate", "2") == 1
-    assert evaluations(run, monkeypatch, "--gate", "2", "--reference", str(reference(run))) == 1
+def test_other_options_or_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work(run, monkeypatch) == [RANK, EVALUATE]
+    assert work(run, monkeypatch, "--gate", "2") == [EVALUATE]
+    assert work(run, monkeypatch, "--gate", "2", "--reference", str(reference(run))) == [EVALUATE]
     monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "0")
-    assert evaluations(run, monkeypatch, "--gate", "2", "--reference", str(reference(run))) == 1
+    assert work(run, monkeypatch, "--gate", "2", "--reference", str(reference(run))) == [RANK, EVALUATE]
+
+
+def test_a_part_is_not_evaluated(run: Run) -> None:
+    """--part writes the predictions and their record."""
+    path = run.root / "parts/1-of-1.json"
+    assert main([*run.arguments()[:-2], "--part", str(path)]) == 0
+    record = Part.read(path)
+    assert (record.shard, record.images, record.classes, record.batch, record.flip) == ([1, 1], 4, 3, 1, False)
+    assert (record.model, record.model_sha256, record.tool) == ("m.onnx", HASH, "emulator 1")
+    assert not run.output.exists() and not run.predictions.exists()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -171,7 +226,7 @@ def refused(
     assert main(run.arguments(*options)) == 2
     assert not run.output.exists()
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.count("\n") == 1
     assert captured.err.startswith(f"postprocess.classification: error: {where}: ")
     assert all(part in captured.err for part in parts), captured.err
 
@@ -235,7 +290,11 @@ def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[st
         ("img2_0", bytes(11), ("found 11 bytes", "make infer")),
         ("img2_0", bytes(8), ("expected 3, found 2", "make infer")),
         ("img0_0", bytes(8), ("expected 3, found 2", "make infer")),
-        ("img2_0", np.array([1, np.nan, np.nan], "<f4").tobytes(), ("2 NaN of 3", "fp16")),  # no hint to infer again
+        (
+            "img2_0",
+            np.array([1, np.nan, np.nan], "<f4").tobytes(),
+            ("2 of 3 values NaN", "fp16"),
+        ),  # no hint to infer again
     ],
 )
 def test_a_broken_output(
@@ -256,12 +315,10 @@ def test_outputs_of_another_number_of_classes(tmp_path: Path, capsys: pytest.Cap
     refused(run, capsys, run.folder, "found 5")
 
 
-@pytest.mark.parametrize("evaluated", [None, [], "text", 5, {}, {"manifest_sha256": None}, {"manifest_sha256": HASH}])
-def test_a_reference_on_other_or_unknown_images(
-    evaluated: object, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("images", [None, [], "text", 5, HASH])
+def test_a_reference_on_other_or_unknown_images(images: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.root / "reference.json"
-    write_record(path, "metrics", {"metrics": {"top1": 80.0}, "evaluated": evaluated})
+    write_record(path, "metrics", {"metrics": {"top1": 80.0}, "images_sha256": images})
     refused(run, capsys, path, "REFERENCE=torch", options=("--reference", str(path)))
 
 

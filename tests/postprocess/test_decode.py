@@ -1,4 +1,4 @@
-"""postprocess/decode.py: the people of hrnet.pose.decode, through files; files that do not match are refused."""
+"""postprocess/decode.py, through postprocess.pose: people as hrnet.pose.decode finds them; what is refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hrnet.io.coco import read_keypoints
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
-from hrnet.io.runs import DecodeRecord
+from hrnet.io.parts import Part, keypoints_path, predictions_path
+from hrnet.io.predictions import PosePrediction, read_predictions
 from hrnet.pose.decode import STEPS, decode, to_image
-from postprocess.decode import main
+from postprocess.pose import main
 from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
 
 
@@ -45,29 +46,36 @@ def directly(run: PoseRun, flip: bool) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("flip", [True, False])
 def test_people_equal_the_library_s(run: PoseRun, flip: bool) -> None:
     assert main(run.decode_arguments(flip=flip)) == 0
-    people = json.loads(run.keypoints.read_text())
+    people = json.loads(keypoints_path(run.part).read_text())
     assert people == directly(run, flip)
     assert [person["image_id"] for person in people] == [10, 20, 20, 30, 30]
-    record = DecodeRecord.read(run.keypoints)
-    assert (record.manifest_sha256, record.model_sha256) == (sha256_file(run.manifest), MODEL)
-    assert (record.flip, record.images, record.people, record.inferred) == (flip, 3, 5, 3)
+    record = Part.read(run.part)
+    assert (record.made_from["manifest_sha256"], record.model_sha256) == (sha256_file(run.manifest), MODEL)
+    assert (record.shard, record.flip, record.images, record.inferred) == ([1, 1], flip, 3, 3)
     assert (record.tool, record.metadata["model"]) == ("emulator 1", "small")
     assert set(record.seconds) == {"infer", "read", *STEPS}
-    assert record.seconds["infer"] == (3.0 if flip else 1.5), "of both passes"
+    assert record.seconds["infer"] == (0.5 if flip else 0.25), "of both passes"
+    lines = list(read_predictions(predictions_path(run.part), PosePrediction))
+    scores = [[person["score"] for person in people if person["image_id"] == line.image_id] for line in lines]
+    assert [(line.image_id, line.people, line.score) for line in lines] == [
+        (number, len(found), max(found)) for number, found in zip((10, 20, 30), scores)
+    ]
+    assert [line.gear for line in lines] == [list(image.sides()) for image in Manifest.read(run.manifest).images]
 
 
 def test_workers_change_nothing(run: PoseRun) -> None:
     assert main(run.decode_arguments()) == 0
-    alone = run.keypoints.read_bytes()
+    alone = keypoints_path(run.part).read_bytes()
+    run.part.unlink()
     assert main(run.decode_arguments("--workers", "2")) == 0
-    assert run.keypoints.read_bytes() == alone
+    assert keypoints_path(run.part).read_bytes() == alone
 
 
 def test_joints_are_where_they_were_annotated(run: PoseRun) -> None:
     """Within one pixel of the coarser map, in pixels of the source image."""
     assert main(run.decode_arguments()) == 0
     marked = json.loads(run.annotations.read_text())["annotations"]
-    for person in json.loads(run.keypoints.read_text()):
+    for person in json.loads(keypoints_path(run.part).read_text()):
         joints = np.reshape(person["keypoints"], (17, 3))[:, :2]
         others = [
             np.reshape(each["keypoints"], (17, 3))[:, :2] for each in marked if each["image_id"] == person["image_id"]
@@ -78,14 +86,15 @@ def test_joints_are_where_they_were_annotated(run: PoseRun) -> None:
 def test_images_that_a_resumed_inference_kept_do_not_count(run: PoseRun) -> None:
     run.rewrite(run.folder, kept=2)
     assert main(run.decode_arguments()) == 0
-    assert DecodeRecord.read(run.keypoints).inferred == 1
+    assert Part.read(run.part).inferred == 1
 
 
 def test_no_people_are_an_empty_list(tmp_path: Path) -> None:
     run = PoseRun(tmp_path, {**spread(2), "annotations": []}).infer()
     assert main(run.decode_arguments()) == 0
-    assert read_keypoints(run.keypoints) == []
-    assert DecodeRecord.read(run.keypoints).people == 0
+    assert read_keypoints(keypoints_path(run.part)) == []
+    lines = list(read_predictions(predictions_path(run.part), PosePrediction))
+    assert [(line.people, line.score) for line in lines] == [(0, None), (0, None)]
 
 
 def spoil(path: Path) -> None:
@@ -136,9 +145,9 @@ def test_files_that_do_not_match(run: PoseRun, what: str, capsys: pytest.Capture
     assert main(run.decode_arguments()) == 2
     names = {"manifest": run.manifest, "folder": run.folder, "flipped": run.flipped}
     line = capsys.readouterr().err
-    assert line.startswith(f"postprocess.decode: error: {where.format(**names)}: ") and line.count("\n") == 1
+    assert line.startswith(f"postprocess.pose: error: {where.format(**names)}: ") and line.count("\n") == 1
     assert part.format(**names) in line
-    assert not run.keypoints.exists() and not DecodeRecord.path(run.keypoints).exists()
+    assert not run.part.exists()
 
 
 def test_several_scales_are_refused(run: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,4 +159,4 @@ def test_several_scales_are_refused(run: PoseRun, capsys: pytest.CaptureFixture[
 def test_thresholds_come_from_the_config(run: PoseRun) -> None:
     run.edit_config("true}", "true, DETECTION_THRESHOLD: 1.0}")
     assert main(run.decode_arguments()) == 0
-    assert read_keypoints(run.keypoints) == []
+    assert read_keypoints(keypoints_path(run.part)) == []

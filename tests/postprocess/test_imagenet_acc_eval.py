@@ -103,8 +103,8 @@ def test_outputs_and_labels_must_match(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("name", "data", "part"),
     [
-        ("bin", np.array([1, np.nan, 1, 1, 1], "<f4").tobytes(), "1 NaN of 5"),
-        ("txt", b"1.0 nan 1.0 1.0 nan \n", "2 NaN of 5"),
+        ("bin", np.array([1, np.nan, 1, 1, 1], "<f4").tobytes(), "1 of 5 values NaN"),
+        ("txt", b"1.0 nan 1.0 1.0 nan \n", "2 of 5 values NaN"),
         ("bin", bytes(7), "found 7 bytes"),
         ("txt", b"\x00\x00\x80\x3f", "table of numbers"),
         ("txt", b"", "no numbers"),

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
 
 from hrnet.io import stamp
 from hrnet.io.files import sha256_file
-from hrnet.io.runs import DecodeRecord
+from hrnet.io.parts import keypoints_path
 from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
-from postprocess import decode, gate, pose
+from postprocess import decode, gate, merge
 from postprocess.pose import main
 from tests.postprocess.coco_scenes import exact, results, scene
-from tests.postprocess.pose_runs import OTHER, PoseRun, spread
+from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
 
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
@@ -25,7 +24,7 @@ REFERENCE = "REFERENCE: {AP: 80.0, SOURCE: the paper}\n"
 
 
 def evaluated(run: PoseRun, *more: str) -> dict[str, Any]:
-    assert main(run.coco_arguments(*more)) == 0
+    assert merge.main(run.merge_arguments(*more)) == 0
     content: dict[str, Any] = json.loads(run.metrics.read_text())
     return content
 
@@ -42,10 +41,11 @@ def test_perfect_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["counts"] == {"inputs": IMAGES, "outputs": IMAGES, "evaluated": IMAGES, "rejected": 0}
     assert found["evaluated"] == {
         "manifest_sha256": sha256_file(run.manifest),
+        "predictions_sha256": sha256_file(run.predictions),
         "keypoints_sha256": sha256_file(run.keypoints),
-        "model_sha256": DecodeRecord.read(run.keypoints).model_sha256,
+        "model_sha256": MODEL,
     }
-    assert found["images_per_second"] == {"infer end to end": IMAGES / 2}
+    assert found["images_per_second"] == {"infer end to end": IMAGES / 2, "device alone": None}
     assert found["decode_milliseconds_an_image"] == {"read": 250 / IMAGES, "group": 500 / IMAGES}
     assert capsys.readouterr().out.splitlines()[1] == "  ".join(f"{name} 100.0" for name in FIGURES)
 
@@ -132,8 +132,8 @@ def test_a_metrics_record_is_the_reference(tmp_path: Path, capsys: pytest.Captur
     assert gate.main([str(run.metrics)]) == 1
     assert capsys.readouterr().out.startswith("FAIL: pose AP ")
     content = json.loads(best.read_text())
-    best.write_text(json.dumps({**content, "evaluated": {**content["evaluated"], "manifest_sha256": OTHER}}))
-    assert main(run.coco_arguments("--reference", str(best))) == 2
+    best.write_text(json.dumps({**content, "images_sha256": OTHER}))
+    assert merge.main(run.merge_arguments("--reference", str(best))) == 2
     assert f"error: {best}: " in capsys.readouterr().err
 
 
@@ -150,11 +150,10 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
     "images lacking": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "found 10, 20"),
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
-    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{manifest}", "run make preprocess"),
-    "other inputs": (lambda run: run.find([], manifest_sha256=OTHER), "{keypoints}", "run make eval"),
-    "too few images": (lambda run: run.find([], images=3), "{keypoints}", "expected 8, found 3"),
+    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "another config"),
+    "too few images": (lambda run: run.find([], images=3), "{parts}", "expected 8 in the list, found 3"),
     "people on other images": (lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]), "{keypoints}", "found 7"),
-    "other keypoints": (lambda run: run.keypoints.write_text("[]"), "{decoded}", "rm {decoded}; make eval"),
+    "other keypoints": (lambda run: keypoints_path(run.part).write_text("[]"), "{found}", "rm {part}; make part"),
 }
 
 
@@ -163,19 +162,19 @@ def test_files_that_do_not_match(tmp_path: Path, what: str, capsys: pytest.Captu
     run = PoseRun(tmp_path, SCENE).find(exact(SCENE))
     change, where, part = REFUSED[what]
     change(run)
-    assert main(run.coco_arguments()) == 2
-    names = {"annotations": run.annotations, "manifest": run.manifest, "keypoints": run.keypoints}
-    names["decoded"] = DecodeRecord.path(run.keypoints)
+    assert merge.main(run.merge_arguments()) == 2
+    names = {"annotations": run.annotations, "part": run.part, "parts": run.part.parent, "keypoints": run.keypoints}
+    names["found"] = keypoints_path(run.part)
     line = capsys.readouterr().err
-    assert line.startswith(f"postprocess.pose: error: {where.format(**names)}: ") and line.count("\n") == 1
+    assert line.startswith(f"postprocess.merge: error: {where.format(**names)}: ") and line.count("\n") == 1
     assert part.format(**names) in line
     assert not run.metrics.exists()
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--run", "a_run.json", "--keypoints", "b"], ["--keypoints", "b", "--run_flip", "c"]]
+    "more", [[], ["--run", "a_run.json", "--dump_dir", "b"], ["--run", "a_run.json", "--part", "c"]]
 )
-def test_either_a_run_or_keypoints(more: list[str], tmp_path: Path) -> None:
+def test_one_run_and_one_product(more: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(PoseRun(tmp_path, SCENE).arguments(*more))
     assert caught.value.code == 2
@@ -192,21 +191,25 @@ def finished(tmp_path: Path) -> PoseRun:
     return run
 
 
+DECODE, EVALUATE = "decode_runs", "evaluate_people"
+
+
 def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    """What a call does: `decode`, `evaluate`, or nothing."""
+    """What a call does: decode, evaluate, or nothing."""
     calls: list[str] = []
 
-    def decoding(*arguments: Any) -> None:
-        calls.append("decode")
-        decode.run(*arguments)
+    def spy(module: Any, name: str) -> None:
+        original = getattr(module, name)
 
-    def evaluating(*arguments: Any) -> Any:
-        calls.append("evaluate")
-        return evaluate(*arguments)
+        def called(*arguments: Any) -> Any:
+            calls.append(name)
+            return original(*arguments)
+
+        patch.setattr(module, name, called)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pose, "evaluate", evaluating)
-        patch.setattr(pose, "decode", SimpleNamespace(run=decoding, add_workers_argument=decode.add_workers_argument))
+        spy(decode, DECODE)
+        spy(merge, EVALUATE)
         assert main(run.run_arguments(*options)) == 0
     return calls
 
@@ -214,26 +217,27 @@ def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[s
 def test_runs_are_decoded_and_evaluated(finished: PoseRun) -> None:
     keypoints, metrics = finished.keypoints.read_bytes(), json.loads(finished.metrics.read_text())
     assert metrics["flip"] is True and metrics["people"] == 5 and metrics["metrics"]["AP"] > 90
-    assert decode.main(finished.decode_arguments()) == 0
-    assert finished.keypoints.read_bytes() == keypoints
+    assert main(finished.decode_arguments()) == 0
+    assert keypoints_path(finished.part).read_bytes() == keypoints
     assert main(finished.arguments("--run", f"{finished.folder}_run.json")) == 0
     assert json.loads(finished.metrics.read_text())["flip"] is False
 
 
 def test_a_second_run_only_touches(finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    products = [finished.keypoints, DecodeRecord.path(finished.keypoints), finished.metrics]
+    products = [finished.part, finished.keypoints, finished.predictions, finished.metrics]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in products]
     assert work(finished, monkeypatch) == []
     for path, (content, moment) in zip(products, before):
         assert path.read_bytes() == content and path.stat().st_mtime_ns > moment
 
 
-BOTH, SECOND = ["decode", "evaluate"], ["evaluate"]
+BOTH, SECOND = [DECODE, EVALUATE], [EVALUATE]
 CHANGES: dict[str, tuple[Change, list[str]]] = {
     "the run": (lambda run: run.rewrite(run.folder, batch=2), BOTH),
     "the flipped run": (lambda run: run.rewrite(run.flipped, batch=2), BOTH),
-    "damaged keypoints": (lambda run: run.keypoints.write_text("[]"), BOTH),
-    "no record of decoding": (lambda run: DecodeRecord.path(run.keypoints).unlink(), BOTH),
+    "damaged keypoints": (lambda run: keypoints_path(run.part).write_text("[]"), BOTH),
+    "no record of decoding": (lambda run: run.part.unlink(), BOTH),
+    "damaged joined keypoints": (lambda run: run.keypoints.write_text("[]"), SECOND),
     "a threshold": (lambda run: run.edit_config("true}", "true, TAG_THRESHOLD: 2.0}"), BOTH),
     "the reference figure": (lambda run: run.edit_config("DATASET:", f"{REFERENCE}DATASET:"), SECOND),
     "the annotations": (lambda run: run.annotations.write_text(run.annotations.read_text() + " "), SECOND),
@@ -254,5 +258,5 @@ def test_other_options_or_code(finished: PoseRun, monkeypatch: pytest.MonkeyPatc
     assert work(finished, monkeypatch, "--gate", "2") == SECOND
     monkeypatch.setattr(stamp, "code_sha256", lambda module: module)
     assert work(finished, monkeypatch, "--gate", "2") == BOTH
-    monkeypatch.setattr(stamp, "code_sha256", lambda module: module.replace("pose", "changed"))
+    monkeypatch.setattr(stamp, "code_sha256", lambda module: module.replace("merge", "changed"))
     assert work(finished, monkeypatch, "--gate", "2") == SECOND, "other code of evaluation decodes nothing"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from postprocess import show, tiles
+from postprocess import classification, merge, show, tiles
 from postprocess.tiles import BORDER, CLASS_SIDE, LINE, PAPER, POSE_SIDE
 from tests.postprocess import coco_scenes
-from tests.postprocess.pose_runs import OTHER, PoseRun, spread
+from tests.postprocess.pose_runs import PoseRun, spread
 from tests.postprocess.runs import Run
 
 LOGITS = np.array([[0, 5, 1, 2, 3, 4], [9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 7]], dtype=np.float32)
@@ -25,8 +25,7 @@ GREY = 60
 
 
 def call(run: Run | PoseRun, *more: object) -> int:
-    source = ["--run", run.record] if isinstance(run, Run) else ["--keypoints", run.keypoints]
-    given = ["--manifest", run.manifest, "--dataset", run.root, *source, "--output", run.root / "eval/show.png", *more]
+    given = ["--predictions", run.predictions, "--dataset", run.root, "--output", run.root / "eval/show.png", *more]
     return show.main(list(map(str, given)))
 
 
@@ -63,22 +62,13 @@ def classes(tmp_path: Path) -> Run:
     (tmp_path / "val").mkdir()
     for number in range(3):
         Image.new("L", (30, 20), 50 * number).save(tmp_path / f"val/img{number}.JPEG")
+    assert classification.main(run.arguments()) == 0
     return run
-
-
-def test_guesses_are_the_softmax_in_order() -> None:
-    best = show.guesses(LOGITS[0], 0)
-    assert [guess.label for guess in best] == [1, 5, 4, 3, 2]
-    powers = np.exp([5, 4, 3, 2, 1])
-    np.testing.assert_allclose([guess.probability for guess in best], powers / (powers.sum() + 1), rtol=1e-12)
-    assert [guess.label for guess in show.guesses(LOGITS[1], 0)] == [0, 1, 2, 3, 4], "the lower index among equals"
-    assert [guess.label for guess in show.guesses(LOGITS[0], 1)] == [0, 4, 3, 2, 1], "after a background class"
-    assert show.guesses(np.array([1e30, -1e30], dtype=np.float32), 0) == [(0, 1.0), (1, 0.0)], "no overflow"
 
 
 def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(classes) == 0
-    assert capsys.readouterr().out.endswith("the first 3 of 3 images, Top-1 wrong on 1\n")
+    assert capsys.readouterr().out.endswith("the first 3 images, Top-1 wrong on 1\n")
     picture = sheet(classes)
     assert picture.size == size(CLASS_TILE, 3)
     for number, frame in enumerate((RIGHT, WRONG, RIGHT)):
@@ -97,10 +87,10 @@ def test_an_unreadable_image(content: bytes | None, classes: Run, capsys: pytest
     refused(classes, path, capsys)
 
 
-@pytest.mark.parametrize("changes", [{"manifest_sha256": "0" * 64}, {"files": {"img0": ["img0_0.bin"]}}])
-def test_a_run_of_other_inputs(changes: dict[str, Any], classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    classes.rewrite(**changes)
-    refused(classes, classes.record, capsys)
+@pytest.mark.parametrize("content", [None, "{}\n", "no JSON\n"])
+def test_unreadable_predictions(content: str | None, classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    classes.predictions.unlink() if content is None else classes.predictions.write_text(content)
+    refused(classes, classes.predictions, capsys)
 
 
 # --- poses ------------------------------------------------------------------------------------------------------------
@@ -113,6 +103,12 @@ def person(image: int, score: float, **joints: tuple[float, float, float]) -> di
         at = 3 * int(name[1:])
         values[at : at + 3] = joint
     return {"image_id": image, "category_id": 1, "keypoints": values, "score": score}
+
+
+def evaluated(run: PoseRun, people: list[dict[str, Any]]) -> PoseRun:
+    """The joined files of an evaluation that found these people."""
+    assert merge.main(run.find(people).merge_arguments()) == 0
+    return run
 
 
 @pytest.fixture
@@ -139,9 +135,9 @@ def test_bones_and_joints(poses: PoseRun, capsys: pytest.CaptureFixture[str]) ->
     first = person(10, 0.9, _11=(100, 200, 0.9), _12=(300, 200, 0.9), _5=(100, 100, 0.9), _6=(300, 100, 0.04))
     second = person(10, 0.5, _11=(100, 300, 0.2), _12=(300, 300, 0.9))
     third = person(20, 0.9, _5=(100, 50, 0.9), _6=(300, 50, 0.9))
-    poses.find([first, second, third])
+    evaluated(poses, [first, second, third])
     assert call(poses) == 0
-    assert capsys.readouterr().out.endswith("the first 2 of 2 images, 3 people with a score above 0.1\n")
+    assert capsys.readouterr().out.endswith("the first 2 images, 3 people with a score above 0.1\n")
     picture = sheet(poses)
     assert picture.size == size(POSE_TILE, 2)
     one, other = tiles.colours(2)
@@ -156,7 +152,7 @@ def test_bones_and_joints(poses: PoseRun, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_people_of_a_low_score_are_not_drawn(poses: PoseRun) -> None:
-    poses.find([person(10, 0.1, _11=(100.0, 200.0, 0.9), _12=(300.0, 200.0, 0.9))])
+    evaluated(poses, [person(10, 0.1, _11=(100.0, 200.0, 0.9), _12=(300.0, 200.0, 0.9))])
     assert call(poses, "--count", 1) == 0
     assert sheet(poses).size == size(POSE_TILE, 1)
     assert pixel(sheet(poses), 0, 200, 200) == (GREY,) * 3
@@ -169,9 +165,7 @@ def test_each_person_has_a_colour(count: int) -> None:
     assert all(max(colour) == 255 and min(colour) < 70 for colour in found), "bright, and no grey"
 
 
-def test_a_missing_image_and_other_inputs(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
-    path = poses.find([]).root / "images/val2017/000000000020.jpg"
+def test_a_missing_image(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+    path = evaluated(poses, []).root / "images/val2017/000000000020.jpg"
     path.unlink()
     refused(poses, path, capsys)
-    poses.find([], manifest_sha256=OTHER)
-    refused(poses, poses.keypoints, capsys)

@@ -26,9 +26,10 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, integer, progress
+from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.images import open_image
-from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -37,6 +38,7 @@ from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
 
 TOP = 5  # Top-1 to Top-5
+MODULE = "train.classification.reference"
 PIXEL_MAX = np.float32(255)
 HINT = "is --dataset the folder that was preprocessed?"
 
@@ -71,14 +73,14 @@ def logits_of(net: torch.nn.Module, paths: Sequence[Path], config: CfgNode, batc
             yield net(torch.from_numpy(inputs)).numpy()
 
 
-def topn(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`top1` to `top5` in percent, unrounded; of equal logits the lower class comes first.
+def count_hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many labels are among the first 1, 2, … 5 classes, int [5]; of equal logits the lower class comes first.
 
     `logits`: float32 [N, classes]; `labels`: int [N].
     """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-    hits = np.cumsum(ranked == labels[:, None], axis=1).mean(axis=0) * 100
-    return {f"top{n}": float(value) for n, value in enumerate(hits, 1)}
+    hits: np.ndarray = np.cumsum(ranked == labels[:, None], axis=1).sum(axis=0)
+    return hits
 
 
 def run(args: argparse.Namespace) -> None:
@@ -99,25 +101,28 @@ def run(args: argparse.Namespace) -> None:
         "batch_size": args.batch_size,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
-    stamp = Stamp.of(["train.classification.reference"], settings, files)
+    stamp = Stamp.of([MODULE], settings, files)
     products = [*([args.logits] if args.logits else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)
         return
     paths = [args.dataset / image.source for image in manifest.images]
     logits = np.concatenate(list(logits_of(net, paths, config, args.batch_size)))
-    metrics = topn(logits, labels)
+    hits = count_hits(logits, labels)
+    metrics = {f"top{n}": float(value) for n, value in enumerate(hits / len(labels) * 100, 1)}
     if args.logits:
         make_folder(args.logits.parent)
         write_output(args.logits, logits)
     make_folder(args.output.parent)
     content = {
         "metrics": metrics,
+        "hits": hits.tolist(),
         "images": len(paths),
         "classes": logits.shape[1],
         "weights_sha256": weights_hash,
+        "code_sha256": code_sha256(MODULE),
         "config_sha256": config_hash,
-        "manifest_sha256": sha256_file(args.manifest),
+        "images_sha256": manifest.images_sha256(),
         "tool": f"torch {torch.__version__.split('+')[0]}",
     }
     write_record(args.output, "metrics", content)

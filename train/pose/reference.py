@@ -25,9 +25,10 @@ import torch
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, first_few, integer, progress
+from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
-from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -38,6 +39,7 @@ from hrnet.schemas import POSE
 
 UNIT = 200  # pixels, of upstream's scale
 STEP = 64  # pixels; the long side is a multiple of it
+MODULE = "train.pose.reference"
 PIXEL_MAX = np.float32(255)
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
         "flip": args.flip,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
-    stamp = Stamp.of(["train.pose.reference"], used, files)
+    stamp = Stamp.of([MODULE], used, files)
     products = [*([args.keypoints] if args.keypoints else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)
@@ -136,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
         make_folder(args.keypoints.parent)
         write_keypoints(args.keypoints, people)
     metrics = percentages(evaluate(ground_truth(annotations), people, ids))
-    if metrics["AP"] is None:
+    if metrics["AP"] is None and manifest.shard is None:  # a part may have no person
         what, found = "AP needs a person with keypoints", f"nobody on {len(ids)} images"
         raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")
     make_folder(args.output.parent)
@@ -146,13 +148,15 @@ def run(args: argparse.Namespace) -> None:
         "people": len(people),
         "flip": bool(args.flip),
         "weights_sha256": weights_hash,
+        "code_sha256": code_sha256(MODULE),
         "config_sha256": config_hash,
-        "manifest_sha256": sha256_file(args.manifest),
+        "images_sha256": manifest.images_sha256(),
         "tool": f"torch {torch.__version__.split('+')[0]}",
     }
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, products)
-    print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {metrics['AP']:.2f}%)")
+    found = "-" if metrics["AP"] is None else f"{metrics['AP']:.2f}%"
+    print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {found})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -160,11 +160,6 @@ def test_infer_sets_the_mode_and_records_it(images: list[np.ndarray], backend: s
     assert (record.batch, record.images, record.kept) == (1, COUNT, 0)
 
 
-def test_several_devices(images: list[np.ndarray]) -> None:
-    assert run("ascend", "--device", "0,1") == 0
-    check_files(images)
-
-
 def test_killed_run_resumes(
     images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

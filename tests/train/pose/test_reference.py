@@ -15,7 +15,6 @@ import torch
 from data import people as drawn_people
 from hrnet.config import config_sha256, load_config
 from hrnet.io.coco import read_keypoints
-from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.average_precision import evaluate, ground_truth, percentages
@@ -110,7 +109,7 @@ def test_people_equal_those_of_the_prepared_inputs(folder: Path, flip: int) -> N
         bool(flip),
     )
     assert record["weights_sha256"] == weights and record["config_sha256"] == config_sha256(config)
-    manifest = sha256_file(folder / "prep/manifest.json")
+    manifest = Manifest.read(folder / "prep/manifest.json").images_sha256()
     truth, ids = json.loads(annotations(folder / "people").read_text()), [image.image_id for image in images(folder)]
     assert record["metrics"] == percentages(evaluate(ground_truth(truth), found, ids))
     found_reference = find_reference("AP", folder / "ref/torch.json", config, manifest)

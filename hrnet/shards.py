@@ -1,0 +1,95 @@
+"""A data set in parts: the images in natural order are cut into contiguous parts, numbered from 1.
+
+Each part goes through preprocess, infer and postprocess alone; `postprocess.merge` adds the results. Parts of the same
+data set differ by at most one image, or, where the images are in tar files, by at most one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from hrnet.cli import UserError
+
+Fact = TypeVar("Fact")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number`, from 1, of `count` parts."""
+
+    number: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """As in file names: 3-of-16."""
+        return f"{self.number}-of-{self.count}"
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def bounds(self, total: int) -> tuple[int, int]:
+        """The part's first image of `total`, and the one behind its last, both counted from 0."""
+        return (self.number - 1) * total // self.count, self.number * total // self.count
+
+
+def shard(text: str) -> Shard:
+    """An argparse type: `3/16`."""
+    match = re.fullmatch(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,6})", text)
+    if not match or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected a part of a number of parts, such as 3/16, found {text!r}")
+    return Shard(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a part must know of the whole list."""
+
+    images: int
+    sha256: str  # of paths and labels (COCO: ids and sizes); not of times, which differ between copies of a data set
+
+
+class ListHash:
+    """The hash of (path, label) pairs in their order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, source: str, fact: object) -> None:
+        self._digest.update(os.fsencode(f"{source}\t{fact}\n"))
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def list_sha256(facts: Iterable[tuple[str, object]]) -> str:
+    """The ListHash of all pairs."""
+    digest = ListHash()
+    for source, fact in facts:
+        digest.add(source, fact)
+    return digest.hexdigest()
+
+
+def cut(
+    images: Mapping[str, Fact], part: Shard, limit: int, ends: Sequence[int], where: object
+) -> tuple[dict[str, Fact], Listing]:
+    """The images of `part`, and the listing of all (of the first `limit`; 0: no limit).
+
+    `images`: path -> label (classification) or facts (COCO), in order; `ends`: how many images there are up to the end
+    of each tar file, empty for a data set of files. Raises UserError if there are more parts than images or tar files.
+    """
+    whole = list(islice(images.items(), limit or None))
+    borders = [end for end in ends if end < len(whole)] + [len(whole)] if ends else range(1, len(whole) + 1)
+    if part.count > len(borders):
+        what = "tar files" if ends else "images"
+        raise UserError(f"more parts than {what}", where=where, expected=f"SHARDS={len(borders)} or less", found=part)
+    first, last = part.bounds(len(borders))
+    start = borders[first - 1] if first else 0
+    return dict(whole[start : borders[last - 1]]), Listing(len(whole), list_sha256(whole))

@@ -1,0 +1,46 @@
+"""What the value of each make variable must look like, as one table; standard library only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Check(NamedTuple):
+    """What a value must look like."""
+
+    pattern: str
+    expected: str
+
+
+def one_of(*values: str) -> Check:
+    return Check("|".join(values), f"one of {', '.join(values)}")
+
+
+def optional(check: Check) -> Check:
+    return Check(f"({check.pattern})?", f"nothing, or {check.expected}")
+
+
+PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench accepts no others)")
+FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
+POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
+CHECKS = {
+    **dict.fromkeys(("BUILD", "DATASET"), PATH),
+    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
+    **dict.fromkeys(("CFG", "WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
+    **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
+    **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
+    "SHARDS": optional(POSITIVE),
+    "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
+    "KEEP": optional(one_of("1")),
+    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, torch, or a metrics file"),
+    "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
+    "INPUT": one_of("float32", "uint8"),
+    "PRECISION": one_of("default", "fp16", "fp32"),
+    "FLIP": one_of("0", "1"),
+    "GATE": Check(r"[0-9]+([.][0-9]+)?", "percentage points, such as 1 or 0.5"),
+    "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
+    "SOC": Check("Ascend[0-9A-Z]+", "a chip name as npu-smi info prints it, such as Ascend310P3"),
+    "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
+    "TUNE": one_of("none", "aoe"),
+    "BUNDLE": one_of("inputs", "stage"),
+}

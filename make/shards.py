@@ -1,0 +1,290 @@
+"""A data set part by part: preprocess, infer and postprocess of each, then its inputs and outputs are removed.
+
+    python -m make.shards --cfg hrnet_w18 --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx
+        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts --shards 16 --device 0,1
+        --preprocess 'python -m preprocess.classification … --output {work}/prep --shard {shard}'
+        --infer 'python -m infer.run … --inputs {work}/prep --output {work}/out/run --device {device}'
+        --evaluate 'python -m postprocess.classification … --run {work}/out/run_run.json --part {part}'
+
+Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`. The commands are those of the Makefile.
+The next part is preprocessed while one is inferred; each device takes the next part. So the disk holds the inputs of at
+most one part more than there are devices.
+
+Reads    the compiled model with its record, and whatever the commands read
+Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; inputs and outputs of a part
+         below <parts>/<k>-of-<n>/, which are removed unless --keep is given
+Locks    <parts>/<k>-of-<n>_lock, until the last command of the part has ended
+Resumes  parts of the same images, model, config and code are kept; a part that was interrupted goes on where it was
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import queue
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from yacs.config import CfgNode
+
+from hrnet.cli import UserError, WorkFailed, command, integer
+from hrnet.code import code_sha256, stages_sha256
+from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.datasets import CocoSet, Dataset, find_coco, find_images
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import locked, make_folder, sha256_file
+from hrnet.io.parts import Part, reference_path
+from hrnet.io.records import FormatError, read_record
+from hrnet.schemas import CLASSIFICATION, POSE
+from hrnet.shards import Shard, cut, shard
+
+HINT = "finished parts are kept for a rerun"
+
+
+class Stopped(Exception):
+    """Another part has failed."""
+
+
+class Stages:
+    """The commands of one run, as templates, and the processes that are running."""
+
+    def __init__(self, templates: dict[str, str]) -> None:
+        self.templates = templates
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+
+    def run(self, name: str, lock: int, **values: object) -> None:
+        """Run a stage, which inherits the part's lock. Raises UserError or WorkFailed if it fails."""
+        words = shlex.split(self.templates[name])
+        for key, value in values.items():
+            words = [word.replace(f"{{{key}}}", str(value)) for word in words]
+        with self._lock:
+            if self.stopped:
+                raise Stopped
+            process = subprocess.Popen(words, pass_fds=[lock])
+            self._running.add(process)
+        code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+            if self.stopped:
+                raise Stopped
+        if code:
+            what = f"part {values['shard']}: {name} failed, see above"
+            raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)
+
+    def stop(self) -> None:
+        """End the running stages, and start no more."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What all parts of a run have in common."""
+
+    args: argparse.Namespace
+    config: CfgNode
+    compiled: CompiledModel
+    stages: Stages
+
+    @property
+    def task(self) -> str:
+        return "pose" if self.compiled.gears else "classification"
+
+    def path(self, part: Shard) -> Path:
+        path: Path = self.args.parts / f"{part.name}.json"
+        return path
+
+    def work(self, part: Shard) -> Path:
+        path: Path = self.args.parts / part.name
+        return path
+
+    def prepare(self, part: Shard, lock: int) -> None:
+        make_folder(self.work(part))
+        self.stages.run("preprocess", lock, shard=part, work=self.work(part))
+
+    def finish(self, part: Shard, names: list[str], lock: int, device: str) -> None:
+        path = self.path(part)
+        values = {"shard": part, "work": self.work(part), "device": device, "part": path}
+        values["reference"] = reference_path(path).with_suffix("")
+        for name in names:
+            self.stages.run(name, lock, **values)
+        self.remove(part)
+
+    def remove(self, part: Shard) -> None:
+        if not self.args.keep:
+            shutil.rmtree(self.work(part), ignore_errors=True)
+
+
+def find(dataset: Path, task: str, config: CfgNode) -> Union[Dataset, CocoSet]:
+    return find_coco(dataset, config.DATASET.TEST) if task == "pose" else find_images(dataset)
+
+
+def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
+    """The stages behind preprocessing that each part needs; none where its records are those that this run would
+    write."""
+    args, stages, code = run.args, {}, stages_sha256(run.task)
+    everything = [stage for stage in ("infer", "evaluate", "reference") if run.stages.templates[stage]]
+    listed: Any = None
+    for part in shards:
+        stages[part] = everything
+        try:
+            record = Part.read(run.path(part))
+        except FormatError:  # missing, or of a killed run
+            continue
+        listed = listed or find(args.dataset, run.task, run.config)
+        name = "images" if run.task == "pose" else "labels"
+        images, listing = cut(getattr(listed, name), part, args.limit, (), args.dataset)
+        expected = {
+            "part": part,
+            "list_sha256": listing.sha256,
+            "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
+            "config_sha256": config_sha256(run.config),
+            "model_sha256": run.compiled.model_sha256,
+            "flip": args.flip,
+            "code_sha256": code,
+        }
+        if all(getattr(record, key) == value for key, value in expected.items()):
+            stages[part] = [] if has_reference(run, part) else ["reference"]
+    return stages
+
+
+def has_reference(run: Run, part: Shard) -> bool:
+    """Whether PyTorch's accuracy on a part is there, where it is asked for."""
+    if not run.stages.templates["reference"]:
+        return True
+    try:
+        record = read_record(reference_path(run.path(part)), "metrics")
+    except FormatError:
+        return False
+    expected = (sha256_file(run.args.weights), code_sha256(f"train.{run.task}.reference"))
+    return (record.get("weights_sha256"), record.get("code_sha256")) == expected
+
+
+def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:
+    """Compute the parts: one thread preprocesses, and one for each device does the rest."""
+    places = threading.Semaphore(len(devices) + 1)  # for parts on disk
+    ready: queue.Queue[Optional[tuple[Shard, contextlib.ExitStack, int]]] = queue.Queue()
+    errors: list[BaseException] = []
+    started, done = time.perf_counter(), 0
+
+    def preprocess() -> None:
+        for part in todo:
+            places.acquire()
+            held = contextlib.ExitStack()
+            lock = held.enter_context(locked(run.args.parts / f"{part.name}_lock"))
+            run.prepare(part, lock)
+            ready.put((part, held, lock))
+
+    def infer(device: str) -> None:
+        nonlocal done
+        while (item := ready.get()) is not None:
+            part, held, lock = item
+            with held:
+                run.finish(part, todo[part], lock, device)
+            places.release()
+            done += 1
+            left = (time.perf_counter() - started) / done * (len(todo) - done)
+            print(f"part {part} is done: {total - len(todo) + done} of {total}, {left:.0f} s left", flush=True)
+
+    def thread(work: Callable[..., None], *arguments: str) -> None:
+        try:
+            work(*arguments)
+        except Stopped:
+            pass
+        except Exception as error:
+            errors.append(error)
+            run.stages.stop()
+        if run.stages.stopped or work is preprocess:
+            places.release()  # let the other threads see that there is no more to do
+            for _ in devices:
+                ready.put(None)
+
+    threads = [threading.Thread(target=thread, args=(preprocess,))]
+    threads += [threading.Thread(target=thread, args=(infer, device)) for device in devices]
+    for each in threads:
+        each.start()
+    try:
+        for each in threads:
+            each.join()
+    except KeyboardInterrupt:
+        run.stages.stop()
+        for each in threads:
+            each.join()
+        raise
+    if errors:
+        raise errors[0]
+
+
+def remove_others(parts: Path, count: int) -> None:
+    """Remove what killed runs with another number of parts have left of inputs and outputs."""
+    for folder in parts.glob("*-of-*"):
+        if folder.is_dir() and not folder.name.endswith(f"-of-{count}"):
+            with contextlib.suppress(UserError), locked(parts / f"{folder.name}_lock"):  # not those of a running one
+                shutil.rmtree(folder)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute all parts that are not finished, or the one of --shard."""
+    if not args.model.is_file():
+        raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
+    compiled = CompiledModel.read(args.model)
+    templates = {name: getattr(args, name) for name in ("preprocess", "infer", "evaluate", "reference")}
+    config = load_config(args.cfg, POSE if compiled.gears else CLASSIFICATION)
+    everything = Run(args, config, compiled, Stages(templates))
+    shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
+    make_folder(args.parts)
+    if not args.shard and not args.keep:
+        remove_others(args.parts, args.shards)
+    todo = {part: stages for part, stages in needed(everything, shards).items() if stages}
+    kept = [part for part in shards if part not in todo]
+    for part in kept:
+        everything.remove(part)
+    if kept:
+        print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
+    compute(everything, todo, args.devices, len(shards))
+
+
+def devices(text: str) -> list[str]:
+    return text.split(",")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m make.shards", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set")
+    parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
+    parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
+    parser.add_argument("--weights", type=Path, help="the checkpoint, for --reference")
+    parser.add_argument("--flip", action="store_true", help="pose: with the flip test")
+    parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
+    number = parser.add_mutually_exclusive_group(required=True)
+    number.add_argument("--shards", type=integer(1), help="number of parts")
+    number.add_argument("--shard", type=shard, help="compute only this part, such as 3/16")
+    parser.add_argument("--device", dest="devices", type=devices, default=["0"], help="one id, or several: 0,1")
+    parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
+    for name in ("preprocess", "infer", "evaluate"):
+        parser.add_argument(
+            f"--{name}", required=True, help="command, with {work}, {shard}, {device}, {part} and {reference}"
+        )
+    parser.add_argument("--reference", default="", help="command of PyTorch's accuracy on a part (default: none)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Predictions -> accuracy: Top-1 to Top-5 of a classifier, COCO's ten AP and AR figures of a pose model."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from yacs.config import CfgNode
+
+from hrnet.cli import UserError, first_few
+from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
+from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
+from hrnet.io.records import FormatError
+from hrnet.shards import ListHash, list_sha256
+from postprocess.gate import wilson_interval
+from postprocess.topn import TOP, cumulative_accuracies, write_result
+
+METRIC = {"classification": "top1", "pose": "AP"}  # that the gate judges
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The accuracy of a run."""
+
+    metric: str  # the one that the gate judges
+    metrics: dict[str, Any]  # percent
+    interval95: dict[str, list[float]]
+    images: int
+    images_sha256: str  # of what was evaluated
+    details: dict[str, Any]  # further keys of the metrics record
+    lines: list[str]  # to print
+
+
+def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluation:
+    """Top-N of a classifier with `classes` outputs. Writes the model zoo's result.json."""
+    ranks, images = array("q"), ListHash()
+    for each in read_predictions(predictions, ClassPrediction):
+        ranks.append(each.rank)
+        images.add(each.source, each.label)
+    accuracies = cumulative_accuracies(np.array(ranks), min(TOP, classes))
+    write_result(result, accuracies, len(ranks), classes)
+    named = {f"top{n}": accuracy for n, accuracy in enumerate(accuracies, 1)}
+    metrics = {name: 100 * accuracy for name, accuracy in named.items()}
+    return Evaluation(
+        metric="top1",
+        metrics=metrics,
+        interval95={name: [100 * end for end in wilson_interval(a, len(ranks))] for name, a in named.items()},
+        images=len(ranks),
+        images_sha256=images.hexdigest(),
+        details={"classes": classes},
+        lines=[", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())],
+    )
+
+
+def read_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:
+    """COCO's annotations of the config's split. Raises UserError when one of the images is not in them."""
+    path = annotation_path(dataset, config.DATASET.TEST)
+    truth = read_annotations(path)
+    unknown = sorted(set(ids) - {image["id"] for image in truth["images"]})
+    if unknown:
+        found, hint = first_few(map(str, unknown)), "give the DATASET that the inputs were made from"
+        raise UserError("images of the manifest are missing", where=path, found=found, hint=hint)
+    return truth
+
+
+def check_people(people: list[dict[str, Any]], found: Sequence[PosePrediction], where: Path) -> None:
+    """Raises FormatError when the keypoints are not those that the predictions count."""
+    counted: dict[int, int] = defaultdict(int)
+    for person in people:
+        counted[person["image_id"]] += 1
+    expected = {each.image_id: each.people for each in found if each.people}
+    wrong = [str(key) for key in sorted(counted.keys() | expected.keys()) if counted.get(key) != expected.get(key)]
+    if wrong:
+        what = "people of these images differ from predictions.jsonl"
+        raise FormatError(what, where=where, found=first_few(wrong), hint=f"rm {where}; make eval")
+
+
+def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: CfgNode) -> Evaluation:
+    """COCO's figures of the people in `keypoints`, on the images of `predictions`."""
+    from hrnet.pose.average_precision import Detections, evaluate, ground_truth, percentages
+
+    found, people = list(read_predictions(predictions, PosePrediction)), read_keypoints(keypoints)
+    check_people(people, found, keypoints)
+    ids = [each.image_id for each in found]
+    evaluation = evaluate(ground_truth(read_truth(dataset, config, ids)), people, ids)
+    detections = Detections.of(evaluation)
+    if not detections.people.any():
+        none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
+        where = annotation_path(dataset, config.DATASET.TEST)
+        raise UserError("AP needs a person with keypoints", where=where, found=none, hint=hint)
+    of_gear: dict[str, list[int]] = defaultdict(list)
+    for each in sorted(found, key=lambda each: each.gear):
+        of_gear["x".join(map(str, each.gear))].append(each.image_id)
+    values = {gear: detections.of_images(members) for gear, members in of_gear.items()}
+    gears = {
+        gear: {"images": len(of_gear[gear]), "AP": None if np.isnan(value) else 100 * value}
+        for gear, value in values.items()
+    }
+    metrics = percentages(evaluation)
+    lines = ["  ".join(f"{name} {percent(value)}" for name, value in metrics.items())]
+    lines += [f"{gear:>9}: {each['images']} images, AP {percent(each['AP'])}" for gear, each in gears.items()]
+    return Evaluation(
+        metric="AP",
+        metrics=metrics,
+        interval95={"AP": [100 * end for end in detections.interval95()]},
+        images=len(evaluation.params.imgIds),
+        images_sha256=list_sha256((each.source, each.image_id) for each in found),
+        details={"people": len(people), "gears": gears},
+        lines=lines,
+    )
+
+
+def percent(value: Optional[float]) -> str:
+    return "-" if value is None else f"{value:.1f}"

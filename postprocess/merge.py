@@ -1,0 +1,232 @@
+"""The results of all parts of a data set -> predictions, accuracy, and a metrics record with the gate's verdict.
+
+    python -m postprocess.merge --cfg hrnet_w18 --shards 16 --max_rejected 0
+        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts
+        --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
+
+Reads    <parts>/<k>-of-<shards>.json with the files beside it (hrnet/io/parts.py), wherever they were computed; pose:
+         COCO's annotations; with --torch also `train.<task>.reference`'s record of each part, <k>-of-<n>.reference.json
+Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --torch PyTorch's metrics of
+         all parts; the metrics record --output last; a stamp beside it (hrnet/io/stamp.py)
+Refuses  a part that is missing, is another part by its record, or differs from the others in its image list, config,
+         weights, compiled model, tool or code. The result equals that of one run over all images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from hrnet.cli import UserError, WorkFailed, command, first_few, integer, real
+from hrnet.code import stages_sha256
+from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.io.coco import annotation_path, read_keypoints, write_keypoints
+from hrnet.io.files import make_folder, replacing, sha256_file
+from hrnet.io.parts import IDENTITY, Part, keypoints_path, predictions_path
+from hrnet.io.records import FormatError, write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.schemas import CLASSIFICATION, POSE
+from hrnet.shards import Shard
+from postprocess.evaluation import METRIC, Evaluation, evaluate_classes, evaluate_people
+from postprocess.gate import find_reference, judge
+from postprocess.part import whole_part
+from postprocess.reference import merge_references
+
+
+def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
+    """The records of all parts, in order. Raises FormatError where one is missing or belongs to another place."""
+    paths = {Shard(number, shards): folder / f"{Shard(number, shards).name}.json" for number in range(1, shards + 1)}
+    missing = [shard for shard, path in paths.items() if not path.is_file()]
+    if missing:
+        found = first_few(map(str, missing))
+        raise FormatError("parts are missing", where=folder, found=found, hint=f"make part SHARD={missing[0]}")
+    parts = {}
+    for shard, path in paths.items():
+        parts[path] = Part.read(path)
+        if parts[path].part != shard:
+            hint = f"rm {path}; make part SHARD={shard}"
+            raise FormatError("another part than its name says", where=path, found=parts[path].part, hint=hint)
+    return parts
+
+
+def check_parts(parts: dict[Path, Part], cfg: Path, config_hash: str, code: Optional[str]) -> None:
+    """Raises FormatError, which names the part, when one differs from most others or from this config and code."""
+    values = list(parts.values())
+    kinds = [tuple(part.identity(what) for what in IDENTITY) for part in values]
+    usual = values[kinds.index(Counter(kinds).most_common(1)[0][0])]
+    for path, part in parts.items():
+        if what := part.differs(usual):
+            refuse_foreign(path, part, what, usual.identity(what))
+    first = next(iter(parts))
+    if usual.config_sha256 != config_hash:
+        refuse_foreign(first, usual, "config", (config_hash,), str(cfg))
+    if code is not None and usual.code_sha256 != code:
+        refuse_foreign(first, usual, "code", (code,), "this version")
+    images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
+    if not images <= usual.listed <= images + rejected:
+        expected = f"{usual.listed} in the list"
+        raise FormatError("images of all parts", where=first.parent, expected=expected, found=f"{images} + {rejected}")
+
+
+def refuse_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], of: str = "the other parts") -> None:
+    pairs = [(mine, other) for mine, other in zip(part.identity(what), expected) if mine != other]
+    found, wanted = (str(value)[:40] for value in pairs[0])
+    hint = f"rm {path}; make part SHARD={part.part}"
+    raise FormatError(f"foreign part: another {what} than {of}", where=path, expected=wanted, found=found, hint=hint)
+
+
+def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[Path]) -> None:
+    """Write the predictions, and for pose the people, of all parts in order."""
+    make_folder(predictions.parent)
+    with replacing(predictions) as temporary, open(temporary, "wb") as whole:
+        for path in parts:
+            with open(predictions_path(path), "rb") as part:
+                shutil.copyfileobj(part, whole)
+    if keypoints:
+        write_keypoints(keypoints, (person for path in parts for person in read_keypoints(keypoints_path(path))))
+
+
+def rates(parts: Sequence[Part]) -> dict[str, Optional[float]]:
+    """Images per second: of inference with files, and of the device alone (None where a part does not know it)."""
+    alone = [(part.images, part.device_images_per_second) for part in parts]
+    seconds = [images / rate for images, rate in alone if rate]
+    inferred, spent = sum(part.inferred for part in parts), sum(part.seconds["infer"] for part in parts)
+    if len(parts) == 1:
+        rate = alone[0][1]
+    else:
+        rate = sum(images for images, _ in alone) / sum(seconds) if len(seconds) == len(parts) else None
+    return {"infer end to end": inferred / spent if spent else None, "device alone": rate}
+
+
+def metrics_content(
+    name: str,
+    parts: dict[Path, Part],
+    evaluation: Evaluation,
+    hashes: dict[str, str],
+    reference: Optional[dict[str, Any]],
+    gate: float,
+) -> dict[str, Any]:
+    """The content of the metrics record. `hashes`: of the joined files."""
+    values = list(parts.values())
+    images = sum(part.images for part in values)
+    seconds: Counter[str] = Counter()
+    for part in values:
+        seconds.update(part.seconds)
+    steps = {step: 1000 * spent / images for step, spent in seconds.items() if step != "infer"}
+    records = {"parts": {path.name: sha256_file(path) for path in parts}} if len(parts) > 1 else values[0].made_from
+    return {
+        "name": name,
+        "metrics": evaluation.metrics,
+        "interval95": evaluation.interval95,
+        "images": images,
+        **evaluation.details,
+        "batch": values[0].batch,
+        "counts": {
+            "inputs": images,
+            "outputs": images,
+            "evaluated": evaluation.images,
+            "rejected": sum(part.rejected for part in values),
+        },
+        **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, gate),
+        "images_sha256": evaluation.images_sha256,
+        "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},
+        "model": values[0].metadata,
+        "tool": values[0].tool,
+        **({"flip": values[0].flip, "decode_milliseconds_an_image": steps} if steps else {}),
+        "images_per_second": rates(values),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the joined files and the metrics record, unless the same parts, settings and code have written them."""
+    started = time.perf_counter()
+    parts = read_parts(args.parts, args.shards)
+    first = next(iter(parts.values()))
+    task = "pose" if first.keypoints_sha256 else "classification"
+    config = load_config(args.cfg, POSE if task == "pose" else CLASSIFICATION)
+    whole = args.shards == 1 and not first.code_sha256
+    check_parts(parts, args.cfg, config_sha256(config), None if whole else stages_sha256(task))
+    rejected = sum(part.rejected for part in parts.values())
+    if rejected > args.max_rejected and not whole:  # preprocessing has refused more in a whole run
+        reasons = first_few(f"{source}: {why}" for part in parts.values() for source, why in part.reasons.items())
+        hint = f"fix or remove them, or allow them with MAX_REJECTED={rejected}"
+        raise WorkFailed(f"{rejected} files rejected", where=args.parts, found=reasons, hint=hint)
+
+    folder = args.output.with_suffix("")
+    predictions, keypoints = folder / "predictions.jsonl", folder / "keypoints.json" if task == "pose" else None
+    products = [predictions, keypoints or folder / "result.json"]
+    files = {"cfg": args.cfg, **{path.stem: path for path in parts}}
+    if keypoints:
+        if args.dataset is None:
+            raise UserError("pose needs --dataset, for its annotations")
+        files["annotations"] = annotation_path(args.dataset, config.DATASET.TEST)
+        if not files["annotations"].is_file():
+            raise FormatError("no annotation file", where=files["annotations"], hint="give DATASET=<folder>")
+    if args.torch:
+        args.reference = merge_references(parts, config, args.dataset, args.torch)
+    files |= {"reference": args.reference} if args.reference else {}
+    stamp = Stamp.of(["postprocess.merge"], {"gate": args.gate}, files)
+    if is_current(args.output, stamp, [*products, args.output]):
+        touch(args.output, [*products, args.output])
+        return
+    join_files(parts, predictions, keypoints)
+    if keypoints:
+        evaluation = evaluate_people(predictions, keypoints, args.dataset, config)
+    else:
+        evaluation = evaluate_classes(predictions, first.classes, products[1])
+    reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
+    hashes = {"predictions_sha256": sha256_file(predictions)}
+    hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
+    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, args.gate)
+    write_record(args.output, "metrics", content)
+    write_stamp(args.output, stamp, [*products, args.output])
+    seconds, count = time.perf_counter() - started, f" of {len(parts)} parts" if len(parts) > 1 else ""
+    print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
+    print(*evaluation.lines, sep="\n")
+
+
+def merge_whole(args: argparse.Namespace) -> None:
+    """Evaluate the only part of a run over a whole data set. `args`: of postprocess.classification or .pose."""
+    dataset = getattr(args, "dataset", None)
+    parts = whole_part(args.output).parent
+    more = {"parts": parts, "shards": 1, "dataset": dataset, "max_rejected": 0, "torch": None}
+    run(argparse.Namespace(**{**vars(args), **more}))
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the result is compared with."""
+    figure = "a metrics record to compare with (default: the config's figure)"
+    parser.add_argument("--reference", type=Path, help=figure)
+    parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of Top-1 or AP, percentage points")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m postprocess.merge", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
+    parser.add_argument("--shards", type=integer(1), required=True, help="number of parts")
+    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
+    parser.add_argument("--dataset", type=Path, help="pose: COCO folder, for its annotations")
+    parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
+    parser.add_argument("--torch", type=Path, help="compare with PyTorch: where to write its metrics of all parts")
+    add_comparison_arguments(parser)
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

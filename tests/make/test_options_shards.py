@@ -1,0 +1,169 @@
+"""SHARDS, SHARD and KEEP in make/options.py: chosen values, what is refused, what is remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from make import images, options
+from tests.make.test_options import add_atc, checkout, refused, resolve
+
+assert checkout  # a fixture
+
+LIMIT = options.MAX_IMAGES
+
+
+def listed(count: int, folder: str = "set") -> str:
+    """A data set with a list of `count` images."""
+    Path(folder, "val").mkdir(parents=True)
+    Path(folder, "val_label.txt").write_bytes(b"a 0\n" * count)
+    return folder
+
+
+def shards(goals: str = "eval", **given: str) -> tuple[str, str]:
+    found = resolve(goals, dry_run=True, **given)
+    return found["SHARDS"], found["SHARDED"]
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "expected"),
+    [
+        (0, "0", "1"),
+        (60, "0", "1"),
+        (99_996, "0", "1"),
+        (99_997, "0", "5"),
+        (100_001, "0", "6"),
+        (100_001, "99996", "1"),
+        (200_000, "99997", "5"),
+        (120_000, "500000", "6"),
+    ],
+)
+def test_many_images_are_computed_in_parts(count: int, limit: str, expected: str) -> None:
+    assert LIMIT == 99_996
+    assert shards(DATASET=listed(count), LIMIT=limit) == (expected, "1" if expected != "1" else "")
+
+
+def test_the_choice_is_reported_and_not_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    found = resolve(DATASET=listed(LIMIT + 1))
+    assert found["SHARDS"] == "5" and "build/net/settings/SHARDS.mk" not in found["STALE"]
+    err = capsys.readouterr().err
+    assert "SHARDS=5" in err and str(LIMIT) in err
+    assert not Path("build/net/settings/SHARDS.mk").exists()
+
+
+def test_only_goals_that_evaluate_choose() -> None:
+    dataset = listed(LIMIT + 1)
+    for goals in ("onnx", "om", "preprocess", "infer", "bench"):
+        assert shards(goals, DATASET=dataset) == ("1", ""), goals
+    for goals in ("gate", "show", "om eval"):
+        assert shards(goals, DATASET=dataset) == ("5", "1"), goals
+
+
+@pytest.mark.parametrize(("device", "expected"), [("0", "1"), ("3", "1"), ("0,1", "2"), ("0,1,2,3,4,5,6", "7")])
+def test_each_device_computes_a_part(device: str, expected: str) -> None:
+    add_atc(Path())
+    assert shards(DATASET=listed(60), DEVICE=device)[0] == expected
+    assert shards(DATASET=listed(LIMIT + 1, "more"), DEVICE=device)[0] == str(max(5, int(expected)))
+
+
+def test_given_numbers_win_over_the_choice() -> None:
+    add_atc(Path())
+    dataset = listed(LIMIT + 1)
+    assert shards(DATASET=dataset, SHARDS="9") == ("9", "1")
+    assert shards(DATASET=dataset, SHARDS="1") == ("1", "")
+    assert shards(DEVICE="0,1", SHARDS="2") == ("2", "1")
+
+
+def test_a_part() -> None:
+    add_atc(Path())
+    found = resolve("part", SHARD="3/16", KEEP="1", GATE="2", DEVICE="0,1")
+    assert (found["SHARDS"], found["SHARDED"], found["STALE"]) == ("16", "1", "")
+    assert not Path("build").exists(), "no settings"
+    assert shards("part", SHARD="3/16", SHARDS="16") == ("16", "1")
+    assert shards("part", SHARD="1/1") == ("1", "1")
+    assert shards("merge", SHARDS="1") == ("1", "1")
+
+
+def test_the_number_of_parts_is_remembered() -> None:
+    assert resolve(SHARDS="3", KEEP="1")["STALE"] == "build/net/settings/SHARDS.mk"
+    assert [path.name for path in Path("build/net/settings").iterdir()] == ["SHARDS.mk"]
+    assert shards() == shards("merge") == ("3", "1")
+    assert shards("part", SHARD="2/5") == ("5", "1"), "another number of parts for this call"
+    assert Path("build/net/settings/SHARDS.mk").read_text() == "SHARDS ?= 3\n"
+
+
+@pytest.mark.parametrize(
+    ("goals", "given", "parts"),
+    [
+        ("part", {}, ("make part", "SHARD=3/16")),
+        ("merge", {}, ("make merge", "SHARDS=")),
+        ("part", {"SHARD": "17/16"}, ("SHARD=17/16", "1/16", "16/16")),
+        ("part", {"SHARD": "3/16", "SHARDS": "8"}, ("SHARD=3/16", "SHARDS=8")),
+        *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),
+        *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("reference", "qps")),
+        ("eval", {"SHARDS": "2", "PREP": "prep"}, ("PREP=prep", "SHARDS=1")),
+        ("infer", {"DEVICE": "0,1"}, ("DEVICE=0,1", "SHARDS=2", "make eval")),
+        ("eval", {"DEVICE": "0,1", "SHARDS": "1"}, ("DEVICE=0,1", "SHARDS=2")),
+        ("eval", {"CHUNK": "5"}, ("CHUNK=5", "SHARDS=<number of parts>")),
+        ("eval", {"CHUNK": "many"}, ("CHUNK=many", "SHARDS=")),
+    ],
+)
+def test_what_is_refused(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
+    Path("prep").mkdir()
+    Path("prep/manifest.json").touch()
+    line = refused(goals, **given)
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize(("chunk", "expected"), [("20", "SHARDS=3"), ("7", "SHARDS=9"), ("100", "SHARDS=1")])
+def test_chunk_names_the_number_of_parts(chunk: str, expected: str) -> None:
+    line = refused(DATASET=listed(60), CHUNK=chunk)
+    assert f"CHUNK={chunk}" in line and expected in line and "remembered" not in line
+
+
+def test_a_remembered_chunk_names_its_file() -> None:
+    settings = Path("build/net/settings")
+    settings.mkdir(parents=True)
+    (settings / "CHUNK.mk").write_text("CHUNK ?= 20\n")
+    with pytest.raises(options.OptionError) as caught:
+        resolve()
+    assert f"rm {settings}/CHUNK.mk" in str(caught.value) and "SHARDS" in str(caught.value)
+    (settings / "CHUNK.mk").write_text("CHUNK ?= 0\n")
+    assert resolve()["SHARDED"] == "" and resolve(CHUNK="0")["SHARDED"] == ""
+
+
+# --- make/images.py ---------------------------------------------------------------------------------------------------
+
+
+def test_images_of_a_list_and_of_folders() -> None:
+    assert images.count_classified(Path(listed(61))) == 61
+    for name in ("a/1.JPEG", "a/2.JPEG", "b/3.JPEG"):
+        path = Path("classes/val", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert images.count_classified(Path("classes")) == 3
+    assert images.count_classified(Path("nowhere")) == images.count_coco(Path("nowhere"), 0) == 0
+
+
+ANNOTATIONS = Path("coco/annotations/person_keypoints_val2017.json")
+
+
+def annotate(count: int, path: Path = ANNOTATIONS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = '{"id": 1, "file_name": "000000000001.jpg", "width": 6, "height": 4}'
+    path.write_text(f'{{"images": [{", ".join([entry] * count)}]}}')
+
+
+def test_images_of_coco() -> None:
+    for count in (7, 20):
+        annotate(count)
+        assert images.count_coco(ANNOTATIONS, 0) == count
+    assert images.count_coco(ANNOTATIONS, 10_000) == 0, "too small a file for more than that is not read"
+
+
+def test_a_coco_of_many_images_is_computed_in_parts() -> None:
+    annotate(LIMIT)
+    assert shards(MODEL="people", DATASET="coco") == ("1", "")
+    annotate(LIMIT + 1)
+    assert shards(MODEL="people", DATASET="coco") == ("5", "1")

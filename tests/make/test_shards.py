@@ -1,0 +1,295 @@
+"""make/shards.py: which part is computed when and on which device, what is kept and removed, and what ends a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+from hrnet import datasets
+from hrnet.cli import UserError
+from hrnet.code import code_sha256, stages_sha256
+from hrnet.config import config_sha256, load_config
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import locked, sha256_file, write_text
+from hrnet.io.parts import Part, predictions_path, reference_path
+from hrnet.io.records import write_record
+from hrnet.shards import Shard, cut
+from make import shards
+from tests.infer.models import linear_model
+from tests.preprocess.datasets import listed, write_config, write_images
+
+IMAGES = 10
+PARTS = Path("parts")
+
+
+class Stages(shards.Stages):
+    """Stages that write what the real ones would, in no time, and keep a log."""
+
+    log: list[tuple[str, str, str]]  # stage, part, device
+    on_disk: list[int]  # directories of parts, when a stage starts
+    fail: dict[tuple[str, str], Exception]  # (stage, part) -> what it raises
+    wait: Callable[[str, str], None]
+
+    def run(self, name: str, lock: int, **values: Any) -> None:
+        if self.stopped:
+            raise shards.Stopped
+        assert lock > 2
+        part = values["shard"]
+        self.log.append((name, str(part), values.get("device", "")))
+        self.on_disk.append(sum(path.is_dir() for path in PARTS.iterdir()))
+        self.wait(name, str(part))
+        if error := self.fail.get((name, str(part))):
+            raise error
+        if name == "preprocess":
+            (values["work"] / "prep").mkdir(exist_ok=True)
+        elif name == "evaluate":
+            write_part(values["part"], part)
+        elif name == "reference":
+            code = code_sha256("train.classification.reference")
+            hashes = {"weights_sha256": sha256_file("net.pth"), "code_sha256": code}
+            write_record(Path(f"{values['reference']}.json"), "metrics", hashes)
+
+
+def write_part(path: Path, part: Shard, **changes: Any) -> None:
+    config = load_config(Path("small.yaml"))
+    found = datasets.find_images(Path("set"))
+    labels, listing = cut(found.labels, part, 0, (), "set")
+    write_text(predictions_path(path), f"{part}\n")
+    record = Part(
+        shard=[part.number, part.count],
+        listed=listing.images,
+        list_sha256=listing.sha256,
+        index_sha256=dataclasses.replace(found, labels=labels).sha256(),
+        config_sha256=config_sha256(config),
+        weights_sha256="",
+        model="m.onnx",
+        model_sha256=CompiledModel.read("m.onnx").model_sha256,
+        dtype="float32",
+        flip=False,
+        tool="emulator 1",
+        code_sha256=stages_sha256("classification"),
+        metadata={},
+        batch=1,
+        classes=3,
+        images=len(labels),
+        inferred=len(labels),
+        seconds={"infer": 1.0},
+        device_images_per_second=None,
+        made_from={},
+        predictions_sha256=sha256_file(predictions_path(path)),
+    )
+    dataclasses.replace(record, **changes).write(path)
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stages]]:
+    """A data set, a compiled model, and stages that do nothing else."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    names = [f"{i}.png" for i in range(IMAGES)]
+    write_images(Path("set/val"), names)
+    listed(Path("set"), {name: i % 3 for i, name in enumerate(names)})
+    linear_model(Path("m.onnx"), 1)
+    Path("net.pth").write_bytes(b"weights")
+    Stages.log, Stages.on_disk, Stages.fail = [], [], {}
+    Stages.wait = staticmethod(lambda name, part: None)  # type: ignore[assignment]
+    monkeypatch.setattr(shards, "Stages", Stages)
+    yield Stages
+
+
+def call(count: int, *more: str, device: str = "0", shard: Optional[str] = None) -> int:
+    number = ["--shard", shard] if shard else ["--shards", str(count)]
+    named = ["--cfg", "small.yaml", "--dataset", "set", "--model", "m.onnx", "--parts", "parts", "--device", device]
+    commands = ["--preprocess", "a", "--infer", "b", "--evaluate", "c"]
+    return shards.main([*named, *number, *commands, *more])
+
+
+def stages_of(part: str, log: list[tuple[str, str, str]]) -> list[str]:
+    return [name for name, each, _ in log if each == part]
+
+
+def test_all_parts_in_order_and_nothing_left(stages: type[Stages]) -> None:
+    assert call(4) == 0
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        assert stages_of(part, stages.log) == ["preprocess", "infer", "evaluate"]
+    assert [part for name, part, _ in stages.log if name == "infer"] == ["1/4", "2/4", "3/4", "4/4"]
+    assert {device for name, _, device in stages.log if name == "infer"} == {"0"}
+    assert sorted(path.name for path in PARTS.iterdir() if not path.name.endswith("_lock")) == sorted(
+        f"{number}-of-4.{ending}" for number in range(1, 5) for ending in ("json", "predictions.jsonl")
+    )
+    assert max(stages.on_disk) <= 2, "the part that is inferred and the next one"
+
+
+def test_the_next_part_is_preprocessed_while_one_is_inferred(stages: type[Stages]) -> None:
+    prepared = threading.Event()
+
+    def wait(name: str, part: str) -> None:
+        if (name, part) == ("preprocess", "2/3"):
+            prepared.set()
+        if (name, part) == ("infer", "1/3"):
+            assert prepared.wait(10)
+
+    stages.wait = staticmethod(wait)  # type: ignore[assignment]
+    assert call(3) == 0
+
+
+def test_each_device_takes_the_next_part(stages: type[Stages]) -> None:
+    """Four devices infer at the same time: each waits for the others."""
+    together = threading.Barrier(4, timeout=10)
+    stages.wait = staticmethod(lambda name, part: together.wait() if name == "infer" else None)  # type: ignore[assignment]
+    assert call(8, device="0,1,2,3") == 0
+    used = [device for name, _, device in stages.log if name == "infer"]
+    assert sorted(used) == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    assert max(stages.on_disk) <= 5
+
+
+def test_finished_parts_are_kept(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+    stages.fail = {("infer", "2/3"): UserError("part 2/3: infer failed, see above")}
+    assert call(3) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "2/3" in line
+    assert not (PARTS / "2-of-3.json").exists() and (PARTS / "2-of-3/prep").is_dir(), "inputs are kept for a rerun"
+    stages.fail = {}
+    stages.log.clear()
+    assert call(3) == 0
+    assert stages_of("1/3", stages.log) == [] and stages_of("2/3", stages.log) == ["preprocess", "infer", "evaluate"]
+    stages.log.clear()
+    assert call(3) == 0
+    assert stages.log == []
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "no record": lambda: (PARTS / "2-of-3.json").unlink(),
+    "no predictions": lambda: (PARTS / "2-of-3.predictions.jsonl").unlink(),
+    "other weights": lambda: write_part(PARTS / "2-of-3.json", Shard(2, 3), model_sha256=64 * "0"),
+    "another config": lambda: write_part(PARTS / "2-of-3.json", Shard(2, 3), config_sha256=64 * "0"),
+    "other code": lambda: write_part(PARTS / "2-of-3.json", Shard(2, 3), code_sha256=64 * "0"),
+    "the flip test": lambda: write_part(PARTS / "2-of-3.json", Shard(2, 3), flip=True),
+    "another part": lambda: write_part(PARTS / "2-of-3.json", Shard(3, 3)),
+    "an image changed": lambda: write_images(Path("set/val"), ["4.png"], (51, 60)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_part_that_is_not_current_is_computed(what: str, stages: type[Stages]) -> None:
+    assert call(3) == 0
+    CHANGES[what]()
+    stages.log.clear()
+    assert call(3) == 0
+    assert {part for _, part, _ in stages.log} == {"2/3"}
+
+
+def test_another_list_computes_all_parts(stages: type[Stages]) -> None:
+    assert call(3) == 0
+    (Path("set/val") / "9.png").unlink()
+    stages.log.clear()
+    assert call(3) == 0
+    assert {part for _, part, _ in stages.log} == {"1/3", "2/3", "3/3"}
+
+
+def test_one_part(stages: type[Stages]) -> None:
+    assert call(0, shard="2/3") == 0
+    assert {part for _, part, _ in stages.log} == {"2/3"}
+    assert [path.name for path in PARTS.glob("*.json")] == ["2-of-3.json"]
+
+
+def test_two_runs_of_one_part(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+    PARTS.mkdir()
+    with locked(PARTS / "2-of-3_lock"):
+        assert call(0, shard="2/3") == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "2-of-3_lock" in line
+    assert stages.log == []
+
+
+def test_a_missing_model(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("m.onnx").unlink()
+    assert call(0, shard="2/3") == 2
+    line = capsys.readouterr().err
+    assert "m.onnx" in line and "make om" in line
+    assert stages.log == [] and not PARTS.exists()
+
+
+def test_kept_inputs_and_outputs(stages: type[Stages]) -> None:
+    assert call(3, "--keep") == 0
+    assert all((PARTS / f"{number}-of-3/prep").is_dir() for number in (1, 2, 3))
+    assert call(3) == 0
+    assert not any(path.is_dir() for path in PARTS.iterdir()), "a later run without --keep removes them"
+
+
+def test_what_a_killed_run_of_another_number_left_is_removed(stages: type[Stages]) -> None:
+    (PARTS / "5-of-9/prep").mkdir(parents=True)
+    (PARTS / "6-of-9/prep").mkdir(parents=True)
+    with locked(PARTS / "6-of-9_lock"):
+        assert call(3) == 0
+    assert [path.name for path in PARTS.iterdir() if path.is_dir()] == ["6-of-9"], "but not of one that is running"
+
+
+def test_pytorch_s_accuracy_of_each_part(stages: type[Stages]) -> None:
+    """A rerun that asks for it computes it for the parts that lack it, or have it of other weights."""
+    torch = ("--reference", "d", "--weights", "net.pth")
+    assert call(2) == 0
+    stages.log.clear()
+    assert call(2, *torch) == 0
+    assert stages_of("1/2", stages.log) == ["preprocess", "reference"], "the predictions are there"
+    assert reference_path(PARTS / "2-of-2.json").is_file()
+    stages.log.clear()
+    assert call(2, *torch) == 0 and stages.log == []
+    Path("net.pth").write_bytes(b"other weights")
+    assert call(2, *torch) == 0
+    assert stages_of("1/2", stages.log) == ["preprocess", "reference"]
+    (PARTS / "2-of-2.json").unlink()
+    stages.log.clear()
+    assert call(2, *torch) == 0
+    assert stages_of("1/2", stages.log) == [] and len(stages_of("2/2", stages.log)) == 4
+
+
+def test_more_parts_than_images(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+    write_part_of = Path("parts/1-of-11.json")
+    write_part_of.parent.mkdir()
+    stages.fail = {("preprocess", "1/11"): UserError("more parts than images")}
+    assert call(11) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- the real processes -----------------------------------------------------------------------------------------------
+
+
+def test_values_are_filled_in_and_exit_codes_are_kept(tmp_path: Path) -> None:
+
+    with locked(tmp_path / "lock") as lock:
+        commands = {"infer": f"bash -c 'echo {{shard}} {{work}} > {tmp_path}/said'", "bad": "bash -c 'exit {code}'"}
+        stages = shards.Stages(commands)
+        stages.run("infer", lock, shard=Shard(1, 2), work="the work")
+        assert (tmp_path / "said").read_text() == "1/2 the work\n"
+        for code, kind in ((1, shards.WorkFailed), (2, UserError), (3, shards.WorkFailed)):
+            with pytest.raises(kind) as caught:
+                stages.run("bad", lock, shard=Shard(1, 2), code=code)
+            assert type(caught.value) is kind and caught.value.found == f"exit {code}"
+
+
+def test_stop_ends_the_running_stages(tmp_path: Path) -> None:
+    stages = shards.Stages({"infer": "sleep 60"})
+    results: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with locked(tmp_path / "lock") as lock:
+                stages.run("infer", lock, shard=Shard(1, 2))
+        except shards.Stopped as error:
+            results.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not stages._running:
+        pass
+    stages.stop()
+    thread.join(10)
+    assert len(results) == 1
+    with pytest.raises(shards.Stopped):
+        stages.run("infer", 3, shard=Shard(1, 2))
