@@ -85,13 +85,13 @@ def check_people(people: list[dict[str, Any]], decoded: DecodeRecord, manifest: 
 
 
 def read_marked(path: Path, ids: list[int]) -> dict[str, Any]:
-    """The annotation file. Raises UserError when one of the images is not in it."""
-    dataset = read_annotations(path)
-    unknown = sorted(set(ids) - {image["id"] for image in dataset["images"]})
+    """The annotation file, as pycocotools takes it. Raises UserError when one of the images is not in it."""
+    annotations = read_annotations(path)
+    unknown = sorted(set(ids) - {image.image_id for image in annotations.images})
     if unknown:
         found, hint = first_few(map(str, unknown)), "give the DATASET that the inputs were made from"
         raise UserError("images of the manifest are missing", where=path, found=found, hint=hint)
-    return dataset
+    return annotations.truth()
 
 
 def run(args: argparse.Namespace) -> None:
