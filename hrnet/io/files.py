@@ -140,11 +140,12 @@ def below(folder: AnyPath, name: str) -> str:
     """The path of a file relative to `folder`, with `/` and without `.` or `..`, for a name from a list: relative to
     `folder`, or absolute and below it. Raises ValueError with what is wrong with the name."""
     try:
-        encoded = os.fsencode(name)
+        encoded = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         encoded = b"\0"
     if b"\0" in encoded:
         raise ValueError("not a file name")
+    name = os.fsdecode(encoded)  # as os.scandir spells it, also where the locale is not UTF-8
     path = os.path.normpath(name.replace("\\", "/"))  # lists from Windows
     if os.path.isabs(path):
         roots = (os.path.abspath(folder), os.path.realpath(folder))
