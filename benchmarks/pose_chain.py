@@ -33,7 +33,7 @@ from benchmarks.upstream_pose import UpstreamDecoder
 from hrnet import gears
 from hrnet.cli import UserError, WorkFailed, command, cores, integer
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.coco import annotation_path, read_annotations
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.parts import keypoints_path
@@ -62,7 +62,7 @@ def subset(folder: Path, target: Path, cfg: Path, count: int) -> int:
     offered = [(height, width) for height, width in config.INPUT.GEARS]
     images = make_folder(target / "images" / SPLIT)
     listed: list[dict[str, object]] = []
-    for image in read_images(annotation_path(folder, SPLIT)):
+    for image in read_annotations(annotation_path(folder, SPLIT)).images:
         source = (folder / "images" / SPLIT / image.file_name).resolve()
         size_upstream = gears.whole_size(image.width, image.height, config.DATASET.INPUT_SIZE)
         if len(listed) < count and source.is_file() and size_upstream in offered:

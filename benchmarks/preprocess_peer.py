@@ -20,10 +20,12 @@ from hrnet.cli import command, cores
 from hrnet.datasets import find_images
 from hrnet.io.files import make_folder
 
+CLASSES = 1000  # of ImageNet
+
 
 def copies_of(folder: Path, place: Path, copies: int) -> int:
     """Link (on another disk: copy) each image `copies` times, with its label; returns the number of links."""
-    dataset = find_images(folder)
+    dataset = find_images(folder, CLASSES)
     make_folder(place / "val")
     lines = []
     for source, label in dataset.labels.items():

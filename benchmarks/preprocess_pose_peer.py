@@ -20,7 +20,7 @@ from typing import Optional
 
 from benchmarks.turns import add_rounds_arguments, call, check_equal, in_turn, link_or_copy, report
 from hrnet.cli import UserError, command, cores
-from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.coco import annotation_path, read_annotations
 from hrnet.io.files import make_folder
 
 SPLIT = "val2017"
@@ -50,7 +50,7 @@ def copies_of(folder: Path, place: Path, copies: int) -> int:
     """Link (on another disk: copy) each image that is there `copies` times; returns the number of links."""
     source, target = folder / "images" / SPLIT, make_folder(place / "images" / SPLIT)
     listed: list[dict[str, object]] = []
-    for image in read_images(annotation_path(folder, SPLIT)):
+    for image in read_annotations(annotation_path(folder, SPLIT)).images:
         for number in range(copies if (source / image.file_name).is_file() else 0):
             name = f"{number}_{image.file_name}"
             link_or_copy(source / image.file_name, target / name)

@@ -22,7 +22,7 @@ from typing import NamedTuple, Optional
 from hrnet.cli import command, integer, real
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, short_side, whole_size, write_gears
-from hrnet.io.coco import annotation_path, read_images
+from hrnet.io.coco import annotation_path, read_annotations
 from hrnet.io.files import make_folder
 from hrnet.schemas import POSE
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     """Print what 1, 2, … gears cost on the images of the data set, and write the best `--gears` of them."""
     config, count, output = load_config(args.cfg, POSE), args.gears, args.output
     short = short_side(config.DATASET.INPUT_SIZE, args.cfg)
-    images = read_images(annotation_path(args.dataset, config.DATASET.TEST))
+    images = read_annotations(annotation_path(args.dataset, config.DATASET.TEST)).images
     sizes = [(image.width, image.height) for image in images]
     best = cheapest_gears(sizes, short, rounded_up(args.longest * short))
     zoo = model_zoo_gears(short)

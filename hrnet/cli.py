@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
 T = TypeVar("T")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class StageError(Exception):
@@ -39,7 +43,7 @@ class StageError(Exception):
             line += f" ({', '.join(facts)})"
         if hint:
             line += f"; {hint}"
-        super().__init__(line)
+        super().__init__(CONTROL.sub(lambda found: repr(found[0])[1:-1], line))  # file names may hold a line break
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders with all their parts."""
@@ -60,6 +64,7 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Optional[list[str]] = None) -> int:
+        escape_output()
         spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
         script = spec.name if spec else os.path.basename(sys.argv[0])
         name = script if main.__module__ == "__main__" else main.__module__
@@ -86,6 +91,13 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             return 130
 
     return wrapped
+
+
+def escape_output() -> None:
+    """Print characters that the terminal or pipe cannot take, such as a file name's that is not UTF-8, escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def integer(least: int, most: Optional[int] = None) -> Callable[[str], int]:

@@ -9,6 +9,7 @@ for both sides makes the short side fit; the long one ends in a black border, or
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Optional
 
@@ -19,6 +20,22 @@ from PIL import Image
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
 from hrnet.resample import resize_part
+
+MAX_PIXELS = 178_956_970  # of an image file: Pillow decodes no larger one
+ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag; from this value on width and height change places
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses twice as many; that many are only a warning, here not shown
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def wrong_size(found: tuple[int, int], listed: tuple[int, int], path: AnyPath) -> str:
+    """What to say of an image whose annotation file lists other width and height than it has."""
+    error = f"{found[0]} x {found[1]} pixels, but {listed[0]} x {listed[1]} in the annotation file"
+    with Image.open(path) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    if found == listed[::-1] and isinstance(orientation, int) and orientation >= TURNED:
+        return f"{error}: EXIF orientation {orientation}, which is not applied; annotate the pixels as they are stored"
+    return error
 
 
 def open_image(path: AnyPath, hint: Optional[str] = None) -> Image.Image:

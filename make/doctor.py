@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+from hrnet.cli import escape_output
 from make import options
 from make.options import NPU, TORCH, OptionError, Options
 
@@ -31,8 +32,6 @@ PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
 INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by INPUT
 TOOLS = ("atc", "aoe", "npu-smi")
-IMAGENET = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
-COCO = "annotations/person_keypoints_val2017.json with images/val2017/*.jpg"
 
 
 class Package(NamedTuple):
@@ -118,17 +117,16 @@ def chips(table: str) -> list[tuple[str, str]]:
     return [(name if name.startswith("Ascend") else f"Ascend{name}", health) for name, health in rows]
 
 
-def count_images(dataset: Path, pose: bool) -> int:
-    """The number of images in the data set, including files without a label; 0 if it is not one."""
-    if pose:
-        folder = dataset / "images/val2017"
-        return len(os.listdir(folder)) if folder.is_dir() and (dataset / COCO.split(" ")[0]).is_file() else 0
-    if (dataset / "val_list.txt").is_file() and not (dataset / "val_label.txt").is_file():
-        return sum(bool(line.strip()) for line in (dataset / "val_list.txt").open("rb"))
-    folders = [dataset / "val"]
-    if not (dataset / "val_label.txt").is_file():
-        folders = [entry for entry in dataset.glob("val/*") if entry.is_dir()]
-    return sum(not name.startswith(".") for folder in folders if folder.is_dir() for name in os.listdir(folder))
+def count_images(dataset: Path, config: Any) -> tuple[int, int]:
+    """How many images of the data set preprocessing would read, and how many files it would reject unread. Raises
+    UserError as preprocessing does."""
+    from hrnet.datasets import find_coco, find_images
+
+    if "NUM_CLASSES" in config.MODEL:
+        found = find_images(dataset, config.MODEL.NUM_CLASSES)
+        return len(found.labels), len(found.broken) + len(found.unlabelled)
+    listed = find_coco(dataset, config.DATASET.TEST)
+    return len(listed.images), len(listed.broken)
 
 
 def exports(call: Options) -> bool:
@@ -224,11 +222,13 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         count = len([*inputs.glob("*.bin"), *inputs.glob("*.npy")])
         report.show("inputs", f"{inputs}: {count}, as given")
     else:
-        count = count_images(dataset, call.pose) if dataset.is_dir() else 0
-        report.show("data set", f"{dataset}: {count} images" if count else f"{dataset}: none")
-        if not count:
-            expected = COCO if call.pose else IMAGENET
-            report.miss(f"{dataset}: no images (expected {expected}); give DATASET=<directory>")
+        count, rejected = 0, 0
+        try:
+            count, rejected = count_images(dataset, config)
+        except UserError as error:
+            report.miss(str(error))
+        more = f", {rejected} files to be rejected" if rejected else ""
+        report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: none")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
 
@@ -290,6 +290,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[list[str]] = None) -> int:
+    escape_output()
     args = parse_args(argv)
     values = dict(pair.split("=", 1) for pair in args.set)
     call = Options(values, {"OM"}, {"doctor"})

@@ -127,7 +127,9 @@ class Run:
 
 
 def find(dataset: Path, task: str, config: CfgNode) -> Union[Dataset, CocoSet]:
-    return find_coco(dataset, config.DATASET.TEST) if task == "pose" else find_images(dataset)
+    if task == "pose":
+        return find_coco(dataset, config.DATASET.TEST)
+    return find_images(dataset, config.MODEL.NUM_CLASSES)
 
 
 def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:

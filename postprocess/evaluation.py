@@ -58,14 +58,15 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
 
 
 def read_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:
-    """COCO's annotations of the config's split. Raises UserError when one of the images is not in them."""
+    """COCO's annotations of the config's split, as pycocotools takes them. Raises UserError when one of the images is
+    not in them."""
     path = annotation_path(dataset, config.DATASET.TEST)
-    truth = read_annotations(path)
-    unknown = sorted(set(ids) - {image["id"] for image in truth["images"]})
+    annotations = read_annotations(path)
+    unknown = sorted(set(ids) - {image.image_id for image in annotations.images})
     if unknown:
         found, hint = first_few(map(str, unknown)), "give the DATASET that the inputs were made from"
         raise UserError("images of the manifest are missing", where=path, found=found, hint=hint)
-    return truth
+    return annotations.truth()
 
 
 def check_people(people: list[dict[str, Any]], found: Sequence[PosePrediction], where: Path) -> None:

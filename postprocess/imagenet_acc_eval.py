@@ -23,7 +23,7 @@ SUFFIXES = (".txt", ".bin", ".npy")
 
 def join_by_name(files: list[str], labels: dict[str, int], where: object) -> list[int]:
     """The label of each output: `<image name up to its first dot>_<k>.<ending>`, one output for each label."""
-    by_stem = {name.split(".")[0]: label for name, label in labels.items()}
+    by_stem = {os.path.basename(name).split(".")[0]: label for name, label in labels.items()}
     stems = [file.split(".")[0].rpartition("_")[0] for file in files]
     unlabelled, missing = set(stems) - set(by_stem), set(by_stem) - set(stems)
     if unlabelled or missing or not len(stems) == len(by_stem) == len(labels):

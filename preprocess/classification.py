@@ -27,9 +27,9 @@ from typing import Optional, Union
 import numpy as np
 
 from hrnet import images, resample
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import Dataset, find_images
+from hrnet.datasets import find_images
 from hrnet.images import resize_and_crop, short_side_size, to_input
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
@@ -47,7 +47,6 @@ from preprocess.folder import (
     read_image,
 )
 
-MAX_RESIZED = 178_956_970  # pixels; Pillow does not decode larger images either
 ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name of its one model
 
 
@@ -63,31 +62,19 @@ def write_input(
     if isinstance(pixels, Rejection):
         return pixels
     height, width, _ = pixels.shape
-    if math.prod(resized := short_side_size((width, height), short)) > MAX_RESIZED:
+    if math.prod(resized := short_side_size((width, height), short)) > images.MAX_PIXELS:
         sizes = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
-        return Rejection(f"too long and thin: {sizes}, more than {MAX_RESIZED} pixels")
+        return Rejection(f"too long and thin: {sizes}, more than {images.MAX_PIXELS} pixels")
     tensors.write_bin(task.targets[0], to_input(resize_and_crop(pixels, short, *crop), mean, std, dtype))
     return Done(width, height, kept=False)
-
-
-def check_labels(dataset: Dataset, classes: int, cfg: Path) -> None:
-    """Refuse labels outside the model's classes; report labels without images and class folders that differ."""
-    outside = [f"{source} ({label})" for source, label in dataset.labels.items() if label >= classes]
-    if outside:
-        expected = f"0 to {classes - 1}, the classes of {cfg}"
-        raise UserError("label outside the classes", where=dataset.index, expected=expected, found=first_few(outside))
-    if dataset.absent:
-        print(f"{dataset.index}: {len(dataset.absent)} labels have no image (a subset): {first_few(dataset.absent)}")
-    if dataset.class_folders not in (0, classes):
-        found = f"{dataset.class_folders} class folders for a model of {classes} classes"
-        print(f"{dataset.index}: {found}; a folder's position in the sorted list is its class index")
 
 
 def run(args: argparse.Namespace) -> None:
     """Write the inputs of the data set's images, float32 or uint8."""
     config = load_config(args.cfg, CLASSIFICATION)
-    dataset = find_images(args.dataset)
-    check_labels(dataset, config.MODEL.NUM_CLASSES, args.cfg)
+    dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
+    for note in dataset.notes():
+        print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args)
     part = dataclasses.replace(dataset, labels=labels)
     dtype, (width, height), values = args.input_dtype, config.MODEL.IMAGE_SIZE, config.INPUT
@@ -103,7 +90,6 @@ def run(args: argparse.Namespace) -> None:
         for (source, label), stem in zip(labels.items(), tensors.safe_stems(list(labels)))
     ]
     manifest = empty_manifest("imagenet", config, part.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES)
-    first = args.shard is None or args.shard.number == 1  # counts files without a label
     arithmetic = {"short": values.RESIZE, "crop": (width, height), "mean": values.MEAN, "std": values.STD}
     fill(
         "preprocess.classification",
@@ -113,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
         tasks,
         partial(write_input, **arithmetic, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
-        rejected=dict.fromkeys(dataset.unlabelled if first else [], f"no label in {dataset.index.name}"),
+        rejected={**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken},
     )
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from hrnet.images import MAX_PIXELS
+
 JPEG_START = b"\xff\xd8\xff"
 COLOURS = ("YCbCr", "Gray")  # Pillow converts others (CMYK, RGB) in another way
 SUBSAMPLINGS = ("444", "422", "420", "Gray")  # all versions of libjpeg-turbo upsample them alike
@@ -55,8 +57,8 @@ def common_jpeg(data: bytes) -> Optional[np.ndarray]:
     if not data.startswith(JPEG_START):
         return None
     try:
-        _, _, colour, subsampling = simplejpeg.decode_jpeg_header(data)
-        if colour not in COLOURS or subsampling not in SUBSAMPLINGS:
+        height, width, colour, subsampling = simplejpeg.decode_jpeg_header(data)
+        if height * width > MAX_PIXELS or colour not in COLOURS or subsampling not in SUBSAMPLINGS:
             return None
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
         return pixels

@@ -117,6 +117,8 @@ def fill(
     inputs are kept.
     """
     started = time.perf_counter()
+    if args.shard and args.shard.number > 1:
+        rejected = {}  # they belong to no part; the first counts them
     settings = {
         "config_sha256": manifest.config_sha256,
         "index_sha256": manifest.index_sha256,

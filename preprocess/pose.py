@@ -63,7 +63,7 @@ def write_inputs(task: Task, mean: list[float], std: list[float], dtype: str) ->
         return pixels
     height, width = pixels.shape[:2]
     if (width, height) != (image.width, image.height):
-        return Rejection(f"{width} x {height} pixels, but {image.width} x {image.height} in the annotation file")
+        return Rejection(images.wrong_size((width, height), (image.width, image.height), task.source))
     input_height, input_width = image.sides()
     if max(width, height, input_width, input_height) >= MAX_SIDE:
         sizes = f"{width} x {height} pixels for an input of {input_width} x {input_height}"
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> None:
         tasks,
         partial(write_inputs, mean=config.INPUT.MEAN, std=config.INPUT.STD, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, gears.__file__),
-        rejected={},
+        rejected={f"images/{config.DATASET.TEST}/{name}": reason for name, reason in dataset.broken.items()},
         decoders=[f"opencv {cv2.__version__}"],
         gears=[list(gear) for gear in offered],
     )

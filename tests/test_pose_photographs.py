@@ -17,11 +17,11 @@ import pytest
 from benchmarks.upstream_pose import UpstreamDecoder
 from hrnet.config import load_config
 from hrnet.gears import choose, whole_size
-from hrnet.io.coco import read_images
+from hrnet.io.coco import read_annotations
 from hrnet.io.manifest import Manifest
 from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
-from tests.preprocess.coco_sets import FOLDER, annotations, write_annotations
+from tests.preprocess.coco_sets import FOLDER, PERSON, annotations, write_annotations
 from tests.preprocess.reference import aligned, normalise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,10 +86,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "coco" / FOLDER).symlink_to(IMAGES / FOLDER)
     listed = [
         {"id": image.image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-        for image in read_images(annotations(IMAGES))
+        for image in read_annotations(annotations(IMAGES)).images
         if (IMAGES / FOLDER / image.file_name).is_file()
     ]
-    write_annotations(place / "coco", {"images": listed, "annotations": [], "categories": []})
+    write_annotations(place / "coco", {"images": listed, "annotations": [], "categories": [PERSON]})
     weights, onnx = place / "w32.pth", place / "model.onnx"
     seeded = ["--cfg", CFG, "--images", IMAGES / FOLDER, "--output", weights, "--count", 4]
     python("-m", "benchmarks.seeded_checkpoint", *seeded)

@@ -62,7 +62,7 @@ class DistributedContext(NamedTuple):
 def log_file(path: Path, context: DistributedContext) -> Iterator[Log]:
     """Yield what writes a line into this process's own log and, in the first process, on the screen."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
-    with open(descriptor, "w", encoding="utf-8", buffering=1) as file:
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
 
         def log(line: str) -> None:
             file.write(f"{line}\n")

@@ -1,19 +1,33 @@
-"""COCO's files: annotations (images, people) and keypoint results."""
+"""COCO's files: annotations (images, people) and keypoint results.
+
+Everything that reads an annotation file does so here, and what it gets is checked: ids, types, finite numbers, sizes,
+joints, areas. pycocotools checks none of it: a NaN in an area or an id of 0 changes AP without a word.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from hrnet.io.files import AnyPath, natural_key, write_text
+from hrnet.cli import first_few
+from hrnet.io.files import AnyPath, below, natural_key, write_text
+from hrnet.io.outlines import is_number, read_outline
 from hrnet.io.records import FormatError, check_unique, read_json
 
 PERSON = 1  # COCO's category
-JOINTS = 17
+PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "right")))  # of its joints
+JOINTS = len(NAMES)
+PREFIX, SUFFIX = "person_keypoints_", ".json"
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
+LARGEST_ID = 2**63  # ids beyond it do not fit numpy's integers
+LARGEST_SIDE = 10**6  # pixels
+LARGEST = 4  # images; a person cut by the border may have the area of its whole box
+THINNEST = 1000  # a person covers at least 1 of so many pixels of its box, or of its joints' box
 
 
 class CocoImage(NamedTuple):
@@ -23,72 +37,177 @@ class CocoImage(NamedTuple):
     height: int
 
 
+@dataclass(frozen=True)
+class Annotations:
+    """The checked content of an annotation file."""
+
+    images: list[CocoImage]  # in natural order of their file names; ids and names are unique
+    people: list[dict[str, Any]]  # the annotations of the category `person`, as they are in the file
+
+    def truth(self) -> dict[str, Any]:
+        """What pycocotools needs of them. The people are numbered from 1: it takes an id of 0 for "no match"."""
+        fields = ("image_id", "iscrowd", "area", "bbox", "num_keypoints", "keypoints")
+        return {
+            "images": [{"id": image.image_id, "width": image.width, "height": image.height} for image in self.images],
+            "categories": [{"id": PERSON, "name": "person"}],
+            "annotations": [
+                {"id": number, "category_id": PERSON, **{name: person[name] for name in fields}}
+                for number, person in enumerate(self.people, 1)
+            ],
+        }
+
+
 def annotation_path(dataset: Path, split: str) -> Path:
     """Where a COCO folder keeps the people of a split (val2017)."""
-    return dataset / "annotations" / f"person_keypoints_{split}.json"
+    return dataset / "annotations" / f"{PREFIX}{split}{SUFFIX}"
 
 
-def read_images(path: AnyPath) -> list[CocoImage]:
-    """Read the images of an annotation file, in natural order of their file names; ids and names are unique."""
-    listed = _read(path).get("images")
-    if not isinstance(listed, list) or not listed:
+def read_annotations(path: AnyPath, outlines: bool = False) -> Annotations:
+    """Read and check a keypoint annotation file. Raises FormatError, with the image's or annotation's id.
+
+    `outlines`: for training, which needs a `bbox` with an area of the people with joints, and a `segmentation` of those
+    without and of crowds; the segmentation is then as pycocotools takes it.
+    """
+    content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
+    content = content if isinstance(content, dict) else {}
+    missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
+    if missing:
+        raise FormatError("not a COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
+    images = _read_images(content["images"], path)
+    person, others = _person_category(content["categories"], path)
+    sizes = {image.image_id: image for image in images}
+    people = []
+    for number, entry in enumerate(content["annotations"]):
+        if not isinstance(entry, dict):
+            raise FormatError(f"annotations: entry {number}", where=path, expected="an object", found=_shown(entry))
+        if not _is_id(entry.get("category_id")):
+            raise _wrong(entry, number, "category_id", "the id of a category", path)
+        if entry["category_id"] in others:
+            continue
+        if entry["category_id"] != person:
+            raise _wrong(entry, number, "category_id", f"{person}, the category person, or another of the file", path)
+        wrong = _wrong_field(entry, sizes, outlines)
+        if wrong:
+            raise _wrong(entry, number, *wrong, path)
+        people.append({**entry, "segmentation": _outline(entry, sizes, path)} if outlines else entry)
+    check_unique("annotations: duplicate id", (entry["id"] for entry in people), path)
+    return Annotations(images, people)
+
+
+def _read_images(listed: list[Any], path: AnyPath) -> list[CocoImage]:
+    if not listed:
         raise FormatError("lists no images", where=path, expected="a COCO annotation file")
-    images = [_image(entry, number, path) for number, entry in enumerate(listed)]
+    annotations = Path(path).absolute()
+    folder = annotations.parent.parent / "images" / annotations.stem.removeprefix(PREFIX)
+    images = [_image(entry, number, folder, path) for number, entry in enumerate(listed)]
     for what, values in (("id", (image.image_id for image in images)), ("file", (image.file_name for image in images))):
         check_unique(f"images: duplicate {what}", values, path)
     return sorted(images, key=lambda image: natural_key(image.file_name))
 
 
-def read_annotations(path: AnyPath, outlines: bool = False) -> dict[str, Any]:
-    """Read a keypoint annotation file as pycocotools takes it. `outlines`: each annotation needs a `segmentation` and
-    a `bbox` with an area too, as training reads them."""
-    content = _read(path)
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
-    if missing:
-        raise FormatError("not a COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
-    for number, entry in enumerate(content["annotations"]):
-        fields = entry if isinstance(entry, dict) else None
-        wrong = ("", "an object") if fields is None else _wrong_field(fields, outlines)
-        if wrong:
-            name, expected = wrong
-            at, value = (number, entry) if fields is None else (fields.get("id"), fields.get(name, "nothing"))
-            found = f"annotation {at}: {json.dumps(value)[:80]}"
-            raise FormatError("not a keypoint annotation file", where=path, expected=expected, found=found)
-    return content
-
-
-def _read(path: AnyPath) -> dict[str, Any]:
-    content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
-    return content if isinstance(content, dict) else {}
-
-
-def _image(entry: Any, number: int, path: AnyPath) -> CocoImage:
+def _image(entry: Any, number: int, folder: Path, path: AnyPath) -> CocoImage:
     entry = entry if isinstance(entry, dict) else {}
     values = [entry.get(key) for key in ("id", "file_name", "width", "height")]
     image_id, name, width, height = values
-    counts = all(type(value) is int and value > 0 for value in (width, height))
-    if type(image_id) is not int or not isinstance(name, str) or not name or not counts:
-        expected = "id, file_name, width and height"
-        raise FormatError(f"images: entry {number}", where=path, expected=expected, found=json.dumps(values))
-    return CocoImage(image_id, name, width, height)
+    sides = all(type(value) is int and 0 < value <= LARGEST_SIDE for value in (width, height))
+    if not _is_id(image_id) or not isinstance(name, str) or not name or not sides:
+        expected = "id, file_name, width and height: integers and a name"
+        raise FormatError(f"images: entry {number}", where=path, expected=expected, found=_shown(values))
+    try:
+        return CocoImage(image_id, below(folder, name), width, height)
+    except ValueError as error:
+        expected = f"a path below {folder}"
+        raise FormatError(f"image {image_id}: {error}", where=path, expected=expected, found=_shown(name)) from None
 
 
-def _wrong_field(entry: Mapping[str, Any], outlines: bool) -> Optional[tuple[str, str]]:
-    """The first field that is missing or of another kind, and what is expected of it; None where all are right."""
-    joints, box, outline = entry.get("keypoints"), entry.get("bbox"), entry.get("segmentation")
-    is_box = isinstance(box, list) and len(box) == 4
-    has_area = is_box and (not entry.get("num_keypoints") or max(entry["bbox"][2:]) > 0)
-    checks = {
-        "id": ("id", "id" in entry),
-        "image_id": ("image_id, an integer", type(entry.get("image_id")) is int),
-        "area": ("area", "area" in entry),
-        "iscrowd": ("iscrowd, 0 or 1", entry.get("iscrowd") in (0, 1)),
-        "num_keypoints": ("num_keypoints, an integer", type(entry.get("num_keypoints")) is int),
-        "keypoints": (f"keypoints, {3 * JOINTS} numbers", isinstance(joints, list) and len(joints) == 3 * JOINTS),
-        "bbox": ("bbox: x, y, width, height", has_area if outlines else is_box),
-        "segmentation": ("segmentation, a list or an object", not outlines or isinstance(outline, (list, dict))),
-    }
-    return next(((name, expected) for name, (expected, right) in checks.items() if not right), None)
+def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int]]:
+    """The id of the category `person`, and those of the others."""
+    entries = [entry if isinstance(entry, dict) else {} for entry in categories]
+    if not all(_is_id(entry.get("id")) and isinstance(entry.get("name"), str) for entry in entries):
+        raise FormatError("categories", where=path, expected="each with id and name", found=_shown(categories))
+    check_unique("categories: duplicate id", (entry["id"] for entry in entries), path)
+    people = [entry for entry in entries if entry["name"] == "person"]
+    if len(people) != 1:
+        found = first_few(_shown(entry["name"]) for entry in entries) or "none"
+        raise FormatError("categories", where=path, expected='one of the name "person"', found=found)
+    joints = people[0].get("keypoints", list(NAMES))
+    expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
+    if not isinstance(joints, list) or len(joints) != JOINTS:
+        found = f"{len(joints)} joints" if isinstance(joints, list) else _shown(joints)
+        raise FormatError("category person: keypoints", where=path, expected=expected, found=found)
+    if joints != list(NAMES) and sorted(map(str, joints)) == sorted(NAMES):
+        raise FormatError("category person: keypoints in another order", where=path, expected=expected)
+    return people[0]["id"], {entry["id"] for entry in entries} - {people[0]["id"]}
+
+
+def _wrong_field(
+    entry: Mapping[str, Any], images: Mapping[int, CocoImage], outlines: bool
+) -> Optional[tuple[str, str]]:
+    """The first field of a person's annotation that is missing or invalid, and what is expected."""
+    joints, box, count = (entry.get(name) for name in ("keypoints", "bbox", "num_keypoints"))
+    area: Any = entry.get("area")
+    if not _is_id(entry.get("id")):
+        return "id", "an integer"
+    if not _is_id(entry.get("image_id")):
+        return "image_id", "an integer"
+    if entry["image_id"] not in images:
+        return "image_id", "the id of an image of the file"
+    if type(entry.get("iscrowd")) is not int or entry["iscrowd"] not in (0, 1):
+        return "iscrowd", "0 or 1"
+    if not isinstance(joints, list) or len(joints) != 3 * JOINTS or not all(map(is_number, joints)):
+        return "keypoints", f"{3 * JOINTS} finite numbers, x, y and visibility of COCO's {JOINTS} joints"
+    if not all(flag in (0, 1, 2) for flag in joints[2::3]):
+        return "keypoints", "a visibility of 0, 1 or 2 for each joint"
+    labelled = [(x, y) for x, y, flag in zip(joints[::3], joints[1::3], joints[2::3]) if flag]
+    if type(count) is not int or count != len(labelled):
+        return "num_keypoints", f"{len(labelled)}, the joints whose visibility is not 0"
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) < 0:
+        return "bbox", "x, y, width, height: finite numbers"
+    if outlines and labelled and max(box[2:]) <= 0:
+        return "bbox", "a width or height above 0"
+    least, most = _area_bounds(labelled, box, images[entry["image_id"]])
+    if not is_number(area, math.inf) or not least <= area <= most or (labelled and area <= 0):
+        return "area", f"pixels of the person, above {least:.3g} and up to {most:.0f}" if labelled else "pixels"
+    return None
+
+
+def _area_bounds(labelled: list[tuple[float, float]], box: list[float], image: CocoImage) -> tuple[float, float]:
+    """The pixels that an annotated person can cover, from its labelled joints, its box and its image."""
+    most = LARGEST * image.width * image.height
+    if not labelled:
+        return 0, most
+    across, down = zip(*labelled)
+    boxes = [box[2] * box[3], (max(across) - min(across)) * (max(down) - min(down))]
+    return min((pixels for pixels in boxes if pixels > 0), default=0) / THINNEST, most
+
+
+def _outline(entry: Mapping[str, Any], images: Mapping[int, CocoImage], path: AnyPath) -> Any:
+    """The segmentation of a person whom the loss passes over; of others it is not used."""
+    if entry["num_keypoints"] and not entry["iscrowd"]:
+        return entry.get("segmentation")
+    image = images[entry["image_id"]]
+    try:
+        return read_outline(entry.get("segmentation"), image.width, image.height)
+    except ValueError as error:
+        expected = "polygons or run lengths of its image"
+        what, found = f"annotation {entry['id']}: segmentation: {error}", _shown(entry.get("segmentation"))
+        raise FormatError(what, where=path, expected=expected, found=found) from None
+
+
+def _wrong(entry: Mapping[str, Any], number: int, name: str, expected: str, path: AnyPath) -> FormatError:
+    at = entry["id"] if _is_id(entry.get("id")) else f"number {number}"
+    value = _shown(entry[name]) if name in entry else "nothing"
+    if name == "keypoints" and isinstance(entry.get(name), list) and len(entry[name]) != 3 * JOINTS:
+        value = f"{len(entry[name])} numbers"
+    return FormatError(f"annotation {at}: {name}", where=path, expected=expected, found=value)
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and -LARGEST_ID <= value < LARGEST_ID
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value)[:80]
 
 
 def write_keypoints(path: AnyPath, people: Iterable[Mapping[str, Any]]) -> None:

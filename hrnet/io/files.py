@@ -108,8 +108,8 @@ def _hold(path: str, refusal: UserError) -> int:
 
 
 def write_text(path: AnyPath, text: str) -> None:
-    """Write `text` as UTF-8 in one step."""
-    write_whole(path, text.encode())
+    """Write `text` as UTF-8 in one step; file names that are not UTF-8 keep their bytes."""
+    write_whole(path, text.encode("utf-8", "surrogateescape"))
 
 
 def sha256_file(path: AnyPath) -> str:
@@ -134,6 +134,30 @@ def natural_key(name: str) -> tuple[list[Union[int, str]], str]:
     as numbers, keep the order of their letters."""
     texts_and_numbers = enumerate(re.split(r"([0-9]+)", name))
     return [int(part) if i % 2 else part for i, part in texts_and_numbers], name
+
+
+def below(folder: AnyPath, name: str) -> str:
+    """The path of a file relative to `folder`, with `/` and without `.` or `..`, for a name from a list: relative to
+    `folder`, or absolute and below it. Raises ValueError with what is wrong with the name."""
+    try:
+        encoded = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ValueError("not a file name")
+    name = os.fsdecode(encoded)  # as os.scandir spells it, also where the locale is not UTF-8
+    path = os.path.normpath(name.replace("\\", "/"))  # lists from Windows
+    if os.path.isabs(path):
+        roots = (os.path.abspath(folder), os.path.realpath(folder))
+        root = next((root for root in roots if path.startswith(os.path.join(root, ""))), None)
+        if root is None:
+            raise ValueError("lies outside the folder")
+        path = os.path.relpath(path, root)
+    if path == os.pardir or path.startswith(os.pardir + os.sep):
+        raise ValueError("leaves the folder")
+    if path == os.curdir:
+        raise ValueError("not a file name")
+    return path
 
 
 def check_free_disk(folder: AnyPath, need: int, hint: str = "set BUILD= to a larger disk") -> None:

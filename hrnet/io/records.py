@@ -29,10 +29,10 @@ class FormatError(UserError):
 def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Optional[str] = None) -> Any:
     """The content of a JSON file. Raises FormatError when it is missing (`no WHAT`) or not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows' editors put a mark in front
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
-    except ValueError as error:  # UnicodeDecodeError among them
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError among them
         remove = f"rm {path}; {hint.removeprefix('run ')}" if hint else None  # make sees no reason to run a stage else
         raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=remove) from None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "right")))
-COUNT = len(NAMES)
+from hrnet.io import coco
+
+NAMES = coco.NAMES
+COUNT = coco.JOINTS
 
 # FLIPPED[k]: the joint that stands in a flipped image where joint k stands.
 FLIPPED = (0, *(k + 1 if k % 2 else k - 1 for k in range(1, COUNT)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -67,7 +68,8 @@ def dataset(tmp_path: Path) -> Path:
     (tmp_path / "set/annotations").mkdir(parents=True)
     sizes = [(128, 64)] * 6 + [(96, 64)] * 3 + [(64, 120)] * 2 + [(400, 64)]
     images = [{"id": i, "file_name": f"{i}.jpg", "width": w, "height": h} for i, (w, h) in enumerate(sizes)]
-    (tmp_path / "set/annotations/person_keypoints_val2017.json").write_text(json.dumps({"images": images}))
+    nobody: dict[str, Any] = {"annotations": [], "categories": [{"id": 1, "name": "person"}]}
+    (tmp_path / "set/annotations/person_keypoints_val2017.json").write_text(json.dumps({"images": images, **nobody}))
     (tmp_path / "pose.yaml").write_text(CONFIG)
     return tmp_path / "set"
 

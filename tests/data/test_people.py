@@ -49,7 +49,7 @@ def test_layout(folder: Path, content: dict[str, Any]) -> None:
         with Image.open(folder / "images/val2017" / image["file_name"]) as picture:
             assert (picture.format, picture.size) == ("JPEG", (image["width"], image["height"]))
         assert min(image["width"], image["height"]) == 128
-    assert len(coco.read_images(folder / "annotations/person_keypoints_val2017.json")) == IMAGES
+    assert len(coco.read_annotations(folder / "annotations/person_keypoints_val2017.json").images) == IMAGES
     assert len({(image["width"], image["height"]) for image in content["images"]}) > 5
 
 

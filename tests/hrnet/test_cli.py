@@ -172,3 +172,26 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     screen = Terminal()
     assert list(progress(range(3), 3, unit="img", file=screen)) == [0, 1, 2]
     assert "0/3 [00:00<?, ?img/s]" in screen.getvalue()
+
+
+NAMES = r"""
+from hrnet.cli import UserError, command
+
+@command
+def main(argv=None):
+    print("val/\u56fe.JPEG, val/caf\udce9.JPEG")
+    raise UserError("a link to nothing", where="val/caf\udce9\n.JPEG", found="\u56fe")
+
+raise SystemExit(main([]))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_file_names_that_the_terminal_cannot_show_are_escaped(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", NAMES], capture_output=True, env=environment)
+    character = "\\u56fe" if encoding == "ascii" else "图"
+    assert done.returncode == 2
+    assert done.stdout.decode() == f"val/{character}.JPEG, val/caf\\udce9.JPEG\n"
+    assert done.stderr.decode().endswith(f"error: val/caf\\udce9\\n.JPEG: a link to nothing (found {character})\n")
+    assert done.stderr.count(b"\n") == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from PIL import Image
 
 from hrnet.cli import UserError
 from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images, read_labels
@@ -25,7 +26,7 @@ def touch(root: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def refusal(folder: Path, find: Callable[[Path], object] = find_images) -> str:
+def refusal(folder: Path, find: Callable[[Path], object] = lambda root: find_images(root, 4)) -> str:
     with pytest.raises(UserError) as caught:
         find(folder)
     return str(caught.value)
@@ -45,30 +46,31 @@ def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
         return sorted(listed(path), key=lambda entry: entry.name, reverse=backwards)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    dataset = find_images(class_folders)
+    dataset = find_images(class_folders, 4)
     monkeypatch.undo()
     assert list(dataset.labels.items()) == list(LABELS.items())  # sorted as text: n10 before n9; images: 9 before 10
-    assert (dataset.root, dataset.index, dataset.class_folders) == (class_folders, class_folders / "val", 4)
+    assert (dataset.root, dataset.index) == (class_folders, class_folders / "val")
+    assert dataset.classes == {"n01": 0, "n02": 1, "n10": 2, "n9": 3}
     assert (dataset.unlabelled, dataset.absent) == ([], [])
 
 
 def test_images_to_train_on_are_class_folders_likewise(class_folders: Path) -> None:
     os.rename(class_folders / "val", class_folders / "train")
     touch(class_folders, "train/list.txt")
-    dataset = find_training_images(class_folders)
+    dataset = find_training_images(class_folders, 4)
     assert {name.replace("train/", "val/"): label for name, label in dataset.labels.items()} == LABELS
-    assert (dataset.class_folders, dataset.unlabelled) == (4, ["train/list.txt"])
+    assert dataset.unlabelled == ["train/list.txt"]
     (class_folders / "flat/train").mkdir(parents=True)
     with pytest.raises(UserError, match=r"flat/train: holds no class folder; the images of a class lie in a folder"):
-        find_training_images(class_folders / "flat")
+        find_training_images(class_folders / "flat", 4)
 
 
 def test_the_three_layouts_give_the_same_images_and_labels(class_folders: Path) -> None:
-    by_folder = find_images(class_folders)
+    by_folder = find_images(class_folders, 4)
     (class_folders / "val_list.txt").write_text("".join(f"{name} {label}\n" for name, label in LABELS.items()))
-    by_list = find_images(class_folders)
+    by_list = find_images(class_folders, 4)
     (class_folders / "val_label.txt").write_text("".join(f"{name[4:]} {label}\n" for name, label in LABELS.items()))
-    by_label_file = find_images(class_folders)
+    by_label_file = find_images(class_folders, 4)
     assert list(by_list.labels.items()) == list(by_label_file.labels.items()) == list(by_folder.labels.items())
     assert by_list.sha256() == by_label_file.sha256() == by_folder.sha256()
     names = [found.index.name for found in (by_folder, by_list, by_label_file)]
@@ -78,9 +80,9 @@ def test_the_three_layouts_give_the_same_images_and_labels(class_folders: Path) 
 def test_the_seed_s_own_layout_in_natural_order(tmp_path: Path) -> None:
     touch(tmp_path, "val/img10.JPEG", "val/img2.JPEG", "val/img1.JPEG", "val/.hidden", "val/folder/x.JPEG")
     (tmp_path / "val_label.txt").write_text("img10.JPEG 5\nimg1.JPEG 7\nimg2.JPEG 5\n")
-    dataset = find_images(tmp_path)
+    dataset = find_images(tmp_path, 10)
     assert list(dataset.labels.items()) == [("val/img1.JPEG", 7), ("val/img2.JPEG", 5), ("val/img10.JPEG", 5)]
-    assert (dataset.unlabelled, dataset.absent, dataset.class_folders) == ([], [], 0)
+    assert (dataset.unlabelled, dataset.absent, dataset.classes) == ([], [], {})
 
 
 @pytest.mark.parametrize("name", ["imagenet", "val"])
@@ -89,44 +91,153 @@ def test_the_model_zoo_s_call_names_val_itself(name: str, tmp_path: Path, monkey
     (tmp_path / name / "val_label.txt").write_text("a.JPEG 3\n")
     monkeypatch.chdir(tmp_path)
     for called in (f"{name}/val", f"{name}/val/", f"{name}/"):
-        assert find_images(Path(called)).labels == {"val/a.JPEG": 3}
+        assert find_images(Path(called), 10).labels == {"val/a.JPEG": 3}
     monkeypatch.chdir(name)
-    assert find_images(Path("val")).labels == {"val/a.JPEG": 3}
+    assert find_images(Path("val"), 10).labels == {"val/a.JPEG": 3}
 
 
 def test_a_list_of_images_that_lie_beside_it(tmp_path: Path) -> None:
     touch(tmp_path, "a.JPEG", "deep/er/b.JPEG")
     (tmp_path / "val_list.txt").write_text("a.JPEG 3\n./deep/er/b.JPEG 4\n")
-    dataset = find_images(tmp_path)
-    assert dataset.labels == {"./deep/er/b.JPEG": 4, "a.JPEG": 3}
+    dataset = find_images(tmp_path, 10)
+    assert dataset.labels == {"a.JPEG": 3, "deep/er/b.JPEG": 4}
     assert dataset.unlabelled == []
 
 
 def test_images_without_a_label_and_labels_without_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "val/a.JPEG", "val/10.JPEG", "val/9.JPEG")
     (tmp_path / "val_label.txt").write_text("a.JPEG 1\nz10.JPEG 2\nz9.JPEG 2\n")
-    dataset = find_images(tmp_path)
+    dataset = find_images(tmp_path, 10)
     assert dataset.labels == {"val/a.JPEG": 1}
     assert dataset.unlabelled == ["val/9.JPEG", "val/10.JPEG"]
     assert dataset.absent == ["val/z9.JPEG", "val/z10.JPEG"]
 
 
-def test_an_empty_class_folder_counts(class_folders: Path) -> None:
-    (class_folders / "val/n00").mkdir()
-    (class_folders / "val/.thumbs").mkdir()
-    assert list(find_images(class_folders).labels.values()) == [label + 1 for label in LABELS.values()]
+def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
+    touch(class_folders, "val/.thumbs/x.JPEG", "val/__MACOSX/._x.JPEG", "val/n00/read.me")
+    (class_folders / "val/n03").symlink_to("nowhere")
+    dataset = find_images(class_folders, 4)
+    assert dataset.labels == LABELS
+    assert dataset.foreign == ["__MACOSX", "n00", "n03"]
+    (note,) = dataset.notes()
+    assert note.endswith(": __MACOSX, n00, n03")
+    Image.new("RGB", (4, 4)).save(class_folders / "val/n00/no ending", "PNG")
+    assert "n00" in refusal(class_folders), "a fifth class of four"
+
+
+@pytest.mark.parametrize("classes", [3, 6, 1000])
+def test_another_number_of_class_folders_than_the_model_s(classes: int, class_folders: Path) -> None:
+    touch(class_folders, "val/backup/x.JPEG", "val/__MACOSX/readme")
+    os.rename(class_folders / "val/n9", class_folders / "val/n99")
+    with pytest.raises(UserError) as caught:
+        find_images(class_folders, classes)
+    assert (caught.value.where, caught.value.what) == (class_folders / "val", "class folders")
+    assert str(caught.value.found).startswith("1 without images: __MACOSX; 1 of other names: backup; 5 with images: ")
+    assert "val_list.txt" in str(caught.value.hint)
+
+
+def numbered(root: Path, split: str, names: Iterable[object]) -> Path:
+    touch(root, *(f"{split}/{name}/x.JPEG" for name in names))
+    return root
+
+
+def test_folders_of_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    for split, find in (("val", find_images), ("train", find_training_images)):
+        assert find(numbered(tmp_path, split, range(12)), 12).labels == {f"{split}/{i}/x.JPEG": i for i in range(12)}
+    one = find_images(numbered(tmp_path / "from one", "val", range(1, 13)), 12)
+    assert one.labels == {f"val/{i}/x.JPEG": i - 1 for i in range(1, 13)}
+    assert "01 and 1" in refusal(numbered(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
+
+
+def test_a_subset_of_the_classes_only_where_no_label_can_shift(tmp_path: Path) -> None:
+    some = find_images(numbered(tmp_path / "numbers", "val", [0, 3, 11]), 12)
+    assert some.labels == {"val/0/x.JPEG": 0, "val/3/x.JPEG": 3, "val/11/x.JPEG": 11}
+    (note,) = some.notes()
+    assert "3 of 12 classes" in note
+    for names in ([1, 3, 11], [0, 3, 12], ["n0", "n3"]):
+        with pytest.raises(UserError):
+            find_images(numbered(tmp_path / str(names), "val", names), 12)
+    with pytest.raises(UserError):
+        find_training_images(numbered(tmp_path / "train", "train", [0, 3, 11]), 12)
+    beside = numbered(numbered(tmp_path / "names", "val", "bd"), "train", "abcd")
+    assert find_images(beside, 4).labels == {"val/b/x.JPEG": 1, "val/d/x.JPEG": 3}
+    touch(beside, "val/x/x.JPEG")
+    assert "expected 4" in refusal(beside), "a folder that train/ has not"
+
+
+def test_class_names_that_disagree_with_those_of_train(tmp_path: Path) -> None:
+    data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
+    error = refusal(data)
+    assert error.startswith(f"{data}: class folders of train/ and val/ differ (found 0 only in train/, ")
+    assert "zero only in val/" in error
+    some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
+    assert len(find_images(some, 4).labels) == 4, "of train/ only a part is there"
+    indices = numbered(numbered(tmp_path / "indices", "train", "abcd"), "val", range(4))
+    assert list(find_images(indices, 4).labels.values()) == [0, 1, 2, 3]
+
+
+def test_links_to_nothing_are_no_images_in_any_layout(class_folders: Path) -> None:
+    for name in ("val/n01/9.JPEG", "val/n9/y.JPEG"):
+        (class_folders / name).unlink()
+        (class_folders / name).symlink_to("nowhere")
+    broken = dict.fromkeys(["val/n01/9.JPEG", "val/n9/y.JPEG"], "a link to nothing")
+    left = [name for name in LABELS if name not in broken]
+    by_folder = find_images(class_folders, 4)
+    assert (list(by_folder.labels), by_folder.broken, by_folder.absent) == (left, broken, [])
+    (class_folders / "val_list.txt").write_text("".join(f"{name} {label}\n" for name, label in LABELS.items()))
+    by_list = find_images(class_folders, 4)
+    assert (list(by_list.labels), by_list.broken, by_list.absent) == (left, broken, [])
+    assert len(by_list.sha256()) == 64
+    os.mkfifo(class_folders / "val/n9/pipe.JPEG")
+    assert find_images(class_folders, 4).unlabelled == []
+    (class_folders / "val_list.txt").unlink()
+    assert find_images(class_folders, 4).broken["val/n9/pipe.JPEG"] == "not a file"
+
+
+def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"val/{name}.JPEG" for name in ("a", "b c", "d", "e")))
+    lines = ["val/a.JPEG\t1\n", "./val/b c.JPEG  2\r\n", f"{tmp_path}/val/d.JPEG 3\n", "x/../e.JPEG 4\n"]
+    (tmp_path / "val_label.txt").write_text("".join(lines))
+    assert list(find_images(tmp_path, 10).labels.items()) == [
+        ("val/a.JPEG", 1),
+        ("val/b c.JPEG", 2),
+        ("val/d.JPEG", 3),
+        ("val/e.JPEG", 4),
+    ]
+    for line, what in (
+        ("../a.JPEG 1", "line 1: leaves the folder"),
+        ("/etc/passwd 1", "line 1: lies outside the folder"),
+        ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
+        ("a.JPEG 10", "label outside the classes"),
+        ("a.JPEG 123456789", "label outside the classes"),
+        ("a.JPEG 1234567890", "line 1"),
+    ):
+        (tmp_path / "val_label.txt").write_text(line)
+        with pytest.raises(UserError) as caught:
+            find_images(tmp_path, 10)
+        assert (caught.value.where, caught.value.what) == (tmp_path / "val_label.txt", what)
+
+
+def test_names_in_a_list_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    try:
+        open(os.fsencode(tmp_path) + b"/val/caf\xe9.JPEG", "wb").close()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    (tmp_path / "val_label.txt").write_bytes(b"caf\xe9.JPEG 1\n")
+    assert find_images(tmp_path, 10).labels == {"val/caf\udce9.JPEG": 1}
 
 
 def test_the_hash_tells_another_image_or_label(class_folders: Path) -> None:
-    before = find_images(class_folders).sha256()
-    assert find_images(class_folders).sha256() == before
+    before = find_images(class_folders, 4).sha256()
+    assert find_images(class_folders, 4).sha256() == before
     os.utime(class_folders / "val/n9/y.JPEG", ns=(0, 1))
-    touched = find_images(class_folders).sha256()
+    touched = find_images(class_folders, 4).sha256()
     (class_folders / "val/n9/y.JPEG").write_bytes(b"xy")
     os.utime(class_folders / "val/n9/y.JPEG", ns=(0, 1))
-    longer = find_images(class_folders).sha256()
-    (class_folders / "val/n00").mkdir()
-    relabelled = find_images(class_folders).sha256()
+    longer = find_images(class_folders, 4).sha256()
+    os.rename(class_folders / "val/n02", class_folders / "val/n92")
+    relabelled = find_images(class_folders, 4).sha256()
     assert len({before, touched, longer, relabelled}) == 4
 
 
@@ -136,7 +247,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
         open(os.fsencode(tmp_path) + b"/val/a/caf\xe9.JPEG", "wb").close()
     except OSError:
         pytest.skip("this file system takes UTF-8 names alone")
-    dataset = find_images(tmp_path)
+    dataset = find_images(tmp_path, 1)
     assert dataset.labels == {"val/a/caf\udce9.JPEG": 0}
     assert len(dataset.sha256()) == 64
 
@@ -149,7 +260,7 @@ def test_no_data_set(tmp_path: Path) -> None:
     hint = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
     assert refusal(tmp_path) == f"{tmp_path / 'val'}: holds no class folder; {hint}"
     (tmp_path / "val/n01").mkdir()
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: class folders hold no file"
+    assert refusal(tmp_path) == f"{tmp_path / 'val'}: class folders hold no image (found n01)"
 
 
 def test_a_list_of_other_images(tmp_path: Path) -> None:
@@ -168,6 +279,9 @@ def test_a_list_of_other_images(tmp_path: Path) -> None:
         (b"potter's wheel (1).JPEG 3\n", {"potter's wheel (1).JPEG": 3}),
         (b"\xef\xbb\xbfa.JPEG 0\n", {"a.JPEG": 0}),
         ("图.JPEG 5\n".encode(), {"图.JPEG": 5}),
+        (b"a.JPEG\t1\nb c.JPEG \t 2\rd.JPEG\xc2\xa03\n", {"a.JPEG": 1, "b c.JPEG": 2, "d.JPEG": 3}),
+        (b"caf\xe9.JPEG 1\n", {"caf\udce9.JPEG": 1}),
+        ("a\u2028b\x0c.JPEG 1\n".encode(), {"a\u2028b\x0c.JPEG": 1}),
     ],
 )
 def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
@@ -183,9 +297,10 @@ def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
         (b"5\n", "line 1 (expected name index, found '5')"),
         (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
         ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
-        (b"a.JPEG\t1\n", "line 1 (expected name index, found 'a.JPEG\\t1')"),
         (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
-        (b"\xb0\xa1.JPEG 1\n", "not UTF-8 text"),
+        ("a.JPEG 1\n".encode("utf-16"), "not UTF-8 text"),
+        ("a.JPEG 1\n".encode("utf-16-le"), "not UTF-8 text"),
+        (b"caf\xe9.JPEG\n", "line 1 (expected name index, found 'caf\\udce9.JPEG')"),
     ],
 )
 def test_invalid_labels(data: bytes, line: str, tmp_path: Path) -> None:
@@ -194,10 +309,13 @@ def test_invalid_labels(data: bytes, line: str, tmp_path: Path) -> None:
     check_invalid(read_labels, path, f"{path}: {line}")
 
 
+NOBODY: dict[str, Any] = {"annotations": [], "categories": [{"id": 1, "name": "person"}]}
+
+
 def coco(root: Path, listed: list[str], there: list[str]) -> Path:
     touch(root, *(f"images/val2017/{name}" for name in there), "annotations/person_keypoints_val2017.json")
     images = [{"id": i, "file_name": name, "width": 8, "height": 8} for i, name in enumerate(listed)]
-    (root / "annotations/person_keypoints_val2017.json").write_text(json.dumps({"images": images}))
+    (root / "annotations/person_keypoints_val2017.json").write_text(json.dumps({"images": images, **NOBODY}))
     return root
 
 
@@ -217,6 +335,17 @@ def test_coco_images_in_natural_order_with_what_is_listed_or_there_alone(tmp_pat
     before = found.sha256()
     os.utime(tmp_path / "images/val2017/9.jpg", ns=(0, 1))
     assert find_coco(tmp_path, "val2017").sha256() != before
+
+
+def test_coco_images_in_folders_and_links_to_nothing(tmp_path: Path) -> None:
+    names = ["cam1/1.jpg", "./2.jpg", str(tmp_path / "images/val2017/3.jpg"), "gone.jpg", "cam2/1.jpg", "cam1"]
+    coco(tmp_path, names, ["cam1/1.jpg", "2.jpg", "3.jpg", "cam1/x.jpg"])
+    (tmp_path / "images/val2017/gone.jpg").symlink_to("nowhere")
+    found = find_coco(tmp_path, "val2017")
+    assert [image.image_id for image in found.images.values()] == [1, 2, 0]
+    assert list(found.images) == [f"images/val2017/{name}" for name in ("2.jpg", "3.jpg", "cam1/1.jpg")]
+    assert found.broken == {"cam1": "a folder", "gone.jpg": "a link to nothing"}
+    assert (found.absent, found.unlisted) == (["cam2/1.jpg"], ["cam1/x.jpg"])
 
 
 def test_no_coco_set(tmp_path: Path) -> None:

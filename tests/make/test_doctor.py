@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
@@ -150,8 +152,7 @@ def test_a_tool_that_hangs_is_left(
 
 def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; what is there already is not needed again."""
-    (place / "data/val_label.txt").unlink()
-    (place / "data/val_list.txt").write_text("".join(f"{i}.JPEG 0\n" for i in range(50_000)))
+    monkeypatch.setattr(doctor, "count_images", lambda *_: (50_000, 0))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
     assert call(BUILD="b") == 2
@@ -181,26 +182,41 @@ def test_pose_needs_the_disk_of_its_middle_gear(tmp_path: Path) -> None:
     assert doctor.values_per_image(load_config(path)) == (3 * 192 * 224, 1000)
 
 
-def test_class_folders_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "data/val/gone.JPEG").symlink_to("nowhere")
+    with (place / "data/val_label.txt").open("a") as file:
+        file.write("gone.JPEG 3\n")
+    assert call() == 0
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 files to be rejected"
     (place / "data/val_label.txt").unlink()
-    for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG"):
+    for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG", "empty/.hidden"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)
         (place / "data/val" / name).write_bytes(b"x")
-    assert doctor.count_images(place / "data", pose=False) == 3
-    assert doctor.count_images(place / "data", pose=True) == 0
+    assert call() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("make doctor: missing: data/val: class folders ") and error.count("\n") == 1
+    assert "expected 1000" in error and "1 without images: empty" in error
+    (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 2}\n")
+    assert call() == 0
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files to be rejected"
 
 
-def test_cocos_images_are_counted_and_both_passes_need_disk(
+def test_coco_sets_are_read_too_and_both_passes_need_disk(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coco = place / "coco"
-    (coco / "images/val2017").mkdir(parents=True)
-    (coco / "images/val2017/1.jpg").touch()
-    assert doctor.count_images(coco, pose=True) == 0, "no annotations"
+    (place / "pose.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {TEST: mine}\n")
+    config = load_config(place / "pose.yaml")
+    (coco / "images/mine").mkdir(parents=True)
+    (coco / "images/mine/1.jpg").touch()
+    with pytest.raises(UserError, match="no annotation file"):
+        doctor.count_images(coco, config)
     (coco / "annotations").mkdir()
-    (coco / "annotations/person_keypoints_val2017.json").touch()
-    assert doctor.count_images(coco, pose=True) == 1
-    monkeypatch.setattr(doctor, "count_images", lambda *_: 1000)
+    listed = {"images": [{"id": 1, "file_name": "1.jpg", "width": 8, "height": 8}], "annotations": []}
+    content = {**listed, "categories": [{"id": 1, "name": "person"}]}
+    (coco / "annotations/person_keypoints_mine.json").write_text(json.dumps(content))
+    assert doctor.count_images(coco, config) == (1, 0)
+    monkeypatch.setattr(doctor, "count_images", lambda *_: (1000, 0))
     monkeypatch.chdir(ROOT)
     for backend, flip, gigabytes in (
         ("onnxruntime", "0", "14.7"),

@@ -88,7 +88,7 @@ def test_only_the_manifest_s_images_count(tmp_path: Path) -> None:
 
 
 def test_figures_of_a_size_without_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    large = {**SCENE, "annotations": [{**each, "area": 1e6} for each in SCENE["annotations"]]}
+    large = {**SCENE, "annotations": [{**each, "area": 1e5} for each in SCENE["annotations"]]}
     found = evaluated(PoseRun(tmp_path, large).find(exact(large)))
     assert (found["metrics"]["APM"], found["metrics"]["ARM"]) == (None, None)
     assert "  APM -  " in capsys.readouterr().out
@@ -141,13 +141,23 @@ def annotate(run: PoseRun, **changes: Any) -> None:
     run.annotations.write_text(json.dumps({**SCENE, **changes}))
 
 
+def without(*ids: int) -> dict[str, Any]:
+    """The scene's images and people without these images."""
+    return {
+        "images": [image for image in SCENE["images"] if image["id"] not in ids],
+        "annotations": [person for person in SCENE["annotations"] if person["image_id"] not in ids],
+    }
+
+
 FIRST = SCENE["annotations"][0]
 Change = Callable[[PoseRun], object]
 REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
     "no file": (lambda run: run.annotations.unlink(), "{annotations}", "DATASET"),
     "no categories": (lambda run: annotate(run, categories=None), "{annotations}", "categories"),
     "50 numbers": (lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]), "{annotations}", "51"),
-    "images lacking": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "found 10, 20"),
+    "images lacking": (lambda run: annotate(run, **without(10, 20)), "{annotations}", "found 10, 20"),
+    "people of other images": (lambda run: annotate(run, images=SCENE["images"][2:]), "{annotations}", "image_id"),
+    "no number": (lambda run: annotate(run, annotations=[{**FIRST, "area": float("nan")}]), "{annotations}", "NaN"),
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
     "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "another config"),

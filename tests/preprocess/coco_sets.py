@@ -14,6 +14,7 @@ GEARS = [[64, 64], [64, 128], [128, 64]]
 CONFIG = f"MODEL: {{NAME: pose_higher_hrnet}}\nDATASET: {{INPUT_SIZE: {SHORT}}}\nINPUT: {{GEARS: {GEARS}}}\n"
 SIZES = {"9.jpg": (70, 60), "10.jpg": (40, 62), "a b.jpg": (64, 64), "wide.jpg": (200, 50)}
 FOLDER = "images/val2017"
+PERSON = {"id": 1, "name": "person"}
 
 
 def coco_set(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES) -> Path:
@@ -24,7 +25,7 @@ def coco_set(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES) -> Path:
     for number, (name, (width, height)) in enumerate(sizes.items()):
         noise(width, height, number).save(root / FOLDER / name, format="PNG" if name.endswith(".png") else "JPEG")
         images.append({"id": 100 + number, "file_name": name, "width": width, "height": height})
-    write_annotations(root, {"images": images[::-1], "annotations": [], "categories": []})
+    write_annotations(root, {"images": images[::-1], "annotations": [], "categories": [PERSON]})
     return root
 
 

@@ -155,7 +155,7 @@ def test_the_output_directory_to_the_byte(
     monkeypatch.chdir(tmp_path)
     assert prepare(cfg, Path(), Path("prep")) == 0
     config_hash = config_sha256(load_config(cfg))
-    index_hash = datasets.find_images(tmp_path).sha256()
+    index_hash = datasets.find_images(tmp_path, 10).sha256()
     modules = ("preprocess/classification.py", "preprocess/decode.py", "hrnet/images.py", "hrnet/resample.py")
     code = json.dumps([sha256_file(ROOT / module) for module in modules])
     decoders = json.dumps([f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"])
@@ -203,11 +203,16 @@ def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Pat
 def test_class_folders_make_the_same_inputs(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_images(tmp_path, ["val/n1/x.JPEG", "val/n2/x.JPEG", "val/n2/y.png"])
+    write_images(tmp_path, ["val/1/x.JPEG", "val/2/x.JPEG", "val/2/y.png"])
+    (tmp_path / "val/__MACOSX").mkdir()
+    assert prepare(cfg, tmp_path, output) == 2
+    assert "1 without images: __MACOSX" in capsys.readouterr().err
+    write_images(tmp_path, ["val/0/x.JPEG"])
     assert prepare(cfg, tmp_path, output) == 0
     images = read_checked(tmp_path, output)
-    assert [(image.stem, image.label) for image in images] == [("n1_x", 0), ("n2_x", 1), ("n2_y", 1)]
-    assert "2 class folders for a model of 10 classes" in capsys.readouterr().out
+    assert [(image.stem, image.label) for image in images] == [("0_x", 0), ("1_x", 1), ("2_x", 2), ("2_y", 2)]
+    out = capsys.readouterr().out
+    assert "3 of 10 classes" in out and "left out: __MACOSX" in out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -248,9 +253,9 @@ def broken(tmp_path: Path) -> Path:
 
 REASONS = {
     "val/stray.JPEG": "no label in val_label.txt",
+    "val/folder.JPEG": "a folder",
     "val/cut.JPEG": "OSError: image file is truncated (",
     "val/empty.JPEG": "empty file",
-    "val/folder.JPEG": "Is a directory",
     "val/header.JPEG": "OSError: image file is truncated",
     "val/text.JPEG": "not an image that Pillow can read",
 }

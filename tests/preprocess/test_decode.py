@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import Optional
+import warnings
+from typing import Callable, Optional
 
 import cv2
 import numpy as np
@@ -101,3 +102,20 @@ def test_files_that_opencv_cannot_read_or_only_in_part() -> None:
     drawn(60, 50).convert("P").save(file, "PCX")
     with pytest.raises(ValueError, match="not an image that OpenCV can read"):
         decode.decode_as_cv2(file.getvalue())
+
+
+@pytest.mark.parametrize("read", [decode.decode, decode.decode_as_cv2, decode.size_of])
+def test_one_limit_of_pixels_for_every_reader(read: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header of a JPEG of 14,000 x 14,000 pixels is enough: none of them decodes it."""
+    data = bytearray(jpeg(drawn(32, 32)))
+    at = data.index(b"\xff\xc0") + 5  # height and width in the frame's header
+    data[at : at + 4] = (14_000).to_bytes(2, "big") * 2
+    with pytest.raises(Image.DecompressionBombError):
+        read(bytes(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        data[at : at + 4] = (12_000).to_bytes(2, "big") * 2
+        assert decode.size_of(bytes(data)) == (12_000, 12_000)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 31 * 32)
+    assert decode.common_jpeg(jpeg(drawn(32, 32))) is None

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
@@ -249,7 +250,8 @@ def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsy
 
 def test_images_with_crowds_or_without_people_count(dataset: Path, prep: Path) -> None:
     content = json.loads(annotations(dataset).read_text())
-    content["annotations"] = [{"id": 1, "image_id": 100, "iscrowd": 1, "num_keypoints": 0}]
+    crowd = {"id": 0, "image_id": 100, "category_id": 1, "iscrowd": 1, "num_keypoints": 0, "area": 9.5}
+    content["annotations"] = [{**crowd, "bbox": [0, 0, 9, 9], "keypoints": [0] * 51}]
     coco_sets.write_annotations(dataset, content)
     assert prepare(dataset, prep) == 0
     assert len(manifest(prep).images) == 4
@@ -272,6 +274,39 @@ def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.Cap
     assert (prep / "wide.npy").exists()
     assert prepare(dataset, prep, "--max_rejected", 3) == 0
     assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
+
+
+def test_links_to_nothing_and_turned_images_are_rejected_by_name(dataset: Path, prep: Path) -> None:
+    (dataset / FOLDER / "9.jpg").unlink()
+    (dataset / FOLDER / "9.jpg").symlink_to("nowhere")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(62, 40).save(dataset / FOLDER / "10.jpg", exif=exif)
+    assert prepare(dataset, prep) == 1
+    reasons = record(prep / "rejected.json")["images"]
+    assert list(reasons) == [f"{FOLDER}/9.jpg", f"{FOLDER}/10.jpg"]
+    assert reasons[f"{FOLDER}/9.jpg"] == "a link to nothing"
+    assert "62 x 40 pixels, but 40 x 62" in reasons[f"{FOLDER}/10.jpg"]
+    assert "EXIF orientation 6" in reasons[f"{FOLDER}/10.jpg"]
+
+
+def test_images_in_sub_folders_of_any_split(tmp_path: Path, prep: Path) -> None:
+    dataset = coco_set(tmp_path / "coco", {"9.jpg": (70, 60), "10.jpg": (40, 62)})
+    (dataset / FOLDER / "cam1").mkdir()
+    os.rename(dataset / FOLDER / "9.jpg", dataset / FOLDER / "cam1/9.jpg")
+    content = json.loads(annotations(dataset).read_text())
+    content["images"][1]["file_name"] = "./cam1/9.jpg"
+    content["images"][0]["file_name"] = str(dataset / FOLDER / "10.jpg")
+    coco_sets.write_annotations(dataset, content)
+    assert prepare(dataset, prep) == 0
+    assert [image.source for image in manifest(prep).images] == [f"{FOLDER}/10.jpg", f"{FOLDER}/cam1/9.jpg"]
+    os.rename(annotations(dataset), dataset / "annotations/person_keypoints_mine.json")
+    os.rename(dataset / FOLDER, dataset / "images/mine")
+    content["images"][0]["file_name"] = "10.jpg"
+    (dataset / "annotations/person_keypoints_mine.json").write_text(json.dumps(content))
+    cfg = coco_sets.CONFIG.replace("INPUT_SIZE", "TEST: mine, INPUT_SIZE")
+    assert prepare(dataset, prep, cfg=cfg) == 0
+    assert [image.source for image in manifest(prep).images] == ["images/mine/10.jpg", "images/mine/cam1/9.jpg"]
 
 
 def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:

@@ -33,7 +33,7 @@ class LabelledImages(Samples):
     def __init__(self, dataset: datasets.Dataset, config: CfgNode, training: bool) -> None:
         self.files = [dataset.root / source for source in dataset.labels]
         self.labels = list(dataset.labels.values())
-        self.source, self.left_out, self.absent = dataset.index, dataset.unlabelled, dataset.absent
+        self.source, self.left_out, self.more_notes = dataset.index, dataset.unlabelled, dataset.notes()
         self.config, self.training = config, training
 
     def __len__(self) -> int:
@@ -51,9 +51,7 @@ class LabelledImages(Samples):
         notes = []
         if self.left_out:
             notes.append(f"{len(self.left_out)} files without a class are left out: {first_few(self.left_out)}")
-        if self.absent:
-            notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
-        return notes
+        return notes + self.more_notes
 
     def sha256(self) -> str:
         lines = (f"{os.path.join(*path.parts[-3:])} {label}\n" for path, label in zip(self.files, self.labels))
@@ -62,17 +60,16 @@ class LabelledImages(Samples):
 
 def read_images(root: Path, config: CfgNode, training: bool) -> LabelledImages:
     """The images of train/<class>/, the sorted folders being the classes, or those below val/ in any layout that
-    preprocessing knows. Raises UserError where the classes are not the model's."""
-    dataset = (datasets.find_training_images if training else datasets.find_images)(root)
-    classes = config.MODEL.NUM_CLASSES
-    outside = [source for source, label in dataset.labels.items() if label >= classes]
-    if dataset.class_folders not in ((classes,) if training else (0, classes)):
-        hint = f"give another --cfg, or set MODEL.NUM_CLASSES to {dataset.class_folders} in it"
-        expected = f"{classes}, MODEL.NUM_CLASSES"
-        raise UserError("class folders", where=dataset.index, expected=expected, found=dataset.class_folders, hint=hint)
-    if outside:
-        expected = f"labels below {classes}, MODEL.NUM_CLASSES"
-        raise UserError("label outside the classes", where=dataset.index, expected=expected, found=first_few(outside))
+    preprocessing knows. Raises UserError with all files that are no images, and where the classes are not the model's
+    or those of the other split."""
+    find = datasets.find_training_images if training else datasets.find_images
+    dataset = find(root, config.MODEL.NUM_CLASSES)
+    others = dataset.not_images()
+    if others:
+        found = first_few((f"{source}: {reason}" for source, reason in others.items()), datasets.LISTED)
+        raise UserError("files that are no images", where=dataset.index, found=found, hint="fix or remove them")
+    if not training:
+        datasets.check_classes_agree(root, dataset)
     return LabelledImages(dataset, config, training)
 
 

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from hrnet.images import normalise, normalise_table, open_image
-from hrnet.io.coco import annotation_path, read_annotations, read_images
+from hrnet.cli import UserError, first_few
+from hrnet.datasets import LISTED, find_coco
+from hrnet.images import normalise, normalise_table, open_image, wrong_size
+from hrnet.io.coco import annotation_path
 from hrnet.pose.joints import COUNT, FLIPPED
 from train.batches import SEED, Samples
 from train.pose import augment, targets
@@ -32,24 +34,35 @@ class AnnotatedImages(Samples):
         split = config.DATASET.TRAIN
         self.config, self.source = config, annotation_path(dataset, split)
         annotations: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # COCO's, by image id
-        for entry in read_annotations(self.source, outlines=True)["annotations"]:
+        found = find_coco(dataset, split, outlines=True)
+        for entry in found.annotations.people:
             annotations[entry["image_id"]].append(entry)
+        self.images = [image for image in found.annotations.images if image.image_id in annotations]
         folder = dataset / "images" / split
-        images = [image for image in read_images(self.source) if image.image_id in annotations]
-        self.files = [folder / image.file_name for image in images]
-        self.annotations = [annotations[image.image_id] for image in images]
+        missing = {**dict.fromkeys(found.absent, "no such image"), **found.broken}
+        missing = {image.file_name: missing[image.file_name] for image in self.images if image.file_name in missing}
+        if missing:
+            names = first_few((f"{name}: {reason}" for name, reason in missing.items()), LISTED)
+            hint = "add them, or remove their annotations"
+            raise UserError(f"{len(missing)} images with people are missing", where=folder, found=names, hint=hint)
+        self.files = [folder / image.file_name for image in self.images]
+        self.annotations = [annotations[image.image_id] for image in self.images]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, epoch: int, number: int) -> tuple[torch.Tensor, list[targets.Targets]]:
-        pixels = np.asarray(open_image(self.files[number]).convert("RGB"))
+        path, listed = self.files[number], self.images[number]
+        pixels = np.asarray(open_image(path).convert("RGB"))
+        found, expected = (pixels.shape[1], pixels.shape[0]), (listed.width, listed.height)
+        if found != expected:
+            raise UserError(wrong_size(found, expected, path), where=path, hint=f"correct {self.source}")
         rng = np.random.default_rng((SEED, epoch, number))
         motion = augment.random_motion(rng, pixels.shape[1], pixels.shape[0], self.config.DATASET)
         return example(pixels, self.annotations[number], motion, self.config)
 
     def sha256(self) -> str:
-        lines = (f"{path.name} {json.dumps(entries)}\n" for path, entries in zip(self.files, self.annotations))
+        lines = (f"{image.file_name} {json.dumps(people)}\n" for image, people in zip(self.images, self.annotations))
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

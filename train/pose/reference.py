@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     annotation_file = annotation_path(args.dataset, config.DATASET.TEST)
     annotations = read_annotations(annotation_file)
     ids = [image.image_id for image in manifest.images if image.image_id is not None]
-    unknown = sorted(set(ids) - {image["id"] for image in annotations["images"]})
+    unknown = sorted(set(ids) - {image.image_id for image in annotations.images})
     if unknown:
         found = first_few(map(str, unknown))
         raise UserError("does not list images of the manifest", where=annotation_file, found=found)
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
     if args.keypoints:
         make_folder(args.keypoints.parent)
         write_keypoints(args.keypoints, people)
-    metrics = percentages(evaluate(ground_truth(annotations), people, ids))
+    metrics = percentages(evaluate(ground_truth(annotations.truth()), people, ids))
     if metrics["AP"] is None and manifest.shard is None:  # a part may have no person
         what, found = "AP needs a person with keypoints", f"nobody on {len(ids)} images"
         raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")

@@ -242,3 +242,28 @@ def test_a_tool_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:
     tool.communicate(b"\n", timeout=10)
     with files.locked(path):
         pass
+
+
+def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in ("", ".", tmp_path, "link", "no/such/../.."):
+        for name in ("a/b", "./a/b", "a//b", "c/../a/b", "a\\b", f"{tmp_path}/a/b", f"{tmp_path}/./a/c/../b"):
+            assert files.below(folder, name) == "a/b"
+    assert files.below("", "..a") == "..a"
+    for name in (
+        "..",
+        "../a",
+        "a/../../a",
+        "/",
+        "/a",
+        f"{tmp_path}",
+        f"{tmp_path}x/a",
+        "",
+        ".",
+        "a/..",
+        "a\0",
+        "\ud800",
+    ):
+        with pytest.raises(ValueError):
+            files.below("", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
@@ -74,7 +76,44 @@ def test_images_and_labels_of_both_splits(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     data.rename(tmp_path / "moved/data")
     assert read_images(tmp_path / "moved/data", config, True).sha256() == before, "the location does not matter"
-    (tmp_path / "moved/data/val/new").mkdir()
+
+
+def refused(data: Path, config: CfgNode, training: bool) -> UserError:
     with pytest.raises(UserError) as caught:
-        read_images(tmp_path / "moved/data", config, False)
-    assert caught.value.where == tmp_path / "moved/data/val" and caught.value.found == 4
+        read_images(data, config, training)
+    return caught.value
+
+
+def test_all_files_that_are_no_images_are_named_before_the_first_step(tmp_path: Path) -> None:
+    config, data = load_config(write_config(tmp_path)), data_set(tmp_path / "data")
+    (data / "train/grey/Thumbs.db").write_bytes(b"x")
+    (data / "train/grey/lost.JPEG").symlink_to("nowhere")
+    (data / "train/light/inner").mkdir()
+    os.rename(data / "train/dark/dark0.JPEG", data / "train/dark/no ending")
+    (data / "train/list.txt").write_text("beside the class folders")
+    (data / "train/__MACOSX").mkdir()
+    error = refused(data, config, True)
+    assert error.where == data / "train"
+    reasons = {"grey/lost.JPEG": "a link to nothing", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
+    assert error.found == ", ".join(f"train/{name}: {reason}" for name, reason in reasons.items())
+    for name in ("grey/Thumbs.db", "grey/lost.JPEG"):
+        (data / "train" / name).unlink()
+    (data / "train/light/inner").rmdir()
+    samples = read_images(data, config, True)
+    assert len(samples) == 24 and data / "train/dark/no ending" in samples.files
+    left_out, folders = samples.notes()
+    assert "train/list.txt" in left_out and "__MACOSX" in folders
+
+
+def test_classes_of_both_splits_must_be_the_same(tmp_path: Path) -> None:
+    config, data = load_config(write_config(tmp_path)), data_set(tmp_path / "data")
+    os.rename(data / "val/grey", data / "val/gray")
+    error = refused(data, config, False)
+    assert (error.where, error.found) == (data, "gray only in val/, grey only in train/")
+    lines = [f"val/{name}/{name}9.JPEG {label}\n" for label, name in enumerate(("light", "dark"))]
+    (data / "val_list.txt").write_text("".join(lines))
+    error = refused(data, config, False)
+    assert error.where == data / "val_list.txt"
+    assert error.found == "val/dark/dark9.JPEG is 1, train/dark is 0, val/light/light9.JPEG is 0, train/light is 2"
+    (data / "val_list.txt").write_text("val/light/light9.JPEG 2\n")
+    assert read_images(data, config, False).labels == [2]

@@ -88,7 +88,7 @@ def test_evaluation_equals_the_validation_of_training(trained: Path, capsys: pyt
     facts = (trained / "out/output/0/small_bs4_1p_eval.log").read_text()
     assert f"\nTrainAccuracy = {best:.3f}\nActualLoss = " in facts and "FPS" not in facts
     answers = dict(map(str.split, (trained / "out/output/0/eval_0.txt").read_text().splitlines()))
-    labels = {name: datasets.find_images(trained / "data").labels[name] for name in answers}
+    labels = {name: datasets.find_images(trained / "data", len(CLASSES)).labels[name] for name in answers}
     assert best == pytest.approx(100 * sum(int(answers[name]) == label for name, label in labels.items()) / len(labels))
     assert len(labels) == read_metrics(trained)[0]["images"]
     last = trained / "out/checkpoint.pth.tar"
@@ -124,13 +124,13 @@ def test_wrong_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     config, data = folder / "small.yaml", folder / "data"
     config.write_text(CONFIG.replace("NUM_CLASSES: 3", "NUM_CLASSES: 4"))
     error = error_of(folder, capsys)
-    assert f"{data}/train" in error and "found 3" in error and "MODEL.NUM_CLASSES" in error
+    assert f"{data}/train" in error and "found 3 with images" in error and "MODEL.NUM_CLASSES" in error
     config.write_text(CONFIG)
     error = error_of(folder, capsys, "--bs", 25)
     assert f"{data}/train" in error and "expected at least 25" in error and "--batch_size" in error
     (data / "val_label.txt").write_text("x/y.JPEG 3\ndark/dark8.JPEG 3\n")
     error = error_of(folder, capsys)
-    assert "val_label.txt" in error and "labels below 3" in error
+    assert "val_label.txt" in error and "expected 0 to 2" in error
     for name in CLASSES:
         for file in (data / "train" / name).iterdir():
             file.unlink()

@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
@@ -144,7 +145,7 @@ BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
     "nobody": (lambda root: rewrite(root, annotations=[]), f"{ANNOTATIONS}: too few images (expected at least 4"),
     "invalid keypoints": (lambda root: rewrite(root, keypoints=[1, 2]), "keypoints"),
     "no outline": (lambda root: rewrite(root, segmentation=None), "segmentation"),
-    "no images": (lambda root: shutil.rmtree(root / "images"), ".jpg: no such image"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "images/train2017: no such folder"),
     "not JPEG": (lambda root: write_to_images(root, b"x"), ".jpg: not a readable image"),
 }
 
@@ -181,6 +182,34 @@ def test_weights_of_a_different_width(folder: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "other").mkdir()
     checkpoint.save(tiny.build_pose(tmp_path / "other"), tmp_path / "five_joints.pth")
     assert f"{tmp_path / 'five_joints.pth'}: " in error_of(folder, capsys, "--weights", tmp_path / "five_joints.pth")
+
+
+def test_all_missing_images_are_named_before_the_first_step(tmp_path: Path) -> None:
+    people_set(tmp_path / "data")
+    folder = tmp_path / "data/images/train2017"
+    first, second = sorted(folder.iterdir())[:2]
+    first.unlink()
+    second.unlink()
+    second.symlink_to("nowhere")
+    with pytest.raises(UserError) as caught:
+        AnnotatedImages(tmp_path / "data", load_config(write_pose_config(tmp_path)))
+    assert caught.value.where == folder
+    assert caught.value.found == f"{first.name}: no such image, {second.name}: a link to nothing"
+
+
+def test_sizes_of_turned_images_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The annotation file has the width and height of the turned image, the pixels are read as they are stored."""
+    content = json.loads((folder / "data" / ANNOTATIONS).read_text())
+    for image in content["images"]:
+        path = folder / "data/images/train2017" / image["file_name"]
+        with Image.open(path) as stored:
+            exif = stored.getexif()
+            exif[0x0112] = 6
+            stored.resize((70, 64)).save(path, exif=exif)
+    rewrite(folder / "data", annotations=[], images=[{**each, "width": 64, "height": 70} for each in content["images"]])
+    rewrite(folder / "data", annotations=content["annotations"])
+    error = error_of(folder, capsys)
+    assert "70 x 64 pixels, but 64 x 70" in error and "EXIF orientation 6" in error and ANNOTATIONS in error
 
 
 def test_only_images_with_people_are_used(tmp_path: Path) -> None:
