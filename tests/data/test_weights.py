@@ -172,7 +172,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_never_mixed(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Shorter than the part (416), or with another ETag or only another size."""
-    interrupted.data = bytes(size)
+    interrupted.data = b"\xff" * size
     if size == len(DATA):
         interrupted.etag = '"v2"'
     assert download(f"{interrupted.url}/file.pth") == 0

@@ -13,7 +13,6 @@ import torch
 
 from hrnet.config import load_config
 from hrnet.io.files import locked
-from hrnet.nets import checkpoint
 from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
 from train import loop, recipe, state
 from train.batches import Samples
@@ -66,7 +65,7 @@ def test_an_interrupted_run_resumes_with_the_same_losses(
         file.write('{"epoch": 3}\n')
     assert train(folder, task=task) == 0
     assert read_metrics(folder) == read_metrics(trained)
-    mine, other = (checkpoint.read_state(each / "out/checkpoint.pth.tar") for each in (folder, trained))
+    mine, other = (torch.load(each / "out/checkpoint.pth.tar", weights_only=True)["state_dict"] for each in (folder, trained))
     assert all(torch.equal(mine[key], other[key]) for key in other)
     assert (folder / "out" / WEIGHTS[task]).read_bytes() == (trained / "out" / WEIGHTS[task]).read_bytes()
 
@@ -156,7 +155,7 @@ def test_a_run_starts_from_weights(task: str, folder: Path, trained: Path, capsy
     weights = trained / "out" / WEIGHTS[task]
     assert train(folder, "--train_epochs", 1, "--weights", weights, task=task) == 0
     assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
-    state = checkpoint.read_state(weights)
+    state = torch.load(weights, weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "conv1.weight"}, folder / "cut.pth")
     assert f"{folder / 'cut.pth'}: " in error_of(task, folder, capsys, "--weights", folder / "cut.pth")
 
