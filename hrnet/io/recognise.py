@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import mmap
 import re
@@ -155,8 +156,12 @@ def _pickle(path: Path, quoted: str) -> Kind:
 
 
 def _text(path: Path, head: bytes) -> Optional[Kind]:
-    text = head.decode("utf-8", errors="ignore").lstrip("\ufeff").strip()
-    if len(text.encode()) < len(head.strip()) - 4 or not re.fullmatch(r"[^\x00-\x08\x0e-\x1f\x7f]+", text):
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # without half a letter at the end
+    except UnicodeDecodeError:
+        return None
+    text = text.strip()
+    if not re.fullmatch(r"[^\x00-\x08\x0e-\x1f\x7f]+", text):
         return None
     start = text[:200].lower()
     if text.startswith("version https://git-lfs.github.com/spec/"):

@@ -1,4 +1,4 @@
-"""The metadata of a TorchScript file, read without torch: a zip archive. torch does not check its CRCs; they are here."""
+"""The metadata of a TorchScript file, read without torch: it is a zip archive, whose CRCs torch ignores."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ Only tensors, containers and plain values are built; `StandIn`s take the place o
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -47,7 +48,8 @@ PLAIN = frozenset(
         *(f"builtins.{name}" for name in ("slice", "dict", "list", "tuple", "int", "float", "str", "bool")),
         *("_codecs.encode", "copyreg._reconstructor", "torch.Size", "torch.device", "torch.Tensor"),
         *("torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.serialization._get_layout"),
-        *("torch_npu.npu._format.Format",),
+        *(f"torch.{name}" for name, value in vars(torch).items() if isinstance(value, (torch.qscheme, torch.layout))),
+        "torch_npu.npu._format.Format",
     )
 )
 
@@ -229,9 +231,12 @@ def read(path: AnyPath) -> Any:
             zipped = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             content, foreign = _read_zip(file) if zipped else _read_row(file)
-    except (OSError, MemoryError):
-        raise
+    except MemoryError:  # a damaged file may name any length
+        found, hint = f"{path.stat().st_size} bytes", f"{AGAIN}, or use a larger machine"
+        raise UserError("damaged, or larger than the memory", where=path, found=found, hint=hint) from None
     except Exception as error:  # a damaged file can raise exceptions of almost any type here
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is an offset outside of the file
+            raise
         message = " ".join(str(error).split()) or type(error).__name__
         found = f"{path.stat().st_size} bytes, {message}"
         raise UserError("a damaged PyTorch checkpoint", where=path, found=found, hint=AGAIN) from None
@@ -304,25 +309,24 @@ Keys = tuple[object, ...]  # that lead to a value inside of a content, from the 
 
 
 def walk(content: Any) -> Iterator[tuple[Keys, Any]]:
-    """All that is inside of `content`, itself first."""
+    """All that is inside of `content`, itself first. What is inside of a StandIn has the keys of that."""
     seen: set[int] = set()
-    stack: list[tuple[Keys, Any]] = [((), content)]
+    stack: list[tuple[Keys, Any, bool]] = [((), content, False)]
     while stack:
-        keys, value = stack.pop()
+        keys, value, inside = stack.pop()
         if id(value) in seen:
             continue
         seen.add(id(value))
         yield keys, value
         if isinstance(value, dict):
-            children = [((*keys, key), part) for key, part in value.items()]
-            children += [(keys, key) for key in value if isinstance(key, (StandIn, tuple))]
-        elif isinstance(value, (list, tuple)):
-            children = [((*keys, i), part) for i, part in enumerate(value)]
-        elif isinstance(value, (set, frozenset)):
-            children = [(keys, part) for part in value]
+            children = [(key, part) for key, part in value.items()]
+            children += [(key, key) for key in value if isinstance(key, (StandIn, tuple))]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            children = list(enumerate(value))
         else:
-            children = [(keys, part) for part in value.parts] if isinstance(value, StandIn) else []
-        stack.extend(reversed(children))
+            children = list(enumerate(value.parts)) if isinstance(value, StandIn) else []
+        inside = inside or isinstance(value, StandIn)
+        stack.extend((keys if inside else (*keys, key), part, inside) for key, part in reversed(children))
 
 
 def text_of(keys: Keys) -> str:

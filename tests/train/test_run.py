@@ -65,7 +65,9 @@ def test_an_interrupted_run_resumes_with_the_same_losses(
         file.write('{"epoch": 3}\n')
     assert train(folder, task=task) == 0
     assert read_metrics(folder) == read_metrics(trained)
-    mine, other = (torch.load(each / "out/checkpoint.pth.tar", weights_only=True)["state_dict"] for each in (folder, trained))
+    mine, other = (
+        torch.load(each / "out/checkpoint.pth.tar", weights_only=True)["state_dict"] for each in (folder, trained)
+    )
     assert all(torch.equal(mine[key], other[key]) for key in other)
     assert (folder / "out" / WEIGHTS[task]).read_bytes() == (trained / "out" / WEIGHTS[task]).read_bytes()
 
