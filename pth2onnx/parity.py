@@ -115,13 +115,14 @@ def prove(
                 what = f"outputs that are NaN, infinite or above {LARGEST:.0e}"
                 raise WorkFailed(what, found=f"{largest:.0e}", hint="is the checkpoint damaged?")
             differences, cosines = compare(wanted, got)
-            allowed = TOLERANCE * np.maximum(SMALLEST, np.abs(wanted).reshape(len(wanted), -1).max(axis=1))
+            scales = np.abs(wanted).reshape(len(wanted), -1).max(axis=1).astype(np.float64)
+            allowed = TOLERANCE * np.maximum(SMALLEST, scales)
             worst = max(worst, *zip((differences / allowed).tolist(), allowed.tolist(), differences.tolist()))
             cosine = min(cosine, float(cosines.min()))
     _, tolerance, difference = worst
     parity = Parity(difference, cosine, tolerance, [list(batch.shape) for batch in inputs])
     if not parity.max_abs_difference <= parity.tolerance:
         found_text = f"{parity.max_abs_difference:.2e}, cosine {cosine:.6f}"
-        allowed = f"a difference of at most {parity.tolerance:.2e}"
-        raise WorkFailed(f"the {kind} file differs from torch", expected=allowed, found=found_text)
+        most = f"a difference of at most {parity.tolerance:.2e}"
+        raise WorkFailed(f"the {kind} file differs from torch", expected=most, found=found_text)
     return parity

@@ -162,6 +162,52 @@ def test_a_run_starts_from_weights(task: str, folder: Path, trained: Path, capsy
     assert f"{folder / 'cut.pth'}: " in error_of(task, folder, capsys, "--weights", folder / "cut.pth")
 
 
+def pretrained(folder: Path, file: str, more: str = "") -> None:
+    """MODEL.PRETRAINED in the config, relative to the working directory."""
+    config = folder / "small.yaml"
+    lines = config.read_text().replace("MODEL:\n", f"MODEL:\n  PRETRAINED: {file}\n", 1)
+    config.write_text(lines.replace("  EXTRA:", f"  EXTRA:{more}", 1))
+
+
+def test_a_run_starts_from_the_pretrained_weights_of_its_config(
+    task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    weights = torch.load(trained / "out" / WEIGHTS[task], weights_only=True)
+    head = "classifier" if task == "classification" else "final_layers"
+    trunk = {f"module.{key}": value for key, value in weights.items() if not key.startswith(head)}
+    torch.save({"state_dict": trunk}, "trunk.pth")
+    pretrained(folder, "trunk.pth")
+    assert train(folder, "--train_epochs", 1, task=task) == 0
+    screen = capsys.readouterr().out
+    assert f"left as they were: {head}" in screen and "prefix module. removed" in screen
+    assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
+    assert f"{len(trunk)} of {len(weights)} weights" in screen
+    torch.save({"state_dict": {**trunk, "module.bn1.bias": weights["bn1.bias"] * 2}}, "trunk.pth")
+    assert "start weights" in error_of(task, folder, capsys, "--train_epochs", 1)
+    assert train(folder, "--stop_step", 1, "--weights", trained / "out" / WEIGHTS[task], task=task) == 0
+    assert "MODEL.PRETRAINED" in capsys.readouterr().out
+
+
+def test_pretrained_weights_that_are_missing(
+    task: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    pretrained(folder, "models/none.pth")
+    error = error_of(task, folder, capsys)
+    assert "MODEL.PRETRAINED" in error and "models/none.pth" in error and "--weights" in error
+
+
+def test_pretrained_layers_of_pose(
+    task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    pretrained(folder, str(trained / "out" / WEIGHTS[task]), "\n    PRETRAINED_LAYERS: [conv1, bn1]")
+    assert train(folder, "--stop_step", 1, task=task) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "weights are loaded" in line)
+    assert ("left as they were: conv2, bn2" in line) == (task == "pose")
+
+
 def test_learning_rates(tmp_path: Path) -> None:
     settings = load_config(write_pose_config(tmp_path)).TRAIN.clone()
     settings.defrost()
