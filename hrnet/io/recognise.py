@@ -24,6 +24,7 @@ SAFETENSORS = "a safetensors file"
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch.save pickles first where it does not write a zip archive
 MOST_HEADER = 100_000_000  # bytes of a safetensors header, its own limit
 SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".ts")
+SPECIAL = re.compile(r"[\"$`\\!]")  # letters that the shell changes within double quotes
 AGAIN = "download it again, and compare its size with the published one"
 PADDLE = "StructuredToParameterName@@"  # an entry of each .pdparams
 
@@ -143,8 +144,10 @@ def resave(path: AnyPath, keys: Sequence[object], weights_only: Optional[bool] =
     `weights_only` False: it may run code of the file; None: torch decides by its version."""
     only = "" if weights_only is None else f", weights_only={weights_only}"
     output = f"{Path(path).with_suffix('')}.{'.'.join(map(str, keys)) or 'converted'}.pth"
-    content = f'torch.load({str(path)!r}, map_location="cpu"{only}){"".join(f"[{key!r}]" for key in keys)}'
-    return f"python -c {shlex.quote(f'import torch; torch.save({content}, {output!r})')}"
+    content = f"torch.load({str(path)!r}, map_location='cpu'{only}){''.join(f'[{key!r}]' for key in keys)}"
+    code = f"import torch; torch.save({content}, {output!r})"
+    quoted = shlex.quote(code) if SPECIAL.search(code) else f'"{code}"'
+    return f"python -c {quoted}"
 
 
 def _pickle(path: Path, quoted: str) -> Kind:

@@ -72,10 +72,10 @@ def load_matching(net: nn.Module, path: AnyPath, layers: Iterable[str], report: 
     path, layers = Path(path), list(layers)
     wanted = {key: value for key, value in net.state_dict().items() if "*" in layers or key.split(".")[0] in layers}
     found = _choose(read(path), wanted, path)
-    if 2 * found.hits < _weights(wanted):
-        what = f"holds {found.hits} of {_weights(wanted)} weights of the net"
-        raise UserError(what, where=path, expected="at least half", found=first_few(found.state), hint=WRONG_CONFIG)
     state = {key: value for key, value in found.state.items() if key in wanted}
+    if 2 * _weights(state) < _weights(wanted):
+        what = f"holds {_weights(state)} of {_weights(wanted)} weights of the net"
+        raise UserError(what, where=path, expected="at least half", found=first_few(found.state), hint=WRONG_CONFIG)
     left = Counter(key.split(".")[0] for key in net.state_dict() if key not in state and not key.endswith(COUNT))
     found.notes.append(f"{len(state)} of {len(net.state_dict())} weights are loaded")
     if left:
@@ -105,7 +105,7 @@ def check_exists(path: AnyPath) -> None:
     if path.is_dir():
         kind = recognise(path)
         assert kind is not None
-        raise UserError("not a checkpoint", where=path, found=kind.name, hint=kind.hint)
+        raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
     if path.is_symlink() and not path.exists():
         found = f"a link to {os.readlink(path)}, which is missing"
         raise UserError("no such checkpoint", where=path, found=found, hint="give the file itself")
@@ -122,13 +122,11 @@ def read(path: AnyPath) -> Any:
         return torch_file.read(path)
     if kind is not None and kind.name == SAFETENSORS:
         return _read_safetensors(path)
-    if kind is None:
-        with open(path, "rb") as file:
-            start = file.read(8).hex(" ")
-        found, hint = f"{path.stat().st_size} bytes that begin with {start}", AGAIN
-    else:
-        found, hint = kind
-    raise UserError("not a PyTorch checkpoint, or damaged", where=path, found=found, hint=hint)
+    if kind is not None:
+        raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
+    with open(path, "rb") as file:
+        found = f"{path.stat().st_size} bytes that begin with {file.read(8).hex(' ')}"
+    raise UserError("not a PyTorch checkpoint, or damaged", where=path, found=found, hint=AGAIN)
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -159,7 +157,7 @@ class Found(NamedTuple):
     keys: Keys  # where it was
     prefix: str
     state: dict[str, Any]  # without the prefix
-    hits: int  # weights of the net in it
+    hits: int  # weights of the net in it, whatever prefix each has
     notes: list[str]
 
     @property
@@ -203,8 +201,15 @@ def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, to
     ends = zip(min(state, default=""), max(state, default=""))  # what these share, all names between them share too
     prefix = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
     cut = {key[len(prefix) :]: value for key, value in state.items()}
-    plain, hits = (_weights(key for key in each if key in wanted) for each in (state, cut))
-    return Found(keys, prefix, cut, hits, []) if hits > plain else Found(keys, "", state, plain, [])
+    plain, without = (_weights(key for key in each if key in wanted) for each in (state, cut))
+    hits = max(plain, without, _weights({_split(key, wanted)[1] for key in state} - {""}))
+    return Found(keys, prefix, cut, hits, []) if without > plain else Found(keys, "", state, hits, [])
+
+
+def _split(key: str, wanted: Mapping[str, torch.Tensor]) -> tuple[str, str]:
+    """A prefix, and the name of a weight of the net behind it; both empty if there is none."""
+    cuts = [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]
+    return next(((key[:cut], key[cut:]) for cut in cuts if key[cut:] in wanted), ("", ""))
 
 
 def _weights(state: Iterable[str]) -> int:
@@ -298,8 +303,7 @@ def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> 
     found: Counter[str] = Counter()
     others: list[str] = []
     for key in unexpected:
-        cuts = [i + 1 for i, letter in enumerate(key) if letter == "."]
-        prefix = next((key[:cut] for cut in cuts if key[cut:] in wanted), "")
+        prefix, _ = _split(key, wanted)
         found.update([prefix])
         others += [] if prefix else [key]
     del found[""]

@@ -173,6 +173,13 @@ def test_an_average_without_buffers_is_named_too(tmp_path: Path, state: State, n
     assert "model and ema.shadow" in error.what
 
 
+def test_of_two_the_damaged_one_counts_too(tmp_path: Path, state: State, net: Any) -> None:
+    """The average that fits is not taken for weights of which one lacks the prefix."""
+    damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
+    content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
+    assert "state_dict and ema" in refusal(net, tmp_path / "a.pth", content).what
+
+
 def test_two_that_are_equal_are_one(tmp_path: Path, state: State, net: Any) -> None:
     """As upstream's checkpoint.pth.tar: the same weights, with `module.` and without."""
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
