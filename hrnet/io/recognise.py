@@ -10,7 +10,6 @@ import shlex
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
@@ -24,7 +23,6 @@ SAFETENSORS = "a safetensors file"
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch.save pickles first where it does not write a zip archive
 MOST_HEADER = 100_000_000  # bytes of a safetensors header, its own limit
 SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".ts")
-SPECIAL = re.compile(r"[\"$`\\!]")  # letters that the shell changes within double quotes
 AGAIN = "download it again, and compare its size with the published one"
 PADDLE = "StructuredToParameterName@@"  # an entry of each .pdparams
 
@@ -128,7 +126,7 @@ def _tar(path: Path, name: str) -> Optional[Kind]:
         if not names:
             return None
     if {"pickle", "storages", "tensors"} <= set(names):
-        hint = f"convert it, if you trust it: {resave(path, (), None)}"
+        hint = "load it by torch.load(…, weights_only=False), if you trust it, and save its tensors by torch.save"
         return Kind("a checkpoint of PyTorch 0.1", hint)
     return _archive(name, f"tar -xf {shlex.quote(str(path))}", names)
 
@@ -137,17 +135,6 @@ def _archive(name: str, command: str, names: list[str]) -> Kind:
     inside = [each for each in names if each.endswith(SUFFIXES)]
     give = f", then WEIGHTS={shlex.quote(inside[0])}" if inside else ", and give the checkpoint in it"
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
-
-
-def resave(path: AnyPath, keys: Sequence[object], weights_only: Optional[bool] = True) -> str:
-    """A command that saves what a checkpoint holds at `keys`, from the outermost on, as a file of its own.
-    `weights_only` False: it may run code of the file; None: torch decides by its version."""
-    only = "" if weights_only is None else f", weights_only={weights_only}"
-    output = f"{Path(path).with_suffix('')}.{'.'.join(map(str, keys)) or 'converted'}.pth"
-    content = f"torch.load({str(path)!r}, map_location='cpu'{only}){''.join(f'[{key!r}]' for key in keys)}"
-    code = f"import torch; torch.save({content}, {output!r})"
-    quoted = shlex.quote(code) if SPECIAL.search(code) else f'"{code}"'
-    return f"python -c {quoted}"
 
 
 def _pickle(path: Path, quoted: str) -> Kind:

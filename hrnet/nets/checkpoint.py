@@ -25,9 +25,9 @@ from torch import nn
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
-from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, recognise, resave
+from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, recognise
 from hrnet.nets import torch_file
-from hrnet.nets.torch_file import Keys, text_of, walk
+from hrnet.nets.torch_file import Keys, resave, text_of, walk
 
 # Of a weight. No trained net comes near; the product of two would not fit into float32. A flipped bit often does.
 LARGEST = 1e18

@@ -15,6 +15,8 @@ import errno
 import io
 import os
 import pickle
+import re
+import shlex
 import struct
 import sys
 import zipfile
@@ -26,8 +28,9 @@ import torch
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN, resave
+from hrnet.io.recognise import AGAIN
 
+SPECIAL = re.compile(r"[\"$`\\!]")  # letters that the shell changes within double quotes
 BLOCK = 1 << 20  # bytes
 DTYPES = {
     **{"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16},
@@ -331,6 +334,17 @@ def walk(content: Any) -> Iterator[tuple[Keys, Any]]:
 
 def text_of(keys: Keys) -> str:
     return ".".join(map(str, keys))
+
+
+def resave(path: AnyPath, keys: Keys, weights_only: bool = True) -> str:
+    """A command that saves what a checkpoint holds at `keys`, from the outermost on, as a file of its own.
+    `weights_only` False: it may run code of the file."""
+    output = f"{Path(path).with_suffix('')}.{'.'.join(map(str, keys))}.pth"
+    inside = "".join(f"[{key!r}]" for key in keys)
+    content = f"torch.load({str(path)!r}, map_location='cpu', weights_only={weights_only}){inside}"
+    code = f"import torch; torch.save({content}, {output!r})"
+    quoted = shlex.quote(code) if SPECIAL.search(code) else f'"{code}"'
+    return f"python -c {quoted}"
 
 
 def _refusal(path: Path, content: Any, name: str) -> UserError:

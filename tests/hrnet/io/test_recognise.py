@@ -112,7 +112,7 @@ def test_a_checkpoint_of_torch_0_1(tmp_path: Path) -> None:
         for name in ("sys_info", "pickle", "storages", "tensors"):
             archive.addfile(tarfile.TarInfo(name))
     found = recognise(tmp_path / "a.pth")
-    assert found is not None and "PyTorch 0.1" in found.name and "python -c" in found.hint
+    assert found is not None and "PyTorch 0.1" in found.name and "torch.load" in found.hint
 
 
 def test_zip_archives_of_others(tmp_path: Path) -> None:

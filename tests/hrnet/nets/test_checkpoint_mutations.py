@@ -182,7 +182,7 @@ def test_any_edit_gives_the_weights_or_a_refusal(net: torch.nn.Module, data: st.
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=3000, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_thousands_of_edits(net: torch.nn.Module, data: st.DataObject) -> None:
     run(net, data)
@@ -224,7 +224,7 @@ def test_flipped_bits(net: torch.nn.Module, form: str, places: list[tuple[float,
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=3000, deadline=None, suppress_health_check=QUIET)
 @given(form=FORMS, places=PLACES)
 def test_thousands_of_flipped_bits(net: torch.nn.Module, form: str, places: list[tuple[float, int]]) -> None:
     flip(net, form, places)
