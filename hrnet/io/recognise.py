@@ -105,9 +105,10 @@ def _zip(path: Path) -> Kind:
         cut = "its directory, at the end, is missing: it was cut short" if "not a zip" in str(error) else str(error)
         return Kind(f"a damaged zip archive ({cut})", AGAIN)
     pure = [PurePosixPath(name) for name in names]
+    if any("code" in name.parts[:-1] and name.suffix == ".py" for name in pure):
+        return Kind(TORCHSCRIPT, f"TS={shlex.quote(str(path))}")
     if any(name.name == "data.pkl" for name in pure):
-        script = any("code" in name.parts[:-1] for name in pure)
-        return Kind(TORCHSCRIPT, f"TS={shlex.quote(str(path))}") if script else Kind(CHECKPOINT, "")
+        return Kind(CHECKPOINT, "")
     if any(name.name in ("serialized_exported_program.json", "archive_format") for name in pure):
         return Kind("a program of torch.export", "give the checkpoint that it was exported from")
     if names and all(name.suffix == ".npy" for name in pure):
