@@ -90,7 +90,7 @@ class RunState:
             if found != value:
                 what = f"belongs to a run with a different {name}"
                 raise UserError(what, where=path, expected=value, found=found, hint=hint)
-        checkpoint.load_content(trainer.net, content["state_dict"], path, checkpoint.to_stderr)
+        checkpoint.load_content(trainer.net, content.get("state_dict"), path, checkpoint.to_stderr)
         trainer.optimiser.load_state_dict(content["optimizer"])
         trainer.scaler.load_state_dict(content["scaler"])
         self.epochs = content["epochs"]
