@@ -6,7 +6,7 @@
 Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS.MD5 of the config
 Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
 Resumes  a part file of the same URL, size, ETag and Last-Modified, if the server supports Range; else starts again
-Checks   the size that the server sends, and MD5; a file with another hash is removed
+Checks   the size that the server sends, and MD5; a file with another hash, or of another kind, is removed
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from hrnet.cli import UserError, command
 from hrnet.config import CONFIGS, add_cfg_argument, load_config
 from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, md5_file
+from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, recognise
 from hrnet.io.records import FormatError, from_json, read_record, write_record
 
 TIMEOUT = 30  # seconds without a byte
@@ -166,8 +167,16 @@ def is_downloaded(output: Path, md5: str) -> bool:
     if found != md5:
         hint = f"to download it, move this one away: mv {output} {output}.old"
         raise UserError("MD5 mismatch with the published file", where=output, expected=md5, found=found, hint=hint)
+    check_kind(output, output, f"to download it, move this one away: mv {output} {output}.old")
     print(f"{output} exists, {'MD5 as published' if md5 else 'not checked: the config has no MD5'}")
     return True
+
+
+def check_kind(file: Path, where: object, hint: str) -> None:
+    """Raise UserError if `file`, from `where`, is known to be no checkpoint: a page of text, a Git LFS pointer, …"""
+    kind = recognise(file)
+    if kind is not None and kind.name not in (CHECKPOINT, SAFETENSORS):
+        raise UserError("not a checkpoint", where=where, found=kind.name, hint=hint)
 
 
 def download(url: str, output: Path, part: Path, md5: str) -> None:
@@ -191,6 +200,13 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
         part.unlink()
         hint = "the download was removed; try again, or ask the publisher"
         raise UserError("MD5 mismatch with the config", where=url, expected=md5, found=found, hint=hint)
+    try:
+        check_kind(
+            part, url, f"the download was removed; open the URL in a browser, or download it by hand to {output}"
+        )
+    except UserError:
+        part.unlink()
+        raise
     os.chmod(part, FILE_MODE)
     os.replace(part, output)
     speed = (size - start) / 1e6 / max(time.monotonic() - started, 1e-9)

@@ -35,8 +35,6 @@ _IGNORED_BY_BOTH: dict[str, Any] = {
     "TRAIN.CHECKPOINT": "",
     "TRAIN.SHUFFLE": True,
     "MODEL.INIT_WEIGHTS": True,
-    "MODEL.PRETRAINED": "",
-    "MODEL.EXTRA.PRETRAINED_LAYERS": ["*"],
     "DATASET.ROOT": "",
     "DATASET.DATA_FORMAT": "jpg",
     "TEST.FLIP_TEST": False,
@@ -53,6 +51,7 @@ IGNORED: dict[str, dict[str, Any]] = {
         "MODEL.HEATMAP_SIZE": [64, 64],
         "MODEL.SIGMA": 2,
         "MODEL.EXTRA.FINAL_CONV_KERNEL": 1,
+        "MODEL.EXTRA.PRETRAINED_LAYERS": ["*"],
         "MODEL.EXTRA.WITH_HEAD": True,
         "LOSS.USE_OHKM": False,
         "LOSS.TOPK": 8,
@@ -159,6 +158,7 @@ def classification() -> CfgNode:
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = CLASSIFICATION
     schema.MODEL.NUM_CLASSES = 1000
+    schema.MODEL.PRETRAINED = ""  # a checkpoint that training starts from: those of its weights that the net has too
     schema.MODEL.IMAGE_SIZE = [224, 224]  # width, height of the network's input, pixels
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64
@@ -204,6 +204,8 @@ def pose() -> CfgNode:
     schema.MODEL.TAG_PER_JOINT = True  # a tag map for each joint, else one for all
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64
+    schema.MODEL.PRETRAINED = ""  # as for classification
+    extra.PRETRAINED_LAYERS = ["*"]  # modules to take from it; *: all
     extra.FINAL_CONV_KERNEL = 1  # or 3
     extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # upstream fixes it in its code
     extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [32, 64])

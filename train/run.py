@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from yacs.config import CfgNode
@@ -21,6 +21,7 @@ from hrnet.config import add_cfg_argument, load_config
 from hrnet.io.files import locked, make_folder, write_text
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
+from hrnet.schemas import POSE
 from train import distributed, loop, meters, recipe, state
 from train.batches import SEED, Samples, training_batches, worker_deaths
 from train.distributed import Log
@@ -94,8 +95,8 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
             torch.set_num_threads(args.threads)
         torch.manual_seed(SEED)
         net = task.build()
-        if args.weights and not args.eval:
-            checkpoint.load(net, args.weights)
+        if not args.eval:
+            load_start(net, args, task.config, log)
         trainer = recipe.make_trainer(task, net, "fp32" if args.eval else args.precision, context)
         batch = task.batch(training=not args.eval)
         how = f"{context.processes} times {batch} images at once on {context.device.type}, {trainer.precision}"
@@ -112,6 +113,27 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
             write_text(folder / f"{result.case_name}.log", result.text())
             for line in result.block():
                 log(line)
+
+
+def start_weights(args: argparse.Namespace, config: CfgNode) -> Optional[Path]:
+    """--weights, else MODEL.PRETRAINED, which upstream resolves relative to the working directory too."""
+    return args.weights or (Path(config.MODEL.PRETRAINED) if config.MODEL.PRETRAINED else None)
+
+
+def load_start(net: torch.nn.Module, args: argparse.Namespace, config: CfgNode, log: Log) -> None:
+    """The weights that training starts from: all of --weights, or those of MODEL.PRETRAINED that the net has too, in
+    the modules of PRETRAINED_LAYERS (pose) or in all of them, as upstream's init_weights does."""
+    model = config.MODEL
+    if args.weights:
+        checkpoint.load(net, args.weights, log)
+        if model.PRETRAINED:
+            log(f"MODEL.PRETRAINED of {args.cfg} is not used: --weights is given")
+    elif model.PRETRAINED:
+        layers = model.EXTRA.PRETRAINED_LAYERS if model.NAME == POSE else ["*"]
+        if not Path(model.PRETRAINED).exists():
+            hint = "put the file there, give --weights, or remove MODEL.PRETRAINED to start from random weights"
+            raise UserError("MODEL.PRETRAINED is missing", where=args.cfg, found=model.PRETRAINED, hint=hint)
+        checkpoint.load_matching(net, model.PRETRAINED, layers, log)
 
 
 def effective_config(task: type[Task], args: argparse.Namespace) -> CfgNode:
@@ -133,7 +155,8 @@ def train(args: argparse.Namespace, trainer: Trainer, samples: Samples, log: Log
     validate = task.validation(args.dataset, trainer.context, log)
     batches = training_batches(samples, task.batch(), config.WORKERS, trainer.context)
     finished = state.RunState(
-        args.output, state.run_settings(args.cfg.stem, trainer, samples, args.weights, args.threads)
+        args.output,
+        state.run_settings(args.cfg.stem, trainer, samples, start_weights(args, config), args.threads),
     )
     finished.resume(trainer)
     before, end, began = len(finished.epochs), config.TRAIN.END_EPOCH, time.monotonic()

@@ -81,7 +81,7 @@ class RunState:
         path = self.output / CHECKPOINT
         if not path.is_file():
             return
-        content = checkpoint.read_pickle(path)
+        content = checkpoint.read(path)
         hint = f"give another --output, or move this one: mv {self.output} {self.output}.old"
         if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise UserError("not a checkpoint of this trainer", where=path, hint=hint)
@@ -90,7 +90,7 @@ class RunState:
             if found != value:
                 what = f"belongs to a run with a different {name}"
                 raise UserError(what, where=path, expected=value, found=found, hint=hint)
-        checkpoint.load(trainer.net, path)
+        checkpoint.load_content(trainer.net, content.get("state_dict"), path, checkpoint.to_stderr)
         trainer.optimiser.load_state_dict(content["optimizer"])
         trainer.scaler.load_state_dict(content["scaler"])
         self.epochs = content["epochs"]

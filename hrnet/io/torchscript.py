@@ -1,12 +1,14 @@
-"""The metadata of a TorchScript file, read without torch: the file is a zip archive."""
+"""The metadata of a TorchScript file, read without torch: it is a zip archive, whose CRCs torch ignores."""
 
 from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
+from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
 
 METADATA = "metadata.json"  # pth2onnx.torchscript's entry: model, config and weights hashes, torch version
 PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # pth2onnx.static's, in the compiled record
@@ -15,18 +17,23 @@ HINT = "make torchscript"
 
 def read_metadata(path: AnyPath) -> dict[str, str]:
     """The metadata of a TorchScript file; empty for a file of another tool. Raises UserError for another kind of
-    file."""
+    file, and for a damaged one."""
+    if not Path(path).exists():
+        raise UserError("no such TorchScript file", where=path, hint=HINT)
+    name, hint = recognise(path) or ("unknown content", HINT)
+    if name != TORCHSCRIPT:
+        hint = f"{HINT} WEIGHTS={path}" if name in (CHECKPOINT, SAFETENSORS) else hint
+        raise UserError("not a TorchScript file", where=path, found=name, hint=hint)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            entries = [archive.read(name) for name in names if name.endswith(f"/extra/{METADATA}")]
-    except FileNotFoundError:
-        raise UserError("no such TorchScript file", where=path, hint=HINT) from None
-    except zipfile.BadZipFile:
-        raise UserError("not a TorchScript file", where=path, expected="a file of torch.jit.save", hint=HINT) from None
-    if not any("/code/" in name for name in names):
-        found = "a checkpoint or another zip archive"
-        raise UserError("not a TorchScript file", where=path, found=found, hint=f"{HINT} WEIGHTS={path}")
+            damaged = archive.testzip()
+            entries = [archive.read(name) for name in archive.namelist() if name.endswith(f"/extra/{METADATA}")]
+    except OSError:
+        raise
+    except Exception as error:  # a damaged archive makes zipfile raise exceptions of many types
+        damaged = str(error)
+    if damaged:
+        raise UserError("a damaged TorchScript file", where=path, found=f"wrong CRC or header: {damaged}", hint=AGAIN)
     try:
         metadata: dict[str, str] = json.loads(entries[0]) if entries else {}
         if not all(isinstance(text, str) for pair in metadata.items() for text in pair):

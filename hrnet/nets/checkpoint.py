@@ -1,53 +1,86 @@
-"""Checkpoints: bare state dicts or `{"state_dict": …}`, with or without `module.` before each key.
+"""Checkpoints: find the weights of a net in what a file holds, check them, load them, and report what was done.
 
-Files: `.safetensors`, or what `torch.save` writes (`.pth`, `.pth.tar` and any other name). A pickle is read with
-`weights_only=True`: it can hold tensors and plain values, but cannot run code.
+Files: what `torch.save` writes (hrnet/nets/torch_file.py) and safetensors, told apart by their content. In it, the one
+dictionary with the names of the net's weights is taken, under whatever key (`state_dict`, `model`, `net`, …). Several
+such dictionaries, for example the trained weights and their moving average (EMA), are refused unless they are equal. A
+prefix that all names have (`module.`, `_orig_mod.`, `1.` of upstream's training in float16, …) is removed.
 
-PaddleClas' SE_HRNet_W64_C_ssld must be converted first: docs/formats.md lists its names beside ours.
+Names of weights are upstream's, which timm kept. PaddleClas' SE_HRNet_W64_C_ssld must be converted first:
+docs/formats.md lists its names beside ours.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
+import itertools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import nn
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
+from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, recognise
+from hrnet.nets import torch_file
+from hrnet.nets.torch_file import Keys, resave, text_of, walk
 
-HTML_WITHIN = 1024  # bytes at the start of a file
+# Of a weight. No trained net comes near; the product of two would not fit into float32. A flipped bit often does.
+LARGEST = 1e18
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # that are converted to float32
+WRONG_CONFIG = "is --cfg the config that this checkpoint was trained with?"
+COUNT = "num_batches_tracked"  # of batch norm; only used to train with momentum None; torch before 0.4.1 had none
+
+State = dict[str, torch.Tensor]
+Report = Callable[[str], None]
 
 
-def load(net: nn.Module, path: AnyPath) -> str:
-    """Load all keys of a checkpoint into `net`; return the file's SHA-256.
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
-    Raises UserError when the file is missing, not a checkpoint, would run code, or does not fit the net.
+
+def load(net: nn.Module, path: AnyPath, report: Report = to_stderr) -> str:
+    """Load all weights of a checkpoint into `net`; return the file's SHA-256. What was done besides, such as a prefix
+    that was removed, is reported in one line.
+
+    Raises UserError when the file is missing, not a checkpoint, damaged, would run code, or does not fit the net.
     """
-    path = Path(path)
-    state = read_state(path)
-    wanted = net.state_dict()
-    # torch before 0.4.1 did not count batches; the count is only used to train with momentum None.
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in wanted]
-    shapes = [
-        f"{key} {list(state[key].shape)} for {list(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    errors = [
-        f"{len(keys)} {what}: {first_few(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if keys
-    ]
-    if errors:
-        hint = "is --cfg the config that this checkpoint was trained with?"
-        raise UserError(f"does not fit the net: {'; '.join(errors)}", where=path, hint=hint)
-    net.load_state_dict(state, strict=False)
+    load_content(net, read(path), Path(path), report)
     return sha256_file(path)
+
+
+def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> None:
+    """As `load`, of what was read from `path`."""
+    wanted = net.state_dict()
+    found = _choose(content, wanted, path)
+    biases = _free_biases(net)
+    missing = [key for key in wanted if key not in found.state and not key.endswith(COUNT)]
+    if biases and set(missing) == biases:  # zeros in front of a batch norm are the same as none
+        found.notes.append(f"{len(biases)} biases in front of batch norms are missing: set to 0")
+        found.state.update({key: torch.zeros_like(wanted[key]) for key in biases})
+        missing = []
+    _load(net, found, wanted, path, missing, [key for key in found.state if key not in wanted], report)
+
+
+def load_matching(net: nn.Module, path: AnyPath, layers: Iterable[str], report: Report) -> None:
+    """Load those weights of a checkpoint that `net` has too, in the modules `layers` ("*": all), as upstream's
+    MODEL.PRETRAINED and PRETRAINED_LAYERS do; the others stay as they are. Raises UserError as `load` does."""
+    path, layers = Path(path), list(layers)
+    wanted = {key: value for key, value in net.state_dict().items() if "*" in layers or key.split(".")[0] in layers}
+    found = _choose(read(path), wanted, path)
+    state = {key: value for key, value in found.state.items() if key in wanted}
+    if 2 * _weights(state) < _weights(wanted):
+        what = f"holds {_weights(state)} of {_weights(wanted)} weights of the net"
+        raise UserError(what, where=path, expected="at least half", found=first_few(found.state), hint=WRONG_CONFIG)
+    left = Counter(key.split(".")[0] for key in net.state_dict() if key not in state and not key.endswith(COUNT))
+    found.notes.append(f"{len(state)} of {len(net.state_dict())} weights are loaded")
+    if left:
+        found.notes.append(f"left as they were: {first_few(left, 9)}")
+    _load(net, found._replace(state=state), wanted, path, [], [], report)
 
 
 def save(net: nn.Module, path: AnyPath) -> None:
@@ -59,7 +92,7 @@ def save(net: nn.Module, path: AnyPath) -> None:
         torch.save(state_on_cpu(net), file)
 
 
-def state_on_cpu(net: nn.Module) -> dict[str, torch.Tensor]:
+def state_on_cpu(net: nn.Module) -> State:
     """The net's state dict with all tensors on the CPU, so that a file of it can be read on any machine."""
     state = net.state_dict()
     for key in state:
@@ -68,63 +101,214 @@ def state_on_cpu(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def check_exists(path: AnyPath) -> None:
-    if not Path(path).is_file():
+    path = Path(path)
+    if path.is_dir():
+        kind = recognise(path)
+        assert kind is not None
+        raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
+    if path.is_symlink() and not path.exists():
+        found = f"a link to {os.readlink(path)}, which is missing"
+        raise UserError("no such checkpoint", where=path, found=found, hint="give the file itself")
+    if not path.is_file():
         raise UserError("no such checkpoint", where=path, hint="put the file there, or give another one")
 
 
-def read_state(path: AnyPath) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint by their names, on the CPU, without wrapper and `module.` prefix."""
+def read(path: AnyPath) -> Any:
+    """What a file of torch.save or of safetensors holds, on the CPU. Raises UserError for any other file."""
     check_exists(path)
     path = Path(path)
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    expected = 'names and tensors, or these under "state_dict"'
-    if not isinstance(content, dict) or not content:
-        found = "an empty dict" if isinstance(content, dict) else type(content).__name__
-        raise UserError("not a state dict", where=path, expected=expected, found=found)
-    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise UserError("not a state dict", where=path, expected=expected, found=first_few(others))
-    return {key[len("module.") :] if key.startswith("module.") else key: value for key, value in content.items()}
+    kind = recognise(path)
+    if kind is not None and kind.name == CHECKPOINT:
+        return torch_file.read(path)
+    if kind is not None and kind.name == SAFETENSORS:
+        return _read_safetensors(path)
+    if kind is not None:
+        raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
+    with open(path, "rb") as file:
+        found = f"{path.stat().st_size} bytes that begin with {file.read(8).hex(' ')}"
+    raise UserError("not a PyTorch checkpoint, or damaged", where=path, found=found, hint=AGAIN)
 
 
 def _read_safetensors(path: Path) -> Any:
     try:  # imported here, since only this format needs it
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ModuleNotFoundError:
         raise UserError("safetensors is not installed", where=path, hint="pip install safetensors") from None
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise _unreadable(path, error, "safetensors") from None
-
-
-def read_pickle(path: Path) -> Any:
-    """The content of a file of torch.save. Raises UserError for another file, and for a pickle that would run code."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if not refused:
-            raise _unreadable(path, error) from None
-        hint = 'save only its tensors where it was made: torch.save(checkpoint["state_dict"], …)'
-        raise UserError("loading this pickle would run code", where=path, found=refused[1], hint=hint) from None
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle makes torch raise exceptions of almost any type
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception, kind: str = "PyTorch") -> UserError:
     size = path.stat().st_size
-    with open(path, "rb") as file:
-        start = file.read(HTML_WITHIN).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        hint = "open it in a browser to see why the download failed, then download again"
-        return UserError(f"not a {kind} checkpoint", where=path, found="an HTML page", hint=hint)
-    message = " ".join(str(error).split(". ")[0].split())
-    reason = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    hint = "if it was downloaded, compare its size with the published one and download again"
-    return UserError(f"not a {kind} checkpoint, or damaged", where=path, found=f"{size} bytes, {reason}", hint=hint)
+    try:
+        with open(path, "rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            tensors = json.loads(file.read(header))
+        expected = 8 + header + max(entry["data_offsets"][1] for entry in tensors.values() if "dtype" in entry)
+        if size < expected:
+            what = "a safetensors file that was cut short"
+            raise UserError(what, where=path, expected=f"{expected} bytes", found=f"{size} bytes", hint=AGAIN)
+        return load_file(path)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # SafetensorError, or of any type for a damaged header
+        found = f"{size} bytes, {' '.join(str(error).split())}"
+        raise UserError("a damaged safetensors file", where=path, found=found, hint=AGAIN) from None
+
+
+class Found(NamedTuple):
+    """A dictionary in a checkpoint that has names of the net's weights."""
+
+    keys: Keys  # where it was
+    prefix: str
+    state: dict[str, Any]  # without the prefix
+    hits: int  # weights of the net in it, whatever prefix each has
+    notes: list[str]
+
+    @property
+    def name(self) -> str:
+        return text_of(self.keys) or "the file itself"
+
+
+def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Found:
+    """The one dictionary in `content` with most of the wanted names. Raises UserError where there is none, or where two
+    of them differ."""
+    dictionaries = [_without_prefix(keys, value, wanted) for keys, value in walk(content) if isinstance(value, dict)]
+    with_tensors = [each for each in dictionaries if any(isinstance(v, torch.Tensor) for v in each.state.values())]
+    if not with_tensors:
+        expected = 'names and tensors, or these under a key such as "state_dict"'
+        found: Any = type(content).__name__
+        if isinstance(content, dict):
+            found = first_few(str(key) for key in content) or "an empty dict"
+        raise UserError("not a state dict", where=path, expected=expected, found=found)
+    likely = [each for each in with_tensors if 2 * each.hits >= _weights(wanted)]
+    if not likely:
+        return max(with_tensors, key=lambda each: (each.hits, len(each.state)))
+    first = likely[0]
+    different = [each for each in likely[1:] if not _equal(first.state, each.state)]
+    if different:
+        names = [each.name for each in (first, *different)]
+        hint = f"choose one: {' or '.join(resave(path, each.keys) for each in (first, *different)[:2])}"
+        what = f"several dictionaries of weights: {' and '.join(names)}"
+        raise UserError(what, where=path, expected="one, or equal ones", found=f"{len(names)} that differ", hint=hint)
+    if first.keys:
+        first.notes.append(f"weights taken from {first.name}")
+    if likely[1:]:
+        first.notes.append(f"{first_few(each.name for each in likely[1:])} is equal to it")
+    if first.prefix:
+        first.notes.append(f"prefix {first.prefix} removed from all names")
+    return first
+
+
+def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Found:
+    """`content` without the prefix that all of its names have, if the net's weights are named like the rest."""
+    state = {str(key): value for key, value in content.items()}
+    ends = zip(min(state, default=""), max(state, default=""))  # what these share, all names between them share too
+    prefix = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
+    cut = {key[len(prefix) :]: value for key, value in state.items()}
+    plain, without = (_weights(key for key in each if key in wanted) for each in (state, cut))
+    hits = max(plain, without, _weights({_split(key, wanted)[1] for key in state} - {""}))
+    return Found(keys, prefix, cut, hits, []) if without > plain else Found(keys, "", state, hits, [])
+
+
+def _split(key: str, wanted: Mapping[str, torch.Tensor]) -> tuple[str, str]:
+    """A prefix, and the name of a weight of the net behind it; both empty if there is none."""
+    cuts = [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]
+    return next(((key[:cut], key[cut:]) for cut in cuts if key[cut:] in wanted), ("", ""))
+
+
+def _weights(state: Iterable[str]) -> int:
+    return sum(not key.endswith(COUNT) for key in state)
+
+
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    def same(x: Any, y: Any) -> bool:
+        tensors = isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)
+        return tensors and x.dtype == y.dtype and x.shape == y.shape and torch.equal(x, y)
+
+    return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+
+
+def _free_biases(net: nn.Module) -> set[str]:
+    """Names of the biases of convolutions in front of batch norms: upstream's head has four, PaddleClas' has none."""
+    pairs = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Sequential)]
+    return {
+        f"{name}.0.bias"
+        for name, module in pairs
+        if len(module) > 1
+        and isinstance(module[0], nn.Conv2d)
+        and module[0].bias is not None
+        and isinstance(module[1], nn.BatchNorm2d)
+    }
+
+
+def _load(
+    net: nn.Module,
+    found: Found,
+    wanted: Mapping[str, torch.Tensor],
+    path: Path,
+    missing: list[str],
+    unexpected: list[str],
+    report: Report,
+) -> None:
+    """Check the names, types, shapes and values of `found`, and load it."""
+    state, converted = _checked(found.state, wanted)
+    shapes = [
+        f"{key} {list(found.state[key].shape)} for {list(wanted[key].shape)}"
+        for key in state
+        if found.state[key].shape != wanted[key].shape
+    ]
+    kinds = [f"{key} ({_kind_of(found.state[key])})" for key in found.state if key in wanted and key not in state]
+    errors = [
+        f"{len(keys)} {what}: {first_few(keys)}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    errors += [f"{len(kinds)} without values in float32, float16 or bfloat16: {first_few(kinds)}"] if kinds else []
+    if errors:
+        where = f" ({found.name})" if found.keys else ""
+        hint = _prefixes(unexpected, wanted) or WRONG_CONFIG
+        raise UserError(f"does not fit the net{where}: {'; '.join(errors)}", where=path, hint=hint)
+    broken = [key for key, value in state.items() if value.numel() and not float(value.abs().max()) <= LARGEST]
+    if broken:
+        what = f"{len(broken)} weights are NaN, infinite or above {LARGEST:.0e}: {first_few(broken)}"
+        raise UserError(what, where=path, hint="the training diverged or the file is damaged: give another checkpoint")
+    if converted:
+        found.notes.append(f"{', '.join(sorted(converted))} converted to float32")
+    net.load_state_dict(state, strict=False)
+    if found.notes:
+        report(f"{path}: {'; '.join(found.notes)}")
+
+
+def _checked(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> tuple[State, set[str]]:
+    """Those of `state` that are tensors of plain numbers, as float32 where such are wanted; the types converted."""
+    good: State = {}
+    converted = set()
+    for key in wanted:
+        value = state.get(key)
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
+            continue
+        if not wanted[key].is_floating_point():
+            if value.dtype in (*FLOATS, torch.int64, torch.int32):
+                good[key] = value
+        elif value.dtype in FLOATS:
+            good[key] = value if value.shape != wanted[key].shape else value.to(wanted[key].dtype)
+            converted |= {str(value.dtype)[len("torch.") :]} - {str(wanted[key].dtype)[len("torch.") :]}
+    return good, converted
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype).replace("torch.", "")
+    return getattr(value, "name", "") or type(value).__name__
+
+
+def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> Optional[str]:
+    """A hint for names that only fit without prefixes which not all have."""
+    found: Counter[str] = Counter()
+    others: list[str] = []
+    for key in unexpected:
+        prefix, _ = _split(key, wanted)
+        found.update([prefix])
+        others += [] if prefix else [key]
+    del found[""]
+    if not found:
+        return None
+    names = " and ".join(f"{count} names have the prefix {prefix}" for prefix, count in found.most_common(3))
+    without = f", without it: {first_few(others)}" if others else ""
+    return f"{names}{without}; save the weights of one net alone"

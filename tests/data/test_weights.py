@@ -172,7 +172,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_never_mixed(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Shorter than the part (416), or with another ETag or only another size."""
-    interrupted.data = bytes(size)
+    interrupted.data = b"\xff" * size
     if size == len(DATA):
         interrupted.etag = '"v2"'
     assert download(f"{interrupted.url}/file.pth") == 0
@@ -264,6 +264,27 @@ def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys:
     assert download(f"{server.url}/file.pth") == 2
     assert f"{server.url}/file.pth: not a file (found status {status}, {kind}); " in error(capsys)
     assert files() == []
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(LFS, "a Git LFS pointer"), (b"<html>Sign in</html>", "an HTML page"), (bytes(9000), "zeros")],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(
+    server: Server, content: bytes, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the server calls it."""
+    server.data = content
+    assert download(f"{server.url}/file.pth") == 2
+    line = error(capsys)
+    assert f"{server.url}/file.pth: not a checkpoint" in line and found in line and files() == []
+    Path("w/m.pth").write_bytes(content)
+    assert download(f"{server.url}/file.pth") == 2
+    line = error(capsys)
+    assert "w/m.pth: not a checkpoint" in line and "mv w/m.pth w/m.pth.old" in line
 
 
 def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

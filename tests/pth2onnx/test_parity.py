@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -25,27 +26,51 @@ def scale_model(path, factor: float):
 INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], np.float32)]
 
 
-@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, 1)])
+@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.SMALLEST)])
 def test_equal_models(tmp_path, factor, largest):
     """Outputs that are all zeros are equal too."""
     proof = parity.prove(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
-    assert proof == parity.Parity(0.0, 1.0, parity.TOLERANCE * largest, [[1, 3], [2, 3]])
+    assert proof == parity.Parity(0.0, 1.0, pytest.approx(parity.TOLERANCE * largest), [[1, 3], [2, 3]])
 
 
-def refusal(net, model) -> WorkFailed:
+def refusal(net, model, inputs=INPUTS) -> WorkFailed:
     with pytest.raises(WorkFailed) as caught:
-        parity.prove(net, model, INPUTS)
+        parity.prove(net, model, inputs)
     return caught.value
 
 
 def test_the_tolerance_follows_the_largest_value(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE / 2)
-    proof = parity.prove(lambda x: x, model, INPUTS)
-    assert proof.max_abs_difference == pytest.approx(8 * parity.TOLERANCE / 2, rel=0.01)
-    error = refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2))
-    assert "8.00e-04" in error.expected and error.found == "1.60e-03, cosine 1.000000"
-    small = [np.full((1, 3), 1e-3, np.float32)]
-    assert parity.prove(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), small).tolerance == parity.TOLERANCE
+    for scale in (1e-1, 8, 1e15):
+        inputs = [np.full((2, 3), scale, np.float32)]
+        proof = parity.prove(lambda x: x, model, inputs)
+        assert proof.max_abs_difference == pytest.approx(scale * parity.TOLERANCE / 2, rel=0.01)
+        assert proof.tolerance == pytest.approx(scale * parity.TOLERANCE)
+    error = refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS[1:])
+    assert error.found in ("1.60e-03, cosine 1.000000", "6.00e-04, cosine 1.000000")
+
+
+def test_values_near_zero_may_be_rounded_and_small_ones_not_be_wrong(tmp_path):
+    rounded = [np.full((1, 3), 1e-5, np.float32)]
+    proof = parity.prove(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
+    assert proof.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
+    wrong = [np.full((1, 3), 1e-3, np.float32)]
+    assert refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), wrong).found == "5.00e-05, cosine 1.000000"
+
+
+def test_each_image_has_its_own_scale(tmp_path):
+    """One image with large values does not hide that another one is wrong."""
+    model = scale_model(tmp_path / "m.onnx", 1)
+    wrong = torch.tensor([[0.0], [0.01]])
+    error = refusal(lambda x: x + wrong, model, [np.array([[1000, 1, 2], [1, 2, 3]], np.float32)])
+    assert error.found.startswith("1.00e-02, ") and "3.01e-04" in error.expected
+
+
+def test_outputs_of_an_absurd_size_are_not_equal(tmp_path):
+    """A flipped bit in the weights: the two agree to 1e-6 of the values, which mean nothing."""
+    inputs = [np.array([[1, 2, 3]], np.float32)]
+    error = refusal(lambda x: x * 1e30, scale_model(tmp_path / "m.onnx", 1e30), inputs)
+    assert error.found == "3e+30" and "checkpoint" in error.hint
 
 
 def test_other_shapes_and_values_that_are_not_finite(tmp_path):
@@ -54,7 +79,9 @@ def test_other_shapes_and_values_that_are_not_finite(tmp_path):
     assert (error.expected, error.found) == ("[[1]] of torch", [[1, 3]])
     error = refusal(lambda x: [x, x], model)
     assert (error.expected, error.found) == ("[[1, 3], [1, 3]] of torch", [[1, 3]])
-    assert "not finite" in refusal(lambda x: x * float("nan"), model).what
+    assert "NaN" in refusal(lambda x: x * float("nan"), model).what
+    assert "NaN" in refusal(lambda x: x, scale_model(tmp_path / "m.onnx", float("nan"))).what
+    assert "infinite" in refusal(lambda x: x / 0, model, [np.ones((1, 3), np.float32)]).what
 
 
 def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
@@ -63,10 +90,13 @@ def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
     model.graph.initializer.append(helper.make_tensor("hundred", TensorProto.FLOAT, [], [100]))
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     onnx.save(model, tmp_path / "m.onnx")
-    proof = parity.prove(lambda x: [x, x * 100.002], tmp_path / "m.onnx", INPUTS)
-    assert proof.tolerance == parity.TOLERANCE * 8, "of the first output, though the values of the second are larger"
+    eight = [np.array([[8, 0, 0]], np.float32)]
+    proof = parity.prove(lambda x: [x, x * 100.002], tmp_path / "m.onnx", eight)
+    assert proof.tolerance == pytest.approx(parity.TOLERANCE * 8), (
+        "of the first output, though the values of the second are larger"
+    )
     assert proof.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
-    error = refusal(lambda x: [x, x * 100.9], tmp_path / "m.onnx")
+    error = refusal(lambda x: [x, x * 100.9], tmp_path / "m.onnx", eight)
     assert "8.07e-02" in error.expected and error.found.startswith("7.18e+00, ")
 
 
@@ -74,15 +104,16 @@ def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
 @pytest.mark.parametrize(
     ("expected", "found", "figures"),
     [
-        ([[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [2.0, 2.0]], (2.0, pytest.approx(np.sqrt(0.5)))),
-        ([[0.0, 0.0]], [[0.0, 0.0]], (0.0, 1.0)),
-        ([[0.0, 0.0]], [[3.0, 4.0]], (4.0, 0.0)),
-        ([[3.0, 4.0]], [[0.0, 0.0]], (4.0, 0.0)),
-        ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [-4.0, 3.0]], (7.0, 0.0)),
+        ([[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [2.0, 2.0]], ([0.0, 2.0], [1.0, pytest.approx(np.sqrt(0.5))])),
+        ([[0.0, 0.0]], [[0.0, 0.0]], ([0.0], [1.0])),
+        ([[0.0, 0.0]], [[3.0, 4.0]], ([4.0], [0.0])),
+        ([[3.0, 4.0]], [[0.0, 0.0]], ([4.0], [0.0])),
+        ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [-4.0, 3.0]], ([0.0, 7.0], [1.0, 0.0])),
     ],
 )
-def test_the_worst_image_and_the_cosine_of_zeros(expected, found, figures):
-    assert parity.compare(np.array(expected), np.array(found)) == figures
+def test_each_image_and_the_cosine_of_zeros(expected, found, figures):
+    differences, cosines = parity.compare(np.array(expected), np.array(found))
+    assert (differences.tolist(), cosines.tolist()) == figures
 
 
 @given(batch=st.integers(1, 3), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 9))

@@ -13,7 +13,6 @@ import torch
 
 from hrnet.config import load_config
 from hrnet.io.files import locked
-from hrnet.nets import checkpoint
 from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
 from train import loop, recipe, state
 from train.batches import Samples
@@ -66,7 +65,9 @@ def test_an_interrupted_run_resumes_with_the_same_losses(
         file.write('{"epoch": 3}\n')
     assert train(folder, task=task) == 0
     assert read_metrics(folder) == read_metrics(trained)
-    mine, other = (checkpoint.read_state(each / "out/checkpoint.pth.tar") for each in (folder, trained))
+    mine, other = (
+        torch.load(each / "out/checkpoint.pth.tar", weights_only=True)["state_dict"] for each in (folder, trained)
+    )
     assert all(torch.equal(mine[key], other[key]) for key in other)
     assert (folder / "out" / WEIGHTS[task]).read_bytes() == (trained / "out" / WEIGHTS[task]).read_bytes()
 
@@ -156,9 +157,55 @@ def test_a_run_starts_from_weights(task: str, folder: Path, trained: Path, capsy
     weights = trained / "out" / WEIGHTS[task]
     assert train(folder, "--train_epochs", 1, "--weights", weights, task=task) == 0
     assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
-    state = checkpoint.read_state(weights)
+    state = torch.load(weights, weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "conv1.weight"}, folder / "cut.pth")
     assert f"{folder / 'cut.pth'}: " in error_of(task, folder, capsys, "--weights", folder / "cut.pth")
+
+
+def pretrained(folder: Path, file: str, more: str = "") -> None:
+    """MODEL.PRETRAINED in the config, relative to the working directory."""
+    config = folder / "small.yaml"
+    lines = config.read_text().replace("MODEL:\n", f"MODEL:\n  PRETRAINED: {file}\n", 1)
+    config.write_text(lines.replace("  EXTRA:", f"  EXTRA:{more}", 1))
+
+
+def test_a_run_starts_from_the_pretrained_weights_of_its_config(
+    task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    weights = torch.load(trained / "out" / WEIGHTS[task], weights_only=True)
+    head = "classifier" if task == "classification" else "final_layers"
+    trunk = {f"module.{key}": value for key, value in weights.items() if not key.startswith(head)}
+    torch.save({"state_dict": trunk}, "trunk.pth")
+    pretrained(folder, "trunk.pth")
+    assert train(folder, "--train_epochs", 1, task=task) == 0
+    screen = capsys.readouterr().out
+    assert f"left as they were: {head}" in screen and "prefix module. removed" in screen
+    assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
+    assert f"{len(trunk)} of {len(weights)} weights" in screen
+    torch.save({"state_dict": {**trunk, "module.bn1.bias": weights["bn1.bias"] * 2}}, "trunk.pth")
+    assert "start weights" in error_of(task, folder, capsys, "--train_epochs", 1)
+    assert train(folder, "--stop_step", 1, "--weights", trained / "out" / WEIGHTS[task], task=task) == 0
+    assert "MODEL.PRETRAINED" in capsys.readouterr().out
+
+
+def test_pretrained_weights_that_are_missing(
+    task: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    pretrained(folder, "models/none.pth")
+    error = error_of(task, folder, capsys)
+    assert "MODEL.PRETRAINED" in error and "models/none.pth" in error and "--weights" in error
+
+
+def test_pretrained_layers_of_pose(
+    task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    pretrained(folder, str(trained / "out" / WEIGHTS[task]), "\n    PRETRAINED_LAYERS: [conv1, bn1]")
+    assert train(folder, "--stop_step", 1, task=task) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "weights are loaded" in line)
+    assert ("left as they were: conv2, bn2" in line) == (task == "pose")
 
 
 def test_learning_rates(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class ClassificationTask(Task):
         return validation_batches(samples, self.batch(training=False), self.config.WORKERS, context)
 
     def evaluate(self, trainer: Trainer, dataset: Path, weights: Path, folder: Path, log: Log) -> Outcome:
-        checkpoint.load(trainer.net, weights)
+        checkpoint.load(trainer.net, weights, log)
         context, samples = trainer.context, self.samples(dataset, training=False)
         found, answers = validate(trainer, self._validation_batches(dataset, context), log)
         files = samples.files[context.rank :: context.processes]

@@ -44,6 +44,16 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     text.write_text("text")
     assert refusal(text).what == "not a TorchScript file"
     assert refusal(tmp_path / "none.ts").what == "no such TorchScript file"
+    text.write_text("<html>")
+    assert refusal(text).found == "an HTML page"
+
+
+def test_a_flipped_byte(tmp_path: Path) -> None:
+    """torch.jit.load does not check the CRCs."""
+    path = archive(tmp_path / "m.ts", **{**CODE, "constants/0": "weights"})
+    path.write_bytes(path.read_bytes().replace(b"weights", b"weighs!", 1))
+    error = refusal(path)
+    assert "damaged" in error.what and "archive/constants/0" in str(error.found)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"model": 1}'])

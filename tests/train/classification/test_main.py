@@ -71,7 +71,8 @@ def test_a_run_learns_and_writes_logs_and_metrics(trained: Path) -> None:
 def test_both_checkpoints_are_readable_by_pth2onnx(trained: Path) -> None:
     expected = classification.build(load_config(trained / "small.yaml")).state_dict()
     for name in ("checkpoint.pth.tar", "model_best.pth.tar"):
-        state = checkpoint.read_state(trained / "out" / name)
+        state = checkpoint.read(trained / "out" / name)
+        state = state.get("state_dict", state)
         assert {key: value.dtype for key, value in state.items()} == {
             key: value.dtype for key, value in expected.items()
         }
@@ -153,8 +154,17 @@ def test_weights_that_are_not_finite(trained: Path, tmp_path: Path, capsys: pyte
     net = classification.build(load_config(trained / "small.yaml"))
     net.classifier.bias.data.fill_(float("nan"))
     checkpoint.save(net, tmp_path / "nan.pth")
-    assert train(trained, "--eval", "--weights", tmp_path / "nan.pth") == 1
-    assert "the validation is nan" in capsys.readouterr().err
+    assert train(trained, "--eval", "--weights", tmp_path / "nan.pth") == 2
+    error = capsys.readouterr().err
+    assert "nan.pth: " in error and "NaN" in error and "classifier.bias" in error
+    net.classifier.bias.data.fill_(0)
+    for weight in (net.final_layer[1].weight, net.classifier.weight):
+        weight.data.fill_(checkpoint.LARGEST)
+    net.final_layer[0].weight.data.fill_(1e6)
+    net.classifier.weight.data[0] *= -1
+    checkpoint.save(net, tmp_path / "large.pth")
+    assert train(trained, "--eval", "--weights", tmp_path / "large.pth") == 1
+    assert "the loss of the validation is " in capsys.readouterr().err
 
 
 def test_files_and_labels_that_are_left_out_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,8 @@ def test_a_run_learns_and_writes_weights_metrics_and_logs(folder: Path, capsys: 
     facts = (out / "output/0/small_bs4_1p_acc.log").read_text()
     assert "ActualFPS = " in facts and "Accuracy" not in facts
     checkpoint.load(pose.build(load_config(folder / "small.yaml")), out / "small.pth")
-    states = [checkpoint.read_state(out / name) for name in ("small.pth", "checkpoint.pth.tar")]
+    names = ("small.pth", "checkpoint.pth.tar")
+    states = [state.get("state_dict", state) for state in (checkpoint.read(out / name) for name in names)]
     assert all(value.equal(states[1][key]) for key, value in states[0].items())
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint.pth.tar", "metrics.jsonl", "output", "small.pth"]
 

@@ -1,0 +1,323 @@
+"""hrnet/nets/torch_file.py: equal to torch.load for all that it reads, and its refusals by name."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import os
+import pathlib
+import pickle
+import random
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hrnet.cli import UserError
+from hrnet.nets import torch_file
+from hrnet.nets.torch_file import Unusable
+
+WEIGHT = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return os.system, ("false",)
+
+
+def saved(path: Path, content: Any, zipped: bool = True, protocol: int = 2) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    return path
+
+
+def refusal(path: Path) -> UserError:
+    with pytest.raises(UserError) as caught:
+        torch_file.read(path)
+    assert caught.value.where == path and "\n" not in str(caught.value)
+    return caught.value
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+CONTENTS: dict[str, Any] = {
+    "types": {str(t): torch.ones(3, 2).to(t) for t in (torch.float16, torch.bfloat16, torch.float64, torch.int64)},
+    "more types": {str(t): torch.ones(3).to(t) for t in (torch.int8, torch.uint8, torch.bool, torch.complex64)},
+    "views": {
+        "rows": WEIGHT[1:],
+        "transposed": WEIGHT.t(),
+        "same": WEIGHT,
+        "one": WEIGHT[2, 3],
+        "wide": WEIGHT[:, ::2],
+    },
+    "expanded": {"all": torch.ones(1, 2).expand(5, 2)},
+    "empty": {"none": torch.empty(0, 3), "scalar": torch.tensor(4)},
+    "parameter": {"p": torch.nn.Parameter(WEIGHT.clone())},
+    "containers": {"a": [1, (2.5, None, True)], "b": collections.OrderedDict(c="d"), "e": {1: {"f": "é"}}},
+    "module": torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3)).state_dict(),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", CONTENTS)
+def test_as_torch_reads_it(tmp_path: Path, name: str, zipped: bool, protocol: int) -> None:
+    path = saved(tmp_path / "a.pth", CONTENTS[name], zipped, protocol)
+    assert equal(torch_file.read(path), torch.load(path, weights_only=False))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_state_of_an_optimiser(tmp_path: Path, zipped: bool) -> None:
+    moments = {"step": torch.tensor(1.0), "exp_avg": WEIGHT, "exp_avg_sq": WEIGHT**2}
+    groups = [{"lr": 0.1, "betas": (0.9, 0.999), "fused": None, "foreach": False, "params": [0]}]
+    scheduler = {"milestones": collections.Counter([3, 5])}
+    content = {"optimizer": {"state": {0: moments}, "param_groups": groups}, "scheduler": scheduler}
+    path = saved(tmp_path / "a.pth", content, zipped)
+    assert equal(torch_file.read(path), content)
+
+
+def rewritten(path: Path, old: bytes, new: bytes) -> Path:
+    """The same file with another text of the same length in its pickle, and the CRCs of an archive made right."""
+    if not zipfile.is_zipfile(path):
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+        return path
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            assert not name.endswith("data.pkl") or old in content
+            archive.writestr(name, content.replace(old, new) if name.endswith("data.pkl") else content)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("device", ["npu:0", "npu:7", "cuda:0", "xpu", "mps", "meta", "hpu:1"])
+def test_tensors_that_were_saved_on_a_device(tmp_path: Path, device: str, zipped: bool) -> None:
+    """Both forms hold the device's name as text, with its length before it."""
+    path = saved(tmp_path / "a.pth", {"w": WEIGHT}, zipped)
+    rewritten(path, b"X\x03\x00\x00\x00cpu", b"X" + len(device).to_bytes(4, "little") + device.encode())
+    found = torch_file.read(path)["w"]
+    assert torch.equal(found, WEIGHT) and found.device.type == "cpu"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_that_torch_npu_saved(tmp_path: Path, zipped: bool) -> None:
+    """torch_npu 1.11 to 2.1: its function, with the storage format of the chip as a seventh argument."""
+    path = saved(tmp_path / "a.pth", {"w": WEIGHT}, zipped)
+    rewritten(path, b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch_npu.utils.storage\n_rebuild_npu_tensor\n")
+    rewritten(path, b"R", b"R")  # the file is a legal archive again
+    assert torch.equal(torch_file.read(path)["w"], WEIGHT)
+
+
+def test_an_old_file_with_views_of_a_storage(tmp_path: Path) -> None:
+    """As torch before 0.4 wrote them: the storage of a tensor may be a part of another one."""
+
+    class Old(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            part = {"first": ("0v1", 0, 4), "second": ("0v2", 4, 8)}.get(value) if isinstance(value, str) else None
+            return ("storage", torch.FloatStorage, "0", "cpu", 12, part) if part else None
+
+    class Tensor:
+        def __init__(self, storage: str, size: int) -> None:
+            self.storage, self.size = storage, size
+
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor, (self.storage, 0, (self.size,), (1,))
+
+    path = tmp_path / "a.pth"
+    with open(path, "wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "protocol_version": 1001}):
+            pickle.dump(value, file, 2)
+        Old(file, 2).dump({"a": Tensor("first", 4), "b": Tensor("second", 8)})
+        pickle.dump(["0"], file, 2)
+        file.write((12).to_bytes(8, "little") + WEIGHT.numpy().tobytes())
+    found = torch_file.read(path)
+    assert found["a"].tolist() == [0, 1, 2, 3] and found["b"].tolist() == list(range(4, 12))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.float64(76.4),
+        np.float32(1),
+        np.int64(3),
+        np.bool_(True),
+        np.arange(6).reshape(2, 3),
+        np.array(["a"]),
+        [np.zeros(0)],
+        {1, 2},
+        frozenset((3,)),
+        collections.defaultdict(dict, a={"b": 1}),
+        collections.Counter("aab"),
+        np.random.RandomState(0).get_state(),
+        random.Random(0).getstate(),
+        torch.Size((1, 2)),
+        torch.device("cpu"),
+        torch.float16,
+        b"bytes",
+        1 + 2j,
+        slice(1, 2),
+        bytearray(b"x"),
+    ],
+    ids=repr,
+)
+def test_plain_values_beside_the_weights(tmp_path: Path, beside: Any, protocol: int, zipped: bool) -> None:
+    path = saved(tmp_path / "a.pth", {"state_dict": {"w": WEIGHT}, "best": beside}, zipped, protocol)
+    assert torch.equal(torch_file.read(path)["state_dict"]["w"], WEIGHT)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"args": argparse.Namespace(lr=0.1)}, "args: argparse.Namespace"),
+        ({"output": pathlib.PurePosixPath("a")}, "output: pathlib.PurePosixPath"),
+        ({"a": {"b": [1, argparse.Namespace()]}}, "a.b.1: argparse.Namespace"),
+        ({"best": RunsCode()}, f"best: {os.name}.system"),
+        ({"class": argparse.Namespace}, "class: argparse.Namespace"),
+        ({"f": {"in a set", argparse.FileType}}, "f"),
+        ({"array": np.array([argparse.Namespace()], dtype=object)}, "array: argparse.Namespace"),
+        ({"counts": collections.Counter({"a": argparse.Namespace()})}, "counts.a: argparse.Namespace"),
+        ({"dtype": np.random.default_rng(0)}, "dtype: numpy.random"),
+        ({"loads": torch.nn.ReLU()}, "loads: torch.nn.modules.activation.ReLU"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_objects_are_named_with_their_key(
+    tmp_path: Path, content: Any, found: str, protocol: int, zipped: bool
+) -> None:
+    path = saved(tmp_path / "a.pth", {"model": {"w": WEIGHT}, **content}, zipped, protocol)
+    error = refusal(path)
+    assert str(error.found).startswith(found), error.found
+    assert "weights_only=False" in str(error.hint) and "model" in str(error.hint)
+
+
+def test_the_hint_saves_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "timm's.pth.tar", {"model": {"w": WEIGHT}, "args": argparse.Namespace(lr=0.1)})
+    monkeypatch.chdir(tmp_path)
+    python, option, code = shlex.split(str(refusal(path).hint).split(": ", 1)[1])
+    assert (python, option) == ("python", "-c")
+    exec(code)
+    assert torch.equal(torch_file.read(tmp_path / "timm's.pth.model.pth")["w"], WEIGHT)
+
+
+def test_a_whole_network(tmp_path: Path) -> None:
+    error = refusal(saved(tmp_path / "a.pth", torch.nn.Linear(2, 2)))
+    assert error.found == "torch.nn.modules.linear.Linear" and "state_dict()" in str(error.hint)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (WEIGHT.to_sparse(), "sparse"),
+        (WEIGHT.to_sparse_csr(), "sparse"),
+        (torch.empty(2, device="meta"), "meta"),
+        (torch.quantize_per_tensor(WEIGHT, 0.1, 0, torch.qint8), "quantised"),
+    ],
+    ids=["coo", "csr", "meta", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_tensors_without_plain_values(tmp_path: Path, value: torch.Tensor, name: str, zipped: bool) -> None:
+    found = torch_file.read(saved(tmp_path / "a.pth", {"w": value, "b": WEIGHT}, zipped))
+    assert isinstance(found["w"], Unusable) and name in found["w"].name and torch.equal(found["b"], WEIGHT)
+
+
+def test_any_flipped_byte_of_an_archive_is_found_or_harmless(tmp_path: Path) -> None:
+    content = {"w": WEIGHT, "optimizer": {"state": {0: torch.ones(5)}}, "epoch": 3}
+    path = saved(tmp_path / "a.pth", content)
+    whole = path.read_bytes()
+    refused = 0
+    data = whole.index(WEIGHT.numpy().tobytes())
+    for place in sorted({*range(data, data + WEIGHT.nbytes), *range(0, len(whole), 3)}):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert equal(torch_file.read(path), content), place
+        except UserError as error:
+            refused += 1
+            assert error.where == path and error.hint, place
+    assert refused > WEIGHT.nbytes + 20
+
+
+def test_a_flipped_byte_of_an_old_file_never_crashes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"w": WEIGHT, "epoch": 3}, zipped=False)
+    whole = path.read_bytes()
+    for place in range(len(whole) - WEIGHT.nbytes):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            torch_file.read(path)
+        except UserError as error:
+            assert error.where == path and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
+def test_a_file_cut_short(tmp_path: Path, zipped: bool, kept: float) -> None:
+    path = saved(tmp_path / "a.pth", {"w": torch.ones(500)}, zipped)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    error = refusal(path)
+    assert f"{int(len(whole) * kept)} bytes" in str(error.found) and "download it again" in str(error.hint)
+
+
+def test_a_packed_archive_is_read(tmp_path: Path) -> None:
+    """As an unpacked folder that was zipped again."""
+    path = saved(tmp_path / "a.pth", {"w": WEIGHT})
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "folder")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/a/._data.pkl", b"x")
+        for file in sorted((tmp_path / "folder").rglob("*")):
+            archive.write(file, file.relative_to(tmp_path / "folder"))
+    assert torch.equal(torch_file.read(path)["w"], WEIGHT)
+
+
+def test_another_byte_order(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"w": WEIGHT})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, b"big" if name.endswith("byteorder") else content)
+    assert "byte order" in str(refusal(path).found)
+
+
+def test_a_content_that_contains_itself(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"w": WEIGHT}
+    content["again"] = [content]
+    assert [keys for keys, _ in torch_file.walk(content)] == [(), ("w",), ("again",)]
+
+
+def test_memory_is_never_allocated_for_numbers_in_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    stream = io.BytesIO()
+    for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+        pickle.dump(value, stream, 2)
+    for attack in (
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x04\x8e" + b"\xff" * 7 + b"\x00.",
+        b"\x80\x05\x96" + b"\xff" * 8,
+    ):
+        path.write_bytes(stream.getvalue() + attack)
+        assert refusal(path).what
