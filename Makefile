@@ -8,9 +8,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.DELETE_ON_ERROR:
-.NOTPARALLEL:
-.SUFFIXES:
+.DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
 
 -include bundle.mk# in an unpacked bundle: its model and inputs
@@ -36,8 +34,8 @@ DEVICE       ?= 0#                            device id, or several: 0,1 (each c
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe: tune on the device
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            largest accuracy drop that passes, in points
-REFERENCE    ?=#                              the config's figure; or torch, or a metrics file
+GATE         ?= 1#                            largest accuracy drop that passes, in points; none: any verdict
+REFERENCE    ?=#                              the config's figure (config: also for a subset), torch, a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to tolerate
 FLIP         ?= 1#                            pose: 1: flip test, 0: none
@@ -63,8 +61,9 @@ METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
 PARTS   := $(METRICS:.json=)/parts
 TORCH   := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERENCE=torch
 WITH_TORCH := $(filter torch,$(REFERENCE))
-COMPARE := $(if $(WITH_TORCH),$(TORCH),$(REFERENCE))
-LABELS  := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/. $(ANNOTATIONS))
+COMPARE := $(if $(WITH_TORCH),$(TORCH),$(filter-out config,$(REFERENCE)))# a metrics record
+UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
+JUDGE   := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
 set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
 .PHONY: $(STAGES) $(STALE) run-again
@@ -85,9 +84,9 @@ part:                                     ## compute one part: SHARD=3/16
 	$(PART) --shard $(SHARD)
 merge:                                    ## evaluate SHARDS parts, computed here or elsewhere, then check the gate
 	$(MERGE)
-	@$(PYTHON) -m postprocess.gate $(METRICS)
+	@$(PYTHON) -m postprocess.gate $(METRICS) $(UNJUDGED)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
-	@$(PYTHON) -m postprocess.gate $<
+	@$(PYTHON) -m postprocess.gate $< $(UNJUDGED)
 reference:    $(TORCH)                    ## compute PyTorch's accuracy on the same images
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
 
@@ -105,7 +104,7 @@ $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call co
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIPPED),--output_flip $1-flip) \
 	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
-$(B)/prep/$(SET)/manifest.json: $(CFG) $(LABELS) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
+$(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
         $(if $(FLIPPED),$(if $(wildcard $(FLIPPED)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
 
@@ -129,15 +128,15 @@ PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIM
 	    --infer '$(call infer,$(MODEL_FILE),{work}/prep,{work}/out,run,{device})' \
 	    --evaluate '$(call evaluate,{work}/prep,{work}/out,run) --part {part}' \
 	    $(if $(WITH_TORCH),--weights $(WEIGHTS) --reference '$(call reference,{work}/prep,{reference})')
-MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) --gate $(GATE) \
-	    --max_rejected $(MAX_REJECTED) $(if $(WITH_TORCH),--torch $(TORCH),$(REFERENCE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
-$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(LABELS) $(if $(WITH_TORCH),$(WEIGHTS),$(REFERENCE)) $(JUDGED) $(call code,make preprocess infer $(if $(WITH_TORCH),train)) \
+MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(JUDGE) \
+	    --max_rejected $(MAX_REJECTED) $(if $(WITH_TORCH),--torch $(TORCH),$(COMPARE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
+$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(WITH_TORCH),$(WEIGHTS),$(COMPARE)) $(JUDGED) $(call code,make preprocess infer $(if $(WITH_TORCH),train)) \
         $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
 	$(PART) --shards $(SHARDS)
 	$(MERGE)
 else
 $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(JUDGED) $(COMPARE)
-	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ --gate $(GATE) $(COMPARE:%=--reference %)
+	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ $(JUDGE) $(COMPARE:%=--reference %)
 endif
 
 $(TORCH): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)

@@ -30,6 +30,7 @@ from hrnet.io.records import FormatError
 
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
+LISTS = ("val_label.txt", "val_list.txt")
 
 WHOLE = re.compile(r"[0-9]{1,9}")
 IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")  # others are opened to see
@@ -53,6 +54,10 @@ class Dataset:
     def sha256(self) -> str:
         """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
         return _sha256_of_files(self.root, self.labels)
+
+    def lists(self) -> list[Path]:
+        """The files that decide which images there are, also those that are not there."""
+        return [self.root / name for name in LISTS]
 
     def notes(self) -> list[str]:
         """Lines to print: what of the folder is not used, or not there."""
@@ -84,6 +89,10 @@ class CocoSet:
     broken: dict[str, str]  # listed names of dangling links or of what is no file -> why
     annotations: Annotations
 
+    def lists(self) -> list[Path]:
+        """The file that decides which images there are."""
+        return [self.index]
+
     def sha256(self) -> str:
         """Hash of all paths and times, and of what the annotation file says of each image."""
         facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in self.images.items()}
@@ -108,10 +117,9 @@ def find_images(folder: Path, classes: int) -> Dataset:
     if not folder.is_dir():
         raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
     root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
-    if (root / "val_label.txt").is_file():
-        return _listed(root, root / "val_label.txt", classes)
-    if (root / "val_list.txt").is_file():
-        return _listed(root, root / "val_list.txt", classes)
+    for name in LISTS:
+        if (root / name).is_file():
+            return _listed(root, root / name, classes)
     if (root / "val").is_dir():
         return _class_folders(root, "val", classes)
     raise UserError("is no ImageNet folder", where=folder, expected=LAYOUTS)

@@ -1,9 +1,11 @@
-"""How many images a data set has, as far as make needs to know before anything is installed: standard library only."""
+"""What make needs to know of a data set before anything is installed: how many images, and whether it has changed."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+from typing import Optional
 
 LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
 
@@ -29,3 +31,13 @@ def count_coco(annotations: Path, enough: int) -> int:
     if not annotations.is_file() or annotations.stat().st_size <= enough * LEAST_ENTRY:
         return 0
     return annotations.read_bytes().count(b'"file_name"')
+
+
+def state(path: str) -> Optional[list[int]]:
+    """Time of the last change in ns and bytes (0 for a directory), as hrnet/io/stamp.py records them; None if there is
+    no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size]

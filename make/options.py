@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -29,7 +31,7 @@ CONFIGS = Path("configs")
 TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
-OTHER_VARIABLES = {"PEERS", "SLOW"}  # make/project.mk's
+OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # make/project.mk's
 SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 
 
@@ -88,7 +90,9 @@ def find_config(options: Options) -> None:
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
         if model not in shipped():
-            raise options.refuse("MODEL", f"no such config; expected one of {', '.join(shipped())}, or CFG=<YAML file>")
+            near = nearest(model, shipped())
+            known = f"{near}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
+            raise options.refuse("MODEL", f"no such config; {known}")
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
@@ -153,12 +157,12 @@ def check_files(options: Options) -> None:
             raise options.refuse(name, "no such file or directory")
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
         raise options.refuse("PREP", "no manifest.json in it; expected a directory written by make preprocess")
-    if options["REFERENCE"] not in ("", "torch") and not Path(options["REFERENCE"]).is_file():
+    if options["REFERENCE"] not in ("", "torch", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.refuse("REFERENCE", "no such metrics file")
     dataset = Path(options["DATASET"])
     if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
         raise options.refuse("DATASET", f"give the directory above it: DATASET={dataset.parent}")
-    if "bundle" in options.goals and options["BUNDLE"] == "stage" and options["REFERENCE"]:
+    if "bundle" in options.goals and options["BUNDLE"] == "stage" and options["REFERENCE"] not in ("", "config"):
         raise options.refuse(
             "REFERENCE", "is measured on this machine's inputs; with BUNDLE=stage give REFERENCE= (the config's figure)"
         )
@@ -296,6 +300,21 @@ def product_names(options: Options) -> dict[str, str]:
     }
 
 
+def data_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether the data set's directories or lists are in another state than when they were last preprocessed."""
+    if names["SHARDED"]:
+        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
+    else:
+        record = options.folder / "prep" / names["SET"] / "settings.json"
+    try:
+        state = json.loads(record.read_text(encoding="utf-8"))["data"]
+        return any(images.state(path) != known for path, known in state.items())
+    except FileNotFoundError:
+        return False  # make has a reason of its own to preprocess
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True
+
+
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
     ignored = {"OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE"), "PREP": ("LIMIT", "MAX_REJECTED")}
@@ -329,11 +348,23 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
     return stale
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean NAME? `, or nothing."""
+    close = {each.lower().replace("-", "_"): each for each in known}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(close), n=1)
+    return f"did you mean {close[near[0]]}? " if near else ""
+
+
+def targets() -> list[str]:
+    """The targets that make help lists."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (Path("Makefile"), Path("make/project.mk")))
+    return re.findall(r"^([a-z-]+):[^#\n]*##", text, re.MULTILINE)
+
+
 def check_names(overrides: set[str], known: set[str]) -> None:
     """Refuse variables on the command line that do not exist."""
     for name in sorted(overrides - known):
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"did you mean {near[0]}?" if near else "make help lists the variables"
+        hint = nearest(name, known).strip() or "make help lists the variables"
         raise OptionError(f"{name}: no such variable; {hint}")
 
 
@@ -353,9 +384,11 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     refuse_chunk(options)
     check_values(options)
     set_shards(options)
-    if options.goals & {"clean"}:
-        return {}
     remembered = options.remembered()
+    if "clean" in options.goals:
+        if remembered:
+            note(f"forgetting {' '.join(f'{name}={value}' for name, value in remembered.items())}")
+        return {}
     backend_asked = options["BACKEND"]
     options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
     if "doctor" not in options.goals:
@@ -372,6 +405,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
     changed = {name: value for name, value in options.values.items() if name not in NOT_REMEMBERED}
+    names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
     return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
 
 
@@ -380,12 +414,17 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--goals", default="")
     parser.add_argument("--overrides", default="", help="names of the variables on make's command line")
+    parser.add_argument("--unknown", help="a target or file that make has no rule for")
     parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE")
     return parser.parse_args(argv)
 
 
 def main(argv: Optional[list[str]] = None) -> int:
     args = parse_args(argv)
+    if args.unknown:
+        hint = nearest(args.unknown, targets()) or "make help lists the targets"
+        note(f"{args.unknown}: no such target or file; {hint}".rstrip())
+        return 2
     parts = [option.split(":", 2) for option in args.options]
     values = {name: value for name, _, value in parts}
     given = {name for name, origin, _ in parts if origin in ("command", "environment")}

@@ -18,6 +18,7 @@ $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manife
 
 VENV  := .venv
 PEERS ?= peers# bench-peers: directory of the programs to compare with
+CLEAN ?=# all: make clean removes checkpoints of make train too
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
@@ -72,5 +73,8 @@ check: $(VENV)/done               ## run ruff, ruff format and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-clean:                            ## remove build/MODEL and its remembered settings
-	rm -rf $(B)
+clean:                            ## remove build/MODEL and its remembered settings; CLEAN=all: train/ too
+	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
+
+.DEFAULT:
+	@python3 -S -m make.options --unknown $@

@@ -11,7 +11,8 @@ The next part is preprocessed while one is inferred; each device takes the next 
 most one part more than there are devices.
 
 Reads    the compiled model with its record, and whatever the commands read
-Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; inputs and outputs of a part
+Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; data.json, the state of the
+         data set, which make compares; inputs and outputs of a part
          below <parts>/<k>-of-<n>/, which are removed unless --keep is given
 Locks    <parts>/<k>-of-<n>_lock, until the last command of the part has ended
 Resumes  parts of the same images, model, config and code are kept; a part that was interrupted goes on where it was
@@ -41,7 +42,8 @@ from hrnet.datasets import CocoSet, Dataset, find_coco, find_images
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.parts import Part, reference_path
-from hrnet.io.records import FormatError, read_record
+from hrnet.io.records import FormatError, read_record, write_record
+from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFICATION, POSE
 from hrnet.shards import Shard, cut, shard
 
@@ -96,6 +98,7 @@ class Run:
     config: CfgNode
     compiled: CompiledModel
     stages: Stages
+    state: dict[str, Optional[list[int]]] = dataclasses.field(default_factory=dict)  # of the data: hrnet/io/stamp.py
 
     @property
     def task(self) -> str:
@@ -112,6 +115,7 @@ class Run:
     def prepare(self, part: Shard, lock: int) -> None:
         make_folder(self.work(part))
         self.stages.run("preprocess", lock, shard=part, work=self.work(part))
+        self.state.update(read_record(self.work(part) / "prep/settings.json", "settings")["data"])
 
     def finish(self, part: Shard, names: list[str], lock: int, device: str) -> None:
         path = self.path(part)
@@ -157,6 +161,7 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
             "code_sha256": code,
         }
         if all(getattr(record, key) == value for key, value in expected.items()):
+            run.state.update(data_state(listed.root, listed.lists(), images))
             stages[part] = [] if has_reference(run, part) else ["reference"]
     return stages
 
@@ -255,6 +260,8 @@ def run(args: argparse.Namespace) -> None:
     if kept:
         print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
     compute(everything, todo, args.devices, len(shards))
+    if not args.shard:
+        write_record(args.parts / "data.json", "data", {"data": everything.state})  # make compares it
 
 
 def devices(text: str) -> list[str]:

@@ -41,6 +41,8 @@ from postprocess.gate import find_reference, judge
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
 
+SUBSET_HINT = "give LIMIT=0, REFERENCE=torch, or REFERENCE=config to compare anyway"
+
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
     """The records of all parts, in order. Raises FormatError where one is missing or belongs to another place."""
@@ -113,10 +115,14 @@ def metrics_content(
     evaluation: Evaluation,
     hashes: dict[str, str],
     reference: Optional[dict[str, Any]],
-    gate: float,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     """The content of the metrics record. `hashes`: of the joined files."""
     values = list(parts.values())
+    available = values[0].available
+    why_not = None
+    if available and reference and args.reference is None and not args.judge_subset:
+        why_not = f"a subset, but the reference ({reference['source']}) is of all images; {SUBSET_HINT}"
     images = sum(part.images for part in values)
     seconds: Counter[str] = Counter()
     for part in values:
@@ -128,6 +134,7 @@ def metrics_content(
         "metrics": evaluation.metrics,
         "interval95": evaluation.interval95,
         "images": images,
+        **({"available": available} if available else {}),
         **evaluation.details,
         "batch": values[0].batch,
         "counts": {
@@ -136,7 +143,7 @@ def metrics_content(
             "evaluated": evaluation.images,
             "rejected": sum(part.rejected for part in values),
         },
-        **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, gate),
+        **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, args.gate, why_not),
         "images_sha256": evaluation.images_sha256,
         "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},
         "model": values[0].metadata,
@@ -175,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
     if args.torch:
         args.reference = merge_references(parts, config, args.dataset, args.torch)
     files |= {"reference": args.reference} if args.reference else {}
-    stamp = Stamp.of(["postprocess.merge"], {"gate": args.gate}, files)
+    stamp = Stamp.of(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
     if is_current(args.output, stamp, [*products, args.output]):
         touch(args.output, [*products, args.output])
         return
@@ -187,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
     reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
     hashes = {"predictions_sha256": sha256_file(predictions)}
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
-    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, args.gate)
+    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, args)
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
     seconds, count = time.perf_counter() - started, f" of {len(parts)} parts" if len(parts) > 1 else ""
@@ -207,6 +214,8 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     """What the result is compared with."""
     figure = "a metrics record to compare with (default: the config's figure)"
     parser.add_argument("--reference", type=Path, help=figure)
+    subset = "compare a subset of the data set with the config's figure too"
+    parser.add_argument("--judge_subset", action="store_true", help=subset)
     parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of Top-1 or AP, percentage points")
 
 

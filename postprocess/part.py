@@ -79,6 +79,7 @@ def write_part(job: Job, task: str, classes: int, seconds: dict[str, float]) -> 
         made_from={"manifest_sha256": sha256_file(job.manifest), **hashes},
         predictions_sha256=sha256_file(predictions_path(job.part)),
         keypoints_sha256=sha256_file(keypoints) if keypoints else None,
+        available=images.available,
         rejected=images.rejected,
         reasons=reasons,
     ).write(job.part)

@@ -33,6 +33,7 @@ from hrnet.datasets import find_images
 from hrnet.images import resize_and_crop, short_side_size, to_input
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
+from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFICATION
 from preprocess import decode
 from preprocess.folder import (
@@ -43,7 +44,7 @@ from preprocess.folder import (
     choose_images,
     empty_manifest,
     fill,
-    of_part,
+    of_listing,
     read_image,
 )
 
@@ -95,11 +96,12 @@ def run(args: argparse.Namespace) -> None:
         "preprocess.classification",
         args,
         [args.output],
-        of_part(manifest, args.shard, listing),
+        of_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent)),
         tasks,
         partial(write_input, **arithmetic, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
         rejected={**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken},
+        state=data_state(dataset.root, dataset.lists(), labels),
     )
 
 

@@ -75,8 +75,8 @@ def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str,
 
 def choose_images(
     images: Mapping[str, Fact], args: argparse.Namespace, ends: Sequence[int] = ()
-) -> tuple[dict[str, Fact], Optional[Listing]]:
-    """The images of --shard, or all; at most --limit. With --shard also what the part must know of the whole list.
+) -> tuple[dict[str, Fact], Listing]:
+    """The images of --shard, or all, at most --limit; and what is to be known of the whole list.
 
     Refuses more images than ais_bench accepts inputs in one directory.
     """
@@ -86,12 +86,14 @@ def choose_images(
         hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
         what = "more images than ais_bench accepts in one directory"
         raise UserError(what, where=args.dataset, expected=f"at most {MAX_IMAGES}", found=len(chosen), hint=hint)
-    return chosen, listing if args.shard else None
+    return chosen, listing
 
 
-def of_part(manifest: Manifest, part: Optional[Shard], listing: Optional[Listing]) -> Manifest:
-    """The manifest of a part, which knows the whole list; unchanged without one."""
-    if part is None or listing is None:
+def of_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, available: int) -> Manifest:
+    """The manifest of a part, which knows the whole list, and of a subset, which knows how many images there are."""
+    if listing.images < available:
+        manifest = dataclasses.replace(manifest, available=available)
+    if part is None:
         return manifest
     numbers = [part.number, part.count]
     return dataclasses.replace(manifest, shard=numbers, listed=listing.images, list_sha256=listing.sha256)
@@ -106,15 +108,16 @@ def fill(
     write: Callable[[Task], Union[Done, Rejection]],
     code: Iterable[str],
     rejected: Mapping[str, str],
+    state: dict[str, Optional[list[int]]],
     decoders: Sequence[str] = (),
     **more_settings: Any,
 ) -> None:
     """Write the inputs and records of all tasks, unless the same inputs, settings and code have written them before.
 
     `outputs`: the directory of inputs, and that of flipped inputs; `manifest`: without images; `code`: the files that
-    the pixels depend on; `rejected`: images without a task; `decoders`: other than Pillow and simplejpeg. Raises
-    WorkFailed when more than `--max_rejected` images cannot be read; rejected.json holds the reasons, and the other
-    inputs are kept.
+    the pixels depend on; `rejected`: images without a task; `state`: of the data set, which make watches;
+    `decoders`: other than Pillow and simplejpeg. Raises WorkFailed when more than `--max_rejected` images cannot be
+    read; rejected.json holds the reasons, and the other inputs are kept.
     """
     started = time.perf_counter()
     if args.shard and args.shard.number > 1:
@@ -129,11 +132,9 @@ def fill(
         "dtype": manifest.dtype,
         "layout": manifest.layout,
     }
-    given = {
-        "outputs": list(map(str, outputs)),
-        "rejected": sorted(rejected),
-        "shard": manifest.shard,
-    }  # a file without a label counts too
+    # Of the manifest without images, and of files without a label.
+    numbers = {"shard": manifest.shard, "available": manifest.available}
+    given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected), **numbers}
     stamp = Stamp.of([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:
@@ -141,11 +142,16 @@ def fill(
             make_folder(output.parent)
             locks.enter_context(locked(f"{output}_lock"))
         if all(is_whole(output, stamp, tasks, args.max_rejected) for output in outputs):
+            for output in outputs:
+                content = read_record(output / "settings.json", "settings")
+                if content.get("data") != state:
+                    write_record(output / "settings.json", "settings", {"settings": content["settings"], "data": state})
             touch(outputs[0], manifests[::-1], f"rm -r {outputs[0]}")
             return
         for output in outputs:
             flipped = {"flipped": output != outputs[0]} if manifest.dataset == "coco" else {}
-            start_folder(output, {**settings, **flipped}, {path.name for task in tasks for path in task.targets})
+            names = {path.name for task in tasks for path in task.targets}
+            start_folder(output, {**settings, **flipped}, names, state)
         check_free_disk(outputs[0], sum(task.missing_bytes() for task in tasks))
         results = map_files(write, tasks, args.workers)
 
@@ -186,9 +192,12 @@ def is_whole(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: in
     return present and found == expected and manifest.rejected <= max_rejected
 
 
-def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> None:
-    """Make `output` ready for files called `inputs`, made with these settings. Files of other settings are removed, and
-    always the manifest, half-written files of a killed run, and inputs of images that are gone."""
+def start_folder(
+    output: Path, settings: dict[str, Any], inputs: set[str], state: dict[str, Optional[list[int]]]
+) -> None:
+    """Make `output` ready for files called `inputs`, made with these settings from data in this state. Files of other
+    settings are removed, and always the manifest, half-written files of a killed run, and inputs of images that are
+    gone."""
     if re.search(r"\s", str(output)):
         raise UserError("the path has a space, which ais_bench and info files do not accept", where=output)
     make_folder(output)
@@ -197,13 +206,14 @@ def start_folder(output: Path, settings: dict[str, Any], inputs: set[str]) -> No
     half_begun = {temporary_name(path).name}  # by a run that was killed at once
     if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
         raise UserError("contains files that preprocessing did not write", where=output, hint=hint)
-    equal = path.exists() and read_record(path, "settings", hint).get("settings") == settings
+    before = read_record(path, "settings", hint) if path.exists() else {}
+    equal = before.get("settings") == settings
     (output / "manifest.json").unlink(missing_ok=True)  # first: it must not describe a directory that changes
     for entry in os.scandir(output):
         if entry.is_file() and entry.name != path.name and not (equal and entry.name in inputs):
             os.unlink(entry.path)
-    if not equal:
-        write_record(path, "settings", {"settings": settings})
+    if not equal or before.get("data") != state:
+        write_record(path, "settings", {"settings": settings, "data": state})
 
 
 def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:

@@ -36,6 +36,7 @@ from hrnet.gears import Gear
 from hrnet.io import tensors
 from hrnet.io.coco import CocoImage
 from hrnet.io.manifest import InputImage
+from hrnet.io.stamp import data_state
 from hrnet.schemas import POSE
 from preprocess import decode
 from preprocess.folder import (
@@ -46,7 +47,7 @@ from preprocess.folder import (
     choose_images,
     empty_manifest,
     fill,
-    of_part,
+    of_listing,
     read_image,
 )
 
@@ -124,16 +125,18 @@ def run(args: argparse.Namespace) -> None:
         to_task(stem, source, image, gear, dtype, dataset.root, outputs)
         for stem, (source, image), gear in zip(stems, listed.items(), chosen)
     ]
+    manifest = empty_manifest("coco", config, part.sha256(), dtype, "npy", classes=1)
     cv2.setNumThreads(1)  # here and not in the workers: OpenCV would wait for threads that a fork does not copy
     fill(
         "preprocess.pose",
         args,
         outputs,
-        of_part(empty_manifest("coco", config, part.sha256(), dtype, "npy", classes=1), args.shard, listing),
+        of_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent)),
         tasks,
         partial(write_inputs, mean=config.INPUT.MEAN, std=config.INPUT.STD, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, gears.__file__),
         rejected={f"images/{config.DATASET.TEST}/{name}": reason for name, reason in dataset.broken.items()},
+        state=data_state(dataset.root, dataset.lists(), listed),
         decoders=[f"opencv {cv2.__version__}"],
         gears=[list(gear) for gear in offered],
     )

@@ -47,8 +47,9 @@ class Manifest:
     images: list[InputImage] = field(repr=False)
     flipped: bool = False  # the inputs are flipped
     shard: Optional[list[int]] = None  # [3, 16]: the inputs are part 3 of 16; this and the next two go together
-    listed: Optional[int] = None  # images of the whole data set
+    listed: Optional[int] = None  # images of all parts
     list_sha256: Optional[str] = None  # of their paths and labels
+    available: Optional[int] = None  # images of the data set, where this is only a subset of them
 
     def labels(self) -> list[int]:
         """The class of each image. Raises UserError for a data set without labels."""

@@ -53,6 +53,7 @@ class Part:
     made_from: dict[str, str]  # SHA-256 of the manifest and of the run records
     predictions_sha256: str
     keypoints_sha256: Optional[str] = None
+    available: Optional[int] = None  # images of the data set, where all parts together are only a subset of them
     rejected: int = 0  # images that could not be read
     reasons: dict[str, str] = field(default_factory=dict)  # why, by source; only for a part of a data set
 

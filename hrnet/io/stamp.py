@@ -8,6 +8,7 @@ own code (the import closure of its script). If all are equal and the product is
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -62,3 +63,20 @@ def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = N
         os.utime(record)
     again = again or f"rm {records[-1]}"
     print(f"{product} is up to date: same inputs, settings and code (to make it again: {again})")
+
+
+def data_state(root: AnyPath, files: Iterable[AnyPath], sources: Iterable[str]) -> dict[str, Optional[list[int]]]:
+    """What make watches of a data set, {path: [time of the last change in ns, bytes]; null where there is none}: its
+    list or annotation `files`, and the directories of its images, whose times change when files are added or removed.
+    Image files themselves are not watched: there are too many. `sources`: the images' paths below `root`."""
+    folders = {os.path.dirname(source) for source in sources}
+    folders |= {folder[:end] for folder in folders for end in range(len(folder)) if folder[end] == "/"}
+    state: dict[str, Optional[list[int]]] = {}
+    for path in sorted({*(str(file) for file in files), *(os.path.normpath(os.path.join(root, folder)) for folder in folders)}):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            state[path] = None
+        else:
+            state[path] = [status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size]
+    return state

@@ -238,7 +238,9 @@ def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
     assert resolve("weights onnx", WEIGHTS="to/come.pth")["WEIGHTS"] == "to/come.pth"
 
 
-@pytest.mark.parametrize(("name", "near"), [("BATHC", "BATCH"), ("dataset", None), ("WEIGHT", "WEIGHTS")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("BATHC", "BATCH"), ("dataset", "DATASET"), ("XYZ", None), ("WEIGHT", "WEIGHTS")]
+)
 def test_unknown_variables(name: str, near: Optional[str]) -> None:
     line = refused(unknown=name)
     assert line.startswith(f"{name}: ") and (near or "make help") in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,44 @@ def test_a_coco_of_many_images_is_computed_in_parts() -> None:
     assert shards(MODEL="people", DATASET="coco") == ("1", "")
     annotate(LIMIT + 1)
     assert shards(MODEL="people", DATASET="coco") == ("5", "1")
+
+
+# --- the state of the data set ----------------------------------------------------------------------------------------
+
+
+def preprocessed(state: object, path: str = "build/net/prep/set-float32/settings.json") -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps({"data": state}))
+
+
+def test_a_data_set_that_changed_is_preprocessed_again() -> None:
+    dataset = listed(3)
+    watched = {f"{dataset}/val": images.state(f"{dataset}/val"), f"{dataset}/val_list.txt": None}
+    watched[f"{dataset}/val_label.txt"] = images.state(f"{dataset}/val_label.txt")
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == "", "nothing is recorded yet"
+    preprocessed(watched)
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
+    Path(dataset, "val/new.JPEG").touch()
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again"
+    preprocessed({**watched, f"{dataset}/val": images.state(f"{dataset}/val")})
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
+    Path(dataset, "val_list.txt").touch()
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again", "a list that was not there"
+    Path(dataset, "val_list.txt").unlink()
+    Path(dataset, "val_label.txt").write_text("a 0\n")
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again", "another list"
+
+
+@pytest.mark.parametrize("state", [{"set/gone": [1, 2]}, None, [], "text"])
+def test_a_missing_directory_or_a_damaged_record(state: object) -> None:
+    dataset = listed(3)
+    preprocessed(state)
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again"
+
+
+def test_parts_have_a_record_of_their_own() -> None:
+    dataset = listed(3)
+    path = "build/net/eval/set-float32/onnxruntime-bs16-fp32/parts/data.json"
+    preprocessed({dataset: [1, 2]}, path)
+    assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
+    assert resolve(DATASET=dataset, SHARDS="2")["DATA_CHANGED"] == "run-again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ class Stages(shards.Stages):
             raise error
         if name == "preprocess":
             (values["work"] / "prep").mkdir(exist_ok=True)
+            write_record(values["work"] / "prep/settings.json", "settings", {"data": {f"set/{part}": [1, 2]}})
         elif name == "evaluate":
             write_part(values["part"], part)
         elif name == "reference":
@@ -120,8 +122,10 @@ def test_all_parts_in_order_and_nothing_left(stages: type[Stages]) -> None:
     assert [part for name, part, _ in stages.log if name == "infer"] == ["1/4", "2/4", "3/4", "4/4"]
     assert {device for name, _, device in stages.log if name == "infer"} == {"0"}
     assert sorted(path.name for path in PARTS.iterdir() if not path.name.endswith("_lock")) == sorted(
-        f"{number}-of-4.{ending}" for number in range(1, 5) for ending in ("json", "predictions.jsonl")
+        ["data.json", *(f"{k}-of-4.{ending}" for k in range(1, 5) for ending in ("json", "predictions.jsonl"))]
     )
+    state = json.loads((PARTS / "data.json").read_text())["data"]
+    assert state == {f"set/{k}/4": [1, 2] for k in range(1, 5)}, "what preprocessing of all parts saw"
     assert max(stages.on_disk) <= 2, "the part that is inferred and the next one"
 
 

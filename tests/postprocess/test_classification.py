@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from pathlib import Path
 from typing import Any, Callable
@@ -49,6 +50,7 @@ def test_metrics_record(run: Run) -> None:
         "reference": None,
         "drop": None,
         "verdict": "not judged",
+        "why": "no reference is known; give REFERENCE=torch or a metrics file",
         "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "evaluated": {
             "manifest_sha256": sha256_file(run.manifest),
@@ -97,6 +99,21 @@ def test_the_config_s_figures_are_the_reference(run: Run) -> None:
     assert run.metrics()["reference"] == {"top1": 76.0, "source": "the config"}
     assert (run.metrics()["gate"]["allowed_points"], run.metrics()["verdict"]) == (0.99, "fail")
     assert gate.main([str(run.output)]) == gate.main([str(run.output)]) == 1
+
+
+def test_a_subset_is_not_judged_by_the_config_s_figure(run: Run) -> None:
+    """Four of ten images: only a reference on the same images judges, or an explicit wish."""
+    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
+    dataclasses.replace(Manifest.read(run.manifest), available=10).write(run.manifest)
+    run.rewrite(manifest_sha256=sha256_file(run.manifest))
+    assert main(run.arguments()) == 0
+    found = run.metrics()
+    assert (found["verdict"], found["available"], found["drop"]) == ("not judged", 10, None)
+    assert "LIMIT=0" in found["why"] and "REFERENCE=config" in found["why"]
+    assert main(run.arguments("--judge_subset")) == 0
+    assert run.metrics()["verdict"] == "pass" and "why" not in run.metrics()
+    assert main(run.arguments("--reference", str(reference(run)), "--gate", "5")) == 0
+    assert run.metrics()["verdict"] == "pass"
 
 
 def reference(run: Run, **changes: Any) -> Path:

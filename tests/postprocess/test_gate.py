@@ -70,8 +70,21 @@ def test_every_drop_of_exactly_one_point_passes() -> None:
 
 
 def test_no_reference_is_not_judged() -> None:
+    found = judge("top1", 5.0, None, 1.0)
+    assert "REFERENCE=torch" in found.pop("why")
     gate = {"metric": "top1", "allowed_points": 1.0}
-    assert judge("top1", 5.0, None, 1.0) == {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
+    assert found == {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
+
+
+def test_a_reference_that_cannot_judge() -> None:
+    """Even a value far below it does not fail."""
+    found = judge("top1", 5.0, REFERENCE, 1.0, "a subset")
+    assert (found["verdict"], found["why"], found["drop"], found["reference"]) == (
+        "not judged",
+        "a subset",
+        None,
+        REFERENCE,
+    )
 
 
 def test_a_reference_of_0() -> None:
@@ -96,7 +109,7 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
         (76.0, REFERENCE, 0, ("PASS: small top1 76.00%", "73.50 to 78.25", "76.80%", "the paper", " 0.80 points")),
         (75.5, REFERENCE, 1, ("FAIL: small top1 75.50%", "73.00 to 77.75", "76.80%", "the paper", " 1.30 points")),
         (77.0, REFERENCE, 0, ("PASS: small top1 77.00%", "74.50 to 79.25", "-0.20 points, 1 allowed")),
-        (75.5, None, 0, ("NOT JUDGED: small top1 75.50%", "on 200 images", "REFERENCE=torch")),
+        (75.5, None, 3, ("NOT JUDGED: small top1 75.50%", "on 200 images", "REFERENCE=torch")),
     ],
 )
 def test_the_verdict(
@@ -110,10 +123,18 @@ def test_the_verdict(
     path = tmp_path / "metrics.json"
     write_record(path, "metrics", metrics(value, reference))
     before = path.read_bytes()
-    assert main([str(path)]) == main([str(path)]) == code
+    assert main([str(path)]) == code
+    assert main([str(path), "--allow_unjudged"]) == (0 if code == 3 else code)
     first, second = capsys.readouterr().out.splitlines()
     assert first == second and all(part in first for part in parts), first
     assert path.read_bytes() == before
+
+
+def test_a_subset_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "metrics.json"
+    write_record(path, "metrics", {**metrics(76.0, REFERENCE), "available": 500})
+    assert main([str(path)]) == 0
+    assert "on 200 of 500 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

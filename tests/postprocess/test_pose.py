@@ -102,7 +102,7 @@ def test_no_people_found_is_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config, people, more, verdict, code",
     [
-        ("", exact(SCENE), (), "not judged", 0),
+        ("", exact(SCENE), (), "not judged", 3),
         (REFERENCE, exact(SCENE), (), "pass", 0),
         (REFERENCE, results(SCENE, 1, 6.0), (), "fail", 1),
         (REFERENCE, results(SCENE, 1, 6.0), ("--gate", "80"), "pass", 0),

@@ -168,7 +168,9 @@ def test_the_output_directory_to_the_byte(
             '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n'
             f'  "config_sha256": "{config_hash}",\n  "index_sha256": "{index_hash}",\n'
             f'  "decoders": {decoders},\n  "code_sha256": {code},\n'
-            '  "limit": 0,\n  "dtype": "float32",\n  "layout": "NCHW"\n }\n}\n'
+            '  "limit": 0,\n  "dtype": "float32",\n  "layout": "NCHW"\n },\n'
+            f' "data": {{\n  "val": [{Path("val").stat().st_mtime_ns}, 0],\n  "val_label.txt": '
+            f'[{Path("val_label.txt").stat().st_mtime_ns}, 30],\n  "val_list.txt": null\n }}\n}}\n'
         ).encode(),
         "manifest.json": (
             '{\n "kind": "manifest",\n "format_version": 1,\n "dataset": "imagenet",\n'

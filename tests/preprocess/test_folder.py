@@ -14,7 +14,8 @@ from tests.preprocess.datasets import contents
 SETTINGS = {"dtype": "float32", "limit": 0}
 INPUTS = {"a.bin", "c.bin"}
 SETTINGS_TEXT = (
-    '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n  "dtype": "float32",\n  "limit": 0\n }\n}\n'
+    '{\n "kind": "settings",\n "format_version": 1,\n "settings": {\n  "dtype": "float32",\n  "limit": 0\n },\n'
+    ' "data": {}\n}\n'
 )
 
 
@@ -22,7 +23,7 @@ SETTINGS_TEXT = (
 def used(tmp_path: Path) -> Path:
     """The output directory of a finished run, with the files of a killed one."""
     folder = tmp_path / "prep"
-    start_folder(folder, SETTINGS, INPUTS)
+    start_folder(folder, SETTINGS, INPUTS, {})
     for name in ("a.bin", "b.bin", ".c.bin.123.tmp", "notes", "inputs.info", "rejected.json", "manifest.json"):
         (folder / name).write_bytes(b"x")
     (folder / "below").mkdir()
@@ -35,22 +36,22 @@ def names(folder: Path) -> set[str]:
 
 def check_refused(folder: Path, where: Path) -> None:
     with pytest.raises(UserError) as caught:
-        start_folder(folder, SETTINGS, INPUTS)
+        start_folder(folder, SETTINGS, INPUTS, {})
     assert caught.value.where == where
 
 
 def test_a_new_directory_contains_its_settings(tmp_path: Path) -> None:
-    start_folder(tmp_path / "deep" / "prep", SETTINGS, INPUTS)
+    start_folder(tmp_path / "deep" / "prep", SETTINGS, INPUTS, {})
     assert contents(tmp_path / "deep" / "prep") == {"settings.json": SETTINGS_TEXT.encode()}
     assert (tmp_path / "deep" / "prep").stat().st_mode & 0o777 == 0o750
 
 
 def test_equal_settings_keep_the_inputs_and_nothing_else(used: Path) -> None:
     before = (used / "settings.json").stat().st_mtime_ns
-    start_folder(used, dict(SETTINGS), INPUTS)
+    start_folder(used, dict(SETTINGS), INPUTS, {})
     assert names(used) == {"a.bin", "settings.json", "below"}
     assert (used / "settings.json").stat().st_mtime_ns == before
-    start_folder(used, SETTINGS, {"b.bin"})
+    start_folder(used, SETTINGS, {"b.bin"}, {})
     assert names(used) == {"settings.json", "below"}, "an input without an image is removed"
 
 
@@ -66,20 +67,20 @@ def test_the_manifest_is_removed_first(used: Path, monkeypatch: pytest.MonkeyPat
         patch.setattr(Path, "unlink", lambda path, missing_ok: remove(path))
         patch.setattr(os, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
-            start_folder(used, {**SETTINGS, "limit": 1}, INPUTS)
+            start_folder(used, {**SETTINGS, "limit": 1}, INPUTS, {})
     assert names(used) == before - {"manifest.json"}
     assert (used / "settings.json").read_text() == SETTINGS_TEXT
 
 
 def test_other_settings_keep_nothing(used: Path) -> None:
-    start_folder(used, {**SETTINGS, "limit": 1}, INPUTS)
+    start_folder(used, {**SETTINGS, "limit": 1}, INPUTS, {})
     assert names(used) == {"settings.json", "below"}
     assert (used / "settings.json").read_text() == SETTINGS_TEXT.replace('"limit": 0', '"limit": 1')
 
 
 def test_a_run_killed_before_its_settings_were_whole(tmp_path: Path) -> None:
     (tmp_path / ".settings.json.tmp").write_bytes(b"{")
-    start_folder(tmp_path, SETTINGS, INPUTS)
+    start_folder(tmp_path, SETTINGS, INPUTS, {})
     assert contents(tmp_path) == {"settings.json": SETTINGS_TEXT.encode()}
 
 
