@@ -23,6 +23,15 @@ import re
 import sys
 from importlib.util import find_spec
 
+OFFICIAL = "Huawei's ais_bench 0.0.2 of 2024-02 or later, https://gitee.com/ascend/tools"
+KINDS = {  # of ais_bench_probe, that are refused
+    "missing": "this python has no ais_bench",
+    "older": "an ais_bench from before February 2024",
+    "renamed": "a fork of ais_bench with other options (--auto-set-dymdims-mode), such as version 0.1.0",
+    "benchmark": "AISBench's benchmark (PyPI: ais-bench-benchmark), another program in a package of the same name",
+    "other": "a package ais_bench that has no ais_bench.infer",
+}
+
 
 def read(folder):  # type: ignore[no-untyped-def]
     """The texts of a directory's Python files."""

@@ -22,22 +22,15 @@ from typing import Any, NamedTuple, Optional
 from hrnet.cli import UserError, WorkFailed
 from hrnet.io.records import FormatError
 from hrnet.io.summary import outputs_by_stem, read_summary
-from infer import runtimes
+from infer import ais_bench_probe, runtimes
+from infer.ais_bench_probe import KINDS, OFFICIAL
 from infer.emulator import path_checks
 from infer.output_dir import OutputDir
 
 BACKENDS = ("ascend", *runtimes.RUNTIMES)
 DEVICES = re.compile(r"[0-9]+(,[0-9]+)*")
 MODULE = ["-m", "ais_bench"]
-PROBE = Path(__file__).with_name("ais_bench_probe.py")
-OFFICIAL = "Huawei's ais_bench 0.0.2 of 2024-02 or later, https://gitee.com/ascend/tools"
-KINDS = {  # of ais_bench_probe, that are refused
-    "missing": "this python has no ais_bench",
-    "older": "an ais_bench from before February 2024",
-    "renamed": "a fork of ais_bench with other options (--auto-set-dymdims-mode), such as version 0.1.0",
-    "benchmark": "AISBench's benchmark (PyPI: ais-bench-benchmark), another program in a package of the same name",
-    "other": "a package ais_bench that has no ais_bench.infer",
-}
+PROBE = Path(ais_bench_probe.__file__)
 BAD_ARGUMENT = 2  # exit code of both tools
 HINT = "set AIS_PYTHON to the python that has ais_bench"
 
