@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 
 from hrnet.cli import UserError
+from hrnet.io.records import read_record
 from hrnet.io.runs import RunRecord
+from infer import bench, run_ais_bench
 from infer import run as infer_run
-from infer import run_ais_bench
 from tests import fakes
 from tests.infer.models import COUNT, check_logits, gear_folder, gear_model, om_model, prep_folder
 
@@ -109,7 +111,7 @@ def test_without_pkg_resources(commit: str) -> None:
 @pytest.mark.parametrize("commit", STATES)
 def test_which_fail_without_pkg_resources(commit: str) -> None:
     found = package(commit, OFFICIAL, Path("clone").resolve())
-    fakes.program(Path("python_s"), f"env PYTHONPATH={found} {os.sys.executable} -S")  # type: ignore[attr-defined]
+    fakes.program(Path("python_s"), f"env PYTHONPATH={found} {sys.executable} -S")
     if STATES[commit] >= "2024-07-24":
         assert run_ais_bench.find_tool("ascend", "./python_s", ["0"])
         return
@@ -124,3 +126,35 @@ def test_others_are_refused_by_name(commit: str) -> None:
     with pytest.raises(UserError) as caught:
         run_ais_bench.find_tool("ascend", "./python_npu", ["0"])
     assert part in caught.value.what and caught.value.where == "./python_npu"
+
+
+@pytest.mark.parametrize("commit", ["9cbe9bc9", "c7215bd7", "7d48a93e"])
+@pytest.mark.parametrize("kind", ["batch", "gears"])
+def test_bench(commit: str, kind: str) -> None:
+    """Pure inference (`--pure_data_type zero --loop`), with `--dymDims` for each gear, then files to files."""
+    install(commit)
+    if kind == "gears":
+        gear_model(Path("m.om"))
+    else:
+        om_model(Path("m.om"), 4)
+    words = ["--models", "m.om", "--output", "bench/x.json", "--loop", "3", "--backend", "ascend"]
+    assert bench.main([*words, "--ais_python", "./python_npu"]) == 0
+    rows = read_record("bench/x.json", "bench")["rows"]
+    assert [row["batch_ms"]["count"] for row in rows] == [3] * (3 if kind == "gears" else 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("commit", ["9cbe9bc9", "7d48a93e"])
+def test_a_file_of_another_user(
+    commit: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What our own check and the fake say before the tool can."""
+    install(commit)
+    om_model(Path("m.om"), 2)
+    prep_folder(Path("in"), 3)
+    os.chown("m.om", 12345, 12345)
+    assert call() == 2
+    assert "chown" in capfd.readouterr().err
+    monkeypatch.setattr(run_ais_bench, "check_paths", lambda *_: None)
+    assert call() == 2
+    assert "owner" in "".join(capfd.readouterr())
