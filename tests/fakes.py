@@ -37,5 +37,7 @@ def aoe(folder: Path) -> Path:
 
 def ais_python(folder: Path, package: Path = AIS_BENCH) -> Path:
     """A python that has ais_bench, for AIS_PYTHON: the fake, or the one in the directory `package`."""
-    path = os.pathsep.join([str(package), str(ACLRUNTIME), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(
+        [str(package), str(ACLRUNTIME), str(AIS_BENCH), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     return program(folder / "python_npu", f"env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}")
