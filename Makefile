@@ -10,7 +10,6 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
-
 -include bundle.mk# in an unpacked bundle: its model and inputs
 MODEL  ?= $(or $(basename $(notdir $(CFG))),hrnet_w18)# a name in configs/
 BUILD  ?= build#             output directory
@@ -33,6 +32,7 @@ SOC          ?= Ascend310P3#                  chip, as npu-smi info prints it
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe: tune on the device
+ATC_FLAGS    ?=#                              more flags for atc: --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            largest accuracy drop that passes, in points; none: any verdict
 REFERENCE    ?=#                              the config's figure (config: also for a subset), torch, a file
@@ -45,7 +45,7 @@ KEEP         ?=#                              1: keep the inputs and outputs of 
 BUNDLE       ?= inputs#                       bundle: inputs, or stage: preprocess on the board
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE
 STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; adds TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT, and so on
@@ -99,8 +99,8 @@ $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call se
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
-$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC)
-	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE)
+$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
+	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIPPED),--output_flip $1-flip) \
 	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)

@@ -7,6 +7,7 @@ AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 
 from atc import atc_rules
 from atc.shapes import DYNAMIC
+from hrnet import cann
 from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
@@ -76,11 +78,16 @@ def aipp_input(config: CfgNode, shapes: dict[str, list[int]], batch_size: int, w
 
 
 def build_command(
-    model: AnyPath, output: AnyPath, shapes: dict[str, list[int]], conf: Optional[AnyPath], options: Sequence[str]
+    model: AnyPath,
+    output: AnyPath,
+    shapes: dict[str, list[int]],
+    conf: Optional[AnyPath],
+    options: Sequence[str],
+    nchw: bool = True,
 ) -> list[str]:
     """The arguments of the model zoo's command, in its order, then `conf` (the AIPP file) and `options`. `output` has
-    no file name ending."""
-    layout = "NCHW" if all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
+    no file name ending. `nchw`: no input is NHWC, which ATC does not know for ONNX."""
+    layout = "NCHW" if nchw and all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
         f"--framework={atc_rules.ONNX}",
@@ -113,7 +120,10 @@ def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[s
 
 def chip(soc_version: str) -> str:
     """The chip's name for atc; npu-smi prints it without `Ascend`."""
-    if f"Ascend{soc_version}" not in atc_rules.SOC_VERSIONS:
-        return soc_version
-    print(f"--soc_version={soc_version}: using Ascend{soc_version}", flush=True)
-    return f"Ascend{soc_version}"
+    name = cann.chip_name(soc_version)
+    if name != soc_version:
+        print(f"--soc_version={soc_version}: using {name}", flush=True)
+    if re.fullmatch(cann.CHIP, name) and name not in cann.CHIPS:
+        nearest = cann.nearest_chip(name)
+        print(f"--soc_version={name}: not in this project's list of chips; did you mean {nearest}?", flush=True)
+    return name

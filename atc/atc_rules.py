@@ -4,10 +4,11 @@
 functions, no files, no onnx. A refusal is an AtcError with ATC's code and text, in the newer form without brackets.
 
 Source: CANN's GE: the flags and checks of api/atc/main_impl.cc, atc_ir_common.cc, omg.cc, and its error table.
-Ours, since ATC's own were not found, in the same form: the reasons for --soc_version, for a --framework other than 5,
-for an illegal path; the code E19999 of an error of ATC's flag parser (atc prints the text, then
-`E19999: Inner Error!`); E10010 for --log (in ATC's table, though atc leaves it at E19999); E10006 for
---enable_small_channel. ATC lists the legal precision modes in no fixed order.
+Ours, since ATC's own were not found, in the same form: the reasons for --soc_version, for AIPP on a chip without it
+(E10055), for a --framework other than 5, for an illegal path; the code E19999 of an error of ATC's flag parser (atc
+prints the text, then `E19999: Inner Error!`); E10010 for --log (in ATC's table, though atc leaves it at E19999); E10006
+for --enable_small_channel. ATC lists the legal precision modes in no fixed order. A chip is checked by the form of its
+name: atc has the list of its own release.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atc.shapes import AtcError, gears, input_shapes, invalid
+from hrnet import cann
 
 # atc's screen text, on stdout
 START = "ATC start working now, please wait for a moment."
@@ -24,10 +26,6 @@ SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
 
 ONNX = "5"
-SOC_VERSIONS = tuple(
-    f"Ascend{chip}"
-    for chip in ("310", "310P1", "310P3", "310B1", "310B4", "910", "910A", "910B1", "910B2", "910B3", "910B4")
-)
 PRECISION_MODES = (
     "force_fp16",  # the default
     "force_fp32",
@@ -78,7 +76,9 @@ _FREE_TEXT = (
     "input_fp16_nodes", "is_input_adjust_hw_layout", "is_output_adjust_hw_layout", "fusion_switch_file",
     "compression_optimize_conf", "core_type", "aicore_num", "check_report", "debug_dir", "op_debug_level",
     "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "external_weight",
-    "deterministic", "virtual_type", "display_model_info", "dump_mode",
+    "deterministic", "deterministic_level", "virtual_type", "display_model_info", "dump_mode", "host_env_os",
+    "host_env_cpu", "input_hint_shape", "op_debug_config", "status_check", "shape_generalized_build_mode", "sparsity",
+    "oo_level", "optimization_switch", "singleop", "build_config", "cluster_config", "allow_hf32", "jit_compile",
 )
 # fmt: on
 
@@ -185,11 +185,14 @@ def _check_paths_and_chip(arguments: Mapping[str, str], mode: str) -> None:
                 'some parameters are not enclosed by quotation marks ("").',
             )
     chip = arguments["soc_version"]
-    if f"Ascend{chip}" in SOC_VERSIONS:
+    if f"Ascend{chip}" == cann.chip_name(chip):
         raise invalid("soc_version", chip, f"Ascend is missing before it: use --soc_version=Ascend{chip}.")
-    if chip not in SOC_VERSIONS:
-        listed = ", ".join(SOC_VERSIONS)
-        raise invalid("soc_version", chip, f"The value must be Ascend and the name that npu-smi info prints: {listed}.")
+    if not re.fullmatch(cann.CHIP, chip):
+        nearest = cann.nearest_chip(chip)
+        reason = f"The value must be Ascend and the name that npu-smi info prints; did you mean {nearest}?"
+        raise invalid("soc_version", chip, reason)
+    if "insert_op_conf" in arguments and cann.is_950(chip):
+        raise AtcError("E10055", f"The operation is not supported. Reason: {chip} has no AIPP (--insert_op_conf).")
     if arguments.get("output", "").endswith("/"):
         raise AtcError("E10022", f"Path {arguments['output']} for parameter --output does not include the file name.")
     for name in ("model", "output", "insert_op_conf", "keep_dtype"):

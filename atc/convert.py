@@ -14,9 +14,10 @@ its own, since atc leaves files in the current one.
 
 --precision default passes no precision to the tool: float16 inside for atc, float32 for its emulator. With gears,
 height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the model
-takes pixels and normalises them: by AIPP, or with gears, which AIPP does not support, by operators in the ONNX file.
+takes pixels and normalises them: by AIPP, or by operators in the ONNX file with gears, which AIPP does not support, and
+for chips without AIPP.
 --tune aoe runs aoe instead of atc, twice: it tunes subgraphs, then operators, each by measurements on this machine's
-device.
+device. --atc_flags are passed to atc as they are (atc/flags.py).
 
 Exit 1 if the tool refuses the model or writes no file, with a hint for its error code (atc.run_atc); 2 for wrong usage.
 """
@@ -37,10 +38,11 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from atc import atc_command, atc_rules, graph
-from atc.plan import prepare, restore_tool_input, write_aipp
-from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_result, run_tool
+from atc import atc_command, atc_rules, flags, graph
+from atc.plan import prepare, restore_tool_input, uses_aipp, write_aipp
+from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_program, find_result, run_tool
 from atc.shapes import AtcError
+from hrnet import cann
 from hrnet.cli import UserError, command, integer
 from hrnet.config import config_path, load_config
 from hrnet.io.compiled import CompiledModel, check_export
@@ -64,13 +66,22 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def check_arguments(model: Path, output: Path, backend: str, precision: str, tune: str) -> None:
+def check_arguments(
+    model: Path, output: Path, backend: str, precision: str, tune: str, chip: str, atc_flags: Sequence[str]
+) -> None:
     """Raise UserError for arguments that exclude each other or files that do not fit them."""
     if tune != "none" and backend != "ascend":
         raise UserError("aoe needs a device", expected="--backend ascend", found=backend, hint="TUNE=none")
     if tune != "none" and precision != "default":
         hint = "PRECISION=default, or TUNE=none"
         raise UserError("aoe chooses the precision", expected="--precision default", found=precision, hint=hint)
+    if tune != "none" and not cann.tunes_models(chip):
+        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="TUNE=none")
+    if tune != "none" and atc_flags:
+        raise UserError(
+            "aoe does not take the flags of atc", found=" ".join(atc_flags), hint="ATC_FLAGS=, or TUNE=none"
+        )
+    flags.check_precision(atc_flags, precision)
     ending = ".om" if backend == "ascend" else ".onnx"
     if output.suffix != ending:
         raise UserError("wrong file name ending", where=output, expected=ending, found=repr(output.suffix))
@@ -79,10 +90,12 @@ def check_arguments(model: Path, output: Path, backend: str, precision: str, tun
     check_export(model)
 
 
-def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any]) -> Stamp:
-    """The stamp of a compilation. Of the config only the values in use count. The version of atc is unknown, so its
-    path counts, without links: `ascend-toolkit/latest` is one."""
-    path = shutil.which(tool[-1])
+def stamp_of(
+    model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any], files: dict[str, Path]
+) -> Stamp:
+    """The stamp of a compilation; `files`: those that its flags name. Of the config only the values in use count. The
+    version of atc is unknown, so its path counts, without links: `ascend-toolkit/latest` is one."""
+    path = find_program(tool[-1])
     compiler = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     version = compiler if tool == EMULATOR else path and os.path.realpath(path)
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
@@ -90,7 +103,7 @@ def stamp_of(model: Path, config: Optional[CfgNode], tool: Sequence[str], argume
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
         settings |= {} if arguments["gears"] else {"image_size": list(config.MODEL.IMAGE_SIZE)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
-    return Stamp.of(modules, settings, {"model": model})
+    return Stamp.of(modules, settings, {"model": model, **files})
 
 
 def run(
@@ -104,28 +117,32 @@ def run(
     backend: str,
     tune: str,
     log: str,
+    atc_flags: list[str],
 ) -> None:
     """Compile `model` to `output` and write its record. `cfg` is needed for gears and for uint8."""
-    check_arguments(model, output, backend, precision, tune)
+    chip = atc_command.chip(soc_version)
+    check_arguments(model, output, backend, precision, tune, chip, atc_flags)
     started, config = time.monotonic(), load_config(cfg) if cfg else None
     gears = atc_command.config_gears(config, batch_size) if config else []
-    options = [f"--soc_version={atc_command.chip(soc_version)}", f"--log={log}", *atc_command.PRECISIONS[precision]]
+    options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
-    stamp, records = stamp_of(model, config, tool, arguments), [CompiledModel.record_path(output), output]
+    stamp = stamp_of(model, config, tool, arguments, flags.files(atc_flags))
+    records = [CompiledModel.record_path(output), output]
     if is_current(output, stamp, records):
         if config and input_dtype == "uint8":
-            restore_tool_input(config, model, output, bool(gears))
+            restore_tool_input(config, model, output, uses_aipp(gears, chip))
         return touch(output, records)
     make_folder(output.parent)
     check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's own files
     try:
         source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears)
+            plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags)
             del source  # the tool needs the memory
             seen = plan.seen_from(folder)
-            atc_rules.check(atc_rules.parse(seen.arguments(output.stem, options)), description)
+            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc knows its flags
+            atc_rules.check(atc_rules.parse(seen.arguments(output.stem, checked)), description)
             if plan.conf and config:
                 write_aipp(config, Path(plan.conf))
             for job in jobs:
@@ -133,7 +150,7 @@ def run(
                 print(shlex.join(shown), flush=True)
                 for earlier in folder.glob(f"{output.stem}*{output.suffix}"):
                     earlier.unlink()
-                run_tool(tool, seen.arguments(output.stem, job), folder, lock)
+                run_tool(tool, seen.arguments(output.stem, flags.seen_from(job, folder)), folder, lock)
             result = find_result(tool[-1], folder, output.stem, output.suffix)
             result.chmod(FILE_MODE)
             CompiledModel(
@@ -166,12 +183,14 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "Ascend and the chip's name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
-    text = "of the values inside the compiled model"
+    text = "of the values inside the compiled model; fp32 is atc's force_fp32: convolutions prefer float16 inputs"
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "ascend: atc; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by measurements on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
+    text = "more flags for atc, in one word: --atc_flags='--keep_dtype=ops.cfg --output_type=FP16'"
+    parser.add_argument("--atc_flags", type=flags.parse, default=[], metavar="FLAGS", help=text)
     args = parser.parse_args(argv)
     if args.input_dtype == "uint8" and args.cfg is None:
         parser.error("--input_dtype uint8 needs --cfg, which has the mean and std of pixels")

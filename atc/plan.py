@@ -1,8 +1,8 @@
 """Plan the compilation of an ONNX file: the arguments for atc, the files that it reads, and the properties of the
 compiled model.
 
-For uint8 pixels atc reads one file more, beside the compiled model: `….aipp.cfg`, or with gears, which AIPP does not
-support, `….pixels.onnx`, the model with operators that normalise pixels.
+For uint8 pixels atc reads one file more, beside the compiled model: `….aipp.cfg`; or `….pixels.onnx`, the model with
+operators that normalise pixels, with gears, which AIPP does not support, and for chips without AIPP.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import NamedTuple, Optional
 import onnx
 from yacs.config import CfgNode
 
-from atc import atc_command, atc_rules, graph, pixels
+from atc import atc_command, atc_rules, flags, graph, pixels
 from atc.shapes import at_gear
+from hrnet import cann
 from hrnet.cli import UserError
 from hrnet.io.compiled import Gear, TensorInfo
 from hrnet.io.files import AnyPath, replacing, write_text
@@ -37,12 +38,18 @@ class Plan(NamedTuple):
     metadata: dict[str, str]
 
     def arguments(self, output: AnyPath, options: Sequence[str]) -> list[str]:
-        return atc_command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options])
+        nchw = self.conf is not None or all(tensor.dtype != "uint8" for tensor in self.inputs)
+        return atc_command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options], nchw)
 
     def seen_from(self, folder: Path) -> Plan:
         """With paths relative to `folder`, where the tool runs, so that it does not see the rest of a path."""
         conf = self.conf and Path("..", Path(self.conf).name)
         return self._replace(model=os.path.relpath(Path(self.model).resolve(), folder), conf=conf)
+
+
+def uses_aipp(gears: Sequence[Sequence[int]], chip: str) -> bool:
+    """Whether AIPP normalises uint8 pixels; if not, operators in the ONNX file do."""
+    return not gears and not cann.is_950(chip)
 
 
 def write_aipp(config: CfgNode, path: Path) -> None:
@@ -84,28 +91,34 @@ def prepare(
     batch_size: int,
     input_dtype: str,
     gears: list[list[int]],
+    chip: str,
+    atc_flags: Sequence[str],
 ) -> tuple[Plan, atc_rules.Model]:
-    """Plan the compilation of `source`, read from `model`; with gears and uint8, write the ONNX file that takes pixels.
-    Also returns the model for the rules. Raises UserError, and AtcError E10041."""
+    """Plan the compilation of `source`, read from `model`; for uint8 without AIPP, write the ONNX file that takes
+    pixels. Also returns the model for the rules. Raises UserError, and AtcError E10041."""
     given, conf = model, None
-    if config and input_dtype == "uint8" and gears:
+    if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
         given = output.with_suffix(PIXELS_ENDING)
+        if not gears:
+            planes = atc_command.batched(graph.inputs(source), batch_size, 0, model)
+            atc_command.aipp_input(config, planes, batch_size, model)  # the size of the config's images
         write_pixels(source, config, model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
     shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model)
     compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
-    if config and input_dtype == "uint8" and not gears:
+    if config and input_dtype == "uint8" and uses_aipp(gears, chip):
         conf = output.with_suffix(AIPP_ENDING)
         compiled = [TensorInfo(inputs[0].name, "uint8", atc_command.aipp_input(config, shapes, batch_size, model))]
-    outputs, at_gears = graph.output_shapes(source, shapes), shapes_at_gears(source, shapes, gears, model)
-    flags, metadata = atc_command.gear_flags(gears, description.outputs), graph.metadata_of(source)
-    return Plan(given, conf, shapes, flags, compiled, outputs, at_gears, metadata), description
+    outputs = flags.output_dtypes(atc_flags, graph.output_shapes(source, shapes), source)
+    at_gears = shapes_at_gears(source, shapes, gears, model)
+    own_flags, metadata = atc_command.gear_flags(gears, description.outputs), graph.metadata_of(source)
+    return Plan(given, conf, shapes, own_flags, compiled, outputs, at_gears, metadata), description
 
 
-def restore_tool_input(config: CfgNode, model: Path, output: Path, gears: bool) -> None:
+def restore_tool_input(config: CfgNode, model: Path, output: Path, aipp: bool) -> None:
     """Write the tool's input for uint8 again if it is missing, so that the printed command can be run."""
-    path = output.with_suffix(PIXELS_ENDING if gears else AIPP_ENDING)
-    if gears and not path.exists():
-        write_pixels(graph.read(model), config, model, path)
-    elif not path.exists():
+    path = output.with_suffix(AIPP_ENDING if aipp else PIXELS_ENDING)
+    if aipp and not path.exists():
         write_aipp(config, path)
+    elif not path.exists():
+        write_pixels(graph.read(model), config, model, path)

@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import Optional
 
 from atc import atc_rules
-from atc.shapes import LEAST_GEARS, MOST_GEARS
+from atc.shapes import LEAST_GEARS, MOST_GEARS, MOST_GEARS_950
+from hrnet import cann
 from hrnet.cli import UserError, WorkFailed
 
 EMULATOR = ["python", "-m", "atc.emulator"]
 TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
-SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 ROOT = Path(__file__).resolve().parent.parent  # for `-m atc.emulator`
 LAST_LINES = 200  # searched for an error code: with --log=debug there are a million
 
 _SHAPE = "names and sizes must be those of the ONNX file's input: python -m atc.convert reads them from it"
 _GEARS = (
-    f"the gears do not fit the -1s of --input_shape: {LEAST_GEARS} to {MOST_GEARS} different gears, a value for each -1"
+    f"the gears do not fit the -1s of --input_shape: {LEAST_GEARS} to {MOST_GEARS} different gears "
+    f"({MOST_GEARS_950} on a 950), a value for each -1"
 )
+OPERATORS = "since CANN 8.5 a chip's operators are a package of their own: install the ops package of this chip"
 HINTS = {
     "E10001": "this CANN does not accept the value: compare SOC with npu-smi info, other values with atc --help",
     "E10003": _GEARS,
@@ -46,14 +48,38 @@ HINTS = {
     "E10052": "the AIPP file does not fit the model: rm it and run make om",
     "E10054": "a required parameter is empty: --model, --output and --soc_version, each in quotation marks",
     "E19010": "this CANN lacks this operator at the file's opset: export at opset 11 (make onnx)",
-    "EZ3003": "this chip lacks this operator: compare SOC with npu-smi info; is this CANN made for the chip?",
+    "EC0010": "the python3 that atc finds on PATH (.venv is left out) lacks a package that TBE imports: "
+    "python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
+    "EZ3003": f"no kernel for this operator on this chip: compare SOC with npu-smi info; {OPERATORS}",
 }
+CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_version\b")
 
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
-    """`E10016: what to do` for the first error code among ATC's last lines that has a hint."""
+    """`E10016: what to do` for the first error code among ATC's last lines that has a hint. A refused chip gets the
+    nearest name. Newer lines have the process behind the code: `E10016: [PID: 7] <time> Op name ...`."""
+    lines = list(lines)
+    for line in lines:
+        if refused := CHIP_VALUE.search(line):
+            return f"this CANN does not know the chip {refused[1]}: did you mean SOC={cann.nearest_chip(refused[1])}?"
     codes = (code for line in lines for code in re.findall(r"\bE[0-9A-Z][0-9]{4}\b", line))
-    return next((f"{code}: {HINTS[code]}" for code in codes if code in HINTS), None)
+    code = next((code for code in codes if code in HINTS), None)
+    return code and f"{code}: {HINTS[code]}"
+
+
+def find_program(name: str) -> Optional[str]:
+    """The path of a tool of CANN on PATH, without that of this project's virtual environment."""
+    return shutil.which(name, path=outer_path())
+
+
+def outer_path() -> str:
+    """PATH without virtual environments of this project. atc imports Python packages from the `python3` on PATH, which
+    `.venv` does not have."""
+    own = {os.path.realpath(folder / "bin") for folder in (Path(sys.prefix), ROOT / ".venv")}
+    if sys.prefix == sys.base_prefix:
+        own.discard(os.path.realpath(Path(sys.prefix, "bin")))
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if os.path.realpath(folder) not in own)
 
 
 def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
@@ -61,9 +87,13 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
     it fails, UserError if it is not on PATH."""
     name, environment = tool[-1], dict(os.environ)
     if tool[0] != "python":
-        if shutil.which(name) is None:
+        program = find_program(name)
+        if program is None:
             instead = "--tune none" if tool == AOE else "--backend onnxruntime"
-            raise UserError(f"{name} is not on PATH", hint=f"{SET_ENV}, or use {instead}")
+            raise UserError(f"{name} is not on PATH", hint=f"{cann.source_set_env()}, or use {instead}")
+        tool = [program]
+        environment["PATH"] = outer_path()
+        environment.pop("VIRTUAL_ENV", None)
     else:
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Union
 
+from hrnet import cann
+
 GEAR_PARAMETERS = ("dynamic_batch_size", "dynamic_image_size", "dynamic_dims")
-LEAST_GEARS, MOST_GEARS = 2, 100
+LEAST_GEARS, MOST_GEARS, MOST_GEARS_950 = 2, 100, 256
 DYNAMIC = -1
 
 Dim = Union[int, "tuple[int, int]"]  # a size, -1, or a range n1~n2
@@ -109,7 +111,7 @@ def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
         )
     read = {"dynamic_batch_size": _batch_gears, "dynamic_image_size": _image_gears, "dynamic_dims": _dims_gears}
     found = read[given[0]](arguments, list(shapes.values()))
-    check_gears(found)
+    check_gears(found, MOST_GEARS_950 if cann.is_950(arguments.get("soc_version", "")) else MOST_GEARS)
     return found
 
 
@@ -191,14 +193,14 @@ def _dims_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[t
     return found
 
 
-def check_gears(found: Sequence[Sequence[int]]) -> None:
+def check_gears(found: Sequence[Sequence[int]], most: int = MOST_GEARS) -> None:
     """The rules for gears as numbers: count (E10035, E10036), width (E10037), zeros (E10038), duplicates (E10039)."""
     flags = "--dynamic_batch_size, --dynamic_image_size, or --dynamic_dims"
     if len(found) < LEAST_GEARS:
         few = f"has {len(found)} profiles, which is less than the minimum {LEAST_GEARS}."
         raise AtcError("E10035", f"{flags} {few}")
-    if len(found) > MOST_GEARS:
-        many = f"has {len(found)} profiles, which is greater than the maximum {MOST_GEARS}."
+    if len(found) > most:
+        many = f"has {len(found)} profiles, which is greater than the maximum {most}."
         raise AtcError("E10036", f"{flags} {many}")
     for gear in found:
         if len(gear) != len(found[0]):

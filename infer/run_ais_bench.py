@@ -7,6 +7,8 @@ whatever --device says, and fails in some of its releases.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shlex
 import subprocess
 import sys
@@ -18,12 +20,14 @@ from typing import Any, NamedTuple, Optional
 
 from hrnet.cli import UserError, WorkFailed
 from hrnet.io.summary import outputs_by_stem, read_summary
-from infer import runtimes
+from infer import ais_bench_probe, runtimes
+from infer.ais_bench_probe import KINDS, OFFICIAL
+from infer.emulator import path_checks
 from infer.output_dir import OutputDir
 
 BACKENDS = ("ascend", *runtimes.RUNTIMES)
-NO_SUCH_MODULE = 42  # exit code of HAS_AIS_BENCH if ais_bench is missing; a broken interpreter has another one
-HAS_AIS_BENCH = f"import importlib.util as u, sys; sys.exit(0 if u.find_spec('ais_bench') else {NO_SUCH_MODULE})"
+MODULE = ["-m", "ais_bench"]
+PROBE = Path(ais_bench_probe.__file__)
 BAD_ARGUMENT = 2  # exit code of both tools
 HINT = "set AIS_PYTHON to the python that has ais_bench"
 
@@ -60,20 +64,41 @@ def device_list(text: str) -> list[str]:
 
 
 def find_tool(backend: str, ais_python: str, devices: Sequence[str]) -> Tool:
-    """The tool for a backend. Raises UserError if it is not installed."""
+    """The tool for a backend. Raises UserError if it is not installed, or another one of its name is."""
     if backend != "ascend":
         runtimes.check_device(backend, ",".join(devices))
         start = [sys.executable, "-m", "infer.emulator", "--runtime", backend]
         return Tool(start, ("infer.emulator.main", f"infer.runtimes.{backend}_runtime"))
+    check_ais_bench(ais_python)
+    return Tool([ais_python, *MODULE], ())
+
+
+def check_ais_bench(ais_python: str) -> None:
+    """Raise UserError unless the interpreter has an ais_bench that this project can call. Only starts it."""
+    command_line = [ais_python, "-c", PROBE.read_text(encoding="utf-8")]
     try:
-        code = subprocess.run([ais_python, "-c", HAS_AIS_BENCH], stdin=subprocess.DEVNULL).returncode
+        done = subprocess.run(command_line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout)
     except OSError:
         raise UserError("no such interpreter", where=ais_python, hint=HINT) from None
-    if code == NO_SUCH_MODULE:
-        raise UserError("this python has no ais_bench", where=ais_python, hint=HINT)
-    if code:
-        raise UserError("not a working Python interpreter", where=ais_python, found=f"exit {code}", hint=HINT)
-    return Tool([ais_python, "-m", "ais_bench"], ())
+    except ValueError:
+        exit_code = f"exit {done.returncode}"
+        raise UserError("not a working Python interpreter", where=ais_python, found=exit_code, hint=HINT) from None
+    if found["kind"] in KINDS:
+        place = f"{found['where']} {found['version']}".strip() or None
+        raise UserError(KINDS[found["kind"]], where=ais_python, expected=OFFICIAL, found=place, hint=HINT)
+    if found["crashes"] and not found["pkg_resources"]:
+        what, hint = "this ais_bench needs pkg_resources", f"{ais_python} -m pip install 'setuptools<81'"
+        raise UserError(what, where=ais_python, hint=hint)
+
+
+def check_paths(model: Path, inputs: Optional[Path], output: OutputDir) -> None:
+    """Check the absolute path and the owner of all that ais_bench is given, before it does; its own line names neither
+    the character nor a remedy. Raises UserError."""
+    for path in (model, output.folder.parent, output.folder, *([inputs] if inputs else [])):
+        path_checks.check_for_ais_bench(path)
+    for entry in os.scandir(inputs) if inputs and inputs.is_dir() else ():
+        path_checks.check_owner(entry.path)
 
 
 def build_command(
@@ -89,6 +114,8 @@ def build_command(
 ) -> list[str]:
     """The command of the model zoo's README. `gears`: each input sets the shape; `dims`: one shape for all. Without
     `inputs` the device computes one batch of zeros `loop` times."""
+    if start[1:] == MODULE:
+        check_paths(model, inputs, output)
     source = {"--pure_data_type": "zero", "--loop": loop} if inputs is None else {"--input": inputs}
     flags = {
         "--model": model,

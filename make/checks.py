@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hrnet import cann
+
 
 class Check(NamedTuple):
     """What a value must look like."""
@@ -39,7 +41,11 @@ CHECKS = {
     "FLIP": one_of("0", "1"),
     "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none: also accept no verdict"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
-    "SOC": Check("Ascend[0-9A-Z]+", "a chip name as npu-smi info prints it, such as Ascend310P3"),
+    "SOC": Check(cann.CHIP, cann.CHIP_TEXT),
+    "ATC_FLAGS": Check(
+        r"(--[A-Za-z0-9_-]+=[A-Za-z0-9_./:;,=+~@\[\]-]+( |$))*",
+        "flags of atc such as --keep_dtype=ops.cfg, with a space between two",
+    ),
     "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
     "TUNE": one_of("none", "aoe"),
     "BUNDLE": one_of("inputs", "stage"),

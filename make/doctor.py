@@ -4,14 +4,16 @@
 
 Takes make's options as make/options.py resolved them (`--set NAME=value`). Writes nothing. Starts `npu-smi info` and
 AIS_PYTHON, each with a time limit, and imports no package to look at it, so it works where packages are missing. Exit 0
-if the pipeline can run, 2 with a line on stderr for each thing that is missing.
+if the pipeline can run, 2 with a line on stderr for each thing that is missing; a warning is a line there, no more.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib.metadata
 import importlib.util
+import json
 import math
 import os
 import platform
@@ -22,8 +24,12 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
+from hrnet import cann
 from hrnet.cli import escape_output
+from infer import ais_bench_probe
+from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
+from make.npu_smi import chip_rows, full_name
 from make.options import NPU, TORCH, OptionError, Options
 
 TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
@@ -32,6 +38,7 @@ PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
 INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by INPUT
 TOOLS = ("atc", "aoe", "npu-smi")
+NPUS = "/dev/davinci[0-9]*"
 
 
 class Package(NamedTuple):
@@ -67,16 +74,20 @@ PACKAGES = {
 
 
 class Report:
-    """Prints what is found, and collects what is missing."""
+    """Prints what is found, and collects what is missing, and what works but not as it should."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
+        self.warnings: list[str] = []
 
     def show(self, what: str, found: object) -> None:
         print(f"{what:<14} {found}")
 
     def miss(self, line: str) -> None:
         self.missing.append(line)
+
+    def warn(self, line: str) -> None:
+        self.warnings.append(line)
 
     def require(self, check: Callable[[Options], None], call: Options) -> None:
         """One of make/options.py's checks."""
@@ -111,10 +122,15 @@ def ask(command: list[str]) -> tuple[bool, str]:
 
 
 def chips(table: str) -> list[tuple[str, str]]:
-    """(SOC name, health) of each NPU in the table of `npu-smi info`: its rows `| 0  310P3 | OK | …`. The rows of the
-    chips below them have a bus id in place of the health."""
-    rows = re.findall(r"^\| *[0-9]+ +(\w+) *\| *([A-Za-z]+) *\|", table, re.MULTILINE)
-    return [(name if name.startswith("Ascend") else f"Ascend{name}", health) for name, health in rows]
+    """(SOC name, health) of each NPU in the table of `npu-smi info`."""
+    return [(row.name, row.health) for row in chip_rows(table)]
+
+
+def soc_name(python: str) -> str:
+    """The chip as CANN's own Python names it; empty where that is not available."""
+    answered, text = ask([python, "-c", "import acl; print(acl.get_soc_name())"])
+    last = text.split()[-1] if answered and text.split() else ""
+    return last if re.fullmatch(cann.CHIP, last) else ""
 
 
 def count_images(dataset: Path, config: Any) -> tuple[int, int]:
@@ -148,14 +164,83 @@ def needed_packages(call: Options) -> set[str]:
     return needed
 
 
+def distribution_version(name: str) -> Optional[str]:
+    """The version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cuda_of_torch() -> str:
+    """The CUDA version that the installed torch was built for, without importing it; empty for the CPU build."""
+    spec = importlib.util.find_spec("torch")
+    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else Path("version.py")
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    found = re.search(r"^cuda\b[^=\n]*= *'([^'\n]+)'", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def check_torch(report: Report, needed: bool) -> None:
+    """Whether torch and torch_npu fit together and to this machine."""
+    torch, npu = version_of("torch", "torch"), version_of("torch-npu", "torch_npu")
+    report.show("torch_npu", npu or "not installed, for make train on an NPU")
+    devices = sorted(glob.glob(NPUS))
+    if devices and not npu:
+        install = (
+            f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch-npu and its torch"
+        )
+        report.warn(f"torch_npu: not installed although {devices[0]} exists, so make train uses the CPU; {install}")
+    if not (torch and npu):
+        return
+    version = torch.partition("+")[0]
+    if cuda := cuda_of_torch():
+        install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
+        line = f"torch: a build for CUDA {cuda} beside torch_npu, which stops with 'Two accelerators'; {install}"
+        (report.miss if needed else report.warn)(line)
+    if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
+        report.warn(f"torch_npu: version {npu} beside torch {version}; pip install torch-npu=={version}")
+
+
 def check_packages(report: Report, needed: set[str]) -> None:
     for name, package in PACKAGES.items():
         version = version_of(name, package.module)
         report.show(name, version or f"missing, for {package.needed_by}")
         if version is None and name in needed:
             report.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
+    both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
+    if len(both) > 1:
+        fix = f'pip uninstall {" ".join(both)}, then pip install "opencv-python-headless>=4.5,<5"'
+        report.warn(f"{' and '.join(both)} are both installed and overwrite each other's cv2; {fix}")
+    check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
     report.show("resize", "compiled" if compiled else "Pillow: as exact, but slower; pip install . with a C compiler")
+
+
+def probe_ais_bench(python: str) -> dict[str, Any]:
+    """What infer.ais_bench_probe finds in an interpreter; {} if that does not answer."""
+    answered, text = ask([python, "-c", Path(ais_bench_probe.__file__).read_text(encoding="utf-8")])
+    try:
+        found: dict[str, Any] = json.loads(text) if answered else {}
+    except ValueError:
+        return {}
+    return found
+
+
+def check_chip(report: Report, call: Options) -> list[str]:
+    """Show the chips of this machine; returns their names for atc."""
+    if not shutil.which("npu-smi"):
+        report.show("chip", "not known without npu-smi")
+        return []
+    answered, table = ask(["npu-smi", "info"])
+    rows = chip_rows(table) if answered else []
+    full = {name: full_name(row, ask) for name, row in {row.name: row for row in reversed(rows)}.items()}
+    listed = ", ".join(f"SOC={full[row.name]} ({row.health})" for row in rows)
+    report.show("chip", listed or (f"none: {table}" if not answered else "none in npu-smi's table"))
+    by_cann = soc_name(call["AIS_PYTHON"])
+    if by_cann:
+        report.show("soc name", f"SOC={by_cann}, by acl.get_soc_name()")
+    return [by_cann] if by_cann else sorted(set(full.values()))
 
 
 def check_tools(report: Report, call: Options, backend_why: str) -> None:
@@ -164,24 +249,23 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         report.show(tool, shutil.which(tool) or "not on PATH")
     python = call["AIS_PYTHON"]
     works, answer = ask([python, "-c", "import ais_bench, aclruntime"])
+    backend, probe = call["BACKEND"], probe_ais_bench(python)
+    if refused := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
+        works, answer = False, f"{refused}, in {probe['where']}; expected {OFFICIAL}"
     report.show("ais_bench", f"by {python}" if works else f"not by {python}: {answer}")
-    torch_aie = version_of("torch_aie", "torch_aie")
+    if probe.get("kind") == "official" and not probe["pkg_resources"]:
+        install = f"{python} -m pip install 'setuptools<81'"
+        report.warn(f"AIS_PYTHON={python}: no pkg_resources, without which ais_bench is slower or fails; {install}")
+    torch_aie = version_of("mindietorch", "mindietorch") or version_of("torch_aie", "torch_aie")
     report.show("torch_aie", torch_aie or "not installed, for BACKEND=torch_aie")
-    found = []
-    if shutil.which("npu-smi"):
-        answered, table = ask(["npu-smi", "info"])
-        found = chips(table) if answered else []
-        listed = ", ".join(f"SOC={name} ({health})" for name, health in found)
-        report.show("chip", listed or (f"none: {table}" if not answered else "none in npu-smi's table"))
-    else:
-        report.show("chip", "not known without npu-smi")
-    backend = call["BACKEND"]
+    names = check_chip(report, call)
     report.show("backend", f"{backend} ({backend_why})")
     if backend == "ascend" and not works:
         report.miss(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
     if backend == "torch_aie" and not torch_aie:
         report.miss("torch_aie: not installed; Huawei provides it with its own torch, it is not on PyPI")
-    names = sorted({name for name, _ in found})
+    if backend in NPU and call["PRECISION"] == "fp32":
+        report.show("precision", "fp32 is atc's force_fp32, the same as cube_fp16in_fp32out: see docs/npu.md")
     if backend in NPU and names and call["SOC"] not in names:
         report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")
 
@@ -273,6 +357,8 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report.require(options.check_backend, call)
     check_model(report, call, inputs)
     sys.stdout.flush()
+    for line in report.warnings:
+        print(f"make doctor: warning: {line}", file=sys.stderr)
     for line in report.missing:
         print(f"make doctor: missing: {line}", file=sys.stderr)
     if not report.missing:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from hrnet import cann
 from make import images
-from make.checks import CHECKS, FILE, optional
+from make.checks import CHECKS, FILE, PATH, optional
 
 MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
 PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
@@ -32,7 +33,7 @@ TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: 
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # make/project.mk's
-SET_ENV = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
+ON_DEVICE = {"infer", "eval", "part", "gate", "show", "bench", "doctor"}  # run ais_bench with BACKEND=ascend
 
 
 class OptionError(Exception):
@@ -128,16 +129,19 @@ def set_defaults(options: Options) -> None:
     options.values.update({name: value for name, value in defaults.items() if not options[name]})
     options.values["BATCHES"] = re.sub(r"\s*,\s*|\s+", ",", options["BATCHES"].strip())
     options.values["PREP"] = options["PREP"].rstrip("/")
-    if re.match("310|910", options["SOC"]):
-        note(f"SOC={options['SOC']}: using Ascend{options['SOC']}")
-        options.values["SOC"] = f"Ascend{options['SOC']}"
+    options.values["ATC_FLAGS"] = " ".join(options["ATC_FLAGS"].split())
+    chip = cann.chip_name(options["SOC"])
+    if chip != options["SOC"]:
+        note(f"SOC={options['SOC']}: using {chip}")
+        options.values["SOC"] = chip
 
 
 def check_values(options: Options) -> None:
     """Check each value by itself, and against the task. Raises OptionError for the first wrong one."""
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            raise options.refuse(name, f"expected {check.expected}")
+            near = f"; did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else ""
+            raise options.refuse(name, f"expected {check.expected}{near}")
     task = "pose" if options.pose else "classification"
     for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
         raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")
@@ -235,7 +239,11 @@ def check_backend(options: Options) -> None:
     """Check what the backend needs. Raises OptionError."""
     backend, model = options["BACKEND"], options["OM"]
     if backend == "ascend" and not (model or shutil.which("atc")):
-        raise options.refuse("BACKEND", f"atc is not on PATH; {SET_ENV}")
+        raise options.refuse("BACKEND", f"atc is not on PATH; {cann.source_set_env()}")
+    for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():
+        path = os.path.abspath(options[name] or ".")
+        if options[name] and not re.fullmatch(PATH.pattern, path):
+            raise options.refuse(name, f"ais_bench would reject {path}: expected {PATH.expected}")
     extension = EXTENSIONS.get(backend, ".onnx")
     if model and not model.endswith(extension):
         raise options.refuse("OM", f"BACKEND={backend} needs a {extension} file")
@@ -254,6 +262,10 @@ def check_backend(options: Options) -> None:
         raise options.refuse("DEVICE", f"BACKEND={backend} runs on one device; use DEVICE=0")
     if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
         raise options.refuse("TUNE", "requires BACKEND=ascend and PRECISION=default")
+    if options["TUNE"] == "aoe" and not model and (not cann.tunes_models(options["SOC"]) or options["ATC_FLAGS"]):
+        chip = f"aoe does not tune models of A2 and A3 chips, such as {options['SOC']}"
+        why = f"aoe takes no ATC_FLAGS={options['ATC_FLAGS']}" if options["ATC_FLAGS"] else chip
+        raise options.refuse("TUNE", f"{why}; use TUNE=none")
 
 
 def check_python(options: Options) -> None:
@@ -317,11 +329,16 @@ def data_changed(options: Options, names: dict[str, str]) -> bool:
 
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
-    ignored = {"OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE"), "PREP": ("LIMIT", "MAX_REJECTED")}
+    ignored = {
+        "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
+        "PREP": ("LIMIT", "MAX_REJECTED"),
+    }
     for name, others in ignored.items():
         for other in others:
             if options[name] and other in options.given:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
+    if options["ATC_FLAGS"] and options["BACKEND"] in TORCH:
+        note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
@@ -404,7 +421,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    changed = {name: value for name, value in options.values.items() if name not in NOT_REMEMBERED}
+    spaced = NOT_REMEMBERED | {"ATC_FLAGS"}  # make splits the answer at spaces, and has this value
+    changed = {name: value for name, value in options.values.items() if name not in spaced}
     names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
     return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
 

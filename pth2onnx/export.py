@@ -6,13 +6,14 @@ ONNX is written by torch.onnx's tracer: its newer exporter writes opset 18 whate
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from argparse import ArgumentParser as Parser
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import onnx
@@ -63,6 +64,11 @@ class Task:
     fold: Callable[[Net], Net]  # a net with the batch norms folded that torch's exporters leave in
 
 
+def older_exporter() -> dict[str, Any]:
+    """The argument of torch.onnx.export for the exporter that traces; torch 2.1 has no other one."""
+    return {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+
+
 def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, file: Path) -> onnx.ModelProto:
     """Write `net` (in evaluation mode) as ONNX to `file`, traced on `image`, float32 [N, 3, H, W], and read it back."""
     with warnings.catch_warnings():
@@ -77,7 +83,7 @@ def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, fi
             output_names=list(interface.outputs),
             dynamic_axes={name: dict(axes) for name, axes in interface.axes.items()},
             opset_version=opset,
-            dynamo=False,
+            **older_exporter(),
         )
     model = onnx.load(str(file))
     for value in (*model.graph.input, *model.graph.output):

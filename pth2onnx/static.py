@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from hrnet.cann import chip_name
 from hrnet.cli import UserError, command, integer
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
@@ -150,7 +151,7 @@ def run(
         found, hint = metadata.get("model"), "give the MODEL that it was exported from"
         raise UserError("exported from another config", where=model, expected=cfg, found=found, hint=hint)
     inputs = input_shapes(config, batch_size)
-    for_device = {PRECISION: precision, **({SOC_VERSION: soc_version} if backend == "torch_aie" else {})}
+    for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": own_sha256, "batch_size": batch_size, "input_dtype": input_dtype}
     settings |= {**for_device, "backend": backend, "torch": torch.__version__}
     stamp, records = Stamp.of(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]

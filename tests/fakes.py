@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ATC = ROOT / "tests/atc/fake_atc.py"
 AOE = ROOT / "tests/atc/fake_aoe.py"
 AIS_BENCH = ROOT / "tests/infer/fake_ais_bench"
+ACLRUNTIME = ROOT / "tests/infer/fake_aclruntime"
 TORCH_AIE = ROOT / "tests/infer/fake_torch_aie"  # for PYTHONPATH
 
 
@@ -34,7 +35,9 @@ def aoe(folder: Path) -> Path:
     return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
 
 
-def ais_python(folder: Path) -> Path:
-    """A python that has ais_bench, for AIS_PYTHON."""
-    path = os.pathsep.join([str(AIS_BENCH), *filter(None, [os.environ.get("PYTHONPATH")])])
+def ais_python(folder: Path, package: Path = AIS_BENCH) -> Path:
+    """A python that has ais_bench, for AIS_PYTHON: the fake, or the one in the directory `package`."""
+    path = os.pathsep.join(
+        [str(package), str(ACLRUNTIME), str(AIS_BENCH), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     return program(folder / "python_npu", f"env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}")

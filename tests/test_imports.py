@@ -27,7 +27,7 @@ ALLOWED = {
     "data": {"PIL", "cv2", "sklearn"},
     "infer": set(),
     "infer/emulator": set(),
-    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie"},
+    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
     "postprocess": {"PIL", "cv2"},
     "make": {"infer"},  # make.bundle checks inputs as make infer does
 }

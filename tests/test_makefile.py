@@ -614,6 +614,29 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
     assert again.returncode == 0 and not any(stage in again.stdout for stage in STAGES)
 
 
+def test_flags_of_atc_and_their_files_are_watched(built: Checkout, tmp_path: Path) -> None:
+    fakes.atc(tmp_path)
+    (built.root / "ops.cfg").write_text("Conv_0\n")
+    words = "--keep_dtype=ops.cfg --input_hint_shape=image:1,3,64,64;x:2"
+    given = ["om", "BUILD=flags", "BACKEND=ascend", f"ONNX={built.root}/build/demo_digits/model.onnx"]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    om = built.root / "flags/demo_digits/om/bs16-float32-Ascend310P3.om"
+
+    def content() -> dict[str, str]:
+        head: dict[str, str] = json.loads(om.read_bytes().partition(b"\n")[0][4:])
+        return head
+
+    assert built.make(*given, f"ATC_FLAGS={words}", **environment).returncode == 0
+    assert content()["keep_dtype_content"] == "Conv_0\n" and content()["input_hint_shape"].endswith(";x:2")
+    assert "atc.convert" not in built.make(*given, **environment).stdout, "remembered, and nothing to do"
+    (built.root / "ops.cfg").write_text("Conv_1\n")
+    assert "atc.convert" in built.make("-n", *given, **environment).stdout
+    assert built.make(*given, **environment).returncode == 0
+    assert content()["keep_dtype_content"] == "Conv_1\n"
+    assert built.make(*given, "ATC_FLAGS=", **environment).returncode == 0
+    assert "keep_dtype" not in content()
+
+
 def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]

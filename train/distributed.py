@@ -7,9 +7,11 @@ torch_npu, nccl on CUDA, gloo on the CPU. Not tested on NPU hardware.
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.util
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -17,16 +19,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import distributed, nn
 
+from hrnet.cann import source_set_env
 from hrnet.cli import UserError, WorkFailed, cores
 from hrnet.io.files import FILE_MODE
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 WAIT = 900  # seconds for the other machines
+NPUS = "/dev/davinci[0-9]*"
+OLDEST_TORCH = (2, 4)  # with torch.amp.GradScaler for all devices, and LaunchConfig.logs_specs
 POLL = 1.0  # seconds between two checks that the launcher is alive
 
 Log = Callable[[str], None]
@@ -75,11 +80,36 @@ def log_file(path: Path, context: DistributedContext) -> Iterator[Log]:
 def accelerator() -> str:
     """npu, cuda or cpu: the first that is available."""
     if importlib.util.find_spec("torch_npu"):
-        import torch_npu  # which adds torch.npu
-
+        try:
+            import torch_npu  # which adds torch.npu
+        except (ImportError, RuntimeError) as error:  # a library of CANN is missing, or a CUDA build of torch
+            reason = " ".join(str(error).split())
+            hint = f"{source_set_env()}; make doctor compares torch with torch_npu"
+            raise UserError(f"torch_npu cannot be imported: {reason}", hint=hint) from None
         if torch_npu.npu.is_available():
             return "npu"
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def unused_npu(kind: str) -> Optional[str]:
+    """A warning where this machine has an NPU and the run uses another kind of device."""
+    devices = sorted(glob.glob(NPUS))
+    if kind == "npu" or not devices:
+        return None
+    torch_version = torch.__version__.partition("+")[0]
+    why, hint = "no NPU is available to torch_npu", "npu-smi info; make doctor"
+    if not importlib.util.find_spec("torch_npu"):
+        why, hint = "torch_npu is not installed", f"pip install torch-npu=={torch_version}"
+    return f"WARNING: this run uses the {kind.upper()}, although {devices[0]} exists: {why}; {hint}"
+
+
+def check_torch() -> None:
+    """Raise UserError for a torch that is too old for training. Everything else works with torch 2.1."""
+    found = torch.__version__.partition("+")[0]
+    if tuple(int(part) for part in re.findall("[0-9]+", found)[:2]) < OLDEST_TORCH:
+        expected = ".".join(map(str, OLDEST_TORCH)) + " or later"
+        hint = "pip install a newer torch, on an NPU with torch-npu of the same version"
+        raise UserError("torch is too old for training", expected=expected, found=found, hint=hint)
 
 
 def is_launched() -> bool:

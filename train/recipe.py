@@ -38,6 +38,11 @@ def _has_bfloat16() -> bool:
     return bool(supported and supported())
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last where the device computes it fastest. torch_npu rejects it, from 2.1 on."""
+    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
+
+
 def learning_rate(settings: CfgNode, epochs: float) -> float:
     """The learning rate after so many epochs, fractions included. `settings`: TRAIN. It is multiplied by LR_FACTOR at
     each epoch of LR_STEP; if LR_STEP is empty, it follows one cycle: it rises from 0 to LR, and falls to 0 like a
@@ -147,12 +152,12 @@ class Trainer:
     learning_rate: float = 0.0  # of one process
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """The net's input float32 [N, 3, H, W] on its device, channels last in memory, from pixels uint8 [N, H, W, 3],
+        """The net's input float32 [N, 3, H, W] on its device, in its memory format, from pixels uint8 [N, H, W, 3],
         which are normalised here, or from float32 [N, 3, H, W], which already are."""
         images = images.to(self.context.device, non_blocking=True)
         if images.dtype == torch.uint8:
-            return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return images.to(memory_format=torch.channels_last)
+            images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return images.contiguous(memory_format=memory_format(self.context.device))
 
     @property
     def precision(self) -> str:
@@ -184,7 +189,9 @@ class Trainer:
 def make_trainer(task: Task, net: nn.Module, precision: str, context: DistributedContext) -> Trainer:
     """The net on its device, ready to train."""
     device, dtype = context.device, dtype_of(task.precision(precision), context.device)
-    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(device)
+    if memory_format(device) == torch.channels_last:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped: nn.Module = net
     if context.processes > 1:
         wrapped = nn.parallel.DistributedDataParallel(net, [device.index] if device.type != "cpu" else None)

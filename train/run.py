@@ -67,6 +67,7 @@ def finish_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) 
 
 def main(module: str, task: type[Task], args: argparse.Namespace, argv: Sequence[str]) -> None:
     """Start the processes of `python -m module argv`, or be one of them."""
+    distributed.check_torch()
     if args.nproc * args.nodes > 1 and not distributed.is_launched():
         if args.dn >= args.nodes:
             raise UserError("--dn", expected=f"below --nodes, {args.nodes}", found=args.dn)
@@ -90,6 +91,8 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
             stack.enter_context(locked(f"{args.output}_lock"))
         name = f"{'eval' if args.eval else 'train'}_{context.rank}.log"
         log = stack.enter_context(distributed.log_file(folder / name, context))
+        if warning := distributed.unused_npu(context.device.type):
+            log(warning)
         stack.enter_context(worker_deaths())
         if args.threads:
             torch.set_num_threads(args.threads)

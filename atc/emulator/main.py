@@ -14,6 +14,7 @@ gives the same bytes). Exit 0, or 255 with ATC's error block and no file.
 - A -1 in --input_shape stays a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded, so
   that infer.emulator refuses other shapes, as the device does.
 - --out_nodes accepts only names of graph outputs.
+- Any chip is accepted whose name has the form of one: the list of atc's own release is unknown here.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
   checked and recorded. All others that would change the result, such as --dynamic_batch_size, are refused with E10055.
 
@@ -36,7 +37,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from atc import atc_rules, graph
+from atc import atc_rules, flags, graph
 from atc.emulator import aipp, half
 from atc.emulator.aipp import not_emulated
 from atc.shapes import DYNAMIC, AtcError, at_gear, invalid
@@ -57,10 +58,13 @@ _ANY_VALUE = (
     "framework", "model", "output", "input_format", "input_shape", "soc_version",
     "log", "check_report", "op_select_implmode", "optypelist_for_implmode", "buffer_optimize", "enable_small_channel",
     "disable_reuse_memory", "enable_single_stream", "core_type", "aicore_num", "debug_dir", "op_debug_level",
-    "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path",
+    "op_compiler_cache_mode", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "host_env_os", "host_env_cpu",
+    "input_hint_shape", "op_debug_config", "deterministic", "deterministic_level", "status_check", "virtual_type",
+    "shape_generalized_build_mode", "sparsity", "oo_level", "optimization_switch", "build_config", "cluster_config",
+    "allow_hf32", "jit_compile", "fusion_switch_file",
 )
 # fmt: on
-PATHS = ("model", "output", "insert_op_conf")
+PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),

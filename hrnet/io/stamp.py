@@ -72,7 +72,9 @@ def data_state(root: AnyPath, files: Iterable[AnyPath], sources: Iterable[str]) 
     folders = {os.path.dirname(source) for source in sources}
     folders |= {folder[:end] for folder in folders for end in range(len(folder)) if folder[end] == "/"}
     state: dict[str, Optional[list[int]]] = {}
-    for path in sorted({*(str(file) for file in files), *(os.path.normpath(os.path.join(root, folder)) for folder in folders)}):
+    for path in sorted(
+        {*(str(file) for file in files), *(os.path.normpath(os.path.join(root, folder)) for folder in folders)}
+    ):
         try:
             status = os.stat(path)
         except FileNotFoundError:

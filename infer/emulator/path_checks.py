@@ -1,5 +1,8 @@
 """The checks of paths, inputs and outputs that ais_bench makes before it runs.
 
+Two of them the emulator does not make, since they would only keep users of other machines from trying it: ais_bench
+also rejects characters in the directories above (`check_for_ais_bench`), and files of other users (`check_owner`).
+
 Source: the checks of ais_bench 0.0.2, https://gitee.com/ascend/tools ais-bench_workload/tool/ais_bench.
 """
 
@@ -12,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from hrnet.cli import UserError, first_few
-from hrnet.io.files import MAX_FILES, natural_key
+from hrnet.io.files import MAX_FILES, AnyPath, natural_key
 
 LEGAL_PATH = re.compile(r"[A-Za-z0-9_\-/.]+")
 INPUT_SUFFIXES = (".npy", ".NPY", ".bin", ".BIN")
@@ -26,6 +29,27 @@ def check_path(path: str) -> None:
         raise UserError("ais_bench rejects this path", where=path, expected="only characters A-Za-z0-9_-/.")
     if os.path.islink(path):
         raise UserError("ais_bench rejects symbolic links", where=path, hint="copy the file or make a hard link")
+
+
+def check_for_ais_bench(path: AnyPath) -> None:
+    """Check the absolute path and the owner of a file or directory, which may not exist yet."""
+    absolute = os.path.abspath(path)
+    if not LEGAL_PATH.fullmatch(absolute):
+        hint = "give BUILD= (OM=, PREP=) below a directory with such a path, or move this one"
+        expected = "only characters A-Za-z0-9_-/. in the absolute path"
+        raise UserError("ais_bench rejects this path", where=absolute, expected=expected, hint=hint)
+    if os.path.exists(path):
+        check_owner(path)
+
+
+def check_owner(path: AnyPath) -> None:
+    """Raise UserError unless a file belongs to this user or to one of its groups; root is no exception."""
+    status, own = os.stat(path), os.geteuid()
+    if status.st_uid != own and status.st_gid not in os.getgroups():
+        found = f"owner {status.st_uid}, group {status.st_gid}"
+        hint = f"chown -R {own} {path}, or another directory: BUILD="
+        expected = f"owner {own} or one of its groups"
+        raise UserError("ais_bench rejects files of other users", where=path, expected=expected, found=found, hint=hint)
 
 
 def check_model(path: str) -> None:

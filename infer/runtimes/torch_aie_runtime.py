@@ -1,24 +1,29 @@
 """TorchScript on an NPU by Torch-AIE, which compiles the module for one batch when it is loaded.
 
 Calls and their order are those of the model zoo's eval.py (https://gitee.com/ascend/ModelZoo-PyTorch,
-AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. Chip and precision are those
-that pth2onnx.static recorded. A device is set per thread, so one thread compiles and computes. Not tested on NPU
-hardware.
+AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. Newer releases of MindIE call
+the package mindietorch. Chip and precision are those that pth2onnx.static recorded. A device is set per thread, so one
+thread compiles and computes. Not tested on NPU hardware.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-import torch_aie
 
 from hrnet.cli import UserError
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.torchscript import PRECISION, SOC_VERSION
 from infer.runtimes.base import Runtime
 from infer.runtimes.torchscript_runtime import load_module
+
+if importlib.util.find_spec("mindietorch"):
+    import mindietorch as torch_aie
+else:
+    import torch_aie
 
 PRECISIONS = ("fp16", "fp32")  # in torch_aie.PrecisionPolicy in capitals
 
@@ -34,7 +39,7 @@ class TorchAie(Runtime):
             found, hint = f"{precision!r}, {chip!r}", "make om BACKEND=torch_aie SOC=<chip>"
             raise UserError("the record has no precision or chip", where=model, found=found, hint=hint)
         self.device = f"npu:{device}"
-        self.version = f"torch_aie {getattr(torch_aie, '__version__', 'of unknown version')} on {chip}"
+        self.version = f"{torch_aie.__name__} {getattr(torch_aie, '__version__', 'of unknown version')} on {chip}"
         self.thread = ThreadPoolExecutor(1)
         try:
             self.thread.submit(self._compile, model, device, precision, chip).result()

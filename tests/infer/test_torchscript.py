@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -175,6 +176,21 @@ def test_torch_aie(workdir: Path) -> None:
     check_logits(images, tolerance=1e-4)
     summary = json.loads(Path("out/run_summary.json").read_text())
     assert summary["runtime"] == "torch_aie fake on Ascend310P3"
+
+
+@pytest.mark.usefixtures("torch_aie")
+def test_mindietorch_is_tried_first(workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the package in newer releases."""
+    shutil.copytree(fakes.TORCH_AIE / "torch_aie", tmp_path / "newer/mindietorch")
+    monkeypatch.setitem(sys.modules, "mindietorch", None)
+    monkeypatch.delitem(sys.modules, "mindietorch")
+    monkeypatch.syspath_prepend(str(tmp_path / "newer"))
+    images = prep_folder(Path("in"), 3)
+    torchscript_model(Path("m.ts"), 2, **NPU)
+    assert call(runtime="torch_aie") == 0
+    check_logits(images, tolerance=1e-4)
+    summary = json.loads(Path("out/run_summary.json").read_text())
+    assert summary["runtime"] == "mindietorch fake on Ascend310P3" and "torch_aie" not in sys.modules
 
 
 @pytest.mark.usefixtures("torch_aie")

@@ -34,6 +34,7 @@ DEFAULTS = {
     "DEVICE": "0",
     "BACKEND": "auto",
     "TUNE": "none",
+    "ATC_FLAGS": "",
     "AIS_PYTHON": "python3",
     "GATE": "1",
     "REFERENCE": "",
@@ -67,7 +68,7 @@ def add_atc(checkout: Path) -> None:
 def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **given: str) -> dict[str, str]:
     """As make calls it with these values on its command line."""
     settings = Path(given.get("BUILD", "build"), given.get("MODEL", "net"), "settings")
-    remembered = dict(path.read_text().strip().split(" ?= ") for path in settings.glob("*.mk"))
+    remembered = dict(path.read_text().rstrip("\n").split(" ?= ") for path in settings.glob("*.mk"))
     values = {**DEFAULTS, **remembered, **given}
     return options.resolve(Options(values, set(given), set(goals.split())), set(given) | set(unknown.split()), dry_run)
 
@@ -111,6 +112,13 @@ def test_defaults_of_pose() -> None:
     [
         ({}, "ascend-bs16-Ascend310P3", ".om"),
         ({"SOC": "310"}, "ascend-bs16-Ascend310", ".om"),
+        ({"SOC": "ascend310p3"}, "ascend-bs16-Ascend310P3", ".om"),
+        ({"SOC": "Ascend310P5"}, "ascend-bs16-Ascend310P5", ".om"),
+        ({"SOC": "910b4-1"}, "ascend-bs16-Ascend910B4-1", ".om"),
+        ({"SOC": "Ascend910_9391"}, "ascend-bs16-Ascend910_9391", ".om"),
+        ({"SOC": "950pr_9589", "PRECISION": "fp16"}, "ascend-bs16-Ascend950PR_9589-fp16", ".om"),
+        ({"SOC": "Ascend960X_1a"}, "ascend-bs16-Ascend960X_1a", ".om"),
+        ({"ATC_FLAGS": "--op_select_implmode=high_precision"}, "ascend-bs16-Ascend310P3", ".om"),
         ({"PRECISION": "fp32", "BATCH": "4"}, "ascend-bs4-Ascend310P3-fp32", ".om"),
         ({"TUNE": "aoe"}, "ascend-bs16-Ascend310P3-aoe", ".om"),
         ({"BACKEND": "onnxruntime"}, "onnxruntime-bs16-fp32", ".onnx"),
@@ -161,6 +169,11 @@ def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[st
         ("INPUT", "float16"),
         ("PRECISION", "int8"),
         ("SOC", "v100"),
+        ("SOC", "Ascend310P3;x"),
+        ("ATC_FLAGS", "keep_dtype=x"),
+        ("ATC_FLAGS", "--keep_dtype"),
+        ("ATC_FLAGS", "--keep_dtype=$x"),
+        ("ATC_FLAGS", "--log=error;--log=#"),
         ("DEVICE", "0,"),
         ("DEVICE", "01"),
         ("BACKEND", "tensorrt"),
@@ -188,6 +201,53 @@ def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[st
 )
 def test_wrong_values(name: str, value: str) -> None:
     assert refused(**{name: value}).startswith(f"{name}={value}: ")
+
+
+@pytest.mark.parametrize(("value", "near"), [("Acsend310P3", "310P3"), ("P3", "310P3"), ("v910B4", "910B4")])
+def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
+    assert near in refused(SOC=value).partition("did you mean ")[2]
+
+
+def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """make splits the answer at spaces; it has the value itself."""
+    given = "--output_type=FP16  --input_hint_shape=image:1,3,16,16;x:[2] "
+    assert "ATC_FLAGS" not in resolve(ATC_FLAGS=given)
+    path = Path("build/net/settings/ATC_FLAGS.mk")
+    assert path.read_text() == "ATC_FLAGS ?= --output_type=FP16 --input_hint_shape=image:1,3,16,16;x:[2]\n"
+    assert resolve(ATC_FLAGS=given)["STALE"] == "", "nothing changed"
+    assert resolve(ATC_FLAGS="")["STALE"] == str(path)
+    capsys.readouterr()
+    resolve(ATC_FLAGS="--log=debug", BACKEND="torchscript")
+    assert "ATC_FLAGS=--log=debug is ignored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"SOC": "910B4"}, "Ascend910B4"),
+        ({"SOC": "ascend910_9391"}, "Ascend910_9391"),
+        ({"ATC_FLAGS": "--log=debug"}, "ATC_FLAGS=--log=debug"),
+    ],
+)
+def test_tuning_that_aoe_does_not_do(checkout: Path, given: dict[str, str], part: str) -> None:
+    add_atc(checkout)
+    line = refused(TUNE="aoe", **given)
+    assert line.startswith("TUNE=aoe: ") and part in line and "TUNE=none" in line
+
+
+def test_the_absolute_path_of_what_ais_bench_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_atc(tmp_path)
+    odd = tmp_path / "a b"
+    (tmp_path / "configs").rename(tmp_path / "kept")
+    odd.mkdir()
+    (tmp_path / "kept").rename(odd / "configs")
+    monkeypatch.chdir(odd)
+    for goals in ("eval", "infer", "bench"):
+        line = refused(goals)
+        assert line.startswith("BUILD=build: ") and str(odd / "build") in line
+    assert resolve("om")["BACKEND"] == "ascend", "atc gets relative paths"
+    assert resolve(BUILD=str(tmp_path / "b"))["BACKEND"] == "ascend"
+    assert resolve(BACKEND="onnxruntime")["BACKEND"] == "onnxruntime"
 
 
 @pytest.mark.parametrize("given", [{"BATCH": "4"}, {"BATCHES": "1,4"}, {"FLIP": "x"}])
@@ -309,7 +369,13 @@ def test_only_the_standard_library_is_imported(script: str) -> None:
     tree = ast.parse((ROOT / f"make/{script}.py").read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert names <= {*sys.stdlib_module_names, "make"}
+    assert names - {"hrnet", "make"} <= set(sys.stdlib_module_names)
+    tree = ast.parse((ROOT / "hrnet/cann.py").read_text(encoding="utf-8"))
+    assert all(
+        isinstance(node, ast.Import) or node.module in ("__future__", "pathlib")
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    )
 
 
 def test_each_option_of_the_makefile_is_checked() -> None:

@@ -159,6 +159,7 @@ def test_the_output_directory_to_the_byte(
     modules = ("preprocess/classification.py", "preprocess/decode.py", "hrnet/images.py", "hrnet/resample.py")
     code = json.dumps([sha256_file(ROOT / module) for module in modules])
     decoders = json.dumps([f"pillow {PIL.__version__}", f"simplejpeg {simplejpeg.__version__}"])
+    labels = Path("val_label.txt").stat()
     assert contents(output) == {
         "img9.bin": small(tmp_path / "val/img9.JPEG"),
         "img10.bin": small(tmp_path / "val/img10.JPEG"),
@@ -170,7 +171,7 @@ def test_the_output_directory_to_the_byte(
             f'  "decoders": {decoders},\n  "code_sha256": {code},\n'
             '  "limit": 0,\n  "dtype": "float32",\n  "layout": "NCHW"\n },\n'
             f' "data": {{\n  "val": [{Path("val").stat().st_mtime_ns}, 0],\n  "val_label.txt": '
-            f'[{Path("val_label.txt").stat().st_mtime_ns}, 30],\n  "val_list.txt": null\n }}\n}}\n'
+            f'[{labels.st_mtime_ns}, {labels.st_size}],\n  "val_list.txt": null\n }}\n}}\n'
         ).encode(),
         "manifest.json": (
             '{\n "kind": "manifest",\n "format_version": 1,\n "dataset": "imagenet",\n'

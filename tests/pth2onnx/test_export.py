@@ -64,3 +64,14 @@ def test_a_resize_by_a_broken_factor(model, stored):
     else:
         model.graph.initializer.append(scales)
     assert refusal(model).found == resize.name and "whole number" in refusal(model).what
+
+
+def test_a_torch_without_the_newer_exporter(monkeypatch):
+    """torch 2.1: torch.onnx.export has no `dynamo`."""
+    assert export.older_exporter() == {"dynamo": False}
+
+    def older(model, args, f, *, input_names, output_names, dynamic_axes, opset_version):
+        return None
+
+    monkeypatch.setattr(export.torch.onnx, "export", older)
+    assert export.older_exporter() == {}

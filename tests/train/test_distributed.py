@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,57 @@ def test_a_launched_process_is_recognised(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert distributed.is_launched()
+
+
+@pytest.fixture
+def with_npu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the device files of two NPUs; returns a directory on the import path."""
+    for name in ("davinci0", "davinci1", "davinci_manager"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(distributed, "NPUS", f"{tmp_path}/davinci[0-9]*")
+    monkeypatch.setitem(sys.modules, "torch_npu", None)
+    monkeypatch.delitem(sys.modules, "torch_npu")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_an_npu_without_torch_npu_is_one_warning(with_npu: Path) -> None:
+    assert distributed.accelerator() != "npu"
+    warning = distributed.unused_npu("cpu")
+    assert warning is not None and warning.startswith("WARNING: ") and "\n" not in warning
+    version = torch.__version__.partition("+")[0]
+    for part in ("CPU", f"{with_npu}/davinci0", "torch_npu is not installed", f"pip install torch-npu=={version}"):
+        assert part in warning
+    assert distributed.unused_npu("npu") is None
+
+
+def test_an_npu_that_torch_npu_does_not_see(with_npu: Path) -> None:
+    (with_npu / "torch_npu.py").write_text("class npu:\n    is_available = staticmethod(lambda: False)\n")
+    assert distributed.accelerator() != "npu"
+    assert "no NPU is available to torch_npu" in str(distributed.unused_npu("cpu"))
+
+
+def test_no_npu_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "NPUS", f"{tmp_path}/davinci[0-9]*")
+    assert distributed.unused_npu("cpu") is None
+
+
+@pytest.mark.parametrize("error", ["ImportError('libhccl.so: cannot open')", "RuntimeError('Two accelerators')"])
+def test_a_torch_npu_that_cannot_be_imported(error: str, with_npu: Path) -> None:
+    (with_npu / "torch_npu.py").write_text(f"raise {error}\n")
+    with pytest.raises(UserError, match=error.split("'")[1]) as caught:
+        distributed.accelerator()
+    assert "set_env.sh" in str(caught.value.hint) and "make doctor" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [("2.1.0", False), ("2.3.1+cpu", False), ("2.4.0", True), ("3.0", True)]
+)
+def test_the_oldest_torch_for_training(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    if accepted:
+        return distributed.check_torch()
+    with pytest.raises(UserError) as caught:
+        distributed.check_torch()
+    assert (caught.value.expected, caught.value.found) == ("2.4 or later", version.partition("+")[0])
+    return None

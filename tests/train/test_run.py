@@ -14,8 +14,9 @@ import torch
 from hrnet.config import load_config
 from hrnet.io.files import locked
 from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
-from train import loop, recipe, state
+from train import distributed, loop, recipe, state
 from train.batches import Samples
+from train.distributed import DistributedContext
 
 TASKS = ("classification", "pose")
 WEIGHTS = {"classification": "model_best.pth.tar", "pose": "small.pth"}
@@ -222,3 +223,43 @@ def test_learning_rates(tmp_path: Path) -> None:
 def test_a_data_set_given_twice(folder: Path, task: str) -> None:
     with pytest.raises(SystemExit):
         train(folder, folder / "data", task=task)
+
+
+def test_channels_last_only_where_it_is_known_to_work(task: str, folder: Path) -> None:
+    """The meta device stands for any other than CPU and CUDA, such as an NPU, whose torch rejects that format."""
+    small = make_task(task, folder / "small.yaml")
+    pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    for name in ("cpu", "meta"):
+        context = DistributedContext(0, 1, torch.device(name))
+        trainer = recipe.make_trainer(small, small.build(), "fp32", context)
+        last = name == "cpu"
+        for images in (pixels, torch.zeros(2, 3, 8, 8)):
+            given = trainer.inputs(images)
+            assert given.shape == (2, 3, 8, 8)
+            assert given.is_contiguous() != last
+            assert given.is_contiguous(memory_format=torch.channels_last) == last
+        weights = [weight for weight in trainer.net.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+        assert weights and all(weight.is_contiguous() != last for weight in weights)
+    assert [recipe.memory_format(torch.device(name)) for name in ("cuda", "xpu")] == [
+        torch.channels_last,
+        torch.contiguous_format,
+    ]
+
+
+def test_a_torch_that_is_too_old(
+    task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.1.0")
+    line = error_of(task, folder, capsys)
+    assert "2.4 or later" in line and "2.1.0" in line
+    assert not (folder / "out").exists()
+
+
+def test_the_warning_of_an_unused_npu_is_in_the_log(
+    task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "davinci0").touch()
+    monkeypatch.setattr(distributed, "NPUS", f"{folder}/davinci[0-9]*")
+    assert train(folder, "--stop_step", "1", task=task) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING: ")]
+    assert len(warnings) == 1 and "torch_npu is not installed" in warnings[0]

@@ -1,0 +1,101 @@
+"""The flags of ATC_FLAGS, which are passed to atc as they are: `--keep_dtype=ops.cfg --output_type=FP16`.
+
+Refused are flags that this project sets itself, and flags that change what a compiled model takes, or what atc writes:
+the record of the model would be wrong. Paths are relative to the current directory, as everywhere; atc runs in another
+one, so it is given other words for the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from atc.shapes import GEAR_PARAMETERS
+from hrnet.cli import UserError
+from hrnet.io.compiled import TensorInfo
+
+# fmt: off
+OWN = {  # flag: what to give instead
+    "model": "ONNX=", "output": "BUILD=", "framework": "no other value: 5 is ONNX", "input_format": "no other value",
+    "input_shape": "BATCH=", "soc_version": "SOC=", "out_nodes": "an ONNX file with other outputs: ONNX=",
+    **dict.fromkeys(GEAR_PARAMETERS, "INPUT.GEARS in the config"), "input_shape_range": "INPUT.GEARS in the config",
+    "insert_op_conf": "INPUT=uint8",
+}
+CHANGING = (  # another mode of atc, another input, or weights in a second file
+    "mode", "om", "json", "weight", "singleop", "external_weight", "input_fp16_nodes", "is_input_adjust_hw_layout",
+    "is_output_adjust_hw_layout", "display_model_info", "dump_mode", "save_original_model",
+)
+FILES = (  # that atc reads
+    "keep_dtype", "modify_mixlist", "op_precision_mode", "customize_dtypes", "fusion_switch_file", "op_debug_config",
+    "compression_optimize_conf", "cluster_config", "build_config",
+)
+FOLDERS = ("debug_dir", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "check_report")  # that it writes
+# fmt: on
+NUMPY = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8", "INT8": "int8"}
+
+
+def parse(text: str) -> list[str]:
+    """The flags in `text`, separated by spaces, each `--name=value`. Raises UserError for other words and for flags
+    that cannot be passed."""
+    words = text.split()
+    for word in words:
+        match = re.fullmatch(r"--([A-Za-z_][A-Za-z0-9_-]*)=(.+)", word)
+        if not match:
+            raise UserError("invalid ATC_FLAGS", expected="--name=value, separated by spaces", found=word)
+        name = match[1].replace("-", "_")
+        if name in OWN:
+            raise UserError(f"ATC_FLAGS with --{name}, which is set from other options", hint=f"give {OWN[name]}")
+        if name in CHANGING:
+            raise UserError(f"ATC_FLAGS with --{name}: not supported", hint="run atc yourself, then give OM=")
+        if name in FILES and not Path(match[2]).is_file():
+            raise UserError(f"no such file, of --{name} in ATC_FLAGS", where=match[2])
+    return words
+
+
+def check_precision(words: Sequence[str], precision: str) -> None:
+    """Raise UserError if both PRECISION and ATC_FLAGS choose the precision."""
+    given = [word for word in words if _name(word) in ("precision_mode", "precision_mode_v2")]
+    if given and precision != "default":
+        hint = "PRECISION=default, or leave the flag out of ATC_FLAGS"
+        raise UserError(f"ATC_FLAGS with {given[0]} and PRECISION={precision}", hint=hint)
+
+
+def _name(word: str) -> str:
+    return word[2:].partition("=")[0].replace("-", "_")
+
+
+def files(words: Sequence[str]) -> dict[str, Path]:
+    """{flag: file} of the files that atc reads: what is in them changes the compiled model."""
+    return {_name(word): Path(word.partition("=")[2]) for word in words if _name(word) in FILES}
+
+
+def seen_from(words: Sequence[str], folder: Path) -> list[str]:
+    """`words` with paths relative to `folder`, where atc runs."""
+    seen = []
+    for word in words:
+        flag, _, value = word.partition("=")
+        if _name(word) in FILES + FOLDERS and not os.path.isabs(value):
+            value = os.path.relpath(Path(value).resolve(), folder)
+        seen.append(f"{flag}={value}")
+    return seen
+
+
+def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: onnx.ModelProto) -> list[TensorInfo]:
+    """The outputs with the types that --output_type gives them, as ATC reads it: one type for all, or
+    `node:index:type` for single ones. Raises UserError for a node that computes no output."""
+    text = next((word.partition("=")[2] for word in reversed(words) if _name(word) == "output_type"), "")
+    changed = {output.name: NUMPY[text] for output in outputs if text in NUMPY}
+    nodes = {node.name: list(node.output) for node in model.graph.node}
+    for node, index, kind in (entry.rsplit(":", 2) for entry in text.split(";") if entry.count(":") > 1):
+        results = dict(enumerate(nodes.get(node, [])))
+        name = results.get(int(index)) if index.isdigit() else None
+        if name not in {output.name for output in outputs}:
+            expected = "a node that computes an output, its index and a type"
+            found = f"{node}:{index}:{kind}"
+            raise UserError("--output_type in ATC_FLAGS", expected=expected, found=found, hint="--output_type=FP16")
+        changed[name] = NUMPY.get(kind, "float32")  # atc_rules refuses other types
+    return [TensorInfo(each.name, changed.get(each.name, each.dtype), each.shape) for each in outputs]

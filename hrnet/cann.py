@@ -1,0 +1,67 @@
+"""What CANN calls its chips, what single chips lack, and where its environment script is. Standard library only:
+make/options.py uses it before anything is installed.
+
+Source of the names: CANN's list of values of atc's --soc_version. The list is for hints and for the right case of a
+name: a name that is not in it is passed to atc, which has the list of its own release.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+# fmt: off
+CHIPS = tuple(f"Ascend{name}" for name in (
+    "310", "310P1", "310P2", "310P3", "310P4", "310P5", "310P7",
+    "310P3Vir01", "310P3Vir02", "310P3Vir04", "310P3Vir08", "310B1", "310B2", "310B3", "310B4",
+    "910", "910A", "910B", "910B1", "910B2", "910B2C", "910B3", "910B4", "910B4-1", "910ProA", "910ProB", "910PremiumA",
+    "910_9391", "910_9392", "910_9381", "910_9382", "910_9372", "910_9362", "910_9363",
+    "950PR_957d", "950PR_9579", "950PR_958b", "950PR_9589", "950PR_9599", "950DT_9581", "950DT_9582",
+))
+# fmt: on
+CHIP = "Ascend[0-9]+[A-Za-z0-9_-]*"
+CHIP_TEXT = "a chip name: Ascend and what npu-smi info prints, such as Ascend310P3"
+SET_ENV = (  # of a system-wide and of a user's own installation; `cann` since 8.5
+    "/usr/local/Ascend/cann/set_env.sh",
+    "~/Ascend/cann/set_env.sh",
+    "~/Ascend/ascend-toolkit/set_env.sh",
+    "/usr/local/Ascend/ascend-toolkit/set_env.sh",
+)
+
+
+def chip_name(text: str) -> str:
+    """A chip's name as atc expects it: with `Ascend` before it, in the case of the list. Any other text is returned
+    unchanged: `310P3` and `ascend310p3` give `Ascend310P3`, `v100` gives `v100`."""
+    match = re.fullmatch(r"(?:ascend)?([0-9]{3}[A-Za-z0-9_-]*)", text, re.IGNORECASE)
+    if not match:
+        return text
+    name = f"Ascend{match[1]}"
+    return {known.lower(): known for known in CHIPS}.get(name.lower(), name)
+
+
+def nearest_chip(text: str) -> str:
+    """The name in the list that is most like `text`."""
+    by_lower = {known.lower(): known for known in CHIPS}
+    number = text.lower() if "asc" in text.lower() else f"ascend{text.lower()}"
+    return by_lower[difflib.get_close_matches(number, by_lower, n=1, cutoff=0.0)[0]]
+
+
+def is_950(chip: str) -> bool:
+    """Atlas 350: it has no AIPP, and models may have more gears."""
+    return chip.startswith("Ascend950")
+
+
+def tunes_models(chip: str) -> bool:
+    """Whether aoe tunes offline models of the chip: not on A2 (910B1, 910B4-1...) and A3 (910_9391...). 910B alone is
+    an older chip."""
+    return not re.match("Ascend910(B[0-9]|_93)", chip)
+
+
+def source_set_env() -> str:
+    """The command that sets CANN's environment, with the script that exists on this machine."""
+    home = os.environ.get("ASCEND_TOOLKIT_HOME", "")  # such as /opt/Ascend/ascend-toolkit/latest
+    paths = [os.path.join(home, "set_env.sh"), os.path.join(os.path.dirname(home), "set_env.sh")] if home else []
+    paths += [os.path.expanduser(path) for path in SET_ENV]
+    return f"source {next((path for path in paths if Path(path).is_file()), SET_ENV[-1])}"

@@ -1,0 +1,160 @@
+"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` with each gives what it gives with
+the emulator, and versions that are not supported are refused by name.
+
+None of that code is part of this repository. AIS_BENCH_GIT names the git directory of a clone that has the history of
+https://gitee.com/ascend/tools, such as https://github.com/Yanguan619/aclruntime; without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrnet.cli import UserError
+from hrnet.io.records import read_record
+from hrnet.io.runs import RunRecord
+from infer import bench, run_ais_bench
+from infer import run as infer_run
+from tests import fakes
+from tests.infer.models import COUNT, check_logits, gear_folder, gear_model, om_model, prep_folder
+
+GIT = os.environ.get("AIS_BENCH_GIT", "")
+OFFICIAL = "ais-bench_workload/tool/ais_bench/ais_bench"
+STATES = {  # commit: the day from which on the package was so
+    "b811625b": "2024-02-01",
+    "9cbe9bc9": "2024-02-19",
+    "d333ed0f": "2024-03-18",
+    "ac94fb68": "2024-06-13",
+    "738ccdff": "2024-07-24",
+    "da11031f": "2024-08-02",
+    "c7215bd7": "2024-09-29",
+    "4be9fed3": "2024-12-30",
+    "576784d4": "2025-01-17",
+    "1ff4acca": "2025-12-10",
+    "7d48a93e": "2025-12-18",
+}
+REFUSED = {
+    "83d6e21a": (OFFICIAL, "before February 2024"),
+    "de5b60db": (OFFICIAL, "before February 2024"),
+    "df1f9a44": ("ais_bench/src/ais_bench", "fork"),
+    "1e857795": ("ais-bench_workload/experimental_tools/benchmark/ais_bench", "ais-bench-benchmark"),
+}
+pytestmark = pytest.mark.skipif(not GIT, reason="AIS_BENCH_GIT: no clone with the history of ais_bench was given")
+
+
+def package(commit: str, path: str, folder: Path) -> Path:
+    """The package of a commit, in a directory for PYTHONPATH."""
+    command = ["git", f"--git-dir={GIT}", "archive", commit, path]
+    packed = subprocess.run(command, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+    return (folder / path).parent
+
+
+def install(commit: str, pkg_resources: bool = True) -> None:
+    """A python that has ais_bench of a commit, aclruntime 0.0.2, and pkg_resources or a module that cannot be imported
+    in its place."""
+    found = package(commit, OFFICIAL, Path("clone").resolve())
+    text = "from types import SimpleNamespace\nget_distribution = lambda name: SimpleNamespace(version='0.0.2')\n"
+    (found / "pkg_resources.py").write_text(text if pkg_resources else "raise ImportError('removed')\n")
+    fakes.ais_python(Path.cwd(), found)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*more: str) -> int:
+    words = ["--inputs", "in", "--output", "out/run", "--backend", "ascend", "--ais_python", "./python_npu"]
+    return infer_run.main(["--model", "m.om", *words, *more])
+
+
+@pytest.mark.parametrize("commit", STATES)
+def test_one_device(commit: str) -> None:
+    install(commit)
+    om_model(Path("m.om"), 4)
+    images = prep_folder(Path("in"), 11)
+    assert call() == 0
+    check_logits(images)
+    record = RunRecord.read(Path("out/run_run.json"))
+    assert (record.tool, record.images, record.batch) == ("ais_bench", 11, 4)
+
+
+@pytest.mark.parametrize("commit", ["9cbe9bc9", "4be9fed3", "7d48a93e"])
+def test_gears(commit: str) -> None:
+    install(commit)
+    gear_model(Path("m.om"))
+    images = gear_folder(Path("in"), COUNT)
+    assert call() == 0
+    outputs = [np.load(f"out/run/img{i}_0.npy") for i in range(len(images))]
+    assert len(outputs) == len(images)
+
+
+@pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])
+def test_without_pkg_resources(commit: str) -> None:
+    """These use another run mode then; earlier ones fail, and are refused by the files of their package."""
+    install(commit, pkg_resources=False)
+    om_model(Path("m.om"), 2)
+    images = prep_folder(Path("in"), 3)
+    assert call() == 0
+    check_logits(images)
+
+
+@pytest.mark.parametrize("commit", STATES)
+def test_which_fail_without_pkg_resources(commit: str) -> None:
+    found = package(commit, OFFICIAL, Path("clone").resolve())
+    fakes.program(Path("python_s"), f"env PYTHONPATH={found} {sys.executable} -S")
+    if STATES[commit] >= "2024-07-24":
+        assert run_ais_bench.find_tool("ascend", "./python_s", ["0"])
+        return
+    with pytest.raises(UserError, match="pkg_resources"):
+        run_ais_bench.find_tool("ascend", "./python_s", ["0"])
+
+
+@pytest.mark.parametrize("commit", REFUSED)
+def test_others_are_refused_by_name(commit: str) -> None:
+    path, part = REFUSED[commit]
+    fakes.ais_python(Path.cwd(), package(commit, path, Path("clone").resolve()))
+    with pytest.raises(UserError) as caught:
+        run_ais_bench.find_tool("ascend", "./python_npu", ["0"])
+    assert part in caught.value.what and caught.value.where == "./python_npu"
+
+
+@pytest.mark.parametrize("commit", ["9cbe9bc9", "c7215bd7", "7d48a93e"])
+@pytest.mark.parametrize("kind", ["batch", "gears"])
+def test_bench(commit: str, kind: str) -> None:
+    """Pure inference (`--pure_data_type zero --loop`), with `--dymDims` for each gear, then files to files."""
+    install(commit)
+    if kind == "gears":
+        gear_model(Path("m.om"))
+    else:
+        om_model(Path("m.om"), 4)
+    words = ["--models", "m.om", "--output", "bench/x.json", "--loop", "3", "--backend", "ascend"]
+    assert bench.main([*words, "--ais_python", "./python_npu"]) == 0
+    rows = read_record("bench/x.json", "bench")["rows"]
+    assert [row["batch_ms"]["count"] for row in rows] == [3] * (3 if kind == "gears" else 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("commit", ["9cbe9bc9", "7d48a93e"])
+def test_a_file_of_another_user(
+    commit: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What our own check and the fake say before the tool can."""
+    install(commit)
+    om_model(Path("m.om"), 2)
+    prep_folder(Path("in"), 3)
+    os.chown("m.om", 12345, 12345)
+    assert call() == 2
+    assert "chown" in capfd.readouterr().err
+    monkeypatch.setattr(run_ais_bench, "check_paths", lambda *_: None)
+    assert call() == 2
+    assert "owner" in "".join(capfd.readouterr())

@@ -1,0 +1,22 @@
+"""The current directory of the tests of make doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an ONNX file and three images, and a PATH that has nothing but bin/."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "m.onnx").write_bytes(b"onnx")
+    (tmp_path / "data/val").mkdir(parents=True)
+    (tmp_path / "data/val_label.txt").write_text("a.JPEG 0\nb.JPEG 1\nc.JPEG 2\n")
+    for name in ("a.JPEG", "b.JPEG", "c.JPEG", ".hidden"):
+        (tmp_path / "data/val" / name).write_bytes(b"x")
+    (tmp_path / "m.yaml").write_text("WEIGHTS: {URL: 'http://x/y'}\n")
+    return tmp_path
