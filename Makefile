@@ -34,8 +34,8 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe: tune on the device
 ATC_FLAGS    ?=#                              more flags for atc: --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            largest accuracy drop that passes, in points; none: any verdict
-REFERENCE    ?=#                              the config's figure (config: also for a subset), torch, a file
+GATE         ?= 1#                            largest drop that passes, in points; none: unjudged passes
+REFERENCE    ?=#                              the config's figure; or config, torch, a metrics file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to tolerate
 FLIP         ?= 1#                            pose: 1: flip test, 0: none

@@ -18,7 +18,7 @@ $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manife
 
 VENV  := .venv
 PEERS ?= peers# bench-peers: directory of the programs to compare with
-CLEAN ?=# all: make clean removes checkpoints of make train too
+CLEAN ?=# all: clean also what make train made
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list

@@ -10,5 +10,5 @@ $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)))
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
 # What a bundle keeps of this call; all else is given by its files.
-CARRIED = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v))
+CARRIED = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
 FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# such as that of --keep_dtype

@@ -172,7 +172,7 @@ def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Pack
 
 def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp_path: Path) -> None:
     om = packed.om.relative_to(host.root)
-    given = ["BUILD=stage", "BUNDLE=stage", "LIMIT=7", f"OM={om}", "GATE=100"]
+    given = ["BUILD=stage", "BUNDLE=stage", "LIMIT=7", f"OM={om}", "GATE=100", "REFERENCE=config"]
     done = host.make("bundle", *given)
     assert done.returncode == 0, done.stderr
     assert not (host.root / "stage/demo_digits/prep").exists()

@@ -92,7 +92,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     lines = [line.split() for line in labels.read_text().splitlines()]
     wrong = [(name, (int(label) + 1) % 10 if row < 6 else label) for row, (name, label) in enumerate(sorted(lines))]
     labels.write_text("".join(f"{name} {label}\n" for name, label in wrong))
-    assert checkout.stages("eval", "DATASET=data/digits", "LIMIT=60", "GATE=50") == list(STAGES)
+    assert checkout.stages("eval", "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config") == list(STAGES)
     return checkout
 
 
@@ -110,7 +110,7 @@ def metrics(built: Checkout) -> dict[str, object]:
 def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
     done = built.make("eval")
     assert done.returncode == 0
-    assert "PASS: demo_digits top1 " in done.stdout and " on 60 images" in done.stdout
+    assert "PASS: demo_digits top1 " in done.stdout and " on 60 of 500 images" in done.stdout
     assert not any(stage in done.stdout for stage in STAGES)
 
 
@@ -132,12 +132,12 @@ def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
 def test_make_restarts_every_stage_that_may_have_changed(
     built: Checkout, script: str, expected: tuple[str, ...]
 ) -> None:
-    before = (built.root / script).stat().st_mtime
+    before = (built.root / script).stat().st_mtime_ns
     (built.root / script).touch()
     try:
         assert sorted(built.stages("-n", "eval")) == sorted(expected)
     finally:
-        os.utime(built.root / script, (before, before))
+        os.utime(built.root / script, ns=(before, before))
     assert built.stages("-n", "eval") == []
 
 
@@ -348,8 +348,8 @@ def test_a_torchscript_file_to_use_instead_of_exporting_one(built: Checkout) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torchscript", "torch_aie"])
 def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, backend: str) -> None:
-    done = built.make("eval", f"BACKEND={backend}", "BUILD=ts", "DATASET=data/digits", "LIMIT=60", "GATE=50",
-                      PYTHONPATH=str(fakes.TORCH_AIE))  # fmt: skip
+    given = ["BUILD=ts", "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
+    done = built.make("eval", f"BACKEND={backend}", *given, PYTHONPATH=str(fakes.TORCH_AIE))
     assert done.returncode == 0, done.stderr
     target = "fp32" if backend == "torchscript" else "Ascend310P3"
     found = json.loads(
@@ -577,8 +577,8 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
     python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
-    given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "SOC=310P3", f"DEVICE={device}", f"AIS_PYTHON={python}"]
-    given.append(f"INPUT={kind}")
+    given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config", "SOC=310P3", f"DEVICE={device}"]
+    given += [f"AIS_PYTHON={python}", f"INPUT={kind}"]
     whole = [] if "," in device else ["preprocess", "infer"]
     targets = ["onnx", "om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
@@ -645,7 +645,7 @@ def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
     assert f"infer.run: error: {sys.executable}: " in done.stderr and "AIS_PYTHON" in done.stderr
 
 
-IN_PARTS = ["BUILD=parts", "DATASET=data/digits", "LIMIT=60", "GATE=50"]
+IN_PARTS = ["BUILD=parts", "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
 SHARDED = ("make.shards", "postprocess.merge")
 
 

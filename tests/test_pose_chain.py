@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postpr
 
 
 class PoseCheckout(Checkout):
+    def make(self, *arguments: str, model: str = MODEL, **environment: str) -> subprocess.CompletedProcess[str]:
+        """No reference is known for these weights: a run without a verdict is accepted."""
+        return super().make(*arguments, model=model, **{"GATE": "none", **environment})
+
     def pose(self, *arguments: str, code: int = 0, **environment: str) -> list[str]:
         """Which stages a call runs, in order."""
         done = self.make(*arguments, model=MODEL, **environment)
@@ -104,12 +109,12 @@ def test_second_eval_computes_nothing_and_still_judges(built: PoseCheckout) -> N
     ],
 )
 def test_touching_a_file_reruns_what_follows(built: PoseCheckout, script: str, expected: tuple[str, ...]) -> None:
-    before = (built.root / script).stat().st_mtime
+    before = (built.root / script).stat().st_mtime_ns
     (built.root / script).touch()
     try:
         assert sorted(built.pose("-n", "eval")) == sorted(expected)
     finally:
-        os.utime(built.root / script, (before, before))
+        os.utime(built.root / script, ns=(before, before))
     assert built.pose("-n", "eval") == []
 
 

@@ -107,7 +107,15 @@ def test_make_twice_at_once(offset: float, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
-    call = ["make", "eval", "MODEL=demo_digits", f"PYTHON={sys.executable}", "DATASET=data/digits", "LIMIT=60"]
+    call = [
+        "make",
+        "eval",
+        "MODEL=demo_digits",
+        f"PYTHON={sys.executable}",
+        "DATASET=data/digits",
+        "LIMIT=60",
+        "REFERENCE=config",
+    ]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
 
     def start() -> subprocess.Popen[str]:
