@@ -29,8 +29,8 @@ from hrnet.cli import escape_output
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
+from make.call import NPU, TORCH, OptionError, Options
 from make.npu_smi import chip_rows, full_name
-from make.options import NPU, TORCH, OptionError, Options
 
 TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
 MAKE = (4, 2)  # for .SHELLSTATUS

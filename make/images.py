@@ -1,12 +1,18 @@
-"""What make needs to know of a data set before anything is installed: how many images, and whether it has changed."""
+"""What make needs to know of a data set: how many images, in how many parts, whether it has changed; standard library
+only."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
 from typing import Optional
 
+from make.call import OptionError, Options, note
+
+MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
+PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
 LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
 
 
@@ -41,3 +47,70 @@ def state(path: str) -> Optional[list[int]]:
     except OSError:
         return None
     return [status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size]
+
+
+def count_images(options: Options, enough: int) -> int:
+    if options.pose:
+        return count_coco(options.annotations, enough)
+    return count_classified(Path(options["DATASET"]))
+
+
+def set_shards(options: Options) -> None:
+    """Resolve SHARDS: as many parts as ais_bench's limit of files and the devices need. Raises OptionError."""
+    limit, devices = int(options["LIMIT"]), options["DEVICE"].split(",")
+    if options["SHARD"]:
+        number, count = options["SHARD"].split("/")
+        if int(number) > int(count):
+            raise options.refuse("SHARD", f"expected a part from 1/{count} to {count}/{count}")
+        if "SHARDS" in options.given and options["SHARDS"] != count:
+            raise options.refuse("SHARD", f"SHARDS={options['SHARDS']} is another number of parts")
+        options.values["SHARDS"] = count
+    elif "part" in options.goals:
+        raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
+    asked = options["SHARDS"]
+    if not asked and "merge" in options.goals:
+        raise OptionError("make merge: give SHARDS=<number of parts>")
+    if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
+        counted = count_images(options, MAX_IMAGES)
+        needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
+        options.values["SHARDS"] = str(max(needed, len(devices)))
+        if options["SHARDS"] != "1":
+            why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
+            note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
+    shards = options.values["SHARDS"] = options["SHARDS"] or "1"
+    if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:
+        raise options.refuse("DEVICE", f"each device computes parts; give SHARDS={len(devices)} or more to make eval")
+    whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
+    if shards != "1" and whole:
+        raise OptionError(
+            f"make {whole[0]}: SHARDS={shards} is computed by make eval; give SHARDS=1 for {whole[0]} alone"
+        )
+    if shards != "1" and options["PREP"]:
+        raise options.refuse("PREP", f"are inputs of the whole data set; give SHARDS=1 instead of {shards}")
+
+
+def refuse_chunk(options: Options) -> None:
+    """CHUNK of an older release: refuse it, whether it was given or remembered."""
+    chunk = options.values.pop("CHUNK", "0")
+    options.given.discard("CHUNK")
+    if chunk not in ("", "0"):
+        counted = count_images(options, 0) if chunk.isdigit() else 0
+        shards = -(-counted // int(chunk)) if counted else "<number of parts>"
+        remembered = options.settings / "CHUNK.mk"
+        forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
+        raise OptionError(f"CHUNK={chunk}: replaced by the number of parts; give SHARDS={shards} instead{forget}")
+
+
+def data_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether the data set's directories or lists are in another state than when they were last preprocessed."""
+    if names["SHARDED"]:
+        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
+    else:
+        record = options.folder / "prep" / names["SET"] / "settings.json"
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
+        return any(state(path) != known for path, known in recorded.items())
+    except FileNotFoundError:
+        return False  # make has a reason of its own to preprocess
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True

@@ -11,70 +11,20 @@ later calls, and what depends on a changed one is out of date. A dry run writes 
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
 import os
 import re
-import shutil
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from hrnet import cann
-from make import images
-from make.checks import CHECKS, FILE, PATH, optional
+from make.backend import check_backend, check_files, check_python, resolve_backend
+from make.call import CONFIGS, EXTENSIONS, NPU, TORCH, OptionError, Options, nearest, note
+from make.checks import CHECKS, FILE, optional
+from make.images import data_changed, refuse_chunk, set_shards
 
-MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
-PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
-CONFIGS = Path("configs")
-TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
-EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # make/project.mk's
-ON_DEVICE = {"infer", "eval", "part", "gate", "show", "bench", "doctor"}  # run ais_bench with BACKEND=ascend
-
-
-class OptionError(Exception):
-    """A wrong value, in one line."""
-
-
-@dataclass
-class Options:
-    """The values of one call of make, and where they come from."""
-
-    values: dict[str, str]
-    given: set[str]  # on the command line or in the environment
-    goals: set[str]
-    pose: bool = False
-    split: str = "val2017"  # of COCO
-
-    def __getitem__(self, name: str) -> str:
-        return self.values[name]
-
-    @property
-    def folder(self) -> Path:
-        return Path(self["BUILD"], self["MODEL"])
-
-    @property
-    def settings(self) -> Path:
-        return self.folder / "settings"
-
-    @property
-    def annotations(self) -> Path:
-        return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
-
-    def remembered(self) -> dict[str, str]:
-        """The values of earlier calls that hold now."""
-        texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
-        values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
-        return {
-            name: value for name, value in values.items() if value and name in self.values and name not in self.given
-        }
-
-    def refuse(self, name: str, why: str) -> OptionError:
-        return OptionError(f"{name}={self[name]}: {why}")
 
 
 def shipped() -> list[str]:
@@ -153,126 +103,6 @@ def check_values(options: Options) -> None:
         raise options.refuse("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
 
 
-def check_files(options: Options) -> None:
-    """Check that given files exist and fit together. Raises OptionError for the first that does not."""
-    for name in ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP"):
-        downloaded = name == "WEIGHTS" and "weights" in options.goals
-        if name in options.given and options[name] and not downloaded and not Path(options[name]).exists():
-            raise options.refuse(name, "no such file or directory")
-    if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
-        raise options.refuse("PREP", "no manifest.json in it; expected a directory written by make preprocess")
-    if options["REFERENCE"] not in ("", "torch", "config") and not Path(options["REFERENCE"]).is_file():
-        raise options.refuse("REFERENCE", "no such metrics file")
-    dataset = Path(options["DATASET"])
-    if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
-        raise options.refuse("DATASET", f"give the directory above it: DATASET={dataset.parent}")
-    if "bundle" in options.goals and options["BUNDLE"] == "stage" and options["REFERENCE"] not in ("", "config"):
-        raise options.refuse(
-            "REFERENCE", "is measured on this machine's inputs; with BUNDLE=stage give REFERENCE= (the config's figure)"
-        )
-
-
-def count_images(options: Options, enough: int) -> int:
-    if options.pose:
-        return images.count_coco(options.annotations, enough)
-    return images.count_classified(Path(options["DATASET"]))
-
-
-def set_shards(options: Options) -> None:
-    """Resolve SHARDS: as many parts as ais_bench's limit of files and the devices need. Raises OptionError."""
-    limit, devices = int(options["LIMIT"]), options["DEVICE"].split(",")
-    if options["SHARD"]:
-        number, count = options["SHARD"].split("/")
-        if int(number) > int(count):
-            raise options.refuse("SHARD", f"expected a part from 1/{count} to {count}/{count}")
-        if "SHARDS" in options.given and options["SHARDS"] != count:
-            raise options.refuse("SHARD", f"SHARDS={options['SHARDS']} is another number of parts")
-        options.values["SHARDS"] = count
-    elif "part" in options.goals:
-        raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
-    asked = options["SHARDS"]
-    if not asked and "merge" in options.goals:
-        raise OptionError("make merge: give SHARDS=<number of parts>")
-    if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
-        counted = count_images(options, MAX_IMAGES)
-        needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
-        options.values["SHARDS"] = str(max(needed, len(devices)))
-        if options["SHARDS"] != "1":
-            why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
-            note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
-    shards = options.values["SHARDS"] = options["SHARDS"] or "1"
-    if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:
-        raise options.refuse("DEVICE", f"each device computes parts; give SHARDS={len(devices)} or more to make eval")
-    whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
-    if shards != "1" and whole:
-        raise OptionError(
-            f"make {whole[0]}: SHARDS={shards} is computed by make eval; give SHARDS=1 for {whole[0]} alone"
-        )
-    if shards != "1" and options["PREP"]:
-        raise options.refuse("PREP", f"are inputs of the whole data set; give SHARDS=1 instead of {shards}")
-
-
-def refuse_chunk(options: Options) -> None:
-    """CHUNK of an older release: refuse it, whether it was given or remembered."""
-    chunk = options.values.pop("CHUNK", "0")
-    options.given.discard("CHUNK")
-    if chunk not in ("", "0"):
-        counted = count_images(options, 0) if chunk.isdigit() else 0
-        shards = -(-counted // int(chunk)) if counted else "<number of parts>"
-        remembered = options.settings / "CHUNK.mk"
-        forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
-        raise OptionError(f"CHUNK={chunk}: replaced by the number of parts; give SHARDS={shards} instead{forget}")
-
-
-def resolve_backend(asked: str, model: str) -> tuple[str, str]:
-    """The backend that BACKEND=`asked` means with OM=`model`, and why."""
-    if asked != "auto":
-        return asked, "as given"
-    if model:
-        by_file = {".om": "ascend", ".ts": "torchscript"}
-        return by_file.get(Path(model).suffix, "onnxruntime"), f"auto: OM={model}"
-    atc = shutil.which("atc")
-    return ("ascend", "auto: atc is on PATH") if atc else ("onnxruntime", "auto: atc is not on PATH")
-
-
-def check_backend(options: Options) -> None:
-    """Check what the backend needs. Raises OptionError."""
-    backend, model = options["BACKEND"], options["OM"]
-    if backend == "ascend" and not (model or shutil.which("atc")):
-        raise options.refuse("BACKEND", f"atc is not on PATH; {cann.source_set_env()}")
-    for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():
-        path = os.path.abspath(options[name] or ".")
-        if options[name] and not re.fullmatch(PATH.pattern, path):
-            raise options.refuse(name, f"ais_bench would reject {path}: expected {PATH.expected}")
-    extension = EXTENSIONS.get(backend, ".onnx")
-    if model and not model.endswith(extension):
-        raise options.refuse("OM", f"BACKEND={backend} needs a {extension} file")
-    if model and Path(model).exists() and not Path(f"{model}.json").is_file():
-        if backend in TORCH:
-            hint = f"make om OM= TS={model}"
-        else:
-            source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
-            hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
-        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs; write it by {hint}")
-    if model and "qps" in options.goals:
-        raise options.refuse("OM", "make qps compiles a model for each batch size; give OM=")
-    if backend in TORCH and "bundle" in options.goals:
-        raise options.refuse("BACKEND", "make bundle is for boards without torch")
-    if backend not in (*TORCH, "ascend") and set(options["DEVICE"].split(",")) != {"0"}:
-        raise options.refuse("DEVICE", f"BACKEND={backend} runs on one device; use DEVICE=0")
-    if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
-        raise options.refuse("TUNE", "requires BACKEND=ascend and PRECISION=default")
-    if options["TUNE"] == "aoe" and not model and (not cann.tunes_models(options["SOC"]) or options["ATC_FLAGS"]):
-        chip = f"aoe does not tune models of A2 and A3 chips, such as {options['SOC']}"
-        why = f"aoe takes no ATC_FLAGS={options['ATC_FLAGS']}" if options["ATC_FLAGS"] else chip
-        raise options.refuse("TUNE", f"{why}; use TUNE=none")
-
-
-def check_python(options: Options) -> None:
-    if not shutil.which(options["PYTHON"]):
-        raise options.refuse("PYTHON", "no such interpreter; run make setup first, or give PYTHON=")
-
-
 def product_names(options: Options) -> dict[str, str]:
     """The parts of product names: what was preprocessed (SET), compiled for (TARGET), run (TAG)."""
     value = options.values
@@ -310,21 +140,6 @@ def product_names(options: Options) -> dict[str, str]:
         "PACK_INPUTS": pack_inputs,
         "PACKED": name if pack_inputs else "stage",
     }
-
-
-def data_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether the data set's directories or lists are in another state than when they were last preprocessed."""
-    if names["SHARDED"]:
-        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
-    else:
-        record = options.folder / "prep" / names["SET"] / "settings.json"
-    try:
-        state = json.loads(record.read_text(encoding="utf-8"))["data"]
-        return any(images.state(path) != known for path, known in state.items())
-    except FileNotFoundError:
-        return False  # make has a reason of its own to preprocess
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return True
 
 
 def report_ignored(options: Options) -> None:
@@ -365,13 +180,6 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
     return stale
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean NAME? `, or nothing."""
-    close = {each.lower().replace("-", "_"): each for each in known}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(close), n=1)
-    return f"did you mean {close[near[0]]}? " if near else ""
-
-
 def targets() -> list[str]:
     """The targets that make help lists."""
     text = "".join(path.read_text(encoding="utf-8") for path in (Path("Makefile"), Path("make/project.mk")))
@@ -383,10 +191,6 @@ def check_names(overrides: set[str], known: set[str]) -> None:
     for name in sorted(overrides - known):
         hint = nearest(name, known).strip() or "make help lists the variables"
         raise OptionError(f"{name}: no such variable; {hint}")
-
-
-def note(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:

@@ -364,7 +364,7 @@ def test_as_a_command() -> None:
     assert done.returncode == 2 and done.stdout.startswith("GATE=x: ") and done.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", ["options", "checks", "images"])
+@pytest.mark.parametrize("script", ["options", "backend", "call", "checks", "images"])
 def test_only_the_standard_library_is_imported(script: str) -> None:
     tree = ast.parse((ROOT / f"make/{script}.py").read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from make import images, options
+from make import images
+from make.call import OptionError
 from tests.make.test_options import add_atc, checkout, refused, resolve
 
 assert checkout  # a fixture
 
-LIMIT = options.MAX_IMAGES
+LIMIT = images.MAX_IMAGES
 
 
 def listed(count: int, folder: str = "set") -> str:
@@ -127,7 +128,7 @@ def test_a_remembered_chunk_names_its_file() -> None:
     settings = Path("build/net/settings")
     settings.mkdir(parents=True)
     (settings / "CHUNK.mk").write_text("CHUNK ?= 20\n")
-    with pytest.raises(options.OptionError) as caught:
+    with pytest.raises(OptionError) as caught:
         resolve()
     assert f"rm {settings}/CHUNK.mk" in str(caught.value) and "SHARDS" in str(caught.value)
     (settings / "CHUNK.mk").write_text("CHUNK ?= 0\n")

@@ -1,0 +1,65 @@
+"""One call of make: its values, where they come from, and what a wrong one raises; standard library only."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIGS = Path("configs")
+TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
+EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
+
+
+class OptionError(Exception):
+    """A wrong value, in one line."""
+
+
+@dataclass
+class Options:
+    """The values of one call of make, and where they come from."""
+
+    values: dict[str, str]
+    given: set[str]  # on the command line or in the environment
+    goals: set[str]
+    pose: bool = False
+    split: str = "val2017"  # of COCO
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self["BUILD"], self["MODEL"])
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "settings"
+
+    @property
+    def annotations(self) -> Path:
+        return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
+
+    def remembered(self) -> dict[str, str]:
+        """The values of earlier calls that hold now."""
+        texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
+        values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
+        return {
+            name: value for name, value in values.items() if value and name in self.values and name not in self.given
+        }
+
+    def refuse(self, name: str, why: str) -> OptionError:
+        return OptionError(f"{name}={self[name]}: {why}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean NAME? `, or nothing."""
+    close = {each.lower().replace("-", "_"): each for each in known}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(close), n=1)
+    return f"did you mean {close[near[0]]}? " if near else ""
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr)
