@@ -88,6 +88,36 @@ def test_one_device(commit: str) -> None:
     assert (record.tool, record.images, record.batch) == ("ais_bench", 11, 4)
 
 
+@pytest.mark.parametrize("commit", STATES)
+def test_two_devices(commit: str) -> None:
+    """As `make eval DEVICE=0,1` calls it: a part of the images on each device, at the same time."""
+    install(commit)
+    om_model(Path("m.om"), 4)
+    parts = [prep_folder(Path(f"in{device}"), 6 - device) for device in (0, 1)]
+    words = [
+        sys.executable,
+        "-m",
+        "infer.run",
+        "--model",
+        "m.om",
+        "--backend",
+        "ascend",
+        "--ais_python",
+        "./python_npu",
+    ]
+    calls = [
+        [*words, "--inputs", f"in{device}", "--output", f"out{device}/run", "--device", f"{device}"]
+        for device in (0, 1)
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(fakes.ROOT)}
+    processes = [subprocess.Popen(call, env=environment) for call in calls]
+    assert [process.wait() for process in processes] == [0, 0]
+    for device, images in enumerate(parts):
+        check_logits(images, f"out{device}/run")
+        command = RunRecord.read(Path(f"out{device}/run_run.json")).command
+        assert command[command.index("--device") + 1] == str(device) and "--divide_input" not in command
+
+
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "4be9fed3", "7d48a93e"])
 def test_gears(commit: str) -> None:
     install(commit)
