@@ -570,7 +570,10 @@ def test_atc_on_the_path_is_used(checkout: Checkout) -> None:
         assert f"/ascend-bs16-Ascend310P3-{precision} " in shown
 
 
-@pytest.mark.parametrize(("device", "kind"), [("0", "float32"), ("0,1", "uint8")])
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [("0", "float32"), ("0,1", "uint8"), pytest.param("0,1,2,3", "float32", marks=pytest.mark.slow)],
+)
 def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
     """`atc` and ais_bench, each as it is documented, in place of the emulators: the same Top-1 to Top-5."""
     fakes.atc(tmp_path)
@@ -597,7 +600,9 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
         passes = {device: (f"{place}/prep/{name}", f"{place}/out/{name}", "ascend-bs16-Ascend310P3")}
     else:
         parts = f"{place}/eval/{run}/parts"
-        passes = {str(i): (f"{parts}/{i + 1}-of-2/prep", f"{parts}/{i + 1}-of-2/out", "run") for i in (0, 1)}
+        count = len(device.split(","))
+        works = [f"{parts}/{i + 1}-of-{count}" for i in range(count)]
+        passes = {str(i): (f"{work}/prep", f"{work}/out", "run") for i, work in enumerate(works)}
     calls = [line for line in said if line.startswith(f"{python} -m ais_bench ")]
     expected_calls = {
         f"--input {inputs} --output {output} --output_dirname {folder} --outfmt BIN --batchsize 16"

@@ -64,7 +64,7 @@ SHARDS = Stage(
     f"{quote(f'{_INFER} --output_flip {{work}}/out-flip/run --device {{device}}')} --evaluate "
     f"{quote(f'{_EVALUATE} {_RUNS} --workers 2 --part {{part}}')}",
     ("build/shards",),
-    f"{PARTS}/3-of-3.json",
+    f"{PARTS}/data.json",
     kept=f"{PARTS}/[0-9]*.json*",
     files=3,
 )

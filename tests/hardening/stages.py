@@ -52,7 +52,7 @@ SHARDS = Stage(
     f"{quote(f'{_INFER} --device {{device}}')} --evaluate "
     f"{quote(f'{_EVALUATE} --run {{work}}/out/run_run.json --part {{part}}')}",
     ("build/shards",),
-    f"{PARTS}/3-of-3.json",
+    f"{PARTS}/data.json",
     kept=f"{PARTS}/[0-9]*.json*",
     files=2,
 )
