@@ -91,7 +91,20 @@ def read_annotations(path: AnyPath, outlines: bool = False) -> Annotations:
             raise _wrong(entry, number, *wrong, path)
         people.append({**entry, "segmentation": _outline(entry, sizes, path)} if outlines else entry)
     check_unique("annotations: duplicate id", (entry["id"] for entry in people), path)
+    if not outlines:  # a person that counts twice changes AP; in training it does no harm
+        _check_doubled(people, path)
     return Annotations(images, people)
+
+
+def _check_doubled(people: list[dict[str, Any]], path: AnyPath) -> None:
+    """Refuse a person whose joints and box are in the file twice, as where files were joined."""
+    seen: dict[tuple[Any, ...], Any] = {}
+    for entry in people:
+        key = (entry["image_id"], *entry["keypoints"], *entry["bbox"])
+        if key in seen:
+            found = f"annotation {seen[key]} and annotation {entry['id']}, on image {entry['image_id']}"
+            raise FormatError("a person is annotated twice", where=path, found=found)
+        seen[key] = entry["id"]
 
 
 def _read_images(listed: list[Any], path: AnyPath) -> list[CocoImage]:
