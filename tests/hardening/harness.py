@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ("run", "part", "metrics", "stamp")  # kinds that depend on times
+RECORDS = ("run", "part", "metrics", "stamp", "settings", "data")  # kinds that depend on times
 OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
     *("device", "kept", "inferred", "command", "products"),
@@ -152,6 +152,8 @@ def without_times(data: bytes) -> bytes:
         return data
     for name in OF_THIS_RUN:
         record.pop(name, None)
+    if isinstance(record.get("data"), dict):  # a directory of links has a time of its own
+        record["data"] = {path: state and state[1] for path, state in record["data"].items()}
     for name in ("files", "made_from", "evaluated", "parts"):
         hashes = record.get(name)
         if isinstance(hashes, dict):
