@@ -64,7 +64,8 @@ PARTS   := $(METRICS:.json=)/parts
 TORCH   := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERENCE=torch
 WITH_TORCH := $(filter torch,$(REFERENCE))
 COMPARE := $(if $(WITH_TORCH),$(TORCH),$(REFERENCE))
-LABELS  := $(wildcard $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/val $(DATASET)/val/*/. $(ANNOTATIONS))
+LABELS  := $(wildcard $(filter %.txt %.tar,$(DATASET)) $(DATASET)/val_label.txt $(DATASET)/val_list.txt $(DATASET)/*.tar \
+             $(DATASET)/val $(DATASET)/val/*.tar $(DATASET)/val/*/. $(ANNOTATIONS))
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
 set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
 .PHONY: $(STAGES) $(STALE) run-again

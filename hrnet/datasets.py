@@ -6,6 +6,7 @@ val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to 
 val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices, sorted by value where
                              all their names are whole numbers
 train/<class>/*              the same, to train on
+*.tar, val/*.tar             WebDataset's: hrnet/tars.py; also a list of tar files
 COCO:
 annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
 
@@ -25,20 +26,20 @@ from typing import Optional
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
-from hrnet.io.files import AnyPath, below, natural_key
+from hrnet.io.files import IMAGES, AnyPath, below, natural_key
 from hrnet.io.records import FormatError
+from hrnet.tars import Member, Source, find_tars, read_tar
 
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
-LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
+LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
 
 WHOLE = re.compile(r"[0-9]{1,9}")
-IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")  # others are opened to see
 LISTED = 10  # names in an error that asks to fix them all
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a folder, in natural order of their paths."""
+    """The images of a folder, in natural order of their paths; of tar files in the order in which they are there."""
 
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
@@ -49,10 +50,16 @@ class Dataset:
     classes: dict[str, int] = field(default_factory=dict)  # class folders -> index, in the layout that has them
     foreign: list[str] = field(default_factory=list)  # folders beside them that hold no image
     of_classes: int = 0  # the model's
+    members: dict[str, Member] = field(default_factory=dict)  # path -> its place, where the images are in tar files
+    ends: tuple[int, ...] = ()  # how many images there are up to the end of each tar file
+
+    def find(self, source: str) -> Source:
+        """Where an image's bytes are."""
+        return self.members.get(source) or self.root / source
 
     def sha256(self) -> str:
         """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
-        return _sha256_of_files(self.root, self.labels)
+        return _sha256_of_members(self.members, self.labels) if self.ends else _sha256_of_files(self.root, self.labels)
 
     def notes(self) -> list[str]:
         """Lines to print: what of the folder is not used, or not there."""
@@ -98,13 +105,26 @@ def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
     return digest.hexdigest()
 
 
+def _sha256_of_members(members: Mapping[str, Member], labels: Mapping[str, int]) -> str:
+    digest = hashlib.sha256()
+    times: dict[str, int] = {}
+    for source, label in labels.items():
+        tar, offset, size = members[source]
+        time = times.get(tar) or times.setdefault(tar, os.stat(tar).st_mtime_ns)
+        digest.update(os.fsencode(f"{source} {label} {offset} {size} {time}\n"))
+    return digest.hexdigest()
+
+
 def find_images(folder: Path, classes: int) -> Dataset:
     """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the model zoo's
-    call, for a model of so many classes.
+    call, for a model of so many classes. `folder` may also be a list of tar files.
 
     Raises UserError when the folder has none of the layouts, a list names no image that is there, or the labels are not
     those of such a model.
     """
+    place, tars = find_tars(folder)
+    if tars:
+        return _in_tars(place, tars, folder, classes)
     if not folder.is_dir():
         raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
     root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
@@ -176,12 +196,38 @@ def find_coco(root: Path, split: str, outlines: bool = False) -> CocoSet:
     return CocoSet(root, images, unlisted, absent, index, broken, annotations)
 
 
-def _listed(root: Path, index: Path, classes: int) -> Dataset:
-    listed = read_labels(index, root)
-    outside = [f"{source} ({label})" for source, label in listed.items() if label >= classes]
+def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
+    labels: dict[str, int] = {}
+    members: dict[str, Member] = {}
+    unlabelled: list[str] = []
+    ends: list[int] = []
+    for tar in tars:
+        found = read_tar(root / tar)
+        for name, member in found.images.items():
+            source, label = f"{tar}/{name}", found.labels.get(name)
+            if label is None:
+                unlabelled.append(source)
+            else:
+                labels[source], members[source] = label, member
+        ends.append(len(labels))
+    _check_labels(labels, index, classes)
+    if not labels:
+        raise UserError(
+            "images without labels", where=index, found=first_few(unlabelled), expected="key.cls or key.json"
+        )
+    return Dataset(root, labels, unlabelled, [], index, members=members, ends=tuple(ends))
+
+
+def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
+    outside = [f"{source} ({label})" for source, label in labels.items() if label >= classes]
     if outside:
         expected = f"0 to {classes - 1}, MODEL.NUM_CLASSES"
         raise UserError("label outside the classes", where=index, expected=expected, found=first_few(outside))
+
+
+def _listed(root: Path, index: Path, classes: int) -> Dataset:
+    listed = read_labels(index, root)
+    _check_labels(listed, index, classes)
     folders = sorted({os.path.dirname(name) for name in listed})
     there, broken = _names_below(root, folders)
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}

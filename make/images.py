@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hrnet.cli import UserError
+from hrnet.tars import find_tars
+
 LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
 
 
@@ -17,6 +20,14 @@ def count_classified(dataset: Path) -> int:
         [entry.path for entry in os.scandir(dataset / "val") if entry.is_dir()] if (dataset / "val").is_dir() else []
     )
     return sum(len(os.listdir(folder)) for folder in folders)
+
+
+def count_tars(dataset: Path) -> int:
+    """The tar files of a data set; 0 if it is one of files, or one that preprocessing refuses."""
+    try:
+        return len(find_tars(dataset)[1])
+    except UserError:
+        return 0
 
 
 def count_lines(path: Path) -> int:

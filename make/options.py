@@ -188,9 +188,12 @@ def set_shards(options: Options) -> None:
     if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
+        why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
+        if not options.pose and not 0 < limit <= MAX_IMAGES:  # fewer images need no parts
+            tars = images.count_tars(Path(options["DATASET"]))
+            needed, why = max(needed, tars), f"{tars} tar files" if tars > 1 else why
         options.values["SHARDS"] = str(max(needed, len(devices)))
         if options["SHARDS"] != "1":
-            why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:

@@ -21,6 +21,18 @@ from hrnet.cli import UserError
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 MAX_FILES = 100_000  # entries of a folder of inputs
+IMAGES = (
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".ppm",
+    ".pgm",
+    ".tif",
+    ".tiff",
+)  # other files are opened to see
 
 AnyPath = Union[str, "os.PathLike[str]"]
 
