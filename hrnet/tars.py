@@ -12,6 +12,7 @@ import json
 import os
 import posixpath
 import re
+import stat
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,8 @@ def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[
             status = os.stat(root / name)
         except OSError as error:
             raise FormatError(f"cannot be read: {error.strerror}", where=root / name) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError("not a file", where=root / name, expected="a tar file")
         if first := seen.get((status.st_dev, status.st_ino)):
             raise FormatError("a tar file twice", where=where, found=f"{first}, {name}", hint="remove one of them")
         seen[status.st_dev, status.st_ino] = name
