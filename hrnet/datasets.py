@@ -16,6 +16,7 @@ Files whose names begin with a dot are passed over. All else that is no image of
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -24,11 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
 from hrnet.io.files import IMAGES, AnyPath, below, natural_key
 from hrnet.io.records import FormatError
 from hrnet.tars import Member, Source, find_tars, read_tar
+from hrnet.workers import map_files
 
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
@@ -99,8 +101,9 @@ class CocoSet:
 
 def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
     digest = hashlib.sha256()
+    folder = os.path.join(root, "")
     for source, fact in facts.items():
-        status = os.stat(os.path.join(root, source))
+        status = os.stat(folder + source)
         digest.update(os.fsencode(f"{source} {fact} {status.st_size} {status.st_mtime_ns}\n"))
     return digest.hexdigest()
 
@@ -201,8 +204,10 @@ def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
     members: dict[str, Member] = {}
     unlabelled: list[str] = []
     ends: list[int] = []
-    for tar in tars:
-        found = read_tar(root / tar)
+    workers = min(cores(), len(tars))
+    indices = map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
+    for number, tar in enumerate(tars):
+        found = indices[number] if indices else read_tar(root / tar)
         for name, member in found.images.items():
             source, label = f"{tar}/{name}", found.labels.get(name)
             if label is None:
@@ -228,15 +233,15 @@ def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
 def _listed(root: Path, index: Path, classes: int) -> Dataset:
     listed = read_labels(index, root)
     _check_labels(listed, index, classes)
-    folders = sorted({os.path.dirname(name) for name in listed})
+    folders = sorted({name.rpartition("/")[0] for name in listed})
     there, broken = _names_below(root, folders)
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
         raise UserError("lists no image that is there", where=index, expected=first_few(listed), found=found)
     faults = {name: broken[name] for name in listed if name in broken}
-    absent = sorted(set(listed) - there - set(broken), key=natural_key)
-    unlabelled = sorted(there - set(listed) - {index.name}, key=natural_key)
+    absent = sorted((name for name in listed if name not in there and name not in broken), key=natural_key)
+    unlabelled = sorted((name for name in there if name not in listed and name != index.name), key=natural_key)
     return Dataset(root, labels, unlabelled, absent, index, faults)
 
 
@@ -391,32 +396,27 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
     data = Path(path).read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
         raise FormatError("not UTF-8 text", where=path)
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")  # Windows' editors put a mark in front
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors put a mark in front
     flat = Path(path).name == "val_label.txt"
+    folder = root / "val" if root and flat else root
     labels: dict[str, int] = {}
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
+    for number, line in enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape"), 1):
         parts = line.rsplit(None, 1)
         if not parts:
             continue
         name, index = (parts[0].strip(), parts[1]) if len(parts) == 2 else ("", parts[0])
         if not name or not WHOLE.fullmatch(index):
-            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80]))
-        if root is not None:
+            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80].rstrip("\n")))
+        if folder is not None:
             try:
-                name = _source(name, root, flat)
+                name = below(folder, name)
             except ValueError as error:
-                raise FormatError(f"line {number}: {error}", where=path, found=repr(line[:80])) from None
+                raise FormatError(f"line {number}: {error}", where=path, found=repr(line[:80].rstrip("\n"))) from None
+            if flat and not name.startswith("val/"):
+                name = f"val/{name}"
         if name in labels:
             raise FormatError(f"line {number}: a second label for {name}", where=path)
         labels[name] = int(index)
     if not labels:
         raise FormatError("holds no label", where=path, expected="lines `name index`")
     return labels
-
-
-def _source(name: str, root: Path, flat: bool) -> str:
-    """The path relative to `root` of a name in a list; `flat`: of val_label.txt, whose names are in val/."""
-    if not flat:
-        return below(root, name)
-    inner = below(root / "val", name)
-    return inner if inner.startswith("val/") else f"val/{inner}"
