@@ -25,6 +25,7 @@ from make.checks import CHECKS, FILE, optional
 
 MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
 PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
+MAX_PARTS = 64  # of more tar files, where the number of parts is chosen here: each part reads the heads of all files
 CONFIGS = Path("configs")
 TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
@@ -191,7 +192,7 @@ def set_shards(options: Options) -> None:
         why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
         if not options.pose and not 0 < limit <= MAX_IMAGES:  # fewer images need no parts
             tars = images.count_tars(Path(options["DATASET"]))
-            needed, why = max(needed, tars), f"{tars} tar files" if tars > 1 else why
+            needed, why = max(needed, min(tars, MAX_PARTS)), f"{tars} tar files" if tars > 1 else why
         options.values["SHARDS"] = str(max(needed, len(devices)))
         if options["SHARDS"] != "1":
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")

@@ -145,6 +145,8 @@ def test_a_remembered_chunk_names_its_file() -> None:
         (["set/1.tar", "set/2.tar"], {"DEVICE": "0,1,2"}, "3"),
         (["set/1.tar", "set/2.tar", "set/val/a/1.jpg"], {}, "1"),
         (["set/1.tar", "set/2.tar.gz"], {}, "1"),
+        ([f"set/{number}.tar" for number in range(64)], {}, "64"),
+        ([f"set/{number}.tar" for number in range(65)], {}, "64"),
     ],
 )
 def test_a_part_for_each_tar_file(checkout: Path, names: list[str], given: dict[str, str], expected: str) -> None:
