@@ -81,7 +81,7 @@ class TarIndex:
 def find_source(dataset: Path, source: str) -> Source:
     """Where the bytes of an image are, for its path relative to the data set as a manifest has it: a file, or a member
     of a tar file. Raises FormatError when the tar file has no such member."""
-    path = (dataset if dataset.is_dir() else dataset.parent) / source
+    path = (dataset.parent if dataset.is_file() else dataset) / source
     tar = next(filter(Path.is_file, path.parents), None) if ".tar/" in source else None
     if tar is None:
         return path
