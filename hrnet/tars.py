@@ -131,7 +131,7 @@ def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[
         raise FormatError("compressed tar files are not supported", where=where, found=first_few(packed), hint=hint)
     names = sorted((name for name in found if name.endswith(".tar")), key=natural_key)
     training = [name for name in names if "train" in os.path.basename(name).lower()]
-    if training and len(training) < len(names):
+    if where.is_dir() and training and len(training) < len(names):  # a list says which
         what, hint = "tar files to train on and others", "write the ones to evaluate into a list: DATASET=<list>.txt"
         raise FormatError(what, where=where, found=first_few(training), hint=hint)
     seen: dict[tuple[int, int], str] = {}
