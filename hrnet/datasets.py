@@ -217,9 +217,9 @@ def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
         ends.append(len(labels))
     _check_labels(labels, index, classes)
     if not labels:
-        raise UserError(
-            "images without labels", where=index, found=first_few(unlabelled), expected="key.cls or key.json"
-        )
+        hint = "add them, or unpack the images into val/ with val_label.txt beside it"
+        expected = "key.cls or key.json with each"
+        raise UserError("images without labels", where=index, expected=expected, found=first_few(unlabelled), hint=hint)
     return Dataset(root, labels, unlabelled, [], index, members=members, ends=tuple(ends))
 
 
