@@ -6,6 +6,7 @@ val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to 
 val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices, sorted by value where
                              all their names are whole numbers
 train/<class>/*              the same, to train on
+*.tar, val/*.tar             WebDataset's: hrnet/tars.py; also a list of tar files
 COCO:
 annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
 
@@ -15,6 +16,7 @@ Files whose names begin with a dot are passed over. All else that is no image of
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
@@ -23,23 +25,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
-from hrnet.io.files import AnyPath, below, natural_key
+from hrnet.io.files import IMAGES, AnyPath, below, natural_key
 from hrnet.io.records import FormatError
+from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
+from hrnet.workers import map_files
 
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
-LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, or val_list.txt"
-LISTS = ("val_label.txt", "val_list.txt")
+LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
 
 WHOLE = re.compile(r"[0-9]{1,9}")
-IMAGES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")  # others are opened to see
 LISTED = 10  # names in an error that asks to fix them all
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a folder, in natural order of their paths."""
+    """The images of a folder, in natural order of their paths; of tar files in the order in which they are there."""
 
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
@@ -50,14 +52,20 @@ class Dataset:
     classes: dict[str, int] = field(default_factory=dict)  # class folders -> index, in the layout that has them
     foreign: list[str] = field(default_factory=list)  # folders beside them that hold no image
     of_classes: int = 0  # the model's
+    members: dict[str, Member] = field(default_factory=dict)  # path -> its place, where the images are in tar files
+    ends: tuple[int, ...] = ()  # how many images there are up to the end of each tar file
+
+    def find(self, source: str) -> Source:
+        """Where an image's bytes are."""
+        return self.members.get(source) or self.root / source
 
     def sha256(self) -> str:
         """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
-        return _sha256_of_files(self.root, self.labels)
+        return _sha256_of_members(self.members, self.labels) if self.ends else _sha256_of_files(self.root, self.labels)
 
     def lists(self) -> list[Path]:
         """The files that decide which images there are, also those that are not there."""
-        return [self.root / name for name in LISTS]
+        return [*(self.root / name for name in LISTS), *([self.root, self.index] if self.ends else [])]
 
     def notes(self) -> list[str]:
         """Lines to print: what of the folder is not used, or not there."""
@@ -101,19 +109,33 @@ class CocoSet:
 
 def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
     digest = hashlib.sha256()
+    folder = os.path.join(root, "")
     for source, fact in facts.items():
-        status = os.stat(os.path.join(root, source))
+        status = os.stat(folder + source)
         digest.update(os.fsencode(f"{source} {fact} {status.st_size} {status.st_mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def _sha256_of_members(members: Mapping[str, Member], labels: Mapping[str, int]) -> str:
+    digest = hashlib.sha256()
+    times: dict[str, int] = {}
+    for source, label in labels.items():
+        tar, offset, size = members[source]
+        time = times.get(tar) or times.setdefault(tar, os.stat(tar).st_mtime_ns)
+        digest.update(os.fsencode(f"{source} {label} {offset} {size} {time}\n"))
     return digest.hexdigest()
 
 
 def find_images(folder: Path, classes: int) -> Dataset:
     """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the model zoo's
-    call, for a model of so many classes.
+    call, for a model of so many classes. `folder` may also be a list of tar files.
 
     Raises UserError when the folder has none of the layouts, a list names no image that is there, or the labels are not
     those of such a model.
     """
+    place, tars = find_tars(folder)
+    if tars:
+        return _in_tars(place, tars, folder, classes)
     if not folder.is_dir():
         raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
     root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
@@ -184,21 +206,49 @@ def find_coco(root: Path, split: str, outlines: bool = False) -> CocoSet:
     return CocoSet(root, images, unlisted, absent, index, broken, annotations)
 
 
-def _listed(root: Path, index: Path, classes: int) -> Dataset:
-    listed = read_labels(index, root)
-    outside = [f"{source} ({label})" for source, label in listed.items() if label >= classes]
+def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
+    labels: dict[str, int] = {}
+    members: dict[str, Member] = {}
+    unlabelled: list[str] = []
+    ends: list[int] = []
+    workers = min(cores(), len(tars))
+    indices = map_files(read_tar, [root / tar for tar in tars], workers, at_once=1, unit="tar") if workers > 1 else None
+    for number, tar in enumerate(tars):
+        found = indices[number] if indices else read_tar(root / tar)
+        for name, member in found.images.items():
+            source, label = f"{tar}/{name}", found.labels.get(name)
+            if label is None:
+                unlabelled.append(source)
+            else:
+                labels[source], members[source] = label, member
+        ends.append(len(labels))
+    _check_labels(labels, index, classes)
+    if not labels:
+        hint = "add them, or unpack the images into val/ with val_label.txt beside it"
+        expected = "key.cls or key.json with each"
+        raise UserError("images without labels", where=index, expected=expected, found=first_few(unlabelled), hint=hint)
+    return Dataset(root, labels, unlabelled, [], index, members=members, ends=tuple(ends))
+
+
+def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
+    outside = [f"{source} ({label})" for source, label in labels.items() if label >= classes]
     if outside:
         expected = f"0 to {classes - 1}, MODEL.NUM_CLASSES"
         raise UserError("label outside the classes", where=index, expected=expected, found=first_few(outside))
-    folders = sorted({os.path.dirname(name) for name in listed})
+
+
+def _listed(root: Path, index: Path, classes: int) -> Dataset:
+    listed = read_labels(index, root)
+    _check_labels(listed, index, classes)
+    folders = sorted({name.rpartition("/")[0] for name in listed})
     there, broken = _names_below(root, folders)
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
         raise UserError("lists no image that is there", where=index, expected=first_few(listed), found=found)
     faults = {name: broken[name] for name in listed if name in broken}
-    absent = sorted(set(listed) - there - set(broken), key=natural_key)
-    unlabelled = sorted(there - set(listed) - {index.name}, key=natural_key)
+    absent = sorted((name for name in listed if name not in there and name not in broken), key=natural_key)
+    unlabelled = sorted((name for name in there if name not in listed and name != index.name), key=natural_key)
     return Dataset(root, labels, unlabelled, absent, index, faults)
 
 
@@ -353,32 +403,27 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
     data = Path(path).read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
         raise FormatError("not UTF-8 text", where=path)
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")  # Windows' editors put a mark in front
+    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors put a mark in front
     flat = Path(path).name == "val_label.txt"
+    folder = root / "val" if root and flat else root
     labels: dict[str, int] = {}
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
+    for number, line in enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape"), 1):
         parts = line.rsplit(None, 1)
         if not parts:
             continue
         name, index = (parts[0].strip(), parts[1]) if len(parts) == 2 else ("", parts[0])
         if not name or not WHOLE.fullmatch(index):
-            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80]))
-        if root is not None:
+            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80].rstrip("\n")))
+        if folder is not None:
             try:
-                name = _source(name, root, flat)
+                name = below(folder, name)
             except ValueError as error:
-                raise FormatError(f"line {number}: {error}", where=path, found=repr(line[:80])) from None
+                raise FormatError(f"line {number}: {error}", where=path, found=repr(line[:80].rstrip("\n"))) from None
+            if flat and not name.startswith("val/"):
+                name = f"val/{name}"
         if name in labels:
             raise FormatError(f"line {number}: a second label for {name}", where=path)
         labels[name] = int(index)
     if not labels:
         raise FormatError("holds no label", where=path, expected="lines `name index`")
     return labels
-
-
-def _source(name: str, root: Path, flat: bool) -> str:
-    """The path relative to `root` of a name in a list; `flat`: of val_label.txt, whose names are in val/."""
-    if not flat:
-        return below(root, name)
-    inner = below(root / "val", name)
-    return inner if inner.startswith("val/") else f"val/{inner}"

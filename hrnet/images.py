@@ -9,6 +9,7 @@ for both sides makes the short side fit; the long one ends in a black border, or
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from typing import Optional
@@ -18,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError
-from hrnet.io.files import AnyPath
 from hrnet.resample import resize_part
+from hrnet.tars import Source
 
 MAX_PIXELS = 178_956_970  # of an image file: Pillow decodes no larger one
 ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag; from this value on width and height change places
@@ -28,26 +29,26 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses twice as many; that many 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def wrong_size(found: tuple[int, int], listed: tuple[int, int], path: AnyPath) -> str:
+def wrong_size(found: tuple[int, int], listed: tuple[int, int], source: Source) -> str:
     """What to say of an image whose annotation file lists other width and height than it has."""
     error = f"{found[0]} x {found[1]} pixels, but {listed[0]} x {listed[1]} in the annotation file"
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(source.read_bytes())) as image:
         orientation = image.getexif().get(ORIENTATION, 1)
     if found == listed[::-1] and isinstance(orientation, int) and orientation >= TURNED:
         return f"{error}: EXIF orientation {orientation}, which is not applied; annotate the pixels as they are stored"
     return error
 
 
-def open_image(path: AnyPath, hint: Optional[str] = None) -> Image.Image:
+def open_image(source: Source, hint: Optional[str] = None) -> Image.Image:
     """An image file, decoded by Pillow as it is stored (EXIF orientation is ignored, the mode is the file's own).
     Raises UserError when it is missing or cannot be decoded."""
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(source.read_bytes()))
         image.load()
     except FileNotFoundError:
-        raise UserError("no such image", where=path, hint=hint or "give DATASET=<folder>") from None
+        raise UserError("no such image", where=source, hint=hint or "give DATASET=<folder>") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"not a readable image: {error}", where=path, hint=hint or "fix or remove it") from None
+        raise UserError(f"not a readable image: {error}", where=source, hint=hint or "fix or remove it") from None
     return image
 
 

@@ -1,7 +1,7 @@
 """A data set in parts: the images in natural order are cut into contiguous parts, numbered from 1.
 
 Each part goes through preprocess, infer and postprocess alone; `postprocess.merge` adds the results. Parts of the same
-data set differ by at most one image, or, where the images are in tar files, by at most one file.
+data set differ by at most one image, or, where the images are in at least as many tar files, by at most one file.
 """
 
 from __future__ import annotations
@@ -83,13 +83,15 @@ def cut(
     """The images of `part`, and the listing of all (of the first `limit`; 0: no limit).
 
     `images`: path -> label (classification) or facts (COCO), in order; `ends`: how many images there are up to the end
-    of each tar file, empty for a data set of files. Raises UserError if there are more parts than images or tar files.
+    of each tar file, empty for a data set of files. More parts than tar files divide the files too. Raises UserError
+    if there are more parts than images.
     """
     whole = list(islice(images.items(), limit or None))
-    borders = [end for end in ends if end < len(whole)] + [len(whole)] if ends else range(1, len(whole) + 1)
+    if part.count > len(whole):
+        raise UserError("more parts than images", where=where, expected=f"SHARDS={len(whole)} or less", found=part)
+    borders: Sequence[int] = sorted({end for end in ends if 0 < end < len(whole)} | {len(whole)})
     if part.count > len(borders):
-        what = "tar files" if ends else "images"
-        raise UserError(f"more parts than {what}", where=where, expected=f"SHARDS={len(borders)} or less", found=part)
+        borders = range(1, len(whole) + 1)
     first, last = part.bounds(len(borders))
     start = borders[first - 1] if first else 0
     return dict(whole[start : borders[last - 1]]), Listing(len(whole), list_sha256(whole))

@@ -19,13 +19,15 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def map_files(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> list[Result]:
+def map_files(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, at_once: int = FILES_A_TASK, unit: str = "img"
+) -> list[Result]:
     """`work` applied to each task, in order. Raises the exception of a worker, and UserError if a worker was killed."""
     try:
         # A forked worker inherits its parent's lock and holds it until it has ended too.
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
-            return list(progress(pool.map(work, tasks, chunksize=FILES_A_TASK), len(tasks), unit="img"))
+            return list(progress(pool.map(work, tasks, chunksize=at_once), len(tasks), unit=unit))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; what is finished is kept"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None

@@ -9,10 +9,13 @@ import stat
 from pathlib import Path
 from typing import Optional
 
+from hrnet.cli import UserError
+from hrnet.tars import find_tars
 from make.call import OptionError, Options, note
 
 MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
 PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
+MAX_PARTS = 64  # of more tar files, where the number of parts is chosen here: each part reads the heads of all files
 LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
 
 
@@ -25,6 +28,14 @@ def count_classified(dataset: Path) -> int:
         [entry.path for entry in os.scandir(dataset / "val") if entry.is_dir()] if (dataset / "val").is_dir() else []
     )
     return sum(len(os.listdir(folder)) for folder in folders)
+
+
+def count_tars(dataset: Path) -> int:
+    """The tar files of a data set; 0 if it is one of files, or one that preprocessing refuses."""
+    try:
+        return len(find_tars(dataset)[1])
+    except UserError:
+        return 0
 
 
 def count_lines(path: Path) -> int:
@@ -73,9 +84,12 @@ def set_shards(options: Options) -> None:
     if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
+        why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
+        if not options.pose and not 0 < limit <= MAX_IMAGES:  # fewer images need no parts
+            tars = count_tars(Path(options["DATASET"]))
+            needed, why = max(needed, min(tars, MAX_PARTS)), f"{tars} tar files" if tars > 1 else why
         options.values["SHARDS"] = str(max(needed, len(devices)))
         if options["SHARDS"] != "1":
-            why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:

@@ -150,7 +150,8 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
             continue
         listed = listed or find(args.dataset, run.task, run.config)
         name = "images" if run.task == "pose" else "labels"
-        images, listing = cut(getattr(listed, name), part, args.limit, (), args.dataset)
+        ends = () if run.task == "pose" else listed.ends
+        images, listing = cut(getattr(listed, name), part, args.limit, ends, args.dataset)
         expected = {
             "part": part,
             "list_sha256": listing.sha256,

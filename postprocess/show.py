@@ -24,6 +24,7 @@ from hrnet.images import open_image
 from hrnet.io.coco import JOINTS, read_keypoints
 from hrnet.io.files import make_folder, replacing
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
+from hrnet.tars import find_source
 from postprocess.tiles import Guess, draw_classes, draw_poses, draw_sheet
 
 CLASS_COUNT, CLASS_COLUMNS = 24, 6
@@ -35,7 +36,7 @@ def class_tiles(found: list[ClassPrediction], dataset: Path) -> tuple[list[Image
     """The tiles of these images, and a summary."""
     tiles = []
     for each in found:
-        with open_image(dataset / each.source) as source:
+        with open_image(find_source(dataset, each.source)) as source:
             tiles.append(draw_classes(source, each.label, list(map(Guess, each.classes, each.probabilities))))
     return tiles, f"Top-1 wrong on {sum(each.rank > 0 for each in found)}"
 
@@ -48,7 +49,7 @@ def pose_tiles(found: list[PosePrediction], keypoints: Path, dataset: Path) -> t
             people[person["image_id"]].append(np.reshape(person["keypoints"], (JOINTS, 3)))
     tiles, drawn = [], 0
     for each in found:
-        with open_image(dataset / each.source) as source:
+        with open_image(find_source(dataset, each.source)) as source:
             tiles.append(draw_poses(source, Path(each.source).stem, people[each.image_id]))
         drawn += len(people[each.image_id])
     return tiles, f"{drawn} people with a score above {LEAST_PERSON}"

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
-    labels, listing = choose_images(dataset.labels, args)
+    labels, listing = choose_images(dataset.labels, args, dataset.ends)
     part = dataclasses.replace(dataset, labels=labels)
     dtype, (width, height), values = args.input_dtype, config.MODEL.IMAGE_SIZE, config.INPUT
     shape = tensors.input_shape(dtype, width, height)
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     tasks = [
         Task(
             InputImage(stem, source, label, 0, 0, shape),
-            dataset.root / source,
+            dataset.find(source),
             (args.output / f"{stem}.bin",),
             size,
         )
@@ -116,7 +116,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         epilog="CFG DATASET OUTPUT as the first three arguments is the same as --cfg --dataset --output.",
     )
     add_cfg_argument(parser)
-    layouts = "ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt"
+    layouts = (
+        "ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt; or tar files, or a list of them"
+    )
     parser.add_argument("--dataset", type=Path, required=True, help=layouts)
     parser.add_argument("--output", type=Path, required=True, help="directory to write the inputs to")
     add_arguments(parser)

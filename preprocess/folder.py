@@ -27,6 +27,7 @@ from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
 from hrnet.shards import Listing, Shard, cut, shard
+from hrnet.tars import Source
 from hrnet.workers import map_files
 
 RECORDS = ("settings.json", "rejected.json", "inputs.info", "manifest.json")  # inputs.info: only beside bin files
@@ -49,7 +50,7 @@ class Task(NamedTuple):
     """One image to prepare."""
 
     image: InputImage  # its entry of the manifest; `write` finds out width and height
-    source: Path
+    source: Source
     targets: tuple[Path, ...]  # the input, and the flipped one where it is asked for
     size: int  # bytes of each of them
 
@@ -216,7 +217,7 @@ def start_folder(
         write_record(path, "settings", {"settings": settings, "data": state})
 
 
-def read_image(source: Path, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
+def read_image(source: Source, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
     """What `decode` makes of a file, or why it is rejected."""
     try:
         data = source.read_bytes()

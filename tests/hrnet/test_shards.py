@@ -52,11 +52,19 @@ def test_a_name_that_is_not_utf_8() -> None:
     assert list_sha256([("a\udcff", 1)]) != list_sha256([("a", 1)])
 
 
-@pytest.mark.parametrize(("ends", "most"), [((), 3), ((2, 3), 2)])
-def test_more_parts_than_images_or_files(ends: tuple[int, ...], most: int) -> None:
+@pytest.mark.parametrize("ends", [(), (2, 3)])
+def test_more_parts_than_images(ends: tuple[int, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        cut(listing(3), Shard(1, most + 1), 0, ends, "the/set")
-    assert (caught.value.where, caught.value.expected) == ("the/set", f"SHARDS={most} or less")
+        cut(listing(3), Shard(1, 4), 0, ends, "the/set")
+    assert (caught.value.where, caught.value.expected) == ("the/set", "SHARDS=3 or less")
+
+
+@given(st.lists(st.integers(0, 9), max_size=5), st.integers(1, 60))
+def test_more_parts_than_tar_files_divide_them(sizes: list[int], parts: int) -> None:
+    images = listing(sum(sizes) + parts)
+    ends = [*accumulate(sizes), len(images)]
+    cuts = [cut(images, Shard(number, parts), 0, ends, "set")[0] for number in range(1, parts + 1)]
+    assert all(cuts) and [pair for chosen in cuts for pair in chosen.items()] == list(images.items())
 
 
 def test_an_argument() -> None:

@@ -10,6 +10,7 @@ from typing import Optional
 
 import pytest
 
+from hrnet.code import import_closure
 from make import options
 from make.options import OptionError, Options
 
@@ -364,18 +365,17 @@ def test_as_a_command() -> None:
     assert done.returncode == 2 and done.stdout.startswith("GATE=x: ") and done.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", ["options", "backend", "call", "checks", "images"])
-def test_only_the_standard_library_is_imported(script: str) -> None:
-    tree = ast.parse((ROOT / f"make/{script}.py").read_text(encoding="utf-8"))
+def test_only_the_standard_library_is_imported() -> None:
+    for file in import_closure(["make.options"]):
+        check_imports(ROOT / file)
+
+
+def check_imports(path: Path) -> None:
+    """`tqdm` is for a progress bar, and imported when one is shown."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert names - {"hrnet", "make"} <= set(sys.stdlib_module_names)
-    tree = ast.parse((ROOT / "hrnet/cann.py").read_text(encoding="utf-8"))
-    assert all(
-        isinstance(node, ast.Import) or node.module in ("__future__", "pathlib")
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    )
+    assert names <= {*sys.stdlib_module_names, "make", "hrnet", "tqdm"}, path
 
 
 def test_each_option_of_the_makefile_is_checked() -> None:

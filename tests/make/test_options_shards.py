@@ -135,6 +135,38 @@ def test_a_remembered_chunk_names_its_file() -> None:
     assert resolve()["SHARDED"] == "" and resolve(CHUNK="0")["SHARDED"] == ""
 
 
+@pytest.mark.parametrize(
+    ("names", "given", "expected"),
+    [
+        (["set/1.tar"], {}, "1"),
+        (["set/1.tar", "set/2.tar", "set/3.tar"], {}, "3"),
+        (["set/val/1.tar", "set/val/2.tar"], {}, "2"),
+        (["set/1.tar", "set/2.tar"], {"LIMIT": "7"}, "1"),
+        (["set/1.tar", "set/2.tar"], {"LIMIT": "200000"}, "2"),
+        (["set/1.tar", "set/2.tar"], {"SHARDS": "1"}, "1"),
+        (["set/1.tar", "set/2.tar"], {"DEVICE": "0,1,2"}, "3"),
+        (["set/1.tar", "set/2.tar", "set/val/a/1.jpg"], {}, "1"),
+        (["set/1.tar", "set/2.tar.gz"], {}, "1"),
+        ([f"set/{number}.tar" for number in range(64)], {}, "64"),
+        ([f"set/{number}.tar" for number in range(65)], {}, "64"),
+    ],
+)
+def test_a_part_for_each_tar_file(checkout: Path, names: list[str], given: dict[str, str], expected: str) -> None:
+    add_atc(checkout)
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(name.encode())
+    assert shards(DATASET="set", BACKEND="ascend", **given)[0] == expected
+
+
+def test_a_list_of_tar_files(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("1.tar", "2.tar", "3.tar"):
+        Path(name).write_bytes(b"x")
+    Path("list.txt").write_text("1.tar\n3.tar\n")
+    assert shards(DATASET="list.txt") == ("2", "1")
+    assert "SHARDS=2" in (err := capsys.readouterr().err) and "2 tar files" in err
+
+
 # --- make/images.py ---------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from yacs.config import CfgNode
 from hrnet import datasets
 from hrnet.cli import UserError, first_few
 from hrnet.images import open_image, resize_and_crop
+from hrnet.tars import Source
 from train.batches import SEED, Samples
 
 RATIO = (3 / 4, 4 / 3)  # width over height of a random crop
@@ -32,6 +34,7 @@ class LabelledImages(Samples):
 
     def __init__(self, dataset: datasets.Dataset, config: CfgNode, training: bool) -> None:
         self.files = [dataset.root / source for source in dataset.labels]
+        self.places: Sequence[Source] = list(dataset.members.values()) or self.files  # of the bytes
         self.labels = list(dataset.labels.values())
         self.source, self.left_out, self.more_notes = dataset.index, dataset.unlabelled, dataset.notes()
         self.config, self.training = config, training
@@ -40,7 +43,7 @@ class LabelledImages(Samples):
         return len(self.files)
 
     def read(self, epoch: int, number: int) -> tuple[torch.Tensor, int]:
-        image = open_image(self.files[number]).convert("RGB")
+        image = open_image(self.places[number]).convert("RGB")
         if self.training:
             pixels = np.asarray(augment(image, self.config, random.Random(f"{SEED} {epoch} {number}")))
         else:

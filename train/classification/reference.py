@@ -36,6 +36,7 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
+from hrnet.tars import Source, find_source
 
 TOP = 5  # Top-1 to Top-5
 MODULE = "train.classification.reference"
@@ -64,7 +65,7 @@ def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
     return np.ascontiguousarray(((pixels / PIXEL_MAX - mean) / std).transpose(2, 0, 1))
 
 
-def logits_of(net: torch.nn.Module, paths: Sequence[Path], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
+def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
     """Logits float32 [batch, classes] of the images, batch by batch (the last may be smaller)."""
     net.eval()
     for start in progress(range(0, len(paths), batch), unit="batch"):
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
     if is_current(args.output, stamp, products):
         touch(args.output, products)
         return
-    paths = [args.dataset / image.source for image in manifest.images]
+    paths = [find_source(args.dataset, image.source) for image in manifest.images]
     logits = np.concatenate(list(logits_of(net, paths, config, args.batch_size)))
     hits = count_hits(logits, labels)
     metrics = {f"top{n}": float(value) for n, value in enumerate(hits / len(labels) * 100, 1)}

@@ -1,0 +1,334 @@
+"""Data sets in tar files as those of WebDataset (https://github.com/webdataset/webdataset): `key.jpg` with `key.cls` or
+`key.json`. Only the standard library is used: make counts the files before anything is installed.
+
+A tar is read once from its start for the places of its images; each image is then read at its place, by any process and
+in any order. Nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import posixpath
+import re
+import stat
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Optional, Union
+
+from hrnet.cli import first_few
+from hrnet.io.files import IMAGES, AnyPath, natural_key
+from hrnet.io.records import FormatError
+
+LISTS = ("val_label.txt", "val_list.txt")  # a folder with one of them is a data set of files
+LABEL_KEYS = ("label", "cls", "class")  # of a .json member
+MAX_LABEL = 1 << 20  # bytes of a .cls or .json member
+WHOLE = re.compile(rb"[0-9]{1,9}")
+UNCLEAN = re.compile(r"(^|/)\.{0,2}(/|$)")  # a name with an empty part, `.` or `..`
+BLOCK = tarfile.BLOCKSIZE
+COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst|lz4|z|br))$", re.IGNORECASE)
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+DECOMPRESS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd", "zip": "unzip"}
+PROGRAMS = {
+    "z": "gunzip",
+    "gz": "gunzip",
+    "tgz": "gunzip",
+    "xz": "unxz",
+    "txz": "unxz",
+    "zst": "unzstd",
+    "tzst": "unzstd",
+}
+KINDS = {tarfile.LNKTYPE: "a hard link", tarfile.SYMTYPE: "a symbolic link", tarfile.GNUTYPE_SPARSE: "a sparse file"}
+WHOLE_TAR = "copy or download it again, or write it again with tar"
+
+
+class Member(NamedTuple):
+    """An image's place in a tar file."""
+
+    tar: str
+    offset: int  # bytes
+    size: int
+
+    def read_bytes(self) -> bytes:
+        """The image file's bytes. Raises OSError, also where the tar file has become shorter."""
+        descriptor = os.open(self.tar, os.O_RDONLY)
+        try:
+            data = os.pread(descriptor, self.size, self.offset)
+        finally:
+            os.close(descriptor)
+        if len(data) != self.size:
+            raise OSError(None, f"{self.tar} has changed", self.tar)
+        return data
+
+    def __str__(self) -> str:
+        return f"{self.tar} at byte {self.offset}"
+
+
+Source = Union[Path, Member]  # of an image's bytes: both have read_bytes()
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """The images of one tar file, by their names in it and in its order."""
+
+    images: dict[str, Member]
+    labels: dict[str, int]  # those that have one
+
+
+def find_source(dataset: Path, source: str) -> Source:
+    """Where the bytes of an image are, for its path relative to the data set as a manifest has it: a file, or a member
+    of a tar file. Raises FormatError when the tar file has no such member."""
+    path = (dataset.parent if dataset.is_file() else dataset) / source
+    tar = next(filter(Path.is_file, path.parents), None) if ".tar/" in source else None
+    if tar is None:
+        return path
+    name, status = path.relative_to(tar).as_posix(), tar.stat()
+    member = _read_again(tar, status.st_size, status.st_mtime_ns).images.get(name)
+    if member is None:
+        raise FormatError(f"no member {name}", where=tar, hint="is this the data set that was preprocessed?")
+    return member
+
+
+@functools.lru_cache(maxsize=2)
+def _read_again(tar: Path, size: int, time: int) -> TarIndex:
+    return read_tar(tar)
+
+
+def find_tars(dataset: Path) -> tuple[Path, list[str]]:
+    """The tar files of a data set in natural order, as paths relative to the folder that is returned with them; none
+    where the data set is one of files.
+
+    `dataset`: a folder with *.tar in it or in its val/, a list of tar files (.txt, a path a line), or one tar file.
+    Raises FormatError for compressed files, a list that is malformed or names a file twice, and for tar files of which
+    some are for training.
+    """
+    if not dataset.is_dir():
+        if not dataset.is_file():
+            return dataset, []
+        single = dataset.name.endswith(".tar") or COMPRESSED.search(dataset.name)
+        names = [dataset.name] if single else _read_list(dataset)
+        return _checked(dataset.parent, names, dataset)
+    root = dataset.parent if dataset.name == "val" and not (dataset / "val").is_dir() else dataset
+    if any((root / name).is_file() for name in LISTS):
+        return root, []
+    if (root / "val").is_dir():
+        entries = [entry for entry in os.scandir(root / "val") if entry.name[0] != "."]
+        if any(entry.is_dir() for entry in entries):  # class folders
+            return root, []
+        return _checked(root, [f"val/{entry.name}" for entry in entries], root / "val")
+    return _checked(root, [entry.name for entry in os.scandir(root) if entry.name[0] != "."], root)
+
+
+def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[str]]:
+    """The tar files among the names of a folder or list."""
+    packed = sorted(filter(COMPRESSED.search, found), key=natural_key)
+    if packed:
+        program = PROGRAMS.get(packed[0].rpartition(".")[2].lower(), "decompress")
+        hint = f"decompress them first: {program} {root / packed[0]}"
+        raise FormatError("compressed tar files are not supported", where=where, found=first_few(packed), hint=hint)
+    names = sorted((name for name in found if name.endswith(".tar")), key=natural_key)
+    training = [name for name in names if "train" in os.path.basename(name).lower()]
+    if where.is_dir() and training and len(training) < len(names):  # a list says which
+        what, hint = "tar files to train on and others", "write the ones to evaluate into a list: DATASET=<list>.txt"
+        raise FormatError(what, where=where, found=first_few(training), hint=hint)
+    seen: dict[tuple[int, int], str] = {}
+    for name in names:
+        try:
+            status = os.stat(root / name)
+        except OSError as error:
+            raise FormatError(f"cannot be read: {error.strerror}", where=root / name) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError("not a file", where=root / name, expected="a tar file")
+        if first := seen.get((status.st_dev, status.st_ino)):
+            raise FormatError("a tar file twice", where=where, found=f"{first}, {name}", hint="remove one of them")
+        seen[status.st_dev, status.st_ino] = name
+    return root, names
+
+
+def _read_list(path: Path) -> list[str]:
+    """The tar files that a list names, one a line; empty lines and lines with # in front are passed over."""
+    data = path.read_bytes()
+    if path.suffix != ".txt" or b"\0" in data:
+        hint = "give DATASET=<folder>, or a list of tar files, .txt"
+        raise FormatError("not a data set", where=path, expected="a folder, or a list of tar files", hint=hint)
+    lines = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").splitlines()
+    names: list[str] = []
+    for number, line in enumerate(lines, 1):
+        name = os.path.normpath(os.fsdecode(line.strip().encode("utf-8", "surrogateescape")))
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not name.endswith(".tar") and not COMPRESSED.search(name):
+            raise FormatError(f"line {number}", where=path, expected="a path that ends in .tar", found=repr(line[:80]))
+        names.append(name)
+    if not names:
+        raise FormatError("names no tar file", where=path, expected="a path a line, relative to the list")
+    return names
+
+
+@dataclass
+class _Samples:
+    """What was read of a tar file so far, by key."""
+
+    images: dict[str, str] = field(default_factory=dict)  # key -> name
+    members: dict[str, Member] = field(default_factory=dict)  # name -> place
+    labels: dict[str, int] = field(default_factory=dict)  # of .cls
+    described: dict[str, Union[int, str]] = field(default_factory=dict)  # of .json; or why there is none
+    dotted: dict[str, str] = field(default_factory=dict)  # key -> a name with more than one dot, such as x.seg.png
+
+
+def read_tar(path: AnyPath) -> TarIndex:
+    """Find the images and labels of a tar file. Raises FormatError where it is truncated, damaged or compressed, where
+    a key is there twice or lacks its image, and for members that are links or leave the folder."""
+    samples = _Samples()
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        _check_kind(path, file.read(BLOCK * 2), size)
+        file.seek(0)
+        try:
+            end = _read_members(path, file, size, samples)
+        except tarfile.TarError as error:
+            raise FormatError(f"damaged tar file: {error}", where=path, hint=WHOLE_TAR) from None
+        except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # of malformed extended headers
+            raise FormatError(f"damaged tar file: {type(error).__name__}", where=path, hint=WHOLE_TAR) from None
+        _check_end(path, file, end, size)
+    return _join(path, samples)
+
+
+def _read_members(path: AnyPath, file: BinaryIO, size: int, samples: _Samples) -> int:
+    """Read all members into `samples`; return the byte behind the last one."""
+    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        last = -1
+        while (info := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps what it read
+            if info.size < 0 or info.offset <= last:
+                raise FormatError("damaged tar file", where=path, found=f"{info.name} at {info.offset}")
+            last = info.offset
+            if info.isreg() and not info.issparse() and info.offset_data + info.size > size:
+                found = f"{info.name} ends at byte {info.offset_data + info.size} of {size}"
+                raise FormatError("truncated tar file", where=path, found=found, hint=WHOLE_TAR)
+            if not info.isdir():
+                _add(path, file, info, samples)
+        return archive.offset
+
+
+def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples) -> None:
+    """Add one member, if it belongs to an image."""
+    name = _clean(info.name, path)
+    key, ending = _split(name)
+    image = f".{ending}" in IMAGES
+    if not image and ending not in ("cls", "json"):
+        if ending.endswith(IMAGES) or ending.endswith(".cls"):
+            samples.dotted.setdefault(key, name)
+        return
+    if not info.isreg() or info.issparse():
+        what = KINDS[tarfile.GNUTYPE_SPARSE] if info.issparse() else KINDS.get(info.type, "not a file")
+        hint = "write the tar again with: tar --hard-dereference -h"
+        raise FormatError(f"{name} is {what}", where=path, expected="files", hint=hint)
+    if key in (samples.images if image else samples.labels if ending == "cls" else samples.described):
+        found = f"{samples.images[key]} and {name}" if image else f"{name} twice"
+        hint = "the key is the name up to its first dot; each key has one image and one label"
+        raise FormatError("duplicate key", where=path, found=found, hint=hint)
+    if image:
+        samples.images[key] = name
+        samples.members[name] = Member(os.fspath(path), info.offset_data, info.size)
+        return
+    if info.size > MAX_LABEL:
+        raise FormatError(f"{name}: not a label", where=path, found=f"{info.size} bytes")
+    file.seek(info.offset_data)
+    data = file.read(info.size)
+    if ending == "json":
+        samples.described[key] = _described(data)
+        return
+    text = data.strip()
+    if not WHOLE.fullmatch(text):
+        raise FormatError(f"{name}: not a class index", where=path, expected="a number from 0", found=repr(data[:40]))
+    samples.labels[key] = int(text)
+
+
+def _clean(name: str, path: AnyPath) -> str:
+    """A member's name relative to the folder in which tar was called, without `.` or `..`."""
+    if UNCLEAN.search(name):
+        clean = posixpath.normpath(name)
+        if clean.startswith(("/", "../")) or clean == "..":
+            what = "is absolute" if clean[0] == "/" else "leaves the folder"
+            raise FormatError(f"member name {what}", where=path, found=name, hint="write the tar again with: tar -C")
+        name = clean
+    if name.isascii():
+        return name
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))  # as names of files, whatever the locale
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The key and the ending of a member: the base name is divided at its first dot. No ending of hidden files."""
+    start = name.rfind("/") + 1
+    dot = name.find(".", start)
+    return (name[:dot], name[dot + 1 :].lower()) if dot > start else (name, "")
+
+
+def _described(data: bytes) -> Union[int, str]:
+    """The label that a .json member holds, or why it holds none."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    found = [content[key] for key in LABEL_KEYS if key in content] if isinstance(content, dict) else []
+    labels = {value for value in found if isinstance(value, int) and not isinstance(value, bool) and value >= 0}
+    if len(labels) == 1:
+        return labels.pop()
+    expected = ", ".join(f'"{key}"' for key in LABEL_KEYS)
+    return f"more than one label in {expected}" if labels else f"no class index as {expected}"
+
+
+def _join(path: AnyPath, samples: _Samples) -> TarIndex:
+    """The images with their labels. Raises FormatError for what lacks its image or has no legible label."""
+    images, labels = samples.images, samples.labels
+    if alone := [samples.dotted.get(key, f"{key}.cls") for key in labels if key not in images]:
+        what, hint = "keys without an image", "the key is the name up to its first dot; rename the files"
+        raise FormatError(what, where=path, expected=f"key{'|'.join(IMAGES)}", found=first_few(alone), hint=hint)
+    if alone := [name for key, name in samples.dotted.items() if key not in images]:
+        hint = "the key is the name up to its first dot; rename the files"
+        raise FormatError("images with more than one dot in their names", where=path, found=first_few(alone), hint=hint)
+    described = {key: label for key, label in samples.described.items() if key not in labels}
+    wrong = [f"{key}.json: {label}" for key, label in described.items() if isinstance(label, str) and key in images]
+    if wrong:
+        raise FormatError("images without a label", where=path, found=first_few(wrong))
+    labels.update({key: label for key, label in described.items() if isinstance(label, int)})
+    if alone := [f"{key}.json" for key in described if key in labels and key not in images]:
+        raise FormatError("keys without an image", where=path, found=first_few(alone))
+    if not images:
+        raise FormatError("holds no image", where=path, expected="key.jpg with key.cls or key.json")
+    return TarIndex(samples.members, {name: labels[key] for key, name in images.items() if key in labels})
+
+
+def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
+    """Refuse what is certainly not a tar file by what it is."""
+    text = start.lstrip().lower()
+    kind: Optional[str] = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
+    if kind is not None:
+        hint = f"decompress it first: {DECOMPRESS[kind]}"
+        raise FormatError("a compressed file", where=path, expected="a plain tar file", found=kind, hint=hint)
+    if start.startswith(b"version https://git-lfs"):
+        hint = f"git lfs pull --include {os.path.basename(path)}"
+        raise FormatError("not a tar file", where=path, found="a Git LFS pointer", hint=hint)
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        hint = "open it in a browser to see why the download failed, then download again"
+        raise FormatError("not a tar file", where=path, found="an HTML page", hint=hint)
+    if size < BLOCK:
+        raise FormatError("not a tar file", where=path, found=f"{size} bytes", hint=WHOLE_TAR)
+
+
+def _check_end(path: AnyPath, file: BinaryIO, end: int, size: int) -> None:
+    """tarfile takes anything for the end: here a tar ends with a block of zeros, and nothing is behind it."""
+    file.seek(end)
+    block = file.read(BLOCK)
+    if len(block) < BLOCK:
+        found = f"no end-of-archive block at byte {end} of {size}"
+        raise FormatError("truncated tar file", where=path, found=found, hint=WHOLE_TAR)
+    while block:
+        if block.strip(b"\0"):
+            hint = "join tar files with tar -A, or list each" if file.tell() > end + BLOCK else WHOLE_TAR
+            raise FormatError("damaged tar file, or more than one", where=path, found=f"data at byte {end}", hint=hint)
+        block = file.read(1 << 20)

@@ -1,0 +1,29 @@
+"""benchmarks/index.py: each layout is read whole, and the table has its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import index
+from hrnet.datasets import find_images
+
+
+@pytest.mark.parametrize("name", index.LAYOUTS)
+def test_all_images_are_found(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "CLASSES", 7)
+    monkeypatch.setattr(index, "TAR_IMAGES", 10)
+    monkeypatch.setattr(index, "MOST_LINKS", 9)
+    index.LAYOUTS[name](tmp_path, 35)
+    dataset = find_images(tmp_path, 7)
+    assert sorted(dataset.labels.values()) == sorted(number % 7 for number in range(35))
+    assert (dataset.absent, dataset.broken, dataset.unlabelled) == ([], {}, [])
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert index.main(["--images", "1000", "--layouts", "class folders"]) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["images", "s", "CPU"]
+    figures = line.replace("class folders", "").replace(",", "").split()
+    assert figures[0] == "1000" and len(figures) == 6 and all(float(figure) >= 0 for figure in figures)

@@ -1,0 +1,380 @@
+"""hrnet/tars.py: which images and labels tar files hold, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Callable, Union
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrnet.cli import UserError
+from hrnet.datasets import find_images, find_training_images
+from hrnet.tars import Member, find_source, find_tars, read_tar
+from tests.hrnet.tar_sets import Entry, entry, samples, write_tar
+
+BLOCK = tarfile.BLOCKSIZE
+
+
+def refusal(path: Path, find: Callable[[Path], object] = read_tar) -> str:
+    with pytest.raises(UserError) as caught:
+        find(path)
+    assert str(caught.value).count("\n") == 0
+    return str(caught.value)
+
+
+def data_of(index: dict[str, Member]) -> dict[str, bytes]:
+    return {name: member.read_bytes() for name, member in index.items()}
+
+
+# --- one tar file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_images_in_the_order_of_the_file(form: int, tmp_path: Path) -> None:
+    entries: list[Entry] = [
+        entry("val/", tarfile.DIRTYPE),
+        ("val/b.JPEG", b"BB"),
+        ("val/b.cls", b"3\n"),
+        ("val/b.seg.png", b"mask"),
+        ("val/b.txt", b"a text"),
+        ("readme.md", b"x"),
+        ("noending", b"x"),
+        ("a.json", b'{"label": 2, "class": "tench"}'),
+        ("a.png", b"AAA"),
+        ("no_label.webp", b""),
+        ("info.json", b'{"count": 3}'),
+        (".DS_Store", b"x"),
+        ("val/._b.JPEG", b"a fork of a Mac"),
+    ]
+    found = read_tar(write_tar(tmp_path / "x.tar", entries, form))
+    assert data_of(found.images) == {"val/b.JPEG": b"BB", "a.png": b"AAA", "no_label.webp": b""}
+    assert list(found.images) == ["val/b.JPEG", "a.png", "no_label.webp"]
+    assert found.labels == {"val/b.JPEG": 3, "a.png": 2}
+
+
+def test_tar_s_own_file(tmp_path: Path) -> None:
+    """As `tar -C folder -cf x.tar .` writes it: `./` in front, folders, owners, blocks of 10 kB."""
+    for name, data in (("in/b.jpg", "B"), ("in/b.cls", "1"), ("in/long name ü.jpg", "L"), ("in/long name ü.cls", "0")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / name).write_text(data)
+    subprocess.run(["tar", "-C", tmp_path / "in", "--sort=name", "-cf", tmp_path / "x.tar", "."], check=True)
+    found = read_tar(tmp_path / "x.tar")
+    assert data_of(found.images) == {"b.jpg": b"B", "long name ü.jpg": b"L"}
+    assert found.labels == {"b.jpg": 1, "long name ü.jpg": 0}
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("key", ["k" * 150, "deep/" * 60 + "k" * 120, "caf\udce9", "日本" * 40])
+def test_long_names_and_names_of_other_letters(key: str, form: int, tmp_path: Path) -> None:
+    found = read_tar(write_tar(tmp_path / "x.tar", samples({key: 7}), form))
+    assert found.labels == {f"{key}.jpg": 7}
+    assert data_of(found.images) == {f"{key}.jpg": key.encode("utf-8", "surrogateescape")}
+
+
+@pytest.mark.parametrize(
+    ("data", "label"),
+    [
+        (b'{"label": 5}', 5),
+        (b'{"cls": 5, "cname": "x"}', 5),
+        (b'{"class": 5}', 5),
+        (b'\xef\xbb\xbf{"label": 0}', 0),
+        (b'{"label": 5, "cls": 5}', 5),
+        (b'{"label": 5, "cls": 6}', "more than one label"),
+        (b'{"label": "5"}', "no class index"),
+        (b'{"label": 5.0}', "no class index"),
+        (b'{"label": true}', "no class index"),
+        (b'{"label": -1}', "no class index"),
+        (b'{"label": null}', "no class index"),
+        (b"5", "no class index"),
+        (b'{"label": ', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_labels_in_json(data: bytes, label: Union[int, str], tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.json", data)])
+    if isinstance(label, int):
+        assert read_tar(path).labels == {"a.jpg": label}
+    else:
+        line = refusal(path)
+        assert "a.json" in line and label in line and "x.tar" in line
+    path = write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.json", data), ("a.cls", b"4")])
+    assert read_tar(path).labels == {"a.jpg": 4}, "the class index is the label where there is one"
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1.0", b"1 2", b"\x07", b"9" * 10, "٣".encode(), b"1" * (2 << 20)])
+def test_a_class_that_is_no_index(text: bytes, tmp_path: Path) -> None:
+    assert "a.cls" in refusal(write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.cls", text)]))
+
+
+@pytest.mark.parametrize(
+    ("entries", "parts"),
+    [
+        ([], ("holds no image",)),
+        ([("readme.txt", b"x")], ("holds no image",)),
+        ([("a.cls", b"1"), ("b.jpg", b"B"), ("b.cls", b"1")], ("without an image", "a.cls")),
+        ([("a.json", b'{"label": 1}'), ("b.jpg", b"B"), ("b.cls", b"1")], ("without an image", "a.json")),
+        ([("img.01.jpg", b"A"), ("img.01.cls", b"1")], ("more than one dot", "img.01.jpg")),
+        ([("img.01.jpg", b"A"), ("img.cls", b"1")], ("without an image", "img.01.jpg")),
+        ([("img.01.cls", b"A"), ("a.jpg", b"1")], ("more than one dot", "img.01.cls")),
+        ([*samples({"a": 1}), *samples({"a": 1})], ("duplicate key", "a.jpg")),
+        ([*samples({"a": 1}), ("a.png", b"A")], ("duplicate key", "a.jpg", "a.png")),
+        ([*samples({"a": 1}), ("a.cls", b"2")], ("duplicate key", "a.cls")),
+        ([*samples({"a": 1}), ("./a.CLS", b"1")], ("duplicate key", "a.CLS")),
+        ([("a.jpg", b"A"), ("a.json", b"{}"), ("a.json", b"{}")], ("duplicate key", "a.json")),
+        (samples({"../a": 1}), ("leaves the folder", "../a.jpg")),
+        (samples({"b/../../a": 1}), ("leaves the folder", "b/../../a.jpg")),
+        (samples({"/etc/a": 1}), ("is absolute", "/etc/a.jpg")),
+        ([("a.jpg", b"A"), entry("a.cls", tarfile.SYMTYPE, "b.cls")], ("a.cls is a symbolic link",)),
+        ([("a.cls", b"1"), entry("a.jpg", tarfile.SYMTYPE, "/etc/passwd")], ("a.jpg is a symbolic link",)),
+        ([*samples({"b": 1}), entry("a.jpg", tarfile.LNKTYPE, "b.jpg")], ("a.jpg is a hard link",)),
+        ([entry("a.jpg", tarfile.CHRTYPE)], ("a.jpg is not a file",)),
+        ([entry("a.jpg", tarfile.FIFOTYPE)], ("a.jpg is not a file",)),
+    ],
+)
+def test_what_is_refused(entries: list[Entry], parts: tuple[str, ...], tmp_path: Path) -> None:
+    line = refusal(write_tar(tmp_path / "x.tar", entries))
+    assert str(tmp_path / "x.tar") in line
+    assert all(part in line for part in parts), line
+
+
+def test_one_key_in_two_folders_is_two_keys(tmp_path: Path) -> None:
+    assert read_tar(write_tar(tmp_path / "x.tar", samples({"a/x": 1, "b/x": 2}))).labels == {"a/x.jpg": 1, "b/x.jpg": 2}
+
+
+def test_a_sparse_member(tmp_path: Path) -> None:
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate(1 << 20)
+        file.write(b"x")
+    for form in ("gnu", "posix"):
+        call = ["tar", "-C", tmp_path, "-S", f"--format={form}", "-cf", tmp_path / "x.tar", "a.jpg"]
+        subprocess.run(call, check=True)
+        assert "a.jpg is a sparse file" in refusal(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (b"", ("0 bytes",)),
+        (b"x" * 511, ("511 bytes",)),
+        (b"x" * 5000, ("damaged",)),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", ("Git LFS", "git lfs pull")),
+        (b"\n <!DOCTYPE html><html>" + b" " * 600, ("HTML", "download")),
+        (gzip.compress(b"x" * 9000, mtime=0), ("gzip", "gunzip")),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 600, ("zstd", "unzstd")),
+        (b"BZh9" + b"x" * 600, ("bzip2", "bunzip2")),
+        (b"\xfd7zXZ\0" + b"x" * 600, ("xz", "unxz")),
+        (b"PK\x03\x04" + b"x" * 600, ("zip", "unzip")),
+    ],
+)
+def test_another_kind_of_file(data: bytes, parts: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(data)
+    line = refusal(tmp_path / "x.tar")
+    assert all(part in line for part in ("x.tar", *parts)), line
+
+
+def test_a_truncated_file_anywhere(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "x.tar", [("a.jpg", b"A" * 700), ("a.cls", b"1"), *samples({"b": 2})]).read_bytes()
+    end = len(whole.rstrip(b"\0")) + BLOCK & -BLOCK
+    for size in {*range(0, end + BLOCK, 97), *range(0, end + BLOCK, BLOCK)}:
+        (tmp_path / "x.tar").write_bytes(whole[:size])
+        line = refusal(tmp_path / "x.tar")
+        assert any(word in line for word in ("truncated", "damaged", "bytes")), (size, line)
+    (tmp_path / "x.tar").write_bytes(whole[: end + BLOCK])
+    assert read_tar(tmp_path / "x.tar").labels == {"a.jpg": 1, "b.jpg": 2}
+
+
+def test_two_files_one_behind_the_other(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", samples({"a": 1}))
+    path.write_bytes(path.read_bytes() * 2)
+    assert "tar -A" in refusal(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32))
+def test_flipped_bytes_are_refused_or_change_nothing_else(seed: int) -> None:
+    check_flipped(random.Random(seed))
+
+
+@pytest.mark.slow
+def test_many_flipped_bytes() -> None:
+    for seed in range(5000):
+        check_flipped(random.Random(seed))
+
+
+def check_flipped(source: random.Random) -> None:
+    """A damaged header is found; in the data of a label a byte may change it, as in any file."""
+    form = source.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_tar(Path(folder, "x.tar"), samples({"a": 1, "k" * 90: 2, "ü": 3}), form)
+        data, before = bytearray(path.read_bytes()), places(read_tar(path).images)
+        place = source.randrange(len(data.rstrip(b"\0")) + 2 * BLOCK)
+        data[place] ^= source.randrange(1, 256)
+        path.write_bytes(data)
+        try:
+            after = read_tar(path)
+        except UserError as error:
+            assert "x.tar" in str(error)
+            return
+    assert places(after.images) == before  # a label whose name changed is missing: its image is rejected
+
+
+def places(images: dict[str, Member]) -> list[tuple[int, int]]:
+    return [(each.offset, each.size) for each in images.values()]
+
+
+# --- a data set of them -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    """A folder of three tar files, with the same keys in two of them."""
+    write_tar(tmp_path / "set/val-10.tar", samples({"a": 3, "c": 0}))
+    write_tar(tmp_path / "set/val-9.tar", samples({"b": 1, "a": 2}))
+    write_tar(tmp_path / "set/val-2.tar", samples({"x/z": 0}))
+    return tmp_path / "set"
+
+
+LABELS = {
+    "val-2.tar/x/z.jpg": 0,
+    "val-9.tar/b.jpg": 1,
+    "val-9.tar/a.jpg": 2,
+    "val-10.tar/a.jpg": 3,
+    "val-10.tar/c.jpg": 0,
+}
+
+
+def test_tar_files_in_natural_order(tars: Path) -> None:
+    dataset = find_images(tars, 4)
+    assert list(dataset.labels.items()) == list(LABELS.items())
+    assert (dataset.root, dataset.index, dataset.ends) == (tars, tars, (1, 3, 5))
+    for source in LABELS:
+        key = source.partition("/")[2].removesuffix(".jpg").encode()
+        assert dataset.find(source).read_bytes() == find_source(tars, source).read_bytes() == key
+
+
+def test_in_val_by_a_list_and_alone(tars: Path) -> None:
+    names = sorted(path.name for path in tars.iterdir())
+    (tars / "some.txt").write_text("\ufeff# mine\r\n\r\n./val-10.tar\r\n val-2.tar \n")
+    some = {source: label for source, label in LABELS.items() if "val-9" not in source}
+    assert find_images(tars / "some.txt", 4).labels == some
+    (tars.parent / "other.txt").write_text(f"set/val-2.tar\n{tars}/val-10.tar\n")
+    listed = find_images(tars.parent / "other.txt", 4)
+    assert set(listed.labels.values()) == set(some.values())
+    for source in listed.labels:
+        assert find_source(tars.parent / "other.txt", source) == listed.find(source)
+    assert find_images(tars / "val-9.tar", 4).labels == {k: v for k, v in LABELS.items() if "val-9" in k}
+    assert find_source(tars / "val-9.tar", "val-9.tar/b.jpg").read_bytes() == b"b"
+    (tars / "val").mkdir()
+    for name in names:
+        os.rename(tars / name, tars / "val" / name)
+    in_val = {f"val/{source}": label for source, label in LABELS.items()}
+    assert find_images(tars, 4).labels == find_images(tars / "val", 4).labels == in_val
+    assert find_source(tars, "val/val-9.tar/b.jpg").read_bytes() == b"b"
+
+
+def test_a_list_or_class_folders_come_first(tars: Path) -> None:
+    for name in ("val/a/1.jpg", "val/b/2.jpg"):
+        (tars / name).parent.mkdir(parents=True)
+        (tars / name).write_bytes(b"x")
+    assert find_tars(tars) == (tars, [])
+    assert find_images(tars, 2).labels == {"val/a/1.jpg": 0, "val/b/2.jpg": 1}
+    os.rename(tars / "val", tars / "other")
+    (tars / "val_list.txt").write_text("other/a/1.jpg 1\n")
+    assert find_images(tars, 2).labels == {"other/a/1.jpg": 1}
+
+
+def test_the_hash_covers_places_sizes_labels_and_times(tars: Path) -> None:
+    hashes = {find_images(tars, 4).sha256()}
+    assert find_images(tars, 4).sha256() in hashes
+    os.utime(tars / "val-2.tar", (1, 1))
+    hashes.add(find_images(tars, 4).sha256())
+    for keys in ({"x/z": 1}, {"x/y": 0}, {"x/z": 0, "x/y": 0}):
+        write_tar(tars / "val-2.tar", samples(keys))
+        os.utime(tars / "val-2.tar", (1, 1))
+        hashes.add(find_images(tars, 4).sha256())
+    assert len(hashes) == 5
+
+
+def test_images_without_a_label_are_left_out(tars: Path) -> None:
+    write_tar(tars / "val-2.tar", [("u.jpg", b"U"), *samples({"v": 1})])
+    dataset = find_images(tars, 4)
+    assert dataset.unlabelled == ["val-2.tar/u.jpg"] and len(dataset.labels) == len(dataset.members) == 5
+    write_tar(tars / "one/x.tar", [("u.jpg", b"U")])
+    assert "x.tar/u.jpg" in refusal(tars / "one", lambda path: find_images(path, 4))
+
+
+def set_of(root: Path, *names: str) -> Path:
+    for name in names:
+        write_tar(root / name, samples({"a": 1}))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (["0.tar", "1.tar.gz"], ("1.tar.gz", "gunzip")),
+        (["val/0.tgz"], ("0.tgz", "gunzip")),
+        (["x.tar.zst"], ("x.tar.zst", "unzstd")),
+        (["net-train-0.tar", "net-validation-0.tar"], ("net-train-0.tar", "list")),
+    ],
+)
+def test_what_is_refused_of_a_folder(names: list[str], parts: tuple[str, ...], tmp_path: Path) -> None:
+    line = refusal(set_of(tmp_path / "set", *names), lambda path: find_images(path, 4))
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("0.tar\n./0.tar\n", ("twice", "0.tar")),
+        ("0.tar\nlink.tar\n", ("twice", "0.tar", "link.tar")),
+        ("0.tar\nno.tar\n", ("no.tar", "No such file")),
+        ("0.tar\nfolder.tar\n", ("folder.tar",)),
+        ("0.tar\ntwo.tgz\n", ("two.tgz", "gunzip")),
+        ("0.tar\na.jpg 3\n", ("line 2", "a.jpg 3")),
+        ("# none\n", ("list.txt", "no tar file")),
+        ("0.tar\0", ("not a data set",)),
+    ],
+)
+def test_what_is_refused_of_a_list(text: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+    set_of(tmp_path, "0.tar")
+    (tmp_path / "link.tar").symlink_to("0.tar")
+    (tmp_path / "folder.tar").mkdir()
+    (tmp_path / "list.txt").write_text(text)
+    line = refusal(tmp_path / "list.txt", lambda path: find_images(path, 4))
+    assert all(part in line for part in parts), line
+
+
+def test_a_list_may_name_any_files(tmp_path: Path) -> None:
+    set_of(tmp_path, "net-train-0.tar", "net-val-0.tar")
+    (tmp_path / "list.txt").write_text("net-train-0.tar\nnet-val-0.tar\n")
+    assert len(find_images(tmp_path / "list.txt", 4).labels) == 2
+
+
+def test_other_files_and_names(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    assert "not a data set" in refusal(tmp_path / "x.bin", lambda path: find_images(path, 4))
+    assert "no such dataset folder" in refusal(tmp_path / "none.txt", lambda path: find_images(path, 4))
+    assert "train/" in refusal(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
+
+
+def test_labels_outside_the_classes(tars: Path) -> None:
+    line = refusal(tars, lambda path: find_images(path, 3))
+    assert "val-10.tar/a.jpg (3)" in line and "0 to 2" in line
+
+
+def test_a_tar_that_changed_since(tars: Path) -> None:
+    member = find_images(tars, 4).members["val-10.tar/c.jpg"]
+    assert "no member d.jpg" in refusal(tars, lambda path: find_source(path, "val-10.tar/d.jpg"))
+    os.truncate(tars / "val-10.tar", BLOCK)
+    with pytest.raises(OSError, match=r"val-10\.tar"):
+        member.read_bytes()
