@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from hrnet.cli import escape_output
 from make import images
 from make.checks import CHECKS, FILE, optional
 
@@ -385,6 +386,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[list[str]] = None) -> int:
+    escape_output()
     args = parse_args(argv)
     parts = [option.split(":", 2) for option in args.options]
     values = {name: value for name, _, value in parts}

@@ -40,6 +40,7 @@ from atc import atc_rules, graph
 from atc.emulator import aipp, half
 from atc.emulator.aipp import not_emulated
 from atc.shapes import DYNAMIC, AtcError, at_gear, invalid
+from hrnet.cli import command
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, replacing
 
@@ -225,6 +226,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     return target
 
 
+@command
 def main(argv: Optional[list[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     print(atc_rules.START, flush=True)
