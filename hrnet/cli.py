@@ -72,7 +72,8 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
         escape_output()
         if signal.getsignal(signal.SIGINT) is end_loading:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        name = program_name() if main.__module__ == "__main__" else main.__module__.removesuffix(".main")
+        name = program_name() if main.__module__ == "__main__" else main.__module__
+        name = name.removesuffix(".main").removesuffix(".__main__")
         try:
             return main(argv) or 0
         except UserError as error:
@@ -100,8 +101,7 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
 def program_name() -> str:
     """The module that this process runs, or the name of its file."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
-    name: str = spec.name if spec else os.path.basename(sys.argv[0])
-    return name.removesuffix(".__main__").removesuffix(".main")
+    return str(spec.name).removesuffix(".__main__") if spec else os.path.basename(sys.argv[0])
 
 
 class _Screen(io.FileIO):
