@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -127,19 +129,46 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
 def output_shapes(
     model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], strict: bool = False
 ) -> list[TensorInfo]:
-    """The outputs for these input shapes, by ONNX's shape inference; -1 for a size that it cannot infer.
+    """The outputs for these input shapes, by ONNX's shape inference. Where that cannot infer a size, for example behind
+    padding computed from a shape, the model is run once on zeros; -1 only if an input has a dynamic axis.
 
     Raises AtcError E10041 if the model contradicts itself; with `strict`, ValueError if it does not fit the shapes.
     """
     light = _without_weights(model)
     fix_inputs(light, shapes)
     try:
-        return outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
+        found = outputs(onnx.shape_inference.infer_shapes(light, strict_mode=strict, data_prop=True))
     except onnx.shape_inference.InferenceError as error:
         message = " ".join(str(error).split())
         if strict:
             raise ValueError(message) from None
         raise AtcError("E10041", f"Failed to load the model. onnx: {message}") from None
+    unknown = any(DYNAMIC in tensor.shape or not tensor.shape for tensor in found)
+    if not unknown or any(DYNAMIC in shapes.get(tensor.name, tensor.shape) for tensor in inputs(model)):
+        return found
+    try:
+        return _run_on_zeros(model, shapes)
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        message = " ".join(str(error).split())
+        if strict:
+            raise ValueError(message) from None
+        at = ";".join(f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items())
+        raise invalid("input_shape", at, f"The model does not run at it: {message}") from None
+
+
+def _run_on_zeros(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[TensorInfo]:
+    """The outputs, with the shapes that come out of onnxruntime."""
+    import onnxruntime  # here, since few models need it
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fix_inputs(fixed, shapes)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal; all errors are exceptions too
+    session = onnxruntime.InferenceSession(fixed.SerializeToString(), options, ["CPUExecutionProvider"])
+    zeros = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs(fixed)}
+    results = session.run([tensor.name for tensor in outputs(model)], zeros)
+    return [dataclasses.replace(tensor, shape=list(result.shape)) for tensor, result in zip(outputs(model), results)]
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

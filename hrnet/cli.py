@@ -1,23 +1,28 @@
 """What all command lines share: errors with their parts, exit codes, number parsing, progress.
 
 Exit codes: 0 done; 1 the work was done and its result is bad (a missed gate, rejected images, lost parity); 2 wrong
-usage, missing or malformed files, a full disk: one line on stderr.
+usage, missing or malformed files, a full disk: one line on stderr. A print that fails changes no exit code.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import io
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
+from hrnet import end_loading
+
 T = TypeVar("T")
 
+STDOUT, STDERR = 1, 2  # file descriptors
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -65,9 +70,9 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: Optional[list[str]] = None) -> int:
         escape_output()
-        spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
-        script = spec.name if spec else os.path.basename(sys.argv[0])
-        name = script if main.__module__ == "__main__" else main.__module__
+        if signal.getsignal(signal.SIGINT) is end_loading:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        name = program_name() if main.__module__ == "__main__" else main.__module__
         name = name.removesuffix(".main").removesuffix(".__main__")
         try:
             return main(argv) or 0
@@ -93,10 +98,45 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
     return wrapped
 
 
+def program_name() -> str:
+    """The module that this process runs, or the name of its file."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
+    return str(spec.name).removesuffix(".__main__") if spec else os.path.basename(sys.argv[0])
+
+
+class _Screen(io.FileIO):
+    """stdout or stderr, whose loss costs no product: after a write that failed, everything goes to /dev/null."""
+
+    def write(self, text: Any) -> int:
+        try:
+            written = super().write(text)
+            if written is None:  # the pipe is full, and another process that shares it made it non-blocking
+                os.set_blocking(self.fileno(), True)
+                written = super().write(text)
+            return written
+        except OSError as error:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())  # also for the tools that inherit it
+            os.close(null)
+            if self.fileno() == STDOUT and error.errno != errno.EPIPE:
+                print(f"stdout: {error.strerror}; the rest is not printed", file=sys.stderr)
+            return len(text)
+
+
 def escape_output() -> None:
-    """Print characters that the terminal or pipe cannot take, such as a file name's that is not UTF-8, escaped."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    """Let no print fail: characters that the terminal or pipe cannot take are escaped, such as those of a file name
+    that is not UTF-8; what a closed pipe or a full disk cannot take is lost."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # it is closed: the next file would be the screen
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for descriptor, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            lines = stream is None or stream.line_buffering or stream.write_through
+            screen = io.BufferedWriter(_Screen(descriptor, "w", closefd=False))
+            encoding = stream and stream.encoding
+            setattr(sys, name, io.TextIOWrapper(screen, encoding, "backslashreplace", line_buffering=lines))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -26,6 +26,7 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
+from hrnet.pose.joints import COUNT
 from hrnet.schemas import CLASSIFICATION, IGNORED, POSE, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
@@ -187,7 +188,8 @@ class _Check:
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
-        self.count("MODEL.NUM_JOINTS", config.MODEL.NUM_JOINTS)
+        joints = config.MODEL.NUM_JOINTS
+        self.require(joints == COUNT and _is_count(joints), "MODEL.NUM_JOINTS", f"{COUNT}, COCO's keypoints", joints)
         center = config.DATASET.WITH_CENTER
         self.require(center is False, "DATASET.WITH_CENTER", "False", center)
         self.count("MODEL.EXTRA.DECONV.NUM_DECONVS", deconv.NUM_DECONVS)

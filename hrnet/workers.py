@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, TypeVar
+from typing import Callable, Optional, TypeVar
 
 from hrnet.cli import UserError, progress
 
+SHARED_MEMORY = "/dev/shm"  # where semaphores are, and the tensors that processes exchange
 FILES_A_TASK = 16  # files sent to a worker process at once: enough to hide the communication
 
 Task = TypeVar("Task")
@@ -22,15 +24,27 @@ Result = TypeVar("Result")
 def map_files(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, at_once: int = FILES_A_TASK, unit: str = "img"
 ) -> list[Result]:
-    """`work` applied to each task, in order. Raises the exception of a worker, and UserError if a worker was killed."""
+    """`work` applied to each task, in order; by this process alone if `workers` is 1, or where the machine has no room
+    for a pool's semaphores. Raises the exception of a worker, and UserError if a worker was killed."""
+    pool = _pool(workers) if workers > 1 else None
+    if pool is None:
+        return [work(task) for task in progress(tasks, len(tasks), unit=unit)]
     try:
-        # A forked worker inherits its parent's lock and holds it until it has ended too.
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
+        with pool:
             return list(progress(pool.map(work, tasks, chunksize=at_once), len(tasks), unit=unit))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; what is finished is kept"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
+
+
+def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
+    # A forked worker inherits its parent's lock and holds it until it has ended too.
+    context = multiprocessing.get_context("fork")
+    try:
+        return ProcessPoolExecutor(workers, context, initializer=_follow_parent)
+    except OSError as error:
+        print(f"{SHARED_MEMORY}: {error.strerror}; one process does all the work", file=sys.stderr)
+        return None
 
 
 def _follow_parent() -> None:

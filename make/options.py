@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Optional
 
 from hrnet import cann
+from hrnet.cli import escape_output
 from make.backend import check_backend, check_files, check_python, resolve_backend
 from make.call import CONFIGS, EXTENSIONS, NPU, TORCH, OptionError, Options, nearest, note
 from make.checks import CHECKS, FILE, optional
@@ -242,6 +243,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[list[str]] = None) -> int:
+    escape_output()
     args = parse_args(argv)
     if args.unknown:
         hint = nearest(args.unknown, targets()) or "make help lists the targets"

@@ -30,7 +30,7 @@ help:                             ## print this list
 setup: $(VENV)/done               ## create .venv with everything the stages, the demo and the tests need
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
+	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run

@@ -21,7 +21,7 @@ ALLOWED = {
     "train/classification": TORCH | {"PIL"},
     "train/pose": TORCH | {"cv2", "pycocotools"},
     "pth2onnx": TORCH,
-    "atc": {"onnx"},
+    "atc": {"onnx", "onnxruntime"},
     "atc/emulator": {"onnx", "onnxruntime"},
     "preprocess": {"PIL", "cv2", "simplejpeg"},
     "data": {"PIL", "cv2", "sklearn"},

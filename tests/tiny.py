@@ -31,7 +31,7 @@ MODEL:
 INPUT:
   RESIZE: 80
 """
-JOINTS = 5
+JOINTS = 17
 GEARS = [[96, 64], [64, 64], [64, 128]]
 POSE_CONFIG = f"""
 MODEL:

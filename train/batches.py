@@ -9,7 +9,11 @@ from __future__ import annotations
 import abc
 import contextlib
 import math
+import multiprocessing
+import os
+import shutil
 from collections.abc import Iterator
+from multiprocessing import queues
 from pathlib import Path
 from typing import Any, Union
 
@@ -18,9 +22,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hrnet.cli import UserError
+from hrnet.workers import SHARED_MEMORY
 from train.distributed import DistributedContext
 
 SEED = 0
+LARGER = f"a larger {SHARED_MEMORY}: docker run --shm-size=8g"
 
 Key = tuple[int, int]  # epoch, number of the image in the list
 
@@ -102,6 +108,8 @@ class Batches:
         self, samples: Samples, keys: Union[TrainingKeys, ValidationKeys], workers: int, context: DistributedContext
     ) -> None:
         self.samples, self.keys = samples, keys
+        if workers:
+            check_shared_memory(workers)
         self.loader = DataLoader(
             samples,
             batch_sampler=keys,
@@ -109,6 +117,7 @@ class Batches:
             collate_fn=collate,
             pin_memory=context.device.type != "cpu",
             persistent_workers=workers > 0,
+            worker_init_fn=lose_no_batch,
         )
 
     def __len__(self) -> int:
@@ -138,6 +147,27 @@ def validation_batches(samples: Samples, batch: int, workers: int, context: Dist
     return Batches(samples, ValidationKeys(len(samples), batch, context), workers, context)
 
 
+def lose_no_batch(worker: int) -> None:
+    """In a process that reads images: end it when it cannot send a batch, for lack of shared memory or descriptors. By
+    default the queue prints the error and drops the batch, for which the trainer waits for ever."""
+
+    def end(error: Exception, batch: object) -> None:
+        os._exit(1)
+
+    queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+
+
+def check_shared_memory(workers: int) -> None:
+    """Raise UserError where there is no room for the semaphores and pipes of so many processes."""
+    try:
+        probes: list[queues.Queue[None]] = [multiprocessing.Queue() for _ in range(workers + 1)]
+        for probe in probes:
+            probe.close()
+    except OSError as error:
+        what = f"cannot start processes that read images: {error.strerror}"
+        raise UserError(what, where=SHARED_MEMORY, hint=f"give --workers 0, or {LARGER}") from None
+
+
 @contextlib.contextmanager
 def worker_deaths() -> Iterator[None]:
     """Turn the error that torch raises anywhere in the trainer for a killed worker process into a UserError."""
@@ -146,6 +176,7 @@ def worker_deaths() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        what = "a process that reads images was killed, most likely for lack of memory (or of space in /dev/shm)"
-        hint = "give fewer --workers; the same command resumes after the last finished epoch"
-        raise UserError(what, hint=hint) from None
+        what = f"a process that reads images was killed: too little memory, or space in {SHARED_MEMORY}"
+        found = f"{SHARED_MEMORY} of {shutil.disk_usage(SHARED_MEMORY).total / 1e6:.1f} MB"
+        hint = f"give fewer --workers (0 uses no {SHARED_MEMORY}), or {LARGER}; the same command resumes"
+        raise UserError(what, found=found, hint=hint) from None

@@ -7,6 +7,7 @@ torch_npu, nccl on CUDA, gloo on the CPU. Not tested on NPU hardware.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import glob
 import importlib.util
 import logging
@@ -32,6 +33,8 @@ BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 WAIT = 900  # seconds for the other machines
 NPUS = "/dev/davinci[0-9]*"
 OLDEST_TORCH = (2, 4)  # with torch.amp.GradScaler for all devices, and LaunchConfig.logs_specs
+PATIENCE = 5.0  # seconds until it is reported that this process waits
+UNSET = "unset RANK WORLD_SIZE"
 POLL = 1.0  # seconds between two checks that the launcher is alive
 
 Log = Callable[[str], None]
@@ -112,9 +115,46 @@ def check_torch() -> None:
         raise UserError("torch is too old for training", expected=expected, found=found, hint=hint)
 
 
+def launched() -> tuple[int, int]:
+    """RANK and WORLD_SIZE, which a launcher sets, or 0 and 1. Raises UserError for values that contradict."""
+    if not (os.environ.get("RANK") and os.environ.get("WORLD_SIZE")):
+        return 0, 1
+    processes = _number("WORLD_SIZE", 1)
+    rank = _number("RANK", 0, processes - 1)
+    if processes > 1:
+        _number("LOCAL_RANK", 0)
+        _number("MASTER_PORT", 1, 65535)
+        if not os.environ.get("MASTER_ADDR"):
+            hint = f"MASTER_ADDR=<address of the process with RANK=0>, or {UNSET}"
+            raise UserError(f"MASTER_ADDR is not set, but WORLD_SIZE={processes}", hint=hint)
+    return rank, processes
+
+
+def _number(name: str, least: int, most: Optional[int] = None) -> int:
+    """A variable of the launcher. Raises UserError."""
+    text = os.environ.get(name, "0" if name == "LOCAL_RANK" else "")
+    expected = f"an integer from {least}" + ("" if most is None else f" to {most}")
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= (int(text) if most is None else most)):
+        raise UserError(f"{name} of the environment", expected=expected, found=repr(text), hint=UNSET)
+    return int(text)
+
+
 def is_launched() -> bool:
     """Whether this process is one of several that a launcher started."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return launched()[1] > 1
+
+
+def must_launch(processes: int) -> bool:
+    """Whether this process has to start the `processes` that the command line asks for, or else is one of those that
+    the environment describes. Raises UserError where the two differ."""
+    given = [f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
+    started = launched()[1]
+    if started > 1 and processes not in (1, started):
+        what = f"{' '.join(given)} of the environment and --nproc times --nodes differ"
+        raise UserError(what, expected=started, found=processes, hint=f"leave out --nproc and --nodes, or {UNSET}")
+    if started == 1 and (len(given) == 1 or (given and processes > 1)):
+        print(f"{' '.join(given)} of the environment is not used: --nproc and --nodes decide", file=sys.stderr)
+    return started == 1 and processes > 1
 
 
 @contextlib.contextmanager
@@ -135,12 +175,32 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
     if not is_launched():
         yield DistributedContext(0, 1, device)
         return
-    _end_with_launcher()
-    distributed.init_process_group(BACKENDS[kind])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_launcher()
+    _join(BACKENDS[kind])
     try:
         yield DistributedContext(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    """Meet the other processes at MASTER_ADDR. Raises UserError if one has not come after WAIT seconds."""
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    others = launched()[1] - 1
+    line = f"waiting for {others} other process{'es' * (others > 1)} at {where}, at most {WAIT} s"
+    patience = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
+    patience.daemon = True
+    patience.start()
+    try:
+        found = next(distributed.rendezvous("env://", timeout=datetime.timedelta(seconds=WAIT)))
+        store, rank, processes = found
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=processes)
+    except distributed.DistError as error:
+        hint = f"start {launched()[1]} processes, RANK=0 to {others}, or {UNSET}"
+        raise UserError(f"rendezvous failed: {str(error).splitlines()[0]}", where=where, hint=hint) from None
+    finally:
+        patience.cancel()
 
 
 def _end_with_launcher() -> None:
@@ -166,6 +226,8 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
 
     if node == 0:
         check_port(addr, port)
+    if nodes > 1:
+        print(f"waiting for {nodes - 1} other --nodes at {addr}:{port}, at most {WAIT} s", file=sys.stderr, flush=True)
     logging.disable(logging.CRITICAL)  # the launcher logs a failed process at length; it is reported below, in one line
     with tempfile.TemporaryDirectory() as logs:
         settings = LaunchConfig(

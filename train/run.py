@@ -68,7 +68,7 @@ def finish_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) 
 def main(module: str, task: type[Task], args: argparse.Namespace, argv: Sequence[str]) -> None:
     """Start the processes of `python -m module argv`, or be one of them."""
     distributed.check_torch()
-    if args.nproc * args.nodes > 1 and not distributed.is_launched():
+    if distributed.must_launch(args.nproc * args.nodes):
         if args.dn >= args.nodes:
             raise UserError("--dn", expected=f"below --nodes, {args.nodes}", found=args.dn)
         distributed.launch(module, argv, args.nproc, args.nodes, args.dn, args.addr, args.port)

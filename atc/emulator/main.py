@@ -41,6 +41,7 @@ from atc import atc_rules, flags, graph
 from atc.emulator import aipp, half
 from atc.emulator.aipp import not_emulated
 from atc.shapes import DYNAMIC, AtcError, at_gear, invalid
+from hrnet.cli import command
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, replacing
 
@@ -229,6 +230,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     return target
 
 
+@command
 def main(argv: Optional[list[str]] = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     print(atc_rules.START, flush=True)

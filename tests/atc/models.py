@@ -83,6 +83,22 @@ def pyramid(factor: int) -> onnx.ModelProto:
     return model_of(nodes, {"image": ["batch", 3, "h", "w"]}, {"sum": ["batch", 8, "h", "w"]}, **stored)
 
 
+def padded(size: object = 30, multiple: int = 16) -> onnx.ModelProto:
+    """image [batch,3,size,size] -> what, zero-padded to a multiple, by sizes that are computed from the input's shape,
+    as torch exports it. ONNX's shape inference does not know Mod."""
+    stored = {"m": np.array([multiple], np.int64), "sides": np.array([0, 0, 1, 1]), "begin": np.zeros(4, np.int64)}
+    nodes = [
+        helper.make_node("Shape", ["image"], ["shape"], "Shape"),
+        helper.make_node("Mod", ["shape", "m"], ["rest"], "Rest"),
+        helper.make_node("Sub", ["m", "rest"], ["missing"], "Missing"),
+        helper.make_node("Mod", ["missing", "m"], ["less"], "Less"),
+        helper.make_node("Mul", ["less", "sides"], ["end"], "End"),
+        helper.make_node("Concat", ["begin", "end"], ["pads"], "Pads", axis=0),
+        helper.make_node("Pad", ["image", "pads"], ["what"], "Pad"),
+    ]
+    return model_of(nodes, {"image": ["batch", 3, size, size]}, {"what": None}, **stored)
+
+
 def saved(folder: Path, model: onnx.ModelProto) -> Path:
     path = folder / "model.onnx"
     onnx.save(model, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -20,14 +21,27 @@ def fail(task: int) -> int:
 
 def test_a_worker_that_dies() -> None:
     with pytest.raises(UserError) as caught:
-        map_files(die, [1], 1)
+        map_files(die, [1], 2)
     assert "--workers" in str(caught.value.hint)
 
 
 def test_an_error_of_a_worker() -> None:
     with pytest.raises(ValueError, match="worker 7"):
-        map_files(fail, [7], 1)
+        map_files(fail, [7], 2)
 
 
 def test_results_come_in_order() -> None:
     assert map_files(abs, list(range(-40, 0)), 2) == list(range(40, 0, -1))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_room_for_semaphores(workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """A read-only /dev/shm: one process needs none, and does the work of several too."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    assert map_files(abs, [-1, -2], workers) == [1, 2]
+    note = capsys.readouterr().err
+    assert note == "" if workers == 1 else "/dev/shm: Read-only file system" in note

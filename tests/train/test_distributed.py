@@ -60,6 +60,8 @@ def test_a_launched_process_is_recognised(monkeypatch: pytest.MonkeyPatch) -> No
     assert not distributed.is_launched()
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     assert distributed.is_launched()
 
 

@@ -1,0 +1,22 @@
+"""make whose output nobody reads to its end keeps every finished product."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_makefile import Checkout
+
+
+@pytest.mark.parametrize("screen", ["| head -1", "> /dev/full"])
+def test_the_product_is_kept(screen: str, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    call = ["make", "om", "MODEL=demo_digits", "BATCH=2", f"PYTHON={sys.executable}"]
+    for _ in range(2):  # make itself ends with its pipe, behind the stage that was at work
+        subprocess.run(["bash", "-c", f"{shlex.join(call)} {screen}"], cwd=tmp_path, capture_output=True)
+    done = checkout.make("om", "BATCH=2", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
