@@ -31,7 +31,7 @@ MODEL:
 INPUT:
   RESIZE: 80
 """
-JOINTS = 17
+JOINTS = 5
 GEARS = [[96, 64], [64, 64], [64, 128]]
 POSE_CONFIG = f"""
 MODEL:
