@@ -31,6 +31,7 @@ from hrnet.schemas import CLASSIFICATION, IGNORED, POSE, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
+LARGEST = 2**31 - 1  # of a number
 MULTIPLE = 32  # of the input's sides, pixels: the lowest branch has 1/32 of the resolution
 
 # yacs warns at each load of an upstream file about the misspelt key that all of classification have.
@@ -68,7 +69,12 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
     if not isinstance(values, dict):
         raise UserError("not a config", where=path, expected="a YAML mapping", found=type(values).__name__)
     schema = _schema(values, path, kind)
-    ignored = [name for name in _fit(values, schema, path, "") if name in IGNORED[schema.MODEL.NAME]]
+    ignored = []
+    for name, value in _fit(values, schema, path, ""):
+        if name in IGNORED[schema.MODEL.NAME]:
+            ignored.append(name)
+        elif value is None:
+            raise UserError(f"{name} has no value", where=path, hint="leave the key out to use its default")
     if ignored:
         print(f"{path}: keys without effect here: {', '.join(ignored)}", file=sys.stderr)
     _fill_in_gears(values, schema, path)
@@ -91,9 +97,9 @@ def _schema(values: dict[str, Any], path: Path, kind: Optional[str]) -> CfgNode:
     return SCHEMAS[name]()
 
 
-def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[str]:
-    """The names of all keys that are set. Raises UserError for an unknown one; lets an integer stand for a float
-    (`LR: 1`), which yacs refuses."""
+def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The names and values of all keys that are set. Raises UserError for an unknown one, and for a value that no key
+    has; lets an integer stand for a float (`LR: 1`), which yacs refuses."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
@@ -108,9 +114,12 @@ def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> It
                 raise UserError(f"{name} is not a mapping", where=path, found=repr(value))
             yield from _fit(value, default, path, f"{name}.")
             continue
+        if not _is_plain(value):
+            expected = f"numbers up to {LARGEST}, text, true, false, or lists of them"
+            raise UserError(name, where=path, expected=expected, found=repr(value)[:80])
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             values[key] = float(value)
-        yield name
+        yield name, value
 
 
 def _fill_in_gears(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
@@ -172,6 +181,7 @@ class _Check:
         self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
         self.percent("TOP1", "TOP5")
         self.training("BATCH_SIZE_PER_GPU")
+        self.count("TEST.BATCH_SIZE_PER_GPU", self.config.TEST.BATCH_SIZE_PER_GPU)
         scale = self.config.TRAIN.CROP_SCALE
         right = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
         self.require(right, "TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
@@ -185,6 +195,10 @@ class _Check:
         self.require(_is_number(train.LR) and train.LR > 0, "TRAIN.LR", "a number above 0", train.LR)
         steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_count, train.LR_STEP))
         self.require(steps, "TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
+        self.require(0 <= train.MOMENTUM < 1, "TRAIN.MOMENTUM", "from 0 to below 1", train.MOMENTUM)
+        self.require(train.WD >= 0, "TRAIN.WD", "a number from 0", train.WD)
+        self.require(train.LR_FACTOR > 0, "TRAIN.LR_FACTOR", "a number above 0", train.LR_FACTOR)
+        self.require(self.config.WORKERS >= 0, "WORKERS", "a whole number from 0", self.config.WORKERS)
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
@@ -204,6 +218,11 @@ class _Check:
         if config.INPUT.GEARS != []:
             check_gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE, self.path, "INPUT.GEARS")
         self.training("IMAGES_PER_GPU")
+        data = config.DATASET
+        self.count("DATASET.MAX_NUM_PEOPLE", data.MAX_NUM_PEOPLE)
+        self.require(0 <= data.FLIP <= 1, "DATASET.FLIP", "a probability from 0 to 1", data.FLIP)
+        scales = 0 < data.MIN_SCALE <= data.MAX_SCALE
+        self.require(scales, "DATASET.MIN_SCALE", "above 0, at most MAX_SCALE", [data.MIN_SCALE, data.MAX_SCALE])
         self.percent("AP")
 
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
@@ -226,6 +245,15 @@ class _Check:
         self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL, or nothing at all", weights.URL)
         digits = re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)) is not None
         self.require(digits, "WEIGHTS.MD5", "32 hex digits", weights.MD5)
+
+
+def _is_plain(value: Any, depth: int = 2) -> bool:
+    """Not a date, bytes, a mapping, an infinite number or one beyond all sizes; lists at most `depth` deep."""
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
+    if isinstance(value, (int, float)):
+        return abs(value) <= LARGEST
+    return value is None or isinstance(value, str)
 
 
 def _is_count(value: Any) -> bool:

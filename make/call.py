@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ class Options:
     def remembered(self) -> dict[str, str]:
         """The values of earlier calls that hold now."""
         texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
+        for name, text in sorted(texts.items()):
+            if not re.fullmatch(rf"{re.escape(name)} \?= [^\x00-\x1f$#]*\n", text):
+                path = self.settings / f"{name}.mk"
+                raise OptionError(f"{path}: expected one line, {name} ?= <value>; rm {path}")
         values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
         return {
             name: value for name, value in values.items() if value and name in self.values and name not in self.given

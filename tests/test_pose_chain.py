@@ -60,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
     root = checkout.root
     for name in ("constraints.txt", "LICENSE"):
         shutil.copy(ROOT / name, root)
-    weights = tiny.write_pose_weights(root / "weights", joints=17)
+    weights = tiny.write_pose_weights(root / "weights")
     shutil.move(weights.with_suffix(".yaml"), root / "configs")
     data = ["--output", str(root / "data/people"), "--images", str(IMAGES), "--size", "64", "--seed", "4"]
     assert drawn_people.main(data) == 0

@@ -9,6 +9,7 @@ import torch
 from benchmarks.seeded_checkpoint import calibrate
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification, pose
+from hrnet.pose.joints import COUNT
 
 torch.set_num_threads(1)  # two threads make such small layers slower, above all when other processes need the cores
 
@@ -31,7 +32,7 @@ MODEL:
 INPUT:
   RESIZE: 80
 """
-JOINTS = 5
+JOINTS = COUNT
 GEARS = [[96, 64], [64, 64], [64, 128]]
 POSE_CONFIG = f"""
 MODEL:
@@ -68,24 +69,24 @@ def write_weights(folder: Path) -> Path:
     return path
 
 
-def write_pose_config(folder: Path, joints: int = JOINTS) -> Path:
+def write_pose_config(folder: Path) -> Path:
     path = folder / "tiny_pose.yaml"
     decoding = "TEST: {NMS_KERNEL: 5, NMS_PADDING: 2, PROJECT2IMAGE: true}\n"
-    path.write_text(POSE_CONFIG.replace(f"JOINTS: {JOINTS}", f"JOINTS: {joints}") + decoding, encoding="utf-8")
+    path.write_text(POSE_CONFIG + decoding, encoding="utf-8")
     return path
 
 
-def build_pose(folder: Path, joints: int = JOINTS) -> pose.PoseNet:
+def build_pose(folder: Path) -> pose.PoseNet:
     """As `build`, with maps whose values are about 1."""
     torch.manual_seed(0)
-    net = pose.build(load_config(write_pose_config(folder, joints)))
+    net = pose.build(load_config(write_pose_config(folder)))
     for layer in net.final_layers:
         torch.nn.init.normal_(layer.weight, std=0.5)
     calibrate(net, [torch.randn(8, 3, SIDE, SIDE)])
     return net
 
 
-def write_pose_weights(folder: Path, joints: int = JOINTS) -> Path:
+def write_pose_weights(folder: Path) -> Path:
     path = folder / "tiny_pose.pth"
-    checkpoint.save(build_pose(folder, joints), path)
+    checkpoint.save(build_pose(folder), path)
     return path

@@ -100,5 +100,5 @@ def name(stage: Stage) -> str:
 
 def sources(folder: Path) -> Path:
     """A directory with a config and a checkpoint, the first inputs."""
-    tiny.write_pose_weights(folder, joints=17)
+    tiny.write_pose_weights(folder)
     return folder

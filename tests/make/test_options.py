@@ -345,6 +345,18 @@ def test_a_dry_run_writes_nothing() -> None:
     assert not Path("build").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["", "GATE ?= 1\nBATCH ?= 3\n", "GATE := 1\n", "GATE ?= $(shell date)\n", "\0", "BATCH ?= 1\n", "GATE ?= 1"]
+)
+def test_settings_that_were_edited_by_hand(text: str) -> None:
+    path = Path("build/net/settings/GATE.mk")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(OptionError) as caught:
+        Options(dict(DEFAULTS), set(), set()).remembered()
+    assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"rm {path}")
+
+
 def test_settings_that_cannot_be_written() -> None:
     Path("file").touch()
     with pytest.raises(OptionError) as caught:

@@ -47,7 +47,7 @@ def test_gears(exported, tmp_path):
     names = ["output1", "output2"]
     shapes = [[1, 2 * tiny.JOINTS, -1, -1], [1, tiny.JOINTS, -1, -1]]
     assert compiled.outputs == [TensorInfo(name, "float32", shape) for name, shape in zip(names, shapes)]
-    assert compiled.gears[2] == Gear([1, 3, 64, 128], [[1, 10, 16, 32], [1, 5, 32, 64]])
+    assert compiled.gears[2] == Gear([1, 3, 64, 128], [[1, 34, 16, 32], [1, 17, 32, 64]])
     assert [gear.input[2:] for gear in compiled.gears] == tiny.GEARS
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from data import people
 from hrnet.config import load_config
-from hrnet.pose.joints import COUNT
 from tests import tiny
 from train.classification import __main__ as classification
 from train.classification.task import ClassificationTask
@@ -67,7 +66,7 @@ def write_config(folder: Path, text: str = CONFIG) -> Path:
 
 
 def write_pose_config(folder: Path, training: str = POSE_TRAINING) -> Path:
-    path = tiny.write_pose_config(folder, COUNT)
+    path = tiny.write_pose_config(folder)
     side = f"INPUT_SIZE: {tiny.SIDE}"
     path.write_text(path.read_text().replace(side, f"{side}\n  SIGMA: 2") + training)
     return path.rename(folder / "small.yaml")

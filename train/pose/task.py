@@ -12,7 +12,6 @@ from torch import nn
 from hrnet.cli import UserError
 from hrnet.nets import pose
 from hrnet.nets.trunk import initialise
-from hrnet.pose.joints import COUNT
 from hrnet.schemas import POSE
 from train.pose.data import AnnotatedImages
 from train.pose.loss import losses
@@ -30,7 +29,6 @@ class PoseTask(Task):
     def check(self, cfg: Path) -> None:
         config = self.config
         for name, legal, found in (
-            ("MODEL.NUM_JOINTS", (COUNT,), config.MODEL.NUM_JOINTS),
             ("LOSS.AE_LOSS_TYPE", ("exp", "max"), config.LOSS.AE_LOSS_TYPE),
             ("DATASET.SCALE_TYPE", ("short", "long"), config.DATASET.SCALE_TYPE),
         ):

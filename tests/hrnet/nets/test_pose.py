@@ -30,7 +30,7 @@ def build(tmp_path):
 def test_every_kernel_of_the_deconvolution_doubles(build, kernel):
     net = build(f"DECONV: {{NUM_CHANNELS: [6], KERNEL_SIZE: [{kernel}]}}")
     with torch.inference_mode():
-        assert [list(output.shape) for output in net(torch.zeros(1, 3, 64, 96))] == [[1, 10, 16, 24], [1, 5, 32, 48]]
+        assert [list(output.shape) for output in net(torch.zeros(1, 3, 64, 96))] == [[1, 34, 16, 24], [1, 17, 32, 48]]
 
 
 def test_a_second_deconvolution_and_one_tag_map_for_all_joints(build):
@@ -39,9 +39,9 @@ def test_a_second_deconvolution_and_one_tag_map_for_all_joints(build):
     net = build(f"FINAL_CONV_KERNEL: 3\n    DECONV: {deconv}\n  {rest}")
     with torch.inference_mode():
         shapes = [list(output.shape) for output in net(torch.zeros(1, 3, 64, 64))]
-    assert shapes == [[1, 6, 16, 16], [1, 6, 32, 32], [1, 5, 64, 64]]
+    assert shapes == [[1, 18, 16, 16], [1, 18, 32, 32], [1, 17, 64, 64]]
     assert list(net.deconv_layers[0][0][0].weight.shape) == [4, 6, 4, 4], "the first has only the trunk as input"
-    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 6, 3, 2, 2], "the second also has the output before it"
+    assert list(net.deconv_layers[1][0][0].weight.shape) == [6 + 18, 3, 2, 2], "the second also has that output"
     assert net.final_layers[0].weight.shape[-1] == 3
 
 

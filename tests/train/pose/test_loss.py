@@ -16,7 +16,7 @@ from tests.train.upstream_training import upstream
 from train.pose.loss import heatmap_loss, losses, tag_losses
 from train.pose.targets import NONE, Targets
 
-JOINTS, PEOPLE, SIDE = 5, 6, 8
+JOINTS, PEOPLE, SIDE = tiny.JOINTS, 6, 8
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 

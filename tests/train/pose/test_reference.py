@@ -33,7 +33,7 @@ IMAGES = 3
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny net, drawn people, and their inputs made by preprocess without gears, at upstream's sizes."""
     folder = tmp_path_factory.mktemp("reference")
-    tiny.write_pose_weights(folder, joints=17)
+    tiny.write_pose_weights(folder)
     cfg = folder / "tiny_pose.yaml"
     text = cfg.read_text().replace(f"GEARS: {tiny.GEARS}", "GEARS: []")
     cfg.write_text(text.replace("INPUT_SIZE: 64", "INPUT_SIZE: 64\n  MAX_NUM_PEOPLE: 2"))
