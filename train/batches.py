@@ -173,8 +173,8 @@ def worker_deaths() -> Iterator[None]:
     """Turn the error that torch raises anywhere in the trainer for a killed worker process into a UserError."""
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it was killed while it sent a batch
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         what = f"a process that reads images was killed: too little memory, or space in {SHARED_MEMORY}"
         found = f"{SHARED_MEMORY} of {shutil.disk_usage(SHARED_MEMORY).total / 1e6:.1f} MB"
