@@ -21,6 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -32,6 +33,7 @@ from make import options
 from make.call import NPU, TORCH, OptionError, Options
 from make.npu_smi import chip_rows, full_name
 
+CLOCK = 60  # seconds that clocks of two machines may differ
 TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
 MAKE = (4, 2)  # for .SHELLSTATUS
 PYTHON = (3, 9)
@@ -315,6 +317,20 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: none")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
+    check_clock(report, call)
+
+
+def check_clock(report: Report, call: Options) -> None:
+    """Whether a file that make compares is from the future: then make restarts its stages in every call."""
+    paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
+    paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
+    ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}
+    path = max(ahead, key=lambda each: ahead[each], default=None)
+    if path is not None and ahead[path] > CLOCK:
+        line = f"{path}: changed {ahead[path]:.0f} s in the future, so make repeats work; set the clock or touch {path}"
+            f"{path}: changed {ahead[path]:.0f} s in the future, so make repeats work; set the clock, or touch {path}"
+        )
+        report.warn(line)
 
 
 def check_disk(report: Report, call: Options, count: int, values: tuple[int, int], inputs: Path) -> None:

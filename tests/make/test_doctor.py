@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -133,6 +134,18 @@ def test_a_tool_that_hangs_is_left(
     tool(place, "npu-smi", "while :; do :; done")
     assert call() == 0
     assert report(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
+
+
+def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of the future is named; two machines may differ by a minute."""
+    later = time.time() + 30
+    os.utime("m.yaml", (later, later))
+    assert call() == 0
+    assert "future" not in "".join(capsys.readouterr())
+    os.utime("m.yaml", (later + 3600, later + 3600))
+    assert call() == 0
+    printed = "".join(capsys.readouterr())
+    assert "m.yaml: changed 36" in printed and "touch m.yaml" in printed
 
 
 def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
