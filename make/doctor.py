@@ -328,8 +328,6 @@ def check_clock(report: Report, call: Options) -> None:
     path = max(ahead, key=lambda each: ahead[each], default=None)
     if path is not None and ahead[path] > CLOCK:
         line = f"{path}: changed {ahead[path]:.0f} s in the future, so make repeats work; set the clock or touch {path}"
-            f"{path}: changed {ahead[path]:.0f} s in the future, so make repeats work; set the clock, or touch {path}"
-        )
         report.warn(line)
 
 
