@@ -50,6 +50,11 @@ def make_folder(path: AnyPath) -> Path:
         make_folder(path.parent)
     path.mkdir(FOLDER_MODE, exist_ok=True)  # never wider, for a run that is killed before the next line
     path.chmod(FOLDER_MODE)
+    if (mode := path.stat().st_mode & 0o777) != FOLDER_MODE:
+        found, hint = f"{mode:04o}", "set BUILD= to another disk"
+        raise UserError(
+            "this disk keeps no file modes", where=path, expected=f"{FOLDER_MODE:04o}", found=found, hint=hint
+        )
     return path
 
 

@@ -271,3 +271,13 @@ def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         with pytest.raises(ValueError):
             files.below("", name)
+
+
+def test_a_disk_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vfat, whose files all have the mode of the mount; ais_bench refuses such directories later."""
+    chmod = Path.chmod
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o755))
+    with pytest.raises(UserError) as caught:
+        files.make_folder(tmp_path / "build")
+    assert (caught.value.where, caught.value.found) == (tmp_path / "build", "0755")
+    assert "BUILD=" in str(caught.value.hint)
