@@ -711,6 +711,16 @@ def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
     assert not (built.root / "nothing").exists()
 
 
+def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> None:
+    """Whatever MAKEFLAGS says: two stages at a time would measure each other."""
+    order = [
+        line.split()[2] for line in checkout.make("-n", "qps", "BATCHES=1,2").stdout.splitlines() if " -m " in line
+    ]
+    again = checkout.make("-n", "-j4", "qps", "BATCHES=1,2").stdout.splitlines()
+    assert [line.split()[2] for line in again if " -m " in line] == order
+    assert "\n.NOTPARALLEL:" in checkout.make("-p", "-j4", "help").stdout
+
+
 def test_chunk_was_replaced(built: Checkout) -> None:
     settings = built.root / "chunks/demo_digits/settings"
     given = ["eval", "BUILD=chunks", "DATASET=data/digits"]
