@@ -73,7 +73,8 @@ def subset(folder: Path, target: Path, cfg: Path, count: int) -> int:
         raise UserError("no image of a gear's size", where=folder)
     index = annotation_path(target, SPLIT)
     make_folder(index.parent)
-    index.write_text(json.dumps({"images": listed}), encoding="utf-8")
+    content = {"images": listed, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+    index.write_text(json.dumps(content), encoding="utf-8")
     return len(listed)
 
 

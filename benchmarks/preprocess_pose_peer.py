@@ -57,7 +57,8 @@ def copies_of(folder: Path, place: Path, copies: int) -> int:
             listed.append({"id": len(listed), "file_name": name, "width": image.width, "height": image.height})
     index = annotation_path(place, SPLIT)
     make_folder(index.parent)
-    index.write_text(json.dumps({"images": listed}), encoding="utf-8")
+    content = {"images": listed, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+    index.write_text(json.dumps(content), encoding="utf-8")
     return len(listed)
 
 
