@@ -10,7 +10,7 @@ train/<class>/*              the same, to train on
 COCO:
 annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
 
-Files whose names begin with a dot are passed over. All else that is no image of the data set is listed.
+Files whose names begin with a dot are ignored. Everything else that is not an image of the data set is listed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class CocoSet:
     unlisted: list[str]  # files among the images that the annotation file does not list
     absent: list[str]  # listed images that are not there: the folder holds a subset
     index: Path  # the annotation file
-    broken: dict[str, str]  # listed names of dangling links or of what is no file -> why
+    broken: dict[str, str]  # listed names of dangling links, or of what is not a file -> why
     annotations: Annotations
 
     def lists(self) -> list[Path]:

@@ -711,6 +711,13 @@ def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
     assert not (built.root / "nothing").exists()
 
 
+def test_a_user_s_own_settings_of_pip_and_git(checkout: Checkout) -> None:
+    """PIP_USER=1 would install outside of .venv, core.autocrlf=true would break the shell scripts."""
+    install = [line for line in checkout.make("-n", "setup").stdout.splitlines() if " pip install " in line]
+    assert install and all(line.startswith("PIP_USER=0 ") for line in install)
+    assert "* text=auto eol=lf" in (ROOT / ".gitattributes").read_text(encoding="utf-8").splitlines()
+
+
 def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> None:
     """Whatever MAKEFLAGS says: two stages at a time would measure each other."""
     order = [

@@ -171,7 +171,7 @@ def below(folder: AnyPath, name: str) -> str:
         encoded = b"\0"
     if b"\0" in encoded:
         raise ValueError("not a file name")
-    name = os.fsdecode(encoded)  # as os.scandir spells it, also where the locale is not UTF-8
+    name = os.fsdecode(encoded)  # as os.scandir returns it, also where the locale is not UTF-8
     path = os.path.normpath(name.replace("\\", "/"))  # lists from Windows
     if os.path.isabs(path):
         roots = (os.path.abspath(folder), os.path.realpath(folder))
