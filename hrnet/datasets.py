@@ -360,7 +360,9 @@ def _wrong_number(place: Path, names: list[str], foreign: list[str], classes: in
     parts += [f"{len(odd)} of other names: {first_few(odd)}"] if odd else []
     parts.append(f"{len(names)} with images: {first_few(names)}")
     expected = f"{classes}, MODEL.NUM_CLASSES"
-    hint = "remove what is no class, or give another CFG; for a subset write val_list.txt, lines `path index`"
+    hint = (
+        "remove folders that are not classes, or give another CFG; for a subset write val_list.txt, lines `path index`"
+    )
     return UserError("class folders", where=place, expected=expected, found="; ".join(parts), hint=hint)
 
 

@@ -152,9 +152,11 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
         name = "images" if run.task == "pose" else "labels"
         ends = () if run.task == "pose" else listed.ends
         images, listing = cut(getattr(listed, name), part, args.limit, ends, args.dataset)
+        there = len(getattr(listed, name)) + len(listed.absent)
         expected = {
             "part": part,
             "list_sha256": listing.sha256,
+            "available": there if listing.images < there else None,  # a data set that grew makes LIMIT a subset
             "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
             "config_sha256": config_sha256(run.config),
             "model_sha256": run.compiled.model_sha256,

@@ -1,7 +1,7 @@
 """The record of one part of a data set (kind `part`): whose results they are, and how many.
 
 `<TAG>/parts/3-of-16.json` is written last, after `3-of-16.predictions.jsonl` and, for pose, `3-of-16.keypoints.json`.
-These files are all that `postprocess.merge` needs, so they can be brought from another machine.
+These files are all that `postprocess.merge` needs, so they can be copied from another machine.
 """
 
 from __future__ import annotations

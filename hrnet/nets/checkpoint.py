@@ -1,6 +1,6 @@
 """Checkpoints: find the weights of a net in what a file holds, check them, load them, and report what was done.
 
-Files: what `torch.save` writes (hrnet/nets/torch_file.py) and safetensors, told apart by their content. In it, the one
+Files: what `torch.save` writes (hrnet/nets/torch_file.py) and safetensors, recognised by their content. In it, the one
 dictionary with the names of the net's weights is taken, under whatever key (`state_dict`, `model`, `net`, …). Several
 such dictionaries, for example the trained weights and their moving average (EMA), are refused unless they are equal. A
 prefix that all names have (`module.`, `_orig_mod.`, `1.` of upstream's training in float16, …) is removed.

@@ -196,6 +196,17 @@ def test_another_list_computes_all_parts(stages: type[Stages]) -> None:
     assert {part for _, part, _ in stages.log} == {"1/3", "2/3", "3/3"}
 
 
+def test_a_data_set_that_grew_behind_limit_is_a_subset_now(stages: type[Stages]) -> None:
+    """The first images are the same, but a part must know that they are no longer all."""
+    assert call(2, "--limit", str(IMAGES)) == 0
+    with open("set/val_label.txt", "a") as labels:
+        labels.write("zz.png 0\n")
+    write_images(Path("set/val"), ["zz.png"])
+    stages.log.clear()
+    assert call(2, "--limit", str(IMAGES)) == 0
+    assert {part for _, part, _ in stages.log} == {"1/2", "2/2"}
+
+
 def test_one_part(stages: type[Stages]) -> None:
     assert call(0, shard="2/3") == 0
     assert {part for _, part, _ in stages.log} == {"2/3"}
