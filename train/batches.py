@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from multiprocessing import queues
 from pathlib import Path
@@ -168,14 +169,31 @@ def check_shared_memory(workers: int) -> None:
         raise UserError(what, where=SHARED_MEMORY, hint=f"give --workers 0, or {LARGER}") from None
 
 
+def ignore_dead_workers() -> None:
+    """Replace torch's handler of SIGCHLD, which may raise its error once more just before it is replaced."""
+
+    def ignore(number: int, frame: object) -> None:
+        pass
+
+    replaced = False
+    while not replaced:
+        with contextlib.suppress(RuntimeError):
+            signal.signal(signal.SIGCHLD, ignore)
+            replaced = True
+
+
 @contextlib.contextmanager
 def worker_deaths() -> Iterator[None]:
-    """Turn the error that torch raises anywhere in the trainer for a killed worker process into a UserError."""
+    """Turn the error that torch raises anywhere in the trainer for a killed worker process into a UserError.
+
+    torch raises it in its handler of SIGCHLD, which may run after a broken connection has already been reported: from
+    the first error on, the signal is ignored."""
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it was killed while it sent a batch
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        ignore_dead_workers()
         what = f"a process that reads images was killed: too little memory, or space in {SHARED_MEMORY}"
         found = f"{SHARED_MEMORY} of {shutil.disk_usage(SHARED_MEMORY).total / 1e6:.1f} MB"
         hint = f"give fewer --workers (0 uses no {SHARED_MEMORY}), or {LARGER}; the same command resumes"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import signal
 import socket
 from pathlib import Path
 
@@ -131,6 +133,22 @@ def test_a_reader_that_ends_is_one_line() -> None:
         read_all(fatal=5)
     assert "/dev/shm" in caught.value.what and "--workers" in str(caught.value.hint)
     assert "--shm-size" in str(caught.value.hint)
+
+
+def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:
+    """The connection to a reader breaks before SIGCHLD arrives: torch's handler would raise while the trainer ends."""
+    reader = Batches(Numbers(-1), ValidationKeys(8, 2, ALONE), 1, ALONE).of(0)
+    next(reader)
+    (worker,) = multiprocessing.active_children()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        with pytest.raises(UserError), worker_deaths():
+            worker.kill()
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+            raise ConnectionResetError
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # torch's handler would have run by now
 
 
 def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,22 @@
+"""The signal handler that torch installs once in a process."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import signal
+from collections.abc import Iterator
+
+import pytest
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
+
+
+@pytest.fixture(autouse=True)
+def handler_of_dead_workers() -> Iterator[None]:
+    """torch's handler of SIGCHLD, which a trainer removes when a worker process dies, is there for the next test."""
+    _set_SIGCHLD_handler()
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    gc.collect()  # a data loader that is still referenced by an error holds worker processes
+    multiprocessing.active_children()  # collects those that have ended: the handler would report them
+    signal.signal(signal.SIGCHLD, handler)
