@@ -11,7 +11,7 @@ from hrnet import cann
 from make.call import EXTENSIONS, TORCH, OptionError, Options
 from make.checks import PATH
 
-ON_DEVICE = {"infer", "eval", "part", "gate", "show", "bench", "doctor"}  # run ais_bench with BACKEND=ascend
+ON_DEVICE = {"infer", "eval", "part", "gate", "show", "bench", "family", "doctor"}  # run ais_bench with BACKEND=ascend
 
 
 def check_files(options: Options) -> None:

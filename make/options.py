@@ -24,7 +24,8 @@ from make.call import CONFIGS, EXTENSIONS, NPU, TORCH, OptionError, Options, nea
 from make.checks import CHECKS, FILE, optional
 from make.images import data_changed, refuse_chunk, set_shards
 
-NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP"}
+FAMILY = "family"  # make family's MODEL: the name of its products and remembered values
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # make/project.mk's
 
 
@@ -52,6 +53,8 @@ def find_config(options: Options) -> None:
         raise OptionError(f"CFG={given}: no such YAML file{remembered}")
     if path.stem != model:
         raise options.refuse("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give one of the two")
+    if model == FAMILY:
+        raise OptionError(f"CFG={given}: {model} is the directory of make family; rename the file")
     if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
         raise OptionError(
             f"CFG={given}: {model} is the name of a config in configs/, whose products it would share; rename the file"
@@ -60,6 +63,28 @@ def find_config(options: Options) -> None:
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
     options.split = coco_split(text)
+
+
+def set_models(options: Options) -> None:
+    """Check MODELS of make family, all classifiers of configs/ by default, and that nothing of one model is given.
+    Raises OptionError."""
+    if options["MODEL"] != FAMILY or options["CFG"]:
+        name = "CFG" if options["CFG"] else "MODEL"
+        raise options.refuse(name, f"make family compares several models; give MODELS={options[name]}")
+    if others := options.goals - {"family"}:
+        raise OptionError(f"make family {' '.join(sorted(others))}: make family runs alone; call make twice")
+    for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
+        if name in options.given and options[name]:
+            raise options.refuse(name, "make family compares several models; it uses weights/<MODEL>.pth of each")
+    texts = {name: (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8", errors="replace") for name in shipped()}
+    known = [name for name, text in texts.items() if "pose_higher_hrnet" not in text]
+    asked = re.split(r"[,\s]+", options["MODELS"].strip()) if options["MODELS"].strip() else []
+    for name in asked:
+        if name not in known:
+            why = f"{name} is a pose model" if name in texts else f"no such config: {name}"
+            raise options.refuse("MODELS", f"{why}; {nearest(name, known)}expected some of {', '.join(known)}")
+    default = [name for name in known if not name.startswith("demo_")]
+    options.values["MODELS"] = ",".join(dict.fromkeys(asked or default))
 
 
 def coco_split(config: str) -> str:
@@ -71,14 +96,18 @@ def coco_split(config: str) -> str:
 
 def set_defaults(options: Options) -> None:
     """Fill in what depends on the task, and bring values to one form."""
-    batches = "1" if options.pose else "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8,16,32"
+    family = "family" in options.goals
+    sizes = "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8" if family else "1,4,8,16,32"
+    batches = "1" if options.pose else sizes
+    largest = max(re.findall("[1-9][0-9]*", options["BATCHES"] or batches), key=int, default="1")
     defaults = {
-        "DATASET": "data/coco" if options.pose else "data/imagenet",
-        "BATCH": "1" if options.pose else "16",
+        "DATASET": "data/coco" if options.pose else "" if family else "data/imagenet",
+        "BATCH": "1" if options.pose else largest if family else "16",
         "BATCHES": batches,
     }
     options.values.update({name: value for name, value in defaults.items() if not options[name]})
-    options.values["BATCHES"] = re.sub(r"\s*,\s*|\s+", ",", options["BATCHES"].strip())
+    for name in ("BATCHES", "MODELS"):
+        options.values[name] = re.sub(r"\s*,\s*|\s+", ",", options[name].strip())
     options.values["PREP"] = options["PREP"].rstrip("/")
     options.values["ATC_FLAGS"] = " ".join(options["ATC_FLAGS"].split())
     chip = cann.chip_name(options["SOC"])
@@ -155,6 +184,8 @@ def report_ignored(options: Options) -> None:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options["MODELS"] and "family" not in options.goals:
+        note(f"MODELS={options['MODELS']} is ignored: only make family compares models")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
@@ -197,7 +228,10 @@ def check_names(overrides: set[str], known: set[str]) -> None:
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
     """What make is to know. Raises OptionError."""
     check_names(overrides, set(options.values) | OTHER_VARIABLES)
-    find_config(options)
+    if "family" in options.goals:
+        set_models(options)
+    elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
+        find_config(options)
     asked = set(options.given)
     set_defaults(options)
     given = (
@@ -226,7 +260,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    spaced = NOT_REMEMBERED | {"ATC_FLAGS"}  # make splits the answer at spaces, and has this value
+    spaced = NOT_REMEMBERED - {"MODELS"} | {"ATC_FLAGS"}  # make splits the answer at spaces, and has this value
     changed = {name: value for name, value in options.values.items() if name not in spaced}
     names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
     return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}

@@ -46,6 +46,7 @@ DEFAULTS = {
     "SHARD": "",
     "KEEP": "",
     "BUNDLE": "inputs",
+    "MODELS": "",
 }
 
 
