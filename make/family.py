@@ -30,7 +30,8 @@ from typing import Any, Optional
 
 from hrnet import markdown
 from hrnet.cli import UserError, command
-from hrnet.config import CONFIGS, config_path, config_sha256, load_config
+from hrnet.code import ROOT
+from hrnet.config import config_path, config_sha256, load_config
 from hrnet.datasets import find_images
 from hrnet.io import stamp
 from hrnet.io.family import LATENCIES, FamilyRow, Published, PublishedModel
@@ -43,7 +44,7 @@ from infer.run_ais_bench import find_tool
 from make.charts import Point, Series, check_installed, draw
 from make.checks import CHECKS
 
-PUBLISHED = CONFIGS.parent / "data/paddleclas_hrnet.json"
+PUBLISHED = ROOT / "data/paddleclas_hrnet.json"
 WEIGHTS = "weights/{}.pth"
 CHART_BATCH = 4  # of the chart beside published latencies, as in PaddleClas' charts
 PACKAGES = ("onnx", "onnxruntime", "openvino", "torch")  # that a row depends on
@@ -155,7 +156,9 @@ class Family:
 def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weights_sha256: Optional[str]) -> FamilyRow:
     """A row from the records that the stages wrote below `folder`."""
     cost, timed = read_record(folder / "cost.json", "cost"), BenchRecord.read(folder / bench)
-    content = read_record(folder / metrics, "metrics") if metrics else {"metrics": {}, "images": 0}
+    content: dict[str, Any] = {"metrics": {}, "images": 0}
+    if metrics:
+        content = read_record(folder / metrics, "metrics")
     return FamilyRow(
         model=model,
         gmacs=cost["gmacs"],
