@@ -136,7 +136,7 @@ def run(model: Path, python: str, sizes: list[int], count: int, rounds: int) -> 
         folder = Path(scratch)
         plan, weights = translate(onnx.load(str(model)), model)
         (folder / "plan.json").write_text(json.dumps(plan))
-        np.savez(folder / "weights.npz", **{f"w{i}": weights[name] for i, name in enumerate(weights)})
+        np.savez(folder / "weights.npz", *weights.values())
         (folder / "names.json").write_text(json.dumps(list(weights)))
         worker = Worker(python, folder, cores())
         try:
@@ -155,17 +155,17 @@ def compare(worker: Worker, file: Path, folder: Path, plan: dict[str, Any], size
     worker.ask(load=str(folder / "batches.npy"))
     loaded = [runtimes.load(name, str(file), 1) for name in ("onnxruntime", "openvino")]
 
-    def of_runtime(runtime: runtimes.Runtime) -> list[np.ndarray]:
+    def compute(runtime: runtimes.Runtime) -> list[np.ndarray]:
         return [runtime.compute(batch)[0] for batch in batches]
 
     print(f"{number * size} images, batch {size}, {cores()} cores, {rounds} rounds, medians; {worker.version}")
     worker.ask(save=str(folder / "logits.npy"))
     logits = np.load(folder / "logits.npy")
     for runtime in loaded:
-        largest = difference(runtime.version, np.concatenate(of_runtime(runtime)), logits)
+        largest = difference(runtime.version, np.concatenate(compute(runtime)), logits)
         print(f"{runtime.version}: max |difference| of a logit to Paddle's {largest:.1e}")
     ways: dict[str, Callable[[], object]] = {PEER: partial(worker.ask, run=True)}
-    ways.update({runtime.version: partial(of_runtime, runtime) for runtime in loaded})
+    ways.update({runtime.version: partial(compute, runtime) for runtime in loaded})
     report(in_turn(ways, rounds), number * size, PEER)
 
 

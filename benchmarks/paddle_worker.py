@@ -69,7 +69,7 @@ def save(folder: Path) -> None:
     """Write the inference model of the plan."""
     plan, names = (json.loads((folder / name).read_text()) for name in ("plan.json", "names.json"))
     with np.load(folder / "weights.npz") as arrays:
-        weights = {name: arrays[f"w{number}"] for number, name in enumerate(names)}
+        weights = {name: arrays[f"arr_{number}"] for number, name in enumerate(names)}
     net = Net(plan, weights)
     net.eval()
     spec = [paddle.static.InputSpec([None, *plan["shape"]], "float32", "image")]
