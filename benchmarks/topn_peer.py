@@ -36,7 +36,7 @@ def write_outputs(place: Path, images: int) -> None:
         logits = np.round(random.standard_normal(CLASSES), 6).astype(np.float32)
         label = int(logits.argmax()) if random.random() < 0.5 else int(random.integers(CLASSES))
         lines.append(f"image{i}.JPEG {label}\n")
-        text = tensors.text_of(logits[None])
+        text = tensors.format_txt(logits[None])
         (place / f"txt/image{i}_0.txt").write_text(text, encoding="utf-8")
         exact = np.array(text.split(), dtype=np.float32)
         for suffix in ("bin", "npy"):

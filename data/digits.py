@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError, command, progress
-from hrnet.io.files import make_folder, write_text, write_whole
+from hrnet.io.files import make_folder, write_atomic, write_text
 
 SIZE = 64  # side of the written images, pixels
 WHITE = 16  # brightest value of the source
@@ -66,7 +66,7 @@ def run(output: Path) -> None:
         name = f"digit_{index:04d}.JPEG"
         path, data = (val if validates else folders[label]) / name, jpeg(digit)
         if not (path.is_file() and path.read_bytes() == data):
-            write_whole(path, data)
+            write_atomic(path, data)
         if validates:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))

@@ -45,7 +45,7 @@ from hrnet.io.parts import Part, reference_path
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFICATION, POSE
-from hrnet.shards import Shard, cut, shard
+from hrnet.shards import Shard, select_part, shard
 
 HINT = "finished parts are kept for a rerun"
 
@@ -151,7 +151,7 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
         listed = listed or find(args.dataset, run.task, run.config)
         name = "images" if run.task == "pose" else "labels"
         ends = () if run.task == "pose" else listed.ends
-        images, listing = cut(getattr(listed, name), part, args.limit, ends, args.dataset)
+        images, listing = select_part(getattr(listed, name), part, args.limit, ends, args.dataset)
         there = len(getattr(listed, name)) + len(listed.absent)
         expected = {
             "part": part,

@@ -26,7 +26,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
-from hrnet.shards import Listing, Shard, cut, shard
+from hrnet.shards import Listing, Shard, select_part, shard
 from hrnet.tars import Source
 from hrnet.workers import map_files
 
@@ -82,7 +82,7 @@ def choose_images(
     Refuses more images than ais_bench accepts inputs in one directory.
     """
     part = args.shard or Shard(1, 1)
-    chosen, listing = cut(images, part, args.limit, ends, args.dataset)
+    chosen, listing = select_part(images, part, args.limit, ends, args.dataset)
     if len(chosen) > MAX_IMAGES:
         hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
         what = "more images than ais_bench accepts in one directory"
@@ -136,7 +136,7 @@ def fill(
     # Of the manifest without images, and of files without a label.
     numbers = {"shard": manifest.shard, "available": manifest.available}
     given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected), **numbers}
-    stamp = Stamp.of([module], {**settings, **given}, {})
+    stamp = Stamp.compute([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:
         for output in outputs:

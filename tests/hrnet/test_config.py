@@ -160,7 +160,7 @@ def test_a_config_of_the_other_task(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
-        assert (error.value.what, error.value.expected, error.value.found) == ("MODEL.NAME", kind, found)
+        assert (error.value.what, error.value.expected, error.value.found) == ("invalid MODEL.NAME", kind, found)
     check_refused(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
 
 

@@ -79,7 +79,7 @@ def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text)
     error = check_invalid(read, path, "GEARS")
-    assert (error.what, str(error.found)) == ("GEARS", found)
+    assert (error.what, str(error.found)) == ("invalid GEARS", found)
 
 
 def test_no_gears_file(tmp_path: Path) -> None:

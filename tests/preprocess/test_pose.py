@@ -285,7 +285,7 @@ def test_links_to_nothing_and_turned_images_are_rejected_by_name(dataset: Path, 
     assert prepare(dataset, prep) == 1
     reasons = record(prep / "rejected.json")["images"]
     assert list(reasons) == [f"{FOLDER}/9.jpg", f"{FOLDER}/10.jpg"]
-    assert reasons[f"{FOLDER}/9.jpg"] == "a link to nothing"
+    assert reasons[f"{FOLDER}/9.jpg"] == "a broken link"
     assert "62 x 40 pixels, but 40 x 62" in reasons[f"{FOLDER}/10.jpg"]
     assert "EXIF orientation 6" in reasons[f"{FOLDER}/10.jpg"]
 

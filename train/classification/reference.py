@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         "batch_size": args.batch_size,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
-    stamp = Stamp.of([MODULE], settings, files)
+    stamp = Stamp.compute([MODULE], settings, files)
     products = [*([args.logits] if args.logits else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)

@@ -34,7 +34,7 @@ class AnnotatedImages(Samples):
         split = config.DATASET.TRAIN
         self.config, self.source = config, annotation_path(dataset, split)
         annotations: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # COCO's, by image id
-        found = find_coco(dataset, split, outlines=True)
+        found = find_coco(dataset, split, segmentations=True)
         for entry in found.annotations.people:
             annotations[entry["image_id"]].append(entry)
         self.images = [image for image in found.annotations.images if image.image_id in annotations]

@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
         "flip": args.flip,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
-    stamp = Stamp.of([MODULE], used, files)
+    stamp = Stamp.compute([MODULE], used, files)
     products = [*([args.keypoints] if args.keypoints else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)

@@ -185,7 +185,7 @@ def test_txt_is_read_with_six_decimals(tmp_path_factory: pytest.TempPathFactory,
         ("x.npy", saved(np.array([{}])), "not a readable output"),
         ("x.npy", saved(np.array(["a"])), "found str32"),
         ("x.npy", saved(np.array([1j])), "found complex128"),
-        ("x.jpg", None, "unknown format"),
+        ("x.jpg", None, "unknown output format"),
     ],
 )
 def test_invalid_outputs(name: str, data: Optional[bytes], part: str, tmp_path: Path) -> None:

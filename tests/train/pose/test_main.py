@@ -198,7 +198,7 @@ def test_all_missing_images_are_named_before_the_first_step(tmp_path: Path) -> N
     with pytest.raises(UserError) as caught:
         AnnotatedImages(tmp_path / "data", load_config(write_pose_config(tmp_path)))
     assert caught.value.where == folder
-    assert caught.value.found == f"{first.name}: no such image, {second.name}: a link to nothing"
+    assert caught.value.found == f"{first.name}: no such image, {second.name}: a broken link"
 
 
 def test_sizes_of_turned_images_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
