@@ -21,7 +21,7 @@ from typing import NamedTuple, Optional
 
 from hrnet.cli import command, integer, real
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, short_side, whole_size, write_gears
+from hrnet.gears import MOST_GEARS, STEP, Gear, choose, round_up, short_side, whole_size, write_gears
 from hrnet.io.coco import annotation_path, read_annotations
 from hrnet.io.files import make_folder
 from hrnet.schemas import POSE
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
     short = short_side(config.DATASET.INPUT_SIZE, args.cfg)
     images = read_annotations(annotation_path(args.dataset, config.DATASET.TEST)).images
     sizes = [(image.width, image.height) for image in images]
-    best = cheapest_gears(sizes, short, rounded_up(args.longest * short))
+    best = cheapest_gears(sizes, short, round_up(args.longest * short))
     zoo = model_zoo_gears(short)
     plain = waste(sizes, short, zoo)
     print(f"{len(sizes)} images, input size {short}; the model zoo's {len(zoo)} gears are 100%")

@@ -22,25 +22,25 @@ MOST_GEARS = 100  # limit of atc
 Gear = tuple[int, int]  # height, width
 
 
-def rounded_up(pixels: float) -> int:
+def round_up(pixels: float) -> int:
     """Round a side up to a multiple of STEP as upstream does, which truncates fractions: 512.9 gives 512."""
     return int((pixels + STEP - 1) // STEP * STEP)
 
 
 def short_side(input_size: int, where: AnyPath) -> int:
     """The short side of all gears, DATASET.INPUT_SIZE. Raises FormatError if upstream would round it."""
-    if rounded_up(input_size) != input_size:
+    if round_up(input_size) != input_size:
         expected = f"a multiple of {STEP}"
         raise FormatError("invalid DATASET.INPUT_SIZE", where=where, expected=expected, found=input_size)
     return input_size
 
 
 def whole_size(width: int, height: int, short: int) -> Gear:
-    """The input size that holds the whole of an image of `width` x `height` pixels: the short side is `short`, the long
-    side a multiple of STEP."""
+    """The input size that shows all of an image of `width` x `height` pixels: the short side is `short`, the long side a
+    multiple of STEP."""
     if width < height:
-        return rounded_up(short / width * height), short
-    return short, rounded_up(short / height * width)
+        return round_up(short / width * height), short
+    return short, round_up(short / height * width)
 
 
 def choose(width: int, height: int, short: int, gears: Sequence[Gear]) -> Optional[Gear]:

@@ -1,8 +1,8 @@
 """Divide the list of a data set's images, in natural order, into contiguous parts, numbered from 1.
 
-Each part is preprocessed, inferred and evaluated separately; `postprocess.merge` combines the results. Parts are equal
-to within one image. If there are at least as many tar files as parts, a part consists of whole tar files, and parts are
-equal to within one file.
+Each part is preprocessed, inferred and evaluated separately; `postprocess.merge` combines the results. Sizes of
+parts differ by at most one image. If there are at least as many tar files as parts, a part consists of whole tar files,
+and sizes differ by at most one file.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ PREFIX, SUFFIX = "person_keypoints_", ".json"
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
 LARGEST_ID = 2**63  # larger ids do not fit into int64
 LARGEST_SIDE = 10**6  # pixels
-MAX_AREA = 4  # of a person, in areas of its image: a person that the border cuts may have the area of its whole box
-MAX_BOX = 1000  # of a person, in areas of the person: the smaller of its box and the box of its joints
+MAX_AREA = 4  # area of a person / area of the image; above 1 if parts of the box are outside of the image
+MAX_BOX = 1000  # area of a person's box, or of the box of its joints if that is smaller / area of the person
 
 
 class CocoImage(NamedTuple):
@@ -72,7 +72,7 @@ def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
     content = content if isinstance(content, dict) else {}
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
     if missing:
-        raise FormatError("not a COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
+        raise FormatError("not a COCO annotation file", where=path, expected=f"a list in {', '.join(missing)}")
     images = _read_images(content["images"], path)
     person, others = _person_category(content["categories"], path)
     sizes = {image.image_id: image for image in images}
@@ -146,7 +146,7 @@ def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int
     people = [entry for entry in entries if entry["name"] == "person"]
     if len(people) != 1:
         found = first_few(_as_json(entry["name"]) for entry in entries) or "none"
-        raise FormatError("no single category person", where=path, expected='one with the name "person"', found=found)
+        raise FormatError("no single category person", where=path, expected='exactly one named "person"', found=found)
     joints = people[0].get("keypoints", list(NAMES))
     expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
     if not isinstance(joints, list) or len(joints) != JOINTS:

@@ -21,7 +21,7 @@ from hrnet.cli import UserError
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 NUMBER = re.compile(r"[0-9]+")
-PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")  # a path that is normalised already
+PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")  # a normalised path
 MAX_FILES = 100_000  # entries of a folder of inputs
 IMAGES = (
     ".jpeg",
@@ -34,7 +34,7 @@ IMAGES = (
     ".pgm",
     ".tif",
     ".tiff",
-)  # extensions; other files are opened to find out
+)  # files with other extensions are opened to recognise them
 
 AnyPath = Union[str, "os.PathLike[str]"]
 
@@ -48,7 +48,7 @@ def make_folder(path: AnyPath) -> Path:
         raise UserError("not a folder", where=path, hint=f"move the file out of the way: mv {path} {path}.old")
     if path.parent != path:
         make_folder(path.parent)
-    path.mkdir(FOLDER_MODE, exist_ok=True)  # never more, even if the run is killed before the next line
+    path.mkdir(FOLDER_MODE, exist_ok=True)  # never more permissions, even if the run is killed before chmod
     path.chmod(FOLDER_MODE)
     if (mode := path.stat().st_mode & 0o777) != FOLDER_MODE:
         found, hint = f"{mode:04o}", "set BUILD= to another disk"
@@ -102,7 +102,7 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
             os.close(descriptor)
     except OSError as error:
         if error.strerror and str(error.filename or temporary) == temporary:
-            error.filename = path  # instead of no name (full disk) or the temporary name
+            error.filename = path  # report `path`, not the temporary name, or no name if the disk is full
         raise
 
 
@@ -122,7 +122,7 @@ def _lock(path: str, refusal: UserError) -> int:
             if isinstance(error, BlockingIOError):
                 raise refusal from None
             hint = "set BUILD= to another disk"
-            raise UserError(f"cannot be locked on this disk: {error.strerror}", where=path, hint=hint) from None
+            raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)
 
 
@@ -155,7 +155,7 @@ def natural_key(name: str) -> str:
 
 
 def _number_key(match: re.Match[str]) -> str:
-    """Text that sorts before other text, and by the value of the number."""
+    """A number as text that sorts by value, and before any other text."""
     digits = match[0].lstrip("0")
     return f"\0{chr(len(digits) + 1)}{digits}"
 

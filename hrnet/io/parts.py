@@ -31,7 +31,7 @@ IDENTITY = {
 class Part:
     """The results of one part, or of a whole data set (part 1 of 1)."""
 
-    shard: list[int]  # [3, 16]: part 3, from 1, of 16
+    shard: list[int]  # [3, 16]: part 3 of 16; numbers begin at 1
     listed: int  # images of the whole list
     list_sha256: str
     index_sha256: str  # of paths, labels, sizes and times of this part's images
@@ -42,12 +42,12 @@ class Part:
     dtype: str  # of the inputs
     flip: bool
     tool: str  # "ais_bench", or the runtime and its version
-    code_sha256: str  # of all stages
+    code_sha256: str  # of the code of all stages
     metadata: dict[str, str]  # of the model: see CompiledModel
     batch: int
     classes: int  # outputs of a classifier; 1 for pose
     images: int
-    inferred: int  # images that `seconds` of `infer` is for: without those that a killed run had finished
+    inferred: int  # images in the time `infer` of `seconds`; images that a killed run had finished are not included
     seconds: dict[str, float]  # `infer`: wall time of all passes; pose: each step of decoding, summed over processes
     device_images_per_second: Optional[float]  # without file I/O
     made_from: dict[str, str]  # SHA-256 of the manifest and of the run records

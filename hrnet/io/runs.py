@@ -25,7 +25,7 @@ class RunRecord:
     batch: int
     images: int
     flipped: bool  # the inputs were flipped
-    kept: int  # images that an interrupted run had finished; not included in the times
+    kept: int  # images that an interrupted run had finished; the times do not include them
     seconds: dict[str, Optional[float]]  # read, infer, write (None: not in the tool's summary), total
     images_per_second: float  # end to end
     device: dict[str, Any]  # NPU_compute_time (ms) and throughput of the tool's summary, without file I/O

@@ -59,7 +59,7 @@ class Detections:
     images: np.ndarray  # int [N], ids in the evaluation's order
     owner: np.ndarray  # int [D], index into `images`
     hit: np.ndarray  # bool [T, D]
-    miss: np.ndarray  # bool [T, D]; neither hit nor miss if COCO ignores the person
+    miss: np.ndarray  # bool [T, D]; if COCO ignores the person, neither hit nor miss is set
     people: np.ndarray  # int [N], people in the ground truth
     recalls: np.ndarray  # float [R], recall values at which precision is sampled
 

@@ -2,8 +2,8 @@
 
 Computing the full maps (17 heatmaps and 34 tag maps, a quarter of a million pixels each) would be slow. `Maps.heat` and
 `Maps.tags` compute windows of them, bit for bit as upstream does: upsample output1, average it with output2, upsample,
-average with the same of the flipped image. `Maps.mean` averages everything before the last upsampling. The error
-of that is at most `Maps.error`, so it shows where windows are needed.
+average with the same of the flipped image. `Maps.mean` averages everything before the last upsampling. Its error
+is at most `Maps.error`, which is enough to find the windows that are needed.
 
 Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/inference.py
 (get_multi_stage_outputs, aggregate_results); torch's bilinear interpolation by 2 (align_corners=False).

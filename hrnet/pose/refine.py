@@ -42,9 +42,9 @@ class Bounds:
 
     def first(self, centre: np.ndarray) -> np.ndarray:
         """int64 [FIRST]: the block with the highest estimate in each strip. centre: float32 [D], a person's tag."""
-        rough = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
-        strips = rough.reshape(FIRST, -1)
-        return strips.argmax(axis=1) + np.arange(0, rough.size, strips.shape[1])
+        estimates = self.highest - _rounded_distance([tag - own for tag, own in zip(self.tags, centre)])
+        strips = estimates.reshape(FIRST, -1)
+        return strips.argmax(axis=1) + np.arange(0, estimates.size, strips.shape[1])
 
     def reaching(self, score: float, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The blocks that may have a pixel with at least `score`, int64 [M], and their upper bounds, float32 [M].
@@ -90,26 +90,26 @@ def best_pixels(maps: Maps, means: np.ndarray, joints: np.ndarray, centres: np.n
     each = np.arange(len(joints))
     first = np.concatenate([bounds[joint].first(centre) for joint, centre in zip(joints, centres)])
     best, pixel = best_of_blocks(maps, joints, centres, np.repeat(each, FIRST), first)
-    left = []  # for each joint, blocks that may have a better pixel and their bounds, the most promising first
+    remaining = []  # for each joint, the blocks that may have a better pixel and their bounds, best bound first
     for i in each:
         blocks, upper = bounds[joints[i]].reaching(best[i], centres[i])
         promising = highest_indices(upper, ENDS[-1] + 1)
-        left.append((blocks[promising], upper[promising]))
+        remaining.append((blocks[promising], upper[promising]))
     begin = 0
     for end in ENDS:
-        who = np.array([i for i in each if len(left[i][0]) > begin], np.int64)
+        who = np.array([i for i in each if len(remaining[i][0]) > begin], np.int64)
         if not len(who):
             break
-        taken = [left[i][0][begin:end] for i in who]
+        taken = [remaining[i][0][begin:end] for i in who]
         owners = np.repeat(who, [len(blocks) for blocks in taken])
         score, at = best_of_blocks(maps, joints, centres, owners, np.concatenate(taken))
         better = (score > best[who]) | ((score == best[who]) & (at < pixel[who]))
         best[who[better]], pixel[who[better]] = score[better], at[better]
         for i in who:
-            still = np.searchsorted(-left[i][1], -best[i], side="right")
-            left[i] = (left[i][0][:still], left[i][1][:still])
+            still = np.searchsorted(-remaining[i][1], -best[i], side="right")
+            remaining[i] = (remaining[i][0][:still], remaining[i][1][:still])
         begin = end
-    unfinished = np.array([len(blocks) > ENDS[-1] for blocks, _ in left])
+    unfinished = np.array([len(blocks) > ENDS[-1] for blocks, _ in remaining])
     for joint in np.unique(joints[unfinished]):
         heat, tags = maps.whole_heat(joint), maps.whole_tags(joint)
         for i in each[unfinished & (joints == joint)]:

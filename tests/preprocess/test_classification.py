@@ -215,7 +215,7 @@ def test_class_folders_make_the_same_inputs(
     images = read_checked(tmp_path, output)
     assert [(image.stem, image.label) for image in images] == [("0_x", 0), ("1_x", 1), ("2_x", 2), ("2_y", 2)]
     out = capsys.readouterr().out
-    assert "3 of 10 classes" in out and "left out: __MACOSX" in out
+    assert "3 of 10 classes" in out and "ignored: __MACOSX" in out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:

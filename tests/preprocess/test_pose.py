@@ -231,7 +231,7 @@ def test_a_second_run_only_touches_the_manifests(
 def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(f"{prep}_lock"):
         assert prepare(dataset, prep) == 2
-    assert f"{prep}_lock: another run" in capsys.readouterr().err
+    assert f"{prep}_lock: locked by another run" in capsys.readouterr().err
     assert not prep.exists()
 
 
