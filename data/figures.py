@@ -274,8 +274,8 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
 
 
 def visibility(canvas: Canvas, figure: Figure, owner: int) -> np.ndarray:
-    """COCO's visibility flags, int [17]: 2 visible, 1 occluded, 0 not labelled (outside the image, or on the far side of
-    the figure's own head)."""
+    """COCO's visibility flags, int [17]: 2 visible, 1 occluded, 0 not labelled (outside the image, or on the far side
+    of the figure's own head)."""
     height, width = canvas.owner.shape
     flags = np.zeros(COUNT, int)
     for joint, (x, y, z) in enumerate(figure.points):

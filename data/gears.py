@@ -34,7 +34,7 @@ Cover = tuple[int, tuple[int, ...]]  # cost: long side of the gear, summed over 
 
 
 def model_zoo_gears(short: int) -> list[Gear]:
-    """The model zoo's 17 gears for short side 512, or the same for `short`: long sides in steps of 64 up to twice it."""
+    """The model zoo's 17 gears for short side 512, or the same rule: long sides in steps of 64 up to twice `short`."""
     longs = range(short, int(LONGEST * short) + 1, STEP)
     return sorted({*((long, short) for long in longs), *((short, long) for long in longs)})
 
