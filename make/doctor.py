@@ -72,6 +72,7 @@ PACKAGES = {
     "pytest-xdist": Package("xdist", "make test", ".[dev]"),
     "hypothesis": Package("hypothesis", "make test", ".[dev]"),
     "ruff": Package("ruff", "make check", ".[dev]"),
+    "codespell": Package("codespell_lib", "make check", ".[dev]"),
     "mypy": Package("mypy", "make check", ".[dev]"),
 }
 

@@ -68,10 +68,11 @@ endif
 test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
 
-check: $(VENV)/done               ## run ruff, ruff format and mypy
+check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
 
 clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
 	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)

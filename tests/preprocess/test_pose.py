@@ -175,7 +175,8 @@ def test_the_output_directories(dataset: Path, prep: Path, tmp_path: Path, capsy
         assert record(folder / "settings.json")["settings"]["flipped"] is flipped
     assert manifest(tmp_path / "flip").flipped
     assert manifest(tmp_path / "flip").images == written.images
-    assert f"1 images are longer than the longest gear and lose both ends: {FOLDER}/wide.jpg" in capsys.readouterr().out
+    expected = f"1 images are longer than the longest gear, both ends are cut off: {FOLDER}/wide.jpg"
+    assert expected in capsys.readouterr().out
 
 
 def test_a_rerun_writes_what_is_missing(
