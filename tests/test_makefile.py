@@ -544,7 +544,7 @@ def test_doctor_checks_what_is_asked_and_remembers_nothing(checkout: Checkout) -
     assert done.returncode == 0, done.stderr
     assert "\nbackend        onnxruntime (as given)\n" in done.stdout
     assert "\ndata set       data/toy: 1 images\n" in done.stdout
-    assert done.stdout.endswith("demo_digits can run as asked\n")
+    assert done.stdout.endswith("ready to run demo_digits\n")
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2
     assert "BACKEND=ascend: atc is not on PATH; source " in done.stderr

@@ -40,6 +40,6 @@ def test_stages_at_two_numbers_of_images(
     places = [f"--{name}={tmp_path / file}" for name, file in (("dataset", "images"), ("cfg", "small.yaml"))]
     assert memory.main([*places, f"--model={tmp_path / 'm.onnx'}", "--copies", "1", "2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["MiB", "at", "the", "peak", "3", "images", "6", "images"]
+    assert lines[0] == ["peak", "memory,", "MiB", "3", "images", "6", "images"]
     assert [line[0] for line in lines[1:]] == ["preprocess", "infer", "eval"]
     assert all(10 < int(mebibytes) < 2000 for line in lines[1:] for mebibytes in line[1:])

@@ -332,7 +332,7 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
         assert download(url) == 2
         ended.set()
         thread.join()
-    assert f"{url}: the connection broke: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
+    assert f"{url}: the connection failed: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
     assert files() == ["m.pth.part", "m.pth.part.json"]
 
 

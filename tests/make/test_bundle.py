@@ -98,7 +98,7 @@ def test_pose_packs_annotations_and_flipped_inputs(place: Path, capsys: pytest.C
 def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
     assert pose() == 0
     packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless simplejpeg"
-    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<folder>\n" in contents(
+    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<directory>\n" in contents(
         "README.md"
     )
 

@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed(
 ) -> None:
     monkeypatch.setattr(Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))
     error = error_of(task, folder, capsys, "--workers", 1)
-    assert "a process that reads images was killed" in error and "--workers" in error
+    assert "a worker process was killed" in error and "--workers" in error
 
 
 def test_a_loss_that_is_not_finite(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.
     write_annotations(tmp_path, {**truth, "annotations": []})
     (tmp_path / "images").symlink_to(folder / "people/images")
     error = error_of(folder, capsys, "--dataset", tmp_path)
-    assert f"found nobody on {IMAGES} images" in error and "LIMIT=0" in error
+    assert f"found no person in {IMAGES} images" in error and "LIMIT=0" in error
 
 
 def test_a_second_run_does_its_work_only_where_something_changed(
