@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
+
 EVERYWHERE = {"numpy", "tqdm", "yacs", "hrnet"}
 STDLIB = set(getattr(sys, "stdlib_module_names", ()))  # since Python 3.10
 TORCH = {"torch", "onnx", "onnxruntime", "safetensors"}

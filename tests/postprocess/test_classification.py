@@ -19,7 +19,7 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import write_record
 from postprocess import gate, merge, topn
 from postprocess.classification import main
-from tests.postprocess.runs import HASH, Run, labels_of, logits_of
+from tests.support.classification_run import HASH, Run, labels_of, logits_of
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from hrnet.io.parts import keypoints_path
 from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
 from postprocess import decode, gate, merge
 from postprocess.pose import main
-from tests.postprocess.coco_scenes import exact, results, scene
-from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
+from tests.support.coco_scenes import exact, results, scene
+from tests.support.pose_run import MODEL, OTHER, PoseRun, spread
 
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
