@@ -33,7 +33,7 @@ ALLOWED = {
     "make": {"infer"},  # make.bundle checks inputs as make infer does
 }
 FAKES = ROOT / "tests/support/fakes"
-OF_FAKES = {"numpy", "onnx", "onnxruntime", "torch", "ais_bench", "fake_om"}
+OF_FAKES = {"numpy", "onnx", "onnxruntime", "torch", "ais_bench", "fake_om", "fake_atc_model", "fake_atc_rules"}
 SCRIPTS = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]
 
 

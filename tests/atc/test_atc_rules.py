@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from atc import atc_rules, shapes
 from atc.atc_rules import AtcError, Model
-from tests.atc.rule_calls import DIMS, MODEL, check, refusal
+from tests.atc.rule_calls import DIMS, MODEL, REFUSALS, check, refusal
 from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 
 HRNET_COMMAND = (
@@ -70,9 +69,6 @@ def test_unknown_arguments(words: list[str], text: str) -> None:
     with pytest.raises(AtcError) as caught:
         atc_rules.parse(words)
     assert (caught.value.code, caught.value.text) == ("E19999", text)
-
-
-REFUSALS = [entry.splitlines() for entry in Path(__file__).with_name("refusals.txt").read_text().split("\n\n")[1:]]
 
 
 @pytest.mark.parametrize("lines", REFUSALS, ids=lambda lines: " ".join(lines[:-1]))

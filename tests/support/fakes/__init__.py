@@ -25,12 +25,12 @@ def program(path: Path, command: str) -> Path:
 
 def atc(folder: Path) -> Path:
     """`atc` in `folder`, which is to be on PATH."""
-    return program(folder / "atc", f"{shlex.quote(sys.executable)} -I {shlex.quote(str(ATC))}")
+    return program(folder / "atc", f"{shlex.quote(sys.executable)} -E {shlex.quote(str(ATC))}")
 
 
 def aoe(folder: Path) -> Path:
     """`aoe` in `folder`, which is to be on PATH; it stores its tuning results there."""
-    python = f"env HOME={shlex.quote(str(folder))} {shlex.quote(sys.executable)} -I"
+    python = f"env HOME={shlex.quote(str(folder))} {shlex.quote(sys.executable)} -E"
     return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
 
 
