@@ -20,7 +20,7 @@ from benchmarks.turns import in_turn
 from benchmarks.upstream_pose import UpstreamDecoder, first_difference
 from hrnet.cli import WorkFailed, command, cores, integer
 from hrnet.pose.decode import STEPS, decode
-from tests.hrnet.pose.scenes import Outputs, outputs_of
+from tests.support.pose_scenes import Outputs, outputs_of
 
 WIDTH, HEIGHT = 704, 512
 

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from atc import convert, pixels
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from tests import tiny
 from tests.atc.calls import arguments
-from tests.atc.models import classifier, pyramid, results, saved
+from tests.support import tiny
+from tests.support.onnx_models import classifier, pyramid, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

@@ -17,9 +17,9 @@ from benchmarks import infer_loop, pose_decode, preprocess_peer, preprocess_pose
 from benchmarks.turns import check_equal, in_turn, report
 from hrnet.cli import WorkFailed
 from hrnet.pose.decode import decode
-from tests.hrnet.pose.scenes import Outputs
-from tests.infer.models import linear_model, prep_folder
-from tests.preprocess.coco_sets import annotations, coco_set
+from tests.support.coco_sets import annotations, coco_set
+from tests.support.linear_model import linear_model, prep_folder
+from tests.support.pose_scenes import Outputs
 
 PEER = """
 import json, os, sys

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests import tiny
+from tests.support import tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """

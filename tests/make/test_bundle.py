@@ -14,7 +14,8 @@ from hrnet.code import import_closure
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from make import bundle
-from tests.infer.models import gear_folder, gear_model, linear_model, prep_folder
+from tests.support.gear_model import gear_folder, gear_model
+from tests.support.linear_model import linear_model, prep_folder
 
 
 @pytest.fixture

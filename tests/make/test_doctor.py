@@ -20,10 +20,9 @@ from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
-from make.options import resolve_backend
-from tests.make.test_options import DEFAULTS
+from tests.make.doctor_calls import call, report, tool
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
 | NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
@@ -37,25 +36,6 @@ SMI = """\
 +===================+=================+======================================================+
 """
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-
-
-def tool(place: Path, name: str, script: str = "") -> None:
-    (place / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-    (place / "bin" / name).chmod(0o755)
-
-
-def call(make: str = "4.3", inputs: str = "prep", **values: str) -> int:
-    """The doctor's exit code for MODEL=m with these of make's options."""
-    given = {**DEFAULTS, "MODEL": "m", "CFG": "m.yaml", "ONNX": "m.onnx", "TS": "m.ts", "WEIGHTS": "weights/m.pth"}
-    given.update({"DATASET": "data", "BATCH": "16", "BATCHES": "1", **values})
-    asked = given["BACKEND"]
-    given["BACKEND"], _ = resolve_backend(asked, given["OM"])
-    options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    return doctor.main(["--backend_asked", asked, "--make", make, "--inputs", inputs, *options])
-
-
-def report(out: str) -> dict[str, str]:
-    return {line[:14].strip(): line[15:] for line in out.splitlines()}
 
 
 def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from make import doctor
-from tests.infer.test_ais_bench_states import PACKAGES, WORDS, python_with
-from tests.make.test_doctor import call, report, tool
+from tests.make.doctor_calls import call, report, tool
+from tests.support.ais_bench_packages import PACKAGES, WORDS, python_with
 
 
 @pytest.fixture

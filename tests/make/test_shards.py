@@ -21,8 +21,8 @@ from hrnet.io.parts import Part, predictions_path, reference_path
 from hrnet.io.records import write_record
 from hrnet.shards import Shard, select_part
 from make import shards
-from tests.infer.models import linear_model
-from tests.preprocess.datasets import listed, write_config, write_images
+from tests.support.image_sets import listed, write_config, write_images
+from tests.support.linear_model import linear_model
 
 IMAGES = 10
 PARTS = Path("parts")

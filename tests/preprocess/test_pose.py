@@ -18,12 +18,11 @@ from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.pose import main
-from tests.preprocess import coco_sets
-from tests.preprocess.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
-from tests.preprocess.datasets import contents, noise, record
-from tests.preprocess.reference import aligned, normalise
+from tests.support import ROOT, coco_sets
+from tests.support.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
+from tests.support.image_sets import contents, noise, record
+from tests.support.reference_pixels import aligned, normalise
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET")  # a checkout of HRNet/HigherHRNet-Human-Pose-Estimation aa23881
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from tests.train.small_data import make_task, set_up
+from tests.support.training_sets import set_up
+from tests.train.calls import make_task
 from train import batches
 from train.distributed import DistributedContext
 

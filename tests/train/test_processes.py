@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from hrnet.cli import UserError
-from tests.train.small_data import CONFIG, POSE_TRAINING, read_metrics, set_up, write_config, write_pose_config
+from tests.support import ROOT
+from tests.support.training_sets import CONFIG, POSE_TRAINING, set_up, write_config, write_pose_config
+from tests.train.calls import SECONDS, read_metrics, start
 from train import distributed
 
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 180  # after which a process is taken to hang
 TOLERANCE = 1e-4  # relative: gradients are summed in another order
 
 pytestmark = pytest.mark.slow
@@ -36,19 +35,6 @@ def port() -> int:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return set_up("classification", tmp_path)
-
-
-def start(folder: Path, *more: object, task: str = "classification", launch: tuple[str, ...] = ()) -> subprocess.Popen:
-    given = ("--dataset", "data", "--cfg", "small.yaml", "--output", "out", "--precision", "fp32", *map(str, more))
-    return subprocess.Popen(
-        [sys.executable, *launch, "-m", f"train.{task}", *given],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def run(folder: Path, *more: object, task: str = "classification") -> tuple[int, str, str]:

@@ -13,13 +13,13 @@ import torch
 
 from hrnet.config import load_config
 from hrnet.io.files import locked
-from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
+from tests.support.training_sets import set_up, write_pose_config
+from tests.train.calls import MAINS, WEIGHTS, error_line, make_task, read_metrics, train
 from train import distributed, loop, recipe, state
 from train.batches import Samples
 from train.distributed import DistributedContext
 
 TASKS = ("classification", "pose")
-WEIGHTS = {"classification": "model_best.pth.tar", "pose": "small.pth"}
 
 
 @pytest.fixture(scope="module", params=TASKS)

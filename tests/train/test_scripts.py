@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from hrnet.io.manifest import Manifest
-from tests.test_makefile import Checkout
+from tests.support import ROOT
+from tests.support.checkout import Checkout
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/imagenet"
 SCRIPTS = {
     "train_full_1p.sh": [],

@@ -13,8 +13,8 @@ from hrnet.io import coco
 from hrnet.io.records import FormatError
 from hrnet.pose.average_precision import evaluate, ground_truth
 from hrnet.pose.joints import NAMES
-from tests.hrnet.io.invalid import check_invalid
-from tests.postprocess.coco_scenes import results, scene
+from tests.support.coco_scenes import results, scene
+from tests.support.invalid_records import check_invalid
 
 FIRST = {"id": 9, "file_name": "10.jpg", "width": 640, "height": 480}
 SECOND = {"id": 8, "file_name": "9.jpg", "width": 500, "height": 375, "license": 3}

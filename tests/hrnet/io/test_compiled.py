@@ -11,7 +11,7 @@ import pytest
 
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.records import FormatError
-from tests.hrnet.io.invalid import HASH
+from tests.support.invalid_records import HASH
 
 IMAGE = TensorInfo("image", "float32", [16, 3, 224, 224])
 DIGEST = hashlib.sha256(b"model").hexdigest()

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from hrnet.cli import UserError
 from hrnet.io import files, tensors
+from tests.support import ROOT
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask {mask:03o}")
@@ -174,9 +175,8 @@ def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     path = tmp_path / f"x.{ending}"
-    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], cwd=root, preexec_fn=limit, capture_output=True, text=True
+        [sys.executable, "-c", FULL_DISK, str(path)], cwd=ROOT, preexec_fn=limit, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"-c: error: {path}: File too large\n")
     assert os.listdir(tmp_path) == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from tests.hrnet.io.invalid import HASH, check_invalid, set_value
+from tests.support.invalid_records import HASH, check_invalid, set_value
 
 MANIFEST = Manifest(
     dataset="imagenet",

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
-from tests.atc.models import model_of
+from tests.support.onnx_models import model_of
 
 WEIGHTS = {"conv1.weight": torch.ones(3)}
 

@@ -14,7 +14,7 @@ from hrnet.io import tensors
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord, output_folder
-from tests.hrnet.io.invalid import HASH, check_invalid, set_value
+from tests.support.invalid_records import HASH, check_invalid, set_value
 
 RUN = RunRecord(
     model="m.onnx",

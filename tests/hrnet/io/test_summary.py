@@ -10,7 +10,7 @@ import pytest
 
 from hrnet.io.records import FormatError
 from hrnet.io.summary import outputs_by_stem, read_summary, write_info
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 
 def test_info_file(tmp_path: Path) -> None:

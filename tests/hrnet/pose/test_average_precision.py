@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
-from tests.postprocess.coco_scenes import exact, results, scene
+from tests.support.coco_scenes import exact, results, scene
 
 IDS = [10, 20, 30, 40, 50, 60]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.pose.maps import Maps, cut_windows, upsample
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import Outputs, outputs_of
+from tests.support.pose_scenes import Outputs, outputs_of
 
 
 def random_outputs(seed: int, width: int = 160, height: int = 128) -> Outputs:

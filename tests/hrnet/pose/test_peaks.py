@@ -11,7 +11,7 @@ from hrnet.pose import peaks
 from hrnet.pose.maps import Maps
 from hrnet.pose.peaks import find_peaks, partial_sort, subpixel_positions
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import outputs_of
+from tests.support.pose_scenes import outputs_of
 
 THRESHOLD, MOST = 0.1, 30
 

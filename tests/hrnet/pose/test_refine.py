@@ -9,7 +9,7 @@ from hrnet.pose import refine as module
 from hrnet.pose.maps import Maps
 from hrnet.pose.refine import Bounds, best_pixels, highest_indices, refine
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import KINDS, outputs_of
+from tests.support.pose_scenes import KINDS, outputs_of
 
 
 def centres_of(random: np.random.Generator, count: int, dimensions: int) -> np.ndarray:

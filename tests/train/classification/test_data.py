@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
-from tests.train.small_data import CLASSES, CONFIG, data_set, write_config
+from tests.support.training_sets import CLASSES, CONFIG, data_set, write_config
 from train.classification.data import augment, crop_box, read_images
 
 

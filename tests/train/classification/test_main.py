@@ -13,7 +13,8 @@ import torch
 from hrnet import datasets
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification
-from tests.train.small_data import CLASSES, CONFIG, error_line, read_metrics, set_up, train
+from tests.support.training_sets import CLASSES, CONFIG, set_up
+from tests.train.calls import error_line, read_metrics, train
 
 STEP = (
     r"Epoch: \[\d+\]\[\d+/\d+\]\t\tTime \d+\.\d{3}s\t\tFPS \d+\.\d\t\tData \d+\.\d{3}s\t\tLoss \d+\.\d{5}\t\t"

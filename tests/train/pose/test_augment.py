@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yacs.config import CfgNode
 
-from hrnet import schemas
 from hrnet.pose.joints import COUNT, FLIPPED
+from tests.train.pose.configs import dataset
 from tests.train.upstream_training import upstream
 from train.pose import augment
 from train.pose.augment import Transform
@@ -28,13 +27,6 @@ MOTIONS = st.builds(
     degrees=st.floats(-45, 45),
     flip=st.booleans(),
 )
-
-
-def dataset(**keys: object) -> CfgNode:
-    node = schemas.pose().DATASET
-    for key, value in keys.items():
-        node[key] = value
-    return node
 
 
 def joints_at(points: np.ndarray) -> np.ndarray:

@@ -18,8 +18,9 @@ from hrnet.config import load_config
 from hrnet.images import open_image
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.joints import COUNT
-from tests import tiny
-from tests.train.small_data import error_line, people_set, read_metrics, set_up, train, write_pose_config
+from tests.support import tiny
+from tests.support.training_sets import people_set, set_up, write_pose_config
+from tests.train.calls import error_line, read_metrics, train
 from train.pose.augment import Transform
 from train.pose.data import AnnotatedImages, example
 from train.pose.task import PoseTask

@@ -21,9 +21,9 @@ from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.pose.decode import decode, read_settings, to_image
 from postprocess.gate import find_reference
 from preprocess import pose as preprocess
-from tests import tiny
-from tests.preprocess.coco_sets import annotations, write_annotations
-from tests.train.small_data import error_line
+from tests.support import tiny
+from tests.support.coco_sets import annotations, write_annotations
+from tests.train.calls import error_line
 from train.pose import reference
 
 IMAGES = 3

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yacs.config import CfgNode
 
-from hrnet import schemas
 from hrnet.pose.joints import COUNT
+from tests.train.pose.configs import dataset
 from tests.train.upstream_training import upstream
 from train.pose import targets
 from train.pose.targets import NONE
@@ -32,13 +31,6 @@ def scene(seed: int, people: int) -> np.ndarray:
     )
     joints[rng.random(joints.shape[:2]) < 0.1, :2] = -0.5  # less than a cell outside
     return joints
-
-
-def dataset(**keys: object) -> CfgNode:
-    node = schemas.pose().DATASET
-    for key, value in keys.items():
-        node[key] = value
-    return node
 
 
 def test_a_gaussian_by_value() -> None:
