@@ -103,7 +103,7 @@ def stamp_of(
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
         settings |= {} if arguments["gears"] else {"image_size": list(config.MODEL.IMAGE_SIZE)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
-    return Stamp.of(modules, settings, {"model": model, **files})
+    return Stamp.compute(modules, settings, {"model": model, **files})
 
 
 def run(

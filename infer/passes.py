@@ -25,7 +25,7 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
     """The directory must hold the files of its manifest, in the model's dtype and shape."""
     dtype = compiled.inputs[0].dtype
     images = manifest.images if compiled.gears else manifest.images[:1]
-    wrong = [image.shape for image in images if manifest.dtype != dtype or not compiled.takes(image.shape)]
+    wrong = [image.shape for image in images if manifest.dtype != dtype or not compiled.accepts(image.shape)]
     if wrong:
         hint = "give make om and make preprocess the same MODEL and INPUT"
         expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"

@@ -108,7 +108,7 @@ class Family:
         if evaluated:
             settings["index_sha256"] = self.images_sha256(config.MODEL.NUM_CLASSES)
         modules = (*TIMED, *self.tool.modules, *(EVALUATED if evaluated else ()))
-        return stamp.Stamp.of(modules, settings, {"weights": weights} if weights.exists() else {})
+        return stamp.Stamp.compute(modules, settings, {"weights": weights} if weights.exists() else {})
 
     def finished(self, model: str, made_from: stamp.Stamp) -> Optional[FamilyRow]:
         """The row of a model, if it is there and would be measured from the same."""

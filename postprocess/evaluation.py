@@ -89,7 +89,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     check_people(people, found, keypoints)
     ids = [each.image_id for each in found]
     evaluation = evaluate(ground_truth(read_truth(dataset, config, ids)), people, ids)
-    detections = Detections.of(evaluation)
+    detections = Detections.from_evaluation(evaluation)
     if not detections.people.any():
         none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
         where = annotation_path(dataset, config.DATASET.TEST)
@@ -97,7 +97,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     of_gear: dict[str, list[int]] = defaultdict(list)
     for each in sorted(found, key=lambda each: each.gear):
         of_gear["x".join(map(str, each.gear))].append(each.image_id)
-    values = {gear: detections.of_images(members) for gear, members in of_gear.items()}
+    values = {gear: detections.subset_average_precision(members) for gear, members in of_gear.items()}
     gears = {
         gear: {"images": len(of_gear[gear]), "AP": None if np.isnan(value) else 100 * value}
         for gear, value in values.items()

@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
     if args.torch:
         args.reference = merge_references(parts, config, args.dataset, args.torch)
     files |= {"reference": args.reference} if args.reference else {}
-    stamp = Stamp.of(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
+    stamp = Stamp.compute(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
     if is_current(args.output, stamp, [*products, args.output]):
         touch(args.output, [*products, args.output])
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from hrnet.code import PREDICTS, stages_sha256
+from hrnet.code import PREDICTION_MODULES, stages_sha256
 from hrnet.config import add_cfg_argument
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
@@ -39,7 +39,7 @@ def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[
         if not path.is_file():
             raise FormatError(f"no {what} record", where=path, hint=f"run make {stage}")
     files = {"manifest": job.manifest, **dict(zip(("run", "run_flip"), job.runs))}
-    stamp = Stamp.of([PREDICTS[task]], settings, files)
+    stamp = Stamp.compute([PREDICTION_MODULES[task]], settings, files)
     products = [predictions_path(job.part), *([keypoints_path(job.part)] if task == "pose" else []), job.part]
     if is_current(job.part, stamp, products):
         touch(job.part, products)

@@ -30,7 +30,7 @@ def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optio
         if not path.is_file():
             hint = "make part REFERENCE=torch for this part"
             raise FormatError("no accuracy of PyTorch for this part", where=path, hint=hint)
-    stamp = Stamp.of(["postprocess.reference"], {}, files)
+    stamp = Stamp.compute(["postprocess.reference"], {}, files)
     if is_current(output, stamp, [output]):
         touch(output, [output])
         return output

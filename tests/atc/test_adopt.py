@@ -15,9 +15,9 @@ from atc import adopt, convert
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.tensors import DTYPES
-from tests.atc.models import classifier, saved
+from tests.support import ROOT
+from tests.support.onnx_models import classifier, saved
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE, CLASS = TensorInfo("image", "float32", [16, 3, 16, 16]), TensorInfo("class", "float32", [16, 10])
 TENSORS = ["--input_tensor", "image:float32:16,3,16,16", "--output_tensor", "class:float32:16,10"]
 FROM_ONNX = ["--model", "model.onnx", "--batch_size", "16"]

@@ -19,11 +19,10 @@ from atc.emulator import main
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.records import write_record
-from tests import tiny
-from tests.atc.calls import HIGHER_HRNET_GEARS, arguments, files_in, product, refused, seen_by_atc
-from tests.atc.models import classifier, images, pyramid, saved, without_kernel
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
+from tests.support import ROOT, tiny
+from tests.support.atc_arguments import HIGHER_HRNET_GEARS
+from tests.support.onnx_models import classifier, images, pyramid, saved, without_kernel
 
 
 @pytest.mark.parametrize(("batch", "backend"), [(1, "openvino"), (16, "onnxruntime")])

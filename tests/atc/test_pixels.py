@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from atc import convert, pixels
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from tests import tiny
 from tests.atc.calls import arguments
-from tests.atc.models import classifier, pyramid, results, saved
+from tests.support import tiny
+from tests.support.onnx_models import classifier, pyramid, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -73,7 +73,7 @@ def test_gears_of_pixels(here: Path, precision: str) -> None:
     assert "--model=om/a.pixels.onnx" in record.command and "--input_shape=image:1,-1,-1,3" in record.command
     assert record.inputs == [TensorInfo("image", "uint8", [1, -1, -1, 3])]
     assert record.gears == [Gear([1, height, width, 3], [[1, 8, height, width]]) for height, width in tiny.GEARS]
-    assert record.takes([96, 64, 3]) and not record.takes([3, 96, 64])
+    assert record.accepts([96, 64, 3]) and not record.accepts([3, 96, 64])
     expected = results(Path("model.onnx"), normalised(image(96, 64)))
     found = results(Path("om/a.onnx"), image(96, 64))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.05)

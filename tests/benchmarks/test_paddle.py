@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from benchmarks import paddle
 from hrnet.cli import UserError
 from pth2onnx import classification
-from tests import tiny
+from tests.support import tiny
 
 FAKE = """
 import json, os, sys

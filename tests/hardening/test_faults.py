@@ -27,9 +27,10 @@ from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
 from postprocess import topn
-from tests.atc.models import classifier, pyramid, saved
-from tests.hardening.harness import ROOT
-from tests.infer.models import CLASSES, check_error, check_logits, linear_model, prep_folder, remove_records
+from tests.support import ROOT
+from tests.support.errors import check_error
+from tests.support.linear_model import CLASSES, check_logits, linear_model, prep_folder, remove_records
+from tests.support.onnx_models import classifier, pyramid, saved
 
 
 @pytest.fixture

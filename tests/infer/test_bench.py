@@ -16,15 +16,17 @@ from hrnet.io.runs import BenchRecord, BenchRow
 from infer import bench, bench_timing
 from infer.bench_timing import Bench, random_input, write_inputs
 from infer.run_ais_bench import ToolResult
-from tests import fakes
-from tests.infer.models import GEARS, check_error, gear_model, linear_model, om_model
+from tests.support import ROOT, fakes
+from tests.support.errors import check_error
+from tests.support.gear_model import GEARS, gear_model
+from tests.support.linear_model import linear_model, om_model
 
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with models of batches 1 and 4, and a python that has ais_bench."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     fakes.ais_python(tmp_path)
     for batch in (1, 4):
         om_model(Path(f"bs{batch}-x.om"), batch)

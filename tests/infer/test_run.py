@@ -19,8 +19,9 @@ from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
-from tests.fakes import ROOT
-from tests.infer.models import check_error, check_logits, linear_model, prep_folder, remove_records
+from tests.support import ROOT
+from tests.support.errors import check_error
+from tests.support.linear_model import check_logits, linear_model, prep_folder, remove_records
 
 
 @pytest.fixture(autouse=True)

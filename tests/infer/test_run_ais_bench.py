@@ -14,8 +14,9 @@ from hrnet.io.runs import RunRecord
 from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.run_ais_bench import execute
-from tests import fakes
-from tests.infer.models import check_error, check_logits, om_model, prep_folder, remove_records
+from tests.support import fakes
+from tests.support.errors import check_error
+from tests.support.linear_model import check_logits, om_model, prep_folder, remove_records
 
 COUNT = 11
 RECORDS = ["run", "run_lock", "run_run.json", "run_settings.json", stamp_path("run").name]

@@ -13,75 +13,10 @@ import pytest
 from hrnet.code import import_closure
 from make import options
 from make.options import OptionError, Options
+from tests.make.option_calls import DEFAULTS, add_atc, refused, resolve
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULTS = {
-    "CFG": "",
-    "MODEL": "net",
-    "BUILD": "build",
-    "PYTHON": sys.executable,
-    "WEIGHTS": "weights/net.pth",
-    "DATASET": "",
-    "ONNX": "build/net/model.onnx",
-    "TS": "build/net/model.ts",
-    "OM": "",
-    "PREP": "",
-    "BATCH": "",
-    "BATCHES": "",
-    "LOOP": "20",
-    "INPUT": "float32",
-    "PRECISION": "default",
-    "SOC": "Ascend310P3",
-    "DEVICE": "0",
-    "BACKEND": "auto",
-    "TUNE": "none",
-    "ATC_FLAGS": "",
-    "AIS_PYTHON": "python3",
-    "GATE": "1",
-    "REFERENCE": "",
-    "LIMIT": "0",
-    "MAX_REJECTED": "0",
-    "FLIP": "1",
-    "SHARDS": "",
-    "SHARD": "",
-    "KEEP": "",
-    "BUNDLE": "inputs",
-    "MODELS": "",
-}
-
-
-@pytest.fixture(autouse=True)
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with two configs and no atc on PATH."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
-    (tmp_path / "configs/people.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
-    return tmp_path
-
-
-def add_atc(checkout: Path) -> None:
-    (checkout / "bin/atc").write_text("#!/bin/sh\n")
-    (checkout / "bin/atc").chmod(0o755)
-
-
-def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **given: str) -> dict[str, str]:
-    """As make calls it with these values on its command line."""
-    settings = Path(given.get("BUILD", "build"), given.get("MODEL", "net"), "settings")
-    remembered = dict(path.read_text().rstrip("\n").split(" ?= ") for path in settings.glob("*.mk"))
-    values = {**DEFAULTS, **remembered, **given}
-    return options.resolve(Options(values, set(given), set(goals.split())), set(given) | set(unknown.split()), dry_run)
-
-
-def refused(goals: str = "eval", unknown: str = "", **given: str) -> str:
-    with pytest.raises(OptionError) as caught:
-        resolve(goals, unknown=unknown, **given)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert not Path("build").exists(), "a refused value is not remembered"
-    return line
+pytestmark = pytest.mark.usefixtures("checkout")
 
 
 def test_defaults_of_classification() -> None:
@@ -363,62 +298,6 @@ def test_settings_that_cannot_be_written() -> None:
     with pytest.raises(OptionError) as caught:
         resolve(BUILD="file", GATE="2")
     assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/GATE.mk" in str(caught.value)
-
-
-def test_defaults_of_family(checkout: Path) -> None:
-    for name in ("demo_net", "wide"):
-        (checkout / f"configs/{name}.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
-    found = resolve("family", MODEL="family")
-    assert (found["MODELS"], found["BATCHES"], found["BATCH"]) == ("net,wide", "1,4,8", "8"), "neither demo nor pose"
-    assert (found["DATASET"], found["CFG"], found["BENCH"]) == ("", "", "onnxruntime-fp32-dev0")
-    assert not Path("build").exists()
-    found = resolve("family", MODEL="family", MODELS=" wide, demo_net wide", BATCHES="2 16")
-    assert (found["MODELS"], found["BATCHES"], found["BATCH"]) == ("wide,demo_net", "2,16", "16")
-
-
-def test_what_make_family_remembers() -> None:
-    """Its values, apart from those of any model; never the models."""
-    Path("set").mkdir()
-    resolve("eval", PRECISION="fp16")
-    assert resolve("family", MODEL="family")["PRECISION"] == "fp32"
-    resolve("family", MODEL="family", MODELS="net", BATCHES="2", DATASET="set")
-    assert sorted(path.stem for path in Path("build/family/settings").iterdir()) == ["BATCHES", "DATASET"]
-    found = resolve("family", MODEL="family")
-    assert (found["BATCHES"], found["DATASET"], found["NAME"]) == ("2", "set", "set-float32")
-    assert resolve("family", MODEL="family", DATASET="")["DATASET"] == ""
-    assert resolve("family", MODEL="family")["DATASET"] == "", "off until a data set is given again"
-    assert resolve("clean", MODEL="family") == {}
-
-
-@pytest.mark.parametrize(
-    ("goals", "given", "parts"),
-    [
-        ("family", {"MODELS": "nat"}, ["MODELS=nat", "did you mean net?"]),
-        ("family", {"MODELS": "net people"}, ["MODELS=net people", "people is a pose model"]),
-        ("family", {"MODELS": "net;x"}, ["MODELS=net;x", "net"]),
-        ("family", {"MODEL": "net"}, ["MODEL=net", "MODELS=net"]),
-        ("family", {"CFG": "configs/net.yaml"}, ["CFG=configs/net.yaml"]),
-        ("family", {"WEIGHTS": "configs"}, ["WEIGHTS=configs", "weights/<MODEL>.pth"]),
-        ("family", {"OM": "my.om"}, ["OM=my.om"]),
-        ("family", {"BATCHES": "1;4"}, ["BATCHES=1;4"]),
-        ("family", {"DATASET": "nowhere"}, ["DATASET=nowhere"]),
-        ("family", {"DATASET": "configs", "DEVICE": "0,1", "SHARDS": "1", "BACKEND": "torchscript"}, ["SHARDS=2"]),
-        ("family eval", {}, ["make family eval"]),
-        ("eval", {}, ["MODEL=family", "no such config"]),
-        ("eval", {"CFG": "mine/family.yaml"}, ["CFG=mine/family.yaml"]),
-    ],
-)
-def test_what_make_family_refuses(goals: str, given: dict[str, str], parts: list[str]) -> None:
-    Path("mine").mkdir()
-    Path("mine/family.yaml").write_text("MODEL: {}\n")
-    line = refused(goals, **{"MODEL": "family", **given})
-    assert all(part in line for part in parts), line
-
-
-def test_models_without_make_family(capsys: pytest.CaptureFixture[str]) -> None:
-    resolve("eval", MODELS="net")
-    assert "MODELS=net is ignored" in capsys.readouterr().err
-    assert not Path("build/net/settings/MODELS.mk").exists()
 
 
 def test_as_a_command() -> None:

@@ -19,7 +19,8 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import write_record
 from postprocess import gate, merge, topn
 from postprocess.classification import main
-from tests.postprocess.runs import HASH, Run, labels_of, logits_of
+from tests.postprocess.steps import steps_of
+from tests.support.classification_run import HASH, Run, labels_of, logits_of
 
 
 @pytest.fixture
@@ -165,22 +166,7 @@ RANK, EVALUATE = "rank_files", "evaluate_classes"
 
 def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
     """What a call does: rank the classes, evaluate the ranks, or nothing."""
-    calls = []
-
-    def spy(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def called(*arguments: Any) -> Any:
-            calls.append(name)
-            return original(*arguments)
-
-        patch.setattr(module, name, called)
-
-    with monkeypatch.context() as patch:
-        spy(topn, RANK)
-        spy(merge, EVALUATE)
-        assert main(run.arguments(*options)) == 0
-    return calls
+    return steps_of(lambda: main(run.arguments(*options)), monkeypatch, [(topn, RANK), (merge, EVALUATE)])
 
 
 def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

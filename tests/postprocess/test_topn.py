@@ -14,7 +14,7 @@ from hrnet.io import tensors
 from postprocess import topn
 from postprocess.classification import main
 from postprocess.topn import cumulative_accuracies, label_ranks, result, write_result
-from tests.postprocess.runs import Run, labels_of, logits_of, zoo_result
+from tests.support.classification_run import Run, labels_of, logits_of, zoo_result
 
 LOGITS = nps.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: nps.arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 1.0, np.inf]))

@@ -9,7 +9,7 @@ import pytest
 from hrnet.config import config_path, load_config
 from hrnet.io.records import read_record
 from pth2onnx import cost
-from tests import tiny
+from tests.support import tiny
 
 slow = pytest.mark.slow
 

@@ -16,7 +16,8 @@ from atc.emulator import aipp, half, main
 from atc.shapes import AtcError
 from hrnet.config import load_config
 from hrnet.images import normalise, normalise_table
-from tests.atc.models import classifier, command_of, interface, passing, pixels, results, saved
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, interface, passing, pixels, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 IMAGENET = """\

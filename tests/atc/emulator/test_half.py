@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from atc import atc_rules, graph
 from atc.emulator import half, main
-from tests.atc.models import classifier, command_of, images, model_of, results, saved
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, images, model_of, results, saved
 
 LEVELS = sorted(onnxruntime.GraphOptimizationLevel.__members__)
 LARGEST = 65504.0  # of float16
@@ -108,7 +109,7 @@ def test_single_operators_are_numpys_float16_to_the_bit(level: str, tmp_path: Pa
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_small_net_against_numpy(level: str, tmp_path: Path) -> None:
-    """tests.atc.models.classifier in plain steps: sums in float64, each result rounded to float16."""
+    """onnx_models.classifier in plain steps: sums in float64, each result rounded to float16."""
     model, x = classifier(), images(2)
     kernel, linear, bias = (numpy_helper.to_array(tensor).astype(np.float16) for tensor in model.graph.initializer)
     padded = np.pad(x.astype(np.float16), ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float64)

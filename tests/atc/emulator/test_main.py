@@ -16,9 +16,10 @@ from onnx import TensorProto, helper
 from atc import atc_rules, graph
 from atc.atc_command import render_aipp
 from atc.emulator import main
-from tests.atc.models import classifier, command_of, images, interface, pyramid, results, saved, without_kernel
+from tests.support import ROOT
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, images, interface, pyramid, results, saved, without_kernel
 
-ROOT = Path(__file__).resolve().parents[3]
 NORMAL = [0.5] * 3, [0.5] * 3  # mean and std
 
 
