@@ -20,7 +20,7 @@ WARM_UP = 5  # first steps that an epoch's averages leave out, if there are more
 class Meter:
     """Times and metrics of the steps of an epoch, in one process."""
 
-    images_at_once: int  # total batch size of all processes
+    total_batch: int  # images in one step of all processes
     seconds: list[float] = field(default_factory=list)
     figures: dict[str, list[float]] = field(default_factory=dict)  # loss; top1 and top5 (percent), or terms of the loss
 
@@ -31,7 +31,7 @@ class Meter:
 
     def images_per_second(self) -> float:
         """Throughput of all processes, without the warm-up steps."""
-        return self.images_at_once / mean(self.steady(self.seconds))
+        return self.total_batch / mean(self.steady(self.seconds))
 
     @staticmethod
     def steady(values: Sequence[float]) -> Sequence[float]:
@@ -42,7 +42,7 @@ class Meter:
         seconds = self.seconds[-1]
         figures = "".join(f"{_text(name, '', values[-1])}\t\t" for name, values in self.figures.items())
         return (
-            f"Epoch: [{epoch}][{step}/{steps}]\t\tTime {seconds:.3f}s\t\tFPS {self.images_at_once / seconds:.1f}\t\t"
+            f"Epoch: [{epoch}][{step}/{steps}]\t\tTime {seconds:.3f}s\t\tFPS {self.total_batch / seconds:.1f}\t\t"
             f"Data {data_seconds:.3f}s\t\t{figures}"
         )
 
