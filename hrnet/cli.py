@@ -126,8 +126,8 @@ class _SafeOutput(io.FileIO):
 
 
 def escape_output() -> None:
-    """Make sure that no print fails. Characters that the output's encoding lacks are escaped, for example in a
-    file name that is not UTF-8. Output to a closed pipe or a full disk is dropped."""
+    """Make sure that no print fails. Characters that the output's encoding lacks are escaped, for example in a file
+    name that is not UTF-8. Output to a closed pipe or a full disk is dropped."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # closed: another file would get its number
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

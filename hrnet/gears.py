@@ -36,7 +36,7 @@ def short_side(input_size: int, where: AnyPath) -> int:
 
 
 def whole_size(width: int, height: int, short: int) -> Gear:
-    """The input size that shows all of an image of `width` x `height` pixels: the short side is `short`, the long side
+    """The input size for the whole of an image of `width` x `height` pixels: the short side is `short`, the long side
     a multiple of STEP."""
     if width < height:
         return round_up(short / width * height), short

@@ -75,7 +75,7 @@ def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert "none.om: no such model" in refusal("none.om", *TENSORS)
     (here / "zip.om").write_bytes(b"PK")
-    assert "zip.om: not an .om (expected b'IMOD' at its start, found b'PK')" in refusal("zip.om", *TENSORS)
+    assert "zip.om: not an .om file (expected b'IMOD' at the start, found b'PK')" in refusal("zip.om", *TENSORS)
     assert "make om ONNX=model.onnx" in refusal("model.onnx")
     line = refusal("my.om", *TENSORS[:3], "class:float32:8,10")
     assert "found image [16, 3, 16, 16], class [8, 10]" in line

@@ -31,7 +31,7 @@ def normalised(pixels: np.ndarray) -> np.ndarray:
 def test_outputs_equal_those_of_normalised_images(height: int, width: int) -> None:
     model = pyramid(2)
     expected = results(model.SerializeToString(), normalised(image(height, width)))
-    pixels.take_pixels(model, MEAN, STD)
+    pixels.accept_pixels(model, MEAN, STD)
     onnx.checker.check_model(model, full_check=True)
     shape = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     assert (model.graph.input[0].name, shape) == ("image", ["batch", "h", "w", 3])
@@ -44,7 +44,7 @@ def test_names_in_use() -> None:
     for node in model.graph.node:
         node.output[:] = [name.replace("up", "image_pixels_planes") for name in node.output]
         node.input[:] = [name.replace("up", "image_pixels_planes") for name in node.input]
-    pixels.take_pixels(model, MEAN, STD)
+    pixels.accept_pixels(model, MEAN, STD)
     onnx.checker.check_model(model, full_check=True)
     assert model.graph.node[0].output[0] == "image_pixels___planes"
 
@@ -53,11 +53,11 @@ def test_another_input_is_refused() -> None:
     model = pyramid(2)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     with pytest.raises(ValueError, match=r"input float32\[N, 3, H, W\], found image float16\[-1, 3, -1, -1\]"):
-        pixels.take_pixels(model, MEAN, STD)
+        pixels.accept_pixels(model, MEAN, STD)
     model = pyramid(2)
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
     with pytest.raises(ValueError, match=r"found image float32.*, mask float32"):
-        pixels.take_pixels(model, MEAN, STD)
+        pixels.accept_pixels(model, MEAN, STD)
 
 
 def call(here: Path, model: onnx.ModelProto, *more: str) -> int:

@@ -207,7 +207,7 @@ def test_input_of_another_size(workdir: Path, error: str, capfd: pytest.CaptureF
     change()
     first, second = errors(capfd, 1, infer)
     check_error(first, "infer.emulator", *parts)
-    check_error(second, "infer.run", "-m infer.emulator", "exit 1", "kept for a rerun")
+    check_error(second, "infer.run", "-m infer.emulator", "exit 1", "finished outputs are kept")
     assert not Path("out/run_run.json").exists()
     images = prep_folder(Path("in"), 5)
     assert infer() == 0

@@ -119,7 +119,7 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.
     timed: list[Any] = []
     kill_at = 2
 
-    def time_case(_: Bench, case: Any, *rest: Any) -> Any:
+    def measure(_: Bench, case: Any, *rest: Any) -> Any:
         if len(timed) == kill_at:
             raise Killed
         timed.append(case.gear)
@@ -128,7 +128,7 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.
         row = BenchRow(1, "m", case.compiled.model_sha256, rate, 1000 / rate, None, times, 3, 3.0, 1.0, case.gear)
         return row, ToolResult("emulator 1", {}, {"total": 3.0}, 3.0, {})
 
-    monkeypatch.setattr(Bench, "time_case", time_case)
+    monkeypatch.setattr(Bench, "measure", measure)
     with pytest.raises(Killed):
         gears("onnx")
     assert not Path("bench/x.json").exists()
@@ -271,7 +271,7 @@ def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[s
     Path("bs4-x.onnx.json").write_text(json.dumps(content))
     assert call() == 1
     file = "bench/x_scratch/run0/pure_infer_data_0.bin"
-    check_error(capfd.readouterr().err, "infer.bench", file, "batch 4", "expected 80 bytes", "found 40")
+    check_error(capfd.readouterr().err, "infer.bench", file, "batch size 4", "expected 80 bytes", "found 40")
     assert not Path("bench/x.json").exists()
 
 

@@ -233,8 +233,8 @@ def test_inputs_must_fit_the_model(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "change, found",
     [
-        (lambda: os.unlink("in/img1.bin"), "1 missing, 0 foreign: img1.bin"),
-        (lambda: os.link("in/img1.bin", "in/other.bin"), "0 missing, 1 foreign: other.bin"),
+        (lambda: os.unlink("in/img1.bin"), "1 missing, 0 unexpected: img1.bin"),
+        (lambda: os.link("in/img1.bin", "in/other.bin"), "0 missing, 1 unexpected: other.bin"),
     ],
 )
 def test_inputs_must_match_the_manifest(
@@ -296,9 +296,9 @@ def test_tool_without_host_times(workdir: Path) -> None:
 @pytest.mark.parametrize(
     "body, found",
     [
-        ("files.pop('img1.bin')", "1 inputs without outputs, 0 foreign files: img1"),
-        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 foreign files: x_0.bin"),
-        ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 foreign files: img1, img1_1.bin"),
+        ("files.pop('img1.bin')", "1 inputs without outputs, 0 unexpected files: img1"),
+        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 unexpected files: x_0.bin"),
+        ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 unexpected files: img1, img1_1.bin"),
         ("sys.exit(3)", "exit 3"),
     ],
 )

@@ -237,7 +237,7 @@ def refused(
 def test_an_error_of_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(topn, "IMAGES_ALONE", 0)
+    monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", 0)
     run = Run(tmp_path, logits_of(3, 6), labels_of(3, 6), 6)
     (run.folder / "img2_0.bin").write_bytes(bytes(8))
     refused(run, capsys, run.folder / "img2_0.bin", "expected 6, found 2", f"rm {run.record}; make infer")
@@ -258,7 +258,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
     "too many": (other_files("img0", "img1", "img2", "img3", "old"), "{record}", "found old); " + AGAIN),
     "another image": (other_files("img0", "img1", "img2", "other"), "{record}", "found img3, other); " + AGAIN),
     "no images": (other_files(), "{record}", "found img0, img1, img2 and 1 more); " + AGAIN),
-    "other inputs": (lambda run: run.rewrite(manifest_sha256=HASH), "{record}", "those of {manifest}); run make infer"),
+    "other inputs": (lambda run: run.rewrite(manifest_sha256=HASH), "{record}", "of {manifest}); run make infer"),
     "other classes": (lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 4}"), "{manifest}", "run make preprocess"),
     "another size": (lambda run: run.cfg.write_text(MORE_INFO), "{manifest}", "{cfg}); run make preprocess"),
     "another model": (lambda run: run.rewrite(metadata=OTHER_MODEL), "{record}", "expected {cfg}, found large"),
@@ -296,7 +296,7 @@ def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[st
         (
             "img2_0",
             np.array([1, np.nan, np.nan], "<f4").tobytes(),
-            ("2 of 3 values NaN", "fp16"),
+            ("2 of 3 values NaN", "float16"),
         ),  # no hint to infer again
     ],
 )

@@ -56,8 +56,8 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"images": ' + "9" * 5000, "not JSON"),
-        ([FIRST], "a list images, annotations, categories"),
-        ({**VALID, "annotations": None}, "a list annotations"),
+        ([FIRST], "a list in images, annotations, categories"),
+        ({**VALID, "annotations": None}, "a list in annotations"),
         ({**VALID, "images": []}, "lists no images"),
         ({**VALID, "images": [FIRST, 5]}, "entry 1"),
         ({**VALID, "images": [{**FIRST, "id": "9"}]}, 'found ["9", "10.jpg", 640, 480]'),
@@ -158,7 +158,7 @@ def test_ap_is_that_of_the_unedited_file_whatever_the_ids(tmp_path: Path) -> Non
         assert evaluate(ground_truth(truth), people, ids).stats.tolist() == expected
 
 
-# --- outlines, for training -------------------------------------------------------------------------------------------
+# --- segmentations, for training --------------------------------------------------------------------------------------
 
 
 def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:

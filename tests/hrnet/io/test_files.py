@@ -131,7 +131,7 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    line = "cannot be locked on this disk: No locks available; set BUILD= to another disk"
+    line = "cannot lock files on this disk: No locks available; set BUILD= to another disk"
     with pytest.raises(UserError, match=f"^{tmp_path / '.x.tmp'}: {line}$"):
         files.write_text(tmp_path / "x", "")
 

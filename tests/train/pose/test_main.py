@@ -78,7 +78,7 @@ def test_invalid_training_keys(name: str, value: object, tmp_path: Path) -> None
     cfg = write_pose_config(tmp_path, f"TRAIN: {{{name}: {value}}}\n")
     with pytest.raises(UserError) as caught:
         load_config(cfg)
-    assert (caught.value.where, caught.value.what) == (cfg, f"TRAIN.{name}")
+    assert (caught.value.where, caught.value.what) == (cfg, f"invalid TRAIN.{name}")
 
 
 def test_the_length_of_one_cycle_belongs_to_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +146,7 @@ BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
     "nobody": (lambda root: rewrite(root, annotations=[]), f"{ANNOTATIONS}: too few images (expected at least 4"),
     "invalid keypoints": (lambda root: rewrite(root, keypoints=[1, 2]), "keypoints"),
     "no outline": (lambda root: rewrite(root, segmentation=None), "segmentation"),
-    "no images": (lambda root: shutil.rmtree(root / "images"), "images/train2017: no such folder"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "images/train2017: no such image folder"),
     "not JPEG": (lambda root: write_to_images(root, b"x"), ".jpg: not a readable image"),
 }
 
