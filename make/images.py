@@ -97,7 +97,7 @@ def set_shards(options: Options) -> None:
         raise options.error("DEVICE", f"each device needs its own parts; use make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and whole:
-        raise OptionError(f"make {whole[0]}: not supported with SHARDS={shards}; use make eval, or give SHARDS=1")
+        raise OptionError(f"make {whole[0]}: SHARDS={shards} is not supported; use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:
         raise options.error("PREP", f"contains the inputs of the whole data set; give SHARDS=1 instead of {shards}")
 
@@ -111,7 +111,7 @@ def reject_chunk(options: Options) -> None:
         shards = -(-counted // int(chunk)) if counted else "<number of parts>"
         remembered = options.settings / "CHUNK.mk"
         forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
-        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards}, the number of parts{forget}")
+        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards} instead{forget}")
 
 
 def data_changed(options: Options, names: dict[str, str]) -> bool:
