@@ -29,7 +29,7 @@ from tqdm import tqdm
 from hrnet.cli import UserError, command
 from hrnet.config import CONFIGS, add_cfg_argument, load_config
 from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, md5_file
-from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, recognise
+from hrnet.io.recognise import WEIGHTS, recognise
 from hrnet.io.records import FormatError, from_json, read_record, write_record
 
 TIMEOUT = 30  # seconds without a byte
@@ -175,7 +175,7 @@ def is_downloaded(output: Path, md5: str) -> bool:
 def check_kind(file: Path, where: object, hint: str) -> None:
     """Raise UserError if `file`, from `where`, is known to be no checkpoint: a page of text, a Git LFS pointer, …"""
     kind = recognise(file)
-    if kind is not None and kind.name not in (CHECKPOINT, SAFETENSORS):
+    if kind is not None and kind.name not in WEIGHTS:
         raise UserError("not a checkpoint", where=where, found=kind.name, hint=hint)
 
 
