@@ -1,14 +1,25 @@
 """The names and shapes of HRNet's weights in PaddleClas, in the order of its state dict, without PaddlePaddle.
 
 Written after ppcls/arch/backbone/legendary_models/hrnet.py of https://github.com/PaddlePaddle/PaddleClas (Apache-2.0),
-class by class, and not after our own names. tests/hrnet/nets/test_paddle_names.py compares it with PaddlePaddle's own
-list.
+class by class, and not after our own names. The SHA-256 in `NETS` are of PaddlePaddle's own lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+# Width, gates, and SHA-256 of the sorted lines `name [shape]` of PaddleClas' own state dict, commit d178931
+NETS = {
+    "hrnet_w18": (18, False, "5751a07484f8709c85511a551f8b42272e988861dc7f4537dc1bfadab4f29968"),
+    "hrnet_w30": (30, False, "7b4fbf667776151aac207a1fbdf390a4ad2f45e83653a74c9f080e42eb1b6ba4"),
+    "hrnet_w32": (32, False, "4e32a61e4e7155440b35844fd9d27d0bb247c0b47c1c5defdd4ced5f0ebb8874"),
+    "hrnet_w40": (40, False, "aa43ef693650af0ac26834199dd624437f074c6848ff3db22a1b93d2f6522588"),
+    "hrnet_w44": (44, False, "e12b1036d284a413296830d5420b2bc1d65adc718b7be8350230d1d04dae5fe8"),
+    "hrnet_w48": (48, False, "0852b5df397cf9e6b7c8f4f3ce13114253da5e21124b936deae0bb02294e6683"),
+    "hrnet_w64": (64, False, "478bc2c198c40f38840ef31ffb6d64163cc90d6e9fb17fc81dca5b2fea74747a"),
+    "se_hrnet_w64_ssld": (64, True, "ee0ebd0afd84297ff592100b40b66c5975225453416676c62b519965db0c9173"),
+}
+NETS |= {f"{model}_ssld": NETS[model] for model in ("hrnet_w18", "hrnet_w48")}
 Entry = tuple[str, list[int]]
 
 
