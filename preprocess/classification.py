@@ -1,17 +1,17 @@
-"""ImageNet images -> one normalised float32 [3, H, W] bin for each, an info file and a manifest.
+"""ImageNet images -> one normalised float32 [3, H, W] .bin per image, an info file and a manifest.
 
     python -m preprocess.classification --cfg hrnet_w18 --dataset data/imagenet --output prep_dataset
     python -m preprocess.classification hrnet /data/imagenet/val ./prep_dataset
 
 Reads    a data set in one of the layouts of hrnet/datasets.py; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
-Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; beside the directory a
-         stamp (hrnet/io/stamp.py)
-Locks    <output>_lock, until its last worker has ended
-Resumes  files that an earlier run with equal settings on the same images finished are kept
-Pixels   with --input_dtype uint8 a bin holds the cropped RGB pixels, [H, W, 3]: the model normalises them itself
+Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
+         directory (hrnet/io/stamp.py)
+Locks    <output>_lock, until the last worker process has ended
+Resumes  a rerun with the same settings and images keeps the files that are complete
+Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
-Inputs are bit for bit those of the model zoo's imagenet_torch_preprocess.py (PIL, EXIF rotation ignored), whose three
-arguments the second call takes.
+The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored). The
+second command above uses the three arguments of that script.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from preprocess.folder import (
     Rejection,
     Task,
     add_arguments,
+    add_listing,
     choose_images,
     empty_manifest,
-    fill,
-    of_listing,
     read_image,
+    run_tasks,
 )
 
-ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name of its one model
+ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name for its only model
 
 
 def write_input(
     task: Task, short: int, crop: tuple[int, int], mean: list[float], std: list[float], dtype: str
 ) -> Union[Done, Rejection]:
-    """Write one input unless it is there in full: resized to a short side of `short` pixels, cropped to width and
-    height, and `to_input`."""
+    """Write one input, unless the file is already complete. The image is resized to a short side of `short` pixels,
+    cropped to `crop` (width, height) and converted by `to_input`."""
     if not task.missing_bytes():
         size = read_image(task.source, decode.size_of)
         return size if isinstance(size, Rejection) else Done(*size, kept=True)
@@ -71,7 +71,7 @@ def write_input(
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the inputs of the data set's images, float32 or uint8."""
+    """Preprocess the images of the data set."""
     config = load_config(args.cfg, CLASSIFICATION)
     dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
     for note in dataset.notes():
@@ -92,11 +92,11 @@ def run(args: argparse.Namespace) -> None:
     ]
     manifest = empty_manifest("imagenet", config, part.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES)
     arithmetic = {"short": values.RESIZE, "crop": (width, height), "mean": values.MEAN, "std": values.STD}
-    fill(
+    run_tasks(
         "preprocess.classification",
         args,
         [args.output],
-        of_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent)),
+        add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent)),
         tasks,
         partial(write_input, **arithmetic, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
@@ -113,14 +113,14 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.classification",
         description=__doc__.splitlines()[0],
-        epilog="CFG DATASET OUTPUT as the first three arguments is the same as --cfg --dataset --output.",
+        epilog="The first three arguments can also be given without flags: CFG DATASET OUTPUT.",
     )
     add_cfg_argument(parser)
     layouts = (
-        "ImageNet folder: val/ with val_label.txt, class folders, or val_list.txt; or tar files, or a list of them"
+        "ImageNet directory (val/ with val_label.txt, class folders or val_list.txt), tar files, or a list of tar files"
     )
     parser.add_argument("--dataset", type=Path, required=True, help=layouts)
-    parser.add_argument("--output", type=Path, required=True, help="directory to write the inputs to")
+    parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
     add_arguments(parser)
     return parser.parse_args(words)
 

@@ -1,9 +1,9 @@
-"""Image files -> RGB pixels, equal to the bit to Pillow's `convert("RGB")` (classification) or cv2.imread (pose); EXIF
+"""Image files -> RGB pixels, bit for bit equal to Pillow's `convert("RGB")` (classification) or cv2.imread (pose). EXIF
 rotation is ignored.
 
-Common JPEGs are decoded by simplejpeg, which uses the same libjpeg-turbo with fewer copies: 1.5 ms for an image of
-ImageNet where Pillow takes 2.3. All other files, and every JPEG that libjpeg warns about, are decoded by Pillow or
-OpenCV themselves, and refused by Pillow.
+simplejpeg decodes common JPEGs. It uses the same libjpeg-turbo with fewer copies: 1.5 ms for an ImageNet image, Pillow
+needs 2.3 ms. Pillow or OpenCV decode all other files and every JPEG that libjpeg warns about. Pillow decides which
+files are unreadable.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from PIL import Image
 from hrnet.images import MAX_PIXELS
 
 JPEG_START = b"\xff\xd8\xff"
-COLOURS = ("YCbCr", "Gray")  # Pillow converts others (CMYK, RGB) in another way
-SUBSAMPLINGS = ("444", "422", "420", "Gray")  # all versions of libjpeg-turbo upsample them alike
+COLOURS = ("YCbCr", "Gray")  # Pillow converts CMYK and RGB JPEGs differently
+SUBSAMPLINGS = ("444", "422", "420", "Gray")  # upsampled equally by all versions of libjpeg-turbo
 
 
 def decode(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, of an image file of any kind and mode. Raises what Pillow raises for an unreadable file."""
+    """Decode an image file of any format and mode to uint8 [H, W, 3], RGB. For an unreadable file it raises Pillow's
+    exception."""
     pixels = common_jpeg(data)
     if pixels is None:
         with Image.open(io.BytesIO(data)) as image:
@@ -33,8 +34,8 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def decode_as_cv2(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], RGB: the pixels of cv2.imread with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV
-    silently fills a truncated file with grey, so Pillow checks all files but common JPEGs first."""
+    """Decode to uint8 [H, W, 3], RGB, as cv2.imread does with IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION. OpenCV silently
+    fills the missing part of a truncated file with grey, so Pillow checks files other than common JPEGs first."""
     pixels = common_jpeg(data)
     if pixels is None:
         with Image.open(io.BytesIO(data)) as image:
@@ -47,13 +48,14 @@ def decode_as_cv2(data: bytes) -> np.ndarray:
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the header of an image file."""
+    """Width and height in pixels, read from the file header."""
     with Image.open(io.BytesIO(data)) as image:
         return image.size
 
 
 def common_jpeg(data: bytes) -> Optional[np.ndarray]:
-    """uint8 [H, W, 3], RGB, of a JPEG that Pillow, OpenCV and simplejpeg decode alike; None for any other file."""
+    """Decode a JPEG for which Pillow, OpenCV and simplejpeg give equal pixels to uint8 [H, W, 3], RGB; None for any
+    other file."""
     if not data.startswith(JPEG_START):
         return None
     try:

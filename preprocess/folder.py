@@ -1,5 +1,5 @@
-"""What preprocessing of both tasks shares: arguments, the output directory (`settings.json` first, the inputs,
-`manifest.json` last), what of it is kept by a rerun, and files that cannot be read."""
+"""Shared by preprocess.classification and preprocess.pose: arguments, reading images, and the output directory
+(`settings.json` is written first, then the inputs, `manifest.json` last), including what a rerun keeps."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
-from hrnet.shards import Listing, Shard, cut, shard
+from hrnet.shards import Listing, Shard, select_part, shard
 from hrnet.tars import Source
 from hrnet.workers import map_files
 
-RECORDS = ("settings.json", "rejected.json", "inputs.info", "manifest.json")  # inputs.info: only beside bin files
+RECORDS = ("settings.json", "rejected.json", "inputs.info", "manifest.json")  # inputs.info: only for .bin inputs
 MAX_IMAGES = MAX_FILES - len(RECORDS)
 Pixels = TypeVar("Pixels")
-Fact = TypeVar("Fact")  # what a data set says of an image
+Entry = TypeVar("Entry")  # the data set's entry for one image
 
 
 class Rejection(NamedTuple):
@@ -43,30 +43,31 @@ class Rejection(NamedTuple):
 class Done(NamedTuple):
     width: int  # of the source image, pixels
     height: int
-    kept: bool  # an earlier run had finished it
+    kept: bool  # already written by an earlier run
 
 
 class Task(NamedTuple):
     """One image to prepare."""
 
-    image: InputImage  # its entry of the manifest; `write` finds out width and height
+    image: InputImage  # the manifest entry; width and height are filled in after decoding
     source: Source
-    targets: tuple[Path, ...]  # the input, and the flipped one where it is asked for
-    size: int  # bytes of each of them
+    targets: tuple[Path, ...]  # the input and, with --output_flip, the flipped input
+    size: int  # bytes of each target
 
     def missing_bytes(self) -> int:
-        """What is still to be written: a file has its name only when it is whole."""
+        """Bytes still to write. Files are renamed when they are complete, so an existing target of this size is
+        complete."""
         return sum(self.size for path in self.targets if not (path.exists() and path.stat().st_size == self.size))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of both tasks behind --cfg, --dataset and --output."""
-    layouts = "float32: normalised planes, or uint8: the RGB pixels, for a model compiled with --input_dtype uint8"
+    """Add the options that both tasks share, except --cfg, --dataset and --output."""
+    layouts = "float32: normalised channels; uint8: RGB pixels, for a model compiled with --input_dtype uint8"
     parser.add_argument("--input_dtype", choices=tensors.INPUT_LAYOUTS, default="float32", help=layouts)
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
-    parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
-    parser.add_argument("--shard", type=shard, help="only one part of the images, such as 3/16")
-    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
+    parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
+    parser.add_argument("--shard", type=shard, help="preprocess only one part of the images, such as 3/16")
+    parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
 
 
 def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:
@@ -75,23 +76,24 @@ def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str,
 
 
 def choose_images(
-    images: Mapping[str, Fact], args: argparse.Namespace, ends: Sequence[int] = ()
-) -> tuple[dict[str, Fact], Listing]:
-    """The images of --shard, or all, at most --limit; and what is to be known of the whole list.
+    images: Mapping[str, Entry], args: argparse.Namespace, ends: Sequence[int] = ()
+) -> tuple[dict[str, Entry], Listing]:
+    """Select the images of --shard (default: all), at most --limit. Also returns the facts about the whole list.
 
-    Refuses more images than ais_bench accepts inputs in one directory.
+    Raises UserError if ais_bench would reject this number of inputs in one directory.
     """
     part = args.shard or Shard(1, 1)
-    chosen, listing = cut(images, part, args.limit, ends, args.dataset)
+    chosen, listing = select_part(images, part, args.limit, ends, args.dataset)
     if len(chosen) > MAX_IMAGES:
         hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
-        what = "more images than ais_bench accepts in one directory"
+        what = "too many images for one directory of ais_bench"
         raise UserError(what, where=args.dataset, expected=f"at most {MAX_IMAGES}", found=len(chosen), hint=hint)
     return chosen, listing
 
 
-def of_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, available: int) -> Manifest:
-    """The manifest of a part, which knows the whole list, and of a subset, which knows how many images there are."""
+def add_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, available: int) -> Manifest:
+    """Add the facts about the whole list to the manifest of a part, and the number of available images to that of a
+    subset."""
     if listing.images < available:
         manifest = dataclasses.replace(manifest, available=available)
     if part is None:
@@ -100,7 +102,7 @@ def of_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, avai
     return dataclasses.replace(manifest, shard=numbers, listed=listing.images, list_sha256=listing.sha256)
 
 
-def fill(
+def run_tasks(
     module: str,
     args: argparse.Namespace,
     outputs: Sequence[Path],
@@ -113,16 +115,16 @@ def fill(
     decoders: Sequence[str] = (),
     **more_settings: Any,
 ) -> None:
-    """Write the inputs and records of all tasks, unless the same inputs, settings and code have written them before.
+    """Write the inputs and records of all tasks, or do nothing if they are up to date.
 
-    `outputs`: the directory of inputs, and that of flipped inputs; `manifest`: without images; `code`: the files that
-    the pixels depend on; `rejected`: images without a task; `state`: of the data set, which make watches;
-    `decoders`: other than Pillow and simplejpeg. Raises WorkFailed when more than `--max_rejected` images cannot be
-    read; rejected.json holds the reasons, and the other inputs are kept.
+    `outputs`: the output directory and, optionally, the one for flipped inputs; `manifest`: without images; `code`: the
+    source files that determine the pixels; `rejected`: {image: reason} for images without a task; `state`: of the data
+    set (hrnet.io.stamp.data_state); `decoders`: used in addition to Pillow and simplejpeg. Raises WorkFailed if more
+    than `--max_rejected` images cannot be read; rejected.json lists the reasons, and the other inputs are kept.
     """
     started = time.perf_counter()
     if args.shard and args.shard.number > 1:
-        rejected = {}  # they belong to no part; the first counts them
+        rejected = {}  # they belong to no part, so only the first part counts them
     settings = {
         "config_sha256": manifest.config_sha256,
         "index_sha256": manifest.index_sha256,
@@ -133,16 +135,15 @@ def fill(
         "dtype": manifest.dtype,
         "layout": manifest.layout,
     }
-    # Of the manifest without images, and of files without a label.
     numbers = {"shard": manifest.shard, "available": manifest.available}
     given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected), **numbers}
-    stamp = Stamp.of([module], {**settings, **given}, {})
+    stamp = Stamp.compute([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:
         for output in outputs:
             make_folder(output.parent)
             locks.enter_context(locked(f"{output}_lock"))
-        if all(is_whole(output, stamp, tasks, args.max_rejected) for output in outputs):
+        if all(is_complete(output, stamp, tasks, args.max_rejected) for output in outputs):
             for output in outputs:
                 content = read_record(output / "settings.json", "settings")
                 if content.get("data") != state:
@@ -161,16 +162,16 @@ def fill(
             if isinstance(result, Rejection):
                 reasons[task.image.source] = result.reason
                 for target in task.targets:
-                    target.unlink(missing_ok=True)  # of an earlier run that could read it
+                    target.unlink(missing_ok=True)  # an earlier run may have written it
             else:
                 inputs.append(dataclasses.replace(task.image, width=result.width, height=result.height))
         if manifest.suffix == "bin":
             files = ((f"{outputs[0]}/{image.stem}.bin", *image.sides()[::-1]) for image in inputs)
             write_info(outputs[0] / "inputs.info", files)
         for output in outputs:
-            record_rejected(output, reasons, len(inputs), args.max_rejected)
+            write_rejected(output, reasons, len(inputs), args.max_rejected)
         whole = dataclasses.replace(manifest, rejected=len(reasons), images=inputs)
-        for output, path in reversed(list(zip(outputs, manifests))):  # last the one that covers both
+        for output, path in reversed(list(zip(outputs, manifests))):  # outputs[0] last: it marks both as complete
             dataclasses.replace(whole, flipped=output != outputs[0]).write(path)
             write_stamp(output, stamp, [path])
     kept = sum(isinstance(result, Done) and result.kept for result in results)
@@ -179,8 +180,9 @@ def fill(
     print(f"wrote {written} inputs to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
 
 
-def is_whole(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: int) -> bool:
-    """Whether `output` holds exactly what a run with this stamp wrote, at full size, and few enough were rejected."""
+def is_complete(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: int) -> bool:
+    """Whether `output` contains exactly the files of a run with this stamp, with the correct sizes, and at most
+    `max_rejected` images were rejected."""
     path = output / "manifest.json"
     if not is_current(output, stamp, [path]):
         return False
@@ -196,20 +198,19 @@ def is_whole(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: in
 def start_folder(
     output: Path, settings: dict[str, Any], inputs: set[str], state: dict[str, Optional[list[int]]]
 ) -> None:
-    """Make `output` ready for files called `inputs`, made with these settings from data in this state. Files of other
-    settings are removed, and always the manifest, half-written files of a killed run, and inputs of images that are
-    gone."""
+    """Prepare the output directory for the files `inputs`. The manifest, incomplete files and files not in `inputs` are
+    removed; with other settings than before, all inputs are. Raises UserError for a directory with other files."""
     if re.search(r"\s", str(output)):
-        raise UserError("the path has a space, which ais_bench and info files do not accept", where=output)
+        raise UserError("the path contains a space: ais_bench and info files do not support it", where=output)
     make_folder(output)
     path = output / "settings.json"
-    hint = f"give an empty directory, or rm -r {output} if it is one of make's"
-    half_begun = {temporary_name(path).name}  # by a run that was killed at once
-    if not path.exists() and {entry.name for entry in output.iterdir()} - half_begun:
+    hint = f"give an empty directory, or, if make created it: rm -r {output}"
+    incomplete = {temporary_name(path).name}  # of a run that was killed at its start
+    if not path.exists() and {entry.name for entry in output.iterdir()} - incomplete:
         raise UserError("contains files that preprocessing did not write", where=output, hint=hint)
     before = read_record(path, "settings", hint) if path.exists() else {}
     equal = before.get("settings") == settings
-    (output / "manifest.json").unlink(missing_ok=True)  # first: it must not describe a directory that changes
+    (output / "manifest.json").unlink(missing_ok=True)  # first: it must not describe files that are being changed
     for entry in os.scandir(output):
         if entry.is_file() and entry.name != path.name and not (equal and entry.name in inputs):
             os.unlink(entry.path)
@@ -218,14 +219,14 @@ def start_folder(
 
 
 def read_image(source: Source, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
-    """What `decode` makes of a file, or why it is rejected."""
+    """Read and decode a file; a Rejection if that fails."""
     try:
         data = source.read_bytes()
     except OSError as error:
         return Rejection(error.strerror or str(error))
     if not data:
         return Rejection("empty file")
-    # Pillow raises almost any exception for a broken file; each is recorded by its name.
+    # Pillow raises many kinds of exceptions for a broken file, so the reason includes the exception's name.
     try:
         return decode(data)
     except MemoryError:
@@ -236,8 +237,8 @@ def read_image(source: Source, decode: Callable[[bytes], Pixels]) -> Union[Pixel
         return Rejection(f"{type(error).__name__}: {error}")
 
 
-def record_rejected(output: Path, rejected: Mapping[str, str], done: int, allowed: int) -> None:
-    """Write rejected.json. Raises WorkFailed when more than `allowed` files were rejected, or none is `done`."""
+def write_rejected(output: Path, rejected: Mapping[str, str], done: int, allowed: int) -> None:
+    """Write rejected.json. Raises WorkFailed if more than `allowed` files were rejected or no input was written."""
     write_record(output / "rejected.json", "rejected", {"images": rejected})
     if len(rejected) > allowed or not done:
         reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())

@@ -1,11 +1,11 @@
-"""A directory of inputs or images -> the info file that benchmark.x86_64 reads: `index path width height` lines.
+"""A directory of inputs or images -> the info file for benchmark.x86_64, with lines `index path width height`.
 
     python -m preprocess.get_info bin ./prep_dataset ./hrnet_prep_bin.info 224 224
     python -m preprocess.get_info jpg ./images ./images.info
 
-The arguments are those of the model zoo's get_info.py. bin: every *.bin, with the given width and height. jpg: every
-image, with its own size. Files are in natural order and each index occurs once (the model zoo's script starts again at
-0 for each file name extension).
+The arguments are those of the model zoo's get_info.py. bin: lists every *.bin with the given width and height. jpg:
+lists every image with its own size. Files are in natural order and each index occurs once (the model zoo's script
+starts again at 0 for each file name extension).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUFFIXES = {"bin": (".bin",), "jpg": (".jpg", ".jpeg")}
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header."""
+    """Width and height in pixels, read from the file header."""
     size = read_image(path, size_of)
     if isinstance(size, Rejection):
         raise UserError(f"not a readable image: {size.reason}", where=path, hint="fix or remove it")
@@ -33,7 +33,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]]) -> None:
-    """Write the info file of `folder`; `size` is (width, height) of every bin, None for images."""
+    """Write the info file of `folder`. `size`: (width, height) in pixels for .bin files, None for images."""
     if not folder.is_dir():
         raise UserError("no such directory", where=folder, hint="run make preprocess")
     names = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES[file_type]]
@@ -47,14 +47,14 @@ def run(file_type: str, folder: Path, info: Path, size: Optional[tuple[int, int]
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m preprocess.get_info", description=__doc__.splitlines()[0])
-    parser.add_argument("file_type", choices=sorted(SUFFIXES))
+    parser.add_argument("file_type", choices=sorted(SUFFIXES), help="file type to list")
     parser.add_argument("file_path", type=Path, help="directory of the inputs or images")
-    parser.add_argument("info_name", type=Path, help="the info file to write")
-    parser.add_argument("width", type=integer(1), nargs="?", help="of every bin, pixels")
-    parser.add_argument("height", type=integer(1), nargs="?")
+    parser.add_argument("info_name", type=Path, help="info file to write")
+    parser.add_argument("width", type=integer(1), nargs="?", help="width of all inputs in pixels, only for bin")
+    parser.add_argument("height", type=integer(1), nargs="?", help="height of all inputs in pixels, only for bin")
     args = parser.parse_args(argv)
     if (args.file_type == "bin") != (args.height is not None):
-        parser.error("bin takes width and height, jpg takes neither")
+        parser.error("give width and height for bin, and neither for jpg")
     return args
 
 

@@ -1,13 +1,13 @@
-"""Export a classification checkpoint to ONNX and prove that the file computes the same as torch.
+"""Export a classification checkpoint to ONNX and check that the file computes the same outputs as PyTorch.
 
 Reads    a config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
-Writes   the ONNX file: input `image` float32 [batch, 3, H, W], output `class` float32 [batch, classes]; the proof,
-         `<output>.json`; and its stamp
+Writes   the ONNX file: input `image` float32 [batch, 3, H, W], output `class` float32 [batch, classes]; the
+         comparison with PyTorch, `<output>.json`; and a stamp
 
     python -m pth2onnx.classification --cfg hrnet_w18 --weights weights/hrnet_w18.pth \\
         --output build/hrnet_w18/model.onnx
 
-`--input` for `--weights` is the flag of the model zoo's hrnet_pth2onnx.py.
+`--input` is an alias of `--weights`, from the model zoo's hrnet_pth2onnx.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pth2onnx import export
 from pth2onnx.parity import SEED, images_like
 
 SCRIPT = "pth2onnx.classification"
-BATCHES = (1, 2, 5)  # sizes compared: one image, and others, to detect a batch size that is fixed in the graph
+BATCHES = (1, 2, 5)  # batch sizes to compare; several, to detect a batch size that is fixed in the graph
 # fmt: off
 OPERATORS = frozenset((
     "Conv", "Relu", "Add", "Resize", "GlobalAveragePool", "Flatten", "Gemm", "Sigmoid", "Mul", "Constant", "Identity",

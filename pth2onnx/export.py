@@ -1,7 +1,7 @@
-"""Library of the exporters: write a net as ONNX or TorchScript, prove that the file computes what torch computes, then
-put the file and its record in place.
+"""Shared by the exporters: write a network as ONNX or TorchScript, compare its outputs with PyTorch's, then move the
+file and its record to their final names.
 
-ONNX is written by torch.onnx's tracer: its newer exporter writes opset 18 whatever opset is asked for.
+The ONNX file is written by torch.onnx's tracing exporter, since the newer exporter always writes opset 18.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from hrnet.io.records import write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
-from pth2onnx.parity import prove
+from pth2onnx.parity import check_parity
 
 BYTES_OF_PARAMETER = 4  # float32
 TOOLS = {
     "ONNX": f"torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}",
     "TorchScript": f"torch {torch.__version__}",
 }
-OPSETS = (11, 18)  # the range that ATC documents: 11 on every CANN, up to 18 from CANN 7.0 on
+OPSETS = (11, 18)  # documented for ATC: 11 for every CANN version, up to 18 since CANN 7.0
 
 Net = torch.nn.Module
-Writer = Callable[[Net, np.ndarray, Mapping[str, str], Path], None]  # net, image to trace on, metadata, file
+Writer = Callable[[Net, np.ndarray, Mapping[str, str], Path], None]  # network, image to trace with, metadata, file
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Interface:
 
     input: str
     outputs: tuple[str, ...]
-    axes: Mapping[str, Mapping[int, str]]  # the dynamic ones: {tensor: {axis: name}}
-    # All that such a net needs. Any other would compute shapes, which ATC does not support, or come from a changed
-    # exporter.
+    axes: Mapping[str, Mapping[int, str]]  # dynamic axes: {tensor: {axis: name}}
+    # All that these networks need. Any other operator would compute shapes, which ATC does not support, or show that
+    # torch's exporter has changed.
     operators: frozenset[str]
 
 
@@ -57,22 +57,23 @@ class Interface:
 class Task:
     """What differs between classification and pose."""
 
-    name: str  # MODEL.NAME of its configs
+    name: str  # MODEL.NAME in the configs
     build: Callable[[CfgNode], Net]
     interface: Callable[[CfgNode], Interface]
-    images: Callable[[CfgNode], list[np.ndarray]]  # compared with torch: float32 [N, 3, H, W] each
-    fold: Callable[[Net], Net]  # a net with the batch norms folded that torch's exporters leave in
+    images: Callable[[CfgNode], list[np.ndarray]]  # batches to compare, float32 [N, 3, H, W]
+    fold: Callable[[Net], Net]  # folds the batch norms that PyTorch's exporters do not fold
 
 
 def older_exporter() -> dict[str, Any]:
-    """The argument of torch.onnx.export for the exporter that traces; torch 2.1 has no other one."""
+    """The argument of torch.onnx.export that selects the tracing exporter; torch 2.1 has only this exporter."""
     return {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
 
 def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, file: Path) -> onnx.ModelProto:
-    """Write `net` (in evaluation mode) as ONNX to `file`, traced on `image`, float32 [N, 3, H, W], and read it back."""
+    """Trace `net` (in evaluation mode) with `image`, float32 [N, 3, H, W], write it as ONNX to `file` and read the
+    file."""
     with warnings.catch_warnings():
-        # That the tracer is the older exporter: one warning names the caller, one torch's own module.
+        # Two warnings that the tracing exporter is deprecated: one with our module, one with torch.onnx.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
         torch.onnx.export(
@@ -88,23 +89,23 @@ def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, fi
     model = onnx.load(str(file))
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in interface.axes.get(value.name, {}).items():
-            value.type.tensor_type.shape.dim[axis].dim_param = name  # the tracer uses one name for several sizes
+            value.type.tensor_type.shape.dim[axis].dim_param = name  # the exporter uses one name for several axes
     return model
 
 
 def check_graph(model: onnx.ModelProto, interface: Interface, opset: int) -> None:
-    """Raise WorkFailed unless the model has the opset, names and operators that ATC needs."""
+    """Raise WorkFailed if the opset, the names or the operators of the model are not as required for ATC."""
     onnx.checker.check_model(model)
     graph = model.graph
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     if opsets != {"ai.onnx": opset}:
-        raise WorkFailed("torch wrote another opset", expected=opset, found=opsets)
+        raise WorkFailed("wrong opset in the ONNX file that torch wrote", expected=opset, found=opsets)
     names, expected = [value.name for value in (*graph.input, *graph.output)], [interface.input, *interface.outputs]
     if names != expected:
-        raise WorkFailed("inputs and outputs of the graph", expected=expected, found=names)
+        raise WorkFailed("wrong inputs or outputs in the ONNX file that torch wrote", expected=expected, found=names)
     unknown = sorted({node.op_type for node in graph.node} - interface.operators)
     if unknown:
-        raise WorkFailed("the graph has operators that such a net does not need", found=first_few(unknown))
+        raise WorkFailed("unexpected operators in the ONNX file that torch wrote", found=first_few(unknown))
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -112,15 +113,15 @@ def check_graph(model: onnx.ModelProto, interface: Interface, opset: int) -> Non
     resizes = [(node.name, name) for node in graph.node if node.op_type == "Resize" for name in node.input[1:] if name]
     computed = [node for node, name in resizes if name not in constants]
     if computed:
-        raise WorkFailed("a Resize has no constant scales", found=first_few(computed))
-    # ATC may round by other rules than torch; for whole factors all rules give the same pixels.
+        raise WorkFailed("the scale of a Resize is not a constant", found=first_few(computed))
+    # ATC may round differently from PyTorch; with integer scales the result is always the same.
     broken = [node for node, name in resizes if (constants[name] % 1).any()]
     if broken:
-        raise WorkFailed("the scale of a Resize is not a whole number", found=first_few(broken))
+        raise WorkFailed("the scale of a Resize is not an integer", found=first_few(broken))
 
 
 def onnx_writer(interface: Interface, opset: int) -> Writer:
-    """Writes a net as `trace_onnx` does, checks the graph, and adds the metadata."""
+    """A Writer for ONNX: calls `trace_onnx`, checks the graph and adds the metadata."""
 
     def write(net: Net, image: np.ndarray, metadata: Mapping[str, str], file: Path) -> None:
         model = trace_onnx(net, interface, image, opset, file)
@@ -141,12 +142,13 @@ def export(
     write: Writer,
     settings: Mapping[str, str],
 ) -> None:
-    """Write `output` (a file of `kind`, a key of parity.KINDS) by `write`, prove it, then put it and its record in
-    place. `settings` are part of the metadata; `script` is the module name of the caller."""
+    """Write `output` by `write`, compare it with PyTorch, then write its record. `kind`: the file format, a key of
+    parity.KINDS; `settings`: added to the metadata; `script`: the caller's module name. Raises WorkFailed if the
+    outputs differ; then no file is written."""
     config = load_config(cfg, task.name)
     checkpoint.check_exists(weights)
     metadata = {"model": cfg.stem, "config_sha256": config_sha256(config)}
-    stamp = Stamp.of([script], {**metadata, **settings, "tool": TOOLS[kind]}, {"weights": weights})
+    stamp = Stamp.compute([script], {**metadata, **settings, "tool": TOOLS[kind]}, {"weights": weights})
     records = [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)
@@ -156,7 +158,7 @@ def export(
     check_free_disk(output.parent, BYTES_OF_PARAMETER * count_parameters(net))
     with replacing(output) as temporary:
         write(task.fold(net), images[0], metadata, temporary)
-        parity = prove(net, temporary, images, kind)
+        parity = check_parity(net, temporary, images, kind)
         record = {"model_sha256": sha256_file(temporary), **asdict(parity), "metadata": metadata, "tool": TOOLS[kind]}
         write_record(f"{output}.json", "export", record)
     write_stamp(output, stamp, records)
@@ -167,21 +169,21 @@ def export(
 
 
 def export_onnx(task: Task, script: str, args: Namespace) -> None:
-    """Export to ONNX; `args` of `parser`."""
+    """Export to ONNX with the arguments of `parser`."""
     write = onnx_writer(task.interface(load_config(args.cfg, task.name)), args.opset)
     export(task, args.cfg, args.weights, args.output, "ONNX", script, write, {"opset": str(args.opset)})
 
 
 def parser(script: str, kind: str, *, weights: str = "", output: str = "", cfg: Optional[str] = None) -> Parser:
-    """The arguments of an exporter to `kind`. `weights`, `output`: the model zoo's names of these flags; `cfg`: the
-    default."""
-    found = Parser(prog=f"python -m {script}", description=f"Export a checkpoint to {kind}.")
-    add_cfg_argument(found, cfg)
+    """The argument parser of an exporter. `weights`, `output`: the model zoo's aliases of these flags; `cfg`: the
+    default config."""
+    result = Parser(prog=f"python -m {script}", description=f"Export a checkpoint to {kind}.")
+    add_cfg_argument(result, cfg)
     for name, alias, text in (
         ("--weights", weights, "checkpoint (.pth, .pth.tar, .safetensors)"),
         ("--output", output, f"{kind} file to write"),
     ):
-        found.add_argument(*filter(None, (name, alias)), dest=name[2:], type=Path, required=True, help=text)
+        result.add_argument(*filter(None, (name, alias)), dest=name[2:], type=Path, required=True, help=text)
     if kind == "ONNX":
-        found.add_argument("--opset", type=integer(*OPSETS), default=11, help="ONNX operator set (%(default)s)")
-    return found
+        result.add_argument("--opset", type=integer(*OPSETS), default=11, help="ONNX operator set (%(default)s)")
+    return result

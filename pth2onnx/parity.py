@@ -1,4 +1,5 @@
-"""Proof that a file computes what its torch net computes: run it (ONNX in onnxruntime, TorchScript in torch), compare.
+"""Parity with PyTorch: run an exported file (ONNX in onnxruntime, TorchScript in torch) and the network on the same
+images, and compare the outputs.
 
 Tensors are float32, images NCHW.
 """
@@ -22,29 +23,30 @@ from hrnet.nets.checkpoint import LARGEST
 
 SEED = 0
 
-# Largest difference allowed between two values, relative to the largest value of that output for that image (or to
-# SMALLEST, if all are smaller). float32 sums in another order differ by some 2e-5 of the logits' scale in W18; a wrong
-# layer by all of it.
+# Largest allowed difference between two values, relative to the largest value in the same output of the same image (at
+# least SMALLEST). In W18, summing float32 values in another order changes logits by about 2e-5 of this value; a wrong
+# layer changes them by about the whole value.
 TOLERANCE = 1e-4
-SMALLEST = 0.1  # heatmaps of noise are nearly zero: sums of larger values, rounded, that cancel each other
+SMALLEST = 0.1  # heatmaps of noise are nearly 0, but they are sums of larger values, with the rounding errors of those
 
-PATCH = 16  # pixels of one colour, before noise is added
+PATCH = 16  # side of the squares of one colour in test images, pixels
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the file is from torch: for the image and output that come nearest to their tolerance."""
+    """The differences from PyTorch. `max_abs_difference` and `tolerance` are for the image and output that have the
+    largest ratio of both."""
 
     max_abs_difference: float
-    cosine: float  # the smallest one of any image and output
-    tolerance: float  # absolute, for this image and output
-    inputs: list[list[int]]  # their shapes
+    cosine: float  # the smallest over all images and outputs
+    tolerance: float  # absolute
+    inputs: list[list[int]]  # shapes of the compared batches
 
 
 def images_like(batch: int, size: Sequence[int], mean: Sequence[float], std: Sequence[float], seed: int) -> np.ndarray:
-    """Seeded images of noisy patches, normalised as real ones are: float32 [batch, 3, height, width].
+    """Random images of coloured squares with noise, normalised like real images: float32 [batch, 3, height, width].
 
-    `size`: width and height in pixels; `mean`, `std`: of R, G, B in 0..1.
+    `size`: width and height in pixels; `mean`, `std`: of R, G, B, for pixels scaled to 0..1.
     """
     width, height = size
     random = np.random.default_rng(seed)
@@ -56,19 +58,20 @@ def images_like(batch: int, size: Sequence[int], mean: Sequence[float], std: Seq
 
 
 def compare(expected: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest absolute difference and cosine of each image, float64 [N] each, of two arrays [N, …] of one shape."""
+    """Compare two arrays [N, …] of the same shape. Returns for each image the largest absolute difference and the
+    cosine similarity, float64 [N] each."""
     a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (expected, found))
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    # Zeros have no direction: their cosine is 1 only with zeros.
+    # The cosine of a zero vector is undefined; use 1 if both are zero, else 0.
     cosines = np.where(lengths > 0, (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1), (a == b).all(axis=1))
     return np.abs(a - b).max(axis=1), cosines
 
 
 def outputs_of(net: Callable[[torch.Tensor], Any], batch: np.ndarray) -> list[np.ndarray]:
-    """All outputs of a net or a TorchScript module; either may return a single one without a list."""
+    """The list of outputs of a network or TorchScript module, which may also return a single tensor."""
     with torch.inference_mode():
-        given = net(torch.from_numpy(batch))
-    return [output.numpy() for output in (given if isinstance(given, (list, tuple)) else [given])]
+        outputs = net(torch.from_numpy(batch))
+    return [output.numpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
 def _onnx(file: AnyPath) -> Compute:
@@ -79,7 +82,7 @@ def _onnx(file: AnyPath) -> Compute:
 
 @contextlib.contextmanager
 def torchscript_warnings() -> Iterator[None]:
-    """Without torch's warnings that TorchScript, which Torch-AIE needs, is deprecated."""
+    """Hide torch's warnings that TorchScript is deprecated; Torch-AIE needs it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit")
         yield
@@ -94,26 +97,26 @@ Compute = Callable[[np.ndarray], list[np.ndarray]]
 KINDS: dict[str, Callable[[AnyPath], Compute]] = {"ONNX": _onnx, "TorchScript": _torchscript}
 
 
-def prove(
+def check_parity(
     net: Callable[[torch.Tensor], Any], file: AnyPath, inputs: Sequence[np.ndarray], kind: str = "ONNX"
 ) -> Parity:
-    """Run `file` and `net` on each of `inputs` (float32 [N, 3, H, W], N, H and W may differ) and compare all outputs.
+    """Run `file` and `net` on each batch of `inputs` (float32 [N, 3, H, W], of any sizes) and compare all outputs.
 
-    Raises WorkFailed when shapes differ, a value is not finite or above checkpoint.LARGEST, or a difference is above
-    TOLERANCE.
+    Raises WorkFailed if shapes differ, a value is not finite or above checkpoint.LARGEST, or a difference is above the
+    tolerance.
     """
     compute, cosine = KINDS[kind](file), 1.0
-    worst = 0.0, 0.0, 0.0  # part of its tolerance, tolerance, difference
+    worst = 0.0, 0.0, 0.0  # difference / tolerance, tolerance, difference
     for batch in inputs:
         expected, found = outputs_of(net, batch), compute(batch)
         shapes = [[list(output.shape) for output in outputs] for outputs in (expected, found)]
         if shapes[0] != shapes[1]:
-            raise WorkFailed(f"output shapes of the {kind} file", expected=f"{shapes[0]} of torch", found=shapes[1])
+            raise WorkFailed(f"wrong output shapes of the {kind} file", expected=shapes[0], found=shapes[1])
         for wanted, got in zip(expected, found):
             largest = max(float(np.abs(wanted).max()), float(np.abs(got).max()))
             if not (np.isfinite(got).all() and largest <= LARGEST):
-                what = f"outputs that are NaN, infinite or above {LARGEST:.0e}"
-                raise WorkFailed(what, found=f"{largest:.0e}", hint="is the checkpoint damaged?")
+                what = f"outputs are NaN, infinite or above {LARGEST:.0e}"
+                raise WorkFailed(what, found=f"{largest:.0e}", hint="check whether the checkpoint is damaged")
             differences, cosines = compare(wanted, got)
             scales = np.abs(wanted).reshape(len(wanted), -1).max(axis=1).astype(np.float64)
             allowed = TOLERANCE * np.maximum(SMALLEST, scales)
@@ -124,5 +127,5 @@ def prove(
     if not parity.max_abs_difference <= parity.tolerance:
         found_text = f"{parity.max_abs_difference:.2e}, cosine {cosine:.6f}"
         most = f"a difference of at most {parity.tolerance:.2e}"
-        raise WorkFailed(f"the {kind} file differs from torch", expected=most, found=found_text)
+        raise WorkFailed(f"outputs of the {kind} file differ from PyTorch", expected=most, found=found_text)
     return parity

@@ -1,15 +1,15 @@
-"""Export a HigherHRNet checkpoint to ONNX and prove that the file computes the same as torch.
+"""Export a HigherHRNet checkpoint to ONNX and check that the file computes the same outputs as PyTorch.
 
 Reads    a config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
-Writes   the ONNX file: input `input` float32 [batch, 3, H, W], outputs `output1` (heatmaps and tags at 1/4) and
-         `output2` (heatmaps at 1/2), batch, height and width dynamic, height and width multiples of 32; the proof,
-         `<output>.json`; and its stamp
+Writes   the ONNX file: input `input` float32 [batch, 3, H, W], outputs `output1` (heatmaps and tags at 1/4 of the
+         input size) and `output2` (heatmaps at 1/2); batch, height and width are dynamic, height and width are
+         multiples of 32; the comparison with PyTorch, `<output>.json`; and a stamp
 
     python -m pth2onnx.pose --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
         --output build/higher_hrnet_w32_512/model.onnx
 
-Compared with torch are the first, the middle and the last of the config's gears, and two images at once. `--onnx_path`
-for `--output` and the default config are those of the model zoo's HigherHRNet_pth2onnx.py.
+The comparison uses the first, the middle and the last gear of the config, and a batch of two images. `--onnx_path`, an
+alias of `--output`, and the default config come from the model zoo's HigherHRNet_pth2onnx.py.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ OPERATORS = frozenset(("Conv", "ConvTranspose", "Relu", "Add", "Resize", "Concat
 
 
 def interface(config: CfgNode) -> export.Interface:
-    """`output1` at 1/4 of the image, each further output twice as fine."""
+    """`output1` has 1/4 of the input's height and width, and each further output twice the size of the one before."""
     names = tuple(f"output{k}" for k in range(1, len(pose.output_channels(config)) + 1))
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in names}
     return export.Interface(INPUT, names, {**axes, INPUT: {0: "batch", 2: "height", 3: "width"}}, OPERATORS)
 
 
 def fold(net: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a PoseNet (in evaluation mode) with the batch norm after each deconvolution folded into its weights:
-    torch's exporters fold only those after convolutions."""
+    """A copy of a PoseNet (in evaluation mode) in which each deconvolution includes the batch norm after it. PyTorch's
+    exporters fold batch norms only into convolutions."""
     folded = copy.deepcopy(net)
     assert isinstance(folded, pose.PoseNet)
     for layers in folded.deconv_layers:
@@ -59,17 +59,17 @@ def fold(net: torch.nn.Module) -> torch.nn.Module:
 
 
 def compared_sizes(config: CfgNode) -> list[tuple[int, Sequence[int]]]:
-    """(batch, (width, height) in pixels) of the images that are compared."""
+    """(batch size, (width, height) in pixels) of each batch to compare."""
     short = config.DATASET.INPUT_SIZE
     gears = config.INPUT.GEARS or [[short + STEP, short], [short, short], [short, short + STEP]]
-    some = [gears[0], gears[len(gears) // 2], gears[-1]]
-    return [(1, gear[::-1]) for gear in some] + [(2, some[1][::-1])]
+    chosen = [gears[0], gears[len(gears) // 2], gears[-1]]
+    return [(1, gear[::-1]) for gear in chosen] + [(2, chosen[1][::-1])]
 
 
 def compared_images(config: CfgNode) -> list[np.ndarray]:
-    """Images of these sizes: float32 [N, 3, H, W] each."""
-    normal = (config.INPUT.MEAN, config.INPUT.STD)
-    return [images_like(batch, size, *normal, SEED + i) for i, (batch, size) in enumerate(compared_sizes(config))]
+    """A float32 [N, 3, H, W] batch for each of `compared_sizes`."""
+    mean, std = config.INPUT.MEAN, config.INPUT.STD
+    return [images_like(batch, size, mean, std, SEED + i) for i, (batch, size) in enumerate(compared_sizes(config))]
 
 
 TASK = export.Task(POSE, pose.build, interface, compared_images, fold)

@@ -1,18 +1,18 @@
-"""TorchScript file -> the same for one batch size or for a config's gears, with the record that infer needs.
+"""TorchScript file -> TorchScript file for one batch size or for the gears of a config, with the record for infer.
 
-Reads    the config and --model, a file of pth2onnx.torchscript or of another tool
-Writes   --output, its record `<output>.json` (hrnet.io.compiled) and its stamp
+Reads    the config and --model, written by pth2onnx.torchscript or another tool
+Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp
 
     python -m pth2onnx.static --cfg hrnet_w18 --model build/hrnet_w18/model.ts \\
         --output build/hrnet_w18/om/bs16-float32-fp32.ts --batch_size 16
 
-The counterpart of atc.convert. A TorchScript file has neither names nor sizes, so both come from the config's net; the
-file is checked against it by the config hash in its metadata and by the shapes of its outputs. It accepts any batch
-size; the record holds the one that infer uses.
+Corresponds to atc.convert. A TorchScript file contains no tensor names and no sizes, so both are taken from the
+config's network. The config hash in the file's metadata and the shapes of its outputs must match this network. The file
+accepts any batch size; the record contains the one for infer.
 
-With --input_dtype uint8 the file takes pixels and normalises them by INPUT.MEAN and STD, with AIPP's arithmetic
-(docs/decisions/0010); else it is a copy, frozen if the other tool did not freeze it. --precision and --soc_version are
-recorded for infer's runtimes, which apply them when they load the file (docs/decisions/0020).
+With --input_dtype uint8 the model accepts pixels and normalises them by INPUT.MEAN and STD, with the same arithmetic as
+AIPP (docs/decisions/0010). With float32 the file is copied, and frozen if it is not frozen yet. --precision and
+--soc_version are recorded; infer's runtimes apply them when they load the file (docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS, input_shape
 from hrnet.io.torchscript import PRECISION, SOC_VERSION, read_metadata
 from hrnet.schemas import POSE
-from pth2onnx.parity import KINDS, SEED, images_like, prove, torchscript_warnings
+from pth2onnx.parity import KINDS, SEED, check_parity, images_like, torchscript_warnings
 from pth2onnx.torchscript import TASKS, freeze, save
 
 KIND, ENDING = "TorchScript", ".ts"
-BACKENDS = {"torchscript": "fp32", "torch_aie": "fp16"}  # backend: its default precision
+BACKENDS = {"torchscript": "fp32", "torch_aie": "fp16"}  # backend: default precision
 
 
 class Pixels(torch.nn.Module):
-    """uint8 pixels [N, H, W, 3] -> the outputs of `net` for them, normalised to float32 [N, 3, H, W]."""
+    """Normalises uint8 pixels [N, H, W, 3] to float32 [N, 3, H, W] and computes the outputs of `net`."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -61,47 +61,48 @@ class Pixels(torch.nn.Module):
 
 
 def output_shapes(config: CfgNode, inputs: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """The shapes of all outputs of the config's net for each input shape [N, 3, H, W], without computing values."""
+    """The output shapes of the config's network for each input shape [N, 3, H, W]; no values are computed."""
     with torch.device("meta"):
         net = TASKS[config.MODEL.NAME].build(config).eval()
         results = [net(torch.empty(*shape)) for shape in inputs]
-    return [[list(each.shape) for each in (outputs if isinstance(outputs, list) else [outputs])] for outputs in results]
+    return [[list(each.shape) for each in (result if isinstance(result, list) else [result])] for result in results]
 
 
 def input_shapes(config: CfgNode, batch_size: int) -> list[list[int]]:
-    """The inputs [N, 3, H, W] that the file is for; for a pose model one for each gear."""
+    """The input shapes [N, 3, H, W] to compile for: one for a classifier, one per gear for a pose model."""
     if config.MODEL.NAME != POSE:
         return [[batch_size, *input_shape("float32", *config.MODEL.IMAGE_SIZE)]]
     if not config.INPUT.GEARS:
-        raise UserError("--cfg has no INPUT.GEARS", expected="heights and widths", hint="make gears")
+        raise UserError("the config has no INPUT.GEARS", expected="heights and widths", hint="run make gears")
     if batch_size != 1:
-        hint = "every input has its own shape"
-        raise UserError("--batch_size with gears", expected=1, found=batch_size, hint=hint)
+        hint = "give --batch_size 1 (BATCH=1)"
+        raise UserError("unsupported --batch_size for a model with gears", expected=1, found=batch_size, hint=hint)
     return [[1, 3, *gear] for gear in config.INPUT.GEARS]
 
 
-def in_layout(shape: Sequence[int], dtype: str) -> list[int]:
-    """An input shape [N, 3, H, W] in the layout of an input file of `dtype`."""
+def file_shape(shape: Sequence[int], dtype: str) -> list[int]:
+    """Convert an input shape [N, 3, H, W] to the layout of input files of `dtype`."""
     batch, _, height, width = shape
     return [batch, *input_shape(dtype, width, height)]
 
 
-def merged(shapes: Sequence[Sequence[int]]) -> list[int]:
-    """One shape for all, with -1 where they differ."""
+def merge(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """Combine shapes into one, with -1 for sizes that differ."""
     return [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*shapes)]
 
 
 def check_outputs(model: Path, cfg: Path, shape: Sequence[int], expected: Sequence[Sequence[int]]) -> None:
-    """Run the file once. Raises UserError if torch cannot, or if its output shapes differ from the config's net."""
+    """Run the file once. Raises UserError if this fails or if the output shapes differ from `expected`."""
     try:
         found = [list(output.shape) for output in KINDS[KIND](model)(np.zeros(shape, np.float32))]
-    except RuntimeError as error:  # torch raises no other, with several lines of text
+    except RuntimeError as error:  # torch raises only this one; the last line is the reason
         message = str(error).strip().splitlines()[-1]
-        what = f"torch cannot run it on {list(shape)}: {message}"
-        raise UserError(what, where=model, hint="make torchscript") from None
+        what = f"torch cannot run the model with input shape {list(shape)}: {message}"
+        raise UserError(what, where=model, hint="run make torchscript") from None
     if found != list(expected):
-        hint = "give the config that it was exported with"
-        raise UserError(f"not a model of {cfg}", where=model, expected=list(expected), found=found, hint=hint)
+        hint = "give the config that the model was exported with"
+        what = f"output shapes do not match {cfg}"
+        raise UserError(what, where=model, expected=list(expected), found=found, hint=hint)
 
 
 def check_supported(config: CfgNode, dtype: str, precision: str, backend: str) -> None:
@@ -109,22 +110,23 @@ def check_supported(config: CfgNode, dtype: str, precision: str, backend: str) -
     if backend == "torch_aie" and (dtype == "uint8" or config.MODEL.NAME == POSE):
         expected, found = "float32 inputs of a classification model", f"{dtype} inputs of {config.MODEL.NAME}"
         hint = "BACKEND=torchscript or BACKEND=ascend"
-        raise UserError("--backend torch_aie", expected=expected, found=found, hint=hint)
+        raise UserError("not supported by --backend torch_aie", expected=expected, found=found, hint=hint)
     if backend == "torchscript" and (dtype, precision) == ("uint8", "fp16"):
-        raise UserError("--input_dtype with --precision fp16", expected="float32", found=dtype, hint="INPUT=float32")
+        what = "unsupported --input_dtype with --precision fp16"
+        raise UserError(what, expected="float32", found=dtype, hint="INPUT=float32")
 
 
 def write(config: CfgNode, model: Path, shape: Sequence[int], dtype: str, metadata: dict[str, str], file: Path) -> None:
-    """Write `model` to `file`, normalising pixels if `dtype` is uint8; `shape`: one input [1, 3, H, W]."""
+    """Write `model` to `file`; for uint8 with normalisation. `shape`: an input shape [1, 3, H, W] for tracing."""
     mean, std = config.INPUT.MEAN, config.INPUT.STD
     with torchscript_warnings():
         net = torch.jit.load(str(model)).eval()
     if dtype == "uint8":
-        save(freeze(Pixels(net, mean, std).eval(), np.zeros(in_layout(shape, dtype), np.uint8)), metadata, file)
+        save(freeze(Pixels(net, mean, std).eval(), np.zeros(file_shape(shape, dtype), np.uint8)), metadata, file)
     elif list(net.parameters()):  # not frozen
         with torchscript_warnings():
             save(torch.jit.freeze(net), metadata, file)
-        prove(net, file, [images_like(1, shape[:1:-1], mean, std, SEED)], KIND)
+        check_parity(net, file, [images_like(1, shape[:1:-1], mean, std, SEED)], KIND)
     else:
         shutil.copyfile(model, file)
 
@@ -140,21 +142,21 @@ def run(
     soc_version: str,
     arguments: list[str],
 ) -> None:
-    """Check the file against the config, write it and its record; `arguments` of the command line are recorded."""
+    """Check the file against the config and write it with its record. `arguments`: the command line, for the record."""
     if output.suffix != ENDING:
         raise UserError("wrong file name ending", where=output, expected=ENDING, found=repr(output.suffix))
     config, metadata = load_config(cfg), read_metadata(model)
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
-    own_sha256 = config_sha256(config)
-    if metadata.get("config_sha256", own_sha256) != own_sha256:
-        found, hint = metadata.get("model"), "give the MODEL that it was exported from"
+    cfg_sha256 = config_sha256(config)
+    if metadata.get("config_sha256", cfg_sha256) != cfg_sha256:
+        found, hint = metadata.get("model"), "give the MODEL that the file was exported from"
         raise UserError("exported from another config", where=model, expected=cfg, found=found, hint=hint)
     inputs = input_shapes(config, batch_size)
     for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
-    settings: dict[str, Any] = {"config_sha256": own_sha256, "batch_size": batch_size, "input_dtype": input_dtype}
+    settings: dict[str, Any] = {"config_sha256": cfg_sha256, "batch_size": batch_size, "input_dtype": input_dtype}
     settings |= {**for_device, "backend": backend, "torch": torch.__version__}
-    stamp, records = Stamp.of(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
+    stamp, records = Stamp.compute(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)
     single = [[1, *shape[1:]] for shape in inputs]
@@ -162,7 +164,7 @@ def run(
     smallest = min(range(len(inputs)), key=lambda i: inputs[i][2] * inputs[i][3])
     check_outputs(model, cfg, single[smallest], [[1, *shape[1:]] for shape in outputs[smallest]])
     metadata.update(for_device)
-    on_disk = [in_layout(shape, input_dtype) for shape in inputs]
+    on_disk = [file_shape(shape, input_dtype) for shape in inputs]
     interface = TASKS[config.MODEL.NAME].interface(config)
     make_folder(output.parent)
     check_free_disk(output.parent, model.stat().st_size)
@@ -173,8 +175,8 @@ def run(
             source_sha256=stamp.files["model"],
             command=["python", "-m", "pth2onnx.static", *arguments],
             tool="pth2onnx.static",
-            inputs=[TensorInfo(interface.input, input_dtype, merged(on_disk))],
-            outputs=[TensorInfo(name, "float32", merged(each)) for name, each in zip(interface.outputs, zip(*outputs))],
+            inputs=[TensorInfo(interface.input, input_dtype, merge(on_disk))],
+            outputs=[TensorInfo(name, "float32", merge(each)) for name, each in zip(interface.outputs, zip(*outputs))],
             gears=[Gear(*pair) for pair in zip(on_disk, outputs)] if config.MODEL.NAME == POSE else [],
             metadata=metadata,
         ).write(output)
@@ -186,15 +188,15 @@ def run(
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pth2onnx.static", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--model", type=Path, required=True, help="the TorchScript file")
-    parser.add_argument("--output", type=Path, required=True, help="the file to write (.ts)")
+    parser.add_argument("--model", type=Path, required=True, help="TorchScript file to read")
+    parser.add_argument("--output", type=Path, required=True, help="TorchScript file to write (.ts)")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="static batch size (%(default)s)")
-    text = "uint8: pixels, which the model normalises (%(default)s)"
+    text = "uint8: the model normalises pixels (%(default)s)"
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
-    text = "default: fp32, for torch_aie fp16"
+    text = "default: fp16 for torch_aie, else fp32"
     parser.add_argument("--precision", choices=("default", "fp16", "fp32"), default="default", help=text)
     parser.add_argument("--backend", choices=BACKENDS, default="torchscript", help="runtime (%(default)s)")
-    parser.add_argument("--soc_version", default="Ascend310P3", help="chip, for torch_aie (%(default)s)")
+    parser.add_argument("--soc_version", default="Ascend310P3", help="chip, only for torch_aie (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,15 +1,15 @@
-"""Export a checkpoint to TorchScript, traced and frozen, and prove that the file computes the same as torch.
+"""Export a checkpoint to TorchScript (traced and frozen) and check that the file computes the same outputs as PyTorch.
 
-Reads    a config, of classification or of pose, and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
-Writes   the TorchScript file with its metadata inside (`metadata.json`); the proof, `<output>.json`; and
-         its stamp
+Reads    a classification or pose config and a checkpoint (hrnet/nets/checkpoint.py lists the formats)
+Writes   the TorchScript file, which contains its metadata (`metadata.json`); the comparison with PyTorch,
+         `<output>.json`; and a stamp
 
     python -m pth2onnx.torchscript --cfg hrnet_w18 --weights weights/hrnet_w18.pth --output build/hrnet_w18/model.ts
 
-Input and outputs are those of pth2onnx.classification and pth2onnx.pose; the batch size is dynamic, and for pose models
-height and width too. `pth2onnx.static` makes the file for infer from it. `--model_path` and `--ts_save_path` are flags
-of the model zoo's export.py for Torch-AIE, which freezes and compares nothing. In a frozen file the weights are
-constants of the graph, and each batch norm is folded into the convolution before it.
+Input and outputs are the same as in pth2onnx.classification and pth2onnx.pose. The batch size is dynamic, for pose
+models also height and width. The next step is `pth2onnx.static`, which writes the file for infer. `--model_path` and
+`--ts_save_path` are aliases from the model zoo's export.py for Torch-AIE; that script does not freeze or compare. In a
+frozen file the weights are constants of the graph, and each batch norm is folded into the convolution before it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,16 @@ TASKS = {task.name: task for task in (classification.TASK, pose.TASK)}  # by MOD
 
 
 def freeze(net: torch.nn.Module, image: np.ndarray) -> torch.jit.ScriptModule:
-    """`net` (in evaluation mode) traced on `image`, as one graph that includes its weights."""
+    """Trace `net` (in evaluation mode) with `image` into one graph that includes the weights."""
     with torchscript_warnings(), torch.no_grad():
-        # Not strict, since the output may be a list. parity.prove checks the result, not the tracer, which has another
-        # tolerance.
+        # strict=False allows a list of outputs. No check_trace, since parity.check_parity checks the file.
         traced = torch.jit.trace(net, torch.from_numpy(image), strict=False, check_trace=False)
         return torch.jit.freeze(traced)
 
 
 def save(net: torch.jit.ScriptModule, metadata: Mapping[str, str], file: Path) -> None:
     """Write a module and its metadata."""
-    # Through a file object: given a name, torch writes it into the archive, and `file` is a temporary name.
+    # A file object, since torch would write a file name into the archive, and `file` is a temporary name.
     with torchscript_warnings(), open(file, "wb") as stream:
         torch.jit.save(net, stream, _extra_files={METADATA: json.dumps(dict(metadata))})
 
@@ -55,7 +54,7 @@ def write(net: torch.nn.Module, image: np.ndarray, metadata: Mapping[str, str], 
 
 
 def run(cfg: Path, weights: Path, output: Path) -> None:
-    """Trace, freeze, prove, then put the file and its record in place."""
+    """Export the checkpoint, compare the file with PyTorch and write its record."""
     task = TASKS[load_config(cfg).MODEL.NAME]
     export.export(task, cfg, weights, output, "TorchScript", SCRIPT, write, {})
 

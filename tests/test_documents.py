@@ -1,4 +1,4 @@
-"""What the documents name is there: scripts, make targets and variables, files that are linked."""
+"""What the documents name exists: scripts, modules, files, tests, make targets and variables, targets of links."""
 
 from __future__ import annotations
 
@@ -8,23 +8,55 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "weights/README.md"]
+from tests.support import ROOT
+
+CURRENT = [
+    *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "weights/README.md",
+]
+DOCUMENTS = [ROOT / "CHANGELOG.md", *CURRENT]  # the changelog also names files that no longer exist
 MAKEFILE = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "make/project.mk"))
 NOT_OURS = {"ais_bench", "venv", "pip"}
+PACKAGES = "|".join(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
+FOLDERS = f"{PACKAGES}|configs|docs|weights"
+SUFFIXES = "py|pyi|c|md|sh|mk|toml|npz|yaml"  # of files that no stage writes below these folders
+NOT_MODULES = {"atc.dynamic_dims", "atc.precision_mode", "hrnet.pt"}  # metadata of a model; a file of the model zoo
 
-pytestmark = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+def each(documents: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("document", documents, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def test_scripts_are_there(document: Path) -> None:
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or a function, class or constant in one."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    module = path.parent.with_suffix(".py")
+    pattern = rf"^(?:def |class )?{path.name}\b"
+    return module.is_file() and bool(re.search(pattern, module.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def headings(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each(DOCUMENTS)
+def test_scripts_exist(document: Path) -> None:
     for module in set(re.findall(r"-m ([a-z][a-z0-9_.]*[a-z0-9_])", document.read_text(encoding="utf-8"))) - NOT_OURS:
         assert importlib.util.find_spec(module), f"{document.name} names python -m {module}"
 
 
-def test_make_targets_and_variables_are_there(document: Path) -> None:
+@each(DOCUMENTS)
+def test_make_targets_and_variables_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z_]+) +\?=", MAKEFILE, re.MULTILINE)) | {"SLOW"}
-    for line in re.findall(r"(?:^|`)make ([^`\n#]*)", document.read_text(encoding="utf-8"), re.MULTILINE):
+    text = document.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE))  # not lines of prose
+    for line in re.findall("^make ([^#\n]*)", blocks, re.MULTILINE) + re.findall(r"`make ([^`\n#]*)", text):
         for word in line.split():
             if "=" in word:
                 assert word.split("=")[0] in variables, f"{document.name}: make {line}"
@@ -32,14 +64,36 @@ def test_make_targets_and_variables_are_there(document: Path) -> None:
                 assert word in targets, f"{document.name}: make {line}"
 
 
-def test_tests_are_there(document: Path) -> None:
-    for path, name in re.findall(
-        r"`(tests/[a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?", document.read_text(encoding="utf-8")
-    ):
-        assert (ROOT / path).exists(), f"{document.name} names {path}"
-        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8") or not name, f"{document.name}: {name}"
-
-
+@each(DOCUMENTS)
 def test_links_lead_somewhere(document: Path) -> None:
-    for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-        assert "://" in link or (document.parent / link).exists(), f"{document.name} links to {link}"
+    for link in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if "://" not in path:
+            target = document.parent / path if path else document
+            assert target.exists(), f"{document.name} links to {link}"
+            assert not anchor or anchor in headings(target), f"{document.name} links to {link}"
+
+
+@each(CURRENT)
+def test_files_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for path in re.findall(rf"(?<![\w/-])(?:\./)?((?:{FOLDERS})/[\w./-]*\.(?:{SUFFIXES}))\b", text):
+        assert (ROOT / path).is_file(), f"{document.name} names {path}"
+
+
+@each(CURRENT)
+def test_modules_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for name in set(re.findall(rf"(?<![\w/.-])((?:{PACKAGES})(?:\.[a-zA-Z_]\w*)+)\b(?!/)", text)) - NOT_MODULES:
+        assert is_module(name) or name.endswith(".md"), f"{document.name} names {name}"
+
+
+@each(CURRENT)
+def test_tests_exist(document: Path) -> None:
+    """`tests/x.py::test_y` is in that file, and a name without a file is in one of the tests."""
+    text = document.read_text(encoding="utf-8")
+    for path, name in re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text):
+        source = ROOT / path
+        assert source.is_file() and f"def {name}(" in source.read_text(encoding="utf-8"), f"{document.name}: {name}"
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert any(f"def {name}(" in path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py")), name

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests import tiny
+from tests.support import tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -160,7 +160,7 @@ def test_a_config_of_the_other_task(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
-        assert (error.value.what, error.value.expected, error.value.found) == ("MODEL.NAME", kind, found)
+        assert (error.value.what, error.value.expected, error.value.found) == ("invalid MODEL.NAME", kind, found)
     check_refused(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
 
 

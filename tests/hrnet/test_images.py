@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from hrnet import images
-from tests.preprocess import reference
+from tests.support import reference_pixels
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
 def test_resize_and_crop(width: int, height: int, short: int, crop: int) -> None:
     pixels = noise(width, height)
     mine = images.resize_and_crop(pixels, short, crop, crop)
-    theirs = reference.centre_crop(reference.resize(Image.fromarray(pixels), short), crop)
+    theirs = reference_pixels.centre_crop(reference_pixels.resize(Image.fromarray(pixels), short), crop)
     assert mine.dtype == np.uint8
     assert np.array_equal(mine, np.asarray(theirs))
 
@@ -44,17 +44,17 @@ def test_crop_of_half_pixels() -> None:
 
 @given(nps.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))))
 def test_normalise(pixels: np.ndarray) -> None:
-    mine = images.normalise(pixels, images.normalise_table(reference.MEAN, reference.STD))
+    mine = images.normalise(pixels, images.normalise_table(reference_pixels.MEAN, reference_pixels.STD))
     assert (mine.dtype, mine.shape) == (np.float32, (3, *pixels.shape[:2]))
     assert mine.flags.c_contiguous
-    assert mine.tobytes() == reference.normalise(pixels).tobytes()
+    assert mine.tobytes() == reference_pixels.normalise(pixels).tobytes()
 
 
 def test_normalise_table_has_every_value_to_the_bit() -> None:
     pixels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)  # [1, 256, 3]
-    table = images.normalise_table(reference.MEAN, reference.STD)
+    table = images.normalise_table(reference_pixels.MEAN, reference_pixels.STD)
     assert (table.dtype, table.shape) == (np.float32, (3, 256))
-    assert table.tobytes() == reference.normalise(pixels).tobytes()
+    assert table.tobytes() == reference_pixels.normalise(pixels).tobytes()
     assert table[0, 0] == np.float32(-0.485) / np.float32(0.229)
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from hrnet.cli import WorkFailed
 from pth2onnx import parity
-from tests.atc.models import model_of
+from tests.support.onnx_models import model_of
 
 
 def scale_model(path, factor: float):
@@ -29,13 +29,13 @@ INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], n
 @pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.SMALLEST)])
 def test_equal_models(tmp_path, factor, largest):
     """Outputs that are all zeros are equal too."""
-    proof = parity.prove(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
-    assert proof == parity.Parity(0.0, 1.0, pytest.approx(parity.TOLERANCE * largest), [[1, 3], [2, 3]])
+    result = parity.check_parity(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
+    assert result == parity.Parity(0.0, 1.0, pytest.approx(parity.TOLERANCE * largest), [[1, 3], [2, 3]])
 
 
 def refusal(net, model, inputs=INPUTS) -> WorkFailed:
     with pytest.raises(WorkFailed) as caught:
-        parity.prove(net, model, inputs)
+        parity.check_parity(net, model, inputs)
     return caught.value
 
 
@@ -43,17 +43,17 @@ def test_the_tolerance_follows_the_largest_value(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE / 2)
     for scale in (1e-1, 8, 1e15):
         inputs = [np.full((2, 3), scale, np.float32)]
-        proof = parity.prove(lambda x: x, model, inputs)
-        assert proof.max_abs_difference == pytest.approx(scale * parity.TOLERANCE / 2, rel=0.01)
-        assert proof.tolerance == pytest.approx(scale * parity.TOLERANCE)
+        result = parity.check_parity(lambda x: x, model, inputs)
+        assert result.max_abs_difference == pytest.approx(scale * parity.TOLERANCE / 2, rel=0.01)
+        assert result.tolerance == pytest.approx(scale * parity.TOLERANCE)
     error = refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS[1:])
     assert error.found in ("1.60e-03, cosine 1.000000", "6.00e-04, cosine 1.000000")
 
 
 def test_values_near_zero_may_be_rounded_and_small_ones_not_be_wrong(tmp_path):
     rounded = [np.full((1, 3), 1e-5, np.float32)]
-    proof = parity.prove(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
-    assert proof.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
+    result = parity.check_parity(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
+    assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
     wrong = [np.full((1, 3), 1e-3, np.float32)]
     assert refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), wrong).found == "5.00e-05, cosine 1.000000"
 
@@ -76,9 +76,9 @@ def test_outputs_of_an_absurd_size_are_not_equal(tmp_path):
 def test_other_shapes_and_values_that_are_not_finite(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1)
     error = refusal(lambda x: x.sum(dim=1), model)
-    assert (error.expected, error.found) == ("[[1]] of torch", [[1, 3]])
+    assert (error.expected, error.found) == ([[1]], [[1, 3]])
     error = refusal(lambda x: [x, x], model)
-    assert (error.expected, error.found) == ("[[1, 3], [1, 3]] of torch", [[1, 3]])
+    assert (error.expected, error.found) == ([[1, 3], [1, 3]], [[1, 3]])
     assert "NaN" in refusal(lambda x: x * float("nan"), model).what
     assert "NaN" in refusal(lambda x: x, scale_model(tmp_path / "m.onnx", float("nan"))).what
     assert "infinite" in refusal(lambda x: x / 0, model, [np.ones((1, 3), np.float32)]).what
@@ -91,11 +91,11 @@ def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     onnx.save(model, tmp_path / "m.onnx")
     eight = [np.array([[8, 0, 0]], np.float32)]
-    proof = parity.prove(lambda x: [x, x * 100.002], tmp_path / "m.onnx", eight)
-    assert proof.tolerance == pytest.approx(parity.TOLERANCE * 8), (
+    result = parity.check_parity(lambda x: [x, x * 100.002], tmp_path / "m.onnx", eight)
+    assert result.tolerance == pytest.approx(parity.TOLERANCE * 8), (
         "of the first output, though the values of the second are larger"
     )
-    assert proof.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
+    assert result.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
     error = refusal(lambda x: [x, x * 100.9], tmp_path / "m.onnx", eight)
     assert "8.07e-02" in error.expected and error.found.startswith("7.18e+00, ")
 

@@ -11,7 +11,7 @@ import pytest
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose as nets
 from pth2onnx import parity, pose
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_record(exported):
 
 def test_maps_of_any_size_equal_torch(exported):
     images = [parity.images_like(2, size, [0.5] * 3, [0.2] * 3, seed=1) for size in ((64, 64), (160, 32), (64, 96))]
-    proof = parity.prove(tiny.build_pose(exported), exported / "model.onnx", images)
-    assert proof.max_abs_difference <= proof.tolerance / 10
+    result = parity.check_parity(tiny.build_pose(exported), exported / "model.onnx", images)
+    assert result.max_abs_difference <= result.tolerance / 10
 
 
 def test_compared_sizes(tmp_path):
@@ -81,5 +81,5 @@ def test_lost_parity_leaves_no_file(exported, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pose, "TASK", replace(pose.TASK, fold=lambda net: pose.fold(untrained)))
     files = ["--weights", str(exported / "tiny_pose.pth"), "--output", str(tmp_path / "model.onnx")]
     assert pose.main(["--cfg", str(exported / "tiny_pose.yaml"), *files]) == 1
-    assert "the ONNX file differs from torch" in capsys.readouterr().err
+    assert "outputs of the ONNX file differ from PyTorch" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, static
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_refusals(exported, tmp_path, capsys):
     assert "model.ts: " in line and "(expected configs/demo_digits.yaml, found tiny)" in line
     assert "x.onnx: " in refusal(capsys, cfg, model, tmp_path / "x.onnx")
     line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "2")
-    assert "--batch_size with gears (expected 1, found 2)" in line
+    assert "--batch_size for a model with gears (expected 1, found 2)" in line
     line = refusal(capsys, cfg, model, output, "--input_dtype", "uint8", "--precision", "fp16")
     assert "(expected float32, found uint8)" in line and "INPUT=float32" in line
     line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "1", "--backend", "torch_aie")
@@ -122,7 +122,7 @@ def test_a_model_of_another_shape_without_metadata(exported, tmp_path, capsys):
     line = refusal(capsys, cfg, tmp_path / "bare.pt", output)
     assert "bare.pt: " in line and "(expected [[1, 7]], found [[1, 3]])" in line
     line = refusal(capsys, cfg, tmp_path / "other.pt", output)
-    assert "other.pt: torch cannot run it on [1, 3, 64, 64]: RuntimeError: mat1 and mat2 shapes cannot be" in line
+    assert "other.pt: torch cannot run the model with input shape [1, 3, 64, 64]: RuntimeError: mat1 and mat2" in line
     path = tmp_path / "cut.ts"
     path.write_bytes((exported / "model.ts").read_bytes()[:5000])
     assert "cut.ts: not a TorchScript file" in refusal(capsys, cfg, path, output)

@@ -1,4 +1,4 @@
-"""pth2onnx/torchscript.py: the frozen graph, parity at other sizes than the traced one, the proof beside it."""
+"""pth2onnx/torchscript.py: the frozen graph, parity at other sizes than the traced one, the record beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hrnet.config import config_sha256, load_config
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, torchscript
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ SIZES = {"model": [(1, 64, 64), (3, 64, 64), (8, 64, 64)], "pose": [(1, 32, 160)
 @pytest.mark.parametrize(("name", "build"), [("model", tiny.build), ("pose", tiny.build_pose)])
 def test_outputs_of_any_size_equal_torch(exported, name, build):
     images = [parity.images_like(n, (width, height), [0.5] * 3, [0.2] * 3, n) for n, height, width in SIZES[name]]
-    proof = parity.prove(build(exported).eval(), exported / f"{name}.ts", images, "TorchScript")
-    assert proof.max_abs_difference <= proof.tolerance / 10
+    result = parity.check_parity(build(exported).eval(), exported / f"{name}.ts", images, "TorchScript")
+    assert result.max_abs_difference <= result.tolerance / 10
 
 
 def test_metadata_and_record(exported):
@@ -72,4 +72,5 @@ def test_a_batch_size_that_is_fixed_in_the_graph(exported, tmp_path, capsys, mon
     monkeypatch.setattr(torchscript, "freeze", lambda net, image: freeze(Baked(net).eval(), image))
     files = ["--weights", str(exported / "tiny.pth"), "--output", str(tmp_path / "model.ts")]
     assert torchscript.main(["--cfg", str(exported / "tiny.yaml"), *files]) == 1
-    assert "the TorchScript file differs from torch" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert "outputs of the TorchScript file differ from PyTorch" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

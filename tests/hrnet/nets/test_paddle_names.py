@@ -20,7 +20,8 @@ from hrnet.cli import UserError
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import checkpoint, classification
 from hrnet.nets.paddle_names import are_paddles, to_upstreams
-from tests.paddleclas import NETS, weights
+from tests.support import ROOT
+from tests.support.paddleclas import NETS, weights
 
 # Of stage 4, in the order of residual_func_list: the target, the source and, downwards, the halving.
 FUSED = [
@@ -155,7 +156,7 @@ class TestBesidePaddle:
 
         def run(model: str, form: str) -> tuple[Path, np.ndarray, np.ndarray]:
             """The file of seeded weights that PaddlePaddle wrote, an image [2, 3, 224, 224], its logits."""
-            script = Path(__file__).with_name("run_paddleclas.py")
+            script = ROOT / "tests/support/run_paddleclas.py"
             width, gated, _ = NETS[model]
             command = [python, str(script), folder, str(width), "se" if gated else "plain", form, str(tmp_path)]
             subprocess.run(command, check=True, capture_output=True, text=True)

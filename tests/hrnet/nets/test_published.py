@@ -12,7 +12,7 @@ from hrnet.nets import classification, pose
 from hrnet.nets.paddle_names import to_upstreams
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests import paddleclas
+from tests.support import paddleclas
 
 # Number of keys and SHA-256 of the sorted lines `key [shape]` of upstream's state dicts, built from
 # lib/models/cls_hrnet.py and experiments/cls_hrnet_<model>_sgd_lr5e-2_wd1e-4_bs32_x100.yaml of

@@ -17,8 +17,8 @@ from hrnet.config import config_sha256, load_config
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint
-from tests import tiny
-from tests.train.small_data import error_line
+from tests.support import tiny
+from tests.train.calls import error_line
 from train.classification import reference
 
 

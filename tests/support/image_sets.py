@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 
 from hrnet.io.manifest import InputImage, Manifest
 from preprocess import classification
-from tests.preprocess.reference import reference
+from tests.support.reference_pixels import reference
 
 CLASSES, RESIZE, CROP = 10, 40, 32
 CONFIG = f"MODEL:\n  NUM_CLASSES: {CLASSES}\n  IMAGE_SIZE: [{CROP}, {CROP}]\nINPUT:\n  RESIZE: {RESIZE}\n"
@@ -21,6 +22,12 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     """Coarse random colours, which JPEG keeps."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
 
 
 def write_config(folder: Path, text: str = CONFIG) -> str:
