@@ -17,7 +17,7 @@ PYTHON ?= .venv/bin/python#  interpreter that runs the stages
 -include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls of make
 
 CFG          ?=#                              a YAML file that is not in configs/
-WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar or .safetensors
+WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar, .safetensors or .pdparams
 DATASET      ?=#                              directory (data/imagenet; pose: data/coco)
 ONNX         ?= $(BUILD)/$(MODEL)/model.onnx# an ONNX file to use instead of exporting one
 TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead of exporting one

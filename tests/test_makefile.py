@@ -454,7 +454,7 @@ def test_a_missing_checkpoint(checkout: Checkout) -> None:
     assert "https://github.com/HRNet/HRNet-Image-Classification/releases/download/" in done.stderr
     done = checkout.make("onnx", model="hrnet_w30")
     assert done.returncode == 2
-    assert "weights/hrnet_w30.pth" in done.stderr and "make weights" not in done.stderr and "WEIGHTS=" in done.stderr
+    assert "weights/hrnet_w30.pth" in done.stderr and "make weights MODEL=hrnet_w30" in done.stderr
 
 
 def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -> None:
