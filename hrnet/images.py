@@ -1,7 +1,8 @@
 """Image files and pixel arithmetic that two or more stages need.
 
-Classification: the model zoo's arithmetic (imagenet_torch_preprocess.py, as torchvision's on PIL images): short side
-resized, centre crop, /255, mean and standard deviation in float32.
+Classification: short side resized, centre crop, mean and standard deviation in float32. INPUT.RESIZER selects whose
+arithmetic: the model zoo's (imagenet_torch_preprocess.py, as torchvision's on PIL images), or PaddleClas' (its commit
+d178931, ppcls/data/preprocess/ops/operators.py: ResizeImage, CropImage, NormalizeImage, on OpenCV).
 
 Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): one factor
 for both sides makes the short side fit; the long one ends in a black border, or is cut where the input is shorter.
@@ -12,17 +13,19 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
 from PIL import Image
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.resample import resize_part
 from hrnet.tars import Source
 
 MAX_PIXELS = 178_956_970  # of an image file: Pillow decodes no larger one
+CV2_INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 ORIENTATION, TURNED = 0x0112, 5  # EXIF's tag; from this value on width and height change places
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # it refuses twice as many; that many are only a warning, here not shown
@@ -52,26 +55,54 @@ def open_image(source: Source, hint: Optional[str] = None) -> Image.Image:
     return image
 
 
-def short_side_size(size: tuple[int, int], short: int) -> tuple[int, int]:
-    """Width and height that an image of `size` has at a short side of `short`; the long side is cut to an integer."""
-    width, height = size
-    return (short, int(short * height / width)) if width < height else (int(short * width / height), short)
+class Transform(NamedTuple):
+    """How an image becomes the input of a classifier: MODEL.IMAGE_SIZE and INPUT of its config."""
+
+    width: int  # of the crop, pixels
+    height: int
+    short: int  # short side of the resized image, pixels
+    resizer: str  # one of hrnet.schemas.RESIZERS
+    interpolation: str  # one of hrnet.schemas.INTERPOLATIONS
+    mean: Sequence[float]  # of R, G, B scaled to 0..1
+    std: Sequence[float]
+
+    @classmethod
+    def of(cls, config: CfgNode) -> Transform:
+        (width, height), values = config.MODEL.IMAGE_SIZE, config.INPUT
+        return cls(width, height, values.RESIZE, values.RESIZER, values.INTERPOLATION, values.MEAN, values.STD)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the resized image. pillow cuts the long side to an integer; cv2 rounds both sides, half
+        pixels to the even neighbour."""
+        if self.resizer == "cv2":
+            factor = self.short / min(width, height)
+            return round(width * factor), round(height * factor)
+        if width < height:
+            return self.short, int(self.short * height / width)
+        return int(self.short * width / height), self.short
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] resized, of that the centre: uint8 [height, width, 3]. Where the crop would begin at half a
+        pixel, pillow takes the even neighbour, cv2 the lower one."""
+        size = self.resized(pixels.shape[1], pixels.shape[0])
+        if self.resizer == "cv2":
+            resized = cv2.resize(pixels, size, interpolation=CV2_INTERPOLATIONS[self.interpolation])
+            left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+            return np.ascontiguousarray(resized[top : top + self.height, left : left + self.width])
+        left, top = round((size[0] - self.width) / 2.0), round((size[1] - self.height) / 2.0)
+        return resize_part(pixels, size, left, top, self.width, self.height, self.interpolation)
+
+    def to_input(self, pixels: np.ndarray, dtype: str) -> np.ndarray:
+        """A whole image, uint8 [H, W, 3], as float32 [3, height, width]; for dtype uint8 the pixels of its crop."""
+        return to_input(self.crop(pixels), self.mean, self.std, dtype, reciprocal=self.resizer == "cv2")
 
 
-def resize_and_crop(pixels: np.ndarray, short: int, width: int, height: int) -> np.ndarray:
-    """uint8 [H, W, 3] resized to a short side of `short` pixels (PIL bilinear, antialiased), of that the `width` x
-    `height` pixels in the centre: uint8 [height, width, 3]. Half pixels go to the even neighbour, as by Python's round.
-    """
-    size = short_side_size((pixels.shape[1], pixels.shape[0]), short)
-    left = round((size[0] - width) / 2.0)
-    top = round((size[1] - height) / 2.0)
-    return resize_part(pixels, size, left, top, width, height)
-
-
-def normalise_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def normalise_table(mean: Sequence[float], std: Sequence[float], reciprocal: bool = False) -> np.ndarray:
     """float32 [3, 256]: what each pixel value of each channel becomes, `(value / 255 - mean) / std` step by step in
-    float32, so that looking up gives the very bits that computing does."""
-    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+    float32, so that looking up gives the very bits that computing does. `reciprocal`: `value * (1 / 255)` instead of
+    `value / 255`, as PaddleClas, which differs by rounding."""
+    values = np.arange(256, dtype=np.float32)
+    scaled = values * np.float32(1 / 255) if reciprocal else values / np.float32(255)
     table: np.ndarray = scaled - np.asarray(mean, dtype=np.float32)[:, None]
     table /= np.asarray(std, dtype=np.float32)[:, None]
     return table
@@ -85,10 +116,12 @@ def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     return planes
 
 
-def to_input(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: str) -> np.ndarray:
+def to_input(
+    pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: str, reciprocal: bool = False
+) -> np.ndarray:
     """RGB pixels uint8 [H, W, 3] of the input's size as the network's float32 [3, H, W]; for dtype uint8 as they are.
-    mean, std: of R, G, B scaled to 0..1."""
-    return pixels if dtype == "uint8" else normalise(pixels, normalise_table(mean, std))
+    mean, std: of R, G, B scaled to 0..1; reciprocal: of `normalise_table`."""
+    return pixels if dtype == "uint8" else normalise(pixels, normalise_table(mean, std, reciprocal))
 
 
 def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:

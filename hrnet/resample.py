@@ -1,8 +1,9 @@
-"""Pillow's bilinear resize of RGB pixels (antialiased; src/libImaging/Resample.c of python-pillow/Pillow), to the bit,
-computing of the resized image only what is asked for.
+"""Pillow's resize of RGB pixels (antialiased; src/libImaging/Resample.c of python-pillow/Pillow), to the bit, computing
+of a bilinear resize only what is asked for.
 
 The weights are made here, the sums over pixels in `_resample.c`. Where that was not compiled, as on a board without a
-compiler, Pillow itself does the work: the same pixels in some six times the time (docs/decisions/0022-resize.md).
+compiler, Pillow itself does the work: the same pixels in some six times the time (docs/decisions/0022-resize.md). It
+also does every bicubic resize.
 """
 
 from __future__ import annotations
@@ -47,12 +48,22 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
     return begin, (triangle / total[:, None] * ONE + 0.5).astype(np.int32)
 
 
-def resize_part(pixels: np.ndarray, size: tuple[int, int], left: int, top: int, width: int, height: int) -> np.ndarray:
+def resize_part(
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    interpolation: str = "bilinear",
+) -> np.ndarray:
     """The part of `width` x `height` pixels at (left, top) of an image uint8 [H, W, 3] that is resized to `size`, width
-    and height: uint8 [height, width, 3]. What lies outside of the resized image is black."""
+    and height: uint8 [height, width, 3]. What lies outside of the resized image is black. `interpolation`: bilinear or
+    bicubic."""
     inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
-    if not COMPILED or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
-        resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    compiled = COMPILED and interpolation == "bilinear"
+    if not compiled or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
+        resized = Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()])
         return np.asarray(resized.crop((left, top, left + width, top + height)))
     part = np.empty((height, width, 3), dtype=np.uint8)
     columns = weights(pixels.shape[1], size[0], left, width)
