@@ -188,7 +188,7 @@ def classification() -> CfgNode:
 
     schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
-    schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always Pillow's bilinear
+    schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
     schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
     schema.REFERENCE.TOP1 = 0.0  # percent
