@@ -1,7 +1,7 @@
-"""Download the checkpoint that a config names: an interrupted download is resumed, and the file is checked.
+"""Download and check the checkpoint of a config; an interrupted download is resumed.
 
     python -m data.weights --cfg hrnet_w18 --output weights/hrnet_w18.pth
-    python -m data.weights --cfg hrnet_w18 --missing weights/hrnet_w18.pth     # prints how to get it, exit 2
+    python -m data.weights --cfg hrnet_w18 --missing weights/hrnet_w18.pth     # prints a hint, exit 2
 
 Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS.MD5 of the config
 Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
@@ -32,7 +32,7 @@ from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_fol
 from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, recognise
 from hrnet.io.records import FormatError, from_json, read_record, write_record
 
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without data
 BLOCK = 1 << 18  # bytes
 AGAIN = "run the same command again to resume"
 UPSTREAM = "https://github.com/HRNet/HRNet-Image-Classification"
@@ -40,7 +40,7 @@ UPSTREAM = "https://github.com/HRNet/HRNet-Image-Classification"
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What the server sent about a file whose download is `<file>.part` (`<file>.part.json`, kind `part`)."""
+    """The server's data about a file while `<file>.part` is downloaded: `<file>.part.json`, kind `part`."""
 
     url: str
     size: Optional[int]  # of the whole file, bytes; None if unknown
@@ -62,7 +62,7 @@ class PartRecord:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow only to http and https: urllib would also follow to ftp."""
+    """Follow redirects only to http and https; urllib also follows them to ftp."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_url(newurl, req.full_url)
@@ -77,7 +77,7 @@ def check_url(url: str, where: object) -> None:
     except ValueError:
         valid = False
     if not valid or not re.fullmatch("[!-~]+", url):
-        raise UserError("cannot download from there", where=where, expected="an http or https URL", found=url)
+        raise UserError("invalid URL", where=where, expected="an http or https URL", found=url)
 
 
 def request(url: str, start: int, output: Path) -> Any:
@@ -109,7 +109,7 @@ def request(url: str, start: int, output: Path) -> Any:
 
 
 def describe(response: Any, url: str) -> tuple[int, PartRecord]:
-    """The first byte of a response, and the properties of the whole file."""
+    """The offset of a response's first byte, and the properties of the whole file."""
     headers = response.headers
     ranged = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+)", headers.get("Content-Range", ""))
     first, size = ranged.groups() if ranged and response.status == 206 else (0, headers.get("Content-Length", ""))
@@ -118,7 +118,7 @@ def describe(response: Any, url: str) -> tuple[int, PartRecord]:
 
 
 def open_rest(url: str, part: Path, output: Path) -> tuple[Any, int, PartRecord]:
-    """A response, its first byte, and the properties of the whole file; None as response: `part` has all bytes."""
+    """A response (None if `part` is complete), the offset of its first byte, and the properties of the whole file."""
     start = part.stat().st_size
     try:
         before = PartRecord.read(part) if start else None
@@ -140,7 +140,7 @@ def open_rest(url: str, part: Path, output: Path) -> tuple[Any, int, PartRecord]
 
 
 def receive(response: Any, file: IO[bytes], start: int, record: PartRecord) -> None:
-    """Write the bytes of a response. Raises UserError when it ends before the size of the file."""
+    """Write the bytes of a response. Raises UserError if it ends before the end of the file."""
     done = start
     with tqdm(total=record.size, initial=start, unit="B", unit_scale=True, disable=None, leave=False) as bar:
         while True:
@@ -148,7 +148,7 @@ def receive(response: Any, file: IO[bytes], start: int, record: PartRecord) -> N
                 block = response.read(BLOCK)
             except (OSError, http.client.HTTPException) as error:
                 found = f"{done} bytes"
-                raise UserError(f"the connection broke: {error}", where=record.url, found=found, hint=AGAIN) from None
+                raise UserError(f"the connection failed: {error}", where=record.url, found=found, hint=AGAIN) from None
             if not block:
                 break
             file.write(block)
@@ -160,20 +160,20 @@ def receive(response: Any, file: IO[bytes], start: int, record: PartRecord) -> N
 
 
 def is_downloaded(output: Path, md5: str) -> bool:
-    """Whether the checkpoint exists. Raises UserError when it is not the published file."""
+    """Whether the checkpoint exists. Raises UserError if it is not the published file."""
     if not output.exists():
         return False
     found = md5_file(output) if md5 else ""
     if found != md5:
-        hint = f"to download it, move this one away: mv {output} {output}.old"
+        hint = f"to download it again, move the file: mv {output} {output}.old"
         raise UserError("MD5 mismatch with the published file", where=output, expected=md5, found=found, hint=hint)
-    check_kind(output, output, f"to download it, move this one away: mv {output} {output}.old")
+    check_kind(output, output, f"to download it again, move the file: mv {output} {output}.old")
     print(f"{output} exists, {'MD5 as published' if md5 else 'not checked: the config has no MD5'}")
     return True
 
 
 def check_kind(file: Path, where: object, hint: str) -> None:
-    """Raise UserError if `file`, from `where`, is known to be no checkpoint: a page of text, a Git LFS pointer, …"""
+    """Raise UserError if `file`, downloaded from `where`, is another kind of file, such as an HTML page."""
     kind = recognise(file)
     if kind is not None and kind.name not in (CHECKPOINT, SAFETENSORS):
         raise UserError("not a checkpoint", where=where, found=kind.name, hint=hint)
@@ -186,7 +186,7 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
     if response:
         with response:
             if not start:
-                os.truncate(part, 0)  # before the record, which must not describe another file's bytes
+                os.truncate(part, 0)  # first, so that the new record never describes old bytes
             check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS= on a larger disk")
             record.write(part)
             try:
@@ -215,12 +215,12 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
 
 
 def missing(cfg: Path, weights: Path) -> None:
-    """Raise UserError with the way to get `weights`, unless it exists."""
+    """Raise UserError with a hint how to get `weights`, unless the file exists."""
     if weights.exists():
         return
     url = load_config(cfg).WEIGHTS.URL
     model = f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}"
-    hint = f"make weights {model} downloads it from {url}" if url else "put it there or give WEIGHTS=<file>"
+    hint = f"make weights {model} downloads it from {url}" if url else "copy it there, or give WEIGHTS=<file>"
     raise UserError("no such checkpoint", where=weights, hint=hint)
 
 
@@ -228,7 +228,7 @@ def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it exists."""
     weights = load_config(cfg).WEIGHTS
     if not weights.URL:
-        hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and put it to {output}"
+        hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and copy it to {output}"
         raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)
     check_url(weights.URL, f"{cfg}: WEIGHTS.URL")
     md5 = weights.MD5.lower()
@@ -250,7 +250,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     add_cfg_argument(parser)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--output", type=Path, help="the checkpoint to write")
-    action.add_argument("--missing", type=Path, metavar="WEIGHTS", help="print how to get this checkpoint")
+    action.add_argument("--missing", type=Path, metavar="WEIGHTS", help="print how to get this checkpoint, if missing")
     return parser.parse_args(argv)
 
 

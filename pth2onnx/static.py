@@ -156,7 +156,7 @@ def run(
     for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": cfg_sha256, "batch_size": batch_size, "input_dtype": input_dtype}
     settings |= {**for_device, "backend": backend, "torch": torch.__version__}
-    stamp, records = Stamp.of(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
+    stamp, records = Stamp.compute(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)
     single = [[1, *shape[1:]] for shape in inputs]

@@ -18,30 +18,8 @@ import numpy as np
 import pytest
 
 from hrnet.code import import_closure
-from tests import fakes
-
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (
-    "atc",
-    "configs",
-    "data",
-    "hrnet",
-    "infer",
-    "make",
-    "postprocess",
-    "preprocess",
-    "pth2onnx",
-    "train",
-    "weights",
-)
-STAGES = (
-    "pth2onnx.classification",
-    "atc.convert",
-    "preprocess.classification",
-    "infer.run",
-    "postprocess.classification",
-)
-
+from tests.support import ROOT, fakes
+from tests.support.checkout import STAGES, Checkout
 
 KINDS = ("float32", "uint8")
 MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
@@ -50,34 +28,6 @@ MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
-
-
-class Checkout:
-    """A copy of the sources, in which make runs with this interpreter."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco", "people", "demo_people")
-        for folder in FOLDERS:
-            shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-        shutil.copy(ROOT / "Makefile", root)
-
-    def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        return subprocess.run(
-            ["make", *arguments, f"MODEL={model}", f"PYTHON={sys.executable}"],
-            cwd=self.root,
-            env={**clean, **environment},
-            capture_output=True,
-            text=True,
-        )
-
-    def stages(self, *arguments: str) -> list[str]:
-        """Which stages a call runs, in order."""
-        done = self.make(*arguments)
-        assert done.returncode == 0, done.stderr
-        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
-        return [stage for line in lines for stage in STAGES if f" -m {stage} " in line]
 
 
 @pytest.fixture(scope="module")
@@ -544,7 +494,7 @@ def test_doctor_checks_what_is_asked_and_remembers_nothing(checkout: Checkout) -
     assert done.returncode == 0, done.stderr
     assert "\nbackend        onnxruntime (as given)\n" in done.stdout
     assert "\ndata set       data/toy: 1 images\n" in done.stdout
-    assert done.stdout.endswith("demo_digits can run as asked\n")
+    assert done.stdout.endswith("ready to run demo_digits\n")
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2
     assert "BACKEND=ascend: atc is not on PATH; source " in done.stderr

@@ -29,9 +29,9 @@ from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, recognise
 from hrnet.nets import torch_file
 from hrnet.nets.torch_file import Keys, resave, text_of, walk
 
-# Of a weight. No trained net comes near; the product of two would not fit into float32. A flipped bit often does.
+# Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
 LARGEST = 1e18
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # that are converted to float32
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types that are converted to float32
 WRONG_CONFIG = "is --cfg the config that this checkpoint was trained with?"
 COUNT = "num_batches_tracked"  # of batch norm; only used to train with momentum None; torch before 0.4.1 had none
 
@@ -54,7 +54,7 @@ def load(net: nn.Module, path: AnyPath, report: Report = to_stderr) -> str:
 
 
 def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> None:
-    """As `load`, of what was read from `path`."""
+    """Load content that was read from `path`; see `load`."""
     wanted = net.state_dict()
     found = _choose(content, wanted, path)
     biases = _free_biases(net)
@@ -114,7 +114,7 @@ def check_exists(path: AnyPath) -> None:
 
 
 def read(path: AnyPath) -> Any:
-    """What a file of torch.save or of safetensors holds, on the CPU. Raises UserError for any other file."""
+    """The content of a file of torch.save or safetensors, on the CPU. Raises UserError for any other file."""
     check_exists(path)
     path = Path(path)
     kind = recognise(path)
@@ -198,7 +198,7 @@ def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Fou
 def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Found:
     """`content` without the prefix that all of its names have, if the net's weights are named like the rest."""
     state = {str(key): value for key, value in content.items()}
-    ends = zip(min(state, default=""), max(state, default=""))  # what these share, all names between them share too
+    ends = zip(min(state, default=""), max(state, default=""))  # the common prefix of these two is common to all names
     prefix = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
     cut = {key[len(prefix) :]: value for key, value in state.items()}
     plain, without = (_weights(key for key in each if key in wanted) for each in (state, cut))
@@ -276,7 +276,7 @@ def _load(
 
 
 def _checked(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> tuple[State, set[str]]:
-    """Those of `state` that are tensors of plain numbers, as float32 where such are wanted; the types converted."""
+    """The tensors of plain numbers in `state`, converted to float32 if wanted; the types that were converted."""
     good: State = {}
     converted = set()
     for key in wanted:
@@ -299,7 +299,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> Optional[str]:
-    """A hint for names that only fit without prefixes which not all have."""
+    """A hint for names that would fit without a prefix that only some names have."""
     found: Counter[str] = Counter()
     others: list[str] = []
     for key in unexpected:
@@ -311,4 +311,4 @@ def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> 
         return None
     names = " and ".join(f"{count} names have the prefix {prefix}" for prefix, count in found.most_common(3))
     without = f", without it: {first_few(others)}" if others else ""
-    return f"{names}{without}; save the weights of one net alone"
+    return f"{names}{without}; save only the weights of one net"

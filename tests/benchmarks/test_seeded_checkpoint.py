@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks import seeded_checkpoint
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification, pose
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture

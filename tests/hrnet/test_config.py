@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests import tiny
+from tests.support import tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -168,7 +168,7 @@ def test_a_config_of_the_other_task(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
-        assert (error.value.what, error.value.expected, error.value.found) == ("MODEL.NAME", kind, found)
+        assert (error.value.what, error.value.expected, error.value.found) == ("invalid MODEL.NAME", kind, found)
     check_refused(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
 
 
@@ -224,7 +224,7 @@ def test_only_known_resizers_and_interpolations(write, key, values):
     for other in ("PIL", "nearest", "''"):
         with pytest.raises(UserError) as caught:
             load_config(write(f"INPUT: {{{key}: {other}}}"))
-        assert (caught.value.what, caught.value.expected) == (f"INPUT.{key}", " or ".join(values))
+        assert f"INPUT.{key}" in caught.value.what and caught.value.expected == " or ".join(values)
     check_refused(write(f"INPUT: {{{key}: 3}}"), f"INPUT.{key}", None)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from hrnet import images
 from hrnet.config import CONFIGS, load_config
 from hrnet.schemas import INTERPOLATIONS, RESIZERS
-from tests.preprocess import reference
+from tests.support import reference_pixels
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CV2 = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -26,7 +26,7 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
 def transform(
     short: int, width: int, height: int, resizer: str = "pillow", interpolation: str = "bilinear"
 ) -> images.Transform:
-    return images.Transform(width, height, short, resizer, interpolation, reference.MEAN, reference.STD)
+    return images.Transform(width, height, short, resizer, interpolation, reference_pixels.MEAN, reference_pixels.STD)
 
 
 SIZES = st.integers(1, 90)
@@ -47,7 +47,9 @@ SIZES = st.integers(1, 90)
 def test_resize_and_crop(width: int, height: int, short: int, crop: int, interpolation: str) -> None:
     pixels = noise(width, height)
     mine = transform(short, crop, crop, interpolation=interpolation).crop(pixels)
-    theirs = reference.centre_crop(reference.resize(Image.fromarray(pixels), short, PILLOW[interpolation]), crop)
+    theirs = reference_pixels.centre_crop(
+        reference_pixels.resize(Image.fromarray(pixels), short, PILLOW[interpolation]), crop
+    )
     assert mine.dtype == np.uint8
     assert np.array_equal(mine, np.asarray(theirs))
 
@@ -74,18 +76,18 @@ def test_cv2_equals_paddleclas(
 ) -> None:
     pixels = noise(width, height)
     mine = transform(short, crop_width, crop_height, "cv2", interpolation)
-    expected = reference.paddleclas_crop(pixels, short, (crop_width, crop_height), CV2[interpolation])
+    expected = reference_pixels.paddleclas_crop(pixels, short, (crop_width, crop_height), CV2[interpolation])
     assert np.array_equal(mine.to_input(pixels, "uint8"), expected)
     found = mine.to_input(pixels, "float32")
     assert (found.dtype, found.flags.c_contiguous) == (np.float32, True)
-    assert found.tobytes() == reference.paddleclas_normalise(expected).tobytes()
+    assert found.tobytes() == reference_pixels.paddleclas_normalise(expected).tobytes()
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (1024, 683), (224, 224), (100, 80), (256, 999)])
 def test_cv2_at_the_size_of_imagenet(size: tuple[int, int], interpolation: str) -> None:
     pixels = noise(*size)
-    expected = reference.paddleclas_crop(pixels, 256, (224, 224), CV2[interpolation])
+    expected = reference_pixels.paddleclas_crop(pixels, 256, (224, 224), CV2[interpolation])
     assert np.array_equal(transform(256, 224, 224, "cv2", interpolation).crop(pixels), expected)
 
 
@@ -127,17 +129,17 @@ def test_a_transform_is_that_of_its_config() -> None:
 
 @given(nps.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))))
 def test_normalise(pixels: np.ndarray) -> None:
-    mine = images.normalise(pixels, images.normalise_table(reference.MEAN, reference.STD))
+    mine = images.normalise(pixels, images.normalise_table(reference_pixels.MEAN, reference_pixels.STD))
     assert (mine.dtype, mine.shape) == (np.float32, (3, *pixels.shape[:2]))
     assert mine.flags.c_contiguous
-    assert mine.tobytes() == reference.normalise(pixels).tobytes()
+    assert mine.tobytes() == reference_pixels.normalise(pixels).tobytes()
 
 
 def test_normalise_table_has_every_value_to_the_bit() -> None:
     pixels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)  # [1, 256, 3]
-    table = images.normalise_table(reference.MEAN, reference.STD)
+    table = images.normalise_table(reference_pixels.MEAN, reference_pixels.STD)
     assert (table.dtype, table.shape) == (np.float32, (3, 256))
-    assert table.tobytes() == reference.normalise(pixels).tobytes()
+    assert table.tobytes() == reference_pixels.normalise(pixels).tobytes()
     assert table[0, 0] == np.float32(-0.485) / np.float32(0.229)
 
 

@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Callable
@@ -27,8 +24,8 @@ from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.classification import main
-from tests.hardening.harness import group_is_gone
-from tests.preprocess.datasets import (
+from tests.support import ROOT
+from tests.support.image_sets import (
     CROP,
     RESIZE,
     contents,
@@ -43,10 +40,11 @@ from tests.preprocess.datasets import (
     write_config,
     write_images,
 )
-from tests.preprocess.reference import reference
-from tests.preprocess.reference import resize as pil_resize
+from tests.support.preprocess_runs import MANY, many_images, start_many, times
+from tests.support.processes import group_is_gone
+from tests.support.reference_pixels import reference
+from tests.support.reference_pixels import resize as pil_resize
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/imagenet"
 
 
@@ -173,7 +171,7 @@ def test_class_folders_make_the_same_inputs(
     images = read_checked(tmp_path, output)
     assert [(image.stem, image.label) for image in images] == [("0_x", 0), ("1_x", 1), ("2_x", 2), ("2_y", 2)]
     out = capsys.readouterr().out
-    assert "3 of 10 classes" in out and "left out: __MACOSX" in out
+    assert "3 of 10 classes" in out and "ignored: __MACOSX" in out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -296,10 +294,6 @@ def test_disk_is_only_needed_for_missing_inputs(
 # --- reruns -----------------------------------------------------------------------------------------------------------
 
 
-def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.bin")}
-
-
 @pytest.fixture
 def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
     """The output of a finished run on images a to d, some time ago."""
@@ -355,39 +349,10 @@ def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path)
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
-MANY = 300  # images, some of which are still to be done when the run is stopped
-
-
-def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
-    """A run in a process of its own that has written a few inputs and has more to do."""
-    call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers=2"]
-    started = subprocess.Popen(
-        call,
-        cwd=ROOT,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
-    deadline = time.monotonic() + 20
-    while len(list(output.glob("*.bin"))) < 4:
-        assert started.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    return started
-
 
 @pytest.fixture
-def many(cfg: str, tmp_path: Path) -> Path:
-    """Images that take a moment to decode, but little disk."""
-    root = tmp_path / "many"
-    listed(root, {"img0.JPEG": 1})
-    names = [f"img{i}.JPEG" for i in range(MANY)]
-    (root / "val/img0.JPEG").write_bytes(encoded(noise(1000, 700), "JPEG"))
-    for name in names[1:]:
-        os.link(root / "val/img0.JPEG", root / "val" / name)
-    (root / "val_label.txt").write_text("".join(f"{name} 1\n" for name in names))
-    return root
+def many(tmp_path: Path) -> Path:
+    return many_images(tmp_path / "many")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

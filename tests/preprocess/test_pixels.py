@@ -12,8 +12,8 @@ from PIL import Image
 
 from hrnet.io.manifest import Manifest
 from preprocess.folder import RECORDS
-from tests.preprocess.datasets import contents, listed, prepare, record, write_all_kinds, write_config
-from tests.preprocess.reference import centre_crop, normalise, paddleclas_crop, paddleclas_normalise, resize
+from tests.support.image_sets import contents, listed, prepare, record, write_all_kinds, write_config
+from tests.support.reference_pixels import centre_crop, normalise, paddleclas_crop, paddleclas_normalise, resize
 
 SHORT, SIDE = 70, 64
 DTYPES = ["float32", "uint8"]

@@ -1,4 +1,4 @@
-"""Torch's own accuracy on exactly the images of a manifest: the reference that the gate compares a result with.
+"""Compute PyTorch's accuracy on the images of a manifest: the reference for the gate.
 
     python -m train.classification.reference --cfg demo_digits --weights weights/demo_digits.pth \\
         --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
@@ -7,10 +7,10 @@
 Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
-The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
-them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 that of
-PaddleClas' ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). It
-is written only with PIL, cv2 and numpy and shared with no other stage, so that it is an independent check.
+Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
+(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 PaddleClas'
+ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). It is written
+with PIL, OpenCV and numpy and separate from the preprocess stage, so that it is an independent check.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ from hrnet.tars import Source, find_source
 TOP = 5  # Top-1 to Top-5
 MODULE = "train.classification.reference"
 PIXEL_MAX = np.float32(255)
-HINT = "is --dataset the folder that was preprocessed?"
+HINT = "give --dataset the directory that was preprocessed"
 
 
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
-    """One image of any mode and size as the net's input, float32 [3, H, W]: resized and cropped as INPUT.RESIZER says,
-    0..255 becomes 0..1, then mean and std."""
+    """Convert an image of any mode and size to the net's input, float32 [3, H, W].
+
+    Resize and crop as INPUT.RESIZER says, scale 0..255 to 0..1, subtract the mean and divide by std.
+    """
     rgb = image.convert("RGB")
     if config.INPUT.RESIZER == "cv2":
         scaled = cropped_by_cv2(np.asarray(rgb), config).astype(np.float32) * np.float32(1 / 255)
@@ -60,8 +62,8 @@ def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
 
 
 def cropped_by_pillow(rgb: Image.Image, config: CfgNode) -> Image.Image:
-    """The short side becomes INPUT.RESIZE pixels, the long side is rounded down; MODEL.IMAGE_SIZE is cropped from the
-    centre, which begins at the rounded pixel."""
+    """Resize the short side to INPUT.RESIZE pixels (the long side is rounded down), and crop MODEL.IMAGE_SIZE from the
+    centre (its offset is rounded half to even)."""
     width, height = rgb.size
     short = config.INPUT.RESIZE
     if min(width, height) != short:
@@ -76,8 +78,8 @@ def cropped_by_pillow(rgb: Image.Image, config: CfgNode) -> Image.Image:
 
 
 def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
-    """uint8 [H, W, 3] as uint8 of MODEL.IMAGE_SIZE: both sides are multiplied by one factor and rounded; the crop from
-    the centre begins at the pixel rounded down."""
+    """Resize the short side of uint8 [H, W, 3] to INPUT.RESIZE pixels (both sides are rounded half to even), and crop
+    MODEL.IMAGE_SIZE from the centre (its offset is rounded down)."""
     sides = np.array(pixels.shape[:2])
     height, width = np.rint(sides * (config.INPUT.RESIZE / sides.min())).astype(int).tolist()
     method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -88,7 +90,7 @@ def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
 
 
 def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
-    """Logits float32 [batch, classes] of the images, batch by batch (the last may be smaller)."""
+    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller."""
     net.eval()
     for start in progress(range(0, len(paths), batch), unit="batch"):
         inputs = np.stack([prepare(open_image(path, HINT), config) for path in paths[start : start + batch]])
@@ -97,7 +99,7 @@ def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, ba
 
 
 def count_hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many labels are among the first 1, 2, … 5 classes, int [5]; of equal logits the lower class comes first.
+    """The number of Top-1, Top-2, … Top-5 hits, int [5]. Among equal logits the lower class ranks first.
 
     `logits`: float32 [N, classes]; `labels`: int [N].
     """
@@ -111,10 +113,12 @@ def run(args: argparse.Namespace) -> None:
     config, manifest = load_config(args.cfg, CLASSIFICATION), Manifest.read(args.manifest)
     config_hash, labels = config_sha256(config), np.array(manifest.labels())
     if manifest.config_sha256 != config_hash:
-        raise UserError("made with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
+        raise UserError(
+            "preprocessed with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}"
+        )
     if labels.max() >= config.MODEL.NUM_CLASSES:
         expected = f"labels below {config.MODEL.NUM_CLASSES}"
-        raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())
+        raise UserError("label outside the model's classes", where=args.manifest, expected=expected, found=labels.max())
     net = classification.build(config)
     weights_hash = checkpoint.load(net, args.weights)
     settings = {
@@ -124,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
         "batch_size": args.batch_size,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
-    stamp = Stamp.of([MODULE], settings, files)
+    stamp = Stamp.compute([MODULE], settings, files)
     products = [*([args.logits] if args.logits else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)
@@ -159,12 +163,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         prog="python -m train.classification.reference", description=__doc__.splitlines()[0]
     )
     add_cfg_argument(parser)
-    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
+    parser.add_argument("--weights", type=Path, required=True, help="the model's checkpoint")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the preprocessed images")
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
-    parser.add_argument("--batch_size", type=integer(1), default=32, help="images in one step (%(default)s)")
+    parser.add_argument("--batch_size", type=integer(1), default=32, help="batch size (%(default)s)")
     return parser.parse_args(argv)
 
 

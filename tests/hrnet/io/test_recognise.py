@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
-from tests.atc.models import model_of
+from tests.support.onnx_models import model_of
 
 WEIGHTS = {"conv1.weight": torch.ones(3)}
 
@@ -56,7 +56,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
     ("content", "name", "hint"),
     [
         (b"", "empty", "download it again"),
-        (bytes(5000), "zeros", "never finished"),
+        (bytes(5000), "zeros", "not complete"),
         (LFS, "Git LFS pointer to 85000000 bytes", "lfs pull --include"),
         (b"<!DOCTYPE html>\n<title>Sign in", "HTML page", "browser"),
         (b"\xef\xbb\xbf\r\n <HTML lang=zh>" + "登录".encode() * 3000, "HTML page", "browser"),

@@ -15,8 +15,8 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
-from tests.preprocess.reference import paddleclas_crop
-from tests.train.small_data import CLASSES, CONFIG, data_set, write_config
+from tests.support.reference_pixels import paddleclas_crop
+from tests.support.training_sets import CLASSES, CONFIG, data_set, write_config
 from train.classification.data import augment, crop_box, read_images
 
 
@@ -114,7 +114,7 @@ def test_all_files_that_are_no_images_are_named_before_the_first_step(tmp_path: 
     (data / "train/__MACOSX").mkdir()
     error = refused(data, config, True)
     assert error.where == data / "train"
-    reasons = {"grey/lost.JPEG": "a link to nothing", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
+    reasons = {"grey/lost.JPEG": "a broken link", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
     assert error.found == ", ".join(f"train/{name}: {reason}" for name, reason in reasons.items())
     for name in ("grey/Thumbs.db", "grey/lost.JPEG"):
         (data / "train" / name).unlink()

@@ -19,9 +19,8 @@ from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint
 from hrnet.schemas import INTERPOLATIONS, RESIZERS
-from tests import tiny
-from tests.preprocess import reference as plain
-from tests.train.small_data import error_line
+from tests.support import reference_pixels, tiny
+from tests.train.calls import error_line
 from train.classification import reference
 
 
@@ -72,7 +71,7 @@ def changed(config, **values):
 @pytest.mark.parametrize("size", [(100, 333), (333, 100), (160, 163), (80, 81), (30, 20)])
 def test_cv2_is_paddleclas(config, size):
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    expected = plain.paddleclas_normalise(plain.paddleclas_crop(np.asarray(image), 80, (64, 64)))
+    expected = reference_pixels.paddleclas_normalise(reference_pixels.paddleclas_crop(np.asarray(image), 80, (64, 64)))
     assert reference.prepare(image, changed(config, RESIZER="cv2")).tobytes() == expected.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""The .om of the fake atc (tests/atc/fake_atc.py), run by onnxruntime, for the fakes of ais_bench and aclruntime."""
+"""The .om of the fake atc (fake_atc.py), run by onnxruntime, for the fakes of ais_bench and aclruntime."""
 
 from __future__ import annotations
 

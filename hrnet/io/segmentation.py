@@ -1,8 +1,8 @@
-"""The outlines of COCO's annotations (`segmentation`), checked before pycocotools reads them: a malformed one ends its
-process or makes a mask of other pixels.
+"""COCO's `segmentation` of annotations, checked before pycocotools reads it: a malformed one crashes the process or
+gives a wrong mask.
 
 [[x, y, x, y, …], …]                      polygons, in pixels
-{"counts": [9, 4, …], "size": [h, w]}     run lengths of 0, 1, 0, … down the columns
+{"counts": [9, 4, …], "size": [h, w]}     run lengths of 0, 1, 0, … in column order
 {"counts": "0kP1…", "size": [h, w]}       the same, compressed
 
 Source: https://github.com/cocodataset/cocoapi, common/maskApi.c (rleFrString) and PythonAPI/pycocotools/_mask.pyx.
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from typing import Any, Union
 
-Outline = Union[list[list[float]], dict[str, Any]]
+Segmentation = Union[list[list[float]], dict[str, Any]]
 
-CORNERS = 3  # of the smallest polygon that covers pixels
-FIRST = 48  # the character of the digit 0
-DIGIT_BITS = 5  # of a digit, the lowest first
-MORE, NEGATIVE = 0x20, 0x10  # bits of a character: another digit follows; of the last digit: the number's sign
+CORNERS = 3  # minimum for a polygon that covers pixels
+FIRST = 48  # code of the character for the digit 0
+DIGIT_BITS = 5  # bits of a digit; the lowest digit comes first
+MORE, NEGATIVE = 0x20, 0x10  # flag bits: another digit follows; in the last digit: the number is negative
 
 
 def is_number(value: object, limit: float = 1e9) -> bool:
@@ -25,21 +25,21 @@ def is_number(value: object, limit: float = 1e9) -> bool:
     return type(value) in (int, float) and abs(value) < limit  # type: ignore[arg-type]
 
 
-def read_outline(value: Any, width: int, height: int) -> Outline:
-    """The outline of an annotation on an image of `width` x `height` pixels as pycocotools' frPyObjects takes it:
-    polygons, without those that cover nothing, or run lengths. Raises ValueError with what is wrong with it."""
+def read_segmentation(value: Any, width: int, height: int) -> Segmentation:
+    """Check the segmentation of an annotation on an image of `width` x `height` pixels. Returns polygons (without empty
+    ones) or run lengths for pycocotools' frPyObjects. Raises ValueError with the reason."""
     if isinstance(value, list):
         return _polygons(value, 2 * max(width, height))
     if not isinstance(value, dict):
         raise ValueError("neither polygons nor run lengths")
     if value.get("size") != [height, width]:
-        raise ValueError(f"run lengths of size {value.get('size')} for an image of height and width {[height, width]}")
+        raise ValueError(f"run lengths for size {value.get('size')}, but the image has {[height, width]}")
     counts = value.get("counts")
     runs = decompress(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        raise ValueError("run lengths that are not counts")
+        raise ValueError("run lengths must be integers of at least 0")
     if sum(runs) != width * height:
-        raise ValueError(f"run lengths of {sum(runs)} pixels for an image of {width * height}")
+        raise ValueError(f"run lengths for {sum(runs)} pixels, but the image has {width * height}")
     return {"counts": runs, "size": [height, width]}
 
 
@@ -47,28 +47,28 @@ def _polygons(value: list[Any], farthest: int) -> list[list[float]]:
     polygons: list[list[float]] = []
     for polygon in value:
         if not isinstance(polygon, list) or len(polygon) % 2:
-            raise ValueError("polygons that are not lists of x, y, x, y, …")
+            raise ValueError("polygons must be lists of x, y, x, y, …")
         if not all(is_number(number, farthest + 1) for number in polygon):
-            raise ValueError("corners that are not numbers, or far outside the image")
+            raise ValueError("corners must be numbers, and near the image")
         if len(polygon) >= 2 * CORNERS:
             polygons.append(polygon)
     return polygons
 
 
 def decompress(text: str) -> list[int]:
-    """The run lengths of a compressed outline. Raises ValueError where it is not one."""
+    """The numbers in compressed run lengths. Raises ValueError if they are malformed."""
     runs: list[int] = []
     number, digits = 0, 0
     for character in text:
         code = ord(character) - FIRST
         if not 0 <= code < 2 * MORE:
-            raise ValueError("compressed run lengths with other characters")
+            raise ValueError("invalid character in compressed run lengths")
         number |= (code & (MORE - 1)) << DIGIT_BITS * digits
         digits += 1
         if not code & MORE:
             number -= 1 << DIGIT_BITS * digits if code & NEGATIVE else 0
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))  # the change since the last run of its value
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))  # a difference to the last run of the same value
             number, digits = 0, 0
     if digits:
-        raise ValueError("compressed run lengths that are cut short")
+        raise ValueError("truncated compressed run lengths")
     return runs

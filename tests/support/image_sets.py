@@ -12,7 +12,7 @@ from PIL import Image
 
 from hrnet.io.manifest import InputImage, Manifest
 from preprocess import classification
-from tests.preprocess.reference import reference
+from tests.support.reference_pixels import reference
 
 CLASSES, RESIZE, CROP = 10, 40, 32
 CONFIG = f"MODEL:\n  NUM_CLASSES: {CLASSES}\n  IMAGE_SIZE: [{CROP}, {CROP}]\nINPUT:\n  RESIZE: {RESIZE}\n"

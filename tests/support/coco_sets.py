@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.preprocess.datasets import noise
+from tests.support.image_sets import noise
 
 SHORT = 64
 GEARS = [[64, 64], [64, 128], [128, 64]]

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from atc import graph
+import onnx
 
 MODE = os.environ.get("FAKE_AOE", "")
 FLAGS = {"framework", "model", "input_format", "input_shape", "output", "job_type"}
@@ -32,7 +32,8 @@ def main() -> int:
         return failed(f"--output={given['output']} is not a name without its ending")
     if MODE == "no_device":
         return failed("E40021: no device was found")
-    inputs = {tensor.name for tensor in graph.inputs(graph.read(given["model"]))}
+    graph = onnx.load(given["model"]).graph
+    inputs = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
     if {part.rpartition(":")[0] for part in given["input_shape"].split(";")} != inputs:
         return failed("E10016: Opname specified in --input_shape is not found in the model.")
     if given["job_type"] == "1":

@@ -1,5 +1,5 @@
 """Finished pose runs on disk, of the images and of the flipped images: a COCO set of people, its manifest, the outputs
-of the oracle (tests/oracle.py), run records, and their config."""
+of the oracle (tests/support/oracle.py), run records, and their config."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.parts import Part, keypoints_path, predictions_path
 from hrnet.io.predictions import PosePrediction, write_predictions
 from hrnet.io.runs import RunRecord
-from tests import oracle
-from tests.postprocess.coco_scenes import SIDE
-from tests.postprocess.runs import run_record
+from tests.support import oracle
+from tests.support.classification_run import run_record
+from tests.support.coco_scenes import SIDE
 
 SPLIT = "val2017"
 MODEL, OTHER = "ab" * 32, "cd" * 32  # hashes

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as run_lengths
 
-from hrnet.io.outlines import decompress, read_outline
+from hrnet.io.segmentation import decompress, read_segmentation
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1), st.floats(0, 1))
@@ -16,7 +16,7 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
     pixels = np.random.default_rng(seed).random((height, width)) < share
     pixels[: height // 2] = False  # long runs too
     encoded = run_lengths.encode(np.asfortranarray(pixels.astype(np.uint8)))
-    outline = read_outline({**encoded, "counts": encoded["counts"].decode()}, width, height)
+    outline = read_segmentation({**encoded, "counts": encoded["counts"].decode()}, width, height)
     assert isinstance(outline, dict) and sum(outline["counts"]) == width * height
     decoded = run_lengths.decode(run_lengths.frPyObjects(outline, height, width))
     assert np.array_equal(decoded, pixels)
@@ -26,7 +26,7 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
 def test_any_other_text_is_refused_or_read_alike(text: str) -> None:
     try:
         runs = decompress(text)
-        outline = read_outline({"counts": text, "size": [3, sum(runs) // 3]}, sum(runs) // 3, 3)
+        outline = read_segmentation({"counts": text, "size": [3, sum(runs) // 3]}, sum(runs) // 3, 3)
     except ValueError:
         return
     assert isinstance(outline, dict)
@@ -36,5 +36,5 @@ def test_any_other_text_is_refused_or_read_alike(text: str) -> None:
 
 @pytest.mark.parametrize("polygon", [[1, 1, 1, 1, 1, 1], [-4, -4, 9, -4, 9, 9], [0, 0, 5.5, 3, 0, 0, 2, 1]])
 def test_polygons_that_pycocotools_draws(polygon: list[float]) -> None:
-    (drawn,) = run_lengths.frPyObjects(read_outline([polygon], 6, 4), 4, 6)
+    (drawn,) = run_lengths.frPyObjects(read_segmentation([polygon], 6, 4), 4, 6)
     assert run_lengths.decode(drawn).shape == (4, 6)

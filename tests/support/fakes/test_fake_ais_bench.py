@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fakes import AIS_BENCH
-from tests.infer.models import check_logits, om_model, prep_folder
+from tests.support.fakes import AIS_BENCH
+from tests.support.linear_model import check_logits, om_model, prep_folder
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A fake of ais_bench 0.0.2: `python -m ais_bench` if this package's directory is on PYTHONPATH.
 
 It accepts the tool's command line, rejects what the tool rejects, writes what it writes, and runs the .om of the fake
-atc (tests/atc/fake_atc.py), which contains its ONNX file, so that outputs are real numbers. It shares no code with
+atc (fake_atc.py), which contains its ONNX file, so that outputs are real numbers. It shares no code with
 `infer`, so that it is an independent check. It is as careless as the tool: it only checks bytes, inputs with equal
 names up to the first dot overwrite each other, and several devices each infer all inputs. For a model with gears the
 shape is set by each npy (--auto_set_dymdims_mode) or once (--dymDims); a shape that is not a gear is rejected with the

@@ -122,21 +122,6 @@ def pixels(batch: int, size: int = 16) -> np.ndarray:
     return values.reshape(batch, size, size, 3)
 
 
-def command_of(folder: Path, **changes: str) -> list[str]:
-    """The emulator's arguments that compile `folder`/model.onnx to `folder`/out.onnx."""
-    arguments = {
-        "framework": "5",
-        "model": str(folder / "model.onnx"),
-        "input_format": "NCHW",
-        "input_shape": "image:16,3,16,16",
-        "output": str(folder / "out"),
-        "soc_version": "Ascend310P3",
-        "log": "error",
-        **changes,
-    }
-    return [f"--{name}={value}" for name, value in arguments.items()]
-
-
 def results(model: Path | bytes, batch: np.ndarray, level: str = "ORT_ENABLE_ALL") -> np.ndarray:
     """The first output of an ONNX file (or its bytes) for its first input."""
     options = onnxruntime.SessionOptions()

@@ -8,12 +8,12 @@ import shlex
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-ATC = ROOT / "tests/atc/fake_atc.py"
-AOE = ROOT / "tests/atc/fake_aoe.py"
-AIS_BENCH = ROOT / "tests/infer/fake_ais_bench"
-ACLRUNTIME = ROOT / "tests/infer/fake_aclruntime"
-TORCH_AIE = ROOT / "tests/infer/fake_torch_aie"  # for PYTHONPATH
+FOLDER = Path(__file__).resolve().parent
+ATC = FOLDER / "fake_atc.py"
+AOE = FOLDER / "fake_aoe.py"
+AIS_BENCH = FOLDER / "fake_ais_bench"
+ACLRUNTIME = FOLDER / "fake_aclruntime"
+TORCH_AIE = FOLDER / "fake_torch_aie"  # for PYTHONPATH
 
 
 def program(path: Path, command: str) -> Path:
@@ -25,13 +25,12 @@ def program(path: Path, command: str) -> Path:
 
 def atc(folder: Path) -> Path:
     """`atc` in `folder`, which is to be on PATH."""
-    python = f"env PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
-    return program(folder / "atc", f"{python} {shlex.quote(str(ATC))}")
+    return program(folder / "atc", f"{shlex.quote(sys.executable)} -E {shlex.quote(str(ATC))}")
 
 
 def aoe(folder: Path) -> Path:
     """`aoe` in `folder`, which is to be on PATH; it stores its tuning results there."""
-    python = f"env HOME={shlex.quote(str(folder))} PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)}"
+    python = f"env HOME={shlex.quote(str(folder))} {shlex.quote(sys.executable)} -E"
     return program(folder / "aoe", f"{python} {shlex.quote(str(AOE))}")
 
 

@@ -1,4 +1,4 @@
-"""tests/oracle.py: peaks are at the annotated positions, and a flip is one."""
+"""tests/support/oracle.py: peaks are at the annotated positions, and a flip is one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hrnet.images import alignment
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.pose.joints import FLIPPED, NAMES
-from tests import oracle
+from tests.support import oracle
 
 WIDTH, HEIGHT, SIZE = 200, 150, (128, 96)
 
