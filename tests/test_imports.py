@@ -19,7 +19,7 @@ ALLOWED = {
     "hrnet/nets": TORCH,
     "hrnet/pose": {"cv2", "pycocotools"},
     "train": TORCH | {"torch_npu"},
-    "train/classification": TORCH | {"PIL"},
+    "train/classification": TORCH | {"PIL", "cv2"},
     "train/pose": TORCH | {"cv2", "pycocotools"},
     "pth2onnx": TORCH,
     "atc": {"onnx", "onnxruntime"},
