@@ -1,4 +1,4 @@
-"""What tests of several folders start from."""
+"""Fixtures that tests in several directories use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""make whose output nobody reads to its end keeps every finished product."""
+"""If the reader of make's output stops early, make keeps every finished product."""
 
 from __future__ import annotations
 

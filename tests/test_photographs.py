@@ -1,4 +1,4 @@
-"""HRNet-W18 on 200 real images: the pipeline against torch and PIL, which share no code with it."""
+"""HRNet-W18 on 200 real images: the pipeline compared with torch and PIL, which share no code with it."""
 
 from __future__ import annotations
 

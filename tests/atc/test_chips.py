@@ -1,4 +1,4 @@
-"""Chips: their names for atc, atc's own verdict on them, and what single chips lack: AIPP, tuning, more gears."""
+"""Chips: their names for atc, names that atc rejects, and differences between chips: AIPP, tuning, number of gears."""
 
 from __future__ import annotations
 

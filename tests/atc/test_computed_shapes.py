@@ -1,4 +1,4 @@
-"""Models whose output shapes ONNX's inference cannot tell: the record holds those that come out."""
+"""Models whose output shapes ONNX cannot infer: the record contains the shapes of the actual outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""benchmarks/index.py: each layout is read whole, and the table has its figures."""
+"""benchmarks/index.py: each layout is read completely, and the table contains its figures."""
 
 from __future__ import annotations
 

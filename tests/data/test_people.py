@@ -1,4 +1,4 @@
-"""data/people.py and data/figures.py: the same bytes from a seed, and annotations that tell what is in the pictures."""
+"""data/people.py and data/figures.py: the same seed gives the same bytes, and annotations match the images."""
 
 from __future__ import annotations
 

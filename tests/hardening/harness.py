@@ -1,4 +1,4 @@
-"""One stage, run as a process, killed at a chosen moment, and run again: what must hold afterwards.
+"""Run one stage as a process, kill it at a chosen moment, run it again, and check the result.
 
 A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
 write equal bytes. Measured times are not compared: `seconds`, `images_per_second`, `device` in the records of infer and

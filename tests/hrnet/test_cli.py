@@ -1,4 +1,4 @@
-"""One line for each fault, and the exit code that goes with it."""
+"""hrnet/cli.py: one line for each error, and its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pixel maths, to the bit, against the plain steps of the model zoo and of PaddleClas."""
+"""Pixels equal, bit for bit, those of a simple implementation of the model zoo's and PaddleClas' steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizing, to the bit, against Pillow itself."""
+"""Resized pixels equal Pillow's bit for bit."""
 
 from __future__ import annotations
 

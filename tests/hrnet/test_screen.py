@@ -1,4 +1,4 @@
-"""A screen that takes no more (a closed pipe, a full disk, no descriptor) costs neither exit code nor product."""
+"""If output cannot be printed (closed pipe, full disk, no descriptor), exit code and product are still right."""
 
 from __future__ import annotations
 

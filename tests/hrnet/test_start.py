@@ -1,4 +1,4 @@
-"""What goes wrong before a stage's first line runs: a missing package, an old python, Ctrl-C while modules load."""
+"""Errors before a stage's first line runs: a missing package, an old Python, Ctrl-C while modules are imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hrnet/tars.py: which images and labels tar files hold, and what is refused."""
+"""hrnet/tars.py: which images and labels are found in tar files, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which ais_bench is accepted, by the files of its package, and what it is not to be given: paths and owners."""
+"""Which ais_bench is accepted, by the files of its package, and which paths and file owners are refused before it
+runs."""
 
 from __future__ import annotations
 

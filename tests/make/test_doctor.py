@@ -1,4 +1,4 @@
-"""make/doctor.py with stand-ins of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter that has nothing."""
+"""make/doctor.py with fakes of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter without packages."""
 
 from __future__ import annotations
 

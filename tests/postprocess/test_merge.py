@@ -1,4 +1,5 @@
-"""postprocess/merge.py: any split gives the result of the whole; missing, doubled and foreign parts are named."""
+"""postprocess/merge.py: any division gives the result of the whole data set; missing, duplicate and foreign parts are
+named."""
 
 from __future__ import annotations
 

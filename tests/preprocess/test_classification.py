@@ -1,4 +1,4 @@
-"""Images to inputs: equal to the reference to the bit, whatever the file; what is rejected, kept and refused."""
+"""From images to inputs: bit-identical to the reference for any kind of file; what is rejected, kept and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/run.py, loop.py, recipe.py and state.py: what both tasks share, on both of them."""
+"""train/run.py, loop.py, recipe.py and state.py: the code that both tasks share, tested with both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modes, whole files, order, disk."""
+"""hrnet/io/files.py: file modes, complete files, natural order, disk errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hrnet/nets/checkpoint.py: which weights are taken from what a file holds, what is reported, and the refusals."""
+"""hrnet/nets/checkpoint.py: which weights of a file are used, what is reported, and which files are refused."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ class TestMatching:
     def test_refusals(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
         for content, part in (
-            ({"fc.weight": torch.ones(3)}, "holds 0 of "),
+            ({"fc.weight": torch.ones(3)}, "contains only 0 of "),
             ({**state, "conv1.weight": torch.ones(1)}, "conv1.weight [1] for"),
             ({**state, "bn1.bias": state["bn1.bias"] * float("nan")}, "bn1.bias"),
         ):

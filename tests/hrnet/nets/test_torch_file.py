@@ -1,4 +1,4 @@
-"""hrnet/nets/torch_file.py: equal to torch.load for all that it reads, and its refusals by name."""
+"""hrnet/nets/torch_file.py: results equal torch.load's, and the error for refused content names it."""
 
 from __future__ import annotations
 

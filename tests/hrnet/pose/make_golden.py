@@ -1,9 +1,10 @@
-"""Upstream's people of a few scenes -> tests/hrnet/pose/golden.npz.
+"""Decode a few scenes with upstream's decoder -> tests/hrnet/pose/golden.npz.
 
     python -m tests.hrnet.pose.make_golden --peer HigherHRNet-Human-Pose-Estimation
 
-The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881). The scenes are not kept, they are drawn by
-seed; a sum of each is, so that scenes which another numpy draws differently are told from a decoder that errs.
+The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881). The scenes are drawn from a seed and not
+saved, but a checksum of each scene is. If a checksum differs, numpy draws other scenes; otherwise a difference is an
+error of the decoder.
 """
 
 from __future__ import annotations

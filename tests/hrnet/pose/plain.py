@@ -1,4 +1,4 @@
-"""The decoder's steps written plainly, on whole maps: slow and easy to read."""
+"""A simple implementation of the decoder's steps on full-size maps: slow, but easy to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The assignment, pair by pair that of the munkres package, where costs tie too."""
+"""hrnet/pose/assign.py: the same pairs as the munkres package, also for equal costs."""
 
 from __future__ import annotations
 

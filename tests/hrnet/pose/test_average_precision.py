@@ -1,4 +1,4 @@
-"""AP of all, of some and of resampled images, compared with pycocotools itself."""
+"""AP of all images, of some images and of resampled images, compared with pycocotools."""
 
 from __future__ import annotations
 

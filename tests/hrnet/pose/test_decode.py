@@ -1,4 +1,5 @@
-"""The decoder whole: upstream's people from golden files, and from upstream itself where a checkout is given.
+"""The complete decoder, compared with upstream's results in golden files and, if a checkout is given, with upstream's
+code.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation> make test SLOW=1
 """

@@ -1,4 +1,4 @@
-"""Peaks to people, on peaks that are written down."""
+"""hrnet/pose/group.py: grouping of given peaks to people."""
 
 from __future__ import annotations
 

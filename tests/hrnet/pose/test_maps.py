@@ -1,4 +1,4 @@
-"""Values in windows, to the bit, against whole maps: written plainly, and interpolated by torch."""
+"""Values in windows equal, bit for bit, those of full-size maps from the simple implementation and from torch."""
 
 from __future__ import annotations
 

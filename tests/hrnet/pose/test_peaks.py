@@ -1,4 +1,4 @@
-"""Peaks against whole maps, and the order of equal ones against torch."""
+"""Peaks compared with full-size maps, and the order of equal peaks compared with torch."""
 
 from __future__ import annotations
 

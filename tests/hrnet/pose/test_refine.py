@@ -1,4 +1,4 @@
-"""The best pixel for a missing joint, against a look at the whole map."""
+"""The best pixel for a missing joint, compared with a search of the full-size map."""
 
 from __future__ import annotations
 
