@@ -80,7 +80,7 @@ def compare(one: Path, other: Path, elsewhere: float = 0.0) -> None:
     assert moved.mean() <= elsewhere, f"{moved.sum()} of {moved.size}"
 
 
-def test_the_pipeline_on_the_emulator(built: PoseCheckout) -> None:
+def test_the_pipeline_runs_with_the_emulator(built: PoseCheckout) -> None:
     metrics = json.loads((built.place("eval") / f"{EMULATED}.json").read_text())
     assert (metrics["flip"], metrics["images"], metrics["verdict"]) == (True, IMAGES, "not judged")
     assert metrics["people"] == len(read_keypoints(built.keypoints())) > IMAGES
@@ -124,7 +124,7 @@ def test_a_missing_flip_pass_is_inferred_again(built: PoseCheckout) -> None:
     assert built.pose("eval") == []
 
 
-def test_without_the_flip_test(built: PoseCheckout) -> None:
+def test_the_flip_test_can_be_turned_off(built: PoseCheckout) -> None:
     outputs = {path: path.stat().st_mtime_ns for path in built.root.glob(f"build/{MODEL}/out/*/*/*.npy")}
     shown = built.pose("-n", "eval", "FLIP=0")
     assert built.pose("eval", "FLIP=0") == shown == ["infer.run", "postprocess.pose"]
@@ -171,7 +171,7 @@ def test_parts_give_the_keypoints_of_all_images(built: PoseCheckout) -> None:
 
 
 @pytest.mark.slow
-def test_torch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
+def test_pytorch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
     """With and without the flip test, each beside its like. The best people that the chain finds are the annotations,
     so that AP is no nought, on images whose gear is upstream's size, so that torch finds the same."""
     images = Manifest.read(built.place("prep") / "manifest.json").images
@@ -217,7 +217,7 @@ OFF_THE_BOARD = ("torch", "onnx", "simplejpeg", "safetensors", "munkres")
 
 
 @pytest.mark.slow
-def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
+def test_a_board_finds_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
     """On a board without torch and onnx; then by the double of ais_bench, which needs the mirrored inputs too."""
     archive = built.root / f"build/{MODEL}/bundle/{MODEL}-{EMULATED}-people-float32.tar"
     assert built.pose("bundle") == ["make.bundle"]
@@ -265,7 +265,7 @@ def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
 
 
 @pytest.mark.slow
-def test_the_pipeline_on_the_fakes(built: PoseCheckout, tmp_path: Path) -> None:
+def test_the_pipeline_runs_with_the_fake_tools(built: PoseCheckout, tmp_path: Path) -> None:
     """atc and ais_bench, which needs the flipped inputs as a directory; then by parts."""
     fakes.atc(tmp_path)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -305,7 +305,7 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
 CONFIG = str(ROOT / "configs/higher_hrnet_w32_512.yaml")
 
 
-def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:
+def test_outputs_of_the_oracle_give_the_drawn_people(tmp_path: Path) -> None:
     assert drawn_people.main(["--output", str(tmp_path / "people"), "--images", "5", "--size", "512"]) == 0
     found = oracle_ap(tmp_path / "people", tmp_path, CONFIG)
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]
@@ -313,6 +313,6 @@ def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no photographs of COCO in ../shared/data/coco")
-def test_the_oracle_finds_the_people_of_coco(tmp_path: Path) -> None:
+def test_outputs_of_the_oracle_give_the_people_of_coco(tmp_path: Path) -> None:
     found = oracle_ap(PHOTOGRAPHS, tmp_path, CONFIG, "--limit", "40")
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]

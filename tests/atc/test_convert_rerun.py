@@ -29,7 +29,7 @@ class Rerun:
         return atc_rules.START in self.capsys.readouterr().out
 
 
-def test_a_rerun_works_only_when_something_relevant_changed(
+def test_a_rerun_compiles_only_after_a_relevant_change(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rerun = Rerun("a.onnx", capsys)

@@ -140,7 +140,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {  # a change, and wh
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_foreign_part_is_refused_by_name(
+def test_a_foreign_part_is_rejected_by_name(
     what: str, divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, named = FOREIGN[what]
@@ -151,7 +151,7 @@ def test_a_foreign_part_is_refused_by_name(
     assert not (divided.parent / "merged.json").exists()
 
 
-def test_parts_of_another_version(
+def test_parts_of_another_version_are_rejected(
     divided: Path, whole: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(merge, "stages_sha256", lambda task: OTHER)
@@ -159,14 +159,16 @@ def test_parts_of_another_version(
     assert "code" in capsys.readouterr().err
 
 
-def test_parts_of_another_config(divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_another_config_are_rejected(
+    divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cfg = tmp_path / "small.yaml"
     cfg.write_text(f"MODEL: {{NUM_CLASSES: {CLASSES}}}\nINPUT: {{RESIZE: 300}}")
     assert join(whole, divided, 4, "--cfg", str(cfg)) == 2
     assert str(cfg) in capsys.readouterr().err
 
 
-def test_rejected_images_of_all_parts_count(divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_images_of_all_parts_are_added(divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for number, name in ((2, "val/broken.JPEG"), (3, "val/empty.JPEG")):
         path = divided / f"{number}-of-4.json"
         dataclasses.replace(Part.read(path), rejected=1, reasons={name: "empty file"}).write(path)
@@ -219,7 +221,7 @@ def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: 
 
 
 @pytest.mark.parametrize("changes", [{"weights_sha256": "a"}, {"images_sha256": "a"}, {"tool": "torch 1"}])
-def test_a_foreign_reference(
+def test_a_foreign_reference_is_rejected(
     changes: dict[str, str], divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_references(divided, 4, **changes)
@@ -227,7 +229,9 @@ def test_a_foreign_reference(
     assert f"{divided}/2-of-4.reference.json" in capsys.readouterr().err
 
 
-def test_a_missing_reference(divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_reference_is_rejected(
+    divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_references(divided, 4)
     (divided / "4-of-4.reference.json").unlink()
     assert join(whole, divided, 4, "--torch", str(tmp_path / "torch.json")) == 2
@@ -281,7 +285,7 @@ def test_people_of_any_split_equal_the_whole(count: int, tmp_path: Path) -> None
         assert metrics(parts)[key] == expected[key], key
 
 
-def test_references_of_people(tmp_path: Path) -> None:
+def test_references_of_pose_parts_are_merged(tmp_path: Path) -> None:
     """PyTorch found everyone: 100% of the whole, although a part without people has no AP of its own."""
     run = PoseRun(tmp_path, SCENE).find(PEOPLE)
     parts = divide_people(run, tmp_path / "divided", 9)

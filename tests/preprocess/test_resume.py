@@ -83,7 +83,7 @@ def test_a_damaged_directory_is_repaired(damage: str, cfg: str, twice: Path, out
     assert (output / "a.bin").stat().st_mtime_ns == 0
 
 
-def test_fewer_allowed_rejections_end_what_was_current(cfg: str, twice: Path, output: Path) -> None:
+def test_fewer_allowed_rejections_make_a_finished_run_fail(cfg: str, twice: Path, output: Path) -> None:
     (twice / "val/b.JPEG").write_bytes(b"")
     assert prepare(cfg, twice, output, "--max_rejected", "1") == 0
     assert prepare(cfg, twice, output, "--max_rejected", "2") == 0
@@ -97,7 +97,7 @@ def here(work: Callable[[object], object], tasks: list[object], workers: int) ->
 
 @settings(max_examples=40, deadline=None)
 @given(states=st.lists(st.sampled_from(STATES), min_size=8, max_size=8), records=st.booleans())
-def test_any_finished_files_are_kept_and_only_the_rest_is_done(
+def test_any_finished_files_are_kept_and_only_the_rest_is_prepared(
     finished: Path, states: list[str], records: bool
 ) -> None:
     before = contents(finished / "prep")
@@ -132,7 +132,7 @@ def test_an_image_that_cannot_be_resized_is_rejected(cfg: str, tmp_path: Path, o
     assert sorted(path.name for path in output.glob("*.bin")) == ["a.bin", "lath.bin"]
 
 
-def test_more_images_than_a_folder_may_hold(
+def test_more_images_than_a_folder_may_hold_are_rejected(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prep_folder, "MAX_IMAGES", 2)
@@ -144,12 +144,14 @@ def test_more_images_than_a_folder_may_hold(
     assert len(os.listdir(output)) == 2 + 4
 
 
-def test_the_most_images_fill_a_folder() -> None:
+def test_as_many_images_as_a_folder_may_hold_are_accepted() -> None:
     assert prep_folder.MAX_IMAGES == 100_000 - len({"settings.json", "inputs.info", "rejected.json", "manifest.json"})
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_files(cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_many_images_are_rejected_before_the_work(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """100,001 images are refused before any is read; as many files without a label, or foreign files in the output
     directory, are not."""
     listed(tmp_path, {"img0.JPEG": 1})

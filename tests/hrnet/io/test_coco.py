@@ -40,7 +40,7 @@ def person(**changes: Any) -> dict[str, Any]:
     return {**VALID, "annotations": [fields]}
 
 
-def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
+def test_images_are_in_natural_order_and_people_unchanged(tmp_path: Path) -> None:
     path = written(tmp_path, VALID)
     found = coco.read_annotations(path)
     assert found.images == [(8, "9.jpg", 500, 375), (9, "10.jpg", 640, 480)]
@@ -85,7 +85,7 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ({**VALID, "annotations": [PERSON, 5]}, "annotations: invalid entry 1"),
     ],
 )
-def test_invalid_annotation_files(content: Any, part: str, tmp_path: Path) -> None:
+def test_invalid_annotation_files_are_rejected(content: Any, part: str, tmp_path: Path) -> None:
     check_invalid(coco.read_annotations, written(tmp_path, content), part)
 
 
@@ -112,16 +112,16 @@ def test_each_invalid_field_is_named_with_its_annotation(name: str, tmp_path: Pa
         assert "\n" not in str(error) and len(str(error)) < 400
 
 
-def test_joints_of_crowdpose_are_refused_with_what_is_expected(tmp_path: Path) -> None:
+def test_joints_of_crowdpose_are_rejected(tmp_path: Path) -> None:
     error = check_invalid(coco.read_annotations, written(tmp_path, person(keypoints=JOINTS[:42])), "17 joints")
     assert error.found == "42 numbers"
 
 
-def test_a_missing_annotation_file(tmp_path: Path) -> None:
+def test_a_missing_annotation_file_is_rejected(tmp_path: Path) -> None:
     check_invalid(coco.read_annotations, tmp_path / "x.json", "DATASET")
 
 
-def test_legal_files_that_are_not_coco_s_own(tmp_path: Path) -> None:
+def test_valid_files_that_differ_from_cocos_are_read(tmp_path: Path) -> None:
     """People without a box, an area without labelled joints, floats as flags, other categories with other joints."""
     hidden = {**CROWD, "iscrowd": 0, "area": 0, "bbox": [0, 0, 0, 0]}
     boxless = {**PERSON, "id": -1, "bbox": [0, 0, 0, 0], "keypoints": [float(value) for value in JOINTS]}
@@ -143,7 +143,7 @@ def test_paths_below_the_folder_of_images_are_normalised(name: str, tmp_path: Pa
     assert len(coco.read_annotations(linked).images) == 2, "absolute, and the data set's folder is a link"
 
 
-def test_ap_is_that_of_the_unedited_file_whatever_the_ids(tmp_path: Path) -> None:
+def test_ap_does_not_depend_on_the_ids(tmp_path: Path) -> None:
     """Annotation ids from 0 (pycocotools' "no match"), negative or huge ones; another id for the category person."""
     content = scene(5, 8, 5)
     people, ids = results(content, 1, 6.0), [image["id"] for image in content["images"]]

@@ -37,7 +37,7 @@ def grouped(
     return [{int(k): int(person[k, 0]) for k in np.flatnonzero(person[:, 2])} for person in people]
 
 
-def test_nobody() -> None:
+def test_no_peaks_give_no_people() -> None:
     assert grouped({}) == []
 
 
@@ -46,14 +46,14 @@ def test_each_peak_goes_to_the_nearest_tag() -> None:
     assert grouped(found) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]
 
 
-def test_rows_are_place_height_and_tag() -> None:
+def test_rows_are_position_height_and_tag() -> None:
     people = group(peaks_of({LEFT_EAR: [(3, 0.5, 2.5)]}), 1.0, 30, True, False)
     expected = np.zeros((1, 17, 4), np.float32)
     expected[0, LEFT_EAR] = (3, 7, 0.5, 2.5)
     assert people.tolist() == expected.tolist()
 
 
-def test_a_peak_too_far_begins_a_person() -> None:
+def test_a_peak_with_a_distant_tag_starts_a_person() -> None:
     found = {NOSE: [(1, 0.9, 0.0)], LEFT_EYE: [(2, 0.8, 1.0)]}
     assert grouped(found) == [{NOSE: 1}, {LEFT_EYE: 2}]
     assert grouped(found, tag_threshold=1.01) == [{NOSE: 1, LEFT_EYE: 2}]
