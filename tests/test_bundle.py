@@ -52,7 +52,7 @@ def images(folder: Path) -> None:
 
 
 class Packed(NamedTuple):
-    """What the fixture left on the host."""
+    """The files of the fixture on the host."""
 
     archive: Path
     metrics: Path
@@ -118,7 +118,7 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
     assert packed.archive.read_bytes() == first
     assert "-m make.bundle" in host.make("bundle", "GATE=2").stdout
     with tarfile.open(packed.archive) as changed, tarfile.open(fileobj=io.BytesIO(first)) as before:
-        assert changed.getnames()[0] != before.getnames()[0], "another bundle never lies over this one"
+        assert changed.getnames()[0] != before.getnames()[0], "another bundle has another directory"
 
 
 def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
 
 
 def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: Path) -> None:
-    """Without its record, one line says how to write it; then it runs like the pipeline's own."""
+    """Without a record, one line shows the command that writes it; then the model runs."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     make_folder(host.root / "elsewhere")
@@ -217,5 +217,5 @@ def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
     command = "aoe --framework=5 --model=own.onnx --input_format=NCHW --input_shape=image:4,3,64,64 --output="
     for job in (1, 2):
         assert f"{command}{om} --job_type={job}\n" in done.stdout
-    told = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
-    assert f"--model {om}.om " in told and "/ascend-bs4-Ascend310P3-aoe " in told
+    commands = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
+    assert f"--model {om}.om " in commands and "/ascend-bs4-Ascend310P3-aoe " in commands

@@ -92,7 +92,7 @@ def test_make_restarts_every_stage_that_may_have_changed(
 
 
 def test_a_restarted_stage_computes_only_what_changed(built: Checkout) -> None:
-    """An edit of the nets exports again; the file is equal, so nothing behind it is computed, and inputs stay."""
+    """An edit of the nets exports again; the file is equal, so later stages and inputs are kept."""
     inputs = {file: file.stat().st_mtime_ns for file in built.root.glob("build/demo_digits/prep/*/*.bin")}
     script = built.root / "hrnet/nets/trunk.py"
     text = script.read_text()
@@ -123,14 +123,14 @@ def test_a_restarted_stage_computes_only_what_changed(built: Checkout) -> None:
     ],
 )
 def test_a_missing_product_is_made_again_in_one_call(built: Checkout, product: str, due: tuple[str, ...]) -> None:
-    """Also in the middle of the pipeline, where everything behind it is newer."""
+    """Also in the middle of the pipeline, although later products are newer."""
     (built.root / "build/demo_digits" / product).unlink()
     assert sorted(built.stages("eval")) == sorted(due)
     assert built.stages("eval") == []
 
 
 def test_an_image_without_a_label_is_an_error(built: Checkout) -> None:
-    """Preprocessing refuses it, whether it was there from the start or came later."""
+    """Preprocessing rejects it, also if it is added later."""
     (built.root / "data/digits/val/new.JPEG").write_bytes(b"")
     try:
         done = built.make("eval")
@@ -211,7 +211,7 @@ def test_a_changed_gate_is_judged_again_without_inference(built: Checkout) -> No
 
 
 def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
-    """Whoever reads it meanwhile, or after a kill, finds the old value or the new one, never half of it."""
+    """A reader finds the old value or the new one, never a part of it, also after a kill."""
     settings = built.root / "build/demo_digits/settings"
     os.link(settings / "GATE.mk", tmp_path / "before")
     assert built.stages("eval", "GATE=49") == ["postprocess.classification"]
@@ -244,7 +244,7 @@ def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
 
 
 def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
-    """In folders of its own, 4 times smaller, and remembered; what float32 made stays."""
+    """In its own folders, with 4 times smaller files; INPUT is remembered, and products of float32 stay."""
     place = built.root / "build/demo_digits"
     assert built.stages("eval", "INPUT=uint8") == list(STAGES[1:])
     path = place / "eval/digits-uint8-first60/onnxruntime-bs16-fp32.json"
@@ -318,22 +318,22 @@ def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, back
 
 
 def test_qps_runs_the_chain_at_each_batch(built: Checkout) -> None:
-    """What eval computed for its own batch is used; the model zoo's other sizes are computed."""
-    told = built.make("-n", "qps").stdout
+    """The result of eval is used for its batch size; the model zoo's other sizes are computed."""
+    commands = built.make("-n", "qps").stdout
     for stage in STAGES[1:2] + STAGES[3:]:
-        sizes = re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", told)
+        sizes = re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", commands)
         assert sorted(sizes, key=int) == ["1", "4", "8", "32", "64"]
     tags = " ".join(
         f"build/demo_digits/eval/digits-float32-first60/onnxruntime-bs{n}-fp32.json" for n in MODEL_ZOO_BATCHES
     )
-    assert f"postprocess.qps_table --metrics {tags} --output " in told
-    told = built.make("-n", "qps", "BATCHES=2 16").stdout
-    assert told.count("-m infer.run ") == 1 and "/onnxruntime-bs2-fp32 " in told
+    assert f"postprocess.qps_table --metrics {tags} --output " in commands
+    commands = built.make("-n", "qps", "BATCHES=2 16").stdout
+    assert commands.count("-m infer.run ") == 1 and "/onnxruntime-bs2-fp32 " in commands
 
 
 @pytest.mark.slow
 def test_the_model_zoos_eval_call_gives_the_accuracies_of_the_chain(built: Checkout) -> None:
-    """Labels elsewhere, a last batch that is not full, and accuracies that are those of the chain."""
+    """With a label file elsewhere and an incomplete last batch."""
     shutil.copy(built.root / "data/digits/val_label.txt", built.root / "labels.txt")
     made = ["make", "torchscript", "BUILD=traced", "MODEL=demo_digits", f"PYTHON={sys.executable}"]
     subprocess.run(made, cwd=built.root, check=True, capture_output=True)
@@ -344,8 +344,8 @@ def test_the_model_zoos_eval_call_gives_the_accuracies_of_the_chain(built: Check
     (path,) = built.root.glob("build/qps/demo_digits/eval/*/torchscript-fp32-qps.json")
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["batch"], row["images"]) == (7, 500)
-    told = [f"{name} {round(row[name] / 100, 8)}\n" for name in ("top1", "top5")]
-    assert f"{''.join(told)}QPS is {row['images_per_second']}, bs is 7\n" in done.stdout
+    lines = [f"{name} {round(row[name] / 100, 8)}\n" for name in ("top1", "top5")]
+    assert f"{''.join(lines)}QPS is {row['images_per_second']}, bs is 7\n" in done.stdout
     assert 98 < row["top1"] < 99, "six labels of 500 are wrong"
 
 
@@ -394,7 +394,8 @@ def test_environment_variables_count_as_given_values(built: Checkout) -> None:
 
 
 def test_weights_given_once_are_used_by_later_calls(built: Checkout) -> None:
-    """`make onnx WEIGHTS=x` then `make om` is x; another value is another model. Stands last: it leaves om to do."""
+    """`make onnx WEIGHTS=x` then `make om` uses x; another value is another model. The last test
+    of `built`, since the compiled model is outdated afterwards."""
     default = "weights/demo_digits.pth"
     shutil.copy(ROOT / default, built.root / "x.pth")
     assert "--weights x.pth" in built.make("onnx", "WEIGHTS=x.pth").stdout
@@ -435,7 +436,7 @@ def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
 
 
 def test_a_users_config_names_the_model_and_its_products(checkout: Checkout) -> None:
-    """CFG names the model and its products, and is remembered."""
+    """The file name of CFG is the model and part of its products; CFG is remembered."""
     shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
     call = [sys.executable, "-m", "pth2onnx.classification", "--cfg", "mine.yaml"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
@@ -458,7 +459,7 @@ def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
 
 
 def test_weights_downloads_to_the_path_that_onnx_uses(checkout: Checkout, tmp_path: Path) -> None:
-    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that is yet to be loaded."""
+    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that does not exist yet."""
     served = tmp_path / "served"
     served.mkdir()
     shutil.copy(ROOT / "weights/demo_digits.pth", served / "published.pth")
@@ -525,7 +526,7 @@ def test_atc_on_the_path_is_used(checkout: Checkout) -> None:
     [("0", "float32"), ("0,1", "uint8"), pytest.param("0,1,2,3", "float32", marks=pytest.mark.slow)],
 )
 def test_the_pipeline_runs_with_the_fake_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
-    """`atc` and ais_bench, each as it is documented, in place of the emulators: the same Top-1 to Top-5."""
+    """The fakes of `atc` and ais_bench in place of the emulators give the same Top-1 to Top-5."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -612,7 +613,7 @@ def due(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_parts_give_the_metrics_of_all_images(built: Checkout) -> None:
-    """Also part by part; what is finished is not computed again."""
+    """Also if computed part by part; finished parts are not computed again."""
     given = [*IN_PARTS, "SHARDS=3"]
     place = built.root / "parts/demo_digits"
     shown = due(built.make("-n", "eval", *given))
@@ -669,7 +670,7 @@ def test_settings_of_pip_and_git_do_not_break_setup(checkout: Checkout) -> None:
 
 
 def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> None:
-    """Whatever MAKEFLAGS says: two stages at a time would measure each other."""
+    """With any MAKEFLAGS: two stages at a time would disturb the timing."""
     order = [
         line.split()[2] for line in checkout.make("-n", "qps", "BATCHES=1,2").stdout.splitlines() if " -m " in line
     ]

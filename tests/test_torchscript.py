@@ -1,4 +1,4 @@
-"""One checkpoint by way of ONNX and by way of TorchScript, for both kinds of nets: the outputs of infer are equal."""
+"""One checkpoint exported to ONNX and to TorchScript, for both tasks: the outputs of infer are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chips: their names for atc, atc's own verdict on them, and what single chips lack: AIPP, tuning, more gears."""
+"""Chips: their names for atc, names that only atc knows, and chips without AIPP, tuning or more gears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose output shapes ONNX's inference cannot tell: the record holds those that come out."""
+"""Models whose output shapes ONNX cannot infer: the record has the shapes that onnxruntime computes."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def test_axes_that_do_not_fit_are_rejected(here: Path, capsys: pytest.CaptureFix
     assert "--batch_size for a model with gears (expected 1, found 16)" in line
 
 
-HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, but for the names of the outputs' nodes
+HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, with names of outputs instead of node names
     "--framework=5",
     "--model=model.onnx",
     "--input_format=ND",
@@ -378,7 +378,7 @@ def test_an_error_of_aoe_is_one_line_with_a_hint(
 
 
 def test_a_damaged_exported_model_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It differs from its record; an ONNX file of another tool has none."""
+    """The file differs from its record. An ONNX file of another tool has no record."""
     write_record("model.onnx.json", "export", {"model_sha256": sha256_file("model.onnx")})
     assert convert.main(arguments("a.onnx")) == 0
     with open("model.onnx", "ab") as file:

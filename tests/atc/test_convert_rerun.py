@@ -75,7 +75,7 @@ def test_a_rerun_with_uint8_depends_on_the_config(here: Path, cfg: str, capsys: 
 def test_another_atc_on_path_compiles_again(
     here: Path, atc: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where `latest` is a link to another version."""
+    """Also if only the link `latest` changes to another version."""
     rerun = Rerun("a.om", capsys)
     assert rerun() and not rerun()
     folders = [tmp_path_factory.mktemp(version) for version in ("cann6", "cann7")]

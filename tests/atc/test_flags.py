@@ -111,6 +111,6 @@ def test_the_emulator_checks_the_flags(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.usefixtures("here", "atc")
 def test_an_unknown_flag_reaches_atc(capsys: pytest.CaptureFixture[str]) -> None:
-    """One that is not in our rules reaches atc, whose answer is shown."""
+    """A flag that is not in our rules is passed to atc, and its error is shown."""
     assert convert.main(given("--of_a_later_release=1")) == 1
     assert "unknown command line flag 'of_a_later_release'" in capsys.readouterr().out

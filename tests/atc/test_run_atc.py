@@ -15,12 +15,12 @@ from tests.support import fakes
 
 
 def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A virtual environment that is this interpreter's, first on PATH, with a python3."""
+    """A virtual environment, first on PATH, with a python3; sys.prefix names it."""
     venv = folder / "own/.venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("")
     python = venv / "bin/python3"
-    python.write_text("#!/bin/sh\nexit 1\n")  # what the fake atc takes for one of a virtual environment
+    python.write_text("#!/bin/sh\nexit 1\n")  # the fake atc regards it as one of a virtual environment
     python.chmod(0o755)
     monkeypatch.setattr(sys, "prefix", str(venv))
     monkeypatch.setenv("VIRTUAL_ENV", str(venv))
@@ -67,7 +67,7 @@ def test_path_is_unchanged_outside_of_a_venv(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_python_without_the_packages_of_tbe_gets_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A virtual environment of the user's own."""
+    """The python3 of another virtual environment, which the user made."""
     (tmp_path / "other").mkdir()
     fakes.program(tmp_path / "other/python3", "false")
     monkeypatch.setenv("PATH", f"{tmp_path}/other{os.pathsep}{os.environ['PATH']}")

@@ -1,4 +1,4 @@
-"""benchmarks/index.py: each layout is read whole, and the table has its figures."""
+"""benchmarks/index.py: all images of each layout are counted, and the table has the figures."""
 
 from __future__ import annotations
 

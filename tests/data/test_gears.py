@@ -1,4 +1,4 @@
-"""data/gears.py: no other gears cost less; what it writes."""
+"""data/gears.py: the gears have the lowest cost, and the file that is written."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_gears_cost_less(sizes: list[tuple[int, int]]) -> None:
 
 
 def test_the_square_is_shared() -> None:
-    """1000 x 1001 pixels are portrait, and fit the square nevertheless."""
+    """1000 x 1001 pixels are portrait, but fit the square gear."""
     assert gears.cheapest_gears([(500, 500), (1000, 1001)], 512, 1024)[1] == [(512, 512)]
     assert gears.cheapest_gears([(500, 500), (1000, 1001), (640, 480)], 512, 1024)[2] == [(512, 512), (512, 704)]
 

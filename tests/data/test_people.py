@@ -1,4 +1,4 @@
-"""data/people.py and data/figures.py: the same bytes from a seed, and annotations that tell what is in the pictures."""
+"""data/people.py and data/figures.py: equal bytes for equal seeds, and annotations that match the images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_data_set_has_the_layout_of_coco(folder: Path, content: dict[str, An
 
 
 def test_a_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """Fewer images of a seed are the first of more; another seed, or split, has others."""
+    """A smaller set has the first images of a larger one; another seed or split has other images."""
     written(tmp_path / "a", "--images", 3)
     written(tmp_path / "b", "--images", 3, "--seed", 2)
     for name in ("000000000001.jpg", "000000000003.jpg"):
@@ -88,7 +88,7 @@ def test_annotations_have_the_fields_of_coco(content: dict[str, Any]) -> None:
 def test_images_have_crowds_hidden_joints_and_empty_scenes(content: dict[str, Any]) -> None:
     found = content["annotations"]
     counts = Counter(person["image_id"] for person in found)
-    assert len(counts) < IMAGES  # images of nobody
+    assert len(counts) < IMAGES  # some images have no people
     assert max(counts.values()) > 2
     assert any(person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
     assert any(not person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
@@ -137,7 +137,7 @@ def shown(seed: int) -> tuple[figures.Canvas, figures.Figure]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_left_joints_are_on_the_persons_left(seed: int) -> None:
-    """Who faces the viewer shows a nose, and a left shoulder on the right; who does not shows neither."""
+    """A person who faces the viewer has a visible nose and the left shoulder on the right; from behind neither."""
     canvas, figure = shown(seed)
     flags = figures.visibility(canvas, figure, 0)
     if figure.towards < 0:

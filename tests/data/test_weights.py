@@ -109,7 +109,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
 
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
 def test_a_changed_file_is_downloaded_again(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Shorter than the part (416), or with another ETag or only another size."""
+    """It is shorter than the part (status 416), or has another ETag or another size."""
     interrupted.data = b"\xff" * size
     if size == len(DATA):
         interrupted.etag = '"v2"'
@@ -216,7 +216,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
 def test_a_file_that_is_not_a_checkpoint_is_rejected(
     server: Server, content: bytes, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever the server calls it."""
+    """Its Content-Type does not matter."""
     server.data = content
     assert download(f"{server.url}/file.pth") == 2
     line = error(capsys)
@@ -238,7 +238,7 @@ def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_port_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:  # bound, so that no one else uses it, and not listening
+    with socket.socket() as taken:  # bound, so that nobody else uses it, but not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.pth"
         assert download(url) == 2

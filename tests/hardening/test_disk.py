@@ -69,7 +69,7 @@ def check_refused(stage: Stage, folder: Path, expected: dict[str, bytes], code: 
     else:
         assert code == 2 and last.startswith(f"{stage.module}: error: ") and re.search(reasons, last), output
     for name, data in contents(folder, stage).items():
-        inside = re.search(r"-of-[0-9]+/", name)  # inputs and outputs of a part, which a rerun takes up
+        inside = re.search(r"-of-[0-9]+/", name)  # inputs and outputs of a part, which a rerun uses
         if not inside and not name.endswith(("_lock", "_settings.json", ".stamp")):
             assert expected.get(name) == data, name
 
@@ -97,7 +97,7 @@ def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
     """Bytes are free, so that the check before the work passes and the disk is full in the middle of it."""
     folder, expected = prepare(stage, built, tmp_path, bound)
     folders = {path.parent for path in below(tmp_path / "finished", stage.products)}
-    spare = 1 if len(expected) > 1 else 0  # a stage with one file must not find room for it
+    spare = 1 if len(expected) > 1 else 0  # no room even for the only file of a stage
     limit(bound, f"size=64m,nr_inodes={len(folders) + int(fraction * (len(expected) - 1)) + spare}")
     code, output = stage.run(folder)
     check_refused(stage, folder, expected, code, output, "No space left on device")

@@ -59,7 +59,7 @@ def test_an_onnx_file_truncated_anywhere_is_rejected(
     workdir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = classifier()
-    del model.metadata_props[:]  # the end of the file; the model is whole without it
+    del model.metadata_props[:]  # the end of the file; the model is complete without it
     whole = model.SerializeToString()
     for cut in range(0, len(whole), 23):
         Path("cut.onnx").write_bytes(whole[:cut])
@@ -219,7 +219,7 @@ def test_an_input_of_another_size_is_rejected(workdir: Path, error: str, capfd: 
 
 
 def test_an_input_of_nan_is_found_by_postprocessing(workdir: Path) -> None:
-    """Only its values show that it is corrupt: they go through the model to where accuracy is computed."""
+    """Only its values are wrong: they pass through the model, and postprocessing reports the output."""
     Path("in/img2.bin").write_bytes(np.full(48, np.nan, np.float32).tobytes())
     assert infer() == 0
     record = RunRecord.read("out/run_run.json")

@@ -1,4 +1,4 @@
-"""One line for each fault, and the exit code that goes with it."""
+"""Each error is one line, with its exit code."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_names_in_a_list_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     try:
         open(os.fsencode(tmp_path) + b"/val/caf\xe9.JPEG", "wb").close()
     except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
+        pytest.skip("this file system only accepts UTF-8 names")
     (tmp_path / "val_label.txt").write_bytes(b"caf\xe9.JPEG 1\n")
     assert find_images(tmp_path, 10).labels == {"val/caf\udce9.JPEG": 1}
 
@@ -248,7 +248,7 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     try:
         open(os.fsencode(tmp_path) + b"/val/a/caf\xe9.JPEG", "wb").close()
     except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
+        pytest.skip("this file system only accepts UTF-8 names")
     dataset = find_images(tmp_path, 1)
     assert dataset.labels == {"val/a/caf\udce9.JPEG": 0}
     assert len(dataset.sha256()) == 64

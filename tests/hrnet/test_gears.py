@@ -16,7 +16,7 @@ ZOO = [*((512, long) for long in ZOO_LONGS), *((long, 512) for long in ZOO_LONGS
 
 
 def zoo_choice(width: int, height: int) -> tuple[int, int]:
-    """The model zoo's choice: a binary search for the next of its long sides, the last for what is longer."""
+    """The model zoo's choice: a binary search for the next long side; the last one for longer images."""
     long = int((512 / min(width, height) * max(width, height) + 63) // 64 * 64)
     chosen = next((value for value in ZOO_LONGS if value >= long), ZOO_LONGS[-1])
     return (chosen, 512) if width < height else (512, chosen)

@@ -1,4 +1,4 @@
-"""The pixel maths, to the bit, against the model zoo's own plain steps."""
+"""Pixel arithmetic equals the model zoo's steps to the bit."""
 
 from __future__ import annotations
 

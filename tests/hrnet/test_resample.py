@@ -1,4 +1,4 @@
-"""Resizing, to the bit, against Pillow itself."""
+"""Resizing equals Pillow to the bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ compiled = pytest.mark.skipif(not resample.COMPILED, reason="hrnet/_resample.c w
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Half of it black and white only: the sums that come nearest to an overflow."""
+    """One half is only black and white, which gives the sums nearest to an overflow."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
     pixels[: height // 2] = np.where(pixels[: height // 2] > 127, 255, 0)

@@ -1,4 +1,4 @@
-"""A screen that takes no more (a closed pipe, a full disk, no descriptor) costs neither exit code nor product."""
+"""If printing fails (a closed pipe, a full disk, no descriptor), product and exit code stay the same."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_error_keeps_its_exit_code_if_printing_fails(screen: str, tmp_path: P
 
 
 def test_a_nonblocking_pipe_gets_the_whole_output(tmp_path: Path) -> None:
-    """Another program that shares it may have made it so."""
+    """Another program that shares the pipe may have made it nonblocking."""
     (tmp_path / "stage.py").write_text(WORK)
     reader = "import sys, time; time.sleep(0.5); sys.stdout.write(sys.stdin.read())"
     shared = "import os; os.set_blocking(1, False)"

@@ -1,4 +1,4 @@
-"""What goes wrong before a stage's first line runs: a missing package, an old python, Ctrl-C while modules load."""
+"""Errors before a stage starts: a missing package, an old Python, Ctrl-C while modules load."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_a_missing_package_is_one_line(stage: str, bare: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["raise ImportError('libc.so.7: cannot open shared object file')", "from os import nothing_of_this_name"]
+    "error", ["raise ImportError('libc.so.7: cannot open shared object file')", "from os import nothing_of_this_name"]
 )
-def test_a_broken_package_is_one_line(fault: str, tmp_path: Path) -> None:
-    (tmp_path / "numpy.py").write_text(fault)
+def test_a_broken_package_is_one_line(error: str, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text(error)
     started = start(sys.executable, "preprocess.classification", tmp_path)
     errors = started.communicate()[1]
     assert started.returncode == 2 and errors.count("\n") == 1 and "make setup" in errors

@@ -1,4 +1,4 @@
-"""hrnet/tars.py: which images and labels tar files hold, and what is refused."""
+"""hrnet/tars.py: the images and labels in tar files, and what is rejected."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_many_flipped_bytes() -> None:
 
 
 def check_flipped(source: random.Random) -> None:
-    """A damaged header is found; in the data of a label a byte may change it, as in any file."""
+    """A damaged header is rejected; a changed byte in the data of a label may give another label, as in any file."""
     form = source.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
     with tempfile.TemporaryDirectory() as folder:
         path = write_tar(Path(folder, "x.tar"), samples({"a": 1, "k" * 90: 2, "ü": 3}), form)

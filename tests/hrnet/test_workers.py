@@ -38,7 +38,7 @@ def test_results_come_in_order() -> None:
 def test_one_process_works_if_semaphores_are_missing(
     workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A read-only /dev/shm: one process needs none, and does the work of several too."""
+    """A read-only /dev/shm: one process needs no semaphores, and does the work of all."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -64,7 +64,7 @@ def test_the_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pyte
 
 
 def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
-    """The second pass writes what a call of its own with --flip writes."""
+    """The second pass writes the files of a separate call with --flip."""
     assert call() == 0
     together = summaries()
     own = ["--model", "m.onnx", "--input", "in", "--outfmt", "NPY", "--batchsize", "1", "--device", "0"]

@@ -131,7 +131,7 @@ def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
 
 @pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])
 def test_versions_that_run_without_pkg_resources(commit: str) -> None:
-    """These use another run mode then; earlier ones fail, and are refused by the files of their package."""
+    """These versions use another run mode; earlier ones fail, and are rejected by the files of their package."""
     install(commit, pkg_resources=False)
     om_model(Path("m.om"), 2)
     images = prep_folder(Path("in"), 3)
@@ -179,7 +179,7 @@ def test_bench_times_each_gear(commit: str, kind: str) -> None:
 def test_a_file_of_another_user_is_rejected(
     commit: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What our own check and the fake say before the tool can."""
+    """By our own check, and by the tool."""
     install(commit)
     om_model(Path("m.om"), 2)
     prep_folder(Path("in"), 3)

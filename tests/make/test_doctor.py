@@ -1,4 +1,4 @@
-"""make/doctor.py with stand-ins of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter that has nothing."""
+"""make/doctor.py with fakes of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter without packages."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_tool_that_hangs_is_stopped(
 
 
 def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file of the future is named; two machines may differ by a minute."""
+    """A file with a time in the future is named; a minute of difference is tolerated."""
     later = time.time() + 30
     os.utime("m.yaml", (later, later))
     assert call() == 0
@@ -131,7 +131,7 @@ def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str])
 def test_free_disk_is_compared_with_the_need(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; what is there already is not needed again."""
+    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; existing files need no more disk."""
     monkeypatch.setattr(doctor, "count_images", lambda *_: (50_000, 0))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
@@ -240,7 +240,7 @@ def test_pyproject_names_the_same_packages() -> None:
 
 
 def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As on a board that a bundle came to: no compiler, no checkpoint, no data set."""
+    """On a board with a bundle: no compiler, no checkpoint, no data set."""
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)

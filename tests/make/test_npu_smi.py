@@ -1,4 +1,4 @@
-"""npu-smi's tables and board pages, as the tool prints them, and what the doctor makes of them."""
+"""npu-smi's tables and board pages, as the tool prints them, and what the doctor reads from them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_the_doctor_compares_soc_with_the_chip(
 
 
 def test_the_chip_name_is_taken_from_cann(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """acl.get_soc_name(), which knows what npu-smi does not print."""
+    """acl.get_soc_name() returns names that npu-smi does not print."""
     smi(place, SMI_A3)
     tool(place, "atc")
     tool(place, "python3", 'case "$2" in *get_soc_name*) echo "[warning] x"; echo Ascend910_9362;; esac')

@@ -148,7 +148,7 @@ def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
 
 
 def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """make splits the answer at spaces; it has the value itself."""
+    """make would split the printed value at spaces, and already has the value."""
     given = "--output_type=FP16  --input_hint_shape=image:1,3,16,16;x:[2] "
     assert "ATC_FLAGS" not in resolve(ATC_FLAGS=given)
     path = Path("build/net/settings/ATC_FLAGS.mk")

@@ -1,4 +1,4 @@
-"""SHARDS, SHARD and KEEP in make/options.py: chosen values, what is refused, what is remembered."""
+"""SHARDS, SHARD and KEEP in make/options.py: chosen, rejected and remembered values."""
 
 from __future__ import annotations
 

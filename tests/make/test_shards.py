@@ -1,4 +1,4 @@
-"""make/shards.py: which part is computed when and on which device, what is kept and removed, and what ends a run."""
+"""make/shards.py: the order of parts, their devices, which files are kept and removed, and what stops a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTS = Path("parts")
 
 
 class Stages(shards.Stages):
-    """Stages that write what the real ones would, in no time, and keep a log."""
+    """Fakes of the stages: they write the same files at once, and keep a log."""
 
     log: list[tuple[str, str, str]]  # stage, part, device
     on_disk: list[int]  # directories of parts, when a stage starts
@@ -246,7 +246,7 @@ def test_files_of_a_killed_run_with_other_shards_are_removed(stages: type[Stages
 
 
 def test_pytorchs_accuracy_is_computed_for_each_part(stages: type[Stages]) -> None:
-    """A rerun that asks for it computes it for the parts that lack it, or have it of other weights."""
+    """A rerun computes it for parts without it, and for parts with that of other weights."""
     torch = ("--reference", "d", "--weights", "net.pth")
     assert call(2) == 0
     stages.log.clear()

@@ -103,7 +103,7 @@ def test_the_figures_of_the_config_are_the_reference(run: Run) -> None:
 
 
 def test_a_subset_is_not_judged_by_the_figure_of_the_config(run: Run) -> None:
-    """Four of ten images: only a reference on the same images judges, or an explicit wish."""
+    """Four of ten images are judged only by a reference on the same images, or with --judge_subset."""
     run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
     dataclasses.replace(Manifest.read(run.manifest), available=10).write(run.manifest)
     run.rewrite(manifest_sha256=sha256_file(run.manifest))
@@ -165,7 +165,7 @@ RANK, EVALUATE = "rank_files", "evaluate_classes"
 
 
 def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    """What a call does: rank the classes, evaluate the ranks, or nothing."""
+    """The steps of a call: rank the classes, evaluate the ranks, both or none."""
     return steps_of(lambda: main(run.arguments(*options)), monkeypatch, [(topn, RANK), (merge, EVALUATE)])
 
 

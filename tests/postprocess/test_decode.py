@@ -1,4 +1,4 @@
-"""postprocess/decode.py, through postprocess.pose: people as hrnet.pose.decode finds them; what is refused."""
+"""postprocess/decode.py, through postprocess.pose: the people that hrnet.pose.decode finds; what is rejected."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_the_wilson_interval_contains_the_fraction(counts: tuple[int, int]) -> N
         (76.8, 1.0, "pass"),
         (99.0, 1.0, "pass"),  # better than the reference
         (75.8, 1.0, "pass"),  # exactly at the allowed drop
-        (75.6, 1.2, "pass"),  # so too, although 76.8 - 75.6 is 1.2000000000000028
+        (75.6, 1.2, "pass"),  # passes, although 76.8 - 75.6 is 1.2000000000000028
         (75.798, 1.0, "fail"),  # one image of 50,000 below it
         (76.8, 0.0, "pass"),
         (76.798, 0.0, "fail"),
@@ -62,7 +62,7 @@ def test_a_drop_within_the_gate_passes(value: float, allowed: float, verdict: st
 
 
 def test_a_drop_of_exactly_one_point_passes() -> None:
-    """500 images: 5 of them are a point, whatever the binary fractions."""
+    """5 of 500 images are one point, also where binary fractions are inexact."""
     for hits in range(6, 501):
         reference, value, less = (100 * (count / 500) for count in (hits, hits - 5, hits - 6))
         assert judge("top1", value, {"top1": reference}, 1.0)["verdict"] == "pass", hits
@@ -160,7 +160,7 @@ def test_a_subset_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_an_incomplete_record_is_rejected(
     value: float, changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a verdict `pass` and of `fail`; `...` removes the key."""
+    """With the verdicts `pass` and `fail`; `...` removes the key."""
     path = tmp_path / "metrics.json"
     content = {**metrics(value, REFERENCE), **changes}
     assert main([str(path)]) == 2, "no record"

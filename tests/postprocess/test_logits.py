@@ -1,4 +1,4 @@
-"""postprocess/logits.py: the fast readers give exactly the values of the general ones, or nothing."""
+"""postprocess/logits.py: the fast readers give exactly the values of the general readers, or None."""
 
 from __future__ import annotations
 

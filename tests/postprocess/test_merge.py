@@ -1,4 +1,4 @@
-"""postprocess/merge.py: any split gives the result of the whole; missing, doubled and foreign parts are named."""
+"""postprocess/merge.py: any split gives the result of all images; missing, duplicate and foreign parts are named."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def rewrite(**changes: Any) -> Callable[[Path], object]:
     return lambda parts: dataclasses.replace(Part.read(parts / "3-of-4.json"), **changes).write(parts / "3-of-4.json")
 
 
-def double(parts: Path) -> None:
+def duplicate(parts: Path) -> None:
     for name in ("json", "predictions.jsonl"):
         shutil.copy(parts / f"2-of-4.{name}", parts / f"3-of-4.{name}")
 
@@ -131,7 +131,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {  # a change, and wh
     "another input dtype": (rewrite(dtype="uint8"), "found uint8"),
     "another tool": (rewrite(tool="emulator 2"), "found emulator 2"),
     "other code": (rewrite(code_sha256=OTHER), "code"),
-    "a doubled part": (double, "found 2/4"),
+    "a duplicate part": (duplicate, "found 2/4"),
     "damaged predictions": (lambda parts: (parts / "3-of-4.predictions.jsonl").write_text(""), "predictions.jsonl"),
     "no predictions": (lambda parts: (parts / "3-of-4.predictions.jsonl").unlink(), "predictions.jsonl"),
     "a damaged record": (lambda parts: (parts / "3-of-4.json").write_text("{"), "not JSON"),
@@ -192,7 +192,7 @@ def test_a_second_merge_only_touches(divided: Path, whole: Run, capsys: pytest.C
 
 
 def write_references(parts: Path, count: int, **changes: Any) -> None:
-    """Of each part: PyTorch has the same hits, but for one image of the last part, which it gets right."""
+    """References of all parts: PyTorch has the same hits, and one more in the last part."""
     for number in range(1, count + 1):
         path = parts / f"{Shard(number, count).name}.json"
         found = list(read_predictions(predictions_path(path), ClassPrediction))
@@ -246,7 +246,7 @@ PEOPLE = results(SCENE, 1, 6.0)
 
 
 def divide_people(run: PoseRun, folder: Path, count: int) -> Path:
-    """The parts of a run whose only part is there."""
+    """The parts of a run whose only part exists."""
     whole = Part.read(run.part)
     lines, people = (
         list(read_predictions(predictions_path(run.part), PosePrediction)),
@@ -286,7 +286,7 @@ def test_people_of_any_split_equal_the_whole(count: int, tmp_path: Path) -> None
 
 
 def test_references_of_pose_parts_are_merged(tmp_path: Path) -> None:
-    """PyTorch found everyone: 100% of the whole, although a part without people has no AP of its own."""
+    """PyTorch found all people: AP 100 of all images, although a part without people has no AP."""
     run = PoseRun(tmp_path, SCENE).find(PEOPLE)
     parts = divide_people(run, tmp_path / "divided", 9)
     assert join(run, parts, 9, "--torch", str(tmp_path / "torch.json")) == 0

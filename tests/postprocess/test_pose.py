@@ -1,4 +1,4 @@
-"""postprocess/pose.py: COCO's ten figures as pycocotools computes them, the gate, stamps, and what is refused."""
+"""postprocess/pose.py: COCO's ten figures equal pycocotools'; the gate, stamps, and what is rejected."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ DECODE, EVALUATE = "decode_runs", "evaluate_people"
 
 
 def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    """What a call does: decode, evaluate, or nothing."""
+    """The steps of a call: decode, evaluate, both or none."""
     return steps_of(lambda: main(run.run_arguments(*options)), monkeypatch, [(decode, DECODE), (merge, EVALUATE)])
 
 

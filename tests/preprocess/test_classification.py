@@ -1,4 +1,4 @@
-"""Images to inputs: equal to the reference to the bit, whatever the file; what is rejected, kept and refused."""
+"""Images to inputs: equal to the reference to the bit for every kind of file; rejected images, kept inputs, errors."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_disk_is_only_needed_for_missing_inputs(
 
 @pytest.fixture
 def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
-    """The output of a finished run on images a to d, some time ago."""
+    """The output of an earlier run on images a to d."""
     listed(tmp_path, {f"{name}.JPEG": 1 for name in "abcd"})
     assert prepare(cfg, tmp_path, output) == 0
     for path in output.glob("*.bin"):
@@ -394,7 +394,7 @@ def many(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Path, output: Path) -> None:
     started = start_many(cfg, many, output)
-    os.kill(started.pid, number)  # the parent alone: its workers must not outlive it
+    os.kill(started.pid, number)  # only the parent: its workers must end too
     assert started.wait(5) == -number
     assert group_is_gone(started.pid)
     before = times(output)
@@ -405,7 +405,7 @@ def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Pa
     assert len(after) == MANY
     assert {name: after[name] for name in before} == before
     records = {"inputs.info", "manifest.json", "rejected.json", "settings.json"}
-    assert {path.name for path in output.iterdir()} == {*after, *records}  # and no half file
+    assert {path.name for path in output.iterdir()} == {*after, *records}  # and no partial file
     expected = small(many / "val/img0.JPEG")
     assert all((output / name).read_bytes() == expected for name in after)
 

@@ -1,4 +1,4 @@
-"""The output directory of preprocessing: what is kept, what is removed, what is refused."""
+"""The output directory of preprocessing: what is kept, removed and rejected."""
 
 from __future__ import annotations
 

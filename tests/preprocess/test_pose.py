@@ -134,7 +134,7 @@ def test_real_images_equal_the_reference(prep: Path) -> None:
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
 @pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
 def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
-    """Upstream has no gears: without them all inputs are equal."""
+    """Upstream has no gears; without gears all inputs are equal."""
     cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"
     given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(IMAGES), "--output", str(prep)]
     assert main([*given, "--input_dtype", "uint8"]) == 0

@@ -1,4 +1,4 @@
-"""Preprocessing that was interrupted or is run again: finished files are kept, and nothing is done twice."""
+"""Preprocessing that was interrupted or is run again: finished files are kept, and nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES = ("whole", "half", "long", "empty", "missing", "temporary")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config, a data set of eight images, one of them broken, and what a finished run made of it."""
+    """A folder with a config, a data set of eight images, one of them broken, and the output of a finished run."""
     folder = tmp_path_factory.mktemp("resume")
     listed(folder, {f"img{i}.JPEG": i for i in range(8)})
     (folder / "val/img3.JPEG").write_bytes(b"no image")
@@ -52,7 +52,7 @@ def test_a_second_run_only_touches_the_manifest(
 
 
 def test_other_code_keeps_the_inputs(cfg: str, twice: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only code that changes pixels makes all inputs again."""
+    """Only changed code of pixel arithmetic computes all inputs again."""
     before = contents(output)
     monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "0")
     assert prepare(cfg, twice, output) == 0

@@ -82,7 +82,7 @@ def test_another_opset_is_exported_and_reported(exported, tmp_path, capsys):
 
 @pytest.mark.parametrize("mode", ["floor", "round_prefer_floor", "round_prefer_ceil"])
 def test_resize_is_the_same_with_half_pixels(exported, model, mode):
-    """ATC may compile nearest with half-pixel rules; for whole factors no value changes, however ties are rounded."""
+    """ATC may compile nearest with half-pixel rules; for integer factors the values stay the same."""
     coordinates = "asymmetric" if mode == "floor" else "half_pixel"
     for node in model.graph.node:
         for attribute in node.attribute if node.op_type == "Resize" else ():

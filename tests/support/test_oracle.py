@@ -1,4 +1,4 @@
-"""tests/support/oracle.py: peaks are at the annotated positions, and a flip is one."""
+"""tests/support/oracle.py: peaks are at the annotated positions, and flipped outputs are correct."""
 
 from __future__ import annotations
 

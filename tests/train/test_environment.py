@@ -99,7 +99,7 @@ def test_missing_processes_are_reported_and_time_out(
 
 
 class Numbers(Samples):
-    """Images of which one ends its reader."""
+    """Images, one of which ends the process that reads it."""
 
     source = Path("numbers")
 
@@ -152,7 +152,7 @@ def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:
 
 
 def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the tensors of a batch find no space: the trainer must not wait for it."""
+    """If there is no space for the tensors of a batch, the trainer must not wait for it."""
 
     def refuse(storage: object) -> None:
         raise RuntimeError("unable to open shared memory object: No space left on device (28)")

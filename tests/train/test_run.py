@@ -1,4 +1,4 @@
-"""train/run.py, loop.py, recipe.py and state.py: what both tasks share, on both of them."""
+"""train/run.py, loop.py, recipe.py and state.py: the code that both tasks share, with each task."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_interrupted_run_resumes_with_the_same_losses(
 
 
 def test_float16_with_a_loss_scale_learns(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What NPU and CUDA compute in, on the CPU."""
+    """On the CPU, with the precision of NPU and CUDA."""
     monkeypatch.setattr(recipe, "dtype_of", lambda precision, device: torch.float16)
     assert train(folder, task=task) == 0
     figures = read_metrics(folder)
@@ -232,7 +232,7 @@ def test_a_data_set_given_twice_is_rejected(folder: Path, task: str) -> None:
 
 
 def test_channels_last_is_used_only_on_cpu_and_cuda(task: str, folder: Path) -> None:
-    """The meta device stands for any other than CPU and CUDA, such as an NPU, whose torch rejects that format."""
+    """The meta device in place of an NPU, whose torch rejects channels_last."""
     small = make_task(task, folder / "small.yaml")
     pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     for name in ("cpu", "meta"):

@@ -214,7 +214,7 @@ def test_aipp_is_the_formula_in_float32_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_mean_and_min_are_subtracted_separately(tmp_path: Path) -> None:
-    """Without any, pixels are only cast."""
+    """Without mean and min, pixels are only cast."""
     saved(tmp_path, passing())
     x = pixels(16)
     mean, low, factor = np.float32([104, 0, 7]), np.float32([0.1, 1e-3, 0]), np.float32([1, 3.3, 1])

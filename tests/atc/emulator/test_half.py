@@ -188,7 +188,7 @@ def test_new_names_avoid_names_in_use() -> None:
 
 
 def test_integers_and_sizes_are_not_rounded(tmp_path: Path) -> None:
-    """Rounded scales would give other sizes; the positions of a MaxPool are integers."""
+    """Rounded scales would give other sizes; a MaxPool also returns integer positions."""
     scales, empty = np.float32([1, 1, 2.3334, 2.3334]), np.zeros(0, np.float32)
     nodes = [
         helper.make_node("MaxPool", ["x"], ["m", "at"], "Pool_0", kernel_shape=[1, 1]),
@@ -236,7 +236,7 @@ def test_models_that_cannot_be_rounded_are_rejected(kind: str, what: str) -> Non
 
 
 def test_an_onnxruntime_that_drops_the_casts_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As version 1.16; here `half` returns the graph without casts."""
+    """onnxruntime 1.16 does; here `half` is replaced by a function that returns the graph without casts."""
     monkeypatch.setattr(half, "half", lambda model: model)
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, classifier())

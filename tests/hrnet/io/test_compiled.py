@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def check_rejected(model: Path, expected: Optional[str] = None) -> None:
-    """Reading the record of `model` is an error that names it, what was expected, and how to make or adopt it."""
+    """Reading the record is an error that names the model, the expected value and the commands that make the record."""
     with pytest.raises(FormatError) as caught:
         CompiledModel.read(model)
     error = caught.value

@@ -1,4 +1,4 @@
-"""Modes, whole files, order, disk."""
+"""hrnet/io/files.py: modes, files that appear only when complete, order, locks, free disk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_modes_are_those_that_ais_bench_takes(tmp_path: Path) -> None:
+def test_ais_bench_accepts_the_modes(tmp_path: Path) -> None:
     folder = files.make_folder(tmp_path / "a" / "b")
     files.write_text(folder / "x.txt", "ä\n")
     tensors.write_bin(folder / "x.bin", np.zeros(2, np.float32))
@@ -66,7 +66,7 @@ def test_a_file_in_place_of_a_folder_is_rejected(below: str, tmp_path: Path) -> 
         files.make_folder(path / below)
 
 
-def test_replacing_shows_the_file_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_replacing_shows_the_file_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
     with files.replacing(path) as temporary:
@@ -110,7 +110,7 @@ def test_two_writers_of_one_file_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_a_lock_taken_while_its_file_is_renamed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between opening the temporary name and holding it another run may finish: what is held then is its file."""
+    """Another run may finish between opening the temporary file and locking it; then its file would be locked."""
     path = tmp_path / "x"
     hold, moments = fcntl.flock, iter([lambda: os.replace(files.temporary_name(path), path)])
 
@@ -136,8 +136,8 @@ def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         files.write_text(tmp_path / "x", "")
 
 
-def test_a_folder_is_never_wider_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed before its mode is set, it is still one that ais_bench takes."""
+def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the run is killed before it sets the mode."""
     before = os.umask(0)
     try:
         monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
@@ -169,7 +169,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
 def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk: the write fails after its first part."""
+    """A limit on the size of files instead of a full disk: the write fails after its first part."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -274,7 +274,7 @@ def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_disk_without_modes_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As vfat, whose files all have the mode of the mount; ais_bench refuses such directories later."""
+    """On vfat all files have the mode of the mount, and ais_bench would reject such directories."""
     chmod = Path.chmod
     monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o755))
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""hrnet/nets/checkpoint.py: which weights are taken from what a file holds, what is reported, and the refusals."""
+"""hrnet/nets/checkpoint.py: which weights of a file are loaded, what is reported, and what is rejected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def net(built: torch.nn.Module) -> torch.nn.Module:
 
 
 def loaded(net: torch.nn.Module, path: Path, content: Any = None) -> list[str]:
-    """Load `content`, or the file that is there; the reported lines, without the path in front."""
+    """Load `content`, or the existing file; returns the reported lines without the path."""
     if content is not None:
         torch.save(content, path)
     lines: list[str] = []
@@ -169,21 +169,21 @@ def test_two_different_dictionaries_of_weights_are_rejected(
         assert equal(net, expected)
 
 
-def test_an_average_without_buffers_is_named_too(tmp_path: Path, state: State, net: Any, built: Any) -> None:
+def test_an_average_without_buffers_is_named(tmp_path: Path, state: State, net: Any, built: Any) -> None:
     shadow = {name: value.detach() * 0.9 for name, value in built.named_parameters()}
     error = refusal(net, tmp_path / "a.pth", {"model": state, "ema": {"shadow": shadow}})
     assert "model and ema.shadow" in error.what
 
 
 def test_a_damaged_dictionary_beside_a_good_one_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
-    """The average that fits is not taken for weights of which one lacks the prefix."""
+    """The averaged weights fit, but are not used if one name of the others lacks the prefix."""
     damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
     content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
     assert "state_dict and ema" in refusal(net, tmp_path / "a.pth", content).what
 
 
 def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: State, net: Any) -> None:
-    """As upstream's checkpoint.pth.tar: the same weights, with `module.` and without."""
+    """Upstream's checkpoint.pth.tar has the same weights with `module.` and without."""
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
     (line,) = loaded(net, tmp_path / "a.pth.tar", content)
     assert equal(net, state)
@@ -204,7 +204,7 @@ def test_float16_weights_of_upstreams_training_are_loaded(tmp_path: Path, state:
 
 
 def test_biases_that_paddles_head_lacks_are_zero(tmp_path: Path, state: State, net: Any) -> None:
-    """timm's hrnet_w18_ssld and hrnet_w48_ssld: converted from a head without them."""
+    """timm's hrnet_w18_ssld and hrnet_w48_ssld were converted from a head without biases."""
     net.load_state_dict(state)
     assert "4 biases" in loaded(net, tmp_path / "a.pth", {k: v for k, v in state.items() if k not in BIASES})[0]
     assert equal(net, {**state, **{key: torch.zeros_like(state[key]) for key in BIASES}})

@@ -1,4 +1,4 @@
-"""hrnet/nets/torch_file.py: equal to torch.load for all that it reads, and its refusals by name."""
+"""hrnet/nets/torch_file.py: equal to torch.load, and files that are rejected by name."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_state_of_an_optimiser_is_read(tmp_path: Path, zipped: bool) -> None
 
 
 def rewritten(path: Path, old: bytes, new: bytes) -> Path:
-    """The same file with another text of the same length in its pickle, and the CRCs of an archive made right."""
+    """The same file with another text of the same length in its pickle, and correct CRCs if it is an archive."""
     if not zipfile.is_zipfile(path):
         content = path.read_bytes()
         assert old in content
@@ -107,7 +107,7 @@ def rewritten(path: Path, old: bytes, new: bytes) -> Path:
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("device", ["npu:0", "npu:7", "cuda:0", "xpu", "mps", "meta", "hpu:1"])
 def test_tensors_saved_on_a_device_are_read(tmp_path: Path, device: str, zipped: bool) -> None:
-    """Both forms hold the device's name as text, with its length before it."""
+    """Both forms store the name of the device as text, after its length."""
     path = saved(tmp_path / "a.pth", {"w": WEIGHT}, zipped)
     rewritten(path, b"X\x03\x00\x00\x00cpu", b"X" + len(device).to_bytes(4, "little") + device.encode())
     found = torch_file.read(path)["w"]
@@ -124,7 +124,7 @@ def test_tensors_saved_by_torch_npu_are_read(tmp_path: Path, zipped: bool) -> No
 
 
 def test_an_old_file_with_views_of_a_storage_is_read(tmp_path: Path) -> None:
-    """As torch before 0.4 wrote them: the storage of a tensor may be a part of another one."""
+    """torch before 0.4 wrote such files: the storage of a tensor may be part of another storage."""
 
     class Old(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:
@@ -284,7 +284,7 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, zipped: bool, kept: float)
 
 
 def test_a_packed_archive_is_read(tmp_path: Path) -> None:
-    """As an unpacked folder that was zipped again."""
+    """A folder that was unpacked and zipped again."""
     path = saved(tmp_path / "a.pth", {"w": WEIGHT})
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "folder")

@@ -1,4 +1,4 @@
-"""The assignment, pair by pair that of the munkres package, where costs tie too."""
+"""The assignment equals that of the munkres package, pair by pair, also for equal costs."""
 
 from __future__ import annotations
 

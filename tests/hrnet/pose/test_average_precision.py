@@ -1,4 +1,4 @@
-"""AP of all, of some and of resampled images, compared with pycocotools itself."""
+"""AP of all images, of some and of resampled images, compared with pycocotools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ap(dataset: dict[str, Any], people: list[dict[str, Any]], ids: list[int]) ->
 
 
 def repeated(dataset: dict[str, Any], people: list[dict[str, Any]], counts: list[int]) -> tuple[Any, Any, list[int]]:
-    """The data set with image i there `counts[i]` times, and the results with it."""
+    """The data set with `counts[i]` copies of image i, and its results."""
     images, annotations, found = [], [], []
     for image, count in zip(dataset["images"], counts):
         for copy in range(count):

@@ -1,4 +1,4 @@
-"""The decoder whole: upstream's people from golden files, and from upstream itself where a checkout is given.
+"""The whole decoder: people equal golden files of upstream, and upstream's code if a checkout is given.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation> make test SLOW=1
 """
@@ -112,7 +112,13 @@ def test_positions_are_transformed_to_the_source_image() -> None:
     keypoints[0, 1] = (452, 156, 0.5, 1, 2)
     placed = to_image(keypoints, (320, 240), (660 / 200, 480 / 200), (704, 512))
     assert placed[0, 0].tolist() == [320, 240, 0.5, 1, 2]
-    assert placed[0, 1].tolist() == [413.75, 146.25, 0.5, 1, 2]  # 660 / 704 photograph's pixels a pixel, both ways
+    assert placed[0, 1].tolist() == [
+        413.75,
+        146.25,
+        0.5,
+        1,
+        2,
+    ]  # 660 / 704 pixels of the source image for each pixel, both ways
     assert placed[0, 2].tolist() == [-10, 0, 0, 0, 0]
     assert (placed.dtype, keypoints[0, 0, 0]) == (np.float32, 352)
 

@@ -1,4 +1,4 @@
-"""Values in windows, to the bit, against whole maps: written plainly, and interpolated by torch."""
+"""Values in windows equal those of whole maps to the bit; the whole maps equal torch's interpolation."""
 
 from __future__ import annotations
 

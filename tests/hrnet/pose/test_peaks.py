@@ -1,4 +1,4 @@
-"""Peaks against whole maps, and the order of equal ones against torch."""
+"""Peaks equal those of whole maps; equal peaks have the order of torch."""
 
 from __future__ import annotations
 

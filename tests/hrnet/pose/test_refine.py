@@ -1,4 +1,4 @@
-"""The best pixel for a missing joint, against a look at the whole map."""
+"""The best pixel for a missing joint equals that of the whole map."""
 
 from __future__ import annotations
 

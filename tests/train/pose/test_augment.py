@@ -150,6 +150,6 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
         our_mask = augment.warp_mask(mask, transform, side)
         assert (our_mask[inside] == their_mask[inside]).mean() > 0.99
         assert (our_mask[augment.warp_image(white, transform, side)[..., 0] == 0] == 1).all()
-        their_joints[:, :, 0] += transform.flip  # they count in whole cells
+        their_joints[:, :, 0] += transform.flip  # upstream counts in whole cells
         found = augment.transform_joints(joints, transform, side, FLIPPED)
         np.testing.assert_allclose(found, their_joints, rtol=1e-9, atol=1e-9)
