@@ -11,20 +11,21 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
 -include bundle.mk# only in an unpacked bundle: defaults for its model and inputs
-MODEL  ?= $(or $(basename $(notdir $(CFG))),hrnet_w18)# a name in configs/
+MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/
 BUILD  ?= build#             output directory
 PYTHON ?= .venv/bin/python#  interpreter that runs the stages
 -include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls of make
 
 CFG          ?=#                              a YAML file that is not in configs/
-WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar or .safetensors
+WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar, .safetensors or .pdparams
 DATASET      ?=#                              directory (data/imagenet; pose: data/coco)
 ONNX         ?= $(BUILD)/$(MODEL)/model.onnx# an ONNX file to use instead of exporting one
 TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead of exporting one
 OM           ?=#                              a compiled model to use instead of make om
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
-BATCHES      ?=#                              batch sizes (bench: 1,4,8,16,32; qps: also 64)
+BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: also 64; family: 1,4,8)
+MODELS       ?=#                              family: names in configs/ (all HRNet classifiers)
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      precision of the model: fp16, fp32, default (NPU: fp16)
@@ -45,8 +46,8 @@ KEEP         ?=#                              1: keep inputs and outputs of part
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -72,8 +73,6 @@ weights:                                  ## download the published checkpoint
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 train:                                    ## train a checkpoint, or resume training
 	$(PYTHON) -m train.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(B)/train
-gears:                                    ## choose a few input sizes for a pose DATASET
-	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 onnx:         $(ONNX)                     ## export to ONNX and check it against PyTorch
 torchscript:  $(TS)                       ## export to TorchScript and check it against PyTorch
 om:           $(MODEL_FILE)               ## compile for one batch size, with atc or its emulator

@@ -1,6 +1,6 @@
 """Make a checkpoint of any model without training: random weights with a seed, batch norm calibrated on images.
 
-Reads    a config and the first images of a directory, in natural order
+Reads    a config and the first images of a directory, in natural order; classification without --images: noise
 Writes   a bare float32 state dict
 
     python -m benchmarks.seeded_checkpoint --cfg hrnet_w18 --images data/imagenet/val --output seeded/hrnet_w18.pth
@@ -44,6 +44,7 @@ from preprocess.folder import Rejection, read_image
 from train.classification.reference import logits_of, prepare
 
 BATCH = 16  # images; 16 images need about 1 GB with W64
+NOISE = 4  # images of noise
 SUFFIXES = (".jpeg", ".jpg", ".png")
 OWN = 0.05  # the fraction of a joint's map that differs from the other joints' maps
 HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's thresholds are 0.1 and 1
@@ -82,8 +83,13 @@ def list_images(folder: Path, count: int) -> list[Path]:
 
 
 def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and a description of its logits on the calibration images."""
+    """The net, and a description of its logits on the calibration images. Without images, batch norm is calibrated on
+    noise, which is enough to measure speed."""
     net = classification.build(config)
+    if not paths:
+        width, height = config.MODEL.IMAGE_SIZE
+        calibrate(net, [torch.randn(NOISE, 3, height, width)])
+        return net, "to measure speed"
     calibrate(net, torch.from_numpy(np.stack([prepare(open_image(path), config) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
     logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
@@ -153,21 +159,23 @@ def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
     return net, f"heat up to {highest.max():.2f}, {passing:.0%} of the heatmaps above {config.TEST.DETECTION_THRESHOLD}"
 
 
-def run(cfg: Path, images: Path, output: Path, seed: int, count: Optional[int]) -> None:
+def run(cfg: Path, images: Optional[Path], output: Path, seed: int, count: Optional[int]) -> None:
     """Initialise, calibrate and write a checkpoint; print the scale of the outputs."""
     config = load_config(cfg)
     make, default_count = (make_pose, 6) if config.MODEL.NAME == POSE else (make_classification, 32)
-    paths = list_images(images, count or default_count)
+    if config.MODEL.NAME == POSE and not images:
+        raise UserError("--images is missing", hint="give a directory of images with people, such as COCO's val2017")
+    paths = list_images(images, count or default_count) if images else []
     torch.manual_seed(seed)
     net, scale = make(config, paths)
     checkpoint.save(net, output)
-    print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {scale})")
+    print(f"wrote {output} (seed {seed}, calibrated on {len(paths) or 'noise instead of'} images: {scale})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeded_checkpoint", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--images", type=Path, required=True, help="directory of images to calibrate on")
+    parser.add_argument("--images", type=Path, help="directory of images to calibrate on; pose: required")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
     parser.add_argument("--seed", type=integer(0), default=0, help="random seed of the weights (%(default)s)")
     parser.add_argument("--count", type=integer(1), help="number of images to calibrate on (32; pose models: 6)")

@@ -27,7 +27,7 @@ from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, POSE, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, POSE, RESIZERS, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -155,6 +155,9 @@ class _Check:
         valid = valid and all(_is_positive_int(value) and value % unit == 0 for value in values)
         self.require(valid, name, expected, values)
 
+    def one_of(self, name: str, value: Any, known: tuple[str, ...]) -> None:
+        self.require(value in known, name, " or ".join(known), value)
+
     def count(self, name: str, value: Any, unit: int = 1) -> None:
         self.counts(name, [value], 1, unit)
 
@@ -167,8 +170,7 @@ class _Check:
             self.count(f"{name}.NUM_MODULES", stage.NUM_MODULES)
             self.counts(f"{name}.NUM_BLOCKS", stage.NUM_BLOCKS, number)
             self.counts(f"{name}.NUM_CHANNELS", stage.NUM_CHANNELS, number)
-            known = stage.BLOCK in ("BASIC", "BOTTLENECK")
-            self.require(known, f"{name}.BLOCK", "BASIC or BOTTLENECK", stage.BLOCK)
+            self.one_of(f"{name}.BLOCK", stage.BLOCK, ("BASIC", "BOTTLENECK"))
             self.require(stage.FUSE_METHOD == "SUM", f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
 
     def classification(self) -> None:
@@ -180,6 +182,8 @@ class _Check:
         self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
         large = resize >= max(model.IMAGE_SIZE)
         self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
+        self.one_of("INPUT.RESIZER", self.config.INPUT.RESIZER, RESIZERS)
+        self.one_of("INPUT.INTERPOLATION", self.config.INPUT.INTERPOLATION, INTERPOLATIONS)
         self.percent("TOP1", "TOP5")
         self.training("BATCH_SIZE_PER_GPU")
         self.count("TEST.BATCH_SIZE_PER_GPU", self.config.TEST.BATCH_SIZE_PER_GPU)
@@ -192,7 +196,7 @@ class _Check:
         self.count(f"TRAIN.{batch_key}", train[batch_key])
         self.count("TRAIN.END_EPOCH", train.END_EPOCH)
         self.count("PRINT_FREQ", self.config.PRINT_FREQ)
-        self.require(train.OPTIMIZER in ("sgd", "adam"), "TRAIN.OPTIMIZER", "sgd or adam", train.OPTIMIZER)
+        self.one_of("TRAIN.OPTIMIZER", train.OPTIMIZER, ("sgd", "adam"))
         self.require(_is_number(train.LR) and train.LR > 0, "TRAIN.LR", "a number above 0", train.LR)
         steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_positive_int, train.LR_STEP))
         self.require(steps, "TRAIN.LR_STEP", "a list of positive integers", train.LR_STEP)

@@ -1,7 +1,9 @@
 """Image files and pixel arithmetic that two or more stages need.
 
-Classification: as the model zoo's imagenet_torch_preprocess.py, and torchvision on PIL images: resize the short side,
-crop the centre, divide by 255, normalise with mean and standard deviation in float32.
+Classification: resize the short side, crop the centre, normalise with mean and standard deviation in float32.
+INPUT.RESIZER selects the arithmetic: that of the model zoo's imagenet_torch_preprocess.py, and torchvision on PIL
+images, or that of PaddleClas (commit d178931, ppcls/data/preprocess/ops/operators.py: ResizeImage, CropImage and
+NormalizeImage, with OpenCV).
 
 Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): scale the
 image so that its short side fits the input; pad the long side with black, or cut it if the input is shorter.
@@ -12,17 +14,19 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import cv2
 import numpy as np
 from PIL import Image
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.resample import resize_part
 from hrnet.tars import Source
 
 MAX_PIXELS = 178_956_970  # Pillow refuses larger image files
+CV2_INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 ORIENTATION, FIRST_ROTATED = 0x0112, 5  # EXIF tag, and its first value that swaps width and height
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns above this value, and refuses above twice the value
@@ -52,25 +56,55 @@ def open_image(source: Source, hint: Optional[str] = None) -> Image.Image:
     return image
 
 
-def short_side_size(size: tuple[int, int], short: int) -> tuple[int, int]:
-    """Width and height of an image of `size` after its short side is resized to `short`; the long side is truncated."""
-    width, height = size
-    return (short, int(short * height / width)) if width < height else (int(short * width / height), short)
+class Transform(NamedTuple):
+    """How an image is converted to a classifier's input: MODEL.IMAGE_SIZE and INPUT of its config."""
+
+    width: int  # of the crop, pixels
+    height: int
+    short: int  # short side of the resized image, pixels
+    resizer: str  # one of hrnet.schemas.RESIZERS
+    interpolation: str  # one of hrnet.schemas.INTERPOLATIONS
+    mean: Sequence[float]  # of R, G, B scaled to 0..1
+    std: Sequence[float]
+
+    @classmethod
+    def of(cls, config: CfgNode) -> Transform:
+        (width, height), values = config.MODEL.IMAGE_SIZE, config.INPUT
+        return cls(width, height, values.RESIZE, values.RESIZER, values.INTERPOLATION, values.MEAN, values.STD)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of an image after the resize. pillow truncates the long side; cv2 rounds both sides, half to
+        even."""
+        if self.resizer == "cv2":
+            factor = self.short / min(width, height)
+            return round(width * factor), round(height * factor)
+        if width < height:
+            return self.short, int(self.short * height / width)
+        return int(self.short * width / height), self.short
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """Resize uint8 [H, W, 3] and crop the centre: uint8 [height, width, 3]. The offset of the crop is rounded half
+        to even for pillow, and truncated for cv2."""
+        size = self.resized(pixels.shape[1], pixels.shape[0])
+        if self.resizer == "cv2":
+            resized = cv2.resize(pixels, size, interpolation=CV2_INTERPOLATIONS[self.interpolation])
+            left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+            return np.ascontiguousarray(resized[top : top + self.height, left : left + self.width])
+        left, top = round((size[0] - self.width) / 2.0), round((size[1] - self.height) / 2.0)
+        return resize_part(pixels, size, left, top, self.width, self.height, self.interpolation)
+
+    def to_input(self, pixels: np.ndarray, dtype: str) -> np.ndarray:
+        """Convert a whole image, uint8 [H, W, 3], to the network's input: float32 [3, height, width], or for dtype
+        uint8 the cropped pixels [height, width, 3]."""
+        return to_input(self.crop(pixels), self.mean, self.std, dtype, reciprocal=self.resizer == "cv2")
 
 
-def resize_and_crop(pixels: np.ndarray, short: int, width: int, height: int) -> np.ndarray:
-    """Resize uint8 [H, W, 3] to a short side of `short` pixels (PIL bilinear, antialiased) and crop the centre: uint8
-    [height, width, 3]. The offset of the crop is rounded half to even, as Python's round does."""
-    size = short_side_size((pixels.shape[1], pixels.shape[0]), short)
-    left = round((size[0] - width) / 2.0)
-    top = round((size[1] - height) / 2.0)
-    return resize_part(pixels, size, left, top, width, height)
-
-
-def normalise_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def normalise_table(mean: Sequence[float], std: Sequence[float], reciprocal: bool = False) -> np.ndarray:
     """float32 [3, 256]: `(value / 255 - mean) / std` for each pixel value of each channel. Every step is in float32, so
-    a look-up gives exactly the same bits as the computation."""
-    scaled = np.arange(256, dtype=np.float32) / np.float32(255)
+    a look-up gives exactly the same bits as the computation. `reciprocal`: `value * (1 / 255)` instead of `value /
+    255`, as PaddleClas, which rounds differently."""
+    values = np.arange(256, dtype=np.float32)
+    scaled = values * np.float32(1 / 255) if reciprocal else values / np.float32(255)
     table: np.ndarray = scaled - np.asarray(mean, dtype=np.float32)[:, None]
     table /= np.asarray(std, dtype=np.float32)[:, None]
     return table
@@ -84,10 +118,12 @@ def normalise(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     return planes
 
 
-def to_input(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: str) -> np.ndarray:
+def to_input(
+    pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], dtype: str, reciprocal: bool = False
+) -> np.ndarray:
     """Convert RGB pixels uint8 [H, W, 3] to the network's input: float32 [3, H, W], or unchanged for dtype uint8.
-    mean, std: of R, G, B scaled to 0..1."""
-    return pixels if dtype == "uint8" else normalise(pixels, normalise_table(mean, std))
+    mean, std: of R, G, B scaled to 0..1; reciprocal: see `normalise_table`."""
+    return pixels if dtype == "uint8" else normalise(pixels, normalise_table(mean, std, reciprocal))
 
 
 def alignment(width: int, height: int, size: tuple[int, int]) -> tuple[list[float], list[float]]:

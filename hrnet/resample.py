@@ -1,8 +1,9 @@
-"""Pillow's antialiased bilinear resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical
-results, but only for the part of the resized image that is needed.
+"""Pillow's antialiased resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical results,
+but for bilinear interpolation only for the part of the resized image that is needed.
 
 The weights are computed here, the sums over pixels in `_resample.c`. If that module is not compiled, for example on a
-board without a compiler, Pillow is used: same pixels, about six times slower (docs/decisions/0022-resize.md).
+board without a compiler, Pillow is used: same pixels, about six times slower (docs/decisions/0022-resize.md). Pillow is
+also used for bicubic interpolation.
 """
 
 from __future__ import annotations
@@ -48,12 +49,21 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
     return begin, (triangle / total[:, None] * ONE + 0.5).astype(np.int32)
 
 
-def resize_part(pixels: np.ndarray, size: tuple[int, int], left: int, top: int, width: int, height: int) -> np.ndarray:
+def resize_part(
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    interpolation: str = "bilinear",
+) -> np.ndarray:
     """Resize uint8 [H, W, 3] to `size` (width, height), but compute only the `width` x `height` pixels at (left, top):
-    uint8 [height, width, 3]. Pixels outside of the resized image are black."""
+    uint8 [height, width, 3]. Pixels outside of the resized image are black. interpolation: bilinear or bicubic."""
     inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
-    if not COMPILED or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
-        resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    compiled = COMPILED and interpolation == "bilinear"
+    if not compiled or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
+        resized = Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()])
         return np.asarray(resized.crop((left, top, left + width, top + height)))
     part = np.empty((height, width, 3), dtype=np.uint8)
     columns = weights(pixels.shape[1], size[0], left, width)

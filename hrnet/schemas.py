@@ -14,6 +14,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 CLASSIFICATION, POSE = "cls_hrnet", "pose_higher_hrnet"  # MODEL.NAME
+RESIZERS = ("pillow", "cv2")  # INPUT.RESIZER
+INTERPOLATIONS = ("bilinear", "bicubic")  # INPUT.INTERPOLATION
 
 
 # Keys in upstream's files that are accepted but not used, with upstream's defaults.
@@ -185,6 +187,8 @@ def classification() -> CfgNode:
     schema.TEST.BATCH_SIZE_PER_GPU = 32
 
     schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
+    schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
+    schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent

@@ -11,7 +11,16 @@ from hrnet import cann
 from make.call import EXTENSIONS, TORCH_BACKENDS, OptionError, Options
 from make.checks import PATH
 
-ON_DEVICE = {"infer", "eval", "part", "gate", "show", "bench", "doctor"}  # targets that run ais_bench if BACKEND=ascend
+ON_DEVICE = {
+    "infer",
+    "eval",
+    "part",
+    "gate",
+    "show",
+    "bench",
+    "family",
+    "doctor",
+}  # targets that run ais_bench if BACKEND=ascend
 
 
 def check_files(options: Options) -> None:

@@ -26,15 +26,17 @@ PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench
 FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
 POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
 CHECKS = {
-    **dict.fromkeys(("BUILD", "DATASET"), PATH),
-    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
-    **dict.fromkeys(("CFG", "WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
+    "BUILD": PATH,
+    **dict.fromkeys(("DATASET", "OM", "PREP"), optional(PATH)),  # DATASET: make family may measure speed only
+    "CFG": optional(FILE),  # make family has none
+    **dict.fromkeys(("WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
     **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
     **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
     "SHARDS": optional(POSITIVE),
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
     "KEEP": optional(one_of("1")),
     "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, or a metrics file"),
+    "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32"),

@@ -191,9 +191,7 @@ def check_torch(report: Report, needed: bool) -> None:
     report.show("torch_npu", npu or "not installed (needed for make train on an NPU)")
     devices = sorted(glob.glob(NPUS))
     if devices and not npu:
-        install = (
-            f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch-npu and its torch"
-        )
+        install = f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch torch-npu"
         report.warn(f"torch_npu: not installed, so make train uses the CPU although {devices[0]} exists; {install}")
     if not (torch and npu):
         return

@@ -77,10 +77,12 @@ def set_shards(options: Options) -> None:
         options.values["SHARDS"] = count
     elif "part" in options.goals:
         raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
-    asked = options["SHARDS"]
+    asked, evaluating = options["SHARDS"], options.goals & {"eval", "gate", "show"}
+    if "family" in options.goals and options["DATASET"]:
+        evaluating = {"family"}
     if not asked and "merge" in options.goals:
         raise OptionError("make merge: give SHARDS=<number of parts>")
-    if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
+    if not asked and evaluating and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
         why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
@@ -91,11 +93,11 @@ def set_shards(options: Options) -> None:
         if options["SHARDS"] != "1":
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
-    if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:
+    if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
         raise options.error("DEVICE", f"each device needs its own parts; use make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and whole:
-        raise OptionError(f"make {whole[0]}: not supported with SHARDS={shards}; use make eval, or give SHARDS=1")
+        raise OptionError(f"make {whole[0]}: SHARDS={shards} is not supported; use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:
         raise options.error("PREP", f"contains the inputs of the whole data set; give SHARDS=1 instead of {shards}")
 
@@ -109,7 +111,7 @@ def reject_chunk(options: Options) -> None:
         shards = -(-counted // int(chunk)) if counted else "<number of parts>"
         remembered = options.settings / "CHUNK.mk"
         forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
-        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards}, the number of parts{forget}")
+        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards} instead{forget}")
 
 
 def data_changed(options: Options, names: dict[str, str]) -> bool:

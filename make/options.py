@@ -25,7 +25,8 @@ from make.call import CONFIGS, EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionE
 from make.checks import CHECKS, FILE, optional
 from make.images import data_changed, reject_chunk, set_shards
 
-NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
+FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -53,6 +54,8 @@ def find_config(options: Options) -> None:
         raise OptionError(f"CFG={given}: no such YAML file{remembered}")
     if path.stem != model:
         raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give only MODEL or CFG")
+    if model == FAMILY:
+        raise OptionError(f"CFG={given}: make family writes to the directory {model}; rename the file")
     if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
         raise OptionError(
             f"CFG={given}: configs/ also contains {model}, and both would write the same products; rename the file"
@@ -61,6 +64,27 @@ def find_config(options: Options) -> None:
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
     options.split = coco_split(text)
+
+
+def set_models(options: Options) -> None:
+    """Set and check MODELS of make family; default: all classifiers in configs/ but the demo's. Raises OptionError."""
+    if options["MODEL"] != FAMILY or options["CFG"]:
+        name = "CFG" if options["CFG"] else "MODEL"
+        raise options.error(name, f"make family compares several models; give MODELS={options[name]}")
+    if others := options.goals - {"family"}:
+        raise OptionError(f"make family {' '.join(sorted(others))}: run make family alone")
+    for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
+        if name in options.given and options[name]:
+            raise options.error(name, "not supported by make family, which uses weights/<MODEL>.pth of each model")
+    texts = {name: (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8", errors="replace") for name in shipped()}
+    known = [name for name, text in texts.items() if "pose_higher_hrnet" not in text]
+    asked = re.split(r"[,\s]+", options["MODELS"].strip()) if options["MODELS"].strip() else []
+    for name in asked:
+        if name not in known:
+            why = f"{name} is a pose model" if name in texts else f"no such config: {name}"
+            raise options.error("MODELS", f"{why}; {nearest(name, known)}expected names from {', '.join(known)}")
+    default = [name for name in known if not name.startswith("demo_")]
+    options.values["MODELS"] = ",".join(dict.fromkeys(asked or default))
 
 
 def coco_split(config: str) -> str:
@@ -72,14 +96,18 @@ def coco_split(config: str) -> str:
 
 def set_defaults(options: Options) -> None:
     """Set defaults that depend on the task, and normalise values."""
-    batches = "1" if options.pose else "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8,16,32"
+    family = "family" in options.goals
+    sizes = "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8" if family else "1,4,8,16,32"
+    batches = "1" if options.pose else sizes
+    largest = max(re.findall("[1-9][0-9]*", options["BATCHES"] or batches), key=int, default="1")
     defaults = {
-        "DATASET": "data/coco" if options.pose else "data/imagenet",
-        "BATCH": "1" if options.pose else "16",
+        "DATASET": "data/coco" if options.pose else "" if family else "data/imagenet",
+        "BATCH": "1" if options.pose else largest if family else "16",
         "BATCHES": batches,
     }
     options.values.update({name: value for name, value in defaults.items() if not options[name]})
-    options.values["BATCHES"] = re.sub(r"\s*,\s*|\s+", ",", options["BATCHES"].strip())
+    for name in ("BATCHES", "MODELS"):
+        options.values[name] = re.sub(r"\s*,\s*|\s+", ",", options[name].strip())
     options.values["PREP"] = options["PREP"].rstrip("/")
     options.values["ATC_FLAGS"] = " ".join(options["ATC_FLAGS"].split())
     chip = cann.chip_name(options["SOC"])
@@ -156,6 +184,8 @@ def report_ignored(options: Options) -> None:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options["MODELS"] and "family" not in options.goals:
+        note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
@@ -198,7 +228,10 @@ def check_names(overrides: set[str], known: set[str]) -> None:
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
     """Check and complete the options; return the variables for make. Raises OptionError."""
     check_names(overrides, set(options.values) | OTHER_VARIABLES)
-    find_config(options)
+    if "family" in options.goals:
+        set_models(options)
+    elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
+        find_config(options)
     asked = set(options.given)
     set_defaults(options)
     given = (
@@ -227,7 +260,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    spaced = NOT_REMEMBERED | {"ATC_FLAGS"}  # make splits the output at spaces, and already has this value
+    spaced = NOT_REMEMBERED - {"MODELS"} | {"ATC_FLAGS"}  # make splits the output at spaces, and already has this value
     changed = {name: value for name, value in options.values.items() if name not in spaced}
     names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
     return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}

@@ -136,7 +136,8 @@ def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed:
     board = Board(place, archive, ABSENT)
     shown = board.make("doctor", f"AIS_PYTHON={python}").stdout
     assert (
-        "\nbackend        ascend (as given)\n" in shown and f"\ninputs         prep/photos-float32: {COUNT}," in shown
+        "\nbackend        ascend (as given)\n" in shown
+        and f"\ninputs         prep/photos-float32: {COUNT} inputs\n" in shown
     )
     done = board.make("infer", "eval", f"AIS_PYTHON={python}")
     assert done.returncode == 0, done.stderr

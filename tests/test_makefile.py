@@ -455,7 +455,7 @@ def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
     assert "https://github.com/HRNet/HRNet-Image-Classification/releases/download/" in done.stderr
     done = checkout.make("onnx", model="hrnet_w30")
     assert done.returncode == 2
-    assert "weights/hrnet_w30.pth" in done.stderr and "make weights" not in done.stderr and "WEIGHTS=" in done.stderr
+    assert "weights/hrnet_w30.pth" in done.stderr and "make weights MODEL=hrnet_w30" in done.stderr
 
 
 def test_weights_downloads_to_the_path_that_onnx_uses(checkout: Checkout, tmp_path: Path) -> None:
@@ -701,6 +701,49 @@ def test_a_new_image_in_a_class_folder_is_noticed(built: Checkout) -> None:
     assert built.stages(*given) == []
     shutil.copy(digits[1], folder)
     assert built.stages("-n", *given) == ["preprocess.classification"]
+
+
+def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:
+    """In a dry run, with MODEL= as Checkout gives it left out; the same names as make's own."""
+    (checkout.root / "data/any").mkdir()
+    given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    call = ["make", *given, "family", "MODELS=demo_digits hrnet_w18"]
+    done = subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.replace("\\\n", " ").replace("'", "").split()
+    bench, metrics = (words[words.index(flag) + 1] for flag in ("--bench", "--metrics"))
+    assert words[words.index("--models") + 1 : words.index("--output")] == ["demo_digits", "hrnet_w18"]
+    assert {"BATCHES=1,2", "BATCH=2", "DATASET=data/any", "BACKEND=onnxruntime"} <= set(words)
+    own = checkout.make("-n", "bench", "eval", "DATASET=data/any", "BATCHES=1,2", "BATCH=2").stdout.split()
+    assert {f"build/demo_digits/{bench}", f"build/demo_digits/{metrics}"} <= set(own)
+
+
+@pytest.mark.slow
+def test_family_of_the_demo(built: Checkout) -> None:
+    """Measured accuracy and latency, four charts, and nothing computed again."""
+    pytest.importorskip("matplotlib")
+    given = [
+        "family",
+        "MODELS=demo_digits",
+        "BATCHES=1 2",
+        "DATASET=data/digits",
+        "LIMIT=60",
+        f"PYTHON={sys.executable}",
+    ]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    for expected in ("row 1 of 1", "1 of 1 rows were finished before"):
+        call = ["make", *given]
+        done = subprocess.run(call, cwd=built.root, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    folder = built.root / "build/family/onnxruntime-fp32-dev0"
+    (row,) = json.loads((folder / "family.json").read_text())["rows"]
+    assert row["images"] == 60 and row["reference"] is None
+    assert row["top1"] == metrics(built)["metrics"]["top1"]  # type: ignore[index]
+    assert row["gmacs"] == pytest.approx(0.01101, rel=1e-3) and set(row["batch_ms"]) == {"1", "2"}
+    assert len(list(folder.glob("*.svg"))) == len(list(folder.glob("*.png"))) == 4
+    assert not (folder / "work").exists()
 
 
 def test_help_lists_every_target_and_variable_in_100_columns() -> None:

@@ -242,8 +242,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     error: Optional[AtcError] = None
     try:
         compile_model(atc_rules.parse(argv))
-    except AtcError as refusal:
-        error = refusal
+    except AtcError as atc_error:
+        error = atc_error
     except OSError as problem:
         error = AtcError("E19999", f"Inner Error! {problem.filename}: {problem.strerror}")
     print("...")

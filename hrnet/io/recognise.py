@@ -19,12 +19,13 @@ from hrnet.io.files import AnyPath
 
 HEAD = 4096  # bytes that are read
 CHECKPOINT, TORCHSCRIPT = "a PyTorch checkpoint", "a TorchScript file"
-SAFETENSORS = "a safetensors file"
+SAFETENSORS, PDPARAMS = "a safetensors file", "a PaddlePaddle file"
+WEIGHTS = (CHECKPOINT, SAFETENSORS, PDPARAMS)  # kinds that hrnet/nets/checkpoint.py reads
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # at the start of files that torch.save wrote without a zip archive
 MOST_HEADER = 100_000_000  # bytes of a safetensors header; limit of the format
-SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".ts")
+SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".pdparams", ".onnx", ".ts")
 AGAIN = "download it again, and compare its size with the published one"
-PADDLE = "StructuredToParameterName@@"  # an entry of each .pdparams
+PADDLE = "StructuredToParameterName@@"  # an entry of each state dict that paddle.save wrote
 
 # First bytes, name, command that unpacks it.
 PACKED = (
@@ -80,7 +81,7 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     if head[257:262] == b"ustar":
         return _tar(path, "a tar archive") or Kind("a damaged tar archive", AGAIN)
     if re.match(rb"\x80[\x02-\x05]", head):
-        return _pickle(path, quoted)
+        return _pickle(path)
     if ONNX.match(head):
         return Kind("an ONNX file", f"ONNX={quoted}")
     return _text(path, head)
@@ -138,11 +139,11 @@ def _archive(name: str, command: str, names: list[str]) -> Kind:
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
 
 
-def _pickle(path: Path, quoted: str) -> Kind:
+def _pickle(path: Path) -> Kind:
     with contextlib.suppress(ValueError, OSError), open(path, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if path.suffix == ".pdparams" or content.find(PADDLE.encode()) >= 0:
-                return Kind("weights of PaddlePaddle (.pdparams)", "convert them: docs/formats.md lists their names")
+                return Kind(PDPARAMS, "")
     return Kind("a pickle that torch.save did not write", "save it by torch.save(net.state_dict(), …)")
 
 

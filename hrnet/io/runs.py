@@ -76,6 +76,12 @@ class BenchRecord:
     def write(self, path: AnyPath) -> None:
         write_record(path, "bench", to_json(self))
 
+    @staticmethod
+    def read(path: AnyPath) -> BenchRecord:
+        content = read_record(path, "bench", hint="run make bench")
+        record: BenchRecord = from_json(BenchRecord, content, path, "bench record")
+        return record
+
 
 def output_folder(run_record: Path) -> Path:
     """The output directory of the run record `<directory>_run.json`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
+from hrnet.io.recognise import AGAIN, TORCHSCRIPT, WEIGHTS, recognise
 
 METADATA = "metadata.json"  # written by pth2onnx.torchscript: model, config and weights hashes, torch version
 PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # keys in the compiled record
@@ -22,7 +22,7 @@ def read_metadata(path: AnyPath) -> dict[str, str]:
         raise UserError("no such TorchScript file", where=path, hint=HINT)
     name, hint = recognise(path) or ("unknown content", HINT)
     if name != TORCHSCRIPT:
-        hint = f"{HINT} WEIGHTS={path}" if name in (CHECKPOINT, SAFETENSORS) else hint
+        hint = f"{HINT} WEIGHTS={path}" if name in WEIGHTS else hint
         raise UserError("not a TorchScript file", where=path, found=name, hint=hint)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -41,6 +41,7 @@ DEFAULTS = {
     "SHARD": "",
     "KEEP": "",
     "BUNDLE": "inputs",
+    "MODELS": "",
 }
 
 

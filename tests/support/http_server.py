@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a partial one
-REDIRECTS = {"/moved": "/file.pth", "/loop": "/loop", "/ftp": "ftp://127.0.0.1/file.pth"}
+REDIRECTS = {"/moved": "/file.pth", "/loop": "/loop", "/ftp": "ftp://127.0.0.1/file.pth", "/hub": "/moved"}
 
 
 class Server(ThreadingHTTPServer):
@@ -17,6 +17,7 @@ class Server(ThreadingHTTPServer):
 
     data = DATA
     etag: str | None = '"v1"'
+    linked: str | None = None  # only sent by /hub, with the redirect, as Hugging Face does
     ranges = True
     cut: int | None = None  # bytes of the body before the connection is closed
     sized = True
@@ -44,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in REDIRECTS:
             self.send_response(302)
             self.send_header("Location", REDIRECTS[self.path])
+            if server.linked and self.path == "/hub":
+                self.send_header("X-Linked-ETag", f'"{server.linked}"')
             return self.end_headers()
         if self.path != "/file.pth":
             return self.send_error(404)

@@ -30,6 +30,44 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def files_of_all_kinds() -> dict[str, bytes]:
+    rgb = noise(300, 260)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    alpha = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(260, 0)).resize((300, 260))
+    deep = Image.fromarray(np.random.default_rng(1).integers(0, 65536, (260, 300), np.uint16))
+    assert deep.mode == "I;16"
+    return {
+        "rgb.JPEG": encoded(rgb, "JPEG"),
+        "progressive.JPEG": encoded(rgb, "JPEG", progressive=True),
+        "grey.JPEG": encoded(rgb.convert("L"), "JPEG"),
+        "cmyk.JPEG": encoded(rgb.convert("CMYK"), "JPEG"),
+        "rotated.JPEG": encoded(rgb, "JPEG", exif=exif),
+        "png.JPEG": encoded(rgb, "PNG"),
+        "palette.png": encoded(rgb.quantize(64), "PNG"),
+        "transparent_palette.png": encoded(rgb.quantize(64), "PNG", transparency=bytes(range(64))),
+        "rgba.png": encoded(Image.merge("RGBA", (*rgb.split(), alpha)), "PNG"),
+        "grey_alpha.png": encoded(Image.merge("LA", (rgb.convert("L"), alpha)), "PNG"),
+        "sixteen.png": encoded(deep, "PNG"),
+        "one_bit.png": encoded(rgb.convert("1"), "PNG"),
+        "first_of_two.gif": encoded(rgb, "GIF", save_all=True, append_images=[noise(300, 260, 9)]),
+        "dot.png": encoded(noise(1, 1), "PNG"),
+        "thin.png": encoded(noise(3, 500), "PNG"),
+        "flat.png": encoded(noise(500, 3), "PNG"),
+        "as_it_is.png": encoded(noise(256, 300), "PNG"),
+        "half_pixels.png": encoded(noise(259, 257), "PNG"),
+    }
+
+
+def write_all_kinds(root: Path) -> None:
+    """A data set of `files_of_all_kinds`."""
+    files = files_of_all_kinds()
+    (root / "val").mkdir()
+    for name, data in files.items():
+        (root / "val" / name).write_bytes(data)
+    (root / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
+
+
 def write_config(folder: Path, text: str = CONFIG) -> str:
     path = folder / "small.yaml"
     path.write_text(text)

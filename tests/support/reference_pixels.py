@@ -1,4 +1,4 @@
-"""What every input must equal to the bit: the model zoo's arithmetic in plain steps."""
+"""What every input must equal to the bit: the arithmetic of the model zoo, and of PaddleClas, in plain steps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 
 
-def resize(image: Image.Image, size: int = 256) -> Image.Image:
-    """Bilinear, the short side to `size`, the long side in proportion and cut to an integer."""
+def resize(image: Image.Image, size: int = 256, method: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+    """The short side to `size`, the long side in proportion and cut to an integer."""
     w, h = image.size
     if w == h == size or (w == size and h > w) or (h == size and w > h):
         return image
     ow, oh = (size, int(size * h / w)) if w < h else (int(size * w / h), size)
-    return image.resize((ow, oh), Image.Resampling.BILINEAR)
+    return image.resize((ow, oh), method)
 
 
 def centre_crop(image: Image.Image, size: int = 224) -> Image.Image:
@@ -41,6 +41,29 @@ def reference(path: Path, size: int = 256, crop: int = 224) -> bytes:
     """The bytes of an image's input file."""
     image = Image.open(path).convert("RGB")
     return normalise(np.asarray(centre_crop(resize(image, size), crop))).tobytes()
+
+
+def paddleclas_crop(
+    pixels: np.ndarray, short: int, crop: tuple[int, int], method: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """uint8 [H, W, 3] as made by PaddleClas' ResizeImage(resize_short=short) and CropImage(size=crop), crop (width,
+    height) (commit d178931, ppcls/data/preprocess/ops/operators.py)."""
+    img_h, img_w = pixels.shape[:2]
+    percent = float(short) / min(img_w, img_h)
+    w = round(img_w * percent)
+    h = round(img_h * percent)
+    resized = cv2.resize(pixels, (w, h), interpolation=method)
+    w_start = (w - crop[0]) // 2
+    h_start = (h - crop[1]) // 2
+    return resized[h_start : h_start + crop[1], w_start : w_start + crop[0], :]
+
+
+def paddleclas_normalise(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] as float32 [3, H, W] by PaddleClas' NormalizeImage (of the same commit) and ToCHWImage."""
+    mean = np.array(MEAN).reshape((1, 1, 3)).astype("float32")
+    std = np.array(STD).reshape((1, 1, 3)).astype("float32")
+    image = (pixels.astype("float32") * np.float32(1.0 / 255.0) - mean) / std
+    return image.transpose((2, 0, 1))
 
 
 def aligned(path: Path, short: int, longs: list[int]) -> tuple[np.ndarray, list[float], list[float]]:

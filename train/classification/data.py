@@ -14,6 +14,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -21,7 +22,7 @@ from yacs.config import CfgNode
 
 from hrnet import datasets
 from hrnet.cli import UserError, first_few
-from hrnet.images import open_image, resize_and_crop
+from hrnet.images import Transform, open_image
 from hrnet.tars import Source
 from train.batches import SEED, Samples
 
@@ -33,6 +34,7 @@ class LabelledImages(Samples):
     """Each image as uint8 pixels [H, W, 3] at the net's input size, with its label."""
 
     def __init__(self, dataset: datasets.Dataset, config: CfgNode, training: bool) -> None:
+        cv2.setNumThreads(1)  # in the processes that read images, which share the cores
         self.files = [dataset.root / source for source in dataset.labels]
         self.contents: Sequence[Source] = list(dataset.members.values()) or self.files  # members of tar files, or files
         self.labels = list(dataset.labels.values())
@@ -47,7 +49,7 @@ class LabelledImages(Samples):
         if self.training:
             pixels = np.asarray(augment(image, self.config, random.Random(f"{SEED} {epoch} {index}")))
         else:
-            pixels = resize_and_crop(np.asarray(image), self.config.INPUT.RESIZE, *self.config.MODEL.IMAGE_SIZE)
+            pixels = Transform.of(self.config).crop(np.asarray(image))
         return torch.from_numpy(np.array(pixels)), self.labels[index]
 
     def notes(self) -> list[str]:

@@ -8,8 +8,9 @@ Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's im
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
-(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24). It is written with PIL and numpy and separate
-from the preprocess stage, so that it is an independent check.
+(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 PaddleClas'
+ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). It is written
+with PIL, OpenCV and numpy and separate from the preprocess stage, so that it is an independent check.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -47,22 +49,44 @@ HINT = "give --dataset the directory that was preprocessed"
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
     """Convert an image of any mode and size to the net's input, float32 [3, H, W].
 
-    Resize the short side to INPUT.RESIZE pixels (bilinear; the long side is rounded down), crop MODEL.IMAGE_SIZE from
-    the centre, scale 0..255 to 0..1, subtract the mean and divide by std.
+    Resize and crop as INPUT.RESIZER says, scale 0..255 to 0..1, subtract the mean and divide by std.
     """
     rgb = image.convert("RGB")
+    if config.INPUT.RESIZER == "cv2":
+        scaled = cropped_by_cv2(np.asarray(rgb), config).astype(np.float32) * np.float32(1 / 255)
+    else:
+        scaled = np.asarray(cropped_by_pillow(rgb, config), np.float32) / PIXEL_MAX
+    mean = np.array(config.INPUT.MEAN, dtype=np.float32)
+    std = np.array(config.INPUT.STD, dtype=np.float32)
+    return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
+
+
+def cropped_by_pillow(rgb: Image.Image, config: CfgNode) -> Image.Image:
+    """Resize the short side to INPUT.RESIZE pixels (the long side is rounded down), and crop MODEL.IMAGE_SIZE from the
+    centre (its offset is rounded half to even)."""
     width, height = rgb.size
     short = config.INPUT.RESIZE
     if min(width, height) != short:
+        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
         long = int(short * max(width, height) / min(width, height))
-        rgb = rgb.resize((short, long) if width < height else (long, short), Image.Resampling.BILINEAR)
+        size = (short, long) if width < height else (long, short)
+        rgb = rgb.resize(size, method[config.INPUT.INTERPOLATION])
     crop_width, crop_height = config.MODEL.IMAGE_SIZE
     left = round((rgb.width - crop_width) / 2)
     top = round((rgb.height - crop_height) / 2)
-    pixels = np.asarray(rgb.crop((left, top, left + crop_width, top + crop_height)), dtype=np.float32)
-    mean = np.array(config.INPUT.MEAN, dtype=np.float32)
-    std = np.array(config.INPUT.STD, dtype=np.float32)
-    return np.ascontiguousarray(((pixels / PIXEL_MAX - mean) / std).transpose(2, 0, 1))
+    return rgb.crop((left, top, left + crop_width, top + crop_height))
+
+
+def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
+    """Resize the short side of uint8 [H, W, 3] to INPUT.RESIZE pixels (both sides are rounded half to even), and crop
+    MODEL.IMAGE_SIZE from the centre (its offset is rounded down)."""
+    sides = np.array(pixels.shape[:2])
+    height, width = np.rint(sides * (config.INPUT.RESIZE / sides.min())).astype(int).tolist()
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+    resized = cv2.resize(pixels, (width, height), interpolation=method[config.INPUT.INTERPOLATION])
+    crop_width, crop_height = config.MODEL.IMAGE_SIZE
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return resized[top : top + crop_height, left : left + crop_width]
 
 
 def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, batch: int) -> Iterator[np.ndarray]:

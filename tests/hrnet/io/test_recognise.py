@@ -70,7 +70,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
         (b"\x89HDF\r\n\x1a\n", "HDF5", "PyTorch"),
         (b"IMOD\x00\x01", "compiled model", "OM="),
         (b"\x80\x04}\x94.", "pickle that torch.save did not write", "torch.save"),
-        (b"\x80\x02}q\x00X\x1b\x00\x00\x00StructuredToParameterName@@q\x01}s.", "PaddlePaddle", "formats.md"),
+        (b"\x80\x02}q\x00X\x1b\x00\x00\x00StructuredToParameterName@@q\x01}s.", "PaddlePaddle", ""),
         (b"PK\x03\x04" + b"\x14\0" * 90, "damaged zip archive", "download it again"),
     ],
 )

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
+from tests.support.reference_pixels import paddleclas_crop
 from tests.support.training_sets import CLASSES, CONFIG, data_set, write_config
 from train.classification.data import augment, crop_box, read_images
 
@@ -64,6 +65,25 @@ def test_a_crop_is_resized_and_flipped(tmp_path: Path) -> None:
     box = crop_box(32, 32, still.TRAIN.CROP_SCALE, random.Random(3))
     expected = image.crop(box).resize((32, 32), Image.Resampling.BILINEAR)
     assert augment(image, still, random.Random(3)).tobytes() == expected.tobytes()
+
+
+def test_validation_sees_the_pixels_of_the_config(tmp_path: Path) -> None:
+    """As preprocess makes them; random crops are always Pillow's."""
+    data = data_set(tmp_path / "data")
+    first = sorted(data.glob("val/*/*"))[0]
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70, 3), np.uint8)).save(first, "PNG")
+    image = np.asarray(Image.open(first))
+    found = {}
+    for resizer in ("pillow", "cv2"):
+        config = load_config(write_config(tmp_path, CONFIG)).clone()
+        config.defrost()
+        config.INPUT.RESIZER = resizer
+        samples = read_images(data, config, training=False)
+        found[resizer] = samples.read(0, samples.files.index(first))[0].numpy()
+    width, height = config.MODEL.IMAGE_SIZE
+    expected = paddleclas_crop(image, config.INPUT.RESIZE, (width, height))
+    assert np.array_equal(found["cv2"], expected)
+    assert not np.array_equal(found["pillow"], expected)
 
 
 def test_images_and_labels_of_both_splits_are_read(tmp_path: Path) -> None:
