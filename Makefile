@@ -35,7 +35,7 @@ TUNE         ?= none#                         none, or aoe: tune on the device
 ATC_FLAGS    ?=#                              more flags for atc: --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            largest drop that passes, in points; none: unjudged passes
-REFERENCE    ?=#                              the config's figure; or config, torch, a metrics file
+REFERENCE    ?=#                              the config's figure; or config, torch, onnx, a metrics file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to tolerate
 FLIP         ?= 1#                            pose: 1: flip test, 0: none
@@ -59,9 +59,8 @@ OUT     := $(B)/out/$(NAME)
 RUN     := $(OUT)/$(TAG)_run.json
 METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
 PARTS   := $(METRICS:.json=)/parts
-TORCH   := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERENCE=torch
-WITH_TORCH := $(filter torch,$(REFERENCE))
-COMPARE := $(if $(WITH_TORCH),$(TORCH),$(filter-out config,$(REFERENCE)))# a metrics record
+MEASURE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy of PyTorch, or of the ONNX file
+COMPARE := $(if $(TORCH_OR_ONNX),$(MEASURE),$(filter-out config,$(REFERENCE)))# a metrics record
 UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
 JUDGE   := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
@@ -87,7 +86,7 @@ merge:                                    ## evaluate SHARDS parts, computed her
 	@$(PYTHON) -m postprocess.gate $(METRICS) $(UNJUDGED)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
 	@$(PYTHON) -m postprocess.gate $< $(UNJUDGED)
-reference:    $(TORCH)                    ## compute PyTorch's accuracy on the same images
+reference:    $(MEASURE)                  ## compute the accuracy of PyTorch, or with REFERENCE=onnx of ONNX
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
 
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
@@ -95,11 +94,13 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
+$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
+	$(PYTHON) -m atc.classifier --cfg $(CFG_GIVEN) --model $(ONNX) --output $@
 
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
-$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
+$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
 	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIPPED),--output_flip $1-flip) \
@@ -119,18 +120,18 @@ $(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(INFERRED)
 
 evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest.json --run $2/$3_run.json \
 	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
-reference = $(PYTHON) -m train.$(TASK).reference --cfg $(CFG) --weights $(WEIGHTS) --manifest $1/manifest.json --dataset $(DATASET) \
-	    --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
+reference = $(PYTHON) -m $(if $(BY_ONNX),atc.reference --model $(ONNX),train.$(TASK).reference --weights $(WEIGHTS) --dataset $(DATASET)) \
+	    --cfg $(CFG) --manifest $1/manifest.json --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
 JUDGED = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
 ifdef SHARDED
 PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
 	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \
 	    --infer '$(call infer,$(MODEL_FILE),{work}/prep,{work}/out,run,{device})' \
 	    --evaluate '$(call evaluate,{work}/prep,{work}/out,run) --part {part}' \
-	    $(if $(WITH_TORCH),--weights $(WEIGHTS) --reference '$(call reference,{work}/prep,{reference})')
+	    $(if $(TORCH_OR_ONNX),--weights $(firstword $(SOURCE)) --reference '$(call reference,{work}/prep,{reference})')
 MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(JUDGE) \
-	    --max_rejected $(MAX_REJECTED) $(if $(WITH_TORCH),--torch $(TORCH),$(COMPARE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
-$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(WITH_TORCH),$(WEIGHTS),$(COMPARE)) $(JUDGED) $(call code,make preprocess infer $(if $(WITH_TORCH),train)) \
+	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_OR_ONNX),--measured $(MEASURE),$(COMPARE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
+$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_OR_ONNX),$(SOURCE),$(COMPARE)) $(JUDGED) $(call code,make preprocess infer $(if $(BY_ONNX),atc,$(TORCH_OR_ONNX:torch=train))) \
         $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
 	$(PART) --shards $(SHARDS)
 	$(MERGE)
@@ -139,11 +140,10 @@ $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(J
 	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ $(JUDGE) $(COMPARE:%=--reference %)
 endif
 
-$(TORCH): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(TORCH:.json=))
+$(MEASURE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(if $(BY_ONNX),atc,train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(MEASURE:.json=))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
 	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
-%.mk: ;
 include make/project.mk

@@ -31,6 +31,7 @@ from hrnet.config import CONFIGS, add_cfg_argument, load_config
 from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, md5_file
 from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, recognise
 from hrnet.io.records import FormatError, from_json, read_record, write_record
+from hrnet.schemas import CLASSIFICATION, POSE
 
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes
@@ -218,7 +219,7 @@ def missing(cfg: Path, weights: Path) -> None:
     """Raise UserError with the way to get `weights`, unless it exists."""
     if weights.exists():
         return
-    url = load_config(cfg).WEIGHTS.URL
+    url = load_config(cfg, CLASSIFICATION, POSE).WEIGHTS.URL
     model = f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}"
     hint = f"make weights {model} downloads it from {url}" if url else "put it there or give WEIGHTS=<file>"
     raise UserError("no such checkpoint", where=weights, hint=hint)
@@ -226,7 +227,7 @@ def missing(cfg: Path, weights: Path) -> None:
 
 def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it exists."""
-    weights = load_config(cfg).WEIGHTS
+    weights = load_config(cfg, CLASSIFICATION, POSE).WEIGHTS
     if not weights.URL:
         hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and put it to {output}"
         raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)

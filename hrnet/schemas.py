@@ -3,8 +3,8 @@
 Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/default.py, commit f130a24.
 Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881; the keys below
 MODEL.EXTRA, which upstream leaves open, as its experiments and lib/models/pose_higher_hrnet.py read them.
-Ours are MODEL.EXTRA.HEAD, SQUEEZE_EXCITE and TRAIN.CROP_SCALE of classification, STAGE1 of pose, INPUT, REFERENCE and
-WEIGHTS.
+Ours are MODEL.EXTRA.HEAD, SQUEEZE_EXCITE and TRAIN.CROP_SCALE of classification, STAGE1 of pose, INPUT, REFERENCE,
+WEIGHTS, and the schema of a classifier that is given as an ONNX file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-CLASSIFICATION, POSE = "cls_hrnet", "pose_higher_hrnet"  # MODEL.NAME
+CLASSIFICATION, POSE, ONNX = "cls_hrnet", "pose_higher_hrnet", "onnx"  # MODEL.NAME
+CLASSIFIERS = (CLASSIFICATION, ONNX)
 
 
 # Keys that are accepted because upstream's files have them, and never read, with upstream's defaults.
@@ -102,6 +103,7 @@ IGNORED: dict[str, dict[str, Any]] = {
         "DEBUG.SAVE_HEATMAPS_PRED": True,
         "DEBUG.SAVE_TAGMAPS_PRED": True,
     },
+    ONNX: {},
 }
 
 
@@ -269,4 +271,15 @@ def pose() -> CfgNode:
     return _add_ignored(schema, POSE)
 
 
-SCHEMAS = {CLASSIFICATION: classification, POSE: pose}
+def onnx_classifier() -> CfgNode:
+    """Of any classifier in an ONNX file: what the file does not contain, and two facts that `atc.classifier` adds."""
+    known, schema = classification(), CfgNode()
+    schema.MODEL = CfgNode({"NAME": ONNX})
+    schema.MODEL.NUM_CLASSES = 0  # 0: those of the file; fewer by one than its outputs if the first is background
+    schema.MODEL.IMAGE_SIZE = []  # width, height, pixels; []: those of the file
+    schema.INPUT, schema.REFERENCE = known.INPUT, known.REFERENCE
+    schema.INPUT.RESIZE = 0  # 0: the short side of IMAGE_SIZE / 0.875
+    return schema
+
+
+SCHEMAS = {CLASSIFICATION: classification, POSE: pose, ONNX: onnx_classifier}

@@ -22,7 +22,7 @@ def check_files(options: Options) -> None:
             raise options.refuse(name, "no such file or directory")
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
         raise options.refuse("PREP", "no manifest.json in it; expected a directory written by make preprocess")
-    if options["REFERENCE"] not in ("", "torch", "config") and not Path(options["REFERENCE"]).is_file():
+    if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.refuse("REFERENCE", "no such metrics file")
     dataset = Path(options["DATASET"])
     if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():

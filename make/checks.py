@@ -34,7 +34,7 @@ CHECKS = {
     "SHARDS": optional(POSITIVE),
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
     "KEEP": optional(one_of("1")),
-    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, config, torch, or a metrics file"),
+    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, config, torch, onnx, or a metrics file"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32"),

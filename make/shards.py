@@ -44,7 +44,7 @@ from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.parts import Part, reference_path
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import data_state
-from hrnet.schemas import CLASSIFICATION, POSE
+from hrnet.schemas import CLASSIFIERS, POSE
 from hrnet.shards import Shard, cut, shard
 
 HINT = "finished parts are kept for a rerun"
@@ -170,15 +170,25 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
 
 
 def has_reference(run: Run, part: Shard) -> bool:
-    """Whether PyTorch's accuracy on a part is there, where it is asked for."""
-    if not run.stages.templates["reference"]:
+    """Whether the reference on a part is there, where it is asked for."""
+    words = shlex.split(run.stages.templates["reference"])
+    if not words:
         return True
     try:
         record = read_record(reference_path(run.path(part)), "metrics")
     except FormatError:
         return False
-    expected = (sha256_file(run.args.weights), code_sha256(f"train.{run.task}.reference"))
+    expected = (weights_sha256(run.args.weights), code_sha256(words[words.index("-m") + 1]))
     return (record.get("weights_sha256"), record.get("code_sha256")) == expected
+
+
+def weights_sha256(path: Path) -> str:
+    """The hash that a reference records of what it measured: a checkpoint, or an ONNX file."""
+    if path.suffix != ".onnx":
+        return sha256_file(path)
+    from atc import graph  # here, since it needs onnx, which a board may lack
+
+    return graph.sha256(path)
 
 
 def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:
@@ -250,7 +260,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)
     templates = {name: getattr(args, name) for name in ("preprocess", "infer", "evaluate", "reference")}
-    config = load_config(args.cfg, POSE if compiled.gears else CLASSIFICATION)
+    config = load_config(args.cfg, *([POSE] if compiled.gears else CLASSIFIERS))
     everything = Run(args, config, compiled, Stages(templates))
     shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
     make_folder(args.parts)
@@ -277,7 +287,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="the data set")
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
-    parser.add_argument("--weights", type=Path, help="the checkpoint, for --reference")
+    parser.add_argument("--weights", type=Path, help="the checkpoint or ONNX file that --reference measures")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test")
     parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
     number = parser.add_mutually_exclusive_group(required=True)
@@ -289,7 +299,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         parser.add_argument(
             f"--{name}", required=True, help="command, with {work}, {shard}, {device}, {part} and {reference}"
         )
-    parser.add_argument("--reference", default="", help="command of PyTorch's accuracy on a part (default: none)")
+    parser.add_argument("--reference", default="", help="command that measures the reference on a part (default: none)")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's accuracy on all parts, from what `train.<task>.reference` wrote for each of them."""
+"""The reference on all parts, from what `train.<task>.reference` or `atc.reference` wrote for each of them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SAME = ("config_sha256", "weights_sha256", "tool", "flip", "classes")  # in the 
 
 
 def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optional[Path], output: Path) -> Path:
-    """Write the metrics record of PyTorch on all images to `output`, which is returned. Raises FormatError where a part
-    has no reference, or one of other images, weights or another version of PyTorch."""
+    """Write the metrics record of the reference on all images to `output`, which is returned. Raises FormatError where
+    a part has none, or one of other images, weights or another version of PyTorch or onnxruntime."""
     pose = next(iter(parts.values())).keypoints_sha256 is not None
     files = {path.stem: reference_path(path) for path in parts}
     for path in files.values():
         if not path.is_file():
-            hint = "make part REFERENCE=torch for this part"
-            raise FormatError("no accuracy of PyTorch for this part", where=path, hint=hint)
+            hint = "give make part REFERENCE=torch, or REFERENCE=onnx, as for the other parts"
+            raise FormatError("no reference for this part", where=path, hint=hint)
     stamp = Stamp.of(["postprocess.reference"], {}, files)
     if is_current(output, stamp, [output]):
         touch(output, [output])
@@ -48,7 +48,7 @@ def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optio
         if record.get("images_sha256") != own.hexdigest():
             differing.append("images")
         if differing:
-            hint = f"rm {reference_path(path)}; make part REFERENCE=torch SHARD={parts[path].part}"
+            hint = f"rm {reference_path(path)}; make part SHARD={parts[path].part} with the same REFERENCE"
             what = f"not of the same {differing[0]} as the others"
             raise FormatError(what, where=reference_path(path), found=record.get(differing[0]), hint=hint)
     content = {

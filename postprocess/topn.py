@@ -24,7 +24,7 @@ from hrnet.io.parts import predictions_path
 from hrnet.io.predictions import ClassPrediction
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord, output_folder
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from hrnet.workers import map_files
 from postprocess.checks import check_inputs, check_manifest, check_run
 from postprocess.logits import read_logits
@@ -60,17 +60,20 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-def best_classes(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` most probable classes, best first (int [N, count]), and their softmax (float64 [N, count]). Of equal
-    logits the lower index comes first. logits finite [N, C], count at most C."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    totals = powers.sum(axis=1, keepdims=True)
+def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` most probable classes, best first (int [N, count]), and their probabilities (float64 [N, count]):
+    softmax, or the values themselves. Of equal logits the lower index comes first. logits finite [N, C], count at most
+    C."""
+    probabilities = logits.astype(np.float64)
+    if softmax:
+        powers = np.exp(probabilities - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
     rest, rows = logits.copy(), np.arange(len(logits))
     best = np.empty((len(logits), count), np.int64)
     for place in range(count):  # faster than sorting all
         best[:, place] = rest.argmax(axis=1)
         rest[rows, best[:, place]] = -np.inf
-    return best, np.take_along_axis(powers, best, axis=1) / totals
+    return best, np.take_along_axis(probabilities, best, axis=1)
 
 
 class Block(NamedTuple):
@@ -90,14 +93,14 @@ class Ranking(NamedTuple):
 
 
 def rank_block(
-    block: Block, dtype: str, size: int, offset: int, hint: Optional[str]
+    block: Block, dtype: str, size: int, offset: int, hint: Optional[str], softmax: bool = True
 ) -> tuple[np.ndarray, Optional[str]]:
     """Ranks of the labels (int [N]) and, where the images have names, their lines of predictions.jsonl."""
     logits = read_logits(block.files, dtype, size, hint)
     ranks = label_ranks(logits, block.labels)
     if not block.sources:
         return ranks, None
-    best, probabilities = best_classes(logits, min(TOP, size))
+    best, probabilities = best_classes(logits, min(TOP, size), softmax)
     columns = (block.labels - offset, ranks, best - offset, probabilities.round(6))
     lines = [
         json.dumps(dict(zip(PREDICTION, (source, *values))))
@@ -114,12 +117,14 @@ def rank_files(
     size: int = 0,
     hint: Optional[str] = None,
     sources: Sequence[str] = (),
+    softmax: bool = True,
 ) -> Ranking:
     """Rank the label of each image, from one file for each, all of one format.
 
     `classes` 0: unknown, and labels are shifted only when there are 1001 outputs, as in the model zoo's script.
     `size`: C, or 0 when it is unknown. `hint`: the command that writes the outputs again. `sources`: the images' paths,
-    for lines of predictions.jsonl; without them there are no lines. Memory does not grow with the outputs.
+    for lines of predictions.jsonl; without them there are no lines. `softmax`: False for outputs that are
+    probabilities. Memory does not grow with the outputs.
     """
     outputs = size or tensors.read_output(files[0], dtype, hint).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
@@ -130,7 +135,7 @@ def rank_files(
         raise FormatError("label outside the classes", where=file, expected=expected, found=found)
     spans = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(files), IMAGES_AT_ONCE)]
     blocks = [Block(files[span], wanted[span], sources[span]) for span in spans]
-    rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint)
+    rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint, softmax=softmax)
     results = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
     lines = [text for _, text in results if text is not None]
     return Ranking(np.concatenate([ranks for ranks, _ in results]), outputs, lines)
@@ -140,7 +145,7 @@ def predict(job: Job) -> None:
     """Write the predictions of all images of a run, and the part's record. Raises UserError if config, manifest and run
     do not describe one model and the same images."""
     started, (run,) = time.perf_counter(), job.runs
-    config, manifest, record = load_config(job.cfg, CLASSIFICATION), Manifest.read(job.manifest), RunRecord.read(run)
+    config, manifest, record = load_config(job.cfg, *CLASSIFIERS), Manifest.read(job.manifest), RunRecord.read(run)
     check_manifest(manifest, job.manifest, config, job.cfg)
     check_inputs(record.manifest_sha256, run, [sha256_file(job.manifest)], job.manifest, "run make infer")
     check_run(record, run, manifest, job.cfg, outputs=1)
@@ -148,7 +153,8 @@ def predict(job: Job) -> None:
     paths = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
     size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
     sources, hint = [image.source for image in manifest.images], f"rm {run}; make infer"
-    ranking = rank_files(paths, manifest.labels(), manifest.classes, output.dtype, size, hint, sources)
+    softmax = record.metadata.get("output") != "probabilities"
+    ranking = rank_files(paths, manifest.labels(), manifest.classes, output.dtype, size, hint, sources, softmax)
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)

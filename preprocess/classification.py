@@ -34,7 +34,7 @@ from hrnet.images import resize_and_crop, short_side_size, to_input
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
 from hrnet.io.stamp import data_state
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from preprocess import decode
 from preprocess.folder import (
     Done,
@@ -72,7 +72,7 @@ def write_input(
 
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
-    config = load_config(args.cfg, CLASSIFICATION)
+    config = load_config(args.cfg, *CLASSIFIERS)
     dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
