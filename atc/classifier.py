@@ -32,6 +32,7 @@ from hrnet.io.recognise import recognise
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
+PROBED = 2  # batch size at which a model with a dynamic one is tried
 CROP = 0.875  # side of the crop, as a share of the resized short side: the usual value for ImageNet
 FILE = "an ONNX file"  # hrnet.io.recognise's name
 SCORES = ("float16", "float32")
@@ -139,7 +140,7 @@ def inspect(model: onnx.ModelProto, path: Path, size: Sequence[int]) -> Classifi
     file that is not such a classifier."""
     image, size = check_input(model, path, size)
     batch = image.shape[0]
-    scores = check_output(model, path, [max(batch, 1), CHANNELS, *reversed(size)], image.name)
+    scores = check_output(model, path, [batch if batch > 0 else PROBED, CHANNELS, *reversed(size)], image.name)
     return Classifier(image.name, batch, list(size), scores.name, scores.shape[1])
 
 

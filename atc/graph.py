@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import helper
 
 from atc.atc_rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.cli import UserError, first_few
 from hrnet.io.compiled import TensorInfo
-from hrnet.io.files import AnyPath, sha256_file
+from hrnet.io.files import AnyPath
 
 LARGE = 1024  # values of a stored tensor; a larger one is a weight, and no shape depends on it
 SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # operators
@@ -53,7 +51,7 @@ def external_data(path: AnyPath) -> list[Path]:
     `read` refuses. Raises UserError if one is missing."""
     try:
         model = onnx.load(path, load_external_data=False)
-    except DecodeError:
+    except Exception:  # protobuf's
         return []
     external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     names = {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"}
@@ -65,12 +63,6 @@ def external_data(path: AnyPath) -> list[Path]:
             "its weights are in another file, which is missing", where=path, found=first_few(missing), hint=hint
         )
     return files
-
-
-def sha256(path: AnyPath) -> str:
-    """The SHA-256 of an ONNX file; with weights in files beside it, of the hashes of all files."""
-    hashes = [sha256_file(file) for file in (path, *external_data(path))]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest() if len(hashes) > 1 else hashes[0]
 
 
 def _is_text(message: Any) -> bool:

@@ -1,7 +1,8 @@
 """The accuracy of an ONNX classifier before it is compiled: plain onnxruntime in float32, on the inputs of a manifest.
 
     python -m atc.reference --cfg build/mine/mine.yaml --model mine.onnx \\
-        --manifest build/mine/prep/imagenet-float32/manifest.json --output build/mine/reference/imagenet-float32-onnx.json
+        --manifest build/mine/prep/imagenet-float32/manifest.json \\
+        --output build/mine/reference/imagenet-float32-onnx.json
 
 Reads    the config, the ONNX file, the manifest and the inputs beside it
 Writes   a metrics record, as train.classification.reference does for PyTorch
@@ -24,7 +25,6 @@ from yacs.config import CfgNode
 
 from atc import classifier, graph
 from hrnet.cli import UserError, WorkFailed, command, progress
-from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
@@ -94,7 +94,9 @@ def count_hits(scores: np.ndarray, labels: np.ndarray) -> list[int]:
 def check(config: CfgNode, config_hash: str, manifest: Manifest, args: argparse.Namespace) -> classifier.Classifier:
     """What the file contains. Raises UserError where it, the config and the manifest do not fit together."""
     if manifest.config_sha256 != config_hash:
-        raise UserError("the inputs were made with another config", where=args.manifest, expected=args.cfg, hint=PREPARE)
+        raise UserError(
+            "the inputs were made with another config", where=args.manifest, expected=args.cfg, hint=PREPARE
+        )
     found = classifier.inspect(classifier.read(args.model), args.model, config.MODEL.IMAGE_SIZE)
     classes = config.MODEL.NUM_CLASSES
     if found.outputs not in (classes, classes + 1):
@@ -109,8 +111,8 @@ def run(args: argparse.Namespace) -> None:
     config_hash, labels = config_sha256(config), np.array(manifest.labels())
     found = check(config, config_hash, manifest, args)
     settings: dict[str, Any] = {"config_sha256": config_hash, "onnxruntime": onnxruntime.__version__}
-    settings |= {"model_sha256": graph.sha256(args.model)}
-    stamp = Stamp.of([MODULE], settings, {"manifest": args.manifest})
+    data = {path.name: path for path in graph.external_data(args.model)}
+    stamp = Stamp.of([MODULE], settings, {**data, "manifest": args.manifest, "model": args.model})
     if is_current(args.output, stamp, [args.output]):
         return touch(args.output, [args.output])
     inputs = (read_input(args.manifest.parent, image, manifest, config) for image in manifest.images)
@@ -119,13 +121,14 @@ def run(args: argparse.Namespace) -> None:
         source = manifest.images[int(np.isfinite(scores).all(axis=1).argmin())].source
         raise WorkFailed("the outputs contain NaN or infinite values", where=args.model, found=f"for {source}")
     hits = count_hits(scores, labels + found.outputs - config.MODEL.NUM_CLASSES)
-    metrics = {f"top{n}": 100 * count / len(labels) for n, count in enumerate(hits, 1)}
+    metrics = {f"top{n}": 100 * (count / len(labels)) for n, count in enumerate(hits, 1)}
     content = {
         "metrics": metrics,
         "hits": hits,
         "images": len(labels),
         "classes": found.outputs,
-        "weights_sha256": settings["model_sha256"],
+        "weights_sha256": stamp.files["model"],
+        **({"external_data": {name: stamp.files[name] for name in data}} if data else {}),
         "code_sha256": stamp.code_sha256,
         "config_sha256": config_hash,
         "images_sha256": manifest.images_sha256(),

@@ -31,6 +31,7 @@ from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
 from make.call import NPU, TORCH, OptionError, Options
+from make.classifier import check_classifier
 from make.npu_smi import chip_rows, full_name
 
 CLOCK = 60  # seconds that clocks of two machines may differ
@@ -150,6 +151,8 @@ def count_images(dataset: Path, config: Any) -> tuple[int, int]:
 
 def exports(call: Options) -> bool:
     """Whether torch and the checkpoint are needed: for a model that was not exported yet, or as the reference."""
+    if call.onnx:
+        return False
     source = Path(call["TS" if call["BACKEND"] in TORCH else "ONNX"])
     return call["REFERENCE"] == "torch" or not (call["OM"] or source.is_file())
 
@@ -162,7 +165,7 @@ def needed_packages(call: Options) -> set[str]:
     needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
     needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
     needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
-    if call["OM"]:  # nothing is left to compile
+    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # nothing is left to compile
         needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
     return needed
 
@@ -286,14 +289,24 @@ def values_per_image(config: Any) -> tuple[int, int]:
 def check_model(report: Report, call: Options, inputs: Path) -> None:
     """Config, checkpoint, data set, and the disk space that the inputs and outputs of all images take."""
     try:
-        from hrnet.config import load_config
+        from hrnet.config import is_complete, load_config
+
+        if call.onnx:
+            from atc.classifier import complete
     except ModuleNotFoundError as error:
         report.show("model", f"not checked without {error.name}")
         return
     from hrnet.cli import UserError
 
     try:
-        config = load_config(call["CFG"])
+        config = load_config(call["CFG"], complete=False)
+        if call.onnx and Path(call["ONNX"]).is_file():
+            config, found = complete(config, call["CFG"], Path(call["ONNX"]))
+            report.show("ONNX file", f"{call['ONNX']}: {found}")
+            if found.batch > 0 and str(found.batch) != call["BATCH"]:
+                report.miss(f"{call['ONNX']}: its batch size is fixed; give BATCH={found.batch}")
+        if call.onnx and not is_complete(config):
+            return  # check_classifier reports that there is no ONNX file
     except UserError as error:
         report.miss(str(error))
         return
@@ -370,6 +383,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
         report.show("compiled", f"{call['OM']}, as given")
     report.require(options.check_files, call)
     report.require(options.check_backend, call)
+    report.require(check_classifier, call)
     check_model(report, call, inputs)
     sys.stdout.flush()
     for line in report.warnings:

@@ -178,17 +178,11 @@ def has_reference(run: Run, part: Shard) -> bool:
         record = read_record(reference_path(run.path(part)), "metrics")
     except FormatError:
         return False
-    expected = (weights_sha256(run.args.weights), code_sha256(words[words.index("-m") + 1]))
-    return (record.get("weights_sha256"), record.get("code_sha256")) == expected
-
-
-def weights_sha256(path: Path) -> str:
-    """The hash that a reference records of what it measured: a checkpoint, or an ONNX file."""
-    if path.suffix != ".onnx":
-        return sha256_file(path)
-    from atc import graph  # here, since it needs onnx, which a board may lack
-
-    return graph.sha256(path)
+    weights: Path = run.args.weights
+    hashes = {weights.with_name(name): known for name, known in record.get("external_data", {}).items()}
+    hashes[weights] = record.get("weights_sha256")
+    code = code_sha256(words[words.index("-m") + 1])
+    return record.get("code_sha256") == code and all(known == sha256_file(path) for path, known in hashes.items())
 
 
 def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:

@@ -18,7 +18,7 @@ from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.shards import ListHash
 
-SAME = ("config_sha256", "weights_sha256", "tool", "flip", "classes")  # in the records of all parts
+SAME = ("config_sha256", "weights_sha256", "external_data", "tool", "flip", "classes")  # in the records of all parts
 
 
 def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optional[Path], output: Path) -> Path:

@@ -21,6 +21,7 @@ from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
 from make.options import resolve_backend
+from tests.atc.models import classifier, saved
 from tests.make.test_options import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,25 @@ def call(make: str = "4.3", inputs: str = "prep", **values: str) -> int:
     given["BACKEND"], _ = resolve_backend(asked, given["OM"])
     options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     return doctor.main(["--backend_asked", asked, "--make", make, "--inputs", inputs, *options])
+
+
+def test_an_onnx_classifier(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What its file contains is shown, and what is wrong with it reported; no checkpoint is asked for."""
+    Path("m.yaml").write_text("MODEL: {NAME: onnx}\n")
+    model = classifier()
+    saved(place, model).rename("m.onnx")
+    call(REFERENCE="onnx")
+    shown = capsys.readouterr()
+    assert report(shown.out)["ONNX file"].endswith("16 x 16 pixels, any batch; output class, 10 classes")
+    assert "3 images" in report(shown.out)["data set"] and "checkpoint" not in shown.out + shown.err
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    saved(place, model).rename("m.onnx")
+    call()
+    assert "m.onnx: its batch size is fixed; give BATCH=4" in capsys.readouterr().err
+    call(ONNX="none.onnx", BACKEND="torchscript")
+    error = capsys.readouterr().err
+    assert "BACKEND=torchscript: m is an ONNX file" in error
+    assert call(ONNX="build/m/model.onnx") == 2 and "give ONNX=<file>" in capsys.readouterr().err
 
 
 def report(out: str) -> dict[str, str]:

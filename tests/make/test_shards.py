@@ -247,7 +247,7 @@ def test_what_a_killed_run_of_another_number_left_is_removed(stages: type[Stages
 
 def test_pytorch_s_accuracy_of_each_part(stages: type[Stages]) -> None:
     """A rerun that asks for it computes it for the parts that lack it, or have it of other weights."""
-    torch = ("--reference", "d", "--weights", "net.pth")
+    torch = ("--reference", "python -m train.classification.reference", "--weights", "net.pth")
     assert call(2) == 0
     stages.log.clear()
     assert call(2, *torch) == 0
