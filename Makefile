@@ -4,65 +4,66 @@
 #   make eval MODEL=hrnet_w18 WEIGHTS=my.pth DATASET=/data/imagenet
 #   make eval MODEL=higher_hrnet_w32_512 WEIGHTS=my.pth DATASET=/data/coco
 #
-# Stages exchange data only through files (docs/formats.md). `make -n TARGET` prints the commands and runs none.
+# Stages exchange data only through files (docs/formats.md). `make -n TARGET` prints the commands without running them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
--include bundle.mk# in an unpacked bundle: its model and inputs
-MODEL  ?= $(or $(basename $(notdir $(CFG))),hrnet_w18)# a name in configs/
+-include bundle.mk# only in an unpacked bundle: defaults for its model and inputs
+MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/
 BUILD  ?= build#             output directory
 PYTHON ?= .venv/bin/python#  interpreter that runs the stages
--include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls
+-include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls of make
 
 CFG          ?=#                              a YAML file that is not in configs/
-WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar or .safetensors
+WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar, .safetensors or .pdparams
 DATASET      ?=#                              directory (data/imagenet; pose: data/coco)
 ONNX         ?= $(BUILD)/$(MODEL)/model.onnx# an ONNX file to use instead of exporting one
 TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead of exporting one
 OM           ?=#                              a compiled model to use instead of make om
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
-BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: and 64)
-LOOP         ?= 20#                           bench: batches to time of each size
-INPUT        ?= float32#                      inputs: float32, or uint8 (normalized in the model)
-PRECISION    ?= default#                      in the model: fp16, fp32; default: fp16 on an NPU
-SOC          ?= Ascend310P3#                  chip, as npu-smi info prints it
-DEVICE       ?= 0#                            device id, or several: 0,1 (each computes parts)
+BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: also 64; family: 1,4,8)
+MODELS       ?=#                              family: names in configs/ (all HRNet classifiers)
+LOOP         ?= 20#                           bench: number of batches to time for each size
+INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
+PRECISION    ?= default#                      precision of the model: fp16, fp32, default (NPU: fp16)
+SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
+DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
-TUNE         ?= none#                         none, or aoe: tune on the device
-ATC_FLAGS    ?=#                              more flags for atc: --keep_dtype=ops.cfg
+TUNE         ?= none#                         none, or aoe (tunes the model on the device)
+ATC_FLAGS    ?=#                              more flags for atc, such as --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            largest drop that passes, in points; none: unjudged passes
-REFERENCE    ?=#                              the config's figure; or config, torch, onnx, a metrics file
+GATE         ?= 1#                            largest accuracy drop, in points; none: allow no verdict
+REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
-MAX_REJECTED ?= 0#                            unreadable images to tolerate
-FLIP         ?= 1#                            pose: 1: flip test, 0: none
-SHARDS       ?=#                              compute in so many parts: less disk, several devices
-SHARD        ?=#                              part: which one, such as 3/16; not remembered
-KEEP         ?=#                              1: keep the inputs and outputs of parts; not remembered
-BUNDLE       ?= inputs#                       bundle: inputs, or stage: preprocess on the board
+MAX_REJECTED ?= 0#                            number of unreadable images to allow
+FLIP         ?= 1#                            pose: 1 with the flip test, 0 without
+SHARDS       ?=#                              number of parts: less disk, several devices
+SHARD        ?=#                              make part: which part, such as 3/16; not remembered
+KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
+BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
-include make/resolve.mk# checks the values; adds TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT, and so on
+include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
 
 B       := $(BUILD)/$(MODEL)
 MODEL_FILE := $(or $(OM),$(B)/om/bs$(BATCH)-$(INPUT)-$(TARGET)$(EXT))
 INPUTS  := $(or $(PREP),$(B)/prep/$(SET))
-FLIPPED := $(if $(FLIP_DIR),$(INPUTS)-flip)# a directory of flipped inputs: only ais_bench needs one
+FLIP_INPUTS := $(if $(FLIP_DIR),$(INPUTS)-flip)# directory of flipped inputs, which only ais_bench needs
 OUT     := $(B)/out/$(NAME)
 RUN     := $(OUT)/$(TAG)_run.json
 METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
 PARTS   := $(METRICS:.json=)/parts
-MEASURE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy of PyTorch, or of the ONNX file
-COMPARE := $(if $(TORCH_OR_ONNX),$(MEASURE),$(filter-out config,$(REFERENCE)))# a metrics record
-UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
-JUDGE   := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
+MEASURED_FILE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy of PyTorch, or of the ONNX file
+REFERENCE_FILE := $(if $(TORCH_OR_ONNX),$(MEASURED_FILE),$(filter-out config,$(REFERENCE)))# a metrics record
+ALLOW_UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
+GATE_FLAGS := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
 set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
 .PHONY: $(STAGES) $(STALE) run-again
@@ -71,22 +72,20 @@ weights:                                  ## download the published checkpoint
 	$(PYTHON) -m data.weights --cfg $(CFG) --output $(WEIGHTS)
 train:                                    ## train a checkpoint, or resume training
 	$(PYTHON) -m train.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(B)/train
-gears:                                    ## choose a few input sizes for a pose DATASET
-	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 onnx:         $(ONNX)                     ## export to ONNX and check it against PyTorch
 torchscript:  $(TS)                       ## export to TorchScript and check it against PyTorch
 om:           $(MODEL_FILE)               ## compile for one batch size, with atc or its emulator
 preprocess:   $(INPUTS)/manifest.json     ## write one input file for each image
 infer:        $(RUN)                      ## run the model with ais_bench or its emulator
-eval:         gate                        ## compute Top-1 to Top-5, or AP, then check the gate
-part:                                     ## compute one part: SHARD=3/16
+eval:         gate                        ## compute Top-1 to Top-5, or AP; then check the gate
+part:                                     ## compute one part of a data set, such as SHARD=3/16
 	$(PART) --shard $(SHARD)
-merge:                                    ## evaluate SHARDS parts, computed here or elsewhere, then check the gate
+merge:                                    ## merge SHARDS parts, computed here or elsewhere; then check the gate
 	$(MERGE)
-	@$(PYTHON) -m postprocess.gate $(METRICS) $(UNJUDGED)
+	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
-	@$(PYTHON) -m postprocess.gate $< $(UNJUDGED)
-reference:    $(MEASURE)                  ## compute the accuracy of PyTorch, or with REFERENCE=onnx of ONNX
+	@$(PYTHON) -m postprocess.gate $< $(ALLOW_UNJUDGED)
+reference:    $(MEASURED_FILE)            ## compute the accuracy of PyTorch, or with REFERENCE=onnx of ONNX
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
 
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
@@ -103,45 +102,45 @@ $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set
 $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
 	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
-preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIPPED),--output_flip $1-flip) \
+preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIP_INPUTS),--output_flip $1-flip) \
 	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
 $(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
-        $(if $(FLIPPED),$(if $(wildcard $(FLIPPED)/manifest.json),,run-again))
+        $(if $(FLIP_INPUTS),$(if $(wildcard $(FLIP_INPUTS)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
 
 infer = $(PYTHON) -m infer.run --model $1 --inputs $2 --output $3/$4 --device $5 --backend $(BACKEND) --ais_python $(AIS_PYTHON) \
-	    $(if $(FLIPS),--output_flip $3-flip/$4 $(if $(FLIPPED),--inputs_flip $2-flip))
-INFERRED = $(INPUTS)/manifest.json $(call code,infer) $(call set,DEVICE AIS_PYTHON OM PREP FLIP) \
+	    $(if $(FLIPS),--output_flip $3-flip/$4 $(if $(FLIP_INPUTS),--inputs_flip $2-flip))
+RUN_NEEDS = $(INPUTS)/manifest.json $(call code,infer) $(call set,DEVICE AIS_PYTHON OM PREP FLIP) \
         $(if $(FLIPS),$(if $(wildcard $(OUT)-flip/$(TAG)_run.json),,run-again))
-$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT) $(INFERRED)
+$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json: $(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT) $(RUN_NEEDS)
 	$(call infer,$<,$(INPUTS),$(OUT),$(BACKEND)-bs$*-$(TARGET),$(DEVICE))
-$(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(INFERRED)
+$(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(RUN_NEEDS)
 	$(call infer,$<,$(INPUTS),$(OUT),$(BACKEND)-om-$*,$(DEVICE))
 
 evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest.json --run $2/$3_run.json \
 	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
 reference = $(PYTHON) -m $(if $(BY_ONNX),atc.reference --model $(ONNX),train.$(TASK).reference --weights $(WEIGHTS) --dataset $(DATASET)) \
 	    --cfg $(CFG) --manifest $1/manifest.json --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
-JUDGED = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
+METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
 ifdef SHARDED
 PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
 	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \
 	    --infer '$(call infer,$(MODEL_FILE),{work}/prep,{work}/out,run,{device})' \
 	    --evaluate '$(call evaluate,{work}/prep,{work}/out,run) --part {part}' \
 	    $(if $(TORCH_OR_ONNX),--weights $(firstword $(SOURCE)) --reference '$(call reference,{work}/prep,{reference})')
-MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(JUDGE) \
-	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_OR_ONNX),--measured $(MEASURE),$(COMPARE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
-$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_OR_ONNX),$(SOURCE),$(COMPARE)) $(JUDGED) $(call code,make preprocess infer $(if $(BY_ONNX),atc,$(TORCH_OR_ONNX:torch=train))) \
+MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(GATE_FLAGS) \
+	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_OR_ONNX),--measured $(MEASURED_FILE),$(REFERENCE_FILE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
+$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_OR_ONNX),$(SOURCE),$(REFERENCE_FILE)) $(METRICS_NEEDS) $(call code,make preprocess infer $(SOURCE_CODE)) \
         $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
 	$(PART) --shards $(SHARDS)
 	$(MERGE)
 else
-$(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(JUDGED) $(COMPARE)
-	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ $(JUDGE) $(COMPARE:%=--reference %)
+$(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(METRICS_NEEDS) $(REFERENCE_FILE)
+	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ $(GATE_FLAGS) $(REFERENCE_FILE:%=--reference %)
 endif
 
-$(MEASURE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(if $(BY_ONNX),atc,train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(MEASURE:.json=))
+$(MEASURED_FILE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(or $(SOURCE_CODE),train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
 	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@

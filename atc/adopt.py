@@ -1,15 +1,15 @@
-"""Write the record (`<om>.json`, hrnet.io.compiled) of a model that was compiled elsewhere; infer needs it.
+"""Write the record that infer needs (`<om>.json`, hrnet.io.compiled) for a model that was compiled elsewhere.
 
     python -m atc.adopt --om my.om --model my.onnx --batch_size 16
     python -m atc.adopt --om my.om --input_tensor image:float32:16,3,224,224 --output_tensor class:float32:16,1000
     python -m atc.adopt --om my.onnx
 
-The inputs and outputs of an .om can only be read on a device, so they are taken from the ONNX file that it was compiled
-from, with --batch_size, or from the arguments: name, dtype and sizes, in the model's order, the batch first. A compiled
-.onnx contains them.
+The inputs and outputs of an .om can only be read on a device. So give the ONNX file that it was compiled from and
+--batch_size, or the name, dtype and shape of each tensor in the model's order, with the batch size first. A compiled
+.onnx contains this information.
 
-Checked are the start of the .om, that all sizes are fixed, and that inputs and outputs have the same batch size. Other
-errors show when the model runs: infer checks every output against the record.
+The .om must start with the right bytes, all sizes must be fixed, and inputs and outputs must have the same batch size.
+Other errors are found when the model runs: infer checks every output against the record.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def tensor(text: str) -> TensorInfo:
 
 
 def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo], list[TensorInfo], dict[str, str]]:
-    """Inputs, outputs and metadata of the ONNX file; its own batch size if none is given."""
+    """Inputs, outputs and metadata of the ONNX file, with `batch_size` or else the fixed batch size of the file."""
     try:
-        from atc import graph  # needs onnx, which a board may lack
+        from atc import graph  # needs onnx, which may not be installed on a board
         from atc.atc_command import batched
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed, cannot read it", where=model, hint=USE_TENSORS) from None
+        raise UserError(f"{error.name} is not installed, cannot read the file", where=model, hint=USE_TENSORS) from None
     from atc.shapes import AtcError
 
     try:
@@ -53,7 +53,7 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
         inputs, metadata = graph.inputs(source), graph.metadata_of(source)
         fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
         if batch_size is None and fixed < 1:
-            raise UserError("not compiled: its batch size is dynamic", where=model, hint=f"make om ONNX={model}")
+            raise UserError("not compiled: the batch size is dynamic", where=model, hint=f"make om ONNX={model}")
         shapes = batched(inputs, batch_size or fixed, 0, model)
         outputs = graph.output_shapes(source, shapes)
     except AtcError as error:
@@ -65,7 +65,7 @@ def check(om: Path, inputs: list[TensorInfo], outputs: list[TensorInfo]) -> None
     """Raise UserError unless every size is known and all batch sizes are equal."""
     for each in outputs:
         if not each.shape or min(each.shape) < 1:
-            raise UserError(f"unknown sizes of {each.name}", where=om, found=each.shape, hint=USE_TENSORS)
+            raise UserError(f"unknown shape of {each.name}", where=om, found=each.shape, hint=USE_TENSORS)
     if len({each.shape[0] for each in (*inputs, *outputs)}) > 1:
         found = ", ".join(f"{each.name} {each.shape}" for each in (*inputs, *outputs))
         raise UserError("inputs and outputs have different batch sizes", where=om, found=found)
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         with args.om.open("rb") as file:
             start = file.read(len(OM_START))
         if start != OM_START:
-            raise UserError("not an .om", where=args.om, expected=f"{OM_START!r} at its start", found=repr(start))
+            raise UserError("not an .om file", where=args.om, expected=f"{OM_START!r} at the start", found=repr(start))
     if model:
         inputs, outputs, metadata = from_onnx(model, args.batch_size)
     else:
@@ -102,11 +102,11 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m atc.adopt", description=__doc__.splitlines()[0])
-    parser.add_argument("--om", type=Path, required=True, help="compiled model: .om, or .onnx of atc's emulator")
+    parser.add_argument("--om", type=Path, required=True, help="compiled model: .om, or .onnx of the emulator of atc")
     parser.add_argument("--model", type=Path, help="the ONNX file that the .om was compiled from")
-    parser.add_argument("--batch_size", type=integer(1), help="its batch size, with --model")
+    parser.add_argument("--batch_size", type=integer(1), help="batch size of the .om, with --model")
     for flag in ("--input_tensor", "--output_tensor"):
-        parser.add_argument(flag, type=tensor, action="append", help="name:dtype:sizes; once for each tensor")
+        parser.add_argument(flag, type=tensor, action="append", help="name:dtype:sizes; repeat for each tensor")
     args = parser.parse_args(argv)
     given = {name for name in ("model", "batch_size", "input_tensor", "output_tensor") if getattr(args, name)}
     args.arguments = sys.argv[1:] if argv is None else argv

@@ -1,8 +1,8 @@
-"""Build the atc command of the model zoo's READMEs for an ONNX file: the name and sizes of its input, the gears of a
-config, an AIPP file. Pure functions; nothing is run here.
+"""Build the atc command of the model zoo's READMEs: input names and shapes from the ONNX file, gears from the config,
+and the AIPP file. Pure functions; they run nothing.
 
 AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; normalising as
-`(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the configuration file).
+`(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the AIPP file).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def batched(
     where: Path,
     size: Optional[Sequence[int]] = None,
 ) -> dict[str, list[int]]:
-    """{input: shape} with axis 0 set to `batch_size`, and dynamic height and width to those of `size` (width, height).
-    Raises UserError if axis 0 has another fixed size, or if the number of further dynamic axes is not `dynamic`: 0
-    without gears, else 2 (height and width)."""
+    """{input: shape} with axis 0 set to `batch_size`, and dynamic height and width set to `size` (width, height) if it
+    is given. `dynamic`: how many other axes must be dynamic, 0 without gears, 2 (height and width) with gears. Raises
+    UserError if the file has another fixed batch size or other dynamic axes."""
     shapes = {}
     for tensor in tensors:
         if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch_size):
@@ -49,19 +49,19 @@ def batched(
         if shape.count(DYNAMIC) != dynamic:
             static = "[-1, C, H, W], or --cfg with INPUT.GEARS"
             expected = "[-1, C, -1, -1] for the gears of --cfg" if dynamic else static
-            raise UserError(f"dynamic axes of {tensor.name}", where=where, expected=expected, found=tensor.shape)
+            raise UserError(f"wrong dynamic axes of {tensor.name}", where=where, expected=expected, found=tensor.shape)
         shapes[tensor.name] = shape
     return shapes
 
 
 def min_and_var_reci(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """AIPP's `min` and `var_reci` of each channel; `mean` and `std` are of pixels scaled to 0..1."""
+    """AIPP's `min` and `var_reci` of each channel. `mean`, `std`: for pixels scaled to 0..1."""
     return [PIXEL_MAX * value for value in mean], [1 / (PIXEL_MAX * value) for value in std]
 
 
 def render_aipp(width: int, height: int, mean: Sequence[float], std: Sequence[float]) -> str:
-    """The AIPP file that normalises RGB pixels; sizes in pixels. Numbers have the 9 significant digits that distinguish
-    all float32 values."""
+    """The AIPP file that normalises RGB pixels; sizes in pixels. Numbers have 9 significant digits, enough for exact
+    float32 values."""
     low, factor = min_and_var_reci(mean, std)
     lines = [
         "aipp_mode: static",
@@ -79,12 +79,12 @@ def render_aipp(width: int, height: int, mean: Sequence[float], std: Sequence[fl
 
 
 def aipp_input(config: CfgNode, shapes: dict[str, list[int]], batch_size: int, where: Path) -> list[int]:
-    """The shape of the model's one input with AIPP. Raises UserError if the model's input is not the config's image."""
+    """The input shape of the model with AIPP. Raises UserError if its input is not one image of the config's size."""
     width, height = config.MODEL.IMAGE_SIZE
     expected = [batch_size, *input_shape("float32", width, height)]
     if list(shapes.values()) != [expected]:
-        hint = "give the config that it was exported with"
-        raise UserError("the input differs from the config's", where=where, expected=expected, found=shapes, hint=hint)
+        hint = "give the config that the model was exported with"
+        raise UserError("the input does not match the config", where=where, expected=expected, found=shapes, hint=hint)
     return [batch_size, *input_shape("uint8", width, height)]
 
 
@@ -96,8 +96,8 @@ def build_command(
     options: Sequence[str],
     nchw: bool = True,
 ) -> list[str]:
-    """The arguments of the model zoo's command, in its order, then `conf` (the AIPP file) and `options`. `output` has
-    no file name ending. `nchw`: no input is NHWC, which ATC does not know for ONNX."""
+    """The arguments of the model zoo's command in the same order, then `conf` (the AIPP file) and `options`. `output`:
+    without suffix. `nchw`: False if an input is NHWC, a layout that ATC does not support for ONNX."""
     layout = "NCHW" if nchw and all(len(shape) == 4 and DYNAMIC not in shape for shape in shapes.values()) else "ND"
     shape = ";".join(f"{name}:{','.join(map(str, sizes))}" for name, sizes in shapes.items())
     return [
@@ -112,17 +112,18 @@ def build_command(
 
 
 def config_gears(config: CfgNode, batch_size: int) -> list[list[int]]:
-    """INPUT.GEARS of a config, empty for classification. Raises UserError for gears with a batch size above 1."""
+    """INPUT.GEARS of a config, empty for classification. Raises UserError for a batch size above 1 with gears:
+    ais_bench sets the shape for each file."""
     gears: list[list[int]] = config.INPUT.get("GEARS", [])
     if gears and batch_size != 1:
-        hint = "ais_bench sets the shape again for each file"
-        raise UserError("--batch_size with gears", expected=1, found=batch_size, hint=hint)
+        hint = "give --batch_size 1 (BATCH=1)"
+        raise UserError("unsupported --batch_size for a model with gears", expected=1, found=batch_size, hint=hint)
     return gears
 
 
 def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[str]:
-    """The model zoo's --dynamic_dims; --out_nodes with the names of the outputs, where its command has node names that
-    torch generated."""
+    """--dynamic_dims and --out_nodes as in the model zoo's command, but --out_nodes has the names of the outputs
+    instead of node names that torch generated."""
     if not gears:
         return []
     dims = ";".join(",".join(map(str, gear)) for gear in gears)
@@ -130,7 +131,7 @@ def gear_flags(gears: Sequence[Sequence[int]], outputs: Sequence[str]) -> list[s
 
 
 def chip(soc_version: str) -> str:
-    """The chip's name for atc; npu-smi prints it without `Ascend`."""
+    """The chip's name for atc: with `Ascend`, which npu-smi does not print."""
     name = cann.chip_name(soc_version)
     if name != soc_version:
         print(f"--soc_version={soc_version}: using {name}", flush=True)

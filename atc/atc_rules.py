@@ -1,14 +1,15 @@
-"""ATC's argument rules: its parameters, their values, which exclude each other, and the texts of its refusals.
+"""ATC's argument rules: parameters, their values, which of them exclude each other, and ATC's error texts.
 
-`parse` reads a command line as atc does, `check_arguments` checks it alone, `check_model` against the model; pure
-functions, no files, no onnx. A refusal is an AtcError with ATC's code and text, in the newer form without brackets.
+`parse` reads a command line as atc does, `check_arguments` checks the arguments, `check_model` compares them with the
+model. Pure functions that need neither files nor onnx. Errors are AtcErrors with ATC's code and text, in the newer form
+without brackets.
 
-Source: CANN's GE: the flags and checks of api/atc/main_impl.cc, atc_ir_common.cc, omg.cc, and its error table.
-Ours, since ATC's own were not found, in the same form: the reasons for --soc_version, for AIPP on a chip without it
-(E10055), for a --framework other than 5, for an illegal path; the code E19999 of an error of ATC's flag parser (atc
-prints the text, then `E19999: Inner Error!`); E10010 for --log (in ATC's table, though atc leaves it at E19999); E10006
-for --enable_small_channel. ATC lists the legal precision modes in no fixed order. A chip is checked by the form of its
-name: atc has the list of its own release.
+Source: CANN's GE: the flags and checks in api/atc/main_impl.cc, atc_ir_common.cc and omg.cc, and the error table. We
+did not find ATC's texts for some errors and wrote these in the same form: the reasons for --soc_version, for AIPP on a
+chip without AIPP (E10055), for a --framework other than 5 and for an illegal path; code E19999 for an error of ATC's
+flag parser (atc prints the text, then `E19999: Inner Error!`); E10010 for --log (listed in ATC's table, but atc uses
+E19999); E10006 for --enable_small_channel. ATC lists the legal precision modes in varying order. Any name with the form
+of a chip's name is accepted; atc checks it against the list of its release.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from atc.shapes import AtcError, gears, input_shapes, invalid
 from hrnet import cann
 
-# atc's screen text, on stdout
+# what atc prints to stdout
 START = "ATC start working now, please wait for a moment."
 SUCCESS = "ATC run success, welcome to the next use."
 FAILURE = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
@@ -43,7 +44,7 @@ OUTPUT_TYPES = ("FP32", "FP16", "UINT8", "INT8")
 
 @dataclass(frozen=True)
 class Parameter:
-    """The values of a parameter (none: any text); for another value, the code and the reason."""
+    """The legal values of a parameter (empty: any text), and the error code and reason for other values."""
 
     values: tuple[str, ...] = ()
     code: str = "E10001"
@@ -52,9 +53,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Model:
-    """A model, as far as the rules need it."""
+    """The facts about a model that the rules need."""
 
-    inputs: Mapping[str, Sequence[int]]  # name -> shape, -1 where it varies
+    inputs: Mapping[str, Sequence[int]]  # name -> shape, -1 for a dynamic axis
     outputs: Sequence[str]
     nodes: Mapping[str, int] = field(default_factory=dict)  # name -> number of its outputs
 
@@ -110,10 +111,10 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 def parse(argv: Sequence[str]) -> dict[str, str]:
-    """Read `--name=value` and `--name value` (also `-name`, and `-` for `_` inside a name); the last of two is used.
+    """Read `--name=value` and `--name value` (also `-name`, and `-` for `_` inside a name). If a parameter is given
+    twice, the second value is used; an empty value removes the parameter.
 
-    A parameter with an empty value counts as not given. Raises AtcError for an unknown parameter, and for a missing or
-    illegal value.
+    Raises AtcError for an unknown parameter and for a missing or illegal value.
     """
     arguments: dict[str, str] = {}
     words = iter(argv)
@@ -145,13 +146,13 @@ def _check_value(name: str, value: str) -> None:
 
 
 def check(arguments: Mapping[str, str], model: Model) -> None:
-    """All rules in ATC's order: the arguments alone, then against the model."""
+    """Check all rules in ATC's order: first the arguments, then the arguments against the model."""
     check_arguments(arguments)
     check_model(arguments, model)
 
 
 def check_arguments(arguments: Mapping[str, str]) -> None:
-    """The rules that need no model. Raises AtcError for the first one broken."""
+    """Check the rules that need no model. Raises AtcError for the first violation."""
     if "auto_tune_mode" in arguments:
         deprecated = "The Auto Tune function has been deprecated. Please use the AOE tool for tuning."
         raise invalid("auto_tune_mode", arguments["auto_tune_mode"], deprecated)
@@ -227,7 +228,7 @@ def out_nodes(arguments: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def check_model(arguments: Mapping[str, str], model: Model) -> None:
-    """The rules for names and ranks. Raises E10016 and E10049."""
+    """Check names and ranks against the model. Raises AtcError E10016 or E10049."""
     for name, shape in input_shapes(arguments).items():
         if name not in model.inputs:
             raise _not_found(name, "input_shape")

@@ -1,25 +1,26 @@
-"""ONNX file -> compiled model for one batch size or for a config's gears: by atc, by its emulator, or by aoe.
+"""ONNX file -> compiled model for one batch size or for the gears of a config; runs atc, the emulator of atc, or aoe.
 
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model, and of --cfg only INPUT.GEARS, the image size and, for uint8, the mean and std of its pixels
-Writes   --output, its record `<output>.json` (hrnet.io.compiled) and its stamp; for uint8 also
-         `<output without its ending>.aipp.cfg`, or with gears `….pixels.onnx`: inputs of the printed command
-Holds    `<output>_lock` until the tool has ended
+Reads    --model; from --cfg only INPUT.GEARS, the image size and, for uint8, INPUT.MEAN and STD
+Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
+         `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
+Locks    `<output>_lock` until the tool has ended
 
-The command (atc.plan) is checked (atc.atc_rules), printed and run. With --backend ascend it is `atc`, and --output
-ends in `.om`; with onnxruntime or openvino it is `python -m atc.emulator`, and `.onnx`. The tool runs in a directory of
-its own, since atc leaves files in the current one.
+The script builds the command (atc.plan), checks it (atc.atc_rules), prints it and runs it. With --backend ascend the
+command is `atc` and --output ends with `.om`; with onnxruntime or openvino it is `python -m atc.emulator` and `.onnx`.
+The tool runs in a temporary directory, since atc writes extra files to the current directory.
 
---precision default passes no precision to the tool: float16 inside for atc, float32 for its emulator. With gears,
-height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the model
-takes pixels and normalises them: by AIPP, or by operators in the ONNX file with gears, which AIPP does not support, and
-for chips without AIPP.
---tune aoe runs aoe instead of atc, twice: it tunes subgraphs, then operators, each by measurements on this machine's
-device. --atc_flags are passed to atc as they are (atc/flags.py).
+--precision default passes no precision to the tool; then atc computes in float16 and the emulator in float32. With
+gears, height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the
+model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
+operators in the ONNX file normalise them.
+--tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
+device. --atc_flags are passed to atc unchanged (atc/flags.py).
 
-Exit 1 if the tool refuses the model or writes no file, with a hint for its error code (atc.run_atc); 2 for wrong usage.
+Exit code 1 if the tool rejects the model or writes no file, with a hint for the tool's error code (atc.run_atc); 2 for
+wrong usage.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha2
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
-AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators: the order that CANN's documents advise
+AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
 
 
 @contextlib.contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
-    """A directory beside `output` for the tool to run in, removed at the end; that of a killed run is removed first."""
+    """A temporary directory beside `output`, where the tool runs. The directory of a killed run is removed first."""
     folder = output.with_name(f".atc-{output.name}")
     if folder.exists():
         shutil.rmtree(folder)
@@ -69,22 +70,20 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 def check_arguments(
     model: Path, output: Path, backend: str, precision: str, tune: str, chip: str, atc_flags: Sequence[str]
 ) -> None:
-    """Raise UserError for arguments that exclude each other or files that do not fit them."""
+    """Raise UserError for arguments that exclude each other, and for a missing or unsuitable model."""
     if tune != "none" and backend != "ascend":
-        raise UserError("aoe needs a device", expected="--backend ascend", found=backend, hint="TUNE=none")
+        raise UserError("aoe needs an NPU", expected="--backend ascend", found=backend, hint="TUNE=none")
     if tune != "none" and precision != "default":
         hint = "PRECISION=default, or TUNE=none"
-        raise UserError("aoe chooses the precision", expected="--precision default", found=precision, hint=hint)
+        raise UserError("aoe sets the precision itself", expected="--precision default", found=precision, hint=hint)
     if tune != "none" and not cann.tunes_models(chip):
         raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="TUNE=none")
     if tune != "none" and atc_flags:
-        raise UserError(
-            "aoe does not take the flags of atc", found=" ".join(atc_flags), hint="ATC_FLAGS=, or TUNE=none"
-        )
+        raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint="ATC_FLAGS=, or TUNE=none")
     flags.check_precision(atc_flags, precision)
     ending = ".om" if backend == "ascend" else ".onnx"
     if output.suffix != ending:
-        raise UserError("wrong file name ending", where=output, expected=ending, found=repr(output.suffix))
+        raise UserError("wrong file name suffix", where=output, expected=ending, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
     check_export(model)
@@ -93,8 +92,9 @@ def check_arguments(
 def stamp_of(
     model: Path, config: Optional[CfgNode], tool: Sequence[str], arguments: dict[str, Any], files: dict[str, Path]
 ) -> Stamp:
-    """The stamp of a compilation; `files`: those that its flags name. Of the config only the values in use count. The
-    version of atc is unknown, so its path counts, without links: `ascend-toolkit/latest` is one."""
+    """The stamp of a compilation. `files`: the files named in atc's flags. It includes only the config values that are
+    used. The version of atc is unknown, so it includes the path of atc instead, with symbolic links such as
+    `ascend-toolkit/latest` resolved."""
     path = find_program(tool[-1])
     compiler = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     version = compiler if tool == EMULATOR else path and os.path.realpath(path)
@@ -104,7 +104,7 @@ def stamp_of(
     settings |= {"image_size": list(config.MODEL.IMAGE_SIZE)} if config and "IMAGE_SIZE" in config.MODEL else {}
     files |= {f"external data {number}": path for number, path in enumerate(graph.external_data(model), 1)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
-    return Stamp.of(modules, settings, {"model": model, **files})
+    return Stamp.compute(modules, settings, {"model": model, **files})
 
 
 def run(
@@ -135,14 +135,14 @@ def run(
             restore_tool_input(config, model, output, uses_aipp(gears, chip))
         return touch(output, records)
     make_folder(output.parent)
-    check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's own files
+    check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's temporary files
     try:
         source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
             plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags)
             del source  # the tool needs the memory
-            seen = plan.seen_from(folder)
-            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc knows its flags
+            seen = plan.relative_to(folder)
+            checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
             atc_rules.check(atc_rules.parse(seen.arguments(output.stem, checked)), description)
             if plan.conf and config:
                 write_aipp(config, Path(plan.conf))
@@ -151,7 +151,7 @@ def run(
                 print(shlex.join(shown), flush=True)
                 for earlier in folder.glob(f"{output.stem}*{output.suffix}"):
                     earlier.unlink()
-                run_tool(tool, seen.arguments(output.stem, flags.seen_from(job, folder)), folder, lock)
+                run_tool(tool, seen.arguments(output.stem, flags.relative_to(job, folder)), folder, lock)
             result = find_result(tool[-1], folder, output.stem, output.suffix)
             result.chmod(FILE_MODE)
             CompiledModel(
@@ -163,7 +163,7 @@ def run(
                 outputs=plan.outputs,
                 gears=plan.gears,
                 metadata=plan.metadata,
-            ).write(output)  # before the model, whose presence means that both are complete
+            ).write(output)  # before the model: if the model exists, both are complete
             os.replace(result, output)
             write_stamp(output, stamp, records)
     except AtcError as error:
@@ -175,26 +175,26 @@ def run(
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m atc.convert", description=__doc__.splitlines()[0])
-    text = "model: a name in configs/, or the path of a YAML file; needed for gears and for uint8"
+    text = "config: a name in configs/ or the path of a YAML file; needed for gears and uint8"
     parser.add_argument("--cfg", type=config_path, help=text)
-    parser.add_argument("--model", type=Path, required=True, help="the ONNX file")
-    parser.add_argument("--output", type=Path, required=True, help="the compiled file, with its ending")
+    parser.add_argument("--model", type=Path, required=True, help="ONNX file to read")
+    parser.add_argument("--output", type=Path, required=True, help="compiled model to write (.om or .onnx)")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="static batch size (%(default)s)")
-    text = "uint8: pixels, which the model normalises (%(default)s)"
+    text = "uint8: the model normalises pixels (%(default)s)"
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
-    text = "Ascend and the chip's name from npu-smi info (%(default)s)"
+    text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
-    text = "of the values inside the compiled model; fp32 is atc's force_fp32: convolutions prefer float16 inputs"
+    text = "precision inside the model; fp32 is atc's force_fp32, where convolutions may still use float16 inputs"
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
-    text = "ascend: atc; others: its emulator (%(default)s)"
+    text = "ascend: atc; others: the emulator of atc (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
-    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: by measurements on the device")
+    parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
-    text = "more flags for atc, in one word: --atc_flags='--keep_dtype=ops.cfg --output_type=FP16'"
+    text = "more flags for atc, quoted: --atc_flags='--keep_dtype=ops.cfg --output_type=FP16'"
     parser.add_argument("--atc_flags", type=flags.parse, default=[], metavar="FLAGS", help=text)
     args = parser.parse_args(argv)
     if args.input_dtype == "uint8" and args.cfg is None:
-        parser.error("--input_dtype uint8 needs --cfg, which has the mean and std of pixels")
+        parser.error("--input_dtype uint8 needs --cfg, for INPUT.MEAN and STD")
     return args
 
 

@@ -1,8 +1,8 @@
-"""The flags of ATC_FLAGS, which are passed to atc as they are: `--keep_dtype=ops.cfg --output_type=FP16`.
+"""The flags in ATC_FLAGS, which are passed to atc unchanged, such as `--keep_dtype=ops.cfg --output_type=FP16`.
 
-Refused are flags that this project sets itself, and flags that change what a compiled model takes, or what atc writes:
-the record of the model would be wrong. Paths are relative to the current directory, as everywhere; atc runs in another
-one, so it is given other words for the same files.
+Flags that this project sets itself are rejected. Flags that change the model's inputs or the files that atc writes are
+rejected too, because they would make the model's record wrong. Paths are relative to the current directory; since atc
+runs in another directory, they are converted.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
 
 # fmt: off
-OWN = {  # flag: what to give instead
+OWN = {  # flags that this project sets: what to give instead
     "model": "ONNX=", "output": "BUILD=", "framework": "no other value: 5 is ONNX", "input_format": "no other value",
     "input_shape": "BATCH=", "soc_version": "SOC=", "out_nodes": "an ONNX file with other outputs: ONNX=",
     **dict.fromkeys(GEAR_PARAMETERS, "INPUT.GEARS in the config"), "input_shape_range": "INPUT.GEARS in the config",
     "insert_op_conf": "INPUT=uint8",
 }
-CHANGING = (  # another mode of atc, another input, or weights in a second file
+UNSUPPORTED = (  # flags that select another mode of atc, other inputs, or weights in a second file
     "mode", "om", "json", "weight", "singleop", "external_weight", "input_fp16_nodes", "is_input_adjust_hw_layout",
     "is_output_adjust_hw_layout", "display_model_info", "dump_mode", "save_original_model",
 )
-FILES = (  # that atc reads
+FILES = (  # flags with a file that atc reads
     "keep_dtype", "modify_mixlist", "op_precision_mode", "customize_dtypes", "fusion_switch_file", "op_debug_config",
     "compression_optimize_conf", "cluster_config", "build_config",
 )
-FOLDERS = ("debug_dir", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "check_report")  # that it writes
+FOLDERS = (  # flags with a path that atc writes to
+    "debug_dir", "op_compiler_cache_dir", "mdl_bank_path", "op_bank_path", "check_report",
+)
 # fmt: on
 NUMPY = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8", "INT8": "int8"}
 
 
 def parse(text: str) -> list[str]:
-    """The flags in `text`, separated by spaces, each `--name=value`. Raises UserError for other words and for flags
-    that cannot be passed."""
+    """Split `text` into flags `--name=value`, separated by spaces. Raises UserError for invalid and rejected flags."""
     words = text.split()
     for word in words:
         match = re.fullmatch(r"--([A-Za-z_][A-Za-z0-9_-]*)=(.+)", word)
@@ -48,20 +49,20 @@ def parse(text: str) -> list[str]:
             raise UserError("invalid ATC_FLAGS", expected="--name=value, separated by spaces", found=word)
         name = match[1].replace("-", "_")
         if name in OWN:
-            raise UserError(f"ATC_FLAGS with --{name}, which is set from other options", hint=f"give {OWN[name]}")
-        if name in CHANGING:
-            raise UserError(f"ATC_FLAGS with --{name}: not supported", hint="run atc yourself, then give OM=")
+            raise UserError(f"--{name} is not allowed in ATC_FLAGS", hint=f"give {OWN[name]}")
+        if name in UNSUPPORTED:
+            raise UserError(f"--{name} is not supported in ATC_FLAGS", hint="run atc yourself, then give OM=")
         if name in FILES and not Path(match[2]).is_file():
-            raise UserError(f"no such file, of --{name} in ATC_FLAGS", where=match[2])
+            raise UserError(f"no such file (--{name} in ATC_FLAGS)", where=match[2])
     return words
 
 
 def check_precision(words: Sequence[str], precision: str) -> None:
-    """Raise UserError if both PRECISION and ATC_FLAGS choose the precision."""
+    """Raise UserError if both PRECISION and ATC_FLAGS set the precision."""
     given = [word for word in words if _name(word) in ("precision_mode", "precision_mode_v2")]
     if given and precision != "default":
-        hint = "PRECISION=default, or leave the flag out of ATC_FLAGS"
-        raise UserError(f"ATC_FLAGS with {given[0]} and PRECISION={precision}", hint=hint)
+        hint = "give PRECISION=default, or remove the flag from ATC_FLAGS"
+        raise UserError(f"both {given[0]} in ATC_FLAGS and PRECISION={precision} are given", hint=hint)
 
 
 def _name(word: str) -> str:
@@ -69,12 +70,12 @@ def _name(word: str) -> str:
 
 
 def files(words: Sequence[str]) -> dict[str, Path]:
-    """{flag: file} of the files that atc reads: what is in them changes the compiled model."""
+    """{flag: file} for the files that atc reads; their content changes the compiled model."""
     return {_name(word): Path(word.partition("=")[2]) for word in words if _name(word) in FILES}
 
 
-def seen_from(words: Sequence[str], folder: Path) -> list[str]:
-    """`words` with paths relative to `folder`, where atc runs."""
+def relative_to(words: Sequence[str], folder: Path) -> list[str]:
+    """Make the paths in `words` relative to `folder`, where atc runs."""
     seen = []
     for word in words:
         flag, _, value = word.partition("=")
@@ -85,8 +86,8 @@ def seen_from(words: Sequence[str], folder: Path) -> list[str]:
 
 
 def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: onnx.ModelProto) -> list[TensorInfo]:
-    """The outputs with the types that --output_type gives them, as ATC reads it: one type for all, or
-    `node:index:type` for single ones. Raises UserError for a node that computes no output."""
+    """Set the output dtypes from --output_type, as ATC does: one type for all outputs, or `node:index:type` for each.
+    Raises UserError for a node that computes no output of the model."""
     text = next((word.partition("=")[2] for word in reversed(words) if _name(word) == "output_type"), "")
     changed = {output.name: NUMPY[text] for output in outputs if text in NUMPY}
     nodes = {node.name: list(node.output) for node in model.graph.node}
@@ -96,6 +97,7 @@ def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: on
         if name not in {output.name for output in outputs}:
             expected = "a node that computes an output, its index and a type"
             found = f"{node}:{index}:{kind}"
-            raise UserError("--output_type in ATC_FLAGS", expected=expected, found=found, hint="--output_type=FP16")
-        changed[name] = NUMPY.get(kind, "float32")  # atc_rules refuses other types
+            what, hint = "invalid --output_type in ATC_FLAGS", "--output_type=FP16"
+            raise UserError(what, expected=expected, found=found, hint=hint)
+        changed[name] = NUMPY.get(kind, "float32")  # atc_rules rejects other types
     return [TensorInfo(each.name, changed.get(each.name, each.dtype), each.shape) for each in outputs]

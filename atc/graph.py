@@ -1,4 +1,4 @@
-"""ONNX graphs: read a file, describe it to the rules, fix its input shapes, infer its output shapes."""
+"""ONNX graphs: read a file, describe it for atc_rules, set its input shapes, infer its output shapes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
 
-LARGE = 1024  # values of a stored tensor; a larger one is a weight, and no shape depends on it
+LARGE = 1024  # stored tensors with more values are weights; no shape depends on them
 SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # operators
-PROBABILITIES = {"output": "probabilities"}  # metadata of a model that ends in Softmax
+PROBABILITIES = {"output": "probabilities"}  # metadata of a model that ends with Softmax
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
-    """Read an ONNX file, with its weights in files beside it if it has any.
+    """Read an ONNX file, including weights in external files.
 
-    Raises AtcError: E10001 for a missing file (ATC's own text), E10041 for a damaged model or another file, E19010 for
-    an operator or opset that ONNX does not know.
+    Raises AtcError: E10001 for a missing file (ATC's text), E10041 for a damaged model or not an ONNX file, E19010 for
+    an operator or opset that ONNX does not define.
     """
     if not Path(path).exists():
         raise invalid("model", str(path), f"realpath error, errmsg:{os.strerror(2)}")
     try:
         model = onnx.load(path)
         if not (model.graph.node and model.graph.output and model.opset_import):
-            raise ValueError("cut off between two fields")
+            raise ValueError("truncated between two fields")
         if not _is_text(model):
             raise ValueError("a name is not UTF-8")
         for value in (*model.graph.input, *model.graph.output):
             info(value)
-    except Exception:  # protobuf's, those of weights in other files, the system's: no common base class
+    except Exception:  # from protobuf, external weights or the system: no common base class
         raise AtcError("E10041", f"Failed to load the model from {path}.") from None
     _check_operators(model)
     return model
@@ -66,7 +66,7 @@ def external_data(path: AnyPath) -> list[Path]:
 
 
 def _is_text(message: Any) -> bool:
-    """Whether all strings of a protobuf message are UTF-8; protobuf returns others as bytes."""
+    """Whether all strings of a protobuf message are UTF-8; protobuf returns other strings as bytes."""
     for field, value in message.ListFields():
         several = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
         if field.type == field.TYPE_MESSAGE and not all(map(_is_text, several)):
@@ -103,7 +103,7 @@ def info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def inputs(model: onnx.ModelProto) -> list[TensorInfo]:
-    """The inputs without a stored value."""
+    """The inputs of the model, without stored tensors that the file also lists as inputs."""
     return [info(value) for value in _inputs(model)]
 
 
@@ -112,7 +112,7 @@ def outputs(model: onnx.ModelProto) -> list[TensorInfo]:
 
 
 def describe(model: onnx.ModelProto) -> Model:
-    """`model`, as far as the rules need it."""
+    """The facts about `model` for atc_rules."""
     return Model(
         inputs={tensor.name: tensor.shape for tensor in inputs(model)},
         outputs=[value.name for value in model.graph.output],
@@ -139,7 +139,7 @@ def _ends_in_softmax(model: onnx.ModelProto) -> bool:
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
-    """Set the sizes of `value`; -1 keeps the name of a dynamic axis, or makes the axis dynamic."""
+    """Set the shape of `value`; -1: a dynamic axis, which keeps its name if it has one."""
     dims = value.type.tensor_type.shape.dim
     old = [dim.dim_param for dim in dims]
     del dims[:]
@@ -151,7 +151,7 @@ def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
 
 
 def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Set the shapes of inputs, in place, and remove all shapes that were inferred from the old ones."""
+    """Set the shapes of inputs, in place, and remove all shapes that were inferred from the old shapes."""
     for value in _inputs(model):
         if value.name in shapes:
             set_shape(value, shapes[value.name])
@@ -163,10 +163,11 @@ def fix_inputs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
 def output_shapes(
     model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], strict: bool = False
 ) -> list[TensorInfo]:
-    """The outputs for these input shapes, by ONNX's shape inference. Where that cannot infer a size, for example behind
-    padding computed from a shape, the model is run once on zeros; -1 only if an input has a dynamic axis.
+    """The outputs for these input shapes, by ONNX's shape inference. If a size cannot be inferred, for example after
+    padding computed from a shape, the model is run once on zeros. Sizes are -1 only if an input has a dynamic axis.
 
-    Raises AtcError E10041 if the model contradicts itself; with `strict`, ValueError if it does not fit the shapes.
+    Raises AtcError E10041 if shapes inside the model are inconsistent; with `strict`, ValueError if the model does not
+    support the input shapes.
     """
     light = _without_weights(model)
     fix_inputs(light, shapes)
@@ -187,18 +188,18 @@ def output_shapes(
         if strict:
             raise ValueError(message) from None
         at = ";".join(f"{name}:{','.join(map(str, shape))}" for name, shape in shapes.items())
-        raise invalid("input_shape", at, f"The model does not run at it: {message}") from None
+        raise invalid("input_shape", at, f"The model does not run with this shape: {message}") from None
 
 
 def _run_on_zeros(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[TensorInfo]:
-    """The outputs, with the shapes that come out of onnxruntime."""
-    import onnxruntime  # here, since few models need it
+    """The outputs, with the shapes that onnxruntime computes."""
+    import onnxruntime  # slow to import, and few models need it
 
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     fix_inputs(fixed, shapes)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal; all errors are exceptions too
+    options.log_severity_level = 4  # fatal only: all errors are also raised as exceptions
     session = onnxruntime.InferenceSession(fixed.SerializeToString(), options, ["CPUExecutionProvider"])
     zeros = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs(fixed)}
     results = session.run([tensor.name for tensor in outputs(model)], zeros)
@@ -206,7 +207,7 @@ def _run_on_zeros(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with the shapes of large stored tensors instead of their values, to infer shapes fast."""
+    """A copy with only the shapes of large stored tensors, for fast shape inference."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = light.graph
     graph.name = model.graph.name

@@ -1,7 +1,7 @@
-"""Let an ONNX model take uint8 pixels: its input becomes uint8 [N, H, W, 3], and Transpose, Cast and AIPP's
-`(in - mean - min) * var_reci` for each channel are inserted after it.
+"""Change the input of an ONNX model to uint8 pixels [N, H, W, 3]: insert Transpose, Cast and, for each channel, AIPP's
+`(in - mean - min) * var_reci` after the input.
 
-`take_pixels` is for a model with gears, before atc compiles it: AIPP cannot be combined with --dynamic_dims.
+`accept_pixels` is for models with gears, before atc compiles them: AIPP cannot be combined with --dynamic_dims.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from onnx import TensorProto, helper, numpy_helper
 from atc import graph
 from atc.atc_command import min_and_var_reci
 
-CHANNELS = 3  # of RGB
-TO_PLANES = [0, 3, 1, 2]  # NHWC to NCHW
-TO_PIXELS = [0, 2, 3, 1]
+CHANNELS = 3  # RGB
+NHWC_TO_NCHW = [0, 3, 1, 2]
+NCHW_TO_NHWC = [0, 2, 3, 1]
 
-Step = tuple[str, str, Sequence[float]]  # operator, name, value of each channel
+Step = tuple[str, str, Sequence[float]]  # operator, name, one value per channel
 
 
-def take_pixels(model: onnx.ModelProto, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Change the model's one input from float32 [N, 3, H, W] to uint8 RGB [N, H, W, 3], in place; `mean` and `std` are
-    of pixels scaled to 0..1. Raises ValueError for another input."""
+def accept_pixels(model: onnx.ModelProto, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Change the model's only input from float32 [N, 3, H, W] to uint8 RGB [N, H, W, 3], in place. `mean`, `std`: for
+    pixels scaled to 0..1. Raises ValueError for other inputs."""
     inputs = graph.inputs(model)
     found = [f"{tensor.name} {tensor.dtype}{tensor.shape}" for tensor in inputs]
     if len(inputs) != 1 or inputs[0].dtype != "float32" or inputs[0].shape[1:2] != [CHANNELS]:
@@ -34,11 +34,11 @@ def take_pixels(model: onnx.ModelProto, mean: Sequence[float], std: Sequence[flo
 
 
 def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence[Step]) -> None:
-    """Let the input `name` take pixels and apply `steps` to them; the names of new tensors start with `prefix`."""
+    """Change the input `name` to pixels and insert `steps` after it. Names of new tensors start with `prefix`."""
     while any(tensor.startswith(prefix) for node in model.graph.node for tensor in (*node.input, *node.output)):
         prefix += "_"
     nodes = [
-        helper.make_node("Transpose", [name], [f"{prefix}_planes"], f"{prefix}_Transpose", perm=TO_PLANES),
+        helper.make_node("Transpose", [name], [f"{prefix}_planes"], f"{prefix}_Transpose", perm=NHWC_TO_NCHW),
         helper.make_node("Cast", [f"{prefix}_planes"], [f"{prefix}_float"], f"{prefix}_Cast", to=TensorProto.FLOAT),
     ]
     for operator, step, values in steps:
@@ -54,6 +54,6 @@ def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence
     (value,) = [value for value in model.graph.input if value.name == name]
     value.type.tensor_type.elem_type = TensorProto.UINT8
     dims = value.type.tensor_type.shape.dim
-    shuffled = [onnx.TensorShapeProto.Dimension.FromString(dims[axis].SerializeToString()) for axis in TO_PIXELS]
+    shuffled = [onnx.TensorShapeProto.Dimension.FromString(dims[axis].SerializeToString()) for axis in NCHW_TO_NHWC]
     del dims[:]
     dims.extend(shuffled)

@@ -1,8 +1,8 @@
-"""Plan the compilation of an ONNX file: the arguments for atc, the files that it reads, and the properties of the
+"""Plan the compilation of an ONNX file: the arguments of atc, the files that atc reads, and the properties of the
 compiled model.
 
-For uint8 pixels atc reads one file more, beside the compiled model: `….aipp.cfg`; or `….pixels.onnx`, the model with
-operators that normalise pixels, with gears, which AIPP does not support, and for chips without AIPP.
+For uint8 pixels atc reads an additional file beside the compiled model: `….aipp.cfg`, or, with gears and for chips
+without AIPP, `….pixels.onnx`, which is the model with operators that normalise pixels.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Plan(NamedTuple):
 
     model: AnyPath  # the ONNX file for the tool
     conf: Optional[AnyPath]  # the AIPP file
-    shapes: dict[str, list[int]]  # of --input_shape
-    flags: list[str]  # of the gears
+    shapes: dict[str, list[int]]  # for --input_shape
+    flags: list[str]  # for the gears
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     gears: list[Gear]
@@ -41,8 +41,9 @@ class Plan(NamedTuple):
         nchw = self.conf is not None or all(tensor.dtype != "uint8" for tensor in self.inputs)
         return atc_command.build_command(self.model, output, self.shapes, self.conf, [*self.flags, *options], nchw)
 
-    def seen_from(self, folder: Path) -> Plan:
-        """With paths relative to `folder`, where the tool runs, so that it does not see the rest of a path."""
+    def relative_to(self, folder: Path) -> Plan:
+        """The same plan with paths relative to `folder`, where the tool runs. The tool restricts the characters of
+        paths, and a relative path contains fewer directories."""
         conf = self.conf and Path("..", Path(self.conf).name)
         model = Path(self.model).parent.resolve() / Path(self.model).name  # a link's data files are beside the link
         return self._replace(model=os.path.relpath(model, folder), conf=conf)
@@ -60,9 +61,9 @@ def write_aipp(config: CfgNode, path: Path) -> None:
 
 
 def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Path) -> None:
-    """Let `source`, read from `model`, take pixels, and write it to `path`."""
+    """Change the input of `source`, read from `model`, to pixels, and write it to `path`."""
     try:
-        pixels.take_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
+        pixels.accept_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
     except ValueError as error:
         raise UserError(f"--input_dtype uint8: {error}", where=model) from None
     with replacing(path) as temporary:
@@ -72,14 +73,14 @@ def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Pa
 def shapes_at_gears(
     source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
 ) -> list[Gear]:
-    """Input and output shapes at each gear. Raises UserError if the model does not fit one."""
+    """Input and output shapes for each gear. Raises UserError for a gear that the model does not support."""
     found = []
     for gear in gears:
         fixed = at_gear(shapes, gear)
         try:
             outputs = graph.output_shapes(source, fixed, strict=True)
         except ValueError as error:
-            raise UserError(f"does not fit the gear {list(gear)}: {error}", where=where) from None
+            raise UserError(f"does not support the gear {list(gear)}: {error}", where=where) from None
         found.append(Gear(next(iter(fixed.values())), [output.shape for output in outputs]))
     return found
 
@@ -95,14 +96,14 @@ def prepare(
     chip: str,
     atc_flags: Sequence[str],
 ) -> tuple[Plan, atc_rules.Model]:
-    """Plan the compilation of `source`, read from `model`; for uint8 without AIPP, write the ONNX file that takes
-    pixels. Also returns the model for the rules. Raises UserError, and AtcError E10041."""
+    """Plan the compilation of `source`, read from `model`. For uint8 without AIPP also write the ONNX file with
+    normalisation. Returns the plan and the facts for atc_rules. Raises UserError, and AtcError E10041."""
     given, conf = model, None
     if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
         given = output.with_suffix(PIXELS_ENDING)
         if not gears:
             planes = atc_command.batched(graph.inputs(source), batch_size, 0, model, config.MODEL.IMAGE_SIZE)
-            atc_command.aipp_input(config, planes, batch_size, model)  # the size of the config's images
+            atc_command.aipp_input(config, planes, batch_size, model)  # checks the image size
         write_pixels(source, config, model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
     size = config.MODEL.get("IMAGE_SIZE") if config else None
@@ -118,7 +119,7 @@ def prepare(
 
 
 def restore_tool_input(config: CfgNode, model: Path, output: Path, aipp: bool) -> None:
-    """Write the tool's input for uint8 again if it is missing, so that the printed command can be run."""
+    """Write the additional file for uint8 again if it is missing: the printed command needs it."""
     path = output.with_suffix(AIPP_ENDING if aipp else PIXELS_ENDING)
     if aipp and not path.exists():
         write_aipp(config, path)

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     found = check(config, config_hash, manifest, args)
     settings: dict[str, Any] = {"config_sha256": config_hash, "onnxruntime": onnxruntime.__version__}
     data = {path.name: path for path in graph.external_data(args.model)}
-    stamp = Stamp.of([MODULE], settings, {**data, "manifest": args.manifest, "model": args.model})
+    stamp = Stamp.compute([MODULE], settings, {**data, "manifest": args.manifest, "model": args.model})
     if is_current(args.output, stamp, [args.output]):
         return touch(args.output, [args.output])
     inputs = (read_input(args.manifest.parent, image, manifest, config) for image in manifest.images)

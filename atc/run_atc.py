@@ -1,6 +1,6 @@
-"""Run atc, its emulator or aoe: show its log, turn an error code into a hint, and find the file that it wrote.
+"""Run atc, the emulator of atc, or aoe: print its log, give a hint for its error code, and find the file that it wrote.
 
-Source of the codes: CANN's error table and ATC's documentation; the hints are ours.
+Source of the codes: CANN's error table and ATC's documentation. The hints are our own.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from hrnet.cli import UserError, WorkFailed
 EMULATOR = ["python", "-m", "atc.emulator"]
 TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
-ROOT = Path(__file__).resolve().parent.parent  # for `-m atc.emulator`
-LAST_LINES = 200  # searched for an error code: with --log=debug there are a million
+ROOT = Path(__file__).resolve().parent.parent  # on PYTHONPATH for `-m atc.emulator`
+LAST_LINES = 200  # lines to search for an error code; --log=debug prints about a million
 
-_SHAPE = "names and sizes must be those of the ONNX file's input: python -m atc.convert reads them from it"
+_SHAPE = "--input_shape must have the input names and ranks of the ONNX file; python -m atc.convert sets it correctly"
 _GEARS = (
-    f"the gears do not fit the -1s of --input_shape: {LEAST_GEARS} to {MOST_GEARS} different gears "
-    f"({MOST_GEARS_950} on a 950), a value for each -1"
+    f"the gears do not match --input_shape: give {LEAST_GEARS} to {MOST_GEARS} different gears "
+    f"({MOST_GEARS_950} on a 950), with one value for each -1"
 )
-OPERATORS = "since CANN 8.5 a chip's operators are a package of their own: install the ops package of this chip"
+OPERATORS = "since CANN 8.5 the operators are in a separate package for each chip: install the ops package of this chip"
 HINTS = {
     "E10001": "this CANN does not accept the value: compare SOC with npu-smi info, other values with atc --help",
     "E10003": _GEARS,
-    "E10007": "give --framework=5, which is ONNX",
-    "E10009": "give one of --dynamic_batch_size, --dynamic_image_size, --dynamic_dims",
+    "E10007": "give --framework=5 (ONNX)",
+    "E10009": "give only one of --dynamic_batch_size, --dynamic_image_size, --dynamic_dims",
     "E10016": _SHAPE,
-    "E10018": "with --dynamic_batch_size only the batch may be -1",
+    "E10018": "with --dynamic_batch_size only the batch size may be -1",
     "E10019": "with --dynamic_image_size only height and width may be -1",
     "E10020": "--dynamic_image_size needs two values for each gear: h,w;h,w",
-    "E10022": "--output is a file name without its ending, not a directory",
-    "E10031": "with a gear flag some axis of --input_shape must be -1",
+    "E10022": "--output must be a file name without suffix, not a directory",
+    "E10031": "with gears at least one axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
     "E10041": "the ONNX file is damaged or not an ONNX file: rm it and run make onnx",
-    "E10052": "the AIPP file does not fit the model: rm it and run make om",
-    "E10054": "a required parameter is empty: --model, --output and --soc_version, each in quotation marks",
-    "E19010": "this CANN lacks this operator at the file's opset: export at opset 11 (make onnx)",
-    "EC0010": "the python3 that atc finds on PATH (.venv is left out) lacks a package that TBE imports: "
+    "E10052": "the AIPP file does not match the model: rm it and run make om",
+    "E10054": "a required parameter is empty: give --model, --output and --soc_version, each in quotation marks",
+    "E19010": "this CANN does not support this operator at the file's opset: export with opset 11 (make onnx)",
+    "EC0010": "the python3 that atc finds on PATH (without .venv) does not have all packages that TBE imports: "
     "python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
     "EZ3003": f"no kernel for this operator on this chip: compare SOC with npu-smi info; {OPERATORS}",
 }
@@ -56,24 +56,26 @@ CHIP_VALUE = re.compile(r"Value \[?([^\s\]]+)\]? for parameter \[?(?:--)?soc_ver
 
 
 def find_hint(lines: Iterable[str]) -> Optional[str]:
-    """`E10016: what to do` for the first error code among ATC's last lines that has a hint. A refused chip gets the
-    nearest name. Newer lines have the process behind the code: `E10016: [PID: 7] <time> Op name ...`."""
+    """`E10016: hint` for the first error code in ATC's last lines for which HINTS has an entry. For a rejected chip the
+    hint is the most similar name. Newer versions print the process after the code: `E10016: [PID: 7] <time> Op name
+    ...`."""
     lines = list(lines)
     for line in lines:
-        if refused := CHIP_VALUE.search(line):
-            return f"this CANN does not know the chip {refused[1]}: did you mean SOC={cann.nearest_chip(refused[1])}?"
+        if rejected := CHIP_VALUE.search(line):
+            nearest = cann.nearest_chip(rejected[1])
+            return f"this CANN does not support the chip {rejected[1]}: did you mean SOC={nearest}?"
     codes = (code for line in lines for code in re.findall(r"\bE[0-9A-Z][0-9]{4}\b", line))
     code = next((code for code in codes if code in HINTS), None)
     return code and f"{code}: {HINTS[code]}"
 
 
 def find_program(name: str) -> Optional[str]:
-    """The path of a tool of CANN on PATH, without that of this project's virtual environment."""
+    """The path of a CANN tool on PATH; virtual environments of this project are not searched."""
     return shutil.which(name, path=outer_path())
 
 
 def outer_path() -> str:
-    """PATH without virtual environments of this project. atc imports Python packages from the `python3` on PATH, which
+    """PATH without virtual environments of this project: atc uses the `python3` on PATH and imports packages that
     `.venv` does not have."""
     own = {os.path.realpath(folder / "bin") for folder in (Path(sys.prefix), ROOT / ".venv")}
     if sys.prefix == sys.base_prefix:
@@ -83,8 +85,8 @@ def outer_path() -> str:
 
 
 def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
-    """Run the tool in `folder` and print its log line by line; it inherits the descriptor `lock`. Raises WorkFailed if
-    it fails, UserError if it is not on PATH."""
+    """Run the tool in `folder` and print its log line by line. The tool inherits the file descriptor `lock`. Raises
+    WorkFailed if it fails, UserError if it is not on PATH."""
     name, environment = tool[-1], dict(os.environ)
     if tool[0] != "python":
         program = find_program(name)
@@ -98,7 +100,7 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
         tool = [sys.executable, *tool[1:]]
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment["PYTHONUNBUFFERED"] = "1"
-        environment["TMPDIR"] = str(folder)  # files of a killed tool are removed with the folder
+        environment["TMPDIR"] = str(folder)  # so that the files of a killed tool are removed too
     last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
     with subprocess.Popen(
         [*tool, *arguments],
@@ -121,8 +123,8 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
 
 
 def find_result(tool: str, folder: Path, name: str, ending: str) -> Path:
-    """The file that the tool wrote in `folder` for --output=NAME; newer versions of atc call it NAME_linux_x86_64.om.
-    Raises WorkFailed for none, or for several."""
+    """The file that the tool wrote in `folder` for --output=NAME; newer versions of atc write NAME_linux_x86_64.om.
+    Raises WorkFailed unless exactly one file is found."""
     if (folder / f"{name}{ending}").is_file():
         return folder / f"{name}{ending}"
     found = sorted(folder.glob(f"{name}*{ending}"))

@@ -1,9 +1,8 @@
-"""--input_shape and the gears of --dynamic_batch_size, --dynamic_image_size and --dynamic_dims, as ATC reads them.
+"""Read --input_shape and the gears of --dynamic_batch_size, --dynamic_image_size and --dynamic_dims as ATC does.
 
-Pure functions; every refusal is an AtcError with ATC's code and text. Source: CANN's GE, api/atc/main_impl.cc,
-atc_ir_common.cc and the error table. Ours, in the same form: --dynamic_dims without --input_format=ND, which ATC's
-documentation requires. E10037 cannot occur for a command line (E10003 and E10020 are raised first), only for numbers
-that are given to `check_gears`.
+Pure functions; errors are AtcErrors with ATC's code and text. Source: CANN's GE, api/atc/main_impl.cc, atc_ir_common.cc
+and the error table. One text is our own, in the same form: for --dynamic_dims without --input_format=ND, which ATC's
+documentation requires. A command line cannot cause E10037 (E10003 and E10020 are raised first), but `check_gears` can.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Dim = Union[int, "tuple[int, int]"]  # a size, -1, or a range n1~n2
 
 
 class AtcError(Exception):
-    """A refusal by ATC: its code and its text."""
+    """An error of ATC, with ATC's code and text."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}")
@@ -31,14 +30,14 @@ class AtcError(Exception):
 
 
 def invalid(name: str, value: str, reason: str, code: str = "E10001") -> AtcError:
-    """The refusal of most rules (E10001 and E10003 differ only in their code)."""
+    """The error for an invalid value. E10001 and E10003 have the same text."""
     return AtcError(code, f"Value {value} for parameter --{name} is invalid. Reason: {reason}")
 
 
 def input_shapes(arguments: Mapping[str, str]) -> dict[str, list[Dim]]:
-    """--input_shape as {input name: shape}, in its order; {} if it is not given.
+    """--input_shape as {input name: shape}, in the same order; {} if it is not given.
 
-    Each entry is split at its last `:`, since a name may contain one. Raises E10002, E10011, E10014, E10048.
+    Each entry is split at its last `:`, since a name may contain `:`. Raises AtcError E10002, E10011, E10014 or E10048.
     """
     shapes: dict[str, list[Dim]] = {}
     if "input_shape" not in arguments:
@@ -87,9 +86,10 @@ def _dim(text: str, entry: str) -> Dim:
 
 
 def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
-    """The gears of --dynamic_batch_size, --dynamic_image_size or --dynamic_dims in their order; [] without one.
+    """The gears of --dynamic_batch_size, --dynamic_image_size or --dynamic_dims, in the same order; [] if none is
+    given.
 
-    Raises AtcError if the gears or the -1s of --input_shape break a rule.
+    Raises AtcError if the gears or the dynamic axes of --input_shape are invalid.
     """
     given = [name for name in (*GEAR_PARAMETERS, "input_shape_range") if name in arguments]
     if len(given) > 1:
@@ -116,7 +116,7 @@ def gears(arguments: Mapping[str, str]) -> list[tuple[int, ...]]:
 
 
 def at_gear(shapes: Mapping[str, Sequence[int]], gear: Sequence[int]) -> dict[str, list[int]]:
-    """`shapes` with the values of one gear instead of their -1s, in the order of the inputs."""
+    """Replace each -1 in `shapes` by a value of the gear, in the order of the inputs."""
     values = iter(gear)
     return {name: [next(values) if dim == DYNAMIC else dim for dim in shape] for name, shape in shapes.items()}
 
@@ -156,7 +156,7 @@ def _image_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[
     dynamic = [shape for shape in shapes if DYNAMIC in shape]
     for shape in dynamic or [[]]:
         axes = [axis for axis, dim in enumerate(shape) if dim == DYNAMIC]
-        if len(shape) != 4 or axes != [2, 3]:  # NCHW, the only four-axis format for ONNX
+        if len(shape) != 4 or axes != [2, 3]:  # NCHW is the only four-axis format for ONNX
             raise AtcError(
                 "E10019",
                 "When --dynamic_image_size is included, only the height and width axes can be -1 in --input_shape.",
@@ -176,14 +176,14 @@ def _dims_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[t
     given = arguments["dynamic_dims"]
     if arguments.get("input_format", "NCHW") != "ND":
         raise invalid("input_format", arguments.get("input_format", "NCHW"), "--dynamic_dims requires the value ND.")
-    free = sum(shape.count(DYNAMIC) for shape in shapes)
-    if not free:
+    dynamic_axes = sum(shape.count(DYNAMIC) for shape in shapes)
+    if not dynamic_axes:
         none = "At least one dim should be -1 when dynamic_dims is set."
         raise invalid("input_shape's dynamic dim num", "0", none)
     found = []
     for gear in given.removesuffix(";").split(";"):
         sizes = gear.split(",")
-        if len(sizes) != free:
+        if len(sizes) != dynamic_axes:
             fewer = "Each setting needs to be consistent with the number of -1 in the input shape."
             raise invalid("dynamic_dims", given, fewer, "E10003")
         for size in sizes:
@@ -194,7 +194,7 @@ def _dims_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[t
 
 
 def check_gears(found: Sequence[Sequence[int]], most: int = MOST_GEARS) -> None:
-    """The rules for gears as numbers: count (E10035, E10036), width (E10037), zeros (E10038), duplicates (E10039)."""
+    """Check the number of gears (E10035, E10036), their lengths (E10037), zeros (E10038) and duplicates (E10039)."""
     flags = "--dynamic_batch_size, --dynamic_image_size, or --dynamic_dims"
     if len(found) < LEAST_GEARS:
         few = f"has {len(found)} profiles, which is less than the minimum {LEAST_GEARS}."

@@ -1,11 +1,11 @@
-"""Time and memory of finding the images of a large data set, in each layout for classification.
+"""Measure the time and memory for finding the images of a large data set, in each classification layout.
 
     python -m benchmarks.index --images 100000 1000000
 
-Makes data sets of so many images in a temporary directory: hard links to one empty file, in val/ with val_label.txt, in
-1,000 class folders, and in val/ of class folders with val_list.txt; and samples of two members in tar files of 10,000
-images. Each is read in a process of its own, twice: the list alone, and with the hash over sizes and times, which
-preprocessing computes of the images of its part. Prints elapsed seconds, CPU seconds and bytes of memory an image.
+Creates data sets with these numbers of images in a temporary directory. Images are hard links to empty files: in val/
+with val_label.txt, in 1,000 class directories, and in class directories with val_list.txt; or they are in tar files of
+10,000 images, each with a label. Each data set is read in a separate process, twice: only the list, and also the hash
+of sizes and times that preprocessing computes. Prints elapsed seconds, CPU seconds and bytes of memory per image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_LINKS = 60_000  # of one file; ext4 allows 65,000
 
 
 def links(root: Path, names: Iterator[str]) -> None:
-    """Make empty files, of which many share an inode."""
+    """Create empty files, hard links to a few inodes."""
     for number, name in enumerate(names):
         if number % MOST_LINKS == 0:
             source = root / f".empty{number}"
@@ -79,26 +79,26 @@ LAYOUTS: dict[str, Callable[[Path, int], None]] = {
 
 
 def measure(root: Path, hashed: bool) -> tuple[float, float, int]:
-    """Elapsed and CPU seconds of finding the images, and the bytes by which the peak of the memory grows."""
-    before, started, cpu = peak(), time.perf_counter(), cpu_seconds()
+    """Elapsed and CPU seconds of finding the images, and the increase of the peak memory in bytes."""
+    before, started, cpu = peak_memory(), time.perf_counter(), cpu_seconds()
     dataset = find_images(root, CLASSES)
     if hashed:
         dataset.sha256()
-    return time.perf_counter() - started, cpu_seconds() - cpu, peak() - before
+    return time.perf_counter() - started, cpu_seconds() - cpu, peak_memory() - before
 
 
 def cpu_seconds() -> float:
-    """Of this process and its workers; tar files are read by all cores."""
+    """CPU seconds of this process and its workers, which read tar files on all cores."""
     return sum(os.times()[:4])
 
 
-def peak() -> int:
-    """The peak of this process's memory, bytes; getrusage's begins with the parent's."""
+def peak_memory() -> int:
+    """The peak memory of this process, bytes. The value of getrusage would include the parent's peak."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def in_a_process(root: Path, hashed: bool) -> list[float]:
+def measure_in_process(root: Path, hashed: bool) -> list[float]:
     words = [sys.executable, "-m", "benchmarks.index", "--measure", str(root), *(["--hashed"] if hashed else [])]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
@@ -113,18 +113,18 @@ def run(images: list[int], layouts: list[str]) -> None:
         for count in images:
             with tempfile.TemporaryDirectory() as scratch:
                 LAYOUTS[name](Path(scratch), count)
-                seconds, cpu, memory = in_a_process(Path(scratch), hashed=False)
-                hash_seconds, hash_cpu, _ = in_a_process(Path(scratch), hashed=True)
+                seconds, cpu, memory = measure_in_process(Path(scratch), hashed=False)
+                hash_seconds, hash_cpu, _ = measure_in_process(Path(scratch), hashed=True)
             figures = f"{seconds:8.1f}{cpu:8.1f}{memory / count:9.0f}{hash_seconds:19.1f}{hash_cpu:8.1f}"
             print(f"{name:16}{count:10,}{figures}", flush=True)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.index", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=integer(1), nargs="+", default=[100_000, 1_000_000], help="%(default)s")
+    parser.add_argument("--images", type=integer(1), nargs="+", default=[100_000, 1_000_000], help="(%(default)s)")
     parser.add_argument("--layouts", choices=LAYOUTS, nargs="+", default=list(LAYOUTS), help="default: all")
-    parser.add_argument("--measure", type=Path, help="only measure this data set, in this process")
-    parser.add_argument("--hashed", action="store_true", help="with --measure: with the hash over sizes and times")
+    parser.add_argument("--measure", type=Path, help="measure only this data set, in this process")
+    parser.add_argument("--hashed", action="store_true", help="with --measure: also hash sizes and times")
     return parser.parse_args(argv)
 
 

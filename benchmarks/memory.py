@@ -1,10 +1,10 @@
-"""Memory of the stages that process all images, at two numbers of images: it must not grow with them.
+"""Measure the memory of the stages for two numbers of images; it must not grow with the number of images.
 
     python -m benchmarks.memory --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --cfg configs/hrnet_w18.yaml --copies 1 10
 
-Each image is linked `copies` times. The figure is the peak of the resident memory of all processes of a stage, sampled;
-pages that they share are counted for each of them, so it is an upper bound.
+Each image is linked `copies` times. The peak of the resident memory of all processes of a stage is sampled. Shared
+pages count for each process, so the result is an upper bound.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from benchmarks.preprocess_peer import copies_of
+from benchmarks.preprocess_peer import link_copies
 from hrnet.cli import WorkFailed, command, integer
 from hrnet.config import add_cfg_argument
 from hrnet.io.files import make_folder
 
 SAMPLE_SECONDS = 0.02
-SESSION, PAGES = 3, 21  # fields of /proc/<pid>/stat after the program's name: its session, its resident pages
+SESSION, PAGES = 3, 21  # fields of /proc/<pid>/stat after the program's name
 
 
 def resident(session: int) -> int:
-    """Bytes of memory that the processes of a session use now."""
+    """Resident memory of the processes of a session, bytes."""
     pages = 0
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -40,7 +40,7 @@ def resident(session: int) -> int:
 
 
 def peak_of(words: list[object]) -> int:
-    """Run `python <words>`; return the peak of the bytes of memory of it and its children together."""
+    """Run `python <words>`; return the peak memory of the process and its children together, bytes."""
     call = [sys.executable, *map(str, words)]
     peak = 0
     with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as stage:
@@ -53,10 +53,10 @@ def peak_of(words: list[object]) -> int:
 
 
 def peaks(dataset: Path, cfg: Path, model: Path, copies: int) -> tuple[int, dict[str, int]]:
-    """The number of images, and the peak of each stage on them."""
+    """The number of images, and the peak memory of each stage in bytes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, common = Path(scratch), ["--cfg", cfg]
-        count = copies_of(dataset, folder / "images", copies)
+        count = link_copies(dataset, folder / "images", copies)
         inputs, output = folder / "prep", make_folder(folder / "out") / "run"
         products = ["--manifest", inputs / "manifest.json", "--run", f"{output}_run.json"]
         stages: dict[str, list[object]] = {
@@ -72,9 +72,9 @@ def _module(stage: str) -> list[str]:
 
 
 def run(dataset: Path, cfg: Path, model: Path, copies: list[int]) -> None:
-    """Print the MiB of each stage at each number of images."""
+    """Print the peak memory of each stage for each number of images."""
     measured = [peaks(dataset, cfg, model, each) for each in copies]
-    print(f"{'MiB at the peak':16}" + "".join(f"{count:>10} images" for count, _ in measured))
+    print(f"{'peak memory, MiB':16}" + "".join(f"{count:>10} images" for count, _ in measured))
     for name in measured[0][1]:
         print(f"{name:16}" + "".join(f"{stages[name] / 2**20:>17.0f}" for _, stages in measured))
 
@@ -83,9 +83,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True, help="ImageNet directory")
     add_cfg_argument(parser)
-    parser.add_argument("--model", type=Path, required=True, help="compiled by the emulator of atc, with its record")
+    parser.add_argument("--model", type=Path, required=True, help="model compiled by the emulator of atc")
     parser.add_argument(
-        "--copies", type=integer(1), nargs="+", default=[1, 10], help="of each image, in turn (%(default)s)"
+        "--copies", type=integer(1), nargs="+", default=[1, 10], help="numbers of copies of each image (%(default)s)"
     )
     return parser.parse_args(argv)
 

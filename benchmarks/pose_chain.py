@@ -1,14 +1,14 @@
-"""The whole pose pipeline compared with upstream's code: seconds per image of each part, and the ratio.
+"""Compare the speed of the pose pipeline with upstream's code: seconds per image of each part, and the ratio.
 
     python -m benchmarks.pose_chain --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --images 8 \\
         --onnx build/higher_hrnet_w32_512/model.onnx --model build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx
 
-Upstream's way (https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation): its functions write a float32 npy and a
-flipped one for each image (the peer of benchmarks.preprocess_pose_peer), a default onnxruntime session of the ONNX
-file, which has dynamic shapes, infers both directories file by file into npy, and its decoder reads those. Ours:
-preprocess.pose, infer.run with both passes, postprocess.pose without COCO's figures, each in a process of its own, on
-all cores. Images for which upstream would use a size that is not a gear are left out. Each way runs once. The run fails
-if keypoints differ.
+Upstream's code (https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation) writes two float32 npy files for each
+image, one of them flipped (the peer of benchmarks.preprocess_pose_peer). A default onnxruntime session of the ONNX
+file, which has dynamic shapes, infers both directories file by file into npy files, and upstream's decoder reads these.
+Our code: preprocess.pose, infer.run with both passes and postprocess.pose without AP, each in a separate process, on
+all cores. Only images for which upstream's size is a gear are used. Each side runs once. The run fails if keypoints
+differ.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
 from hrnet.schemas import POSE
 
-PIXELS = 0.01  # of the image; keypoints are multiples of a quarter of the network's pixel, so this is a rounding error
+PIXELS = 0.01  # of the image: a rounding error, since keypoints are multiples of a quarter of an input pixel
 SCORES = 1e-3
 PARTS = ("preprocess", "infer", "decode")
 PART = "part.json"  # the record beside the keypoints
@@ -56,21 +56,21 @@ def timed(seconds: Seconds, part: str) -> Iterator[None]:
 
 
 def subset(folder: Path, target: Path, cfg: Path, count: int) -> int:
-    """Make the COCO directory `target` with the first `count` images for which upstream's size is a gear; return how
-    many there are."""
+    """Create the COCO directory `target` with the first `count` images for which upstream's size is a gear; return
+    their number."""
     config = load_config(cfg, POSE)
-    offered = [(height, width) for height, width in config.INPUT.GEARS]
+    available = [(height, width) for height, width in config.INPUT.GEARS]
     images = make_folder(target / "images" / SPLIT)
     listed: list[dict[str, object]] = []
     for image in read_annotations(annotation_path(folder, SPLIT)).images:
         source = (folder / "images" / SPLIT / image.file_name).resolve()
         size_upstream = gears.whole_size(image.width, image.height, config.DATASET.INPUT_SIZE)
-        if len(listed) < count and source.is_file() and size_upstream in offered:
+        if len(listed) < count and source.is_file() and size_upstream in available:
             (images / image.file_name).symlink_to(source)
             size = {"width": image.width, "height": image.height}
             listed.append({"id": image.image_id, "file_name": image.file_name, **size})
     if not listed:
-        raise UserError("no image of a gear's size", where=folder)
+        raise UserError("upstream's size is not a gear for any image", where=folder)
     index = annotation_path(target, SPLIT)
     make_folder(index.parent)
     content = {"images": listed, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
@@ -84,8 +84,8 @@ def call(*words: object) -> None:
         raise WorkFailed(done.stderr.strip(), where=words[1])
 
 
-def infer_plainly(onnx: Path, inputs: Path, outputs: Path) -> None:
-    """What users write: one default session, file by file."""
+def infer_baseline(onnx: Path, inputs: Path, outputs: Path) -> None:
+    """Infer file by file with one default session, as users do."""
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     os.makedirs(outputs)
@@ -94,16 +94,16 @@ def infer_plainly(onnx: Path, inputs: Path, outputs: Path) -> None:
             np.save(outputs / f"{file.stem}_{number}.npy", output)
 
 
-def upstreams_way(peer: Path, onnx: Path, folder: Path) -> tuple[Seconds, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Seconds of each part, and by stem keypoints (pixels of the input) and scores."""
+def run_upstream(peer: Path, onnx: Path, folder: Path) -> tuple[Seconds, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Seconds of each part, and for each stem the keypoints (input pixels) and scores."""
     upstream, seconds = UpstreamDecoder(peer), Seconds()
     people = {}
     prep, prep_flip, out, out_flip = (folder / name for name in ("prep", "prep_flip", "out", "out_flip"))
     with timed(seconds, "preprocess"):
         call("-c", PEER, peer, folder.parent / "coco/images" / SPLIT, prep, prep_flip)
     with timed(seconds, "infer"):
-        infer_plainly(onnx, prep, out)
-        infer_plainly(onnx, prep_flip, out_flip)
+        infer_baseline(onnx, prep, out)
+        infer_baseline(onnx, prep_flip, out_flip)
     with timed(seconds, "decode"):
         for stem in sorted(file.stem for file in prep.glob("*.npy")):
             pair = [[np.load(outputs / f"{stem}_{number}.npy") for number in (0, 1)] for outputs in (out, out_flip)]
@@ -111,7 +111,7 @@ def upstreams_way(peer: Path, onnx: Path, folder: Path) -> tuple[Seconds, dict[s
     return seconds, people
 
 
-def our_way(cfg: Path, model: Path, folder: Path) -> Seconds:
+def run_ours(cfg: Path, model: Path, folder: Path) -> Seconds:
     """Seconds of each stage; the files are written to `folder`."""
     seconds = Seconds()
     prep, plain, flip = folder / "prep", folder / "out/plain", folder / "out/flip"
@@ -127,8 +127,8 @@ def our_way(cfg: Path, model: Path, folder: Path) -> Seconds:
 
 
 def compare(folder: Path, people: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[int, float, float]:
-    """The number of people, and the largest differences of a keypoint (pixels of the image) and of a score. Raises
-    WorkFailed if the people, their order, a keypoint (by PIXELS) or a score (by SCORES) differ."""
+    """The number of people, and the largest difference of a keypoint (image pixels) and of a score. Raises WorkFailed
+    if people or their order differ, a keypoint by more than PIXELS, or a score by more than SCORES."""
     found: dict[int, list[dict[str, Any]]] = {}
     for person in json.loads(keypoints_path(folder / PART).read_text()):
         found.setdefault(person["image_id"], []).append(person)
@@ -154,14 +154,14 @@ def compare(folder: Path, people: dict[str, tuple[np.ndarray, np.ndarray]]) -> t
 
 
 def run(peer: Path, cfg: Path, onnx: Path, model: Path, folder: Path, images: int) -> None:
-    """Print a line for each part and for all. Raises WorkFailed if keypoints differ."""
+    """Print a line for each part and for the sum. Raises WorkFailed if keypoints differ."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         count = subset(folder, root / "coco", cfg, images)
         for name in ("theirs", "ours"):
             make_folder(root / name)
-        theirs, people = upstreams_way(peer, onnx, root / "theirs")
-        ours = our_way(cfg, model, root / "ours")
+        theirs, people = run_upstream(peer, onnx, root / "theirs")
+        ours = run_ours(cfg, model, root / "ours")
         found, pixels, values = compare(root / "ours", people)
         equal = f"{found} people in the same order, keypoints within {pixels:.1e} pixels, scores {values:.1e}"
         print(f"{count} images, {cores()} cores; {equal}")
@@ -175,10 +175,10 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_chain", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
     add_cfg_argument(parser, default="higher_hrnet_w32_512")
-    parser.add_argument("--onnx", type=Path, required=True, help="the ONNX file of pth2onnx.pose")
-    parser.add_argument("--model", type=Path, required=True, help="the same, compiled for float32 inputs")
+    parser.add_argument("--onnx", type=Path, required=True, help="ONNX file of pth2onnx.pose")
+    parser.add_argument("--model", type=Path, required=True, help="the same model, compiled for float32 inputs")
     parser.add_argument("--dataset", type=Path, required=True, help="COCO directory")
-    parser.add_argument("--images", type=integer(1), default=4, help="how many, in natural order (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=4, help="number of images, in natural order (%(default)s)")
     return parser.parse_args(argv)
 
 

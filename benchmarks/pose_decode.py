@@ -1,10 +1,10 @@
-"""The pose decoder against upstream's, by number of people: milliseconds for each image, the ratio, and each step.
+"""Compare the pose decoder's speed with upstream's: milliseconds per image and step, by number of people.
 
     python -m benchmarks.pose_decode --peer HigherHRNet-Human-Pose-Estimation
 
 The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881), which is not part of this repository. Both
-decode the same random outputs of images of 704 x 512 pixels and of the flipped images; nothing is measured when people
-or keypoints differ.
+decode the same random outputs for images of 704 x 512 pixels and their flipped images. The run fails if people or
+keypoints differ.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from benchmarks.turns import in_turn
 from benchmarks.upstream_pose import UpstreamDecoder, first_difference
 from hrnet.cli import WorkFailed, command, cores, integer
 from hrnet.pose.decode import STEPS, decode
-from tests.hrnet.pose.scenes import Outputs, outputs_of
+from tests.support.pose_scenes import Outputs, outputs_of
 
 WIDTH, HEIGHT = 704, 512
 
 
 def run(peer: Path, people: list[int], scenes: int, rounds: int) -> None:
-    """Print a line for each number of people. Raises WorkFailed when keypoints differ."""
+    """Print a line for each number of people. Raises WorkFailed if keypoints differ."""
     upstream = UpstreamDecoder(peer)
     print(
         f"{scenes} scenes of {WIDTH} x {HEIGHT}, {cores()} cores, {rounds} rounds, medians; keypoints equal to 1e-3 px"
@@ -62,8 +62,8 @@ def measure(upstream: UpstreamDecoder, count: int, drawn: Sequence[tuple[Outputs
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pose_decode", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of upstream")
-    parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help="(%(default)s)")
-    parser.add_argument("--scenes", type=integer(1), default=3, help="for each number of people (%(default)s)")
+    parser.add_argument("--people", type=integer(0), nargs="+", default=[1, 5, 10, 30], help="people (%(default)s)")
+    parser.add_argument("--scenes", type=integer(1), default=3, help="scenes for each number of people (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 

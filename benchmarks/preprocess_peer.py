@@ -1,5 +1,4 @@
-"""`preprocess.classification` against the model zoo's imagenet_torch_preprocess.py: images/s on the same images, and
-whether the inputs are equal to the bit.
+"""Compare preprocess.classification with the model zoo's imagenet_torch_preprocess.py: images/s, and equal inputs.
 
     python -m benchmarks.preprocess_peer --peer imagenet_torch_preprocess.py --dataset data/imagenet --copies 5
 
@@ -23,30 +22,29 @@ from hrnet.io.files import make_folder
 CLASSES = 1000  # of ImageNet
 
 
-def copies_of(folder: Path, place: Path, copies: int) -> int:
-    """Link (on another disk: copy) each image `copies` times, with its label; returns the number of links."""
+def link_copies(folder: Path, target: Path, copies: int) -> int:
+    """Link each image (or copy it to another disk) `copies` times, with its label; return the number of links."""
     dataset = find_images(folder, CLASSES)
-    make_folder(place / "val")
+    make_folder(target / "val")
     lines = []
     for source, label in dataset.labels.items():
         for number in range(copies):
             name = f"{number}_{Path(source).name}"
-            link_or_copy(dataset.root / source, place / "val" / name)
+            link_or_copy(dataset.root / source, target / "val" / name)
             lines.append(f"{name} {label}\n")
-    (place / "val_label.txt").write_text("".join(lines), encoding="utf-8")
+    (target / "val_label.txt").write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
 
 def run(peer: Path, folder: Path, copies: int, rounds: int, mode: str) -> None:
-    """Print images/s of both and the ratio. Raises WorkFailed when an input differs or is missing."""
+    """Print images/s of both and the ratio. Raises WorkFailed if an input differs or is missing."""
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        count = copies_of(folder, place / "images", copies)
-        ours, theirs = place / "ours", place / "theirs"
-
-        flags = ["--cfg", "hrnet_w18", "--dataset", place / "images", "--output", ours]
+        root = Path(scratch)
+        count = link_copies(folder, root / "images", copies)
+        ours, theirs = root / "ours", root / "theirs"
+        flags = ["--cfg", "hrnet_w18", "--dataset", root / "images", "--output", ours]
         candidates = {
-            "peer": lambda: call([theirs], peer, mode, place / "images/val", theirs),
+            "peer": lambda: call([theirs], peer, mode, root / "images/val", theirs),
             "ours": lambda: call([ours], "-m", "preprocess.classification", *flags),
         }
         seconds = in_turn(candidates, rounds)
@@ -58,9 +56,9 @@ def run(peer: Path, folder: Path, copies: int, rounds: int, mode: str) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_peer", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_torch_preprocess.py")
-    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder of RGB and grey JPEGs")
+    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet directory of RGB and grey JPEGs")
     add_rounds_arguments(parser)
-    parser.add_argument("--mode", default="resnet", help="the peer's name of the preprocessing (%(default)s)")
+    parser.add_argument("--mode", default="resnet", help="first argument of the peer (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,12 +1,12 @@
-"""`preprocess.pose` against the model zoo's way, with the functions of an upstream checkout: images/s on the same
-images, and whether the inputs are equal to the bit.
+"""Compare preprocess.pose with the model zoo's preprocessing, which uses upstream's functions: images/s, and equal
+inputs.
 
     python -m benchmarks.preprocess_pose_peer --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --copies 5
 
 The peer is not part of this repository: give a checkout of HRNet/HigherHRNet-Human-Pose-Estimation. Its functions are
 called as in the model zoo's HigherHRNet_preprocess.py: one process, cv2.imread, resize_align_multi_scale, torchvision's
 ToTensor and Normalize written in torch, torch.flip, and two float32 npy files for each image. Neither side uses gears,
-which upstream does not have; this does not reduce our work.
+because upstream does not have them; this does not reduce our work.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ for name in sorted(os.listdir(images)):
 """
 
 
-def copies_of(folder: Path, place: Path, copies: int) -> int:
-    """Link (on another disk: copy) each image that is there `copies` times; returns the number of links."""
-    source, target = folder / "images" / SPLIT, make_folder(place / "images" / SPLIT)
+def link_copies(folder: Path, root: Path, copies: int) -> int:
+    """Link each existing image (or copy it to another disk) `copies` times; return the number of links."""
+    source, target = folder / "images" / SPLIT, make_folder(root / "images" / SPLIT)
     listed: list[dict[str, object]] = []
     for image in read_annotations(annotation_path(folder, SPLIT)).images:
         for number in range(copies if (source / image.file_name).is_file() else 0):
             name = f"{number}_{image.file_name}"
             link_or_copy(source / image.file_name, target / name)
             listed.append({"id": len(listed), "file_name": name, "width": image.width, "height": image.height})
-    index = annotation_path(place, SPLIT)
+    index = annotation_path(root, SPLIT)
     make_folder(index.parent)
     content = {"images": listed, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
     index.write_text(json.dumps(content), encoding="utf-8")
@@ -63,29 +63,29 @@ def copies_of(folder: Path, place: Path, copies: int) -> int:
 
 
 def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
-    """Print images/s of the peer and of ours and the ratios. Raises WorkFailed when an input differs or is missing."""
+    """Print images/s of all candidates and the ratios. Raises WorkFailed if an input differs or is missing."""
     if not (peer / "lib/utils/transforms.py").is_file():
         raise UserError("not a checkout of HigherHRNet", where=peer, expected="lib/utils/transforms.py in it")
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        count = copies_of(folder, place / "coco", copies)
-        (place / "pose.yaml").write_text(CONFIG, encoding="utf-8")
+        root = Path(scratch)
+        count = link_copies(folder, root / "coco", copies)
+        (root / "pose.yaml").write_text(CONFIG, encoding="utf-8")
 
         def ours(name: str, *options: object) -> None:
-            given = ["--cfg", place / "pose.yaml", "--dataset", place / "coco", "--output", place / name, *options]
-            call([place / name, place / "flip"], "-m", "preprocess.pose", *given)
+            given = ["--cfg", root / "pose.yaml", "--dataset", root / "coco", "--output", root / name, *options]
+            call([root / name, root / "flip"], "-m", "preprocess.pose", *given)
 
-        theirs, theirs_flip = place / "theirs", place / "theirs_flip"
-        peer_call = ["-c", PEER, peer, place / "coco/images" / SPLIT, theirs, theirs_flip]
+        theirs, theirs_flip = root / "theirs", root / "theirs_flip"
+        peer_call = ["-c", PEER, peer, root / "coco/images" / SPLIT, theirs, theirs_flip]
         candidates = {
             "peer": lambda: call([theirs, theirs_flip], *peer_call),
-            "both files": lambda: ours("both", "--output_flip", place / "flip"),
+            "both files": lambda: ours("both", "--output_flip", root / "flip"),
             "no flip file": lambda: ours("float32"),
             "uint8": lambda: ours("uint8", "--input_dtype", "uint8"),
         }
         seconds = in_turn(candidates, rounds)
-        ours("both", "--output_flip", place / "flip")
-        check_equal(count, [(place / "both", theirs), (place / "flip", theirs_flip)])
+        ours("both", "--output_flip", root / "flip")
+        check_equal(count, [(root / "both", theirs), (root / "flip", theirs_flip)])
         print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs equal to the byte")
         report(seconds, count, "peer")
 
@@ -93,7 +93,7 @@ def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess_pose_peer")
     parser.add_argument("--peer", type=Path, required=True, help="a checkout of HigherHRNet-Human-Pose-Estimation")
-    parser.add_argument("--dataset", type=Path, required=True, help="COCO folder")
+    parser.add_argument("--dataset", type=Path, required=True, help="COCO directory")
     add_rounds_arguments(parser)
     return parser.parse_args(argv)
 

@@ -1,17 +1,18 @@
-"""Make a checkpoint of any model without training: seeded weights, batch norm calibrated on real images.
+"""Make a checkpoint of any model without training: random weights with a seed, batch norm calibrated on images.
 
-Reads    a config and a directory of images (the first ones in natural order)
+Reads    a config and the first images of a directory, in natural order; classification without --images: noise
 Writes   a bare float32 state dict
 
     python -m benchmarks.seeded_checkpoint --cfg hrnet_w18 --images data/imagenet/val --output seeded/hrnet_w18.pth
     python -m benchmarks.seeded_checkpoint --cfg higher_hrnet_w32_512 --images data/coco/images/val2017 \\
         --output seeded/higher_hrnet_w32_512.pth
 
-With random weights alone the logits reach 1e8 and one class wins everywhere, which makes parity and fp16 figures
-useless. Calibrated, the values of each layer have the scale of a trained net, and Top-1 varies with the image once the
-logits' mean is subtracted. For pose models the last layers are mixed and scaled so that decoding finds people: all
-joints have nearly the same heatmap and the same tag map, those whose mean varies least between images, and peaks are
-above TEST.DETECTION_THRESHOLD. These people do not correspond to people in the images.
+With only random weights the logits reach 1e8 and all images get the same class, so parity and fp16 results mean
+nothing. After calibration the values of each layer have the scale of a trained net. The mean of the logits is
+subtracted, so that the predicted class depends on the image. For pose models the last layers are mixed and scaled so
+that decoding finds people: all joints get nearly the same heatmap and the same tag map, chosen so that its mean varies
+little between images, and peaks exceed TEST.DETECTION_THRESHOLD. These people do not correspond to people in the
+images.
 
 Weights: He et al., https://arxiv.org/abs/1502.01852. Calibration: mean and variance of each layer's input, averaged
 over batches, as torch.nn.BatchNorm2d does with momentum None.
@@ -42,9 +43,10 @@ from preprocess.decode import decode_as_cv2
 from preprocess.folder import Rejection, read_image
 from train.classification.reference import logits_of, prepare
 
-BATCH = 16  # images; of W64, 16 take about 1 GB
+BATCH = 16  # images; 16 images need about 1 GB with W64
+NOISE = 4  # images of noise
 SUFFIXES = (".jpeg", ".jpg", ".png")
-OWN = 0.05  # the part of a map that differs from the other joints' maps
+OWN = 0.05  # the fraction of a joint's map that differs from the other joints' maps
 HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's thresholds are 0.1 and 1
 
 
@@ -65,13 +67,13 @@ def calibrate(net: nn.Module, batches: Sequence[torch.Tensor]) -> None:
 
 
 def centre(net: classification.ClassificationNet, logits: np.ndarray) -> None:
-    """Subtract the mean of `logits`, float32 [N, classes], from the last bias; else a few classes would always win."""
+    """Subtract the mean of `logits`, float32 [N, classes], from the last bias, so that not only a few classes win."""
     with torch.no_grad():
         net.classifier.bias.sub_(torch.from_numpy(logits.mean(axis=0)))
 
 
 def list_images(folder: Path, count: int) -> list[Path]:
-    """The first `count` images of a directory in natural order, or all of fewer. Raises UserError for none."""
+    """The first images of a directory in natural order, at most `count`. Raises UserError if it has none."""
     if not folder.is_dir():
         raise UserError("no such directory", where=folder)
     paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
@@ -81,8 +83,13 @@ def list_images(folder: Path, count: int) -> list[Path]:
 
 
 def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and the scale and variety of its logits on the calibration images, as text."""
+    """The net, and a description of its logits on the calibration images. Without images, batch norm is calibrated on
+    noise, which is enough to measure speed."""
     net = classification.build(config)
+    if not paths:
+        width, height = config.MODEL.IMAGE_SIZE
+        calibrate(net, [torch.randn(NOISE, 3, height, width)])
+        return net, "to measure speed"
     calibrate(net, torch.from_numpy(np.stack([prepare(open_image(path), config) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
     logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
@@ -90,7 +97,7 @@ def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, 
 
 
 def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
-    """An image as preprocess.pose prepares it: float32 [1, 3, H, W], H x W its gear."""
+    """Prepare an image like preprocess.pose: float32 [1, 3, H, W], where H x W is its gear."""
     pixels = read_image(path, decode_as_cv2)
     if isinstance(pixels, Rejection):
         raise UserError(pixels.reason, where=path)
@@ -104,19 +111,19 @@ def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
 
 
 def steadiest(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weights [channels] for the sum of the channels of `maps`, [channels, pixels] of each image, with the largest
-    ratio of the variance within an image to the variance of the mean between images."""
+    """Weights [channels] for a sum of channels. They maximise the variance of the sum within an image divided by the
+    variance of its mean between images. `maps`: [channels, pixels] for each image."""
     between = torch.cov(torch.stack([each.mean(dim=1) for each in maps], dim=1))
     within = torch.stack([torch.cov(each) for each in maps]).mean(dim=0)
-    between += 1e-3 * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)  # few images: no inverse
+    between += 1e-3 * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)  # makes it invertible
     root = torch.linalg.cholesky(between)
     whitened = torch.linalg.solve(root, torch.linalg.solve(root, within).T)
     return torch.linalg.solve(root.T, torch.linalg.eigh(whitened).eigenvectors[:, -1])
 
 
 def shape_maps(layer: nn.Conv2d, outputs: Sequence[torch.Tensor], joints: int) -> None:
-    """Change a last layer, whose `outputs` [1, channels, H, W] on some images are given, so that decoding finds people:
-    all joints have nearly the same map, with some peaks in each image."""
+    """Change a last layer so that decoding finds people: all joints get nearly the same map, with some peaks in each
+    image. `outputs`: its outputs [1, channels, H, W] for some images."""
     weights, biases = [], []
     for start, (mean, deviation) in zip(range(0, layer.out_channels, joints), (HEAT, TAGS)):
         maps = [each[0, start : start + joints].flatten(1).double() for each in outputs]
@@ -137,7 +144,7 @@ def mean_heat(outputs: Sequence[torch.Tensor], joints: int) -> torch.Tensor:
 
 
 def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and the highest heat on the calibration images, as text."""
+    """The net, and a description of its heatmaps on the calibration images."""
     net, joints = pose.build(config), config.MODEL.NUM_JOINTS
     inputs = [pose_input(path, config) for path in paths]
     with torch.no_grad():
@@ -152,24 +159,26 @@ def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
     return net, f"heat up to {highest.max():.2f}, {passing:.0%} of the heatmaps above {config.TEST.DETECTION_THRESHOLD}"
 
 
-def run(cfg: Path, images: Path, output: Path, seed: int, count: Optional[int]) -> None:
-    """Initialise, calibrate, write, and print the scale of the outputs on the same images."""
+def run(cfg: Path, images: Optional[Path], output: Path, seed: int, count: Optional[int]) -> None:
+    """Initialise, calibrate and write a checkpoint; print the scale of the outputs."""
     config = load_config(cfg)
     make, default_count = (make_pose, 6) if config.MODEL.NAME == POSE else (make_classification, 32)
-    paths = list_images(images, count or default_count)
+    if config.MODEL.NAME == POSE and not images:
+        raise UserError("--images is missing", hint="give a directory of images with people, such as COCO's val2017")
+    paths = list_images(images, count or default_count) if images else []
     torch.manual_seed(seed)
     net, scale = make(config, paths)
     checkpoint.save(net, output)
-    print(f"wrote {output} (seed {seed}, calibrated on {len(paths)} images: {scale})")
+    print(f"wrote {output} (seed {seed}, calibrated on {len(paths) or 'noise instead of'} images: {scale})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seeded_checkpoint", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--images", type=Path, required=True, help="directory of images to calibrate on")
+    parser.add_argument("--images", type=Path, help="directory of images to calibrate on; pose: required")
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.pth)")
-    parser.add_argument("--seed", type=integer(0), default=0, help="of the weights (%(default)s)")
-    parser.add_argument("--count", type=integer(1), help="images to calibrate on (32, for pose models 6)")
+    parser.add_argument("--seed", type=integer(0), default=0, help="random seed of the weights (%(default)s)")
+    parser.add_argument("--count", type=integer(1), help="number of images to calibrate on (32; pose models: 6)")
     return parser.parse_args(argv)
 
 

@@ -1,10 +1,10 @@
-"""A large data set in parts: cost of an image, and the most that is on disk, beside the same for a small one.
+"""Measure `make eval` in parts on a large data set and on a small one: time per image, and disk space.
 
     python -m benchmarks.shards --images 120000 --small 1000
 
-Makes data sets of hard links to the demo's digits in a temporary directory, runs `make eval` on the small one and on
-the large one, whose number of parts make chooses, and watches the size of build/. Prints seconds and milliseconds an
-image, the largest size, and their ratio.
+Creates data sets of hard links to the demo's digits in a temporary directory and runs `make eval` on both; make chooses
+the number of parts. Prints seconds, milliseconds per image and the maximum size of build/ for both, and the ratio of
+the times per image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple, Optional
 
 from hrnet.cli import WorkFailed, command, integer
 
-INTERVAL = 0.5  # seconds between two looks at the disk
+INTERVAL = 0.5  # seconds between two measurements of the disk space
 
 
 class Measured(NamedTuple):
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 
 def write_links(folder: Path, digits: Path, count: int) -> Path:
-    """A data set of `count` images: hard links to the validation digits, again and again."""
+    """Create a data set of `count` images: repeated hard links to the validation digits."""
     (folder / "val").mkdir(parents=True)
     listed = [line.split() for line in (digits / "val_label.txt").read_text(encoding="utf-8").splitlines()]
     lines = []
@@ -43,19 +43,19 @@ def write_links(folder: Path, digits: Path, count: int) -> Path:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below; files that vanish meanwhile count as none."""
+    """Bytes of all files in a directory tree; files that are removed meanwhile do not count."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for directory, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(place, name)).st_size
+                total += os.lstat(os.path.join(directory, name)).st_size
             except FileNotFoundError:
                 continue
     return total
 
 
 def evaluate(dataset: Path, build: Path, more: list[str]) -> Measured:
-    """Run `make eval` and watch the disk. Raises WorkFailed if it fails."""
+    """Run `make eval` and measure the disk space. Raises WorkFailed if it fails."""
     largest, ended = 0, threading.Event()
 
     def watch() -> None:
@@ -80,9 +80,9 @@ def evaluate(dataset: Path, build: Path, more: list[str]) -> Measured:
 
 
 def run(images: int, small: int, digits: Path, more: list[str]) -> None:
-    """Measure both data sets, each twice in turn; the model is compiled before."""
-    with tempfile.TemporaryDirectory(dir=digits.parent) as place:
-        folder = Path(place)
+    """Measure both data sets; the model is compiled before."""
+    with tempfile.TemporaryDirectory(dir=digits.parent) as scratch:
+        folder = Path(scratch)
         few = write_links(folder / "small", digits, small)
         many = write_links(folder / "large", digits, images)
         evaluate(few, folder / "build", more)  # compiles the model
@@ -94,18 +94,18 @@ def run(images: int, small: int, digits: Path, more: list[str]) -> None:
             found = evaluate(dataset, folder / "build", more)
             results[name] = 1000 * found.seconds / count
             print(
-                f"{count} images: {found.seconds:.1f} s, {results[name]:.2f} ms an image, "
+                f"{count} images: {found.seconds:.1f} s, {results[name]:.2f} ms per image, "
                 f"at most {found.largest / 1e6:.0f} MB in build/"
             )
-        print(f"cost of an image, large to small: {results['large'] / results['small']:.2f}")
+        print(f"time per image, large / small: {results['large'] / results['small']:.2f}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shards", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=integer(1), default=120_000, help="of the large data set (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=120_000, help="images of the large data set (%(default)s)")
     parser.add_argument("--small", type=integer(1), default=1000, help="images of the small data set (%(default)s)")
-    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="made by data.digits (%(default)s)")
-    parser.add_argument("more", nargs="*", help="further words for make, such as SHARDS=4")
+    parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")
+    parser.add_argument("more", nargs="*", help="more arguments for make, such as SHARDS=4")
     return parser.parse_args(argv)
 
 

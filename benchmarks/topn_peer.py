@@ -1,10 +1,10 @@
-"""Top-1 to Top-5 of many outputs: `postprocess.imagenet_acc_eval` against the model zoo's script of that name.
+"""Compare the speed of postprocess.imagenet_acc_eval with the model zoo's script of the same name.
 
     python -m benchmarks.topn_peer --peer imagenet_acc_eval.py --images 10000
 
 The peer's script is not part of this repository: give its path. Its arguments are `<outputs> <labels> <directory>
-<name>`, and it reads txt; ours reads the same txt, and the same values as bin and npy. All results must be equal to the
-byte.
+<name>`. It reads txt files; ours reads the same txt files, and the same values as bin and npy. All results must be
+equal to the byte.
 """
 
 from __future__ import annotations
@@ -25,41 +25,39 @@ from hrnet.io import tensors
 CLASSES = 1000
 
 
-def write_outputs(place: Path, images: int) -> None:
-    """Random logits of `images` images as txt, bin and npy (with six decimals, so that all are equal), and labels that
-    are right for about half of them."""
+def write_outputs(root: Path, images: int) -> None:
+    """Write random logits of `images` images as txt, bin and npy, with six decimals so that all are equal, and labels.
+    About half of the predictions are correct."""
     random = np.random.default_rng(0)
     for suffix in tensors.OUTPUT_FORMATS:
-        (place / suffix.lower()).mkdir()
+        (root / suffix.lower()).mkdir()
     lines = []
     for i in range(images):
         logits = np.round(random.standard_normal(CLASSES), 6).astype(np.float32)
         label = int(logits.argmax()) if random.random() < 0.5 else int(random.integers(CLASSES))
         lines.append(f"image{i}.JPEG {label}\n")
-        text = tensors.text_of(logits[None])
-        (place / f"txt/image{i}_0.txt").write_text(text, encoding="utf-8")
+        text = tensors.format_txt(logits[None])
+        (root / f"txt/image{i}_0.txt").write_text(text, encoding="utf-8")
         exact = np.array(text.split(), dtype=np.float32)
         for suffix in ("bin", "npy"):
-            tensors.write_output(place / suffix / f"image{i}_0.{suffix}", exact)
-    (place / "val_label.txt").write_text("".join(lines), encoding="utf-8")
+            tensors.write_output(root / suffix / f"image{i}_0.{suffix}", exact)
+    (root / "val_label.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def run(peer: Path, images: int, rounds: int) -> None:
-    """Print images/s of each and the ratios. Raises WorkFailed when results differ."""
+    """Print images/s of each candidate and the ratios. Raises WorkFailed if results differ."""
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        write_outputs(place, images)
+        root = Path(scratch)
+        write_outputs(root, images)
 
         def candidate(kind: str) -> None:
             script = [peer] if kind.startswith("peer") else ["-m", "postprocess.imagenet_acc_eval"]
-            call(
-                [], *script, place / kind.split()[-1], place / "val_label.txt", place, f"{kind.replace(' ', '-')}.json"
-            )
+            call([], *script, root / kind.split()[-1], root / "val_label.txt", root, f"{kind.replace(' ', '-')}.json")
 
         kinds = ("peer from txt", "from txt", "from npy", "from bin")
         candidates = {kind: partial(candidate, kind) for kind in kinds}
         seconds = in_turn(candidates, rounds)
-        results = {(place / f"{kind.replace(' ', '-')}.json").read_bytes() for kind in candidates}
+        results = {(root / f"{kind.replace(' ', '-')}.json").read_bytes() for kind in candidates}
         if len(results) != 1:
             raise WorkFailed("results differ", found=results)
         print(f"{images} outputs of {CLASSES} classes, {rounds} rounds, medians; results equal to the byte")
@@ -69,7 +67,7 @@ def run(peer: Path, images: int, rounds: int) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.topn_peer", description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="the model zoo's imagenet_acc_eval.py")
-    parser.add_argument("--images", type=integer(1), default=10000, help="outputs (%(default)s)")
+    parser.add_argument("--images", type=integer(1), default=10000, help="number of outputs (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 

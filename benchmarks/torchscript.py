@@ -1,10 +1,11 @@
-"""The emulator's TorchScript runtime compared with torch itself and with the onnxruntime runtime.
+"""Compare the speed of the emulator's TorchScript runtime with eager torch and with the onnxruntime runtime.
 
     python -m benchmarks.torchscript --cfg configs/hrnet_w18.yaml --weights build/w18.pth --batches 1 8 --rounds 5
 
-The checkpoint is one of benchmarks.seeded_checkpoint, or any other of a classification model. Both runtimes compute as
-in the emulator, requests side by side; torch computes batch after batch with all cores, as users do. All candidates use
-arrays in memory and run in turn in one process. Outputs must not differ from torch's by more than parity allows.
+The checkpoint may be any of a classification model, such as from benchmarks.seeded_checkpoint. Both runtimes compute
+several requests at the same time, as in the emulator; torch computes one batch after another on all cores, as users do.
+All candidates use arrays in memory and run alternately in one process. The run fails if outputs differ from torch's by
+more than the parity tolerance.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ PEER = "torch eager"
 
 def eager(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
     """Logits of each batch, computed with all cores."""
-    torch.set_num_threads(cores())  # the threads of a runtime have their own setting
+    torch.set_num_threads(cores())  # a runtime sets its number of threads itself
     return [outputs_of(net, batch)[0] for batch in batches]
 
 
 def channels_last(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
-    """The same for a net in channels-last layout, with converted images."""
+    """Logits of each batch, for a net and images in channels-last layout."""
     return eager(lambda image: net(image.contiguous(memory_format=torch.channels_last)), batches)  # type: ignore[arg-type]
 
 
 def side_by_side(runtime: Runtime, batches: list[np.ndarray]) -> list[np.ndarray]:
-    """Logits of each batch, computed as in the emulator's pipeline."""
+    """Logits of each batch, computed like in the emulator's pipeline."""
     logits: dict[int, np.ndarray] = {}
     run_batches(
         runtime, range(len(batches)), lambda: batches.__getitem__, lambda i, outputs: logits.update({i: outputs[0]})
@@ -56,7 +57,7 @@ def side_by_side(runtime: Runtime, batches: list[np.ndarray]) -> list[np.ndarray
 
 
 def difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference of a logit. Raises WorkFailed if it is more than parity allows."""
+    """The largest difference of a logit. Raises WorkFailed if it exceeds the parity tolerance."""
     largest, allowed = float(np.abs(found - expected).max()), TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not largest <= allowed:
         limit = f"at most {allowed:.1e}"
@@ -65,7 +66,7 @@ def difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str, Runtime]:
-    """The checkpoint, exported in both ways and compiled for one batch size."""
+    """Export the checkpoint to ONNX and TorchScript, and compile both for one batch size."""
     shape = [batch, 3, *load_config(cfg, CLASSIFICATION).MODEL.IMAGE_SIZE[::-1]]
     if not (folder / "model.onnx").exists():
         onnx_file = ["--weights", str(weights), "--output", str(folder / "model.onnx")]
@@ -78,7 +79,7 @@ def compile_both(cfg: Path, weights: Path, folder: Path, batch: int) -> dict[str
         raise WorkFailed("the emulator of atc rejected the model, see above")
     where = ["--model", str(folder / "model.ts"), "--output", str(files["torchscript"])]
     if static.main(["--cfg", str(cfg), *where, "--batch_size", str(batch)]):
-        raise WorkFailed("the TorchScript file was refused, see above")
+        raise WorkFailed("pth2onnx.static rejected the TorchScript file, see above")
     return {name: runtimes.load(name, str(file), default_requests()) for name, file in files.items()}
 
 
@@ -95,28 +96,30 @@ def run(cfg: Path, weights: Path, sizes: list[int], count: int, rounds: int) -> 
             number = max(1, count // size)
             how = (config.MODEL.IMAGE_SIZE, config.INPUT.MEAN, config.INPUT.STD)
             batches = [images_like(size, *how, seed) for seed in range(number)]
-            ways: dict[str, Callable[[], list[np.ndarray]]] = {
+            candidates: dict[str, Callable[[], list[np.ndarray]]] = {
                 PEER: partial(eager, plain, batches),
                 "torch eager, channels last": partial(channels_last, last, batches),
                 **{
                     f"emulator, {runtime.version}": partial(side_by_side, runtime, batches) for runtime in both.values()
                 },
             }
-            expected = np.concatenate(ways[PEER]())
+            expected = np.concatenate(candidates[PEER]())
             print(f"{number * size} images, batch {size}, {cores()} cores, {rounds} rounds, medians")
-            for name, way in list(ways.items())[1:]:
-                largest = difference(name, np.concatenate(way()), expected)
+            for name, candidate in list(candidates.items())[1:]:
+                largest = difference(name, np.concatenate(candidate()), expected)
                 print(f"{name}: max |difference| of a logit {largest:.1e}")
-            report(in_turn(ways, rounds), number * size, PEER)
+            report(in_turn(candidates, rounds), number * size, PEER)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torchscript", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
-    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 8], help="(%(default)s)")
-    parser.add_argument("--count", type=integer(1), default=16, help="images in each turn (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each candidate (%(default)s)")
+    parser.add_argument("--weights", type=Path, required=True, help="the model's checkpoint")
+    parser.add_argument(
+        "--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 8], help="sizes (%(default)s)"
+    )
+    parser.add_argument("--count", type=integer(1), default=16, help="images in each run (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

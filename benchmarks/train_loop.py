@@ -1,11 +1,11 @@
-"""Training by `train.classification` compared with a plain loop in PyTorch, in images/s from files to updated weights.
+"""Compare the speed of train.classification with a plain PyTorch loop: images/s from files to updated weights.
 
     python -m benchmarks.train_loop --cfg hrnet_w18 --dataset data/imagenet --batch_size 8 --steps 3
     python -m benchmarks.train_loop --cfg demo_digits --dataset data/digits --batch_size 32 --steps 15
 
 The plain loop is what users write: a DataLoader whose workers decode with Pillow, crop, flip and normalise to float32,
-a net as it is built, in float32, torch's own SGD. Both train their own net from the same start on the same crops of the
-images below val/; the run fails unless their losses of the first step are equal. One process; the loops take turns.
+a float32 net, and torch's SGD. Each loop trains its own net, with the same initial weights and the same crops of the
+images in val/. The run fails if the losses of the first step differ. The loops run alternately in one process.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from train.classification.data import LabelledImages, augment, read_images
 from train.classification.task import ClassificationTask
 from train.distributed import DistributedContext
 
-TOLERANCE = 1e-3  # of the first step's loss, relative: float32 sums in another order
+TOLERANCE = 1e-3  # relative, for the first step's loss: float32 sums in a different order
 CONTEXT = DistributedContext(0, 1, torch.device("cpu"))
 
 
 class PlainSamples(Dataset):
-    """Normalised float32 [3, H, W] and label of the image at a Key."""
+    """The normalised image, float32 [3, H, W], and the label at a Key."""
 
     def __init__(self, images: LabelledImages, config: CfgNode) -> None:
         self.images, self.config = images, config
         self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (config.INPUT.MEAN, config.INPUT.STD))
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        epoch, number = key
-        image = open_image(self.images.files[number]).convert("RGB")
-        image = augment(image, self.config, random.Random(f"{SEED} {epoch} {number}"))
+        epoch, index = key
+        image = open_image(self.images.files[index]).convert("RGB")
+        image = augment(image, self.config, random.Random(f"{SEED} {epoch} {index}"))
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return (pixels.float().div(255) - self.mean) / self.std, self.images.labels[number]
+        return (pixels.float().div(255) - self.mean) / self.std, self.images.labels[index]
 
 
 def plain(images: LabelledImages, config: CfgNode, steps: int) -> Callable[[], list[float]]:
-    """The plain loop: its losses on the first `steps` batches of an epoch."""
+    """A function that runs the plain loop and returns its losses on the first `steps` batches of an epoch."""
     train = config.TRAIN
     torch.manual_seed(SEED)
     net = classification.build(config)
@@ -80,7 +80,7 @@ def plain(images: LabelledImages, config: CfgNode, steps: int) -> Callable[[], l
 
 
 def ours(images: LabelledImages, config: CfgNode, steps: int, precision: str) -> Callable[[], list[float]]:
-    """The trainer: the same."""
+    """The same for our trainer."""
     torch.manual_seed(SEED)
     task = ClassificationTask(config)
     trainer = recipe.make_trainer(task, task.build(), precision, CONTEXT)
@@ -93,7 +93,7 @@ def ours(images: LabelledImages, config: CfgNode, steps: int, precision: str) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print images/s of both, the trainer's in float32 and as it would choose, and the ratios."""
+    """Print images/s of the plain loop and of the trainer in float32 and with --precision auto, and the ratios."""
     config = load_config(args.cfg, CLASSIFICATION)
     config.defrost()
     config.TRAIN.BATCH_SIZE_PER_GPU, config.WORKERS = args.batch_size, args.workers
@@ -116,9 +116,7 @@ def run(args: argparse.Namespace) -> None:
     seconds = in_turn({name: counted(name) for name in candidates}, args.rounds)
     expected, found = first["plain loop"], first["trainer, float32"]
     if abs(found - expected) > TOLERANCE * abs(expected):
-        raise WorkFailed(
-            "the trainer's loss of the first step differs from the plain loop's", expected=expected, found=found
-        )
+        raise WorkFailed("the first loss of the trainer differs from the plain loop's", expected=expected, found=found)
     how = f"{args.steps} steps of {args.batch_size}, {args.workers} workers, {cores()} cores"
     print(f"{args.cfg.stem}: {how}, {args.rounds} rounds, medians; first loss {expected:.5f} and {found:.5f}")
     report(seconds, count, "plain loop")
@@ -127,11 +125,11 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_loop", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet folder, whose val/ is trained on")
-    parser.add_argument("--batch_size", type=integer(2), default=8, help="images at once (%(default)s)")
-    parser.add_argument("--steps", type=integer(1), default=3, help="steps of a turn (%(default)s)")
-    parser.add_argument("--workers", type=integer(0), default=1, help="reader processes of both (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--dataset", type=Path, required=True, help="ImageNet directory; val/ is used for training")
+    parser.add_argument("--batch_size", type=integer(2), default=8, help="batch size (%(default)s)")
+    parser.add_argument("--steps", type=integer(1), default=3, help="steps of a run (%(default)s)")
+    parser.add_argument("--workers", type=integer(0), default=1, help="worker processes of each loop (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Shared by benchmarks: candidates measured in turn, so that other load affects all of them, and their inputs."""
+"""Helpers of the benchmarks: candidates run alternately, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hrnet.cli import WorkFailed, integer
 
 
 def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each candidate, once in every round; a first round is not counted."""
+    """Run each candidate once per round; return its seconds in each round, without a first warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, work in candidates.items():
@@ -29,7 +29,7 @@ def in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict
 
 
 def report(seconds: Mapping[str, list[float]], images: int, peer: str) -> None:
-    """Print the median images/s of each candidate and its ratio to `peer`: the median of the ratios of each round."""
+    """Print the median images/s of each candidate, and the median over the rounds of its ratio to `peer`."""
     width = max(map(len, seconds))
     for name, mine in seconds.items():
         ratio = statistics.median(theirs / each for each, theirs in zip(mine, seconds[peer]))
@@ -37,14 +37,14 @@ def report(seconds: Mapping[str, list[float]], images: int, peer: str) -> None:
 
 
 def call(products: Iterable[object], *words: object) -> None:
-    """Run python with these words, without the products of an earlier call: directories or files."""
+    """Remove `products` (directories or files) of an earlier call, then run python with these arguments."""
     for product in map(Path, map(str, products)):
         shutil.rmtree(product) if product.is_dir() else product.unlink(missing_ok=True)
     subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy on another disk."""
+    """Make a hard link, or a copy if the target is on another disk."""
     try:
         os.link(source, target)
     except OSError:
@@ -52,7 +52,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def check_equal(count: int, pairs: Iterable[tuple[Path, Path]]) -> None:
-    """Raises WorkFailed unless the peer wrote `count` inputs, equal to ours; `pairs`: our directory and the peer's."""
+    """Raise WorkFailed unless the peer wrote `count` inputs that equal ours. `pairs`: our directory and the peer's."""
     for ours, theirs in pairs:
         made = sorted([*theirs.glob("*.bin"), *theirs.glob("*.npy")])
         wrong = [file.name for file in made if file.read_bytes() != (ours / file.name).read_bytes()]
@@ -64,5 +64,5 @@ def check_equal(count: int, pairs: Iterable[tuple[Path, Path]]) -> None:
 
 
 def add_rounds_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--copies", type=integer(1), default=5, help="of each image (%(default)s)")
+    parser.add_argument("--copies", type=integer(1), default=5, help="copies of each image (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=3, help="runs of each candidate (%(default)s)")

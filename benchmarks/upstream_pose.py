@@ -1,9 +1,8 @@
-"""Upstream's pose decoder, from a checkout of https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, called as its
-tools/valid.py does.
+"""Call upstream's pose decoder like its tools/valid.py, from a checkout of HigherHRNet.
 
-It runs lib/config/default.py (with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml), lib/core/inference.py,
-lib/core/group.py, lib/utils/transforms.py and the table of lib/dataset/transforms/build.py, and needs torch and
-munkres 1.x.
+Source: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation. It uses lib/config/default.py (with
+experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml), lib/core/inference.py, lib/core/group.py,
+lib/utils/transforms.py and the table of lib/dataset/transforms/build.py, and needs torch and munkres 1.x.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ Outputs = Sequence[np.ndarray]
 
 
 def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) -> Optional[str]:
-    """The first difference between our people and upstream's keypoints [P, 17, 3 + D] and scores [P]; None for the same
-    people in the same order, each keypoint within 1e-3 pixels, heights, tags and scores within 1e-5."""
+    """The first difference between our people and upstream's keypoints [P, 17, 3 + D] and scores [P], or None. Allowed
+    differences: 1e-3 pixels for coordinates, 1e-5 for heights, tags and scores."""
     if ours.keypoints.shape != keypoints.shape:
         return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
     allowed = np.full(keypoints.shape[1:], VALUES)
@@ -46,17 +45,19 @@ def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) ->
 
 
 class UpstreamDecoder:
-    """decode((output1, output2), outputs of the flipped input or None) as upstream does, with changes to its config by
-    key (`{"TEST.REFINE": False}`); `transforms` is its utils.transforms."""
+    """Upstream's decoder. `changes`: changes to its config, such as `{"TEST.REFINE": False}`. Its attribute
+    `transforms` is upstream's utils.transforms."""
 
     def __init__(self, checkout: Path, **changes: object) -> None:
         if not (checkout / "lib/core/group.py").is_file():
             hint = "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
-            raise UserError("no checkout of upstream", where=checkout, expected="lib/core/group.py in it", hint=hint)
+            raise UserError(
+                "not a checkout of HigherHRNet", where=checkout, expected="lib/core/group.py in it", hint=hint
+            )
         if not _munkres().startswith("1."):
             hint = "pip install 'munkres<2'"
             raise UserError(
-                "upstream needs munkres, whose later versions break ties otherwise",
+                "upstream needs munkres 1, since later versions resolve ties differently",
                 expected="1.x",
                 found=_munkres(),
                 hint=hint,
@@ -72,7 +73,8 @@ class UpstreamDecoder:
         self._config.merge_from_list([word for change in changes.items() for word in change])
 
     def decode(self, outputs: Outputs, outputs_flip: Optional[Outputs] = None) -> tuple[np.ndarray, np.ndarray]:
-        """Keypoints float32 [P, 17, 3 + D] in pixels of the network's input, and scores float32 [P]."""
+        """Decode (output1, output2), and those of the flipped input if given: keypoints float32 [P, 17, 3 + D] in input
+        pixels, and scores float32 [P]."""
         import torch
 
         config = self._config.clone()
@@ -107,7 +109,7 @@ def _munkres() -> str:
 
 @contextmanager
 def _packages(lib: Path) -> Iterator[None]:
-    """Upstream's packages without their __init__, which imports COCO's tools and torchvision; removed afterwards."""
+    """Import upstream's packages without their __init__, which imports pycocotools and torchvision."""
     names = ("config", "core", "utils", "dataset", "dataset.transforms", "dataset.transforms.transforms")
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in names}
     for name in before:

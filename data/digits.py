@@ -1,7 +1,7 @@
 """Write scikit-learn's handwritten digits as JPEGs in ImageNet's layout: the demo's data set, made offline.
 
-Writes 1297 images to train/<digit>/, 500 others to val/, and last their list val_label.txt (`name digit`): its presence
-means that the data set is complete. A rerun keeps files that have the right bytes.
+Writes 1297 images to train/<digit>/, 500 to val/, and last the list val_label.txt (`name digit`): its presence means
+that the data set is complete. A rerun keeps files with equal bytes.
 
     python -m data.digits --output data/digits
 
@@ -21,17 +21,17 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import UserError, command, progress
-from hrnet.io.files import make_folder, write_text, write_whole
+from hrnet.io.files import make_folder, write_atomic, write_text
 
-SIZE = 64  # side of the written images, pixels
+SIZE = 64  # height and width of the written images, pixels
 WHITE = 16  # brightest value of the source
-VALIDATION = 500  # images of val/, the same share of each class
+VALIDATION = 500  # images in val/, the same fraction of each class
 SEED = 0
 QUALITY = 95  # of the JPEGs; a file is about 1.5 kB
 
 
 def validation_mask(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Which images are for validation: bool [N], `count` of them true, the same share of each class to within one.
+    """Select `count` images for validation, bool [N]: the same fraction of each class, to within one image.
 
     `labels`: int [N]. Images are shuffled, sorted by class, and every N/count-th is taken.
     """
@@ -43,7 +43,7 @@ def validation_mask(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def jpeg(digit: np.ndarray) -> bytes:
-    """One digit, values 0 to 16 [8, 8], as a grey JPEG of 64x64 pixels."""
+    """Encode a digit, values 0 to 16 [8, 8], as a grey JPEG of 64x64 pixels."""
     grey = Image.fromarray(np.rint(digit * (255 / WHITE)).astype(np.uint8))
     buffer = io.BytesIO()
     grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(buffer, format="JPEG", quality=QUALITY)
@@ -62,12 +62,12 @@ def run(output: Path) -> None:
     val = make_folder(output / "val")
     lines = []
     samples = zip(source.images, source.target, mask)
-    for index, (digit, label, validates) in enumerate(progress(samples, total=mask.size, unit="img")):
+    for index, (digit, label, in_val) in enumerate(progress(samples, total=mask.size, unit="img")):
         name = f"digit_{index:04d}.JPEG"
-        path, data = (val if validates else folders[label]) / name, jpeg(digit)
+        path, data = (val if in_val else folders[label]) / name, jpeg(digit)
         if not (path.is_file() and path.read_bytes() == data):
-            write_whole(path, data)
-        if validates:
+            write_atomic(path, data)
+        if in_val:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))
     print(f"wrote {mask.size - len(lines)} images for training and {len(lines)} for validation to {output}")

@@ -1,7 +1,8 @@
-"""People of no photograph: figures with COCO's 17 joints, posed in space and drawn with clothes, faces and shading.
+"""Synthetic people: figures with COCO's 17 joints, posed in 3D and drawn with clothes, faces and shading.
 
-A figure is posed in a frame of its own, its height 1: x to the image's right, y down, z towards the viewer, the hips at
-the origin. Turned by less than 90 degrees it faces the viewer, and its left side is on the image's right.
+A figure has its own coordinates, in units of its height: x to the right of the image, y down, z towards the viewer, the
+origin between the hips. A figure that is rotated by less than 90 degrees faces the viewer; its left side is on the
+image's right.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 
 from hrnet.pose.joints import COUNT
 
-FACE = 5  # the first joints are the head's
+FACE = 5  # number of joints on the head; they are the first joints
 
-# In the figure's frame, parts of its height.
-HIP, SHOULDER, SPINE, NECK = 0.052, 0.100, 0.285, 0.395  # half widths; lengths from the hips
+# Lengths in units of the figure's height.
+HIP, SHOULDER, SPINE, NECK = 0.052, 0.100, 0.285, 0.395  # half widths; shoulders and head above the hips
 UPPER_ARM, FOREARM, THIGH, SHIN = 0.160, 0.145, 0.240, 0.235
 HEAD = (0.056, 0.074)  # half width and half height
 ON_HEAD = ((0, 0.010, 0.066), (0.024, -0.012, 0.056), (-0.024, -0.012, 0.056), (0.056, 0.0, 0.0), (-0.056, 0.0, 0.0))
@@ -29,7 +30,7 @@ HAIRS = ((20, 15, 12), (60, 35, 20), (110, 70, 35), (190, 150, 90), (120, 120, 1
 
 CIRCLE = np.array([(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 24, endpoint=False)])
 
-# Parts of a figure: what a joint must be covered by to be seen.
+# Body parts. A joint is visible if its pixel shows one of its PARTS_OF_JOINTS.
 TRUNK, HEAD_PART, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG = 1, 2, 3, 4, 5, 6
 OCCLUDER = 9
 PARTS_OF_JOINTS = (
@@ -58,18 +59,18 @@ class Clothes(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure in the picture."""
+    """A figure in image coordinates."""
 
     points: np.ndarray  # float64 [17, 3]: x and y in pixels, z towards the viewer
-    head: np.ndarray  # the head's middle, float64 [3]
-    top: np.ndarray  # float64 [3] of length 1, from the chin to the crown
-    towards: float  # how far the face looks at the viewer: 1 straight, -1 from behind
+    head: np.ndarray  # centre of the head, float64 [3]
+    top: np.ndarray  # unit vector from chin to crown, float64 [3]
+    towards: float  # direction of the face: 1 towards the viewer, -1 away
     size: float  # height, pixels
     clothes: Clothes
 
 
-def turn(axis: str, degrees: float) -> np.ndarray:
-    """The rotation about an axis, float64 [3, 3]."""
+def rotation(axis: str, degrees: float) -> np.ndarray:
+    """The rotation matrix about an axis, float64 [3, 3]."""
     angle = math.radians(degrees)
     i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     matrix = np.eye(3)
@@ -79,22 +80,22 @@ def turn(axis: str, degrees: float) -> np.ndarray:
 
 
 def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random pose: the joints [17, 3], the head's middle [3] and its rotation [3, 3], seen from the front."""
-    spine = turn("z", rng.normal(0, 7)) @ turn("x", -abs(rng.normal(0, 9)))
-    head_turn = spine @ turn("y", rng.normal(0, 18)) @ turn("z", rng.normal(0, 6))
+    """A random pose, facing the viewer: joints [17, 3], centre [3] and rotation [3, 3] of the head."""
+    spine = rotation("z", rng.normal(0, 7)) @ rotation("x", -abs(rng.normal(0, 9)))
+    head_rotation = spine @ rotation("y", rng.normal(0, 18)) @ rotation("z", rng.normal(0, 6))
     head = spine @ (0, -NECK, 0)
     joints = np.zeros((COUNT, 3))
-    joints[:FACE] = head + np.array(ON_HEAD) @ head_turn.T
+    joints[:FACE] = head + np.array(ON_HEAD) @ head_rotation.T
 
     gait = rng.choice(["stand", "walk", "sit", "wide"], p=[0.5, 0.25, 0.12, 0.13])
     stride = rng.choice([-1, 1]) * rng.uniform(12, 32)
-    for side, k in ((1, 0), (-1, 1)):  # left, right: left lies on the image's right
+    for side, k in ((1, 0), (-1, 1)):  # left, right: the left side is on the right of the image
         shoulder = spine @ (side * SHOULDER, -SPINE, 0)
         arm = rng.choice(["hang", "raise", "bend"], p=[0.5, 0.22, 0.28])
         away = {"hang": abs(rng.normal(10, 8)), "raise": rng.uniform(80, 165), "bend": rng.uniform(15, 60)}[arm]
         elbow = {"hang": rng.uniform(0, 25), "raise": rng.uniform(0, 80), "bend": rng.uniform(60, 125)}[arm]
-        upper = spine @ turn("z", -side * away) @ turn("x", rng.normal(5, 18))
-        lower = upper @ turn("y", -side * rng.uniform(-20, 80)) @ turn("x", elbow)
+        upper = spine @ rotation("z", -side * away) @ rotation("x", rng.normal(5, 18))
+        lower = upper @ rotation("y", -side * rng.uniform(-20, 80)) @ rotation("x", elbow)
         joints[5 + k] = shoulder
         joints[7 + k] = shoulder + upper @ (0, UPPER_ARM, 0)
         joints[9 + k] = joints[7 + k] + lower @ (0, FOREARM, 0)
@@ -107,15 +108,15 @@ def pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             "wide": rng.normal(5, 10),
         }
         knee = {"stand": abs(rng.normal(3, 4)), "walk": rng.uniform(5, 40), "sit": rng.uniform(70, 95), "wide": 12}
-        thigh = turn("z", -side * away) @ turn("x", ahead[gait])
+        thigh = rotation("z", -side * away) @ rotation("x", ahead[gait])
         joints[11 + k] = (side * HIP, 0, 0)
         joints[13 + k] = joints[11 + k] + thigh @ (0, THIGH, 0)
-        joints[15 + k] = joints[13 + k] + thigh @ turn("x", -knee[gait]) @ (0, SHIN, 0)
-    return joints, head, head_turn
+        joints[15 + k] = joints[13 + k] + thigh @ rotation("x", -knee[gait]) @ (0, SHIN, 0)
+    return joints, head, head_rotation
 
 
 def dress(rng: np.random.Generator) -> Clothes:
-    """Random colours, those of shirt and trousers unlike each other."""
+    """Random clothes; shirt and trousers have different colours."""
     shirt = rng.integers(20, 236, 3)
     trousers = rng.integers(15, 180, 3)
     if np.abs(shirt - trousers).sum() < 120:
@@ -133,38 +134,38 @@ def dress(rng: np.random.Generator) -> Clothes:
 
 
 def make_figure(rng: np.random.Generator, x: float, y: float, size: float) -> Figure:
-    """A random figure of `size` pixels in height, its hips at (x, y)."""
-    joints, head, head_turn = pose(rng)
+    """A random figure with a height of `size` pixels and the hips at (x, y)."""
+    joints, head, head_rotation = pose(rng)
     from_behind = rng.random() < 0.2
-    body = turn("z", rng.normal(0, 4)) @ turn("y", rng.normal(180 if from_behind else 0, 28)) * size
-    place = np.array([x, y, 0.0])
-    towards = body @ head_turn @ (0, 0, 1) / size
-    top = body @ head_turn @ (0, -1, 0) / size
-    return Figure(joints @ body.T + place, body @ head + place, top, float(towards[2]), size, dress(rng))
+    body = rotation("z", rng.normal(0, 4)) @ rotation("y", rng.normal(180 if from_behind else 0, 28)) * size
+    hips = np.array([x, y, 0.0])
+    towards = body @ head_rotation @ (0, 0, 1) / size
+    top = body @ head_rotation @ (0, -1, 0) / size
+    return Figure(joints @ body.T + hips, body @ head + hips, top, float(towards[2]), size, dress(rng))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 class Canvas:
-    """A picture, and for each of its pixels which part of which figure is seen there."""
+    """An image, and for each pixel the figure and the body part that it shows."""
 
-    def __init__(self, picture: np.ndarray) -> None:
-        self.picture = picture  # uint8 [H, W, 3]
-        self.owner: np.ndarray = np.full(picture.shape[:2], -1, np.int32)  # the number given to `draw`; -1: nobody
-        self.part: np.ndarray = np.zeros(picture.shape[:2], np.int32)
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image  # uint8 [H, W, 3]
+        self.owner: np.ndarray = np.full(image.shape[:2], -1, np.int32)  # number of the figure; -1: none
+        self.part: np.ndarray = np.zeros(image.shape[:2], np.int32)
 
     def fill(self, outline: np.ndarray, colour: Colour, owner: int, part: int) -> None:
         """Fill a convex outline, float [N, 2] in pixels."""
         points = np.rint(outline * 16).astype(np.int32)
-        cv2.fillConvexPoly(self.picture, points, colour, cv2.LINE_AA, 4)
-        whole = np.rint(outline).astype(np.int32)
-        cv2.fillConvexPoly(self.owner, whole, owner)
-        cv2.fillConvexPoly(self.part, whole, part)
+        cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_AA, 4)
+        pixels = np.rint(outline).astype(np.int32)
+        cv2.fillConvexPoly(self.owner, pixels, owner)
+        cv2.fillConvexPoly(self.part, pixels, part)
 
 
 def hull(circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """The outline around circles, each a middle (x, y) and a radius: float [N, 2]."""
+    """The convex outline of circles, float [N, 2]; a circle is a centre (x, y) and a radius."""
     points = np.concatenate([np.asarray(middle)[:2] + radius * CIRCLE for middle, radius in circles])
     outline: np.ndarray = cv2.convexHull(points.astype(np.float32))[:, 0]
     return outline
@@ -179,12 +180,12 @@ def colour_of(values: np.ndarray) -> Colour:
 
 
 def draw(canvas: Canvas, figure: Figure, owner: int) -> None:
-    """Draw a figure, its far parts first."""
+    """Draw a figure, from its farthest part to its nearest part."""
     p, size = figure.points, figure.size
     depths = {
         LEFT_ARM: p[[7, 9], 2].mean(),
         RIGHT_ARM: p[[8, 10], 2].mean(),
-        LEFT_LEG: p[13, 2] - 0.07 * size,  # in front of the shirt only where it is raised
+        LEFT_LEG: p[13, 2] - 0.07 * size,  # in front of the shirt only if the leg is raised
         RIGHT_LEG: p[14, 2] - 0.07 * size,
         TRUNK: p[[5, 6, 11, 12], 2].mean(),
     }
@@ -201,7 +202,7 @@ def draw(canvas: Canvas, figure: Figure, owner: int) -> None:
 
 
 def _solid(canvas: Canvas, circles: list[tuple[np.ndarray, float]], colour: Colour, owner: int, part: int) -> None:
-    """A shape with a dark edge, and lit from the upper left."""
+    """Draw a shape with a dark edge and light from the upper left."""
     edge = max(0.6, 0.035 * max(radius for _, radius in circles) + 0.4)
     canvas.fill(hull([(middle, radius + edge) for middle, radius in circles]), shade(colour, 0.55), owner, part)
     canvas.fill(hull(circles), colour, owner, part)
@@ -256,7 +257,7 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
         _solid(canvas, ends, clothes.hair, owner, HEAD_PART)
         return
     _solid(canvas, ends, clothes.skin, owner, HEAD_PART)
-    # Hair: the crown, further down on the side that the face looks away from.
+    # Hair covers the crown, and more of the head on the side away from the face.
     nose = figure.points[0]
     crown = head + top * (high * 0.60) / size - (nose - head) * 0.30
     nape = head + top * (high * 0.40) / size - (nose - head) * 0.70
@@ -273,8 +274,8 @@ def _draw_head(canvas: Canvas, figure: Figure, owner: int) -> None:
 
 
 def visibility(canvas: Canvas, figure: Figure, owner: int) -> np.ndarray:
-    """COCO's flags, int [17]: 2 seen, 1 hidden by something, 0 not labelled: beyond the picture, or on the far side of
-    the figure's own head."""
+    """COCO's visibility flags, int [17]: 2 visible, 1 occluded, 0 not labelled (outside the image, or on the far side
+    of the figure's own head)."""
     height, width = canvas.owner.shape
     flags = np.zeros(COUNT, int)
     for joint, (x, y, z) in enumerate(figure.points):

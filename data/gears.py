@@ -1,13 +1,14 @@
-"""The sizes of a data set's images -> the few gears that waste least on them, as a YAML for --gears or INPUT.GEARS.
+"""Choose the gears (input sizes) that waste the fewest pixels on the images of a data set.
 
     python -m data.gears --cfg higher_hrnet_w32_512 --dataset data/coco --gears 4 --output gears.yaml
 
 Reads    widths and heights in annotations/person_keypoints_<split>.json; DATASET.INPUT_SIZE and TEST of the config
-Writes   GEARS: [[height, width], …]
+Writes   a YAML file for --gears or INPUT.GEARS: GEARS: [[height, width], …]
 
-An image takes the smallest gear that holds it whole (hrnet/gears.py), and a gear costs its pixels. The K cheapest sizes
-are found exactly: sorted by long side, the images of a gear are contiguous, so the best cut into K groups follows from
-the best cuts into K - 1 (dynamic programming), for landscape and portrait images and then for both.
+An image uses the smallest gear that contains it completely (hrnet/gears.py). Its cost is the number of pixels of that
+gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by long side, the
+images of one gear are contiguous, so the best division into K groups follows from the best divisions into K - 1 groups.
+Landscape and portrait images are computed separately, then combined.
 """
 
 from __future__ import annotations
@@ -21,38 +22,38 @@ from typing import NamedTuple, Optional
 
 from hrnet.cli import command, integer, real
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.gears import MOST_GEARS, STEP, Gear, choose, rounded_up, short_side, whole_size, write_gears
+from hrnet.gears import MOST_GEARS, STEP, Gear, choose, round_up, short_side, whole_size, write_gears
 from hrnet.io.coco import annotation_path, read_annotations
 from hrnet.io.files import make_folder
 from hrnet.schemas import POSE
 
-LONGEST = 2.0  # long side of the model zoo's longest gears, in short sides; longer images are cut
+LONGEST = 2.0  # long side / short side of the model zoo's longest gears; longer images are cropped
 COUNT = 4  # ATC's documentation recommends 3 to 4 gears, for speed and memory
 
-Cover = tuple[int, tuple[int, ...]]  # long sides times images, and the long sides
+Cover = tuple[int, tuple[int, ...]]  # cost: long side of the gear, summed over the images; the gears' long sides
 
 
 def model_zoo_gears(short: int) -> list[Gear]:
-    """The model zoo's 17 for 512, or the same rule for another short side: each multiple of 64 up to twice as long."""
+    """The model zoo's 17 gears for short side 512, or the same rule: long sides in steps of 64 up to twice `short`."""
     longs = range(short, int(LONGEST * short) + 1, STEP)
     return sorted({*((long, short) for long in longs), *((short, long) for long in longs)})
 
 
 def covers(sides: Mapping[int, int]) -> list[Cover]:
-    """The cheapest way to give each image one of 1, 2, … long sides not below its own; `sides`: long side -> number of
-    images."""
+    """The covers of lowest cost with 1, 2, … gears. Each image uses a gear with a long side not below its own. `sides`:
+    long side -> number of images."""
     longs = sorted(sides)
-    best: list[Optional[Cover]] = [(0, ())] + [None] * len(longs)  # for the sides before the i-th
+    best: list[Optional[Cover]] = [(0, ())] + [None] * len(longs)  # best[i]: for the first i sides
     found: list[Cover] = []
     for _ in range(len(longs) + 1):
         if best[-1] is not None:
             found.append(best[-1])
-        best = [min(_grown(best, longs, sides, end), default=None) for end in range(len(longs) + 1)]
+        best = [min(_extended(best, longs, sides, end), default=None) for end in range(len(longs) + 1)]
     return found
 
 
-def _grown(best: list[Optional[Cover]], longs: list[int], sides: Mapping[int, int], end: int) -> Iterator[Cover]:
-    """The covers of `best` with one more gear, which is the longest of the sides before `end`."""
+def _extended(best: list[Optional[Cover]], longs: list[int], sides: Mapping[int, int], end: int) -> Iterator[Cover]:
+    """Covers of the first `end` sides: a cover in `best` with one more gear, for the longest of these sides."""
     for begin, cover in enumerate(best[:end]):
         if cover is not None:
             images = sum(sides[side] for side in longs[begin:end])
@@ -60,14 +61,14 @@ def _grown(best: list[Optional[Cover]], longs: list[int], sides: Mapping[int, in
 
 
 def with_square(sides: Mapping[int, int], short: int) -> list[Cover]:
-    """The cheapest covers, and the cheapest with the square gear, which landscape and portrait images share."""
+    """The covers of lowest cost, and those that contain the square gear, which landscape and portrait images share."""
     rest = {side: count for side, count in sides.items() if side != short}
     squares = [(cost + short * sides[short], (short, *longs)) for cost, longs in covers(rest)] if short in sides else []
     return covers(sides) + squares
 
 
 def cheapest_gears(sizes: Sequence[tuple[int, int]], short: int, longest: int) -> dict[int, list[Gear]]:
-    """Number of gears -> the cheapest gears for images of `sizes` (width, height), cut where longer than `longest`."""
+    """Number of gears -> the cheapest gears for images of `sizes` (width, height); images are cropped to `longest`."""
     sides: tuple[Counter[int], Counter[int]] = (Counter(), Counter())  # of landscape and of portrait images
     for width, height in sizes:
         sides[width < height][min(longest, max(whole_size(width, height, short)))] += 1
@@ -81,37 +82,37 @@ def cheapest_gears(sizes: Sequence[tuple[int, int]], short: int, longest: int) -
 
 
 class Waste(NamedTuple):
-    """The cost of a set of gears for images."""
+    """The cost of a set of gears for a list of images."""
 
-    pixels: int  # of all inputs
-    border: float  # fraction of them that is black border
-    cut: int  # images that lose both ends
+    pixels: int  # of all inputs together
+    border: float  # fraction of these pixels in black borders
+    cropped: int  # images that are cropped at both ends
     images: dict[Gear, int]
 
 
 def waste(sizes: Sequence[tuple[int, int]], short: int, gears: Sequence[Gear]) -> Waste:
-    """The cost of `gears` for images of `sizes` (width, height); each has a gear of its orientation."""
+    """The cost of `gears` for images of `sizes` (width, height). The gears must fit the orientation of each image."""
     chosen = [choose(width, height, short, gears) for width, height in sizes]
     counts = Counter(gear for gear in chosen if gear is not None)
     pixels = sum(height * width * count for (height, width), count in counts.items())
     longs = [short * max(size) / min(size) for size in sizes]
     shown = sum(min(long, max(gear)) * short for long, gear in zip(longs, chosen) if gear is not None)
-    cut = sum(gear < whole_size(*size, short) for size, gear in zip(sizes, chosen) if gear is not None)
-    return Waste(pixels, 1 - shown / pixels, cut, dict(counts))
+    cropped = sum(gear < whole_size(*size, short) for size, gear in zip(sizes, chosen) if gear is not None)
+    return Waste(pixels, 1 - shown / pixels, cropped, dict(counts))
 
 
 def report(found: Waste, name: str, against: Waste) -> str:
-    cost = 100 * found.pixels / against.pixels
-    return f"{name:15}  {cost:8.1f}% of the pixels  {100 * found.border:5.1f}% black border  {found.cut:5} images cut"
+    cost, border = 100 * found.pixels / against.pixels, 100 * found.border
+    return f"{name:15}  {cost:8.1f}% of the pixels  {border:5.1f}% black border  {found.cropped:5} images cropped"
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what 1, 2, … gears cost on the images of the data set, and write the best `--gears` of them."""
+    """Print the cost of 1, 2, … gears on the images of the data set, and write the best `--gears` gears."""
     config, count, output = load_config(args.cfg, POSE), args.gears, args.output
     short = short_side(config.DATASET.INPUT_SIZE, args.cfg)
     images = read_annotations(annotation_path(args.dataset, config.DATASET.TEST)).images
     sizes = [(image.width, image.height) for image in images]
-    best = cheapest_gears(sizes, short, rounded_up(args.longest * short))
+    best = cheapest_gears(sizes, short, round_up(args.longest * short))
     zoo = model_zoo_gears(short)
     plain = waste(sizes, short, zoo)
     print(f"{len(sizes)} images, input size {short}; the model zoo's {len(zoo)} gears are 100%")
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
     for gear, number in sorted(waste(sizes, short, chosen).images.items()):
         print(f"  {gear[0]:4} x {gear[1]:4}  {number:6} images")
     if len(chosen) < count:
-        print(f"more than {len(chosen)} gears would not save anything")
+        print(f"more than {len(chosen)} gears do not reduce the cost")
     if output is not None:
         make_folder(output.parent)
         title = f"height and width, the cheapest {len(chosen)} for {args.dataset.name} (data.gears)"
@@ -133,12 +134,12 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.gears", description=__doc__.splitlines()[0])
     add_cfg_argument(parser, default="higher_hrnet_w32_512")
-    parser.add_argument("--dataset", type=Path, default=Path("data/coco"), help="COCO folder (%(default)s)")
-    counts = f"how many to write, at most {MOST_GEARS} (%(default)s)"
+    parser.add_argument("--dataset", type=Path, default=Path("data/coco"), help="COCO directory (%(default)s)")
+    counts = f"number of gears to write, at most {MOST_GEARS} (%(default)s)"
     parser.add_argument("--gears", type=integer(2, MOST_GEARS), default=COUNT, help=counts)
-    longest = "largest ratio of a gear's sides; longer images are cut, as in the model zoo (%(default)s)"
+    longest = "largest aspect ratio of a gear; longer images are cropped, as in the model zoo (%(default)s)"
     parser.add_argument("--longest", type=real(1, 100), default=LONGEST, help=longest)
-    parser.add_argument("--output", type=Path, help="the YAML to write")
+    parser.add_argument("--output", type=Path, help="the YAML file to write")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Write images of drawn people in COCO's layout, with annotations of their 17 joints: the data set of the pose demo.
+"""Write images of drawn people with annotated joints in COCO's layout: the data set of the pose demo.
 
     python -m data.people --output data/people --images 100 --seed 1
     python -m data.people --output data/people --images 2000 --seed 2 --split train2017
@@ -7,9 +7,9 @@
 Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that the split
 is complete. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
 
-As in COCO there are images of nobody, people cut by the border, people behind others and behind things (joints of
-visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation (iscrowd 1). With
---scenes plain there are one to three large people in each image, mostly uncut, who overlap less.
+Like COCO, it contains images without people, people cut off by the image border, people occluded by other people or by
+objects (joints of visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation
+(iscrowd 1). With --scenes plain, each image shows one to three large people, mostly complete and with less overlap.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from hrnet.pose.joints import COUNT, NAMES, SKELETON
 
 SIZE = 256  # short side of the images, pixels
 QUALITY = 92  # of the JPEGs
-FINER = 2  # images are drawn at twice their size, which smooths edges
+SUPERSAMPLING = 2  # images are drawn at twice their size and reduced, which smooths edges
 ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side divided by short side; COCO's are mostly 4:3
-SHARES = (0.5, 0.26, 0.1, 0.08, 0.06)
-UPRIGHT = 0.3  # share of images in portrait format
-LEAST_JOINTS = 4  # inside the image for a figure to be kept; visible for its joints to be labelled
-SMALL = 0.22  # part of the short side: joints of smaller people are not labelled
+ASPECT_PROBABILITIES = (0.5, 0.26, 0.1, 0.08, 0.06)
+PORTRAIT = 0.3  # fraction of portrait images
+LEAST_JOINTS = 4  # inside the image, or the figure is dropped; visible, or its joints are not labelled
+SMALL = 0.22  # fraction of the short side; joints of smaller people are not labelled
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
-THING = -2  # owner of things in front of people
+OBJECT = -2  # owner of objects in front of people
 
 
 class Kind(NamedTuple):
-    """Parameters of a kind of scene. Ranges are from, to."""
+    """Parameters of a kind of scene. A range is (from, to)."""
 
-    people: tuple[float, ...]  # shares of images with 0, 1, … people
-    sizes: tuple[float, float]  # their heights, parts of the short side
-    across: tuple[float, float]  # where their hips are, parts of the width
-    down: tuple[float, float]  # and of the height
-    apart: tuple[float, float]  # distance of a neighbour, parts of the first one's height
-    far: float  # share of images with somebody far away
-    crowded: float  # share of images with a crowd
-    things: tuple[float, ...]  # shares of images with 0, 1, … things in front of people
+    people: tuple[float, ...]  # probabilities of 0, 1, … people
+    sizes: tuple[float, float]  # range of their heights, fraction of the short side
+    across: tuple[float, float]  # range of their hips' x, fraction of the width
+    down: tuple[float, float]  # range of their hips' y, fraction of the height
+    apart: tuple[float, float]  # range of the distance between neighbours, fraction of the first person's height
+    far: float  # probability of a person far away
+    crowd: float  # probability of a crowd
+    objects: tuple[float, ...]  # probabilities of 0, 1, … objects in front of people
 
 
 KINDS = {
@@ -64,8 +64,8 @@ KINDS = {
         down=(0.4, 0.75),
         apart=(0.12, 0.4),
         far=0.12,
-        crowded=0.08,
-        things=(0.6, 0.3, 0.1),
+        crowd=0.08,
+        objects=(0.6, 0.3, 0.1),
     ),
     "plain": Kind(
         people=(0.0, 0.5, 0.35, 0.15),
@@ -74,8 +74,8 @@ KINDS = {
         down=(0.46, 0.54),
         apart=(0.3, 0.55),
         far=0.0,
-        crowded=0.0,
-        things=(1.0,),
+        crowd=0.0,
+        objects=(1.0,),
     ),
 }
 
@@ -92,7 +92,7 @@ def muted(rng: np.random.Generator, colourful: float) -> Colour:
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """A wall and a floor with gradients and coarse texture, and clutter: boxes, discs, sticks and wedges."""
+    """A wall, a floor and random objects, uint8 [height, width, 3]."""
     horizon = int(height * rng.uniform(0.35, 0.75))
     image = np.empty((height, width, 3), np.float32)
     for rows in (slice(0, horizon), slice(horizon, height)):
@@ -103,12 +103,12 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)[..., None] * rng.uniform(2, 12)
     canvas = Canvas(image.clip(0, 255).astype(np.uint8))
     for _ in range(rng.integers(6, 24)):
-        draw_thing(canvas, rng, -1)
-    return cv2.GaussianBlur(canvas.picture, (0, 0), rng.uniform(0.4, 2.2))
+        draw_object(canvas, rng, -1)
+    return cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(0.4, 2.2))
 
 
-def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
-    """A thing of a random kind, place and colour."""
+def draw_object(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
+    """Draw an object of random kind, position and colour."""
     height, width = canvas.owner.shape
     short = min(height, width)
     middle = rng.uniform((0, 0), (width, height))
@@ -129,7 +129,7 @@ def draw_thing(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
 
 
 def place_figures(rng: np.random.Generator, width: int, height: int, kind: Kind) -> list[Figure]:
-    """People from far to near, some close together; the nearer, the larger and the lower in the image."""
+    """Random people, sorted from far to near; some are close together. Nearer people are larger and lower."""
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(kind.people), p=kind.people)):
@@ -153,7 +153,7 @@ def joints_inside(figure: Figure, width: int, height: int) -> int:
 
 
 def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
-    """A dozen small people side by side."""
+    """7 to 13 small people side by side."""
     size = min(width, height) * rng.uniform(0.10, 0.18)
     middle, level = rng.uniform(0.2, 0.8) * width, height * 0.42
     steps = (np.arange(rng.integers(7, 14)) - 5) * size * 0.32
@@ -162,32 +162,32 @@ def make_crowd(rng: np.random.Generator, width: int, height: int) -> list[Figure
 
 def draw_scene(rng: np.random.Generator, width: int, height: int, kind: Kind) -> Scene:
     """One image of `width` x `height` pixels, and the annotations of its people."""
-    wide, high = width * FINER, height * FINER
+    wide, high = width * SUPERSAMPLING, height * SUPERSAMPLING
     canvas = Canvas(background(rng, wide, high))
-    crowd = make_crowd(rng, wide, high) if rng.random() < kind.crowded else []
+    crowd = make_crowd(rng, wide, high) if rng.random() < kind.crowd else []
     figures = place_figures(rng, wide, high, kind)
     for owner, figure in enumerate([*crowd, *figures]):
         draw(canvas, figure, owner)
-    for _ in range(rng.choice(len(kind.things), p=kind.things)):
-        draw_thing(canvas, rng, THING)
+    for _ in range(rng.choice(len(kind.objects), p=kind.objects)):
+        draw_object(canvas, rng, OBJECT)
     people = [annotate(canvas, figure, owner, min(wide, high)) for owner, figure in enumerate(figures, len(crowd))]
-    crowds = [annotate_crowd(canvas.owner[::FINER, ::FINER], len(crowd))] if crowd else []
-    small = cv2.resize(canvas.picture, (width, height), interpolation=cv2.INTER_AREA)
+    crowds = [annotate_crowd(canvas.owner[::SUPERSAMPLING, ::SUPERSAMPLING], len(crowd))] if crowd else []
+    small = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA)
     lit = small * rng.uniform(0.75, 1.15) + rng.normal(0, rng.uniform(1, 6), small.shape)
     found = [person for person in [*people, *crowds] if person is not None]
     return Scene(lit.clip(0, 255).astype(np.uint8), found)
 
 
 def annotate(canvas: Canvas, figure: Figure, owner: int, short: int) -> Optional[dict[str, Any]]:
-    """COCO's annotation of a figure; None if it is hidden."""
-    mask = canvas.owner[::FINER, ::FINER] == owner
+    """COCO's annotation of a figure; None if it is fully occluded."""
+    mask = canvas.owner[::SUPERSAMPLING, ::SUPERSAMPLING] == owner
     if not mask.any():
         return None
     flags = visibility(canvas, figure, owner)
     if figure.size < SMALL * short or (flags == 2).sum() < LEAST_JOINTS:
         flags[:] = 0
-    places = np.round(figure.points[:, :2] / FINER, 1) * (flags > 0)[:, None]
-    keypoints = [value for (x, y), flag in zip(places.tolist(), flags.tolist()) for value in (x, y, flag)]
+    positions = np.round(figure.points[:, :2] / SUPERSAMPLING, 1) * (flags > 0)[:, None]
+    keypoints = [value for (x, y), flag in zip(positions.tolist(), flags.tolist()) for value in (x, y, flag)]
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outlines = [contour.reshape(-1).tolist() for contour in contours if len(contour) > 2]
     return {
@@ -200,7 +200,7 @@ def annotate(canvas: Canvas, figure: Figure, owner: int, short: int) -> Optional
 
 
 def annotate_crowd(owner: np.ndarray, count: int) -> Optional[dict[str, Any]]:
-    """COCO's annotation of the first `count` figures as one crowd, its mask as run lengths, column by column."""
+    """COCO's annotation of the first `count` figures as one crowd; the mask is run-length encoded by columns."""
     mask = (owner >= 0) & (owner < count)
     if not mask.any():
         return None
@@ -217,9 +217,9 @@ def _extent(mask: np.ndarray) -> dict[str, Any]:
 
 
 def image_size(rng: np.random.Generator, short: int) -> tuple[int, int]:
-    """Width and height of an image."""
-    long = round(short * rng.choice(ASPECTS, p=SHARES))
-    return (short, long) if rng.random() < UPRIGHT else (long, short)
+    """Random width and height of an image."""
+    long = round(short * rng.choice(ASPECTS, p=ASPECT_PROBABILITIES))
+    return (short, long) if rng.random() < PORTRAIT else (long, short)
 
 
 def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str) -> None:

@@ -1,7 +1,7 @@
 """The shared library of the stages: configs, file formats, image maths, nets. It imports no stage and no runtime.
 
-Every package of stages imports it first. While the modules of `python -m <stage>` load, it reports a missing package
-and Ctrl-C in one line, as `hrnet.cli.command` does from then on.
+Every stage imports this package first, so that a missing package, or Ctrl-C while modules are imported, is reported in
+one line. After that, `hrnet.cli.command` reports errors.
 """
 
 import os
@@ -13,7 +13,7 @@ SETUP = "run make setup, or give PYTHON=<an interpreter that has the packages>; 
 
 
 def report_import(kind, error, trace):  # type: ignore[no-untyped-def]
-    """sys.excepthook: one line for an import that failed outside of this repository."""
+    """sys.excepthook that reports a missing or broken package, unless it is one of ours, in one line."""
     module = (getattr(error, "name", None) or "").split(".")[0]
     if not isinstance(error, ImportError) or (module and os.path.isdir(os.path.join(ROOT, module))):
         return sys.__excepthook__(kind, error, trace)
@@ -24,11 +24,11 @@ def report_import(kind, error, trace):  # type: ignore[no-untyped-def]
     raise SystemExit(2)
 
 
-def end_loading(number, frame):  # type: ignore[no-untyped-def]
-    """Handler of SIGINT: an exception would be lost where C code imports a module, as torch does."""
+def exit_during_imports(number, frame):  # type: ignore[no-untyped-def]
+    """SIGINT handler during imports: C code that imports modules, as in torch, would lose a KeyboardInterrupt."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name.removesuffix(".__main__") if spec else "python"
-    os.write(2, f"{name}: interrupted before it began; rerun the same command\n".encode())
+    os.write(2, f"{name}: interrupted before it started; rerun the same command\n".encode())
     os._exit(130)
 
 
@@ -36,7 +36,7 @@ if sys.version_info < (3, 9):  # noqa: UP036, since make runs any PYTHON
     version = "{}.{}, expected 3.9 or later".format(*sys.version_info)
     print(f"{sys.executable}: Python {version}; {SETUP}", file=sys.stderr)
     sys.exit(2)
-if sys.argv[:1] == ["-m"]:  # a stage is about to be loaded
+if sys.argv[:1] == ["-m"]:  # `python -m <stage>` imports its modules now
     sys.excepthook = report_import
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, end_loading)
+        signal.signal(signal.SIGINT, exit_during_imports)

@@ -1,8 +1,9 @@
-/* The two passes of Pillow's resize (src/libImaging/Resample.c, 8 bits a channel), RGB alone, written to be vectorised.
+/* The two passes of Pillow's resize (src/libImaging/Resample.c, 8 bits per channel) for RGB images, written so that the
+   compiler can vectorise them.
 
-   Each pass makes a pixel of `taps` neighbours, weighted in units of 2^-22, sums in 32 bits, and rounds to 8 bits. The
-   weights are none of this file's business: hrnet/resample.py makes them. They are those of an average, positive and
-   together 1 but for rounding, so a sum needs no clipping. */
+   In each pass a pixel is the weighted sum of `taps` neighbours, computed in 32 bits and rounded to 8 bits. Weights are
+   in units of 2^-22; hrnet/resample.py computes them. They are positive and add up to 1, except for rounding, so the sum
+   needs no clipping. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -12,25 +13,25 @@
 #define BITS 22
 #define HALF (1 << (BITS - 1))
 
-/* One binary for every x86-64: the widest of these that the processor has is taken when the module is loaded. */
+/* One binary for every x86-64: the loader selects the AVX2 version if the processor supports it. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define WIDEST __attribute__((target_clones("avx2", "default")))
+#define MULTIVERSION __attribute__((target_clones("avx2", "default")))
 #else
-#define WIDEST
+#define MULTIVERSION
 #endif
 
-/* Red, green, blue and the next pixel's red, which is dropped: four lanes go faster than three. */
+/* Red, green, blue and, unused, the next pixel's red: four lanes are faster than three. */
 typedef int32_t lanes __attribute__((vector_size(16)));
 
 typedef struct {
-    const int32_t *first;   /* [size] the first neighbour of each pixel */
+    const int32_t *first;   /* [size] index of the first neighbour of each pixel */
     const int32_t *weights; /* [size][taps] */
     Py_ssize_t size, taps;
 } Axis;
 
-/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], 0 behind the row; sums: int32 [3 * size + 1], scratch;
+/* row: uint8 [width][3]; wide: int32 [3 * width + 3 * taps + 1], 0 after the row; sums: int32 [3 * size + 1], scratch;
    out: uint8 [size][3]. */
-WIDEST static void along_row(const uint8_t *restrict row, Py_ssize_t width, const Axis *x, int32_t *restrict wide,
+MULTIVERSION static void along_row(const uint8_t *restrict row, Py_ssize_t width, const Axis *x, int32_t *restrict wide,
                              int32_t *restrict sums, uint8_t *restrict out) {
     for (Py_ssize_t i = 0; i < 3 * width; i++) wide[i] = row[i];
     for (Py_ssize_t i = 0; i < x->size; i++) {
@@ -47,8 +48,8 @@ WIDEST static void along_row(const uint8_t *restrict row, Py_ssize_t width, cons
     for (Py_ssize_t i = 0; i < 3 * x->size; i++) out[i] = (uint8_t)(sums[i] >> BITS);
 }
 
-/* rows: uint8 [taps][length], one below the other; sums: int32 [length], scratch; out: uint8 [length]. */
-WIDEST static void across_rows(const uint8_t *rows, const int32_t *weights, Py_ssize_t taps, Py_ssize_t length,
+/* rows: uint8 [taps][length]; sums: int32 [length], scratch; out: uint8 [length]. */
+MULTIVERSION static void across_rows(const uint8_t *rows, const int32_t *weights, Py_ssize_t taps, Py_ssize_t length,
                                int32_t *restrict sums, uint8_t *restrict out) {
     for (Py_ssize_t i = 0; i < length; i++) sums[i] = HALF;
     for (Py_ssize_t k = 0; k < taps; k++) {
@@ -64,23 +65,23 @@ static int resample_into(const uint8_t *source, Py_ssize_t width, const Axis *x,
     const Py_ssize_t height = y->first[y->size - 1] + y->taps - top;
     int32_t *wide = calloc(3 * (width + x->taps) + 1, sizeof(int32_t));
     int32_t *sums = malloc((length + 1) * sizeof(int32_t));
-    uint8_t *between = malloc(height * length); /* the rows that the second pass reads */
-    const int enough = wide && sums && between;
-    if (enough) {
+    uint8_t *resized = malloc(height * length); /* rows after the first pass */
+    const int allocated = wide && sums && resized;
+    if (allocated) {
         for (Py_ssize_t i = 0; i < height; i++)
-            along_row(source + 3 * width * (top + i), width, x, wide, sums, between + i * length);
+            along_row(source + 3 * width * (top + i), width, x, wide, sums, resized + i * length);
         for (Py_ssize_t i = 0; i < y->size; i++)
-            across_rows(between + (y->first[i] - top) * length, y->weights + i * y->taps, y->taps, length, sums,
+            across_rows(resized + (y->first[i] - top) * length, y->weights + i * y->taps, y->taps, length, sums,
                         target + i * length);
     }
     free(wide);
     free(sums);
-    free(between);
-    return enough;
+    free(resized);
+    return allocated;
 }
 
-/* What would have memory read that is not the caller's. */
-static const char *fault(const Py_buffer *first, const Py_buffer *weights, Py_ssize_t end, Axis *axis) {
+/* Fill in `axis`; return an error message if it would read outside of the caller's buffers, else NULL. */
+static const char *read_axis(const Py_buffer *first, const Py_buffer *weights, Py_ssize_t end, Axis *axis) {
     axis->first = first->buf;
     axis->weights = weights->buf;
     axis->size = first->len / (Py_ssize_t)sizeof(int32_t);
@@ -89,15 +90,15 @@ static const char *fault(const Py_buffer *first, const Py_buffer *weights, Py_ss
     for (Py_ssize_t i = 0; i < axis->size; i++)
         if (axis->first[i] < 0 || axis->first[i] + axis->taps > end || axis->first[i] < axis->first[0] ||
             axis->first[i] > axis->first[axis->size - 1])
-            return "a neighbour lies outside";
+            return "a neighbour is outside of the image";
     return NULL;
 }
 
 PyDoc_STRVAR(resample_doc,
              "resample(source, width, x_first, x_weights, y_first, y_weights, target)\n\n"
-             "source: uint8 [height, width, 3]; *_first: int32 [n], the first neighbour of each of n columns or rows;\n"
-             "*_weights: int32 [n, taps], in 2**-22; target: uint8 [rows, columns, 3], written. All contiguous.\n"
-             "A column's taps may pass the width, a row's may not pass the height. ValueError for what does not fit.");
+             "source: uint8 [height, width, 3]; *_first: int32 [n], first neighbour of each column or row;\n"
+             "*_weights: int32 [n, taps], in 2**-22; target: uint8 [rows, columns, 3], output. All contiguous.\n"
+             "Taps of columns may exceed the width; taps of rows must not exceed the height. Raises ValueError.");
 
 static PyObject *resample(PyObject *module, PyObject *args) {
     Py_buffer source, x_first, x_weights, y_first, y_weights, target;
@@ -106,8 +107,8 @@ static PyObject *resample(PyObject *module, PyObject *args) {
         return NULL;
     Axis x, y;
     const char *wrong = width < 1 || source.len % (3 * width) ? "expected whole rows of RGB pixels" : NULL;
-    if (!wrong) wrong = fault(&x_first, &x_weights, width + x_weights.len / (x_first.len ? x_first.len : 1), &x);
-    if (!wrong) wrong = fault(&y_first, &y_weights, source.len / (3 * width), &y);
+    if (!wrong) wrong = read_axis(&x_first, &x_weights, width + x_weights.len / (x_first.len ? x_first.len : 1), &x);
+    if (!wrong) wrong = read_axis(&y_first, &y_weights, source.len / (3 * width), &y);
     if (!wrong && target.len != 3 * x.size * y.size) wrong = "expected a target of rows x columns";
     if (wrong)
         PyErr_SetString(PyExc_ValueError, wrong);

@@ -1,8 +1,8 @@
-"""What CANN calls its chips, what single chips lack, and where its environment script is. Standard library only:
-make/options.py uses it before anything is installed.
+"""CANN's chip names, features that some chips lack, and the path of CANN's environment script. Uses only the standard
+library, since make/options.py imports it before packages are installed.
 
-Source of the names: CANN's list of values of atc's --soc_version. The list is for hints and for the right case of a
-name: a name that is not in it is passed to atc, which has the list of its own release.
+Source of the names: CANN's list of values of atc's --soc_version. The list is only used for hints and to correct upper
+and lower case. A name that is not in it is passed to atc unchanged, since each release of atc has its own list.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CHIPS = tuple(f"Ascend{name}" for name in (
 ))
 # fmt: on
 CHIP = "Ascend[0-9]+[A-Za-z0-9_-]*"
-CHIP_TEXT = "a chip name: Ascend and what npu-smi info prints, such as Ascend310P3"
-SET_ENV = (  # of a system-wide and of a user's own installation; `cann` since 8.5
+CHIP_TEXT = "a chip name: Ascend followed by the name that npu-smi info prints, such as Ascend310P3"
+SET_ENV = (  # system-wide and per-user installations; the folder is named `cann` since CANN 8.5
     "/usr/local/Ascend/cann/set_env.sh",
     "~/Ascend/cann/set_env.sh",
     "~/Ascend/ascend-toolkit/set_env.sh",
@@ -32,8 +32,8 @@ SET_ENV = (  # of a system-wide and of a user's own installation; `cann` since 8
 
 
 def chip_name(text: str) -> str:
-    """A chip's name as atc expects it: with `Ascend` before it, in the case of the list. Any other text is returned
-    unchanged: `310P3` and `ascend310p3` give `Ascend310P3`, `v100` gives `v100`."""
+    """A chip's name as atc expects it: `310P3` and `ascend310p3` give `Ascend310P3`. Text that is not a chip name, such
+    as `v100`, is returned unchanged."""
     match = re.fullmatch(r"(?:ascend)?([0-9]{3}[A-Za-z0-9_-]*)", text, re.IGNORECASE)
     if not match:
         return text
@@ -42,25 +42,25 @@ def chip_name(text: str) -> str:
 
 
 def nearest_chip(text: str) -> str:
-    """The name in the list that is most like `text`."""
+    """The most similar name in CHIPS."""
     by_lower = {known.lower(): known for known in CHIPS}
     number = text.lower() if "asc" in text.lower() else f"ascend{text.lower()}"
     return by_lower[difflib.get_close_matches(number, by_lower, n=1, cutoff=0.0)[0]]
 
 
 def is_950(chip: str) -> bool:
-    """Atlas 350: it has no AIPP, and models may have more gears."""
+    """Whether it is an Ascend 950 (Atlas 350), which has no AIPP but allows more gears in a model."""
     return chip.startswith("Ascend950")
 
 
 def tunes_models(chip: str) -> bool:
-    """Whether aoe tunes offline models of the chip: not on A2 (910B1, 910B4-1...) and A3 (910_9391...). 910B alone is
-    an older chip."""
+    """Whether aoe can tune offline models for the chip: not for A2 (910B1, 910B4-1, ...) and A3 (910_9391, ...). The
+    name 910B without a digit is an older chip."""
     return not re.match("Ascend910(B[0-9]|_93)", chip)
 
 
 def source_set_env() -> str:
-    """The command that sets CANN's environment, with the script that exists on this machine."""
+    """The shell command that sets up CANN's environment, with the first script that exists on this machine."""
     home = os.environ.get("ASCEND_TOOLKIT_HOME", "")  # such as /opt/Ascend/ascend-toolkit/latest
     paths = [os.path.join(home, "set_env.sh"), os.path.join(os.path.dirname(home), "set_env.sh")] if home else []
     paths += [os.path.expanduser(path) for path in SET_ENV]

@@ -1,7 +1,8 @@
-"""What all command lines share: errors with their parts, exit codes, number parsing, progress.
+"""Command-line code of all scripts: errors, exit codes, number arguments, progress bars.
 
-Exit codes: 0 done; 1 the work was done and its result is bad (a missed gate, rejected images, lost parity); 2 wrong
-usage, missing or malformed files, a full disk: one line on stderr. A print that fails changes no exit code.
+Exit codes: 0 success; 1 the work was done but its result is bad (a missed gate, rejected images, lost parity); 2 wrong
+usage, missing or malformed files, a full disk. Errors are one line on stderr. A failed print does not change the exit
+code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
-from hrnet import end_loading
+from hrnet import exit_during_imports
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class StageError(Exception):
     """An error that is reported in one line: `where: what (expected X, found Y); hint`.
 
-    The parts stay as attributes, None where they were not given.
+    The parts are also attributes; a part that was not given is None.
     """
 
     def __init__(
@@ -48,29 +49,29 @@ class StageError(Exception):
             line += f" ({', '.join(facts)})"
         if hint:
             line += f"; {hint}"
-        super().__init__(CONTROL.sub(lambda found: repr(found[0])[1:-1], line))  # file names may hold a line break
+        super().__init__(CONTROL.sub(lambda found: repr(found[0])[1:-1], line))  # a file name may contain a line break
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors cross process borders with all their parts."""
+        """Pickle with all parts, for errors in worker processes."""
         parts: dict[str, Any] = {"where": self.where, "expected": self.expected, "found": self.found, "hint": self.hint}
         return functools.partial(type(self), self.what, **parts), ()
 
 
 class UserError(StageError):
-    """Wrong usage, a missing or malformed file, a machine that cannot do it: exit 2."""
+    """Wrong usage, a missing or malformed file, or an unsuitable machine: exit 2."""
 
 
 class WorkFailed(StageError):
-    """The work was done and its result is bad: rejected images, lost parity, a missed gate: exit 1."""
+    """The work was done but its result is bad: rejected images, lost parity, a missed gate: exit 1."""
 
 
 def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
-    """Wrap a script's `main(argv)`: it returns the exit code, and errors are one line on stderr without a traceback."""
+    """Decorate a script's `main(argv)`: it returns the exit code and prints errors as one line without a traceback."""
 
     @functools.wraps(main)
     def wrapped(argv: Optional[list[str]] = None) -> int:
         escape_output()
-        if signal.getsignal(signal.SIGINT) is end_loading:
+        if signal.getsignal(signal.SIGINT) is exit_during_imports:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         name = program_name() if main.__module__ == "__main__" else main.__module__
         name = name.removesuffix(".main").removesuffix(".__main__")
@@ -99,13 +100,14 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
 
 
 def program_name() -> str:
-    """The module that this process runs, or the name of its file."""
+    """The name of the module that this process runs, or of its file."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # None when the file is run by its path
     return str(spec.name).removesuffix(".__main__") if spec else os.path.basename(sys.argv[0])
 
 
-class _Screen(io.FileIO):
-    """stdout or stderr, whose loss costs no product: after a write that failed, everything goes to /dev/null."""
+class _SafeOutput(io.FileIO):
+    """stdout or stderr that raises no exceptions, so that a failed print does not stop a stage. After a failed write,
+    all output goes to /dev/null."""
 
     def write(self, text: Any) -> int:
         try:
@@ -124,16 +126,16 @@ class _Screen(io.FileIO):
 
 
 def escape_output() -> None:
-    """Let no print fail: characters that the terminal or pipe cannot take are escaped, such as those of a file name
-    that is not UTF-8; what a closed pipe or a full disk cannot take is lost."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # it is closed: the next file would be the screen
+    """Make sure that no print fails. Characters that the output's encoding lacks are escaped, for example in a file
+    name that is not UTF-8. Output to a closed pipe or a full disk is dropped."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # closed: another file would get its number
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for descriptor, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):
             lines = stream is None or stream.line_buffering or stream.write_through
-            screen = io.BufferedWriter(_Screen(descriptor, "w", closefd=False))
+            screen = io.BufferedWriter(_SafeOutput(descriptor, "w", closefd=False))
             encoding = stream and stream.encoding
             setattr(sys, name, io.TextIOWrapper(screen, encoding, "backslashreplace", line_buffering=lines))
         elif isinstance(stream, io.TextIOWrapper):
@@ -176,17 +178,17 @@ def cores() -> int:
 
 
 def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", **options: Any) -> Iterator[T]:
-    """`items`, with a tqdm bar on a terminal and silence elsewhere."""
+    """Iterate over `items`, with a tqdm bar if stderr is a terminal."""
     screen = options.get("file") or sys.stderr
     if not screen.isatty():
         return iter(items)
-    from tqdm import tqdm  # here, since it takes as long to load as a small stage's work
+    from tqdm import tqdm  # imported here: loading it takes as long as a small stage
 
     return iter(tqdm(items, total=total, unit=unit, leave=False, **options))
 
 
 def first_few(names: Iterable[str], most: int = 3) -> str:
-    """`a, b, c and 4 more`: enough of a list to find the error in one line."""
+    """The first `most` names of a list as text: `a, b, c and 4 more`."""
     listed = list(names)
     text = ", ".join(listed[:most])
     return text if len(listed) <= most else f"{text} and {len(listed) - most} more"

@@ -1,7 +1,7 @@
-"""Which source files a script runs, and their hash: how a stage sees whether its own code changed.
+"""The source files that a script uses, and their hash, which shows a stage whether its code has changed.
 
-A script's import closure holds each file of this repository that it imports, directly or not, also inside functions,
-and the C source of a compiled module.
+A script's import closure: all files of this repository that it imports, directly or indirectly, also inside functions,
+and the C source of compiled modules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMPORT = re.compile(
 
 
 def import_closure(modules: Iterable[str]) -> list[Path]:
-    """The source files of these modules (`infer.run`) and of all that they import, sorted, relative to ROOT."""
+    """The source files of these modules (such as `infer.run`) and of all their imports, sorted, relative to ROOT."""
     found: set[Path] = set()
     waiting = list(modules)
     while waiting:
@@ -38,18 +38,18 @@ def code_sha256(*modules: str) -> str:
     return digest.hexdigest()
 
 
-PREDICTS = {"classification": "postprocess.topn", "pose": "postprocess.decode"}  # from outputs to predictions
+PREDICTION_MODULES = {"classification": "postprocess.topn", "pose": "postprocess.decode"}  # from outputs to predictions
 
 
 def stages_sha256(task: str) -> str:
-    """The code of all stages between images and predictions. `task`: classification or pose."""
+    """Hash of the code of all stages from images to predictions. `task`: classification or pose."""
     runtimes = [f"infer.runtimes.{path.stem}" for path in sorted((ROOT / "infer/runtimes").glob("*.py"))]
-    return code_sha256(f"preprocess.{task}", "infer.run", "infer.emulator.main", *runtimes, PREDICTS[task])
+    return code_sha256(f"preprocess.{task}", "infer.run", "infer.emulator.main", *runtimes, PREDICTION_MODULES[task])
 
 
 @functools.cache
 def _files(module: str) -> tuple[Path, ...]:
-    """A module's own file, with the packages around it; empty when it is not part of this repository."""
+    """A module's file and the `__init__.py` of its packages; empty if it is not in this repository."""
     parts = module.split(".")
     path = Path(*parts)
     ends = (path.with_suffix(".py"), path / "__init__.py", path.with_suffix(".c"))
@@ -59,7 +59,7 @@ def _files(module: str) -> tuple[Path, ...]:
 
 
 def _imported(file: Path) -> Iterator[str]:
-    """The names of all modules that a file may import; names that are no modules have no files."""
+    """The names of all modules that a file may import, and of imported functions, which `_files` ignores."""
     if file.suffix != ".py":
         return
     for package, names, plain in IMPORT.findall((ROOT / file).read_text(encoding="utf-8")):

@@ -1,8 +1,8 @@
-"""Model configs: the yacs keys of the upstream experiment files, plus our own, in a strict schema.
+"""Model configs: the yacs keys of upstream's experiment files, plus our own, checked against a strict schema.
 
-A user's own `cls_hrnet_w18_sgd_lr5e-2_wd1e-4_bs32_x100.yaml` or `w32_512_adam_lr1e-3.yaml` loads unchanged; MODEL.NAME
-says which schema of hrnet/schemas.py is meant. A key that it does not know is an error that names it (upstream's own
-schemas let any key through below MODEL.EXTRA).
+Upstream's files, such as `cls_hrnet_w18_sgd_lr5e-2_wd1e-4_bs32_x100.yaml` or `w32_512_adam_lr1e-3.yaml`, load
+unchanged. MODEL.NAME selects the schema in hrnet/schemas.py. An unknown key is an error, also below MODEL.EXTRA, where
+upstream accepts any key.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, ONNX, POSE, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, RESIZERS, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
-LARGEST = 2**31 - 1  # of a number
-MULTIPLE = 32  # of the input's sides, pixels: the lowest branch has 1/32 of the resolution
+LARGEST = 2**31 - 1  # largest number in a config
+MULTIPLE = 32  # pixels; height and width must be multiples of it: the last branch has 1/32 of the resolution
 
-# yacs warns at each load of an upstream file about the misspelt key that all of classification have.
+# All of upstream's classification files have a misspelt key (NUM_RANCHES); yacs would warn each time.
 logging.getLogger("yacs.config").setLevel(logging.ERROR)
 
 
 def config_path(model: str) -> Path:
-    """The YAML of a model: a name in `configs/`, or a path of one's own that ends in .yaml."""
+    """The path of a model's YAML file. `model`: a name in `configs/`, or a path that ends in .yaml or .yml."""
     return Path(model) if model.endswith((".yaml", ".yml")) else CONFIGS / f"{model}.yaml"
 
 
 def add_cfg_argument(parser: argparse.ArgumentParser, default: Optional[str] = None) -> None:
-    """`--cfg`, as every script has it: a Path to a YAML file."""
+    """Add `--cfg`, which all scripts have; its value is the Path of a YAML file."""
     text = "model: a name in configs/, or the path of a YAML file" + (" (%(default)s)" if default else "")
     parser.add_argument("--cfg", type=config_path, required=default is None, default=default, help=text)
 
 
 def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
-    """Read one model's YAML over the defaults of its schema, that of MODEL.NAME (classification where there is none);
-    the result is frozen. `kinds`: the values of MODEL.NAME that the caller can work with (default: all). `complete`: of
-    an ONNX classifier, require what `atc.classifier` reads from its file.
+    """Read a model's YAML file. Missing keys get the defaults of the schema for its MODEL.NAME (classification if there
+    is none). The result is frozen. `kinds`: values of MODEL.NAME that the caller accepts (default: all). `complete`:
+    for an ONNX classifier, require the values that `atc.classifier` reads from its file.
 
-    Raises UserError when the file is missing, is no YAML mapping or of another kind, has a key that the schema does not
-    know (named, with the nearest known one), a value of another type, or branches that contradict each other.
+    Raises UserError if the file is missing, not a YAML mapping or of another kind, and for unknown keys, wrong types
+    and invalid or inconsistent values.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,14 +71,14 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
         raise UserError("not a config", where=path, expected="a YAML mapping", found=type(values).__name__)
     schema = _schema(values, path, kinds or tuple(SCHEMAS))
     ignored = []
-    for name, value in _fit(values, schema, path, ""):
+    for name, value in _check_keys(values, schema, path, ""):
         if name in IGNORED[schema.MODEL.NAME]:
             ignored.append(name)
         elif value is None:
             raise UserError(f"{name} has no value", where=path, hint="leave the key out to use its default")
     if ignored:
         print(f"{path}: keys without effect here: {', '.join(ignored)}", file=sys.stderr)
-    _fill_in_gears(values, schema, path)
+    _read_gears_file(values, schema, path)
     try:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as error:
@@ -95,22 +95,22 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
 
 
 def is_complete(config: CfgNode) -> bool:
-    """Whether the config of an ONNX classifier has what `atc.classifier` fills in."""
+    """Whether the config of an ONNX classifier has the values that `atc.classifier` adds."""
     return bool(config.MODEL.IMAGE_SIZE and config.MODEL.NUM_CLASSES and config.INPUT.RESIZE)
 
 
 def _schema(values: dict[str, Any], path: Path, known: tuple[str, ...]) -> CfgNode:
-    """The schema of the kind that MODEL.NAME says."""
+    """The schema for the config's MODEL.NAME."""
     model = values.get("MODEL")
     name = model.get("NAME", CLASSIFICATION) if isinstance(model, dict) else CLASSIFICATION
     if name not in known:
-        raise UserError("MODEL.NAME", where=path, expected=" or ".join(known), found=name)
+        raise UserError("invalid MODEL.NAME", where=path, expected=" or ".join(known), found=name)
     return SCHEMAS[name]()
 
 
-def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The names and values of all keys that are set. Raises UserError for an unknown one, and for a value that no key
-    has; lets an integer stand for a float (`LR: 1`), which yacs refuses."""
+def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the full names and values of all keys in the file. Converts an integer to float where the schema has a
+    float (`LR: 1`), which yacs does not do. Raises UserError for unknown keys and for values of unsupported types."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
@@ -123,18 +123,18 @@ def _fit(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> It
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
                 raise UserError(f"{name} is not a mapping", where=path, found=repr(value))
-            yield from _fit(value, default, path, f"{name}.")
+            yield from _check_keys(value, default, path, f"{name}.")
             continue
         if not _is_plain(value):
             expected = f"numbers up to {LARGEST}, text, true, false, or lists of them"
-            raise UserError(name, where=path, expected=expected, found=repr(value)[:80])
+            raise UserError(f"invalid {name}", where=path, expected=expected, found=repr(value)[:80])
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             values[key] = float(value)
         yield name, value
 
 
-def _fill_in_gears(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
-    """Put the gears of a file that INPUT.GEARS names, relative to the config, in the place of its name."""
+def _read_gears_file(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
+    """If INPUT.GEARS is a path, relative to the config, replace it by the gears in that file."""
     named = values.get("INPUT", {}).get("GEARS")
     if isinstance(named, str):
         short = values.get("DATASET", {}).get("INPUT_SIZE", schema.DATASET.INPUT_SIZE)
@@ -142,7 +142,7 @@ def _fill_in_gears(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
 
 
 class _Check:
-    """What yacs' types do not say: numbers of values, their kind and range. yacs lets null pass for any type."""
+    """Checks that yacs does not do: lengths of lists, types of their items, ranges, null."""
 
     def __init__(self, config: CfgNode, path: Path) -> None:
         self.config, self.path = config, path
@@ -159,15 +159,19 @@ class _Check:
             self.classification()
         self.common()
 
-    def require(self, right: bool, name: str, expected: str, found: object) -> None:
-        if not right:
-            raise UserError(name, where=self.path, expected=expected, found=found)
+    def require(self, valid: bool, name: str, expected: str, found: object) -> None:
+        if not valid:
+            raise UserError(f"invalid {name}", where=self.path, expected=expected, found=found)
 
     def counts(self, name: str, values: Any, length: int, unit: int = 1) -> None:
-        """Require `length` multiples of `unit`, above 0."""
-        expected = f"{length} whole numbers from {unit}" if unit == 1 else f"{length} multiples of {unit}"
-        right = isinstance(values, (list, tuple)) and len(values) == length
-        self.require(right and all(_is_count(value) and value % unit == 0 for value in values), name, expected, values)
+        """Require a list of `length` positive multiples of `unit`."""
+        expected = f"{length} positive integers" if unit == 1 else f"{length} positive multiples of {unit}"
+        valid = isinstance(values, (list, tuple)) and len(values) == length
+        valid = valid and all(_is_positive_int(value) and value % unit == 0 for value in values)
+        self.require(valid, name, expected, values)
+
+    def one_of(self, name: str, value: Any, known: tuple[str, ...]) -> None:
+        self.require(value in known, name, " or ".join(known), value)
 
     def count(self, name: str, value: Any, unit: int = 1) -> None:
         self.counts(name, [value], 1, unit)
@@ -181,8 +185,7 @@ class _Check:
             self.count(f"{name}.NUM_MODULES", stage.NUM_MODULES)
             self.counts(f"{name}.NUM_BLOCKS", stage.NUM_BLOCKS, number)
             self.counts(f"{name}.NUM_CHANNELS", stage.NUM_CHANNELS, number)
-            known = stage.BLOCK in ("BASIC", "BOTTLENECK")
-            self.require(known, f"{name}.BLOCK", "BASIC or BOTTLENECK", stage.BLOCK)
+            self.one_of(f"{name}.BLOCK", stage.BLOCK, ("BASIC", "BOTTLENECK"))
             self.require(stage.FUSE_METHOD == "SUM", f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
 
     def classification(self) -> None:
@@ -194,12 +197,14 @@ class _Check:
         self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
         large = resize >= max(model.IMAGE_SIZE)
         self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
+        self.one_of("INPUT.RESIZER", self.config.INPUT.RESIZER, RESIZERS)
+        self.one_of("INPUT.INTERPOLATION", self.config.INPUT.INTERPOLATION, INTERPOLATIONS)
         self.percent("TOP1", "TOP5")
         self.training("BATCH_SIZE_PER_GPU")
         self.count("TEST.BATCH_SIZE_PER_GPU", self.config.TEST.BATCH_SIZE_PER_GPU)
         scale = self.config.TRAIN.CROP_SCALE
-        right = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
-        self.require(right, "TRAIN.CROP_SCALE", "two shares, above 0 and up to 1, the smaller one first", scale)
+        valid = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
+        self.require(valid, "TRAIN.CROP_SCALE", "two fractions above 0 and up to 1, the smaller one first", scale)
 
     def onnx(self) -> None:
         model, resize = self.config.MODEL, self.config.INPUT.RESIZE
@@ -218,27 +223,27 @@ class _Check:
         self.count(f"TRAIN.{batch_key}", train[batch_key])
         self.count("TRAIN.END_EPOCH", train.END_EPOCH)
         self.count("PRINT_FREQ", self.config.PRINT_FREQ)
-        self.require(train.OPTIMIZER in ("sgd", "adam"), "TRAIN.OPTIMIZER", "sgd or adam", train.OPTIMIZER)
+        self.one_of("TRAIN.OPTIMIZER", train.OPTIMIZER, ("sgd", "adam"))
         self.require(_is_number(train.LR) and train.LR > 0, "TRAIN.LR", "a number above 0", train.LR)
-        steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_count, train.LR_STEP))
-        self.require(steps, "TRAIN.LR_STEP", "whole numbers from 1", train.LR_STEP)
-        self.require(0 <= train.MOMENTUM < 1, "TRAIN.MOMENTUM", "from 0 to below 1", train.MOMENTUM)
-        self.require(train.WD >= 0, "TRAIN.WD", "a number from 0", train.WD)
+        steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_positive_int, train.LR_STEP))
+        self.require(steps, "TRAIN.LR_STEP", "a list of positive integers", train.LR_STEP)
+        self.require(0 <= train.MOMENTUM < 1, "TRAIN.MOMENTUM", "a number of at least 0 and below 1", train.MOMENTUM)
+        self.require(train.WD >= 0, "TRAIN.WD", "a number of at least 0", train.WD)
         self.require(train.LR_FACTOR > 0, "TRAIN.LR_FACTOR", "a number above 0", train.LR_FACTOR)
-        self.require(self.config.WORKERS >= 0, "WORKERS", "a whole number from 0", self.config.WORKERS)
+        self.require(self.config.WORKERS >= 0, "WORKERS", "an integer of at least 0", self.config.WORKERS)
 
     def pose(self) -> None:
         config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
         joints = config.MODEL.NUM_JOINTS
-        self.require(joints == COUNT and _is_count(joints), "MODEL.NUM_JOINTS", f"{COUNT}, COCO's keypoints", joints)
+        self.require(joints == COUNT and _is_positive_int(joints), "MODEL.NUM_JOINTS", f"{COUNT}, as in COCO", joints)
         center = config.DATASET.WITH_CENTER
         self.require(center is False, "DATASET.WITH_CENTER", "False", center)
         self.count("MODEL.EXTRA.DECONV.NUM_DECONVS", deconv.NUM_DECONVS)
         self.count("MODEL.EXTRA.DECONV.NUM_BASIC_BLOCKS", deconv.NUM_BASIC_BLOCKS)
         self.counts("MODEL.EXTRA.DECONV.NUM_CHANNELS", deconv.NUM_CHANNELS, deconv.NUM_DECONVS)
         self.counts("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, deconv.NUM_DECONVS)
-        self.switches("MODEL.EXTRA.DECONV.CAT_OUTPUT", deconv.CAT_OUTPUT, deconv.NUM_DECONVS)
-        self.switches("LOSS.WITH_AE_LOSS", config.LOSS.WITH_AE_LOSS, deconv.NUM_DECONVS + 1)
+        self.booleans("MODEL.EXTRA.DECONV.CAT_OUTPUT", deconv.CAT_OUTPUT, deconv.NUM_DECONVS)
+        self.booleans("LOSS.WITH_AE_LOSS", config.LOSS.WITH_AE_LOSS, deconv.NUM_DECONVS + 1)
         self.kernels("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, (2, 3, 4))
         self.kernels("MODEL.EXTRA.FINAL_CONV_KERNEL", [config.MODEL.EXTRA.FINAL_CONV_KERNEL], (1, 3))
         self.count("DATASET.INPUT_SIZE", config.DATASET.INPUT_SIZE, MULTIPLE)
@@ -255,14 +260,14 @@ class _Check:
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
         self.require(set(sizes) <= set(known), name, " or ".join(map(str, known)), sizes)
 
-    def switches(self, name: str, values: Any, length: int) -> None:
-        right = values and len(values) == length and all(isinstance(value, bool) for value in values)
-        self.require(right, name, f"{length} times True or False", values)
+    def booleans(self, name: str, values: Any, length: int) -> None:
+        valid = values and len(values) == length and all(isinstance(value, bool) for value in values)
+        self.require(valid, name, f"{length} booleans", values)
 
     def percent(self, *names: str) -> None:
         for name in names:
             value = self.config.REFERENCE[name]
-            self.require(0 <= value <= 100, f"REFERENCE.{name}", "percent", value)
+            self.require(0 <= value <= 100, f"REFERENCE.{name}", "a percentage from 0 to 100", value)
 
     def common(self) -> None:
         values = self.config.INPUT
@@ -272,13 +277,13 @@ class _Check:
 
     def weights(self) -> None:
         weights = self.config.WEIGHTS
-        self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL, or nothing at all", weights.URL)
+        self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL as text", weights.URL)
         digits = re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)) is not None
         self.require(digits, "WEIGHTS.MD5", "32 hex digits", weights.MD5)
 
 
 def _is_plain(value: Any, depth: int = 2) -> bool:
-    """Not a date, bytes, a mapping, an infinite number or one beyond all sizes; lists at most `depth` deep."""
+    """Whether a YAML value is null, text, a boolean, a number up to LARGEST, or a list of them (up to `depth` deep)."""
     if isinstance(value, (list, tuple)):
         return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
     if isinstance(value, (int, float)):
@@ -286,7 +291,7 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
@@ -299,8 +304,8 @@ def _are_numbers(values: Any, length: int) -> bool:
 
 
 def config_sha256(config: CfgNode) -> str:
-    """Hash of what shapes the model and its input: MODEL and INPUT, and for pose two keys more. A changed learning rate
-    does not change it."""
+    """Hash of the keys that define the model and its input: MODEL and INPUT, and for pose also DATASET.INPUT_SIZE and
+    LOSS.WITH_AE_LOSS. Training keys, such as the learning rate, are not included."""
     content = {"MODEL": _plain(config.MODEL), "INPUT": _plain(config.INPUT)}
     if config.MODEL.NAME == POSE:
         content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}

@@ -1,16 +1,16 @@
-"""The layouts in which a data set is found, read as one list of images.
+"""Find the images and labels of a data set in one of these layouts.
 
 ImageNet, with labels:
-val/*.JPEG + val_label.txt   the model zoo's: `name index` lines
-val_list.txt (+ any folders) PaddleClas': `path index` lines, paths relative to the dataset's folder
-val/<class>/*                torchvision's ImageFolder: the sorted class folders are the indices, sorted by value where
-                             all their names are whole numbers
-train/<class>/*              the same, to train on
-*.tar, val/*.tar             WebDataset's: hrnet/tars.py; also a list of tar files
+val/*.JPEG + val_label.txt   model zoo: `name index` lines
+val_list.txt (+ any folders) PaddleClas: `path index` lines, paths relative to the data set's folder
+val/<class>/*                torchvision's ImageFolder: the class index is the position of the class folder in text
+                             order, or in numeric order if all names are integers
+train/<class>/*              the same, for training
+*.tar, val/*.tar             WebDataset (hrnet/tars.py); DATASET may also be a text file that lists tar files
 COCO:
-annotations/person_keypoints_<split>.json + images/<split>/*   as upstream's HigherHRNet reads it
+annotations/person_keypoints_<split>.json + images/<split>/*   as in upstream's HigherHRNet
 
-Files whose names begin with a dot are ignored. Everything else that is not an image of the data set is listed.
+Hidden files (names that begin with a dot) are ignored. Other files that are not images of the data set are reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Optional
 
 from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
-from hrnet.io.files import IMAGES, AnyPath, below, natural_key
+from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
 from hrnet.io.records import FormatError
 from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
 from hrnet.workers import map_files
@@ -36,50 +36,52 @@ COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
 LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
 
 WHOLE = re.compile(r"[0-9]{1,9}")
-LISTED = 10  # names in an error that asks to fix them all
+LISTED = 10  # names in an error about files or folders that the user must fix one by one
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a folder, in natural order of their paths; of tar files in the order in which they are there."""
+    """Labelled images, in natural order of their paths; images in tar files keep the order of the tar file."""
 
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
-    unlabelled: list[str]  # files that stand among the images but have no label
-    absent: list[str]  # labels without an image: the folder holds a subset
-    index: Path  # the file or folder that says what the labels are
-    broken: dict[str, str] = field(default_factory=dict)  # labelled, but a dangling link or no file -> why
-    classes: dict[str, int] = field(default_factory=dict)  # class folders -> index, in the layout that has them
-    foreign: list[str] = field(default_factory=list)  # folders beside them that hold no image
-    of_classes: int = 0  # the model's
-    members: dict[str, Member] = field(default_factory=dict)  # path -> its place, where the images are in tar files
-    ends: tuple[int, ...] = ()  # how many images there are up to the end of each tar file
+    unlabelled: list[str]  # files beside the images that have no label
+    absent: list[str]  # labelled images that are missing: the folder is a subset
+    index: Path  # the file or folder that defines the labels
+    broken: dict[str, str] = field(default_factory=dict)  # labelled, but a broken link or not a file -> why
+    classes: dict[str, int] = field(default_factory=dict)  # class folder -> index; empty in other layouts
+    empty_folders: list[str] = field(default_factory=list)  # folders without images, and broken links
+    class_count: int = 0  # of the model
+    members: dict[str, Member] = field(default_factory=dict)  # path -> position in a tar file; empty for image files
+    ends: tuple[int, ...] = ()  # number of images up to the end of each tar file
 
     def find(self, source: str) -> Source:
-        """Where an image's bytes are."""
+        """The file or tar member of an image."""
         return self.members.get(source) or self.root / source
 
     def sha256(self) -> str:
-        """Hash of all paths, labels, sizes and times: another image or label makes other inputs."""
+        """Hash of all paths, labels, file sizes and modification times."""
         return _sha256_of_members(self.members, self.labels) if self.ends else _sha256_of_files(self.root, self.labels)
 
     def lists(self) -> list[Path]:
-        """The files that decide which images there are, also those that are not there."""
+        """The files that define which images are used, also those that do not exist yet."""
         return [*(self.root / name for name in LISTS), *([self.root, self.index] if self.ends else [])]
 
     def notes(self) -> list[str]:
-        """Lines to print: what of the folder is not used, or not there."""
+        """Messages about missing images and unused folders."""
         notes = []
         if self.absent:
             notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
-        if self.foreign:
-            notes.append(f"{len(self.foreign)} folders without images are left out: {first_few(self.foreign)}")
-        if self.classes and len(self.classes) < self.of_classes:
-            notes.append(f"folders of {len(self.classes)} of {self.of_classes} classes (a subset)")
+        if self.empty_folders:
+            notes.append(
+                f"{len(self.empty_folders)} folders without images are ignored: {first_few(self.empty_folders)}"
+            )
+        if self.classes and len(self.classes) < self.class_count:
+            notes.append(f"{len(self.classes)} of {self.class_count} classes have a folder (a subset)")
         return notes
 
     def not_images(self) -> dict[str, str]:
-        """Labelled files that cannot be images, and why; only those without an image's ending are opened."""
+        """Labelled files that are not images -> why. Only files without an image extension are opened."""
         odd = (source for source in self.labels if not source.lower().endswith(IMAGES))
         others = {source: "not an image" for source in odd if not is_image(self.root / source)}
         return {**self.broken, **others}
@@ -90,19 +92,19 @@ class CocoSet:
     """The images of a COCO folder that its annotation file lists, in natural order of their names."""
 
     root: Path
-    images: dict[str, CocoImage]  # path relative to root -> what the annotation file says of it
-    unlisted: list[str]  # files among the images that the annotation file does not list
-    absent: list[str]  # listed images that are not there: the folder holds a subset
+    images: dict[str, CocoImage]  # path relative to root -> its entry in the annotation file
+    unlisted: list[str]  # files in the image folder that the annotation file does not list
+    absent: list[str]  # listed images that are missing: the folder is a subset
     index: Path  # the annotation file
-    broken: dict[str, str]  # listed names of dangling links, or of what is not a file -> why
+    broken: dict[str, str]  # listed, but a broken link or not a file -> why
     annotations: Annotations
 
     def lists(self) -> list[Path]:
-        """The file that decides which images there are."""
+        """The file that defines which images are used."""
         return [self.index]
 
     def sha256(self) -> str:
-        """Hash of all paths and times, and of what the annotation file says of each image."""
+        """Hash of all paths, file sizes and modification times, and of ids and sizes in the annotation file."""
         facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in self.images.items()}
         return _sha256_of_files(self.root, facts)
 
@@ -127,86 +129,86 @@ def _sha256_of_members(members: Mapping[str, Member], labels: Mapping[str, int])
 
 
 def find_images(folder: Path, classes: int) -> Dataset:
-    """Find the images and labels below `folder`, or below its parent when `folder` is the `val` of the model zoo's
-    call, for a model of so many classes. `folder` may also be a list of tar files.
+    """Find the images and labels of a data set for a model with `classes` classes. `folder`: the data set's folder, its
+    `val` (as in the model zoo's commands), a tar file, or a text file that lists tar files.
 
-    Raises UserError when the folder has none of the layouts, a list names no image that is there, or the labels are not
-    those of such a model.
+    Raises UserError if the folder has none of the layouts, no listed image exists, or the labels do not fit the number
+    of classes.
     """
     place, tars = find_tars(folder)
     if tars:
-        return _in_tars(place, tars, folder, classes)
+        return _read_tar_dataset(place, tars, folder, classes)
     if not folder.is_dir():
         raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
     root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
     for name in LISTS:
         if (root / name).is_file():
-            return _listed(root, root / name, classes)
+            return _read_listed_dataset(root, root / name, classes)
     if (root / "val").is_dir():
-        return _class_folders(root, "val", classes)
-    raise UserError("is no ImageNet folder", where=folder, expected=LAYOUTS)
+        return _read_class_folders(root, "val", classes)
+    raise UserError("not an ImageNet folder", where=folder, expected=LAYOUTS)
 
 
 def find_training_images(root: Path, classes: int) -> Dataset:
-    """Find the images of train/<class>/ below `root`, for a model of so many classes. Raises UserError when there are
-    none, or the folders of val/ are not of the same classes."""
+    """Find the images train/<class>/* below `root` for a model with `classes` classes. Raises UserError if there are
+    none, or if there are more or fewer class folders."""
     if not (root / "train").is_dir():
-        what = "holds no folder to train on" if root.is_dir() else "no such dataset folder"
-        raise UserError(what, where=root, expected="train/<class>/* in it")
-    return _class_folders(root, "train", classes)
+        what = "no train folder" if root.is_dir() else "no such dataset folder"
+        raise UserError(what, where=root, expected="train/<class>/*")
+    return _read_class_folders(root, "train", classes)
 
 
 def check_classes_agree(root: Path, validation: Dataset) -> None:
-    """Refuse class folders of train/ whose indices are not the labels that the images of val/ have."""
+    """Raise UserError if the class folders of train/ give other class indices than the labels of val/."""
     training = _training_classes(root)
     if validation.classes and training and set(training) != set(validation.classes):
         raise _classes_differ(root, training, validation.classes)
     labels = ((source, os.path.basename(os.path.dirname(source)), label) for source, label in validation.labels.items())
     others = [(source, name, label) for source, name, label in labels if training.get(name, label) != label]
     if others:
-        what = "labels differ from the order of the class folders of train/"
+        what = "labels differ from the order of the class folders in train/"
         found = first_few(f"{source} is {label}, train/{name} is {training[name]}" for source, name, label in others)
         raise UserError(what, where=validation.index, found=found)
 
 
 def _training_classes(root: Path) -> dict[str, int]:
-    """The class folders of train/ with their indices; empty if there are none."""
+    """Class folder in train/ -> index; empty if there are none."""
     place = root / "train"
     return _by_position(_find_class_folders(place)[0], place) if place.is_dir() else {}
 
 
 def _classes_differ(root: Path, training: Iterable[str], validation: Iterable[str]) -> UserError:
-    alone = {**dict.fromkeys(training, "train/"), **dict.fromkeys(validation, "val/")}
+    only_in = {**dict.fromkeys(training, "train/"), **dict.fromkeys(validation, "val/")}
     for name in set(training) & set(validation):
-        del alone[name]
-    found = first_few((f"{name} only in {alone[name]}" for name in sorted(alone, key=natural_key)), LISTED)
-    what, hint = "class folders of train/ and val/ differ", "rename or remove folders"
+        del only_in[name]
+    found = first_few((f"{name} only in {only_in[name]}" for name in sorted(only_in, key=natural_key)), LISTED)
+    what, hint = "train/ and val/ have different class folders", "rename or remove folders"
     return UserError(what, where=root, found=found, hint=hint)
 
 
-def find_coco(root: Path, split: str, outlines: bool = False) -> CocoSet:
-    """Find the images of a split (val2017) below a COCO folder. `outlines`: as of `read_annotations`. Raises UserError
-    when the folder is none, or holds none of the images that its annotation file lists."""
+def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
+    """Find the images of a split (such as val2017) in a COCO folder. `segmentations`: see `read_annotations`. Raises
+    UserError if the folder is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
         raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
     index, folder = annotation_path(root, split), root / "images" / split
-    annotations = read_annotations(index, outlines)
+    annotations = read_annotations(index, segmentations)
     listed = annotations.images
     if not folder.is_dir():
-        raise UserError("no such folder of images", where=folder, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
-    there, others = _names_below(folder, {os.path.dirname(image.file_name) for image in listed})
+        raise UserError("no such image folder", where=folder, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
+    there, others = _list_files_in(folder, {os.path.dirname(image.file_name) for image in listed})
     images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in there}
     broken = {image.file_name: others[image.file_name] for image in listed if image.file_name in others}
     if not images:
         found = f"none of its {len(listed)} in {folder}"
         expected = first_few(image.file_name for image in listed)
-        raise UserError("lists no image that is there", where=index, expected=expected, found=found)
+        raise UserError("none of the listed images exists", where=index, expected=expected, found=found)
     unlisted = sorted(there - {image.file_name for image in listed}, key=natural_key)
     absent = [image.file_name for image in listed if image.file_name not in there and image.file_name not in broken]
     return CocoSet(root, images, unlisted, absent, index, broken, annotations)
 
 
-def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
+def _read_tar_dataset(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
     labels: dict[str, int] = {}
     members: dict[str, Member] = {}
     unlabelled: list[str] = []
@@ -224,8 +226,8 @@ def _in_tars(root: Path, tars: list[str], index: Path, classes: int) -> Dataset:
         ends.append(len(labels))
     _check_labels(labels, index, classes)
     if not labels:
-        hint = "add them, or unpack the images into val/ with val_label.txt beside it"
-        expected = "key.cls or key.json with each"
+        hint = "add labels, or unpack the images into val/ and write val_label.txt beside it"
+        expected = "key.cls or key.json for each image"
         raise UserError("images without labels", where=index, expected=expected, found=first_few(unlabelled), hint=hint)
     return Dataset(root, labels, unlabelled, [], index, members=members, ends=tuple(ends))
 
@@ -237,35 +239,35 @@ def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
         raise UserError("label outside the classes", where=index, expected=expected, found=first_few(outside))
 
 
-def _listed(root: Path, index: Path, classes: int) -> Dataset:
+def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
     listed = read_labels(index, root)
     _check_labels(listed, index, classes)
     folders = sorted({name.rpartition("/")[0] for name in listed})
-    there, broken = _names_below(root, folders)
+    there, broken = _list_files_in(root, folders)
     labels = {name: listed[name] for name in sorted(listed, key=natural_key) if name in there}
     if not labels:
         found = f"none of its {len(listed)} in {root / folders[0]}"
-        raise UserError("lists no image that is there", where=index, expected=first_few(listed), found=found)
-    faults = {name: broken[name] for name in listed if name in broken}
+        raise UserError("none of the listed images exists", where=index, expected=first_few(listed), found=found)
+    reasons = {name: broken[name] for name in listed if name in broken}
     absent = sorted((name for name in listed if name not in there and name not in broken), key=natural_key)
     unlabelled = sorted((name for name in there if name not in listed and name != index.name), key=natural_key)
-    return Dataset(root, labels, unlabelled, absent, index, faults)
+    return Dataset(root, labels, unlabelled, absent, index, reasons)
 
 
-def _class_folders(root: Path, split: str, classes: int) -> Dataset:
+def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
     place = root / split
-    names, foreign = _find_class_folders(place)
-    if not names and not foreign:
-        flat = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
-        hint = flat if split == "val" else "the images of a class lie in a folder of its own"
-        raise UserError("holds no class folder", where=place, hint=hint)
+    names, empty_folders = _find_class_folders(place)
+    if not names and not empty_folders:
+        flat = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
+        hint = flat if split == "val" else "put the images of each class into one folder"
+        raise UserError("no class folders", where=place, hint=hint)
     if not names:
-        raise UserError("class folders hold no image", where=place, found=first_few(foreign))
+        raise UserError("no images in the class folders", where=place, found=first_few(empty_folders))
     indices = _by_position(names, place)
     if len(names) != classes:
         indices = _subset_indices(names, classes, root, split) or {}
         if not indices:
-            raise _wrong_number(place, names, foreign, classes)
+            raise _wrong_class_count(place, names, empty_folders, classes)
     elif split == "val" and not _are_indices(names, classes):
         training = set(_training_classes(root))
         if not (training <= set(names) or set(names) <= training):
@@ -273,31 +275,31 @@ def _class_folders(root: Path, split: str, classes: int) -> Dataset:
     pairs: list[tuple[str, int]] = []
     broken: dict[str, str] = {}
     for name, label in indices.items():
-        files, faults = _names(place / name)
+        files, reasons = _list_files(place / name)
         pairs += [(f"{split}/{name}/{file}", label) for file in files]
-        broken.update({f"{split}/{name}/{file}": reason for file, reason in faults.items()})
+        broken.update({f"{split}/{name}/{file}": reason for file, reason in reasons.items()})
     pairs.sort(key=lambda pair: natural_key(pair[0]))
     if not pairs:
-        raise UserError("class folders hold no image", where=place, found=first_few(map(": ".join, broken.items())))
-    beside, links = _names(place)
-    known = {*names, *foreign}
+        raise UserError("no images in the class folders", where=place, found=first_few(map(": ".join, broken.items())))
+    beside, links = _list_files(place)
+    known = {*names, *empty_folders}
     beside += [name for name in links if name not in known]
     unlabelled = sorted((f"{split}/{name}" for name in beside), key=natural_key)
-    return Dataset(root, dict(pairs), unlabelled, [], place, broken, indices, foreign, classes)
+    return Dataset(root, dict(pairs), unlabelled, [], place, broken, indices, empty_folders, classes)
 
 
 def _find_class_folders(place: Path) -> tuple[list[str], list[str]]:
-    """The folders in `place` that hold an image, and those that hold none or are links to nothing; sorted as text."""
+    """The folders in `place` with images, and the other ones (no images, or a broken link); both in text order."""
     names: list[str] = []
-    foreign: list[str] = []
+    empty_folders: list[str] = []
     for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
         if entry.name[0] == ".":
             continue
         if entry.is_dir():
-            (names if _holds_image(entry.path) else foreign).append(entry.name)
+            (names if _holds_image(entry.path) else empty_folders).append(entry.name)
         elif not entry.is_file() and not entry.name.lower().endswith(IMAGES):
-            foreign.append(entry.name)
-    return names, foreign
+            empty_folders.append(entry.name)
+    return names, empty_folders
 
 
 def _holds_image(folder: str) -> bool:
@@ -311,8 +313,8 @@ def _holds_image(folder: str) -> bool:
 
 
 def is_image(path: AnyPath) -> bool:
-    """Whether Pillow knows the file's format."""
-    from PIL import Image  # here, since make doctor reads data sets where it may be missing
+    """Whether Pillow recognises the file as an image."""
+    from PIL import Image  # imported here: make doctor must work without Pillow
 
     try:
         with Image.open(path):
@@ -324,18 +326,18 @@ def is_image(path: AnyPath) -> bool:
 
 
 def _by_position(names: list[str], place: Path) -> dict[str, int]:
-    """The class folders with their indices: in the order of their values where all are whole numbers, else as text."""
+    """Class folder -> index: the position in numeric order if all names are integers, else in text order."""
     if all(map(WHOLE.fullmatch, names)):
         names = sorted(names, key=int)
         twice = [f"{a} and {b}" for a, b in zip(names, names[1:]) if int(a) == int(b)]
         if twice:
-            raise UserError("class folders of one number", where=place, found=first_few(twice))
+            raise UserError("class folders with equal numbers", where=place, found=first_few(twice))
     return {name: index for index, name in enumerate(names)}
 
 
 def _subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
-    """The indices of fewer folders than the model has classes where these leave no doubt: numbers from 0, or names of
-    which train/ has all; else None."""
+    """Class folder -> index if val/ has too few folders but their indices are certain: the names are class indices, or
+    train/ has all classes with the same names. Else None."""
     if split == "val" and len(names) < classes:
         if _are_indices(names, classes):
             return {name: int(name) for name in sorted(names, key=int)}
@@ -346,40 +348,40 @@ def _subset_indices(names: list[str], classes: int, root: Path, split: str) -> O
 
 
 def _are_indices(names: list[str], classes: int) -> bool:
-    """Whether the names are class indices: whole numbers from 0, below the number of classes."""
+    """Whether the names are class indices: integers below `classes`, the lowest is 0."""
     whole = all(map(WHOLE.fullmatch, names))
     return whole and min(map(int, names)) == 0 and max(map(int, names)) < classes
 
 
-def _wrong_number(place: Path, names: list[str], foreign: list[str], classes: int) -> UserError:
-    """The error for too many or too few class folders; names those first that look like none."""
+def _wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
+    """The error for too many or too few class folders. It lists first the folders that do not look like classes."""
     shapes = {name: re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "9", name)) for name in names}
     shape, number = Counter(shapes.values()).most_common(1)[0]
     odd = [name for name in names if shapes[name] != shape] if number > len(names) / 2 else []
-    parts = [f"{len(foreign)} without images: {first_few(foreign)}"] if foreign else []
-    parts += [f"{len(odd)} of other names: {first_few(odd)}"] if odd else []
+    parts = [f"{len(empty_folders)} without images: {first_few(empty_folders)}"] if empty_folders else []
+    parts += [f"{len(odd)} with unusual names: {first_few(odd)}"] if odd else []
     parts.append(f"{len(names)} with images: {first_few(names)}")
     expected = f"{classes}, MODEL.NUM_CLASSES"
     hint = (
         "remove folders that are not classes, or give another CFG; for a subset write val_list.txt, lines `path index`"
     )
-    return UserError("class folders", where=place, expected=expected, found="; ".join(parts), hint=hint)
+    return UserError("wrong number of class folders", where=place, expected=expected, found="; ".join(parts), hint=hint)
 
 
-def _names_below(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[str, str]]:
-    """The files in `folders` below `root`, as paths relative to `root`, and what else is there with the reason."""
+def _list_files_in(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[str, str]]:
+    """The files in `folders`, and their other entries -> what they are; all paths relative to `root`."""
     files: set[str] = set()
     broken: dict[str, str] = {}
     for folder in folders:
         if (root / folder).is_dir():
-            names, faults = _names(root / folder)
+            names, reasons = _list_files(root / folder)
             files.update(os.path.join(folder, name) for name in names)
-            broken.update({os.path.join(folder, name): reason for name, reason in faults.items()})
+            broken.update({os.path.join(folder, name): reason for name, reason in reasons.items()})
     return files, broken
 
 
-def _names(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
-    """The names of the files in a folder, and those of links to nothing, folders and devices with what they are; all
+def _list_files(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
+    """The names of the files in a folder, and its other entries (broken links, folders, devices) -> what they are;
     without hidden ones."""
     files: list[str] = []
     others: dict[str, str] = {}
@@ -391,21 +393,21 @@ def _names(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
         elif entry.is_dir():
             others[entry.name] = "a folder"
         else:
-            others[entry.name] = "a link to nothing" if entry.is_symlink() else "not a file"
+            others[entry.name] = "a broken link" if entry.is_symlink() else "not a file"
     return files, others
 
 
 def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
-    """Read `name index` lines (val_label.txt, val_list.txt) as a mapping from name to class index; the index is behind
-    the last white space.
+    """Read `name index` lines (val_label.txt, val_list.txt) as {name: class index}. The index follows the last white
+    space of the line.
 
-    With the data set's `root` the names are paths relative to it, also where they have `./` or, in val_label.txt,
-    `val/` in front. Raises FormatError with the line.
+    `root`: the data set's folder; names are then returned as paths relative to it. A leading `./` is allowed, and a
+    leading `val/` in val_label.txt. Raises FormatError with the line number.
     """
     data = Path(path).read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data:
         raise FormatError("not UTF-8 text", where=path)
-    data = data.removeprefix(b"\xef\xbb\xbf")  # Windows' editors put a mark in front
+    data = data.removeprefix(b"\xef\xbb\xbf")  # the byte order mark that Windows editors write
     flat = Path(path).name == "val_label.txt"
     folder = root / "val" if root and flat else root
     labels: dict[str, int] = {}
@@ -418,7 +420,7 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80].rstrip("\n")))
         if folder is not None:
             try:
-                name = below(folder, name)
+                name = relative_path(folder, name)
             except ValueError as error:
                 raise FormatError(f"line {number}: {error}", where=path, found=repr(line[:80].rstrip("\n"))) from None
             if flat and not name.startswith("val/"):
@@ -427,5 +429,5 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             raise FormatError(f"line {number}: a second label for {name}", where=path)
         labels[name] = int(index)
     if not labels:
-        raise FormatError("holds no label", where=path, expected="lines `name index`")
+        raise FormatError("no labels", where=path, expected="lines `name index`")
     return labels

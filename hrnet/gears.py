@@ -1,9 +1,8 @@
-"""Gears: the few input sizes that a dynamic pose model is compiled for (atc's --dynamic_dims), height and width in
-pixels.
+"""Gears: the input sizes (height, width in pixels) that a dynamic pose model is compiled for, atc's --dynamic_dims.
 
-A gear's short side is the network's input size; its long side holds the image whole, with a black border, or, where no
-gear is long enough, cuts it at both ends. The model zoo's HigherHRNet_preprocess.py calls its choice the nearest, but
-computes this: the next gear up, and the longest for what is longer still.
+The short side of all gears is the network's input size. For an image, the shortest gear that holds the whole image is
+chosen, and padded with black. If no gear is long enough, the longest one is chosen, and the image is cut at both ends.
+The model zoo's HigherHRNet_preprocess.py computes the same, although it calls the result the nearest gear.
 """
 
 from __future__ import annotations
@@ -17,62 +16,62 @@ import yaml
 from hrnet.io.files import AnyPath, write_text
 from hrnet.io.records import FormatError
 
-STEP = 64  # pixels: the long side that upstream makes is a multiple of it
-MOST_GEARS = 100  # that atc takes
+STEP = 64  # pixels: upstream rounds the long side up to a multiple of it
+MOST_GEARS = 100  # limit of atc
 
 Gear = tuple[int, int]  # height, width
 
 
-def rounded_up(pixels: float) -> int:
-    """The multiple of STEP that upstream takes for a side: cut to an integer, so that 512.9 stays 512."""
+def round_up(pixels: float) -> int:
+    """Round a side up to a multiple of STEP as upstream does, which truncates fractions: 512.9 gives 512."""
     return int((pixels + STEP - 1) // STEP * STEP)
 
 
 def short_side(input_size: int, where: AnyPath) -> int:
-    """The short side of all gears; FormatError where upstream would take another than DATASET.INPUT_SIZE."""
-    if rounded_up(input_size) != input_size:
-        expected = f"a multiple of {STEP}, to which upstream rounds it up"
-        raise FormatError("DATASET.INPUT_SIZE", where=where, expected=expected, found=input_size)
+    """The short side of all gears, DATASET.INPUT_SIZE. Raises FormatError if upstream would round it."""
+    if round_up(input_size) != input_size:
+        expected = f"a multiple of {STEP}"
+        raise FormatError("invalid DATASET.INPUT_SIZE", where=where, expected=expected, found=input_size)
     return input_size
 
 
 def whole_size(width: int, height: int, short: int) -> Gear:
-    """The input that holds an image of `width` x `height` pixels whole: its short side is `short`, its long one a
-    multiple of STEP."""
+    """The input size for the whole of an image of `width` x `height` pixels: the short side is `short`, the long side
+    a multiple of STEP."""
     if width < height:
-        return rounded_up(short / width * height), short
-    return short, rounded_up(short / height * width)
+        return round_up(short / width * height), short
+    return short, round_up(short / height * width)
 
 
 def choose(width: int, height: int, short: int, gears: Sequence[Gear]) -> Optional[Gear]:
-    """The gear for an image of `width` x `height` pixels; without any gears the size that holds it whole. None when all
-    gears stand upright and the image lies, or the other way round."""
+    """The gear for an image of `width` x `height` pixels; its `whole_size` if there are no gears. None if no gear has
+    the image's orientation (portrait or landscape)."""
     whole = whole_size(width, height, short)
     if not gears:
         return whole
-    upright = width < height
-    fitting = sorted(gear for gear in gears if gear[1 if upright else 0] == short)
+    portrait = width < height
+    fitting = sorted(gear for gear in gears if gear[1 if portrait else 0] == short)
     return next((gear for gear in fitting if gear >= whole), fitting[-1] if fitting else None)
 
 
 def check_gears(values: Any, short: int, where: AnyPath, name: str = "GEARS") -> list[Gear]:
-    """`values` as gears of a network whose input size is `short`; FormatError says what is wrong with them."""
-    expected = f"1 to {MOST_GEARS} different [height, width], one side {short}, the other a multiple of 32 from there"
+    """Check `values` as gears with the short side `short`, and return them. Raises FormatError."""
+    expected = f"1 to {MOST_GEARS} different [height, width], one side {short}, the other a multiple of 32, not less"
 
     def fits(pair: Any) -> bool:
         numbers = isinstance(pair, list) and len(pair) == 2 and all(type(side) is int for side in pair)
         return numbers and min(pair) == short and max(pair) % 32 == 0
 
     if not isinstance(values, list) or not 1 <= len(values) <= MOST_GEARS:
-        raise FormatError(name, where=where, expected=expected, found=repr(values))
+        raise FormatError(f"invalid {name}", where=where, expected=expected, found=repr(values))
     wrong = [pair for pair in values if not fits(pair)] or [pair for pair in values if values.count(pair) > 1]
     if wrong:
-        raise FormatError(name, where=where, expected=expected, found=wrong[0])
+        raise FormatError(f"invalid {name}", where=where, expected=expected, found=wrong[0])
     return [(height, width) for height, width in values]
 
 
 def read_gears(path: AnyPath, short: int) -> list[Gear]:
-    """Read the gears of a YAML file, `GEARS: [[512, 512], [512, 768]]`."""
+    """Read the gears in a YAML file, such as `GEARS: [[512, 512], [512, 768]]`. Raises FormatError."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -83,6 +82,6 @@ def read_gears(path: AnyPath, short: int) -> list[Gear]:
 
 
 def write_gears(path: AnyPath, gears: Sequence[Gear], comment: str) -> None:
-    """Write gears as `read_gears` takes them, below a comment of one line."""
+    """Write a file for `read_gears`, with a comment in its first line."""
     lines = ", ".join(f"[{height}, {width}]" for height, width in gears)
     write_text(path, f"# {comment}\nGEARS: [{lines}]\n")

@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on."""
+"""Description of this machine, for records of measurements."""
 
 from __future__ import annotations
 

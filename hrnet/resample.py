@@ -1,8 +1,9 @@
-"""Pillow's bilinear resize of RGB pixels (antialiased; src/libImaging/Resample.c of python-pillow/Pillow), to the bit,
-computing of the resized image only what is asked for.
+"""Pillow's antialiased resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical results,
+but for bilinear interpolation only for the part of the resized image that is needed.
 
-The weights are made here, the sums over pixels in `_resample.c`. Where that was not compiled, as on a board without a
-compiler, Pillow itself does the work: the same pixels in some six times the time (docs/decisions/0022-resize.md).
+The weights are computed here, the sums over pixels in `_resample.c`. If that module is not compiled, for example on a
+board without a compiler, Pillow is used: same pixels, about six times slower (docs/decisions/0022-resize.md). Pillow is
+also used for bicubic interpolation.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ try:
 except ImportError:
     COMPILED = False
 
-ONE = 1 << 22  # a weight of 1
-TALL = 2  # times as high as wide: from there on Pillow 13 resizes columns before rows, and rounds otherwise
+ONE = 1 << 22  # the integer that represents a weight of 1
+TALL = 2  # height / width above which Pillow 13 resizes columns before rows, which gives other rounding
 
 
 @lru_cache(maxsize=256)
 def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of `size` pixels from `start` on, along an axis of `source` pixels that becomes one of `resized`: the first
-    neighbour of each, int32 [size], and how much it and those behind it count, int32 [size, taps], in units of 1 / ONE.
+    """The weights to resize an axis from `source` to `resized` pixels, for `size` pixels of the result from `start` on.
+    Returns the first source pixel of each, int32 [size], and the weights of this and the following source pixels, int32
+    [size, taps], in units of 1 / ONE.
 
-    A triangle that is 0 at one pixel's distance, of the larger of both scales, divided by its sum; in float64, in
-    Pillow's order.
+    The filter is a triangle with a radius of one pixel of the source or of the result, whichever is larger, normalised
+    to a sum of 1. It is computed in float64, in the same order as in Pillow.
     """
     scale = source / resized
     support = max(scale, 1.0)
@@ -37,22 +39,31 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
     first = np.maximum((centre - support + 0.5).astype(np.int32), 0)
     end = np.minimum((centre + support + 0.5).astype(np.int32), source)
     taps = int((end - first).max())
-    begin = np.minimum(first, source - taps)  # so that no tap lies behind the last pixel
+    begin = np.minimum(first, source - taps)  # so that all taps are inside the source
     neighbour = begin[:, None] + np.arange(taps)  # [size, taps]
     triangle = np.maximum(1.0 - np.abs((neighbour - centre[:, None] + 0.5) * (1.0 / support)), 0.0)
     triangle[(neighbour < first[:, None]) | (neighbour >= end[:, None])] = 0.0
     total = np.zeros(size)
-    for tap in triangle.T:  # one after the other: np.sum would add in an order of its own
+    for tap in triangle.T:  # np.sum would add in a different order
         total += tap
     return begin, (triangle / total[:, None] * ONE + 0.5).astype(np.int32)
 
 
-def resize_part(pixels: np.ndarray, size: tuple[int, int], left: int, top: int, width: int, height: int) -> np.ndarray:
-    """The part of `width` x `height` pixels at (left, top) of an image uint8 [H, W, 3] that is resized to `size`, width
-    and height: uint8 [height, width, 3]. What lies outside of the resized image is black."""
+def resize_part(
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    interpolation: str = "bilinear",
+) -> np.ndarray:
+    """Resize uint8 [H, W, 3] to `size` (width, height), but compute only the `width` x `height` pixels at (left, top):
+    uint8 [height, width, 3]. Pixels outside of the resized image are black. interpolation: bilinear or bicubic."""
     inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
-    if not COMPILED or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
-        resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    compiled = COMPILED and interpolation == "bilinear"
+    if not compiled or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
+        resized = Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()])
         return np.asarray(resized.crop((left, top, left + width, top + height)))
     part = np.empty((height, width, 3), dtype=np.uint8)
     columns = weights(pixels.shape[1], size[0], left, width)

@@ -1,10 +1,10 @@
-"""The keys that a config may have, with their defaults: one yacs schema for each kind of model.
+"""The allowed keys of a config and their defaults: one yacs schema for each kind of model.
 
 Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/default.py, commit f130a24.
-Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881; the keys below
-MODEL.EXTRA, which upstream leaves open, as its experiments and lib/models/pose_higher_hrnet.py read them.
-Ours are MODEL.EXTRA.HEAD, SQUEEZE_EXCITE and TRAIN.CROP_SCALE of classification, STAGE1 of pose, INPUT, REFERENCE,
-WEIGHTS, and the schema of a classifier that is given as an ONNX file.
+Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881. Upstream
+does not define the keys below MODEL.EXTRA; here they follow its experiments and lib/models/pose_higher_hrnet.py.
+Our own keys are MODEL.EXTRA.HEAD, MODEL.EXTRA.SQUEEZE_EXCITE and TRAIN.CROP_SCALE for classification,
+MODEL.EXTRA.STAGE1 for pose, INPUT, REFERENCE and WEIGHTS, and the schema for classifiers in ONNX files.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from yacs.config import CfgNode
 
 CLASSIFICATION, POSE, ONNX = "cls_hrnet", "pose_higher_hrnet", "onnx"  # MODEL.NAME
 CLASSIFIERS = (CLASSIFICATION, ONNX)
+RESIZERS = ("pillow", "cv2")  # INPUT.RESIZER
+INTERPOLATIONS = ("bilinear", "bicubic")  # INPUT.INTERPOLATION
 
 
-# Keys that are accepted because upstream's files have them, and never read, with upstream's defaults.
+# Keys in upstream's files that are accepted but not used, with upstream's defaults.
 _IGNORED_BY_BOTH: dict[str, Any] = {
     "GPUS": (0,),
     "LOG_DIR": "",
@@ -121,18 +123,18 @@ def _stage(modules: int, branches: int, block: str, blocks: list[int], channels:
 
 
 def _common() -> CfgNode:
-    """What both kinds have."""
+    """The keys that both kinds have."""
     schema = CfgNode()
-    schema.WORKERS = 4  # processes that read images to train on, in each training process
+    schema.WORKERS = 4  # image loading processes for each training process
     schema.PRINT_FREQ = 20  # steps between two lines of the training log
 
     schema.TRAIN = CfgNode()
     schema.TRAIN.LR_FACTOR = 0.1
-    schema.TRAIN.LR_STEP = [90, 110]  # after so many epochs the learning rate is multiplied by LR_FACTOR; []: one cycle
+    schema.TRAIN.LR_STEP = [90, 110]  # epochs after which the rate is multiplied by LR_FACTOR; []: one cycle
     schema.TRAIN.LR = 0.001
     schema.TRAIN.OPTIMIZER = "adam"  # or sgd
-    schema.TRAIN.MOMENTUM = 0.9  # this and NESTEROV: sgd
-    schema.TRAIN.WD = 0.0001  # weight decay; not used by adam for pose, as upstream
+    schema.TRAIN.MOMENTUM = 0.9  # MOMENTUM and NESTEROV are only used by sgd
+    schema.TRAIN.WD = 0.0001  # weight decay; not used by adam for pose, as in upstream
     schema.TRAIN.NESTEROV = False
     schema.TRAIN.END_EPOCH = 140
 
@@ -140,7 +142,7 @@ def _common() -> CfgNode:
     schema.INPUT.MEAN = [0.485, 0.456, 0.406]  # R, G, B of pixels scaled to 0..1
     schema.INPUT.STD = [0.229, 0.224, 0.225]
 
-    schema.WEIGHTS = CfgNode({"URL": "", "MD5": ""})  # MD5, since that is what the publishers state
+    schema.WEIGHTS = CfgNode({"URL": "", "MD5": ""})  # MD5, since publishers state it
     return schema
 
 
@@ -160,7 +162,7 @@ def classification() -> CfgNode:
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = CLASSIFICATION
     schema.MODEL.NUM_CLASSES = 1000
-    schema.MODEL.PRETRAINED = ""  # a checkpoint that training starts from: those of its weights that the net has too
+    schema.MODEL.PRETRAINED = ""  # a checkpoint to start training from; only weights that the net has are loaded
     schema.MODEL.IMAGE_SIZE = [224, 224]  # width, height of the network's input, pixels
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64
@@ -170,14 +172,14 @@ def classification() -> CfgNode:
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [18, 36, 72, 144])
     extra.HEAD = CfgNode({"CHANNELS": [32, 64, 128, 256], "FEATURES": 2048})  # upstream fixes these in its code
     extra.SQUEEZE_EXCITE = False  # PaddleClas' SE_HRNet: a squeeze-and-excite gate in each residual block
-    schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # so misspelt in every upstream file
+    schema.register_deprecated_key("MODEL.EXTRA.STAGE1.NUM_RANCHES")  # misspelt in every upstream file
 
     schema.DATASET = CfgNode()
-    schema.DATASET.FLIP = True  # flip half of all training images; off where a flip changes the class
+    schema.DATASET.FLIP = True  # flip half of the training images; set it to False if a flip changes the class
 
     schema.TRAIN.BATCH_SIZE_PER_GPU = 32
     schema.TRAIN.CROP_SCALE = [0.08, 1.0]  # smallest and largest share of a training image's area in a random crop
-    schema.TRAIN.OPTIMIZER = "sgd"  # this and the next four as in all of upstream's experiments, not in its defaults
+    schema.TRAIN.OPTIMIZER = "sgd"  # OPTIMIZER to END_EPOCH: from upstream's experiments, not its defaults
     schema.TRAIN.NESTEROV = True
     schema.TRAIN.LR = 0.05
     schema.TRAIN.LR_STEP = [30, 60, 90]
@@ -187,8 +189,10 @@ def classification() -> CfgNode:
     schema.TEST.BATCH_SIZE_PER_GPU = 32
 
     schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
+    schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
+    schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
-    schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
+    schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent
     schema.REFERENCE.TOP5 = 0.0  # percent
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
@@ -203,27 +207,27 @@ def pose() -> CfgNode:
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = POSE
     schema.MODEL.NUM_JOINTS = 17
-    schema.MODEL.TAG_PER_JOINT = True  # a tag map for each joint, else one for all
+    schema.MODEL.TAG_PER_JOINT = True  # True: a tag map for each joint; False: one for all
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64
-    schema.MODEL.PRETRAINED = ""  # as for classification
-    extra.PRETRAINED_LAYERS = ["*"]  # modules to take from it; *: all
+    schema.MODEL.PRETRAINED = ""  # as in classification
+    extra.PRETRAINED_LAYERS = ["*"]  # modules to load from PRETRAINED; *: all
     extra.FINAL_CONV_KERNEL = 1  # or 3
     extra.STAGE1 = _stage(1, 1, "BOTTLENECK", [4], [64])  # upstream fixes it in its code
     extra.STAGE2 = _stage(1, 2, "BASIC", [4, 4], [32, 64])
     extra.STAGE3 = _stage(4, 3, "BASIC", [4, 4, 4], [32, 64, 128])
     extra.STAGE4 = _stage(3, 4, "BASIC", [4, 4, 4, 4], [32, 64, 128, 256])
     extra.DECONV = CfgNode()
-    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution, and gives an output
+    extra.DECONV.NUM_DECONVS = 1  # each doubles the resolution and adds an output
     extra.DECONV.NUM_CHANNELS = [32]
     extra.DECONV.KERNEL_SIZE = [4]  # 2, 3 or 4
     extra.DECONV.NUM_BASIC_BLOCKS = 4
-    extra.DECONV.CAT_OUTPUT = [True]  # it sees the output before it too
+    extra.DECONV.CAT_OUTPUT = [True]  # the previous output is part of its input
 
-    schema.LOSS = CfgNode()  # upstream's defaults are for one output; all of its experiments have two
+    schema.LOSS = CfgNode()  # upstream's defaults have one output; its experiments have two
     schema.LOSS.WITH_HEATMAPS_LOSS = (True, True)
     schema.LOSS.HEATMAPS_LOSS_FACTOR = (1.0, 1.0)
-    schema.LOSS.WITH_AE_LOSS = (True, False)  # which outputs hold tag maps behind their heatmaps
+    schema.LOSS.WITH_AE_LOSS = (True, False)  # which outputs have tag maps after their heatmaps
     schema.LOSS.AE_LOSS_TYPE = "max"  # or exp
     schema.LOSS.PUSH_LOSS_FACTOR = (0.001, 0.001)
     schema.LOSS.PULL_LOSS_FACTOR = (0.001, 0.001)
@@ -236,17 +240,17 @@ def pose() -> CfgNode:
     schema.DATASET.MIN_SCALE = 0.75
     schema.DATASET.MAX_SCALE = 1.25
     schema.DATASET.SCALE_TYPE = "short"  # or long: the side of the image that the scale refers to
-    schema.DATASET.MAX_TRANSLATE = 40  # pixels, of a square of 200
+    schema.DATASET.MAX_TRANSLATE = 40  # pixels, for an image square of 200 x 200
     schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
     schema.DATASET.FLIP = 0.5  # probability
-    schema.DATASET.SIGMA = -1  # of a joint's bump, cells of the heatmap; below 0: 1/64 of its side
+    schema.DATASET.SIGMA = -1  # of a joint's Gaussian, heatmap cells; negative: 1/64 of the heatmap's side
     schema.DATASET.SCALE_AWARE_SIGMA = False
     schema.DATASET.BASE_SIZE = 256.0
     schema.DATASET.BASE_SIGMA = 2.0
     schema.DATASET.INT_SIGMA = False
     schema.DATASET.WITH_CENTER = False
 
-    schema.TRAIN.IMAGES_PER_GPU = 32  # images at once in each process
+    schema.TRAIN.IMAGES_PER_GPU = 32  # batch size in each process
 
     schema.TEST = CfgNode()
     schema.TEST.ADJUST = True
@@ -262,9 +266,9 @@ def pose() -> CfgNode:
     schema.TEST.WITH_HEATMAPS = (True, True)
     schema.TEST.WITH_AE = (True, False)
 
-    schema.INPUT.GEARS = []  # the shapes that the compiled model takes: [height, width] each, pixels; or a file of them
+    schema.INPUT.GEARS = []  # input shapes of the compiled model: a list of [height, width], pixels, or a file of it
 
-    schema.REFERENCE = CfgNode()  # what the gate holds a result against; 0: none is known
+    schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
     schema.REFERENCE.SOURCE = ""

@@ -1,7 +1,8 @@
-"""A data set in parts: the images in natural order are cut into contiguous parts, numbered from 1.
+"""Divide the list of a data set's images, in natural order, into contiguous parts, numbered from 1.
 
-Each part goes through preprocess, infer and postprocess alone; `postprocess.merge` adds the results. Parts of the same
-data set differ by at most one image, or, where the images are in at least as many tar files, by at most one file.
+Each part is preprocessed, inferred and evaluated separately; `postprocess.merge` combines the results. Sizes of
+parts differ by at most one image. If there are at least as many tar files as parts, a part consists of whole tar files,
+and sizes differ by at most one file.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """As in file names: 3-of-16."""
+        """As in file names, such as `3-of-16`."""
         return f"{self.number}-of-{self.count}"
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
     def bounds(self, total: int) -> tuple[int, int]:
-        """The part's first image of `total`, and the one behind its last, both counted from 0."""
+        """The slice of this part in a list of `total` images: first index, and last index + 1."""
         return (self.number - 1) * total // self.count, self.number * total // self.count
 
 
@@ -44,20 +45,20 @@ def shard(text: str) -> Shard:
     """An argparse type: `3/16`."""
     match = re.fullmatch(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,6})", text)
     if not match or int(match[1]) > int(match[2]):
-        raise argparse.ArgumentTypeError(f"expected a part of a number of parts, such as 3/16, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected PART/PARTS, such as 3/16, found {text!r}")
     return Shard(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a part must know of the whole list."""
+    """Length and hash of the whole image list."""
 
     images: int
-    sha256: str  # of paths and labels (COCO: ids and sizes); not of times, which differ between copies of a data set
+    sha256: str  # of paths and labels (COCO: ids and sizes), but not times, which differ between copies of a data set
 
 
 class ListHash:
-    """The hash of (path, label) pairs in their order."""
+    """A hash of (path, label) pairs, in order, which are added one by one."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -70,21 +71,21 @@ class ListHash:
 
 
 def list_sha256(facts: Iterable[tuple[str, object]]) -> str:
-    """The ListHash of all pairs."""
+    """The ListHash of these pairs."""
     digest = ListHash()
     for source, fact in facts:
         digest.add(source, fact)
     return digest.hexdigest()
 
 
-def cut(
+def select_part(
     images: Mapping[str, Fact], part: Shard, limit: int, ends: Sequence[int], where: object
 ) -> tuple[dict[str, Fact], Listing]:
-    """The images of `part`, and the listing of all (of the first `limit`; 0: no limit).
+    """The images of `part`, and the listing of the whole list.
 
-    `images`: path -> label (classification) or facts (COCO), in order; `ends`: how many images there are up to the end
-    of each tar file, empty for a data set of files. More parts than tar files divide the files too. Raises UserError
-    if there are more parts than images.
+    `images`: path -> label (classification) or id and size (COCO), in order; `limit`: use only the first `limit` images
+    (0: all); `ends`: number of images up to the end of each tar file, empty for image files. If there are more parts
+    than tar files, tar files are divided too. Raises UserError if there are more parts than images.
     """
     whole = list(islice(images.items(), limit or None))
     if part.count > len(whole):

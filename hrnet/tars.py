@@ -1,8 +1,8 @@
-"""Data sets in tar files as those of WebDataset (https://github.com/webdataset/webdataset): `key.jpg` with `key.cls` or
-`key.json`. Only the standard library is used: make counts the files before anything is installed.
+"""Data sets in tar files, in WebDataset's layout (https://github.com/webdataset/webdataset): `key.jpg` with `key.cls`
+or `key.json`. Uses only the standard library, since make counts tar files before packages are installed.
 
-A tar is read once from its start for the places of its images; each image is then read at its place, by any process and
-in any order. Nothing is unpacked.
+Each tar file is scanned once for the positions of its images. Any process can then read any image by its position.
+Nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hrnet.cli import first_few
 from hrnet.io.files import IMAGES, AnyPath, natural_key
 from hrnet.io.records import FormatError
 
-LISTS = ("val_label.txt", "val_list.txt")  # a folder with one of them is a data set of files
-LABEL_KEYS = ("label", "cls", "class")  # of a .json member
+LISTS = ("val_label.txt", "val_list.txt")  # in a folder with one of them, tar files are ignored
+LABEL_KEYS = ("label", "cls", "class")  # keys of the label in a .json member
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json member
 WHOLE = re.compile(rb"[0-9]{1,9}")
 UNCLEAN = re.compile(r"(^|/)\.{0,2}(/|$)")  # a name with an empty part, `.` or `..`
@@ -42,18 +42,18 @@ PROGRAMS = {
     "tzst": "unzstd",
 }
 KINDS = {tarfile.LNKTYPE: "a hard link", tarfile.SYMTYPE: "a symbolic link", tarfile.GNUTYPE_SPARSE: "a sparse file"}
-WHOLE_TAR = "copy or download it again, or write it again with tar"
+NEW_COPY = "copy or download it again, or write it again with tar"
 
 
 class Member(NamedTuple):
-    """An image's place in a tar file."""
+    """The position of an image in a tar file."""
 
     tar: str
     offset: int  # bytes
     size: int
 
     def read_bytes(self) -> bytes:
-        """The image file's bytes. Raises OSError, also where the tar file has become shorter."""
+        """Read the image file's bytes. Raises OSError, also if the tar file is now shorter."""
         descriptor = os.open(self.tar, os.O_RDONLY)
         try:
             data = os.pread(descriptor, self.size, self.offset)
@@ -67,50 +67,50 @@ class Member(NamedTuple):
         return f"{self.tar} at byte {self.offset}"
 
 
-Source = Union[Path, Member]  # of an image's bytes: both have read_bytes()
+Source = Union[Path, Member]  # where an image is stored; both have read_bytes()
 
 
 @dataclass(frozen=True)
 class TarIndex:
-    """The images of one tar file, by their names in it and in its order."""
+    """The images of one tar file and their labels, by member name, in the tar file's order."""
 
     images: dict[str, Member]
-    labels: dict[str, int]  # those that have one
+    labels: dict[str, int]  # only of images that have a label
 
 
 def find_source(dataset: Path, source: str) -> Source:
-    """Where the bytes of an image are, for its path relative to the data set as a manifest has it: a file, or a member
-    of a tar file. Raises FormatError when the tar file has no such member."""
+    """The file or tar member of an image. `source`: its path relative to the data set, as in a manifest. Raises
+    FormatError if the tar file has no such member."""
     path = (dataset.parent if dataset.is_file() else dataset) / source
     tar = next(filter(Path.is_file, path.parents), None) if ".tar/" in source else None
     if tar is None:
         return path
     name, status = path.relative_to(tar).as_posix(), tar.stat()
-    member = _read_again(tar, status.st_size, status.st_mtime_ns).images.get(name)
+    member = _read_tar_cached(tar, status.st_size, status.st_mtime_ns).images.get(name)
     if member is None:
         raise FormatError(f"no member {name}", where=tar, hint="is this the data set that was preprocessed?")
     return member
 
 
 @functools.lru_cache(maxsize=2)
-def _read_again(tar: Path, size: int, time: int) -> TarIndex:
+def _read_tar_cached(tar: Path, size: int, time: int) -> TarIndex:
     return read_tar(tar)
 
 
 def find_tars(dataset: Path) -> tuple[Path, list[str]]:
-    """The tar files of a data set in natural order, as paths relative to the folder that is returned with them; none
-    where the data set is one of files.
+    """Find the tar files of a data set. Returns a folder, and the paths of the tar files relative to it, in natural
+    order; no paths if the data set does not consist of tar files.
 
-    `dataset`: a folder with *.tar in it or in its val/, a list of tar files (.txt, a path a line), or one tar file.
-    Raises FormatError for compressed files, a list that is malformed or names a file twice, and for tar files of which
-    some are for training.
+    `dataset`: a folder with *.tar in it or in its val/, a text file (.txt) with one path per line, or one tar file.
+    Raises FormatError for compressed tar files, a malformed list, a tar file that is listed twice, and a folder that
+    contains both training and other tar files.
     """
     if not dataset.is_dir():
         if not dataset.is_file():
             return dataset, []
         single = dataset.name.endswith(".tar") or COMPRESSED.search(dataset.name)
         names = [dataset.name] if single else _read_list(dataset)
-        return _checked(dataset.parent, names, dataset)
+        return _check_tars(dataset.parent, names, dataset)
     root = dataset.parent if dataset.name == "val" and not (dataset / "val").is_dir() else dataset
     if any((root / name).is_file() for name in LISTS):
         return root, []
@@ -118,12 +118,12 @@ def find_tars(dataset: Path) -> tuple[Path, list[str]]:
         entries = [entry for entry in os.scandir(root / "val") if entry.name[0] != "."]
         if any(entry.is_dir() for entry in entries):  # class folders
             return root, []
-        return _checked(root, [f"val/{entry.name}" for entry in entries], root / "val")
-    return _checked(root, [entry.name for entry in os.scandir(root) if entry.name[0] != "."], root)
+        return _check_tars(root, [f"val/{entry.name}" for entry in entries], root / "val")
+    return _check_tars(root, [entry.name for entry in os.scandir(root) if entry.name[0] != "."], root)
 
 
-def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[str]]:
-    """The tar files among the names of a folder or list."""
+def _check_tars(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[str]]:
+    """Select and check the tar files among the names in a folder or list."""
     packed = sorted(filter(COMPRESSED.search, found), key=natural_key)
     if packed:
         program = PROGRAMS.get(packed[0].rpartition(".")[2].lower(), "decompress")
@@ -131,8 +131,8 @@ def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[
         raise FormatError("compressed tar files are not supported", where=where, found=first_few(packed), hint=hint)
     names = sorted((name for name in found if name.endswith(".tar")), key=natural_key)
     training = [name for name in names if "train" in os.path.basename(name).lower()]
-    if where.is_dir() and training and len(training) < len(names):  # a list says which
-        what, hint = "tar files to train on and others", "write the ones to evaluate into a list: DATASET=<list>.txt"
+    if where.is_dir() and training and len(training) < len(names):  # a list is an explicit choice
+        what, hint = "training and other tar files together", "list the files to evaluate: DATASET=<list>.txt"
         raise FormatError(what, where=where, found=first_few(training), hint=hint)
     seen: dict[tuple[int, int], str] = {}
     for name in names:
@@ -143,13 +143,13 @@ def _checked(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[
         if not stat.S_ISREG(status.st_mode):
             raise FormatError("not a file", where=root / name, expected="a tar file")
         if first := seen.get((status.st_dev, status.st_ino)):
-            raise FormatError("a tar file twice", where=where, found=f"{first}, {name}", hint="remove one of them")
+            raise FormatError("duplicate tar file", where=where, found=f"{first}, {name}", hint="remove one of them")
         seen[status.st_dev, status.st_ino] = name
     return root, names
 
 
 def _read_list(path: Path) -> list[str]:
-    """The tar files that a list names, one a line; empty lines and lines with # in front are passed over."""
+    """The tar files in a list, one per line. Empty lines and lines that start with # are skipped."""
     data = path.read_bytes()
     if path.suffix != ".txt" or b"\0" in data:
         hint = "give DATASET=<folder>, or a list of tar files, .txt"
@@ -164,24 +164,24 @@ def _read_list(path: Path) -> list[str]:
             raise FormatError(f"line {number}", where=path, expected="a path that ends in .tar", found=repr(line[:80]))
         names.append(name)
     if not names:
-        raise FormatError("names no tar file", where=path, expected="a path a line, relative to the list")
+        raise FormatError("no tar files in the list", where=path, expected="one path per line, relative to the list")
     return names
 
 
 @dataclass
 class _Samples:
-    """What was read of a tar file so far, by key."""
+    """The members of a tar file that were read so far, by key."""
 
     images: dict[str, str] = field(default_factory=dict)  # key -> name
-    members: dict[str, Member] = field(default_factory=dict)  # name -> place
-    labels: dict[str, int] = field(default_factory=dict)  # of .cls
-    described: dict[str, Union[int, str]] = field(default_factory=dict)  # of .json; or why there is none
+    members: dict[str, Member] = field(default_factory=dict)  # name -> position
+    labels: dict[str, int] = field(default_factory=dict)  # from .cls
+    json_labels: dict[str, Union[int, str]] = field(default_factory=dict)  # from .json: the label, or why there is none
     dotted: dict[str, str] = field(default_factory=dict)  # key -> a name with more than one dot, such as x.seg.png
 
 
 def read_tar(path: AnyPath) -> TarIndex:
-    """Find the images and labels of a tar file. Raises FormatError where it is truncated, damaged or compressed, where
-    a key is there twice or lacks its image, and for members that are links or leave the folder."""
+    """Find the images and labels in a tar file. Raises FormatError if it is truncated, damaged or compressed, for a
+    duplicate key, a label without an image, a link, and a path outside of the folder."""
     samples = _Samples()
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -190,33 +190,33 @@ def read_tar(path: AnyPath) -> TarIndex:
         try:
             end = _read_members(path, file, size, samples)
         except tarfile.TarError as error:
-            raise FormatError(f"damaged tar file: {error}", where=path, hint=WHOLE_TAR) from None
-        except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # of malformed extended headers
-            raise FormatError(f"damaged tar file: {type(error).__name__}", where=path, hint=WHOLE_TAR) from None
+            raise FormatError(f"damaged tar file: {error}", where=path, hint=NEW_COPY) from None
+        except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # malformed extended headers
+            raise FormatError(f"damaged tar file: {type(error).__name__}", where=path, hint=NEW_COPY) from None
         _check_end(path, file, end, size)
-    return _join(path, samples)
+    return _combine(path, samples)
 
 
 def _read_members(path: AnyPath, file: BinaryIO, size: int, samples: _Samples) -> int:
-    """Read all members into `samples`; return the byte behind the last one."""
+    """Read all members into `samples`; return the position after the last one."""
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
         last = -1
         while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps what it read
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all members in memory
             if info.size < 0 or info.offset <= last:
                 raise FormatError("damaged tar file", where=path, found=f"{info.name} at {info.offset}")
             last = info.offset
             if info.isreg() and not info.issparse() and info.offset_data + info.size > size:
                 found = f"{info.name} ends at byte {info.offset_data + info.size} of {size}"
-                raise FormatError("truncated tar file", where=path, found=found, hint=WHOLE_TAR)
+                raise FormatError("truncated tar file", where=path, found=found, hint=NEW_COPY)
             if not info.isdir():
                 _add(path, file, info, samples)
         return archive.offset
 
 
 def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples) -> None:
-    """Add one member, if it belongs to an image."""
-    name = _clean(info.name, path)
+    """Add one member if it is an image or a label."""
+    name = _normalise_name(info.name, path)
     key, ending = _split(name)
     image = f".{ending}" in IMAGES
     if not image and ending not in ("cls", "json"):
@@ -227,7 +227,7 @@ def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples
         what = KINDS[tarfile.GNUTYPE_SPARSE] if info.issparse() else KINDS.get(info.type, "not a file")
         hint = "write the tar again with: tar --hard-dereference -h"
         raise FormatError(f"{name} is {what}", where=path, expected="files", hint=hint)
-    if key in (samples.images if image else samples.labels if ending == "cls" else samples.described):
+    if key in (samples.images if image else samples.labels if ending == "cls" else samples.json_labels):
         found = f"{samples.images[key]} and {name}" if image else f"{name} twice"
         hint = "the key is the name up to its first dot; each key has one image and one label"
         raise FormatError("duplicate key", where=path, found=found, hint=hint)
@@ -240,36 +240,38 @@ def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples
     file.seek(info.offset_data)
     data = file.read(info.size)
     if ending == "json":
-        samples.described[key] = _described(data)
+        samples.json_labels[key] = _label_from_json(data)
         return
     text = data.strip()
     if not WHOLE.fullmatch(text):
-        raise FormatError(f"{name}: not a class index", where=path, expected="a number from 0", found=repr(data[:40]))
+        raise FormatError(
+            f"{name}: not a class index", where=path, expected="an integer of at least 0", found=repr(data[:40])
+        )
     samples.labels[key] = int(text)
 
 
-def _clean(name: str, path: AnyPath) -> str:
-    """A member's name relative to the folder in which tar was called, without `.` or `..`."""
+def _normalise_name(name: str, path: AnyPath) -> str:
+    """The normalised name of a member, without `.` or `..`. Raises FormatError if it is outside of the tar's folder."""
     if UNCLEAN.search(name):
         clean = posixpath.normpath(name)
         if clean.startswith(("/", "../")) or clean == "..":
-            what = "is absolute" if clean[0] == "/" else "leaves the folder"
+            what = "is absolute" if clean[0] == "/" else "is outside of the folder"
             raise FormatError(f"member name {what}", where=path, found=name, hint="write the tar again with: tar -C")
         name = clean
     if name.isascii():
         return name
-    return os.fsdecode(name.encode("utf-8", "surrogateescape"))  # as names of files, whatever the locale
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))  # decoded in the same way as file names, in any locale
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The key and the ending of a member: the base name is divided at its first dot. No ending of hidden files."""
+    """Divide a member's name at the first dot of its base name into key and extension; a hidden file has none."""
     start = name.rfind("/") + 1
     dot = name.find(".", start)
     return (name[:dot], name[dot + 1 :].lower()) if dot > start else (name, "")
 
 
-def _described(data: bytes) -> Union[int, str]:
-    """The label that a .json member holds, or why it holds none."""
+def _label_from_json(data: bytes) -> Union[int, str]:
+    """The label in a .json member, or the reason why it has none."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
@@ -279,11 +281,11 @@ def _described(data: bytes) -> Union[int, str]:
     if len(labels) == 1:
         return labels.pop()
     expected = ", ".join(f'"{key}"' for key in LABEL_KEYS)
-    return f"more than one label in {expected}" if labels else f"no class index as {expected}"
+    return f"more than one label in {expected}" if labels else f"no class index in {expected}"
 
 
-def _join(path: AnyPath, samples: _Samples) -> TarIndex:
-    """The images with their labels. Raises FormatError for what lacks its image or has no legible label."""
+def _combine(path: AnyPath, samples: _Samples) -> TarIndex:
+    """Combine images and labels. Raises FormatError for labels without an image and images with an invalid label."""
     images, labels = samples.images, samples.labels
     if alone := [samples.dotted.get(key, f"{key}.cls") for key in labels if key not in images]:
         what, hint = "keys without an image", "the key is the name up to its first dot; rename the files"
@@ -291,20 +293,20 @@ def _join(path: AnyPath, samples: _Samples) -> TarIndex:
     if alone := [name for key, name in samples.dotted.items() if key not in images]:
         hint = "the key is the name up to its first dot; rename the files"
         raise FormatError("images with more than one dot in their names", where=path, found=first_few(alone), hint=hint)
-    described = {key: label for key, label in samples.described.items() if key not in labels}
-    wrong = [f"{key}.json: {label}" for key, label in described.items() if isinstance(label, str) and key in images]
+    json_labels = {key: label for key, label in samples.json_labels.items() if key not in labels}
+    wrong = [f"{key}.json: {label}" for key, label in json_labels.items() if isinstance(label, str) and key in images]
     if wrong:
         raise FormatError("images without a label", where=path, found=first_few(wrong))
-    labels.update({key: label for key, label in described.items() if isinstance(label, int)})
-    if alone := [f"{key}.json" for key in described if key in labels and key not in images]:
+    labels.update({key: label for key, label in json_labels.items() if isinstance(label, int)})
+    if alone := [f"{key}.json" for key in json_labels if key in labels and key not in images]:
         raise FormatError("keys without an image", where=path, found=first_few(alone))
     if not images:
-        raise FormatError("holds no image", where=path, expected="key.jpg with key.cls or key.json")
+        raise FormatError("no images", where=path, expected="key.jpg with key.cls or key.json")
     return TarIndex(samples.members, {name: labels[key] for key, name in images.items() if key in labels})
 
 
 def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
-    """Refuse what is certainly not a tar file by what it is."""
+    """Raise FormatError for files that are certainly not tar files, with what they are."""
     text = start.lstrip().lower()
     kind: Optional[str] = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     if kind is not None:
@@ -317,18 +319,18 @@ def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
         hint = "open it in a browser to see why the download failed, then download again"
         raise FormatError("not a tar file", where=path, found="an HTML page", hint=hint)
     if size < BLOCK:
-        raise FormatError("not a tar file", where=path, found=f"{size} bytes", hint=WHOLE_TAR)
+        raise FormatError("not a tar file", where=path, found=f"{size} bytes", hint=NEW_COPY)
 
 
 def _check_end(path: AnyPath, file: BinaryIO, end: int, size: int) -> None:
-    """tarfile takes anything for the end: here a tar ends with a block of zeros, and nothing is behind it."""
+    """Require a block of zeros at the end, and no data after it; tarfile does not check this."""
     file.seek(end)
     block = file.read(BLOCK)
     if len(block) < BLOCK:
         found = f"no end-of-archive block at byte {end} of {size}"
-        raise FormatError("truncated tar file", where=path, found=found, hint=WHOLE_TAR)
+        raise FormatError("truncated tar file", where=path, found=found, hint=NEW_COPY)
     while block:
         if block.strip(b"\0"):
-            hint = "join tar files with tar -A, or list each" if file.tell() > end + BLOCK else WHOLE_TAR
+            hint = "join tar files with tar -A, or list each" if file.tell() > end + BLOCK else NEW_COPY
             raise FormatError("damaged tar file, or more than one", where=path, found=f"data at byte {end}", hint=hint)
         block = file.read(1 << 20)

@@ -1,4 +1,4 @@
-"""A pool of processes that applies one function to many files; it reports every error and ends with its parent."""
+"""Apply a function to many files in a pool of processes, which report errors and exit with their parent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Callable, Optional, TypeVar
 
 from hrnet.cli import UserError, progress
 
-SHARED_MEMORY = "/dev/shm"  # where semaphores are, and the tensors that processes exchange
-FILES_A_TASK = 16  # files sent to a worker process at once: enough to hide the communication
+SHARED_MEMORY = "/dev/shm"  # holds semaphores, and tensors that processes exchange
+FILES_A_TASK = 16  # files that are sent to a worker at once: enough to hide the communication
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 def map_files(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, at_once: int = FILES_A_TASK, unit: str = "img"
 ) -> list[Result]:
-    """`work` applied to each task, in order; by this process alone if `workers` is 1, or where the machine has no room
-    for a pool's semaphores. Raises the exception of a worker, and UserError if a worker was killed."""
+    """Apply `work` to each task; the results have the order of the tasks. Works without a pool if `workers` is 1 or the
+    machine cannot create semaphores. Raises the exception of a worker, and UserError if a worker was killed."""
     pool = _pool(workers) if workers > 1 else None
     if pool is None:
         return [work(task) for task in progress(tasks, len(tasks), unit=unit)]
@@ -33,22 +33,22 @@ def map_files(
         with pool:
             return list(progress(pool.map(work, tasks, chunksize=at_once), len(tasks), unit=unit))
     except BrokenProcessPool:
-        hint = "rerun with fewer --workers; what is finished is kept"
+        hint = "rerun with fewer --workers; finished files are kept"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
 
 
 def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
-    # A forked worker inherits its parent's lock and holds it until it has ended too.
+    # A forked worker inherits its parent's lock, so the lock is held until the worker has exited too.
     context = multiprocessing.get_context("fork")
     try:
         return ProcessPoolExecutor(workers, context, initializer=_follow_parent)
     except OSError as error:
-        print(f"{SHARED_MEMORY}: {error.strerror}; one process does all the work", file=sys.stderr)
+        print(f"{SHARED_MEMORY}: {error.strerror}; using one process", file=sys.stderr)
         return None
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and exit with it: a worker of a killed parent would wait forever."""
+    """Ignore Ctrl-C, which the parent handles, and exit with the parent: else the worker would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

@@ -1,17 +1,20 @@
-"""Which ais_bench an interpreter has, found from the files of the package alone; nothing of it is imported.
+"""Find out which ais_bench a Python interpreter has, from the package's files. The package is not imported.
 
-Run as text in the interpreter of AIS_PYTHON (`probe`), whatever its version; prints one line of JSON:
+The interpreter of AIS_PYTHON, of any version, runs this file with `-c`. It prints the result of `probe` as one line of
+JSON:
 
-kind           official: Huawei's ais_bench since February 2024, whose options have underscores
-               older: one from before that; renamed: a fork whose options have dashes, such as version 0.1.0
-               benchmark: AISBench's evaluation program of the same package name (PyPI: ais-bench-benchmark)
-               other: something else; missing: no package ais_bench
+kind           official: Huawei's ais_bench since February 2024, with underscores in its options
+               older: Huawei's ais_bench from before that date
+               renamed: a fork with dashes in its options, such as version 0.1.0
+               benchmark: AISBench's evaluation program, which has the same package name (PyPI: ais-bench-benchmark)
+               other: another package; missing: no package ais_bench
 where          the package's directory
-version        of the installed distribution, or ""
-aclruntime     whether the package that ais_bench computes with is installed
-pkg_resources  whether setuptools has it (before 81); ais_bench reads aclruntime's version with it
-crashes        whether this ais_bench fails without pkg_resources (before 24 July 2024); later ones then use another,
-               slower run mode
+version        version of the installed distribution, or ""
+aclruntime     whether this package is installed; ais_bench computes with it
+pkg_resources  whether this package is installed (part of setuptools before 81); ais_bench reads aclruntime's version
+               with it
+crashes        whether this ais_bench fails without pkg_resources (before 24 July 2024); later versions use a slower run
+               mode instead
 
 Source: https://gitee.com/ascend/tools, ais-bench_workload/tool/ais_bench, its history from January 2023 to December
 2025.
@@ -24,17 +27,17 @@ import sys
 from importlib.util import find_spec
 
 OFFICIAL = "Huawei's ais_bench 0.0.2 of 2024-02 or later, https://gitee.com/ascend/tools"
-KINDS = {  # of ais_bench_probe, that are refused
-    "missing": "this python has no ais_bench",
-    "older": "an ais_bench from before February 2024",
-    "renamed": "a fork of ais_bench with other options (--auto-set-dymdims-mode), such as version 0.1.0",
-    "benchmark": "AISBench's benchmark (PyPI: ais-bench-benchmark), another program in a package of the same name",
-    "other": "a package ais_bench that has no ais_bench.infer",
+KINDS = {  # kind: error message
+    "missing": "this Python has no ais_bench",
+    "older": "this ais_bench is from before February 2024",
+    "renamed": "this is a fork of ais_bench with other options (--auto-set-dymdims-mode), such as version 0.1.0",
+    "benchmark": "this is AISBench's benchmark (PyPI: ais-bench-benchmark), another program with the same package name",
+    "other": "this package ais_bench has no ais_bench.infer",
 }
 
 
 def read(folder):  # type: ignore[no-untyped-def]
-    """The texts of a directory's Python files."""
+    """The source text of all Python files in a directory."""
     texts = []
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         if name.endswith(".py"):
@@ -44,7 +47,7 @@ def read(folder):  # type: ignore[no-untyped-def]
 
 
 def kind_of(folder):  # type: ignore[no-untyped-def]
-    """The kind of the package in a directory."""
+    """The kind of the ais_bench package in a directory."""
     inner = os.path.join(folder, "infer")
     names = os.listdir(inner) if os.path.isdir(inner) else []
     if not names:
@@ -56,17 +59,17 @@ def kind_of(folder):  # type: ignore[no-untyped-def]
 
 
 def version():  # type: ignore[no-untyped-def]
-    """The version of the distribution ais_bench."""
+    """The version of the installed distribution ais_bench; empty if it is unknown."""
     try:
         from importlib import metadata
 
         return metadata.version("ais_bench")
-    except Exception:  # not installed by pip, or a Python without this module
+    except Exception:  # not installed by pip, or importlib.metadata is missing
         return ""
 
 
 def probe():  # type: ignore[no-untyped-def]
-    """The facts about this interpreter."""
+    """The facts in the table above."""
     found = {"kind": "missing", "where": "", "version": "", "crashes": False}
     spec = find_spec("ais_bench")
     kinds = [(kind_of(folder), folder) for folder in (spec and spec.submodule_search_locations) or []]

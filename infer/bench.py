@@ -1,15 +1,15 @@
-"""Compiled models of several batch sizes, or one with gears -> a table of device rate, latency and end-to-end rate.
+"""Measure compiled models of several batch sizes, or one model with gears: device rate, latency, end-to-end rate.
 
     python -m infer.bench --models build/hrnet_w18/om/bs1-float32-fp32.onnx build/hrnet_w18/om/bs8-float32-fp32.onnx
         --output build/hrnet_w18/bench/onnxruntime-fp32-dev0.json
 
-Reads    each model and its record (`<model>.json`), which has the batch size
-Writes   <name>.md, then <name>.json (kind `bench`), a row for each model, or for each gear; temporary files go to
-         <name>_scratch, which is removed
-Resumes  rows that a killed run with equal models, loop, devices, tool and code has finished are kept
+Reads    each model and its record (`<model>.json`), which contains the batch size
+Writes   <name>.md, then <name>.json (kind `bench`), with a row for each model or each gear; temporary files are in
+         <name>_scratch, which is removed at the end
+Resumes  rows of a killed run with the same models, loop, devices, tool and code are kept
 
-Source of the figures: the model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet), whose `ave_latency` is
-the time of one image and whose Ascend310 card has four devices.
+The model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet) defines the figures: `ave_latency` is the time
+per image, and an Ascend310 card has four devices.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from infer import run_ais_bench
 from infer.bench_timing import Bench, cases
 from infer.output_dir import read_settings
 
-CARD_DEVICES = {"Ascend310": 4}  # devices on a card; cards of other chips have one
+CARD_DEVICES = {"Ascend310": 4}  # devices per card; cards with other chips have one
 HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
 
 
 def check_name(model: Path, compiled: CompiledModel) -> None:
-    """The batch size in a file name such as bs16-….om must be the model's."""
+    """Raise UserError if the file name, such as bs16-….om, has another batch size than the model."""
     batch, named = compiled.inputs[0].shape[0], re.match(r"bs([0-9]+)", model.name)
     if named and int(named[1]) != batch:
-        raise UserError("file name has another batch size", where=model, expected=f"bs{batch}", found=named[0])
+        raise UserError("the file name has the wrong batch size", where=model, expected=f"bs{batch}", found=named[0])
 
 
 def table(record: BenchRecord) -> str:
-    """The record as a page of Markdown."""
+    """The record as Markdown text."""
     card = any(row.card_images_per_second for row in record.rows)
     gears = any(row.gear for row in record.rows)
     head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card img/s"] if card else [])]
@@ -71,7 +71,7 @@ def table(record: BenchRecord) -> str:
 def run(
     models: list[Path], output: Path, loop: int, devices: list[str], backend: str, soc_version: str, ais_python: str
 ) -> None:
-    """Time all models and write the table and, last, the record."""
+    """Measure all models, then write the table and, last, the record."""
     compiled = [CompiledModel.read(model) for model in models]
     for model, each in zip(models, compiled):
         check_name(model, each)
@@ -105,11 +105,11 @@ def run(
         finished = scratch / "finished.json"
         before = read_settings(finished)
         kept = before["rows"][: len(todo) - 1] if before.get("settings") == made_from._asdict() else []
-        rows = [BenchRow(**row) for row in kept]  # the last one is timed again: the record needs its tool result
+        rows = [BenchRow(**row) for row in kept]  # not the last one: the record needs its tool result
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
         for case in todo[len(rows) :]:
-            row, result = bench.time_case(case, card_devices)
+            row, result = bench.measure(case, card_devices)
             rows.append(row)
             content = {"settings": made_from._asdict(), "rows": records.to_json(rows)}
             records.write_record(finished, "settings", content)
@@ -131,12 +131,12 @@ def run(
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="compiled models with their records")
-    parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table goes beside it")
-    parser.add_argument("--loop", type=integer(1), default=20, help="batches of each size (%(default)s)")
-    several = "one id, or several: 0,1 (%(default)s)"
+    parser.add_argument("--output", type=Path, required=True, help="record to write (.json), the table is beside it")
+    parser.add_argument("--loop", type=integer(1), default=20, help="batches per model or gear (%(default)s)")
+    several = "device id, or several ids: 0,1 (%(default)s)"
     parser.add_argument("--device", dest="devices", type=run_ais_bench.device_list, default="0", help=several)
     run_ais_bench.add_arguments(parser)
-    parser.add_argument("--soc_version", default="Ascend310P3", help="the chip, to compute the rate of its card")
+    parser.add_argument("--soc_version", default="Ascend310P3", help="chip, to compute the rate per card")
     return parser.parse_args(argv)
 
 

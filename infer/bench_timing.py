@@ -1,8 +1,8 @@
-"""How a sweep times one row: a model at its own shape, or at one gear, with ais_bench or its emulator.
+"""Measure one row of the benchmark, which is a static model or one gear of a model, with ais_bench or the emulator.
 
-Each row is timed in three ways: `loop` batches of zeros without files, one after another (the latency); the same as the
-tool does it by default (the rate: only the emulator computes batches side by side, so only there it is a second run);
-and `loop` batches of seeded random inputs, files to files.
+Each row has three measurements. Latency: `loop` batches of zeros without files, one after another. Rate: the same with
+the tool's default options; ais_bench needs no second run for this, since only the emulator computes batches in
+parallel. Files to files: `loop` batches of random inputs with a fixed seed.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from infer import run_ais_bench
 from infer.output_dir import OutputDir
 from infer.run_ais_bench import Tool, ToolResult
 
-PURE = "pure_infer_data"  # ais_bench's name for the input of a run without --input
-ONE_BY_ONE = ["--requests", "1"]  # to the emulator: compute one batch after another, as ais_bench does
+PURE = "pure_infer_data"  # ais_bench's file name for outputs of a run without --input
+ONE_BY_ONE = ["--requests", "1"]  # option of the emulator: compute one batch after another, as ais_bench does
 HINT = "rerun the same command"
 
 
 class Case(NamedTuple):
-    """What one row is about."""
+    """The model and input shape of one row."""
 
     model: Path
     compiled: CompiledModel
-    shape: list[int]  # of the input, with the batch axis
+    shape: list[int]  # input shape with the batch axis
 
     @property
     def tensor(self) -> TensorInfo:
-        known = self.compiled.inputs[0]
-        return TensorInfo(known.name, known.dtype, self.shape)
+        declared = self.compiled.inputs[0]
+        return TensorInfo(declared.name, declared.dtype, self.shape)
 
     @property
     def gear(self) -> Optional[list[int]]:
         """Height and width; None for a static model."""
-        free = [size for size, known in zip(self.shape, self.compiled.inputs[0].shape) if known == -1]
-        return free or None
+        dynamic = [size for size, declared in zip(self.shape, self.compiled.inputs[0].shape) if declared == -1]
+        return dynamic or None
 
     def bytes_of_all(self, images: int) -> int:
-        """Bytes of the inputs and outputs of `images` images."""
+        """Size in bytes of the inputs and outputs of `images` images."""
         return images * (self.tensor.bytes_of_one() + sum(self.compiled.output_bytes(self.shape[1:])))
 
 
@@ -60,7 +60,7 @@ def cases(model: Path, compiled: CompiledModel) -> list[Case]:
 
 
 def random_input(tensor: TensorInfo, seed: int) -> np.ndarray:
-    """One image's input: normally distributed floats, or uniformly distributed integers."""
+    """A random input for one image: normally distributed floats, or uniformly distributed integers."""
     generator, dtype, shape = np.random.default_rng(seed), np.dtype(tensor.dtype), tensor.shape[1:]
     if dtype.kind == "f":
         return generator.standard_normal(shape, np.float32).astype(dtype)
@@ -68,7 +68,8 @@ def random_input(tensor: TensorInfo, seed: int) -> np.ndarray:
 
 
 def write_inputs(folder: Path, case: Case, count: int) -> Path:
-    """A directory of `count` random inputs: .bin, or, for a gear, .npy, which store their shape."""
+    """Write `count` random inputs to `folder`: .bin for static models, .npy for gears, since .npy includes the
+    shape."""
     if folder.exists():
         shutil.rmtree(folder)
     make_folder(folder)
@@ -82,7 +83,7 @@ def write_inputs(folder: Path, case: Case, count: int) -> Path:
 
 
 def read_summaries(paths: list[Path], batch: int) -> list[dict[str, Any]]:
-    """The summaries of all devices. Raises WorkFailed if a throughput was not computed with `batch`."""
+    """Read the summaries of all devices. Raises WorkFailed if a throughput was not computed with batch size `batch`."""
     summaries = [read_summary(path) for path in paths]
     for path, summary in zip(paths, summaries):
         rate, mean = summary["throughput"], summary["NPU_compute_time"]["mean"]
@@ -93,13 +94,13 @@ def read_summaries(paths: list[Path], batch: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Bench:
-    """The tool, on which devices, and where and how often it computes."""
+    """Runs the tool on all devices."""
 
     tool: Tool
     devices: list[str]
-    loop: int
-    folder: Path  # of temporary files
-    lock: int
+    loop: int  # batches per measurement
+    folder: Path  # for temporary files
+    lock: int  # file descriptor that the tool inherits
 
     @property
     def outputs(self) -> list[OutputDir]:
@@ -107,8 +108,8 @@ class Bench:
         return [OutputDir(self.folder / f"run{i}", "BIN") for i in range(len(self.devices))]
 
     def run(self, case: Case, inputs: Optional[list[Path]], *options: str) -> float:
-        """Run the tool on all devices at the same time, with empty output directories; return the seconds. `inputs`: a
-        directory for each device."""
+        """Run the tool on all devices at the same time, with empty output directories; return the seconds. `inputs`:
+        one directory per device."""
         dims = f"{case.tensor.name}:{','.join(map(str, case.shape))}" if case.gear and inputs is None else None
         commands = []
         for i, (device, output) in enumerate(zip(self.devices, self.outputs)):
@@ -128,7 +129,8 @@ class Bench:
         return run_ais_bench.execute(commands, [self.lock], HINT)
 
     def pure(self, case: Case, *options: str) -> list[dict[str, Any]]:
-        """The devices' summaries of `loop` batches of zeros. Raises WorkFailed if the outputs are not of one batch."""
+        """Compute `loop` batches of zeros and return the devices' summaries. Raises WorkFailed if the outputs have
+        another size than one batch."""
         batch = case.shape[0]
         self.run(case, None, *options)
         for output in self.outputs:
@@ -136,23 +138,23 @@ class Bench:
                 file = output.folder / f"{PURE}_{k}.bin"
                 expected, found = batch * size, file.stat().st_size if file.exists() else "no file"
                 if found != expected:
-                    what = f"output not of batch {batch}"
+                    what = f"wrong output size for batch size {batch}"
                     raise WorkFailed(what, where=file, expected=f"{expected} bytes", found=found)
         return read_summaries([output.beside("summary.json") for output in self.outputs], batch)
 
     def files_to_files(self, case: Case, inputs: list[Path], counts: list[int]) -> tuple[float, ToolResult]:
-        """The seconds of all inputs, files to files, and the tool's result on the first device. `inputs`: a directory
-        for each device, with so many files."""
+        """Infer all inputs; return the seconds and the tool's result for the first device. `inputs`: one directory per
+        device; `counts`: their numbers of files."""
         wall = self.run(case, inputs)
         results = [run_ais_bench.collect(output) for output in self.outputs]
         for output, result, count in zip(self.outputs, results, counts):
             if len(result.files) != count:
                 found = len(result.files)
-                raise WorkFailed("inputs with outputs", where=output.folder, expected=count, found=found)
+                raise WorkFailed("wrong number of inferred inputs", where=output.folder, expected=count, found=found)
         return max(result.host.get("total", wall) for result in results), results[0]
 
-    def time_case(self, case: Case, card_devices: Optional[int]) -> tuple[BenchRow, ToolResult]:
-        """Time one row in all three ways."""
+    def measure(self, case: Case, card_devices: Optional[int]) -> tuple[BenchRow, ToolResult]:
+        """Make the three measurements of one row. `card_devices`: devices per card, None if there is no NPU card."""
         batch, images = case.shape[0], case.shape[0] * self.loop
         emulated = bool(self.tool.modules)
         alone = self.pure(case, *(ONE_BY_ONE if emulated else ()))

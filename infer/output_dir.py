@@ -1,4 +1,4 @@
-"""The output directory of one pass, the files beside it, and which outputs of an interrupted run are kept."""
+"""The output directory of one pass, its records, and the outputs of an interrupted run, which are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hrnet.io.stamp import stamp_path
 
 @dataclass(frozen=True)
 class OutputDir:
-    """A directory `folder` of output files `<stem>_<k>.<outfmt>`; records and summaries are beside it."""
+    """The directory `folder` with output files `<stem>_<k>.<outfmt>`; records and summaries are beside it."""
 
     folder: Path
     outfmt: str  # BIN, NPY or TXT
@@ -36,12 +36,12 @@ class OutputDir:
         return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(outputs)]
 
     def listing(self) -> dict[str, int]:
-        """Names and sizes (bytes) of the files in the directory; empty if it does not exist."""
+        """{file name: size in bytes} of the directory; empty if it does not exist."""
         return {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)} if self.folder.is_dir() else {}
 
     def finished(self, manifest: Manifest, compiled: CompiledModel) -> list[str]:
-        """Stems of the images whose outputs are complete: all files exist, and bin and npy files have their full size
-        (a killed ais_bench leaves partial files)."""
+        """Stems of the images with complete outputs: all files exist, and .bin and .npy files have the correct size (a
+        killed ais_bench leaves partial files)."""
         listing = self.listing()
         header = tensors.NPY_HEADER if self.outfmt == "NPY" else 0
         stems = []
@@ -53,16 +53,17 @@ class OutputDir:
         return stems
 
     def is_complete(self, manifest: Manifest, compiled: CompiledModel) -> bool:
-        """Whether the directory holds all outputs of all images, and nothing else."""
+        """Whether the directory contains all outputs of all images and nothing else."""
         images, outputs = len(manifest.images), len(compiled.outputs)
         return len(self.finished(manifest, compiled)) == images and len(self.listing()) == images * outputs
 
     def remove_summary(self) -> None:
-        """Remove the summary of an earlier run, so that a summary found later is one of this run."""
+        """Remove the summary of an earlier run, so that it is not read as the summary of this run."""
         self.beside("summary.json").unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove all files of an earlier run, the record first: a kill in between leaves no record of lost outputs."""
+        """Remove all files of an earlier run. The record is removed first, so that it never describes removed
+        outputs."""
         for path in (self.record, stamp_path(self.folder), self.beside("settings.json")):
             path.unlink(missing_ok=True)
         self.remove_summary()
@@ -74,9 +75,10 @@ class OutputDir:
 def keep_finished(
     output: OutputDir, manifest: Manifest, compiled: CompiledModel, settings: dict[str, Any]
 ) -> list[str]:
-    """Prepare the directory; return the stems that an interrupted run with equal settings has finished.
+    """Prepare the directory; return the stems that an interrupted run with the same settings has finished.
 
-    A run with a record or a stamp was not interrupted: all its outputs are removed, as are those of other settings.
+    All outputs are removed if the settings differ, or if a record or stamp shows that the earlier run was not
+    interrupted.
     """
     path = output.beside("settings.json")
     kept: list[str] = []
@@ -86,7 +88,7 @@ def keep_finished(
         and not stamp_path(output.folder).exists()
     ):
         output.remove_summary()
-        # At least one input must be left to do: without one the tool writes no summary.
+        # At least one input must remain: without inputs the tool writes no summary.
         kept = output.finished(manifest, compiled)[: len(manifest.images) - 1]
         names = {name for stem in kept for name in output.output_names(stem, len(compiled.outputs))}
         for name in output.listing().keys() - names:
@@ -99,7 +101,7 @@ def keep_finished(
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A record of the kind `settings`; empty if it is missing or unreadable."""
+    """Read a record of kind `settings`; empty if it is missing or unreadable."""
     try:
         return read_record(path, "settings")
     except FormatError:
@@ -107,8 +109,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def link_inputs(folder: Path, inputs: Path, names: list[str]) -> Path:
-    """Make `folder` with hard links to some inputs (ais_bench rejects symbolic links); with copies if they are on
-    another disk or belong to another user."""
+    """Create `folder` with hard links to the inputs `names`, since ais_bench rejects symbolic links. Files on another
+    disk or of another user are copied."""
     if folder.exists():
         shutil.rmtree(folder)
     make_folder(folder)

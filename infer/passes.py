@@ -1,4 +1,4 @@
-"""The passes of an inference run: one over the images, and one over the flipped images for the flip test."""
+"""The passes of an inference run: one over the images and, for the flip test, one over the flipped images."""
 
 from __future__ import annotations
 
@@ -12,67 +12,68 @@ from infer.output_dir import OutputDir
 from infer.run_ais_bench import Tool
 
 
-class Pass(NamedTuple):
-    """One pass over all images: as they are, or flipped."""
+class PassPlan(NamedTuple):
+    """One pass over all images or all flipped images."""
 
     inputs: Path
     manifest: Manifest
     output: OutputDir
-    flip: bool  # the emulator flips each input when it reads it
+    flip: bool  # whether the emulator flips each input when it reads it
 
 
 def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: CompiledModel) -> None:
-    """The directory must hold the files of its manifest, in the model's dtype and shape."""
+    """Raise UserError unless the directory contains the files of its manifest, with the model's dtype and shape."""
     dtype = compiled.inputs[0].dtype
     images = manifest.images if compiled.gears else manifest.images[:1]
-    wrong = [image.shape for image in images if manifest.dtype != dtype or not compiled.takes(image.shape)]
+    wrong = [image.shape for image in images if manifest.dtype != dtype or not compiled.accepts(image.shape)]
     if wrong:
         hint = "give make om and make preprocess the same MODEL and INPUT"
         expected = f"{dtype}{compiled.inputs[0].shape[1:]}{' at a gear' if compiled.gears else ''}"
         found = f"{manifest.dtype}{wrong[0]}"
-        raise UserError(f"inputs do not fit {model}", where=inputs, expected=expected, found=found, hint=hint)
+        raise UserError(f"the inputs do not match {model}", where=inputs, expected=expected, found=found, hint=hint)
     if compiled.gears and manifest.suffix != "npy":
         found, hint = f".{manifest.suffix}", "run make preprocess"
-        raise UserError("inputs have no shape", where=inputs, expected=".npy", found=found, hint=hint)
+        raise UserError("wrong format for a model with gears", where=inputs, expected=".npy", found=found, hint=hint)
     listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
     existing = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
     if existing != listed:
         hint = f"rm {inputs}/manifest.json; make preprocess"
         names = first_few(sorted(existing ^ listed))
-        found = f"{len(listed - existing)} missing, {len(existing - listed)} foreign: {names}"
-        raise UserError("inputs differ from the manifest", where=inputs, found=found, hint=hint)
+        found = f"{len(listed - existing)} missing, {len(existing - listed)} unexpected: {names}"
+        raise UserError("the files differ from the manifest", where=inputs, found=found, hint=hint)
 
 
 def plan_passes(
     inputs: Path, output: Path, output_flip: Optional[Path], inputs_flip: Optional[Path], outfmt: str, tool: Tool
-) -> list[Pass]:
-    """The pass over the images, and one over the flipped images if `output_flip` is given."""
+) -> list[PassPlan]:
+    """Plan the pass over the images and, if `output_flip` is given, the pass over the flipped images."""
     manifest = Manifest.read(inputs / "manifest.json")
-    passes = [Pass(inputs, manifest, OutputDir(output, outfmt), False)]
+    passes = [PassPlan(inputs, manifest, OutputDir(output, outfmt), False)]
     if output_flip and inputs_flip:
         flipped = Manifest.read(inputs_flip / "manifest.json")
         if flipped != manifest.flip():
             raise UserError(f"not the flipped images of {inputs}", where=inputs_flip, hint="run make preprocess")
-        passes.append(Pass(inputs_flip, flipped, OutputDir(output_flip, outfmt), False))
+        passes.append(PassPlan(inputs_flip, flipped, OutputDir(output_flip, outfmt), False))
     elif output_flip:
         if not tool.modules:
             raise UserError("ais_bench needs a directory of flipped inputs", hint="give --inputs_flip")
         if manifest.flipped:
-            raise UserError("these inputs are flipped already", where=inputs, hint="leave out --output_flip")
-        passes.append(Pass(inputs, manifest, OutputDir(output_flip, outfmt), True))
+            raise UserError("these inputs are already flipped", where=inputs, hint="remove --output_flip")
+        passes.append(PassPlan(inputs, manifest, OutputDir(output_flip, outfmt), True))
     elif inputs_flip:
         raise UserError("--inputs_flip needs --output_flip", where=inputs_flip)
     return passes
 
 
 def check_outputs(output: OutputDir, manifest: Manifest, files: dict[str, list[str]], compiled: CompiledModel) -> None:
-    """N inputs, N times the model's outputs: all listed by the tool, complete, and nothing else."""
+    """Raise WorkFailed unless the directory contains exactly the outputs of all inputs, complete and listed by the
+    tool."""
     names = {image.stem: output.output_names(image.stem, len(compiled.outputs)) for image in manifest.images}
     finished = set(output.finished(manifest, compiled))
-    lost = [stem for stem in names if stem not in finished or files.get(stem) != names[stem]]
-    foreign = sorted(output.listing().keys() - {name for each in names.values() for name in each})
-    if lost or foreign:
-        expected = f"{len(compiled.outputs)} outputs for each of {len(names)} inputs and nothing else"
-        counts = f"{len(lost)} inputs without outputs, {len(foreign)} foreign files"
-        found = f"{counts}: {first_few([*lost, *foreign])}"
+    missing = [stem for stem in names if stem not in finished or files.get(stem) != names[stem]]
+    unexpected = sorted(output.listing().keys() - {name for each in names.values() for name in each})
+    if missing or unexpected:
+        expected = f"{len(compiled.outputs)} outputs for each of {len(names)} inputs, no other files"
+        counts = f"{len(missing)} inputs without outputs, {len(unexpected)} unexpected files"
+        found = f"{counts}: {first_few([*missing, *unexpected])}"
         raise WorkFailed("wrong outputs", where=output.folder, expected=expected, found=found, hint="rerun make infer")

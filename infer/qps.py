@@ -1,13 +1,14 @@
-"""The command line of the model zoo's eval.py for Torch-AIE, translated to `make qps`.
+"""Convert the command line of the model zoo's eval.py for Torch-AIE to `make qps`, and run it.
 
     python -m infer.qps --batch_size 1 --device_id 0 --dataset /data/imagenet/val
         --label_file /data/imagenet/val_label.txt --traced_model build/hrnet_w18/model.ts
 
-Reads    a TorchScript file, from pth2onnx.torchscript or the model zoo's export.py, and a directory of labelled images
-Writes   the products of `make qps` below --build: inputs, outputs and metrics of each batch size, and the table
+Reads    a TorchScript file of pth2onnx.torchscript or of the model zoo's export.py, and a directory of labelled images
+Writes   the results of `make qps` below --build: inputs, outputs and metrics for each batch size, and the table
 
-`make qps` prints Top-1, Top-5 and QPS as eval.py does, without its errors: one step too many in the rate, batch 1 fed
-to a model of another batch size, the last incomplete batch dropped, images without a label.
+`make qps` prints Top-1, Top-5 and QPS in the format of eval.py. It avoids these errors of eval.py: the rate counts one
+step too many, a model compiled for another batch size gets batches of 1, an incomplete last batch is dropped. Images
+without a label are rejected.
 Source: https://gitee.com/ascend/ModelZoo-PyTorch, AscendIE/TorchAIE/built-in/cv/classification/HRNet/eval.py.
 """
 
@@ -33,7 +34,8 @@ BACKENDS = ("auto", "torchscript", "torch_aie")
 
 
 def find_dataset(images: Path, labels: Path, build: Path) -> Path:
-    """The directory with `images` as val/ and `labels` as val_label.txt: theirs, or one of links below `build`."""
+    """A directory with `images` as val/ and `labels` as val_label.txt: their parent, or a new directory of links below
+    `build`."""
     if not images.is_dir():
         raise UserError("no such directory of images", where=images)
     if not labels.is_file():
@@ -50,16 +52,16 @@ def find_dataset(images: Path, labels: Path, build: Path) -> Path:
 
 
 def find_model(traced: Path, name: str) -> str:
-    """The config's name: the given one, else the one in the TorchScript file, else the model zoo's."""
+    """The name of the config: `name`, else from the TorchScript file, else the model zoo's model."""
     name = name or read_metadata(traced).get("model", ZOO_MODEL)
     if not (ROOT / "configs" / f"{name}.yaml").is_file():
         known = ", ".join(sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
-        raise UserError(f"no config {name}", where=traced, hint=f"give --model, one of {known}")
+        raise UserError(f"no config for model {name}", where=traced, hint=f"give --model with one of {known}")
     return name
 
 
 def build_command(args: argparse.Namespace) -> list[str]:
-    """The command line of make."""
+    """Build the command line of make."""
     backend = args.backend
     if backend == "auto":
         backend = "torch_aie" if importlib.util.find_spec("torch_aie") else "torchscript"
@@ -81,7 +83,7 @@ def build_command(args: argparse.Namespace) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Call make, which prints what it does. Raises UserError if it fails."""
+    """Run make. Raises UserError if it fails."""
     command_line = build_command(args)
     print(shlex.join(command_line), flush=True)
     try:
@@ -94,17 +96,17 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.qps", description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_size", type=integer(1), nargs="+", default=[1], help="one or several (%(default)s)")
-    parser.add_argument("--device_id", type=integer(0), default=0, help="NPU or CUDA device; the CPU is 0")
-    parser.add_argument("--dataset", type=Path, required=True, help="directory of images: /path/to/imagenet/val")
-    parser.add_argument("--label_file", type=Path, required=True, help="lines `name.JPEG index`")
-    parser.add_argument("--traced_model", type=Path, required=True, help="the TorchScript file")
-    parser.add_argument("--model", default="", help=f"a name in configs/ (default: as in the file, else {ZOO_MODEL})")
+    parser.add_argument("--batch_size", type=integer(1), nargs="+", default=[1], help="one or more (%(default)s)")
+    parser.add_argument("--device_id", type=integer(0), default=0, help="NPU or CUDA device; 0 for the CPU")
+    parser.add_argument("--dataset", type=Path, required=True, help="directory of images, such as /data/imagenet/val")
+    parser.add_argument("--label_file", type=Path, required=True, help="label file with lines `name.JPEG index`")
+    parser.add_argument("--traced_model", type=Path, required=True, help="TorchScript file")
+    parser.add_argument("--model", default="", help=f"name in configs/ (default: from the file, else {ZOO_MODEL})")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="auto: torch_aie if it is installed")
     help_precision = "default: fp16 for torch_aie, else fp32"
     parser.add_argument("--precision", choices=("default", "fp16", "fp32"), default="default", help=help_precision)
-    parser.add_argument("--soc_version", default="Ascend310P3", help="the chip that torch_aie compiles for")
-    parser.add_argument("--build", type=Path, default=Path("build/qps"), help="directory of the products (%(default)s)")
+    parser.add_argument("--soc_version", default="Ascend310P3", help="chip, only for torch_aie")
+    parser.add_argument("--build", type=Path, default=Path("build/qps"), help="directory for all results (%(default)s)")
     return parser.parse_args(argv)
 
 

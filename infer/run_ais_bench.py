@@ -1,7 +1,7 @@
-"""The command of ais_bench or its emulator: build it, run it, and read the summaries that it wrote.
+"""Build and run the command of ais_bench or its emulator, and read the summary that it wrote.
 
-A call uses one device: ais_bench's own division of inputs among devices (--divide_input) loads the model on device 0
-whatever --device says, and fails in some of its releases.
+Each command uses one device. ais_bench can divide inputs among several devices (--divide_input), but then it loads the
+model on device 0 for any --device, and in some releases it fails.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ BACKENDS = ("ascend", *runtimes.RUNTIMES)
 MODULE = ["-m", "ais_bench"]
 PROBE = Path(ais_bench_probe.__file__)
 BAD_ARGUMENT = 2  # exit code of both tools
-HINT = "set AIS_PYTHON to the python that has ais_bench"
+HINT = "set AIS_PYTHON to the Python interpreter that has ais_bench"
 
 
 class Tool(NamedTuple):
-    """ais_bench, or its emulator with one runtime."""
+    """ais_bench, or the emulator with one runtime."""
 
-    start: list[str]  # the first words of its command
-    modules: tuple[str, ...]  # the code of this repository that it runs; empty for ais_bench
+    start: list[str]  # the first words of the command
+    modules: tuple[str, ...]  # modules of this repository that it runs; empty for ais_bench
 
     @property
     def settings(self) -> list[str]:
-        """What of `start` changes the outputs: the interpreter does for ais_bench."""
+        """The part of `start` that affects the outputs. The interpreter does only for ais_bench."""
         return self.start[1:] if self.modules else self.start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `find_tool`."""
-    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime")
-    parser.add_argument("--ais_python", default="python3", help="the interpreter that has ais_bench")
+    """Add the arguments for `find_tool`."""
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="ascend: ais_bench, else emulator")
+    parser.add_argument("--ais_python", default="python3", help="Python interpreter that has ais_bench, for ascend")
 
 
 def device_id(text: str) -> str:
-    """An argparse type: `0`."""
+    """An argparse type: a device id such as `0`."""
     if not (text.isascii() and text.isdigit()):
-        hint = "; several devices compute parts of the images: make eval DEVICE=0,1" if "," in text else ""
+        hint = "; for several devices run make eval DEVICE=0,1" if "," in text else ""
         raise argparse.ArgumentTypeError(f"expected a device id such as 0, found {text!r}{hint}")
     return text
 
 
 def device_list(text: str) -> list[str]:
-    """An argparse type: `0`, or `0,1`."""
+    """An argparse type: one or more device ids, such as `0` or `0,1`."""
     return [device_id(part) for part in text.split(",")]
 
 
 def find_tool(backend: str, ais_python: str, devices: Sequence[str]) -> Tool:
-    """The tool for a backend. Raises UserError if it is not installed, or another one of its name is."""
+    """The tool for a backend. Raises UserError if it is not installed or not the supported ais_bench."""
     if backend != "ascend":
         runtimes.check_device(backend, ",".join(devices))
         start = [sys.executable, "-m", "infer.emulator", "--runtime", backend]
@@ -74,7 +74,7 @@ def find_tool(backend: str, ais_python: str, devices: Sequence[str]) -> Tool:
 
 
 def check_ais_bench(ais_python: str) -> None:
-    """Raise UserError unless the interpreter has an ais_bench that this project can call. Only starts it."""
+    """Raise UserError unless the interpreter has a supported ais_bench."""
     command_line = [ais_python, "-c", PROBE.read_text(encoding="utf-8")]
     try:
         done = subprocess.run(command_line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
@@ -88,13 +88,13 @@ def check_ais_bench(ais_python: str) -> None:
         place = f"{found['where']} {found['version']}".strip() or None
         raise UserError(KINDS[found["kind"]], where=ais_python, expected=OFFICIAL, found=place, hint=HINT)
     if found["crashes"] and not found["pkg_resources"]:
-        what, hint = "this ais_bench needs pkg_resources", f"{ais_python} -m pip install 'setuptools<81'"
-        raise UserError(what, where=ais_python, hint=hint)
+        hint = f"{ais_python} -m pip install 'setuptools<81'"
+        raise UserError("pkg_resources, which ais_bench needs, is not installed", where=ais_python, hint=hint)
 
 
 def check_paths(model: Path, inputs: Optional[Path], output: OutputDir) -> None:
-    """Check the absolute path and the owner of all that ais_bench is given, before it does; its own line names neither
-    the character nor a remedy. Raises UserError."""
+    """Raise UserError for a path or owner that ais_bench rejects. ais_bench checks this too, but its message contains
+    no reason and no hint."""
     for path in (model, output.folder.parent, output.folder, *([inputs] if inputs else [])):
         path_checks.check_for_ais_bench(path)
     for entry in os.scandir(inputs) if inputs and inputs.is_dir() else ():
@@ -112,8 +112,8 @@ def build_command(
     gears: bool = False,
     dims: Optional[str] = None,
 ) -> list[str]:
-    """The command of the model zoo's README. `gears`: each input sets the shape; `dims`: one shape for all. Without
-    `inputs` the device computes one batch of zeros `loop` times."""
+    """Build the command of the model zoo's README. `gears`: each input sets the shape; `dims`: one shape for all
+    inputs. Without `inputs` the device computes one batch of zeros `loop` times."""
     if start[1:] == MODULE:
         check_paths(model, inputs, output)
     source = {"--pure_data_type": "zero", "--loop": loop} if inputs is None else {"--input": inputs}
@@ -134,19 +134,19 @@ def build_command(
 
 
 def execute(commands: Sequence[list[str]], locks: Sequence[int], hint: str) -> float:
-    """Run the tool, once for each device at the same time; it prints to our screen and inherits `locks`. Return the
-    seconds until the last has ended. Raises WorkFailed if one fails, UserError if it rejects its arguments."""
+    """Run the commands, one per device, at the same time; they inherit the file descriptors `locks`. Returns the
+    seconds until the last has ended. Raises WorkFailed if one fails, UserError if one rejects its arguments."""
     for command_line in commands:
         print(shlex.join(command_line), flush=True)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     processes = [subprocess.Popen(command_line, pass_fds=locks) for command_line in commands]
     try:
         codes = [process.wait() for process in processes]
     finally:
         for process in processes:
-            process.terminate()  # those still at work when Ctrl-C ends the first
+            process.terminate()  # processes that still run after Ctrl-C
             process.wait()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     name = " ".join(commands[0][1:3])
     if BAD_ARGUMENT in codes:
         raise UserError(f"{name} rejected its arguments, see above", found="exit 2")
@@ -161,8 +161,8 @@ class ToolResult:
 
     tool: str
     files: dict[str, list[str]]  # stem -> names of its outputs
-    host: dict[str, float]  # read, write, total (s); only from the emulator
-    infer: float  # s in which the device computed
+    host: dict[str, float]  # seconds for read, write and total; only from the emulator
+    infer: float  # seconds in which the device computed
     device: dict[str, Any]  # NPU_compute_time and throughput
 
 

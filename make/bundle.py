@@ -1,19 +1,19 @@
-"""Pack what a board needs for `make infer eval` into one tar: a model and inputs that another machine made.
+"""Pack a compiled model, its inputs and the code for `make infer eval` on a board into one tar file.
 
     python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg hrnet_w18
         --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --inputs build/hrnet_w18/prep/imagenet-float32
         --set BACKEND=ascend --set GATE=1
 
 Reads    the model and its record, the directory of inputs (without --inputs the board preprocesses its own DATASET), a
-         metrics record as --reference, the config, the Makefile and the code of the stages; for pose also the flipped
-         inputs, where ais_bench needs them, and the annotations
+         metrics record as --reference, the config, the Makefile and the code of the stages; for pose also the
+         annotations, and the flipped inputs if ais_bench needs them
 Writes   a tar of one directory: model/, prep/, data/annotations/, reference.json, and bundle.mk, which the Makefile
          includes and which sets OM, PREP, DATASET and REFERENCE
 
-The same content gives the same bytes. Owners and times are left out: a board without a clock is in 1970, and must not
-find files of its future. The directory's name has a digest of everything in it, so that another bundle is never
-unpacked over this one, whose results would not be out of date then. It is not compressed: whether that is worth its
-time depends on the connection to the board, and `gzip` or `ssh -C` can do it on the way.
+The same content gives the same bytes. The tar has no owners, and all times are in 1970: the clock of a board may start
+in 1970, and make repeats work for files from the future. The directory's name contains a digest of its content, so that
+two bundles are never unpacked into one directory: make would not notice the new files, since the times are equal. The
+tar is not compressed; for a slow connection to the board use `gzip` or `ssh -C`.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder,
 from hrnet.io.manifest import Manifest
 from infer.run import check_inputs
 
-TIME = 1  # seconds since 1970, of every file: older than any clock's now
-DIGITS = 12  # of the digest, in the folder's name
-DATASET = "data"  # where the annotations go, in COCO's layout
+TIME = 1  # modification time of all files, seconds since 1970
+DIGITS = 12  # of the digest in the directory's name
+DATASET = "data"  # directory of the annotations, in COCO's layout
 
 Source = Union[Path, bytes]
 PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
 
 
 def settings_text(settings: dict[str, str]) -> str:
-    """bundle.mk: what holds on the board until a value is given there, which is remembered in the usual place."""
+    """The text of bundle.mk: the defaults on the board. Values given to make there are remembered as usual."""
     model = settings["MODEL"]
     lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items() if name != "MODEL")
     return (
-        f"# Written by make bundle: these values hold until others are given to make.\nMODEL ?= {model}\n"
+        f"# Written by make bundle: defaults; give make a value to replace one.\nMODEL ?= {model}\n"
         f"-include $(wildcard $(or $(BUILD),build)/$(MODEL)/settings/*.mk)\n{lines}"
     )
 
 
 def code_files() -> list[Path]:
-    """The Makefile, and all code behind `make om` without the nets."""
+    """The Makefile, and the code of the stages after `make om`, without the nets."""
     patterns = [
         "Makefile",
         "constraints.txt",
@@ -69,7 +69,7 @@ def code_files() -> list[Path]:
 
 
 def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str]:
-    """What the board's python needs from the package index; `runtime`: the emulator's, whose package has its name."""
+    """The Python packages that the board needs. `runtime`: the emulator's runtime, also the name of its package."""
     found = [*PYTHON_PACKAGES, *([runtime] if runtime else [])]
     if pose or preprocesses:
         found.append("opencv-python-headless")
@@ -77,35 +77,37 @@ def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str
 
 
 def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[str], pose: bool) -> str:
-    """The bundle's README: what to type on the board."""
-    given = "" if prep else " DATASET=<folder>"
+    """The bundle's README: the commands for the board."""
+    given = "" if prep else " DATASET=<directory>"
     stages = "infer eval" if prep else "preprocess infer eval"
-    needs = "" if runtime else ", and ais_bench in the python that AIS_PYTHON names (python3 unless given)"
-    inputs = f"`{prep}`, its inputs, ready" if prep else "its inputs are made here from the photographs of DATASET"
+    needs = "" if runtime else ", and ais_bench in the interpreter AIS_PYTHON (default: python3)"
+    inputs = (
+        f"`{prep}` contains its inputs" if prep else "`make preprocess` writes its inputs from the images in DATASET"
+    )
     return (
         f"# {name}, packed by `make bundle`\n\n"
-        f"`{model}` is compiled; {inputs}. Needed: Python 3.9 or later, GNU make 4.2 or later{needs}. "
-        "No torch, no atc.\n\n"
+        f"`{model}` is the compiled model; {inputs}. Requirements: Python 3.9 or later, GNU make 4.2 or later{needs}. "
+        "torch and atc are not needed.\n\n"
         "```\n"
         f"python3 -m pip install -c constraints.txt {' '.join(packages(runtime, pose, not prep))}\n"
         f"make {stages}{given}\n"
-        "make gate    # the verdict again\n"
+        "make gate    # prints the verdict again\n"
         "```\n\n"
-        "`bundle.mk` holds the settings; any of them can be given anew, such as `make eval DEVICE=0,1`. "
-        "`make help` lists them all.\n"
+        "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval DEVICE=0,1`. "
+        "`make help` lists all settings.\n"
     )
 
 
 def collect_inputs(folder: Path, manifest: Manifest, target: str) -> tuple[dict[str, Source], dict[str, Source]]:
-    """{name in the bundle: file} of a prep folder's records, and of its inputs."""
+    """{name in the bundle: file} for the records of a directory of inputs, and for its inputs."""
     records: dict[str, Source] = {f"{target}/{name}": folder / name for name in ("settings.json", "manifest.json")}
     names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
     return records, {f"{target}/{name}": folder / name for name in names}
 
 
 def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Source]]:
-    """{name in the bundle: file or text} of everything but the inputs, and of the inputs. Raises UserError where the
-    model has no record or the inputs are not those that it takes."""
+    """{name in the bundle: file or text} for everything except the inputs, and for the inputs. Raises UserError if the
+    model has no record, or if the inputs do not match the model."""
     compiled = CompiledModel.read(args.model)
     model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
@@ -128,9 +130,9 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
                     "not the flipped images of --inputs", where=args.inputs_flip, hint="run make preprocess"
                 )
             check_inputs(args.inputs_flip, manifest, args.model, compiled)
-            records, mirrored = collect_inputs(args.inputs_flip, manifest, f"{prep}-flip")
+            records, flip_inputs = collect_inputs(args.inputs_flip, manifest, f"{prep}-flip")
             files.update(records)
-            inputs.update(mirrored)
+            inputs.update(flip_inputs)
     if args.annotations:
         files[f"{DATASET}/annotations/{args.annotations.name}"] = args.annotations
         settings["DATASET"] = DATASET
@@ -145,8 +147,8 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
 
 
 def digest(files: dict[str, Source]) -> str:
-    """One digest of names and contents. The inputs need not be read for it: settings.json and manifest.json tell them
-    from all others."""
+    """A digest of names and contents. It does not include the inputs, since settings.json and manifest.json identify
+    them."""
     lines = []
     for name, source in sorted(files.items()):
         content = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_file(source)
@@ -155,14 +157,14 @@ def digest(files: dict[str, Source]) -> str:
 
 
 def entry(name: str, mode: int, kind: bytes = tarfile.REGTYPE, size: int = 0) -> tarfile.TarInfo:
-    """The head of a file or folder, as ais_bench wants it to be: no other mode, no owner but who unpacks it."""
+    """The tar header of a file or directory, with the mode that ais_bench requires and without an owner."""
     info = tarfile.TarInfo(name)
     info.mode, info.type, info.size, info.mtime = mode, kind, size, TIME
     return info
 
 
 def write_tar(path: Path, top: str, files: dict[str, Source]) -> int:
-    """Write `files` below the folder `top`, in the order of a walk through the tree; return the bytes."""
+    """Write `files` below the directory `top`, sorted by path; return the size in bytes."""
     tree: dict[str, Optional[Source]] = {f"{top}/{name}": source for name, source in files.items()}
     tree.update({parent.as_posix(): None for name in list(tree) for parent in list(Path(name).parents)[:-1]})
     with replacing(path) as temporary:
@@ -176,7 +178,7 @@ def write_tar(path: Path, top: str, files: dict[str, Source]) -> int:
                         size = file.seek(0, io.SEEK_END)
                         file.seek(0)
                         archive.addfile(entry(name, FILE_MODE, size=size), file)
-                archive.getmembers().clear()  # tarfile keeps what it wrote
+                archive.getmembers().clear()  # tarfile keeps all headers in memory
         return temporary.stat().st_size
 
 
@@ -204,16 +206,16 @@ def setting(text: str) -> tuple[str, str]:
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.bundle", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="the archive, .tar")
+    parser.add_argument("--output", type=Path, required=True, help="the tar file to write")
     add_cfg_argument(parser)
-    parser.add_argument("--model", type=Path, required=True, help="the compiled model, its record beside it")
+    parser.add_argument("--model", type=Path, required=True, help="the compiled model, with its record beside it")
     parser.add_argument(
         "--inputs", type=Path, help="directory of inputs; without it the board preprocesses its DATASET"
     )
     parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, for ais_bench")
     parser.add_argument("--annotations", type=Path, help="pose: COCO annotations, for AP")
     parser.add_argument("--reference", type=Path, help="metrics record to compare the board's result with")
-    parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a setting of make")
+    parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a make variable")
     return parser.parse_args(argv)
 
 

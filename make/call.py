@@ -1,4 +1,4 @@
-"""One call of make: its values, where they come from, and what a wrong one raises; standard library only."""
+"""The options of one call of make, and the error for an invalid value; standard library only."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIGS = Path("configs")
-TORCH, NPU = ("torchscript", "torch_aie"), ("ascend", "torch_aie")  # backends: compute with torch; compile for a chip
+TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 
 
 class OptionError(Exception):
-    """A wrong value, in one line."""
+    """An invalid value, in one line."""
 
 
 @dataclass
 class Options:
-    """The values of one call of make, and where they come from."""
+    """The options of one call of make."""
 
     values: dict[str, str]
     given: set[str]  # on the command line or in the environment
     goals: set[str]
     pose: bool = False
-    split: str = "val2017"  # of COCO
-    onnx: bool = False  # the config is that of an ONNX file
+    split: str = "val2017"  # the part of COCO that is evaluated
+    onnx: bool = False  # the config is for an ONNX file
     published: bool = False  # the config has a figure for Top-1
 
     def __getitem__(self, name: str) -> str:
@@ -46,23 +46,23 @@ class Options:
         return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
 
     def remembered(self) -> dict[str, str]:
-        """The values of earlier calls that hold now."""
+        """The values given to earlier calls that still apply."""
         texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
         for name, text in sorted(texts.items()):
             if not re.fullmatch(rf"{re.escape(name)} \?= [^\x00-\x1f$#]*\n", text):
                 path = self.settings / f"{name}.mk"
-                raise OptionError(f"{path}: expected one line, {name} ?= <value>; rm {path}")
+                raise OptionError(f"{path}: invalid, expected one line {name} ?= <value>; rm {path}")
         values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
         return {
             name: value for name, value in values.items() if value and name in self.values and name not in self.given
         }
 
-    def refuse(self, name: str, why: str) -> OptionError:
+    def error(self, name: str, why: str) -> OptionError:
         return OptionError(f"{name}={self[name]}: {why}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean NAME? `, or nothing."""
+    """`did you mean NAME? `, or an empty string."""
     close = {each.lower().replace("-", "_"): each for each in known}
     near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(close), n=1)
     return f"did you mean {close[near[0]]}? " if near else ""

@@ -1,4 +1,4 @@
-"""What the value of each make variable must look like, as one table; standard library only."""
+"""The format of each make variable, as one table; standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hrnet import cann
 
 
 class Check(NamedTuple):
-    """What a value must look like."""
+    """The format of a value."""
 
     pattern: str
     expected: str
@@ -19,32 +19,34 @@ def one_of(*values: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    return Check(f"({check.pattern})?", f"nothing, or {check.expected}")
+    return Check(f"({check.pattern})?", f"empty, or {check.expected}")
 
 
-PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench accepts no others)")
+PATH = Check(r"[A-Za-z0-9_./-]+", "a path of letters, digits and _-/. (ais_bench rejects others)")
 FILE = Check(r"[A-Za-z0-9_./+=@~-]+", "a path of letters, digits and _-/.+=@~")
 POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]*", "an integer from 0")
 CHECKS = {
-    **dict.fromkeys(("BUILD", "DATASET"), PATH),
-    **dict.fromkeys(("OM", "PREP"), optional(PATH)),
-    **dict.fromkeys(("CFG", "WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
+    "BUILD": PATH,
+    **dict.fromkeys(("DATASET", "OM", "PREP"), optional(PATH)),  # DATASET: make family may measure speed only
+    "CFG": optional(FILE),  # make family has none
+    **dict.fromkeys(("WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
     **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
     **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
     "SHARDS": optional(POSITIVE),
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
     "KEEP": optional(one_of("1")),
-    "REFERENCE": Check(f"({FILE.pattern})?", "nothing, config, torch, onnx, or a metrics file"),
+    "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics file"),
+    "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32"),
     "FLIP": one_of("0", "1"),
-    "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none: also accept no verdict"),
+    "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none to allow no verdict"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
     "SOC": Check(cann.CHIP, cann.CHIP_TEXT),
     "ATC_FLAGS": Check(
         r"(--[A-Za-z0-9_-]+=[A-Za-z0-9_./:;,=+~@\[\]-]+( |$))*",
-        "flags of atc such as --keep_dtype=ops.cfg, with a space between two",
+        "flags of atc separated by spaces, such as --keep_dtype=ops.cfg",
     ),
     "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
     "TUNE": one_of("none", "aoe"),

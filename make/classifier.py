@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from make.call import TORCH, OptionError, Options, note
+from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network of hrnet/nets
 
@@ -32,17 +32,17 @@ def check_classifier(options: Options) -> None:
     """Refuse what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
     model, given = options["MODEL"], options["ONNX"] != str(options.folder / "model.onnx")  # where make onnx exports to
     if options["REFERENCE"] == "onnx" and options.pose:
-        raise options.refuse("REFERENCE", "only for classification models; give REFERENCE=torch")
+        raise options.error("REFERENCE", "only for classification models; give REFERENCE=torch")
     if not options.onnx:
         return
     for goal in sorted(options.goals & set(NETWORK_GOALS)):
         raise OptionError(f"make {goal}: {model} is an ONNX file, without a network of this project (MODEL.NAME: onnx)")
-    if options["BACKEND"] in TORCH:
-        raise options.refuse("BACKEND", f"{model} is an ONNX file; use onnxruntime, openvino or ascend")
+    if options["BACKEND"] in TORCH_BACKENDS:
+        raise options.error("BACKEND", f"{model} is an ONNX file; use onnxruntime, openvino or ascend")
     if options["REFERENCE"] == "torch":
-        raise options.refuse("REFERENCE", f"{model} has no network of this project; give REFERENCE=onnx")
+        raise options.error("REFERENCE", f"{model} has no network of this project; give REFERENCE=onnx")
     if given and not Path(options["ONNX"]).is_file():
-        raise options.refuse("ONNX", "no such file")
+        raise options.error("ONNX", "no such file")
     if not given and (not options["OM"] or options["REFERENCE"] == "onnx"):
         raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx); give ONNX=<file>")
     if "WEIGHTS" in options.given:

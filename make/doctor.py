@@ -1,10 +1,11 @@
-"""Check that this machine can run what is asked: packages, tools, chip, backend, checkpoint, data set, disk space.
+"""Check that this machine can run a model: packages, tools, chip, backend, checkpoint, data set, disk space.
 
     make doctor MODEL=hrnet_w18 DATASET=/data/imagenet
 
-Takes make's options as make/options.py resolved them (`--set NAME=value`). Writes nothing. Starts `npu-smi info` and
-AIS_PYTHON, each with a time limit, and imports no package to look at it, so it works where packages are missing. Exit 0
-if the pipeline can run, 2 with a line on stderr for each thing that is missing; a warning is a line there, no more.
+It gets make's options as set by make/options.py (`--set NAME=value`), and writes nothing. It runs `npu-smi info` and
+AIS_PYTHON with a time limit. It does not import the packages that it checks, so it also works if packages are missing.
+Exit 0 if the pipeline can run, else 2 with a line on stderr for each missing thing. Warnings on stderr do not change
+the exit code.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from hrnet.cli import escape_output
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
-from make.call import NPU, TORCH, OptionError, Options
+from make.call import NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options
 from make.classifier import check_classifier
 from make.npu_smi import chip_rows, full_name
 
-CLOCK = 60  # seconds that clocks of two machines may differ
-TIMEOUT = 60  # seconds for a tool's answer; the first import of ais_bench is slow
-MAKE = (4, 2)  # for .SHELLSTATUS
+CLOCK = 60  # seconds: allowed difference between the clocks of two machines
+TIMEOUT = 60  # seconds; the first import of ais_bench is slow
+MAKE = (4, 2)  # first version with .SHELLSTATUS
 PYTHON = (3, 9)
 FLOAT32 = 4  # bytes
-INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # of a value, by INPUT
+INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # bytes per value, by INPUT
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
 
@@ -78,7 +79,7 @@ PACKAGES = {
 
 
 class Report:
-    """Prints what is found, and collects what is missing, and what works but not as it should."""
+    """Prints what is found; collects what is missing, and warnings."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
@@ -94,7 +95,7 @@ class Report:
         self.warnings.append(line)
 
     def require(self, check: Callable[[Options], None], call: Options) -> None:
-        """One of make/options.py's checks."""
+        """Run one of make's checks; its error is something missing."""
         try:
             check(call)
         except OptionError as error:
@@ -108,11 +109,11 @@ def version_of(name: str, module: str) -> Optional[str]:
             return None
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"
+        return "unknown version"
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
-    """Whether a command succeeds, and what it prints, or the last line of why not."""
+    """Run a command. Returns whether it succeeded, and its output or the last line of its error."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -131,15 +132,15 @@ def chips(table: str) -> list[tuple[str, str]]:
 
 
 def soc_name(python: str) -> str:
-    """The chip as CANN's own Python names it; empty where that is not available."""
+    """The chip's name from CANN's Python package `acl`; empty if that is not available."""
     answered, text = ask([python, "-c", "import acl; print(acl.get_soc_name())"])
     last = text.split()[-1] if answered and text.split() else ""
     return last if re.fullmatch(cann.CHIP, last) else ""
 
 
 def count_images(dataset: Path, config: Any) -> tuple[int, int]:
-    """How many images of the data set preprocessing would read, and how many files it would reject unread. Raises
-    UserError as preprocessing does."""
+    """Number of images that preprocessing would read, and of files that it would reject without reading them. Raises
+    the same UserError as preprocessing."""
     from hrnet.datasets import find_coco, find_images
 
     if "NUM_CLASSES" in config.MODEL:
@@ -150,22 +151,22 @@ def count_images(dataset: Path, config: Any) -> tuple[int, int]:
 
 
 def exports(call: Options) -> bool:
-    """Whether torch and the checkpoint are needed: for a model that was not exported yet, or as the reference."""
+    """Whether torch and the checkpoint are needed: to export the model, or to compute the reference."""
     if call.onnx:
         return False
-    source = Path(call["TS" if call["BACKEND"] in TORCH else "ONNX"])
+    source = Path(call["TS" if call["BACKEND"] in TORCH_BACKENDS else "ONNX"])
     return call["REFERENCE"] == "torch" or not (call["OM"] or source.is_file())
 
 
 def needed_packages(call: Options) -> set[str]:
-    """The packages that this call cannot do without."""
+    """The packages that this call needs."""
     needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
-    needed |= {"torch"} if exports(call) or call["BACKEND"] in TORCH else set()
+    needed |= {"torch"} if exports(call) or call["BACKEND"] in TORCH_BACKENDS else set()
     needed |= {"safetensors"} if exports(call) and call["WEIGHTS"].endswith(".safetensors") else set()
     needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
     needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
     needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
-    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # nothing is left to compile
+    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # already compiled
         needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
     return needed
 
@@ -188,30 +189,28 @@ def cuda_of_torch() -> str:
 
 
 def check_torch(report: Report, needed: bool) -> None:
-    """Whether torch and torch_npu fit together and to this machine."""
+    """Check that torch, torch_npu and this machine match."""
     torch, npu = version_of("torch", "torch"), version_of("torch-npu", "torch_npu")
-    report.show("torch_npu", npu or "not installed, for make train on an NPU")
+    report.show("torch_npu", npu or "not installed (needed for make train on an NPU)")
     devices = sorted(glob.glob(NPUS))
     if devices and not npu:
-        install = (
-            f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch-npu and its torch"
-        )
-        report.warn(f"torch_npu: not installed although {devices[0]} exists, so make train uses the CPU; {install}")
+        install = f"pip install torch-npu=={torch.partition('+')[0]}" if torch else "pip install torch torch-npu"
+        report.warn(f"torch_npu: not installed, so make train uses the CPU although {devices[0]} exists; {install}")
     if not (torch and npu):
         return
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
         install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
-        line = f"torch: a build for CUDA {cuda} beside torch_npu, which stops with 'Two accelerators'; {install}"
+        line = f"torch: built for CUDA {cuda}, so that torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
-        report.warn(f"torch_npu: version {npu} beside torch {version}; pip install torch-npu=={version}")
+        report.warn(f"torch_npu: version {npu} does not match torch {version}; pip install torch-npu=={version}")
 
 
 def check_packages(report: Report, needed: set[str]) -> None:
     for name, package in PACKAGES.items():
         version = version_of(name, package.module)
-        report.show(name, version or f"missing, for {package.needed_by}")
+        report.show(name, version or f"missing (needed for {package.needed_by})")
         if version is None and name in needed:
             report.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
@@ -220,11 +219,11 @@ def check_packages(report: Report, needed: set[str]) -> None:
         report.warn(f"{' and '.join(both)} are both installed and overwrite each other's cv2; {fix}")
     check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    report.show("resize", "compiled" if compiled else "Pillow: as exact, but slower; pip install . with a C compiler")
+    report.show("resize", "compiled" if compiled else "Pillow (same pixels, slower); pip install . with a C compiler")
 
 
 def probe_ais_bench(python: str) -> dict[str, Any]:
-    """What infer.ais_bench_probe finds in an interpreter; {} if that does not answer."""
+    """The result of infer.ais_bench_probe in an interpreter; {} if it fails."""
     answered, text = ask([python, "-c", Path(ais_bench_probe.__file__).read_text(encoding="utf-8")])
     try:
         found: dict[str, Any] = json.loads(text) if answered else {}
@@ -234,9 +233,9 @@ def probe_ais_bench(python: str) -> dict[str, Any]:
 
 
 def check_chip(report: Report, call: Options) -> list[str]:
-    """Show the chips of this machine; returns their names for atc."""
+    """Show the chips of this machine; return their names for atc."""
     if not shutil.which("npu-smi"):
-        report.show("chip", "not known without npu-smi")
+        report.show("chip", "unknown without npu-smi")
         return []
     answered, table = ask(["npu-smi", "info"])
     rows = chip_rows(table) if answered else []
@@ -245,12 +244,12 @@ def check_chip(report: Report, call: Options) -> list[str]:
     report.show("chip", listed or (f"none: {table}" if not answered else "none in npu-smi's table"))
     by_cann = soc_name(call["AIS_PYTHON"])
     if by_cann:
-        report.show("soc name", f"SOC={by_cann}, by acl.get_soc_name()")
+        report.show("soc name", f"SOC={by_cann} (acl.get_soc_name())")
     return [by_cann] if by_cann else sorted(set(full.values()))
 
 
 def check_tools(report: Report, call: Options, backend_why: str) -> None:
-    """The real tools, the chip, and the backend that is used."""
+    """Check the real tools, the chip, and the backend."""
     for tool in TOOLS:
         report.show(tool, shutil.which(tool) or "not on PATH")
     python = call["AIS_PYTHON"]
@@ -258,26 +257,26 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     backend, probe = call["BACKEND"], probe_ais_bench(python)
     if refused := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
         works, answer = False, f"{refused}, in {probe['where']}; expected {OFFICIAL}"
-    report.show("ais_bench", f"by {python}" if works else f"not by {python}: {answer}")
+    report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
-        report.warn(f"AIS_PYTHON={python}: no pkg_resources, without which ais_bench is slower or fails; {install}")
+        report.warn(f"AIS_PYTHON={python}: no pkg_resources, so ais_bench is slower or fails; {install}")
     torch_aie = version_of("mindietorch", "mindietorch") or version_of("torch_aie", "torch_aie")
-    report.show("torch_aie", torch_aie or "not installed, for BACKEND=torch_aie")
+    report.show("torch_aie", torch_aie or "not installed (needed for BACKEND=torch_aie)")
     names = check_chip(report, call)
     report.show("backend", f"{backend} ({backend_why})")
     if backend == "ascend" and not works:
         report.miss(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
     if backend == "torch_aie" and not torch_aie:
-        report.miss("torch_aie: not installed; Huawei provides it with its own torch, it is not on PyPI")
-    if backend in NPU and call["PRECISION"] == "fp32":
+        report.miss("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
+    if backend in NPU_BACKENDS and call["PRECISION"] == "fp32":
         report.show("precision", "fp32 is atc's force_fp32, the same as cube_fp16in_fp32out: see docs/npu.md")
-    if backend in NPU and names and call["SOC"] not in names:
+    if backend in NPU_BACKENDS and names and call["SOC"] not in names:
         report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")
 
 
 def values_per_image(config: Any) -> tuple[int, int]:
-    """How many numbers an image's input and its outputs hold; for pose, where shapes vary, those of the middle gear."""
+    """Number of values in an image's input and in its outputs; for pose, with the gear of median size."""
     if "IMAGE_SIZE" in config.MODEL:
         return 3 * math.prod(config.MODEL.IMAGE_SIZE), config.MODEL.NUM_CLASSES
     gears = config.INPUT.GEARS or [[config.DATASET.INPUT_SIZE] * 2]
@@ -287,14 +286,14 @@ def values_per_image(config: Any) -> tuple[int, int]:
 
 
 def check_model(report: Report, call: Options, inputs: Path) -> None:
-    """Config, checkpoint, data set, and the disk space that the inputs and outputs of all images take."""
+    """Check config, checkpoint, data set, and the disk space for the inputs and outputs of all images."""
     try:
         from hrnet.config import is_complete, load_config
 
         if call.onnx:
             from atc.classifier import complete
     except ModuleNotFoundError as error:
-        report.show("model", f"not checked without {error.name}")
+        report.show("model", f"not checked: {error.name} is missing")
         return
     from hrnet.cli import UserError
 
@@ -315,38 +314,38 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         report.show("checkpoint", weights if weights.is_file() else f"{weights} is missing")
         if not weights.is_file():
             hint = (
-                f"make weights MODEL={call['MODEL']}" if config.WEIGHTS.URL else "put it there, or give WEIGHTS=<file>"
+                f"make weights MODEL={call['MODEL']}" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
             )
             report.miss(f"{weights}: no such checkpoint; {hint}")
     if call["PREP"]:
         count = len([*inputs.glob("*.bin"), *inputs.glob("*.npy")])
-        report.show("inputs", f"{inputs}: {count}, as given")
+        report.show("inputs", f"{inputs}: {count} inputs")
     else:
         count, rejected = 0, 0
         try:
             count, rejected = count_images(dataset, config)
         except UserError as error:
             report.miss(str(error))
-        more = f", {rejected} files to be rejected" if rejected else ""
-        report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: none")
+        more = f", {rejected} files would be rejected" if rejected else ""
+        report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: no images")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
     check_clock(report, call)
 
 
 def check_clock(report: Report, call: Options) -> None:
-    """Whether a file that make compares is from the future: then make restarts its stages in every call."""
+    """Warn about a file with a time in the future: make would restart its stages in every call."""
     paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
     paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
     ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}
     path = max(ahead, key=lambda each: ahead[each], default=None)
     if path is not None and ahead[path] > CLOCK:
-        line = f"{path}: changed {ahead[path]:.0f} s in the future, so make repeats work; set the clock or touch {path}"
-        report.warn(line)
+        late = f"{ahead[path]:.0f} s in the future"
+        report.warn(f"{path}: its time is {late}, so make repeats work; set the clock or touch {path}")
 
 
 def check_disk(report: Report, call: Options, count: int, values: tuple[int, int], inputs: Path) -> None:
-    """Whether the inputs and outputs of `count` images fit on the disk of BUILD."""
+    """Check that the inputs and outputs of `count` images fit on the disk of BUILD."""
     build = Path(call["BUILD"])
     passes = 2 if call.pose and call["FLIP"] == "1" else 1
     copies = passes if call["BACKEND"] == "ascend" else 1  # ais_bench needs flipped inputs as files
@@ -359,15 +358,15 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
     existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     line = f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {count} images"
-    report.show("disk", line + (f" ({done / 1e9:.1f} GB are written)" if done else ""))
+    report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
     if free < left:
-        report.miss(f"{build}: {free / 1e9:.1f} GB free of {left / 1e9:.1f} GB; set BUILD= to a larger disk")
+        report.miss(f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; set BUILD= to a larger disk")
     if not os.access(existing, os.W_OK):
-        report.miss(f"{build}: cannot be written; set BUILD= to another directory")
+        report.miss(f"{build}: not writable; set BUILD= to another directory")
 
 
 def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
-    """Print everything; return the exit code."""
+    """Print the report; return the exit code."""
     report = Report()
     report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
@@ -380,7 +379,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     remembered = [f"{name}={value}" for name, value in call.remembered().items()]
     report.show("remembered", ", ".join(remembered) or "nothing")
     if call["OM"]:
-        report.show("compiled", f"{call['OM']}, as given")
+        report.show("compiled", call["OM"])
     report.require(options.check_files, call)
     report.require(options.check_backend, call)
     report.require(check_classifier, call)
@@ -391,7 +390,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     for line in report.missing:
         print(f"make doctor: missing: {line}", file=sys.stderr)
     if not report.missing:
-        print(f"{call['MODEL']} can run as asked")
+        print(f"ready to run {call['MODEL']}")
     return 2 if report.missing else 0
 
 

@@ -1,5 +1,4 @@
-"""What make needs to know of a data set: how many images, in how many parts, whether it has changed; standard library
-only."""
+"""What make must know about a data set: number of images, number of parts, changes; standard library only."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ from hrnet.cli import UserError
 from hrnet.tars import find_tars
 from make.call import OptionError, Options, note
 
-MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory, beside preprocessing's four records
-PART_IMAGES = 20_000  # of a part, where the number of parts is chosen here: 12 GB of float32 inputs at 224 x 224
-MAX_PARTS = 64  # of more tar files, where the number of parts is chosen here: each part reads the heads of all files
+MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory with the four record files of preprocessing
+PART_IMAGES = 20_000  # per part if SHARDS is not given: 12 GB of float32 inputs at 224 x 224
+MAX_PARTS = 64  # for tar files if SHARDS is not given: each part reads the headers of all files
 LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
 
 
 def count_classified(dataset: Path) -> int:
-    """The labels in a data set's list, or the files in its class folders; 0 if there is neither."""
+    """Number of labels in a data set's list, or of files in its class directories; 0 if it has neither."""
     for name in ("val_label.txt", "val_list.txt"):
         if (dataset / name).is_file():
             return count_lines(dataset / name)
@@ -31,7 +30,7 @@ def count_classified(dataset: Path) -> int:
 
 
 def count_tars(dataset: Path) -> int:
-    """The tar files of a data set; 0 if it is one of files, or one that preprocessing refuses."""
+    """Number of tar files of a data set; 0 for other layouts and for data sets that preprocessing rejects."""
     try:
         return len(find_tars(dataset)[1])
     except UserError:
@@ -44,15 +43,15 @@ def count_lines(path: Path) -> int:
 
 
 def count_coco(annotations: Path, enough: int) -> int:
-    """The images that an annotation file lists; 0 if it is missing, or too small for more than `enough`."""
+    """Number of images in an annotation file; 0 if it is missing, or too small for more than `enough` images."""
     if not annotations.is_file() or annotations.stat().st_size <= enough * LEAST_ENTRY:
         return 0
     return annotations.read_bytes().count(b'"file_name"')
 
 
 def state(path: str) -> Optional[list[int]]:
-    """Time of the last change in ns and bytes (0 for a directory), as hrnet/io/stamp.py records them; None if there is
-    no such file."""
+    """Modification time in ns and size in bytes (0 for a directory), as in hrnet/io/stamp.py; None if the file does not
+    exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -67,44 +66,44 @@ def count_images(options: Options, enough: int) -> int:
 
 
 def set_shards(options: Options) -> None:
-    """Resolve SHARDS: as many parts as ais_bench's limit of files and the devices need. Raises OptionError."""
+    """Set SHARDS if not given, from the number of images, tar files and devices; check SHARD. Raises OptionError."""
     limit, devices = int(options["LIMIT"]), options["DEVICE"].split(",")
     if options["SHARD"]:
         number, count = options["SHARD"].split("/")
         if int(number) > int(count):
-            raise options.refuse("SHARD", f"expected a part from 1/{count} to {count}/{count}")
+            raise options.error("SHARD", f"expected a part from 1/{count} to {count}/{count}")
         if "SHARDS" in options.given and options["SHARDS"] != count:
-            raise options.refuse("SHARD", f"SHARDS={options['SHARDS']} is another number of parts")
+            raise options.error("SHARD", f"contradicts SHARDS={options['SHARDS']}")
         options.values["SHARDS"] = count
     elif "part" in options.goals:
         raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
-    asked = options["SHARDS"]
+    asked, evaluating = options["SHARDS"], options.goals & {"eval", "gate", "show"}
+    if "family" in options.goals and options["DATASET"]:
+        evaluating = {"family"}
     if not asked and "merge" in options.goals:
         raise OptionError("make merge: give SHARDS=<number of parts>")
-    if not asked and options.goals & {"eval", "gate", "show"} and not options["PREP"]:
+    if not asked and evaluating and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
         why = f"more than {MAX_IMAGES} images" if needed > 1 else f"DEVICE={options['DEVICE']}"
-        if not options.pose and not 0 < limit <= MAX_IMAGES:  # fewer images need no parts
+        if not options.pose and not 0 < limit <= MAX_IMAGES:  # a smaller LIMIT needs no parts
             tars = count_tars(Path(options["DATASET"]))
             needed, why = max(needed, min(tars, MAX_PARTS)), f"{tars} tar files" if tars > 1 else why
         options.values["SHARDS"] = str(max(needed, len(devices)))
         if options["SHARDS"] != "1":
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
-    if len(devices) > int(shards) and options.goals & {"eval", "gate", "show", "infer"} and not options["SHARD"]:
-        raise options.refuse("DEVICE", f"each device computes parts; give SHARDS={len(devices)} or more to make eval")
+    if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
+        raise options.error("DEVICE", f"each device needs its own parts; use make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and whole:
-        raise OptionError(
-            f"make {whole[0]}: SHARDS={shards} is computed by make eval; give SHARDS=1 for {whole[0]} alone"
-        )
+        raise OptionError(f"make {whole[0]}: SHARDS={shards} is not supported; use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:
-        raise options.refuse("PREP", f"are inputs of the whole data set; give SHARDS=1 instead of {shards}")
+        raise options.error("PREP", f"contains the inputs of the whole data set; give SHARDS=1 instead of {shards}")
 
 
-def refuse_chunk(options: Options) -> None:
-    """CHUNK of an older release: refuse it, whether it was given or remembered."""
+def reject_chunk(options: Options) -> None:
+    """Reject the variable CHUNK of an older release, whether it is given or remembered."""
     chunk = options.values.pop("CHUNK", "0")
     options.given.discard("CHUNK")
     if chunk not in ("", "0"):
@@ -112,11 +111,11 @@ def refuse_chunk(options: Options) -> None:
         shards = -(-counted // int(chunk)) if counted else "<number of parts>"
         remembered = options.settings / "CHUNK.mk"
         forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
-        raise OptionError(f"CHUNK={chunk}: replaced by the number of parts; give SHARDS={shards} instead{forget}")
+        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards} instead{forget}")
 
 
 def data_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether the data set's directories or lists are in another state than when they were last preprocessed."""
+    """Whether the data set's directories or lists have changed since they were last preprocessed."""
     if names["SHARDED"]:
         record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
     else:
@@ -125,6 +124,6 @@ def data_changed(options: Options, names: dict[str, str]) -> bool:
         recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
         return any(state(path) != known for path, known in recorded.items())
     except FileNotFoundError:
-        return False  # make has a reason of its own to preprocess
+        return False  # not preprocessed yet: make runs the stage anyway
     except (ValueError, KeyError, TypeError, AttributeError):
         return True

@@ -1,4 +1,4 @@
-"""What npu-smi prints about the chips of a machine: its table, and the names that the table cuts short."""
+"""Parse the output of npu-smi: the table of chips, and the full names of chips that the table abbreviates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 
 
 class Chip(NamedTuple):
-    """A row of npu-smi's table, with what identifies the chip to npu-smi."""
+    """A chip in the table of npu-smi, with its NPU id and chip id."""
 
     name: str
     health: str
@@ -16,8 +16,8 @@ class Chip(NamedTuple):
 
 
 def chip_rows(table: str) -> list[Chip]:
-    """The chips in the table of `npu-smi info`: rows `| 0  310P3 | OK | ...`, each with a row of the chip below it,
-    `| 0  0 | 0000:82:00.0 | ...`, where a 310B prints `NA` for the bus id."""
+    """The chips in the table of `npu-smi info`. Each has two rows, `| 0  310P3 | OK | ...` and below it
+    `| 0  0 | 0000:82:00.0 | ...`; for a 310B the bus id is `NA`."""
     rows: list[Chip] = []
     for line in table.splitlines():
         named = re.match(r"\| *([0-9]+) +((?:Ascend)?[0-9]{3}[A-Za-z0-9_-]*) *\| *([A-Za-z]+) *\|", line)
@@ -31,12 +31,12 @@ def chip_rows(table: str) -> list[Chip]:
 
 
 def full_name(row: Chip, ask: Callable[[list[str]], tuple[bool, str]]) -> str:
-    """The chip's name for atc. A3 and 950 print only a part of it in the table, such as `Ascend910`; the rest is the
-    NPU's name on its board. `ask` runs a command: whether it succeeded, and what it printed."""
+    """The chip's name for atc. For A3 and 950 the table contains only its first part, such as `Ascend910`; the second
+    part is the `NPU Name` of the board. `ask` runs a command; it returns whether that succeeded, and the output."""
     if not re.fullmatch("Ascend(910|950[A-Z]*)", row.name):
         return row.name
     board = ["npu-smi", "info", "-t", "board", "-i", row.npu]
-    for command in ([*board, "-c", row.chip], board):  # a 950 does not take -c
+    for command in ([*board, "-c", row.chip], board):  # a 950 rejects -c
         answered, text = ask(command)
         facts = dict(re.findall(r"^\s*(Chip Name|NPU Name)\s*:\s*(\S+)\s*$", text, re.MULTILINE)) if answered else {}
         if re.fullmatch("[0-9A-Za-z]+", facts.get("NPU Name", "NA")) and facts.get("NPU Name", "NA") != "NA":

@@ -1,11 +1,12 @@
-"""Checks make's options, resolves what they leave open, names the products, and remembers given values.
+"""Check make's options, set the missing ones, name the products, and remember given values.
 
     python3 -m make.options [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
 
-Called by make/resolve.mk, before a virtual environment exists: standard library only. A wrong value is one line on
-stdout and exit 2. Otherwise it prints `NAME:=value` words for make, and writes each given value that changed to
-`<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`, which the Makefile includes: so a value given once holds for
-later calls, and what depends on a changed one is out of date. A dry run writes nothing; there STALE names the files.
+Called by make/resolve.mk, before a virtual environment exists: standard library only. For an invalid value it prints a
+line on stdout, exit 2. Otherwise it prints `NAME:=value` words for make, and writes each given value that changed to
+`<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`. The Makefile includes these files, so a given value applies to
+later calls too. Products depend on these files: a new value makes them out of date. STALE lists the changed files; a
+dry run lists them and does not write them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Optional
 from hrnet import cann
 from hrnet.cli import escape_output
 from make.backend import check_backend, check_files, check_python, resolve_backend
-from make.call import CONFIGS, EXTENSIONS, NPU, TORCH, OptionError, Options, nearest, note
+from make.call import CONFIGS, EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options, nearest, note
 from make.checks import CHECKS, FILE, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
-from make.images import data_changed, refuse_chunk, set_shards
+from make.images import data_changed, reject_chunk, set_shards
 
-NOT_REMEMBERED = {"MODEL", "BUILD", "PYTHON", "SHARD", "KEEP"}
-OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # make/project.mk's
+FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP"}
+OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
 def shipped() -> list[str]:
@@ -35,33 +37,56 @@ def shipped() -> list[str]:
 
 
 def find_config(options: Options) -> None:
-    """Set CFG: MODEL's file in configs/, or the given path, whose stem is MODEL. Raises OptionError."""
+    """Set CFG: MODEL's file in configs/, or the given path; its stem must be MODEL. Raises OptionError."""
     given, model = options["CFG"], options["MODEL"]
     if not re.fullmatch(optional(FILE).pattern, given):
-        raise options.refuse("CFG", f"expected {FILE.expected}")
+        raise options.error("CFG", f"expected {FILE.expected}")
     if given in shipped():
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
         if model not in shipped():
             near = nearest(model, shipped())
             known = f"{near}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
-            raise options.refuse("MODEL", f"no such config; {known}")
+            raise options.error("MODEL", f"no such config; {known}")
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         remembered = "" if "CFG" in options.given else f" (remembered for MODEL={model}; give CFG=<its new path>)"
         raise OptionError(f"CFG={given}: no such YAML file{remembered}")
     if path.stem != model:
-        raise options.refuse("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give one of the two")
+        raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give only MODEL or CFG")
+    if model == FAMILY:
+        raise OptionError(f"CFG={given}: make family writes to the directory {model}; rename the file")
     if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
         raise OptionError(
-            f"CFG={given}: {model} is the name of a config in configs/, whose products it would share; rename the file"
+            f"CFG={given}: configs/ also contains {model}, and both would write the same products; rename the file"
         )
     options.values["CFG"] = given
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
     read_kind(options, text)
     options.split = coco_split(text)
+
+
+def set_models(options: Options) -> None:
+    """Set and check MODELS of make family; default: all classifiers in configs/ but the demo's. Raises OptionError."""
+    if options["MODEL"] != FAMILY or options["CFG"]:
+        name = "CFG" if options["CFG"] else "MODEL"
+        raise options.error(name, f"make family compares several models; give MODELS={options[name]}")
+    if others := options.goals - {"family"}:
+        raise OptionError(f"make family {' '.join(sorted(others))}: run make family alone")
+    for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
+        if name in options.given and options[name]:
+            raise options.error(name, "not supported by make family, which uses weights/<MODEL>.pth of each model")
+    texts = {name: (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8", errors="replace") for name in shipped()}
+    known = [name for name, text in texts.items() if "pose_higher_hrnet" not in text]
+    asked = re.split(r"[,\s]+", options["MODELS"].strip()) if options["MODELS"].strip() else []
+    for name in asked:
+        if name not in known:
+            why = f"{name} is a pose model" if name in texts else f"no such config: {name}"
+            raise options.error("MODELS", f"{why}; {nearest(name, known)}expected names from {', '.join(known)}")
+    default = [name for name in known if not name.startswith("demo_")]
+    options.values["MODELS"] = ",".join(dict.fromkeys(asked or default))
 
 
 def coco_split(config: str) -> str:
@@ -72,15 +97,19 @@ def coco_split(config: str) -> str:
 
 
 def set_defaults(options: Options) -> None:
-    """Fill in what depends on the task, and bring values to one form."""
-    batches = "1" if options.pose else "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8,16,32"
+    """Set defaults that depend on the task, and normalise values."""
+    family = "family" in options.goals
+    sizes = "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8" if family else "1,4,8,16,32"
+    batches = "1" if options.pose else sizes
+    largest = max(re.findall("[1-9][0-9]*", options["BATCHES"] or batches), key=int, default="1")
     defaults = {
-        "DATASET": "data/coco" if options.pose else "data/imagenet",
-        "BATCH": "1" if options.pose else "16",
+        "DATASET": "data/coco" if options.pose else "" if family else "data/imagenet",
+        "BATCH": "1" if options.pose else largest if family else "16",
         "BATCHES": batches,
     }
     options.values.update({name: value for name, value in defaults.items() if not options[name]})
-    options.values["BATCHES"] = re.sub(r"\s*,\s*|\s+", ",", options["BATCHES"].strip())
+    for name in ("BATCHES", "MODELS"):
+        options.values[name] = re.sub(r"\s*,\s*|\s+", ",", options[name].strip())
     options.values["PREP"] = options["PREP"].rstrip("/")
     options.values["ATC_FLAGS"] = " ".join(options["ATC_FLAGS"].split())
     chip = cann.chip_name(options["SOC"])
@@ -90,26 +119,26 @@ def set_defaults(options: Options) -> None:
 
 
 def check_values(options: Options) -> None:
-    """Check each value by itself, and against the task. Raises OptionError for the first wrong one."""
+    """Check each value, and whether the task supports it. Raises OptionError for the first invalid value."""
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
             near = f"; did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else ""
-            raise options.refuse(name, f"expected {check.expected}{near}")
+            raise options.error(name, f"expected {check.expected}{near}")
     task = "pose" if options.pose else "classification"
     for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
         raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")
     if options.pose:
         for name in ("BATCH", "BATCHES"):
             if options[name] != "1":
-                raise options.refuse(name, "expected 1: a pose model takes one image at a time")
+                raise options.error(name, "expected 1: a pose model computes one image at a time")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
-        raise options.refuse("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
+        raise options.error("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
 
 
 def product_names(options: Options) -> dict[str, str]:
-    """The parts of product names: what was preprocessed (SET), compiled for (TARGET), run (TAG)."""
+    """The parts of product names: SET (preprocessed inputs), TARGET (compiled for), TAG (backend and model)."""
     value = options.values
-    chip = value["BACKEND"] in NPU
+    chip = value["BACKEND"] in NPU_BACKENDS
     precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")
     parts = [precision]
     if chip:
@@ -158,8 +187,10 @@ def report_ignored(options: Options) -> None:
             measured = other == "ONNX" and (options.onnx or options["REFERENCE"] == "onnx")
             if options[name] and other in options.given and not measured:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
-    if options["ATC_FLAGS"] and options["BACKEND"] in TORCH:
+    if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options["MODELS"] and "family" not in options.goals:
+        note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
@@ -167,7 +198,7 @@ def report_ignored(options: Options) -> None:
 
 
 def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
-    """Write the given values that changed; returns their files. Raises OptionError where that fails."""
+    """Write the given values that changed; return their files. Raises OptionError if a file cannot be written."""
     stale = []
     for name, value in sorted(given.items()):
         path, text = options.settings / f"{name}.mk", f"{name} ?= {value}\n"
@@ -182,7 +213,7 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
                 temporary.write_text(text, encoding="utf-8")
                 temporary.replace(path)
             except OSError as error:
-                raise options.refuse("BUILD", f"{path} cannot be written: {error.strerror}") from None
+                raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
     return stale
 
 
@@ -193,22 +224,25 @@ def targets() -> list[str]:
 
 
 def check_names(overrides: set[str], known: set[str]) -> None:
-    """Refuse variables on the command line that do not exist."""
+    """Raise OptionError for an unknown variable on the command line."""
     for name in sorted(overrides - known):
         hint = nearest(name, known).strip() or "make help lists the variables"
         raise OptionError(f"{name}: no such variable; {hint}")
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
-    """What make is to know. Raises OptionError."""
+    """Check and complete the options; return the variables for make. Raises OptionError."""
     check_names(overrides, set(options.values) | OTHER_VARIABLES)
-    find_config(options)
+    if "family" in options.goals:
+        set_models(options)
+    elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
+        find_config(options)
     asked = set(options.given)
     set_defaults(options)
     given = (
         {} if "part" in options.goals else {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
     )
-    refuse_chunk(options)
+    reject_chunk(options)
     check_values(options)
     set_shards(options)
     remembered = options.remembered()
@@ -228,12 +262,12 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         report_ignored(options)
         if remembered:
             values = " ".join(f"{name}={value}" for name, value in remembered.items())
-            note(f"{options['MODEL']} as remembered in {options.settings}: {values}")
+            note(f"{options['MODEL']}: using values remembered in {options.settings}: {values}")
         if backend_asked == "auto":
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    spaced = NOT_REMEMBERED | {"ATC_FLAGS"}  # make splits the answer at spaces, and has this value
+    spaced = NOT_REMEMBERED - {"MODELS"} | {"ATC_FLAGS"}  # make splits the output at spaces, and already has this value
     changed = {name: value for name, value in options.values.items() if name not in spaced}
     names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
     return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}

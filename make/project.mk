@@ -1,24 +1,33 @@
-# Around the pipeline: speed tables, bundles, help, environment, demo, tests.
+# Targets around the pipeline: speed tables, bundles, help, environment, demo, tests.
 SIZES = $(subst $(comma), ,$(BATCHES))
 bench:        $(B)/bench/$(BENCH).json    ## measure throughput and latency for BATCHES or all gears
 $(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,BATCHES LOOP DEVICE AIS_PYTHON)
 	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
 	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
-qps:          $(B)/eval/$(NAME)/$(QPS).json ## tabulate accuracy and throughput for BATCHES
+qps:          $(B)/eval/$(NAME)/$(QPS).json ## write a table of accuracy and throughput for BATCHES
 $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
         $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
-bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack what a board needs for infer and eval
-$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(COMPARE) $(wildcard $(ANNOTATIONS)) \
+gears:                            ## choose a few input sizes for a pose DATASET
+	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
+
+FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
+    $(if $(DATASET),DATASET BATCH LIMIT MAX_REJECTED SHARDS)
+family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
+	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
+	    $(if $(DATASET),--metrics eval/$(NAME)/$(TAG).json) $(foreach v,$(FAMILY_SETTINGS),--set '$v=$($v)')
+
+bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
+$(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
-	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(COMPARE:%=--reference %) $(CARRIED:%=--set %) \
-	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIPPED:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
+	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
+	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
 VENV  := .venv
-PEERS ?= peers# bench-peers: directory of the programs to compare with
-CLEAN ?=# all: clean also what make train made
+PEERS ?= peers# bench-peers: directory of the original programs
+CLEAN ?=# all: make clean removes train/ too
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
@@ -27,7 +36,7 @@ help:                             ## print this list
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
 
-setup: $(VENV)/done               ## create .venv with everything the stages, the demo and the tests need
+setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	python3 -m venv $(VENV)
 	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
@@ -43,7 +52,7 @@ DEMO_FILE := $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_ke
 ifneq ($(filter demo,$(MAKECMDGOALS)),)
 $(if $(filter demo_digits demo_pose,$(DEMO)),,$(error make demo MODEL=$(DEMO): expected demo_digits or demo_pose))
 endif
-demo: $(VENV)/done                ## run everything on handwritten digits; MODEL=demo_pose: on drawn people
+demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL=demo_pose: drawn people)
 	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python
 	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
@@ -65,7 +74,7 @@ else
 	$(PYTHON) -m benchmarks.preprocess_peer --mode hrnet --peer $(PEER) --dataset $(DATASET)
 endif
 
-test: $(VENV)/done                ## run the tests; SLOW=1: the slow ones too
+test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
@@ -74,7 +83,7 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
 
-clean:                            ## remove build/MODEL and its remembered settings; CLEAN=all: train/ too
+clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
 	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
 
 %.mk: ;

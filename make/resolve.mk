@@ -1,7 +1,7 @@
-# Checks the options, remembers the given ones and sets the names of products: make/options.py says how.
+# Check the options, remember the given values and set the names of products, by make/options.py.
 override comma := ,
 quoted   = '$(subst ','\'',$1)'
-DRY      := $(firstword -$(MAKEFLAGS))# -n and -q run nothing
+DRY      := $(firstword -$(MAKEFLAGS))# make -n and make -q run no command
 RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
@@ -9,10 +9,12 @@ RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),
 $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)))
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
-# What a bundle keeps of this call; all else is given by its files.
-CARRIED = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
-ONNX_FILES = $(ONNX) $(wildcard $(ONNX).data $(ONNX)_data)# with its external data
-TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))# compare with what make reference measures of SOURCE
+# Values that a bundle keeps; its files determine the others.
+BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
+# REFERENCE=torch or onnx: what make reference measures, and which code does.
+TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))
 BY_ONNX := $(filter onnx,$(REFERENCE))
-SOURCE  := $(if $(BY_ONNX),$(ONNX_FILES),$(WEIGHTS))
-FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# such as that of --keep_dtype
+SOURCE_CODE := $(patsubst onnx,atc,$(TORCH_OR_ONNX:torch=train))
+ONNX_FILES := $(ONNX) $(wildcard $(ONNX).data $(ONNX)_data)# with its external data
+SOURCE := $(if $(BY_ONNX),$(ONNX_FILES),$(WEIGHTS))
+FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# files named in ATC_FLAGS, such as --keep_dtype=ops.cfg

@@ -1,4 +1,4 @@
-"""A data set part by part: preprocess, infer and postprocess of each, then its inputs and outputs are removed.
+"""Process a data set in parts: preprocess, infer and postprocess each part, then remove its inputs and outputs.
 
     python -m make.shards --cfg hrnet_w18 --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx
         --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts --shards 16 --device 0,1
@@ -6,16 +6,15 @@
         --infer 'python -m infer.run … --inputs {work}/prep --output {work}/out/run --device {device}'
         --evaluate 'python -m postprocess.classification … --run {work}/out/run_run.json --part {part}'
 
-Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`. The commands are those of the Makefile.
-The next part is preprocessed while one is inferred; each device takes the next part. So the disk holds the inputs of at
-most one part more than there are devices.
+Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`; the Makefile provides the commands. One
+part is preprocessed while others are inferred, and a free device takes the next part. So the disk contains the inputs
+of at most one part per device and one more.
 
-Reads    the compiled model with its record, and whatever the commands read
+Reads    the compiled model with its record, and the files that the commands read
 Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; data.json, the state of the
-         data set, which make compares; inputs and outputs of a part
-         below <parts>/<k>-of-<n>/, which are removed unless --keep is given
+         data set, which make compares; inputs and outputs of a part below <parts>/<k>-of-<n>/, removed unless --keep
 Locks    <parts>/<k>-of-<n>_lock, until the last command of the part has ended
-Resumes  parts of the same images, model, config and code are kept; a part that was interrupted goes on where it was
+Resumes  finished parts of the same images, model, config and code are kept; an interrupted part continues
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from hrnet.io.parts import Part, reference_path
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFIERS, POSE
-from hrnet.shards import Shard, cut, shard
+from hrnet.shards import Shard, select_part, shard
 
 HINT = "finished parts are kept for a rerun"
 
@@ -55,7 +54,7 @@ class Stopped(Exception):
 
 
 class Stages:
-    """The commands of one run, as templates, and the processes that are running."""
+    """The commands of the stages, as templates, and their running processes."""
 
     def __init__(self, templates: dict[str, str]) -> None:
         self.templates = templates
@@ -64,7 +63,7 @@ class Stages:
         self.stopped = False
 
     def run(self, name: str, lock: int, **values: object) -> None:
-        """Run a stage, which inherits the part's lock. Raises UserError or WorkFailed if it fails."""
+        """Run a stage; its process inherits the part's lock. Raises UserError or WorkFailed if it fails."""
         words = shlex.split(self.templates[name])
         for key, value in values.items():
             words = [word.replace(f"{{{key}}}", str(value)) for word in words]
@@ -83,7 +82,7 @@ class Stages:
             raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)
 
     def stop(self) -> None:
-        """End the running stages, and start no more."""
+        """Terminate the running stages, and start no others."""
         with self._lock:
             self.stopped = True
             for process in self._running:
@@ -92,13 +91,13 @@ class Stages:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What all parts of a run have in common."""
+    """The data that all parts of a run share."""
 
     args: argparse.Namespace
     config: CfgNode
     compiled: CompiledModel
     stages: Stages
-    state: dict[str, Optional[list[int]]] = dataclasses.field(default_factory=dict)  # of the data: hrnet/io/stamp.py
+    state: dict[str, Optional[list[int]]] = dataclasses.field(default_factory=dict)  # of the data set
 
     @property
     def task(self) -> str:
@@ -137,8 +136,7 @@ def find(dataset: Path, task: str, config: CfgNode) -> Union[Dataset, CocoSet]:
 
 
 def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
-    """The stages behind preprocessing that each part needs; none where its records are those that this run would
-    write."""
+    """The stages after preprocessing that each part needs; none if its records are up to date."""
     args, stages, code = run.args, {}, stages_sha256(run.task)
     everything = [stage for stage in ("infer", "evaluate", "reference") if run.stages.templates[stage]]
     listed: Any = None
@@ -146,17 +144,17 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
         stages[part] = everything
         try:
             record = Part.read(run.path(part))
-        except FormatError:  # missing, or of a killed run
+        except FormatError:  # missing, or its run was killed
             continue
         listed = listed or find(args.dataset, run.task, run.config)
         name = "images" if run.task == "pose" else "labels"
         ends = () if run.task == "pose" else listed.ends
-        images, listing = cut(getattr(listed, name), part, args.limit, ends, args.dataset)
-        there = len(getattr(listed, name)) + len(listed.absent)
+        images, listing = select_part(getattr(listed, name), part, args.limit, ends, args.dataset)
+        total = len(getattr(listed, name)) + len(listed.absent)
         expected = {
             "part": part,
             "list_sha256": listing.sha256,
-            "available": there if listing.images < there else None,  # a data set that grew makes LIMIT a subset
+            "available": total if listing.images < total else None,  # a data set that grew makes LIMIT a subset
             "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
             "config_sha256": config_sha256(run.config),
             "model_sha256": run.compiled.model_sha256,
@@ -170,7 +168,7 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
 
 
 def has_reference(run: Run, part: Shard) -> bool:
-    """Whether the reference on a part is there, where it is asked for."""
+    """Whether the reference of a part exists, or is not needed."""
     words = shlex.split(run.stages.templates["reference"])
     if not words:
         return True
@@ -187,14 +185,14 @@ def has_reference(run: Run, part: Shard) -> bool:
 
 def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:
     """Compute the parts: one thread preprocesses, and one for each device does the rest."""
-    places = threading.Semaphore(len(devices) + 1)  # for parts on disk
+    slots = threading.Semaphore(len(devices) + 1)  # for parts on disk
     ready: queue.Queue[Optional[tuple[Shard, contextlib.ExitStack, int]]] = queue.Queue()
     errors: list[BaseException] = []
     started, done = time.perf_counter(), 0
 
     def preprocess() -> None:
         for part in todo:
-            places.acquire()
+            slots.acquire()
             held = contextlib.ExitStack()
             lock = held.enter_context(locked(run.args.parts / f"{part.name}_lock"))
             run.prepare(part, lock)
@@ -206,7 +204,7 @@ def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: i
             part, held, lock = item
             with held:
                 run.finish(part, todo[part], lock, device)
-            places.release()
+            slots.release()
             done += 1
             left = (time.perf_counter() - started) / done * (len(todo) - done)
             print(f"part {part} is done: {total - len(todo) + done} of {total}, {left:.0f} s left", flush=True)
@@ -220,7 +218,7 @@ def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: i
             errors.append(error)
             run.stages.stop()
         if run.stages.stopped or work is preprocess:
-            places.release()  # let the other threads see that there is no more to do
+            slots.release()  # wake up the other threads, so that they end
             for _ in devices:
                 ready.put(None)
 
@@ -241,15 +239,15 @@ def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: i
 
 
 def remove_others(parts: Path, count: int) -> None:
-    """Remove what killed runs with another number of parts have left of inputs and outputs."""
+    """Remove inputs and outputs of killed runs with another number of parts."""
     for folder in parts.glob("*-of-*"):
         if folder.is_dir() and not folder.name.endswith(f"-of-{count}"):
-            with contextlib.suppress(UserError), locked(parts / f"{folder.name}_lock"):  # not those of a running one
+            with contextlib.suppress(UserError), locked(parts / f"{folder.name}_lock"):  # skip a part that is running
                 shutil.rmtree(folder)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute all parts that are not finished, or the one of --shard."""
+    """Compute all parts that are not finished, or only --shard."""
     if not args.model.is_file():
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)
@@ -268,7 +266,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
     compute(everything, todo, args.devices, len(shards))
     if not args.shard:
-        write_record(args.parts / "data.json", "data", {"data": everything.state})  # make compares it
+        write_record(args.parts / "data.json", "data", {"data": everything.state})  # for make
 
 
 def devices(text: str) -> list[str]:
@@ -278,7 +276,7 @@ def devices(text: str) -> list[str]:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.shards", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--dataset", type=Path, required=True, help="the data set")
+    parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
     parser.add_argument("--weights", type=Path, help="the checkpoint or ONNX file that --reference measures")
@@ -293,7 +291,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         parser.add_argument(
             f"--{name}", required=True, help="command, with {work}, {shard}, {device}, {part} and {reference}"
         )
-    parser.add_argument("--reference", default="", help="command that measures the reference on a part (default: none)")
+    parser.add_argument("--reference", default="", help="command that computes the reference of a part")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Checks that a config, a manifest and a run record describe one model and the same images."""
+"""Check that a config, a manifest and a run record describe the same model and images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hrnet.io.runs import RunRecord
 
 
 def check_manifest(manifest: Manifest, path: Path, config: CfgNode, cfg: Path) -> None:
-    """Raises UserError when the inputs were made with another config."""
+    """Raise UserError if the inputs were made with another config."""
     if manifest.config_sha256 != config_sha256(config):
         raise UserError(
             "the inputs were made with another config", where=path, expected=cfg, hint="run make preprocess"
@@ -23,21 +23,22 @@ def check_manifest(manifest: Manifest, path: Path, config: CfgNode, cfg: Path) -
 
 
 def check_inputs(found: str, where: Path, hashes: Collection[str], path: Path, hint: str) -> None:
-    """Raises UserError when `found`, the manifest's hash that `where` records, is none of `hashes` (of `path`)."""
+    """Raise UserError if `found`, the manifest hash in the record `where`, is not in `hashes`, those of the manifest
+    `path`."""
     if found not in hashes:
-        raise UserError("made from other inputs", where=where, expected=f"those of {path}", hint=hint)
+        raise UserError("made from other inputs", where=where, expected=f"the inputs of {path}", hint=hint)
 
 
 def check_run(record: RunRecord, path: Path, manifest: Manifest, cfg: Path, outputs: int) -> None:
-    """Raises UserError when the model has another config, when its images are not those of the manifest, or when it has
-    not `outputs` outputs for each."""
+    """Raise UserError if the model has another config, if the images differ from the manifest's, or if the number of
+    outputs per image is not `outputs`."""
     if record.metadata.get("config_sha256", manifest.config_sha256) != manifest.config_sha256:
         found, hint = record.metadata.get("model"), "give the MODEL that the ONNX file was exported from"
         raise UserError("the model has another config", where=path, expected=cfg, found=found, hint=hint)
     differ = {image.stem for image in manifest.images} ^ set(record.files)
     if differ:
         hint = f"rm {path}; make infer"
-        raise FormatError("outputs and inputs differ", where=path, found=first_few(sorted(differ)), hint=hint)
+        raise FormatError("not the images of the manifest", where=path, found=first_few(sorted(differ)), hint=hint)
     if len(record.outputs) != outputs or any(len(names) != outputs for names in record.files.values()):
         names = [tensor.name for tensor in record.outputs]
-        raise FormatError("number of outputs", where=path, expected=outputs, found=names)
+        raise FormatError("wrong number of outputs", where=path, expected=outputs, found=names)

@@ -1,15 +1,15 @@
-"""The outputs of a classifier's run -> predictions, Top-1 to Top-5, and a metrics record with the gate's verdict.
+"""Evaluate the outputs of a classifier: predictions, Top-1 to Top-5, and a metrics record with the gate's verdict.
 
     python -m postprocess.classification --cfg hrnet_w18
         --manifest build/hrnet_w18/prep/imagenet-float32/manifest.json
         --run build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32_run.json
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Reads    the manifest's labels and the outputs that the run record lists, joined by stem
-Writes   <output without .json>/parts/1-of-1.json with its predictions (hrnet/io/parts.py), a stamp beside it; then all
-         that `postprocess.merge` writes. With --part, for a part of a data set: only its record and predictions
+Reads    the manifest's labels, and the outputs listed in the run record, matched by stem
+Writes   <output without .json>/parts/1-of-1.json with predictions (hrnet/io/parts.py) and a stamp, then the files of
+         `postprocess.merge`. With --part, for a part of a data set: only its record and predictions
 
-Source: the model zoo's imagenet_acc_eval.py, whose call on a bare directory is `postprocess.imagenet_acc_eval`.
+Source: the model zoo's imagenet_acc_eval.py. `postprocess.imagenet_acc_eval` has the same command line as that script.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    make_part(
-        "classification", Job.of(args), {"config_sha256": config_sha256(load_config(args.cfg, *CLASSIFIERS))}, predict
-    )
+    settings = {"config_sha256": config_sha256(load_config(args.cfg, *CLASSIFIERS))}
+    make_part("classification", Job.from_args(args), settings, predict)
     if args.output:
         merge_whole(args)
 

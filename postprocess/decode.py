@@ -1,4 +1,4 @@
-"""The outputs of a HigherHRNet run, and of the flipped images' run -> the people on each image.
+"""Decode the outputs of a HigherHRNet run and, for the flip test, of the run over flipped images: people per image.
 
 Source: the model zoo's HigherHRNet_postprocess.py. The decoding itself is in hrnet/pose.
 """
@@ -32,22 +32,23 @@ from postprocess.part import Job, write_part
 
 class Task(NamedTuple):
     image: InputImage
-    outputs: list[list[Path]]  # of the image, in the model's order; then, for the flip test, those of the flipped image
+    outputs: list[list[Path]]  # files of the image in the model's order; for the flip test also of the flipped image
 
 
 def read_outputs(files: list[Path], shape: tuple[int, int], hint: str) -> list[np.ndarray]:
-    """output1 [1, 34, H/4, W/4] and output2 [1, 17, H/2, W/2] of an input of `shape` H x W."""
+    """Read output1 [1, 34, H/4, W/4] and output2 [1, 17, H/2, W/2] for an input of `shape` (H, W), as float32."""
     height, width = shape
     expected = [(1, 2 * JOINTS, height // 4, width // 4), (1, JOINTS, height // 2, width // 2)]
     outputs = [tensors.read_output(file, hint=hint) for file in files]
     for file, output, size in zip(files, outputs, expected):
         if output.shape != size:
-            raise FormatError("shape", where=file, expected=list(size), found=list(output.shape), hint=hint)
+            raise FormatError("wrong shape", where=file, expected=list(size), found=list(output.shape), hint=hint)
     return [np.asarray(output, dtype=np.float32) for output in outputs]
 
 
 def coco_results(image: InputImage, keypoints: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-    """keypoints [P, 17, 3] (x, y in pixels of the source image, score) and scores of the people [P] as COCO results."""
+    """Convert people to COCO results. `keypoints` [P, 17, 3]: x, y in pixels of the source image, score; `scores`
+    [P]."""
     return [
         {
             "image_id": image.image_id,
@@ -60,12 +61,12 @@ def coco_results(image: InputImage, keypoints: np.ndarray, scores: np.ndarray) -
 
 
 def find_people(task: Task, settings: Settings, hint: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """The people in the outputs of one image, as COCO results, and the milliseconds of each step."""
+    """Decode the outputs of one image. Returns the people as COCO results and the milliseconds of each step."""
     image = task.image
     height, width = image.sides()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     passes = [read_outputs(files, (height, width), hint) for files in task.outputs]
-    milliseconds = {"read": 1000 * (time.perf_counter() - begun)}
+    milliseconds = {"read": 1000 * (time.perf_counter() - started)}
     try:
         people = decode(passes[0], passes[1] if len(passes) > 1 else None, settings, milliseconds)
     except UserError as error:
@@ -76,16 +77,16 @@ def find_people(task: Task, settings: Settings, hint: str) -> tuple[list[dict[st
 
 
 def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> list[RunRecord]:
-    """The records of the run and of the flipped images' run, if any. Raises UserError when they, the config and the
-    manifest at `path` do not describe one model and the same images."""
+    """Read the record of the run and, if given, of the run over flipped images. Raises UserError if they, the config
+    and the manifest at `path` describe different models or images."""
     records = [RunRecord.read(run) for run in runs]
     if len({record.model_sha256 for record in records}) > 1:
-        raise UserError("made by another model than the other run", where=runs[1], hint="run make infer")
+        raise UserError("the two runs used different models", where=runs[1], hint="run make infer")
     hashes = (manifest.sha256(), manifest.flip().sha256())
     for record, run, flipped in zip(records, runs, (False, True)):
         if record.flipped != flipped:
-            names = ("the run of the images", "the run of the flipped images")
-            raise UserError("the other run", where=run, expected=names[flipped], found=names[not flipped])
+            names = ("a run over the images", "a run over the flipped images")
+            raise UserError("wrong run", where=run, expected=names[flipped], found=names[not flipped])
         check_inputs(record.manifest_sha256, run, hashes, path, "run make infer")
         check_run(record, run, manifest, cfg, outputs=2)
     return records
@@ -94,8 +95,9 @@ def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> li
 def decode_runs(
     cfg: Path, path: Path, runs: list[Path], workers: int
 ) -> tuple[list[list[dict[str, Any]]], dict[str, float]]:
-    """The people on each image of the manifest at `path` as COCO results, and the seconds of inference and of each
-    step, summed over processes. `runs`: the run record, and for the flip test that of the flipped images."""
+    """Find the people on each image of the manifest at `path`. Returns COCO results per image, and the seconds of
+    inference and of each step, summed over processes. `runs`: the run record and, for the flip test, the record of the
+    run over flipped images."""
     config, manifest = load_config(cfg, POSE), Manifest.read(path)
     check_manifest(manifest, path, config, cfg)
     records, folders = read_runs(cfg, path, manifest, runs), [output_folder(run) for run in runs]
@@ -106,7 +108,7 @@ def decode_runs(
         )
         for image in manifest.images
     ]
-    cv2.setNumThreads(1)  # one process for each core is enough, and OpenCV's threads do not survive a fork
+    cv2.setNumThreads(1)  # there is one process per core, and OpenCV's threads do not survive a fork
     work = partial(find_people, settings=read_settings(config), hint=f"rm {runs[0]}; make infer")
     found = map_files(work, tasks, workers)
     seconds: Counter[str] = Counter({"infer": sum(record.seconds["total"] or 0.0 for record in records)})
@@ -116,7 +118,7 @@ def decode_runs(
 
 
 def predict(job: Job, workers: int) -> None:
-    """Write the keypoints and predictions of all images of a run, and the part's record."""
+    """Write keypoints and predictions for all images of a run, then the part's record."""
     started = time.perf_counter()
     images = Manifest.read(job.manifest).images
     people, seconds = decode_runs(job.cfg, job.manifest, job.runs, workers)

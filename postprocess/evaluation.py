@@ -1,4 +1,5 @@
-"""Predictions -> accuracy: Top-1 to Top-5 of a classifier, COCO's ten AP and AR figures of a pose model."""
+"""Compute the accuracy from predictions: Top-1 to Top-5 of a classifier, COCO's ten AP and AR values of a pose
+model."""
 
 from __future__ import annotations
 
@@ -20,24 +21,24 @@ from hrnet.shards import ListHash, list_sha256
 from postprocess.gate import wilson_interval
 from postprocess.topn import TOP, cumulative_accuracies, write_result
 
-METRIC = {"classification": "top1", "pose": "AP"}  # that the gate judges
+METRIC = {"classification": "top1", "pose": "AP"}  # {task: the metric for the gate}
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The accuracy of a run."""
 
-    metric: str  # the one that the gate judges
+    metric: str  # the metric for the gate
     metrics: dict[str, Any]  # percent
     interval95: dict[str, list[float]]
     images: int
-    images_sha256: str  # of what was evaluated
-    details: dict[str, Any]  # further keys of the metrics record
-    lines: list[str]  # to print
+    images_sha256: str  # hash of the list of evaluated images
+    details: dict[str, Any]  # additional keys for the metrics record
+    lines: list[str]  # text to print
 
 
 def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluation:
-    """Top-N of a classifier with `classes` outputs. Writes the model zoo's result.json."""
+    """Compute Top-N of a classifier with `classes` outputs, and write the model zoo's result.json to `result`."""
     ranks, images = array("q"), ListHash()
     for each in read_predictions(predictions, ClassPrediction):
         ranks.append(each.rank)
@@ -57,9 +58,9 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
     )
 
 
-def read_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:
-    """COCO's annotations of the config's split, as pycocotools takes them. Raises UserError when one of the images is
-    not in them."""
+def read_ground_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:
+    """The COCO annotations of the config's split, in the form for pycocotools. Raises UserError if they do not contain
+    all image ids `ids`."""
     path = annotation_path(dataset, config.DATASET.TEST)
     annotations = read_annotations(path)
     unknown = sorted(set(ids) - {image.image_id for image in annotations.images})
@@ -70,34 +71,34 @@ def read_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, 
 
 
 def check_people(people: list[dict[str, Any]], found: Sequence[PosePrediction], where: Path) -> None:
-    """Raises FormatError when the keypoints are not those that the predictions count."""
+    """Raise FormatError if the number of people on an image differs between keypoints and predictions."""
     counted: dict[int, int] = defaultdict(int)
     for person in people:
         counted[person["image_id"]] += 1
     expected = {each.image_id: each.people for each in found if each.people}
     wrong = [str(key) for key in sorted(counted.keys() | expected.keys()) if counted.get(key) != expected.get(key)]
     if wrong:
-        what = "people of these images differ from predictions.jsonl"
+        what = "number of people differs from predictions.jsonl for these images"
         raise FormatError(what, where=where, found=first_few(wrong), hint=f"rm {where}; make eval")
 
 
 def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: CfgNode) -> Evaluation:
-    """COCO's figures of the people in `keypoints`, on the images of `predictions`."""
+    """Compute COCO's AP and AR values for the people in `keypoints` on the images of `predictions`."""
     from hrnet.pose.average_precision import Detections, evaluate, ground_truth, percentages
 
     found, people = list(read_predictions(predictions, PosePrediction)), read_keypoints(keypoints)
     check_people(people, found, keypoints)
     ids = [each.image_id for each in found]
-    evaluation = evaluate(ground_truth(read_truth(dataset, config, ids)), people, ids)
-    detections = Detections.of(evaluation)
+    evaluation = evaluate(ground_truth(read_ground_truth(dataset, config, ids)), people, ids)
+    detections = Detections.from_evaluation(evaluation)
     if not detections.people.any():
         none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
         where = annotation_path(dataset, config.DATASET.TEST)
-        raise UserError("AP needs a person with keypoints", where=where, found=none, hint=hint)
+        raise UserError("no person with keypoints, AP is undefined", where=where, found=none, hint=hint)
     of_gear: dict[str, list[int]] = defaultdict(list)
     for each in sorted(found, key=lambda each: each.gear):
         of_gear["x".join(map(str, each.gear))].append(each.image_id)
-    values = {gear: detections.of_images(members) for gear, members in of_gear.items()}
+    values = {gear: detections.subset_average_precision(members) for gear, members in of_gear.items()}
     gears = {
         gear: {"images": len(of_gear[gear]), "AP": None if np.isnan(value) else 100 * value}
         for gear, value in values.items()

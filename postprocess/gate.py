@@ -1,12 +1,12 @@
-"""Compare a result with its reference, and report the verdict as an exit code.
+"""Compare the accuracy with a reference; print the verdict and return it as the exit code.
 
     python -m postprocess.gate build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Reads    a metrics record, which holds the verdict of `judge`
-Exits    0 pass; 1 fail; 3 not judged: no reference is known, or the reference is the published figure of a whole data
-         set and only a subset was evaluated (0 with --allow_unjudged)
+Reads    a metrics record, which contains the verdict of `judge`
+Exits    0 pass; 1 fail; 3 not judged (0 with --allow_unjudged): there is no reference, or the reference is a published
+         figure for the whole data set and only a subset was evaluated
 
-Source: the model zoo's rule, accuracy within 1% of the reference; the drop is counted in percentage points.
+Source: the model zoo's rule that the accuracy is within 1% of the reference. Here 1% means one percentage point.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
 def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
-    """95% interval of a fraction measured on `count` images (Wilson's score interval, 1927), in fractions."""
+    """95% confidence interval (low, high) of a fraction measured on `count` images: Wilson's score interval, 1927."""
     square = Z_95**2 / count
     middle = (fraction + square / 2) / (1 + square)
     half = Z_95 / (1 + square) * math.sqrt(fraction * (1 - fraction) / count + square / (4 * count))
@@ -37,14 +37,14 @@ def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
 def judge(
     metric: str, value: float, reference: Optional[dict[str, Any]], allowed: float, why_not: Optional[str] = None
 ) -> dict[str, Any]:
-    """The gate's part of a metrics record. `value`, `reference[metric]` in percent, `allowed` drop in points;
-    `why_not`: the reason why the reference cannot judge the value."""
+    """The keys of the metrics record with the verdict. `value`, `reference[metric]`: percent; `allowed`: the allowed
+    drop in percentage points; `why_not`: the reason for not judging, if any."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
         why = why_not or "no reference is known; give REFERENCE=torch, REFERENCE=onnx or a metrics file"
         return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
     lost = reference[metric] - value
-    relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # random weights may score 0
+    relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # the reference of random weights may be 0
     drop = {"points": lost, "relative_percent": relative}
     verdict = "pass" if lost <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
@@ -53,8 +53,8 @@ def judge(
 def find_reference(
     metric: str, record: Optional[Path], config: CfgNode, images_sha256: str
 ) -> Optional[dict[str, Any]]:
-    """What a result is compared with, in percent: a metrics record made on the same images with equal labels, or else
-    the config's published figure (None where it has none)."""
+    """The reference in percent: from the metrics record `record`, which must be for the same images and labels, else
+    the config's published figure, else None."""
     if record is None:
         published = config.REFERENCE[metric.upper()]
         return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
@@ -62,10 +62,10 @@ def find_reference(
     content = read_record(record, "metrics", hint=hint)
     metrics = content.get("metrics")
     if content.get("images_sha256") != images_sha256:
-        raise UserError("the reference was made on other images", where=record, hint=hint)
+        raise UserError("the reference was computed on other images", where=record, hint=hint)
     value = metrics.get(metric) if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise FormatError(metric, where=record, expected="percent", found=value, hint=hint)
+        raise FormatError(f"invalid {metric}", where=record, expected="percent", found=value, hint=hint)
     return {metric: value, "source": f"{content.get('tool', record)} on the same images"}
 
 
@@ -86,10 +86,10 @@ def verdict_line(record: dict[str, Any]) -> str:
 
 
 def run(metrics: Path, allow_unjudged: bool) -> int:
-    """Print the verdict of a metrics record; return the exit code."""
+    """Print the verdict of a metrics record and return the exit code."""
     record = read_record(metrics, "metrics", hint="run make eval")
     if record.get("verdict") not in ("pass", "fail", "not judged"):
-        raise FormatError("no verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
+        raise FormatError("invalid verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
     try:
         line = verdict_line(record)
     except (LookupError, TypeError, ValueError):
@@ -100,8 +100,8 @@ def run(metrics: Path, allow_unjudged: bool) -> int:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.gate", description=__doc__.splitlines()[0])
-    parser.add_argument("metrics", type=Path, help="the metrics record")
-    parser.add_argument("--allow_unjudged", action="store_true", help="exit 0 where there is no verdict")
+    parser.add_argument("metrics", type=Path, help="metrics record to read")
+    parser.add_argument("--allow_unjudged", action="store_true", help="exit with 0 if there is no verdict")
     return parser.parse_args(argv)
 
 

@@ -1,5 +1,5 @@
-"""The outputs of a classifier, one file for each image -> logits; common files are read some five times faster than
-hrnet/io/tensors.py reads them, which reads or refuses all others.
+"""Read the logits of a classifier from its output files, one per image. Common files are read about five times faster
+than by hrnet/io/tensors.py, which reads or rejects all other files.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from hrnet.io.files import AnyPath
 from hrnet.io.records import FormatError
 
 SHORTEST = len("0.000000")
-LONGEST = 16  # 9 digits, point, 6 decimals: as millionths still exact in float64
+LONGEST = 16  # 9 digits, point, 6 decimals: in float64 this is exact as a number of millionths
 SPACE, MINUS, POINT, ZERO = b" -.0"
-MILLIONTHS = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])  # the weight of each character of `0.000000`
+MILLIONTHS = np.array([1e6, 0, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])  # value of each character position in `0.000000`
 
 
 def read_logits(files: Sequence[AnyPath], dtype: str, size: int, hint: Optional[str]) -> np.ndarray:
-    """float32 [N, C] of N files of one format; C is `size`, or that of the first file where `size` is 0. Raises
-    FormatError for an unreadable file, another number of classes, NaN and infinity."""
+    """Read N files of one format to float32 [N, C]. C is `size`; if it is 0, the number of values in the first file.
+    Raises FormatError for an unreadable file, another number of classes, NaN and infinity."""
     size = size or tensors.read_output(files[0], dtype, hint).size
     ending = os.path.splitext(files[0])[1]
     logits = np.empty((len(files), size), dtype if ending == ".bin" else np.float32)
@@ -33,20 +33,21 @@ def read_logits(files: Sequence[AnyPath], dtype: str, size: int, hint: Optional[
             continue
         values = tensors.read_output(file, dtype, hint).reshape(-1)
         if values.size != size:
-            raise FormatError("number of classes", where=file, expected=size, found=values.size, hint=hint)
+            raise FormatError("wrong number of classes", where=file, expected=size, found=values.size, hint=hint)
         row[:] = values
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         first = int(finite.argmin())
         count = size - np.isfinite(logits[first]).sum()
-        found = f"{count} of {size} values NaN or infinite: the input, the weights or an overflow in fp16"
-        raise FormatError("not finite", where=files[first], expected="numbers", found=found)
+        found = f"{count} of {size} values NaN or infinite"
+        hint = "check the input and the weights; if values overflow in float16, give PRECISION=fp32"
+        raise FormatError("invalid values", where=files[first], expected="numbers", found=found, hint=hint)
     return logits.astype(np.float32, copy=False)
 
 
 def read_values_into(row: np.ndarray, path: AnyPath, header: Optional[bytes]) -> bool:
-    """Fill `row` from a file of exactly `header` and the row's bytes; False when the file is another, or no header is
-    known."""
+    """Read `row` from a file that contains exactly `header` and the row's values. Returns False for any other file, and
+    if `header` is None."""
     if header is None:
         return False
     found, one_more = bytearray(len(header)), bytearray(1)
@@ -62,7 +63,7 @@ def read_values_into(row: np.ndarray, path: AnyPath, header: Optional[bytes]) ->
 
 
 def npy_header(path: AnyPath) -> Optional[bytes]:
-    """The bytes before the values of an npy of float32 in C order; None for any other file."""
+    """The bytes before the values of an .npy file with float32 in C order; None for any other file."""
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)
@@ -76,7 +77,7 @@ def npy_header(path: AnyPath) -> Optional[bytes]:
 
 
 def read_line_into(row: np.ndarray, path: AnyPath) -> bool:
-    """Fill `row` from a file that `parse_line` can read; False when the file is another."""
+    """Read `row` from a file by `parse_line`. Returns False if that is not possible."""
     try:
         values = parse_line(Path(path).read_bytes())
     except OSError:
@@ -88,8 +89,8 @@ def read_line_into(row: np.ndarray, path: AnyPath) -> bool:
 
 
 def parse_line(text: bytes) -> Optional[np.ndarray]:
-    """float32 [N], equal to `float()` of each word, of N words with six decimals and a single space between them, as
-    `%f ` prints them; None for any other text."""
+    """Parse N numbers with six decimals and single spaces between them, as printed by `%f `, to float32 [N]; equal to
+    `float()` of each word. None for any other text."""
     characters = np.frombuffer(b" " * LONGEST + text.rstrip() + b" ", np.uint8)
     ends = np.flatnonzero(characters == SPACE)[LONGEST - 1 :]
     starts, ends = ends[:-1] + 1, ends[1:]
@@ -99,15 +100,15 @@ def parse_line(text: bytes) -> Optional[np.ndarray]:
         return None
     every_eight = np.ndarray(characters.size - SHORTEST + 1, np.uint64, characters, strides=(1,))
     tails = every_eight[ends - SHORTEST].view(np.uint8).reshape(-1, SHORTEST)
-    digits = tails - ZERO  # a character below "0" wraps round to more than 9
+    digits = tails - ZERO  # a character below "0" wraps to a value above 9
     digits[:, 1] = tails[:, 1] != POINT
     if digits[:, 1].any() or digits.max() > 9:
         return None
     values = digits @ MILLIONTHS
     for place in range(SHORTEST, lengths.max()):
-        further = np.where(lengths > place, characters[ends - 1 - place] - ZERO, 0)
-        if further.max() > 9:
+        digit = np.where(lengths > place, characters[ends - 1 - place] - ZERO, 0)
+        if digit.max() > 9:
             return None
-        values += further * 10.0 ** (place - 1)
-    values /= 1e6  # rounded once, as the nearest float64 of the decimal number is
+        values += digit * 10.0 ** (place - 1)
+    values /= 1e6  # rounded only here, so it is the float64 that is nearest to the decimal number
     return np.negative(values, where=negative, out=values).astype(np.float32)

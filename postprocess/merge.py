@@ -1,15 +1,16 @@
-"""The results of all parts of a data set -> predictions, accuracy, and a metrics record with the gate's verdict.
+"""Merge the results of all parts of a data set: predictions, accuracy, and a metrics record with the gate's verdict.
 
     python -m postprocess.merge --cfg hrnet_w18 --shards 16 --max_rejected 0
         --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Reads    <parts>/<k>-of-<shards>.json with the files beside it (hrnet/io/parts.py), wherever they were computed; pose:
-         COCO's annotations; with --measured also the reference of each part, <k>-of-<n>.reference.json
-Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference on
-         all parts; the metrics record --output last; a stamp beside it (hrnet/io/stamp.py)
-Refuses  a part that is missing, is another part by its record, or differs from the others in its image list, config,
-         weights, compiled model, tool or code. The result equals that of one run over all images.
+Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py), computed on any machine; for pose
+         COCO's annotations; with --measured also the reference of each part, <k>-of-<n>.reference.json, by
+         `train.<task>.reference` or `atc.reference`
+Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference for
+         all parts; last the metrics record --output and a stamp (hrnet/io/stamp.py)
+Rejects  missing parts, parts with a wrong number in their record, and parts with another image list, config, weights,
+         compiled model, tool or code than the others. The result equals that of one run over all images.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ SUBSET_HINT = "give LIMIT=0, REFERENCE=torch or onnx, or REFERENCE=config to com
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
-    """The records of all parts, in order. Raises FormatError where one is missing or belongs to another place."""
+    """Read the records of all parts, in order. Raises FormatError for a missing part or a wrong part number."""
     paths = {Shard(number, shards): folder / f"{Shard(number, shards).name}.json" for number in range(1, shards + 1)}
     missing = [shard for shard, path in paths.items() if not path.is_file()]
     if missing:
@@ -56,38 +57,40 @@ def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
         parts[path] = Part.read(path)
         if parts[path].part != shard:
             hint = f"rm {path}; make part SHARD={shard}"
-            raise FormatError("another part than its name says", where=path, found=parts[path].part, hint=hint)
+            raise FormatError("wrong part number", where=path, expected=shard, found=parts[path].part, hint=hint)
     return parts
 
 
 def check_parts(parts: dict[Path, Part], cfg: Path, config_hash: str, code: Optional[str]) -> None:
-    """Raises FormatError, which names the part, when one differs from most others or from this config and code."""
+    """Raise FormatError if a part differs from most other parts, or from this config or code."""
     values = list(parts.values())
     kinds = [tuple(part.identity(what) for what in IDENTITY) for part in values]
     usual = values[kinds.index(Counter(kinds).most_common(1)[0][0])]
     for path, part in parts.items():
         if what := part.differs(usual):
-            refuse_foreign(path, part, what, usual.identity(what))
+            raise_foreign(path, part, what, usual.identity(what))
     first = next(iter(parts))
     if usual.config_sha256 != config_hash:
-        refuse_foreign(first, usual, "config", (config_hash,), str(cfg))
+        raise_foreign(first, usual, "config", (config_hash,), str(cfg))
     if code is not None and usual.code_sha256 != code:
-        refuse_foreign(first, usual, "code", (code,), "this version")
+        raise_foreign(first, usual, "code", (code,), "this version")
     images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
     if not images <= usual.listed <= images + rejected:
         expected = f"{usual.listed} in the list"
-        raise FormatError("images of all parts", where=first.parent, expected=expected, found=f"{images} + {rejected}")
+        found = f"{images} and {rejected} rejected"
+        raise FormatError("wrong number of images in all parts", where=first.parent, expected=expected, found=found)
 
 
-def refuse_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], of: str = "the other parts") -> None:
-    pairs = [(mine, other) for mine, other in zip(part.identity(what), expected) if mine != other]
+def raise_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], other: str = "the other parts") -> None:
+    """Raise FormatError for a part that differs in `what`, a key of IDENTITY."""
+    pairs = [(actual, wanted) for actual, wanted in zip(part.identity(what), expected) if actual != wanted]
     found, wanted = (str(value)[:40] for value in pairs[0])
     hint = f"rm {path}; make part SHARD={part.part}"
-    raise FormatError(f"foreign part: another {what} than {of}", where=path, expected=wanted, found=found, hint=hint)
+    raise FormatError(f"foreign part: another {what} than {other}", where=path, expected=wanted, found=found, hint=hint)
 
 
 def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[Path]) -> None:
-    """Write the predictions, and for pose the people, of all parts in order."""
+    """Join the predictions and, for pose, the keypoints of all parts, in order."""
     make_folder(predictions.parent)
     with replacing(predictions) as temporary, open(temporary, "wb") as whole:
         for path in parts:
@@ -98,7 +101,8 @@ def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[P
 
 
 def rates(parts: Sequence[Part]) -> dict[str, Optional[float]]:
-    """Images per second: of inference with files, and of the device alone (None where a part does not know it)."""
+    """Images per second: of inference including file I/O, and of the device alone (None if a part does not contain
+    it)."""
     alone = [(part.images, part.device_images_per_second) for part in parts]
     seconds = [images / rate for images, rate in alone if rate]
     inferred, spent = sum(part.inferred for part in parts), sum(part.seconds["infer"] for part in parts)
@@ -122,7 +126,7 @@ def metrics_content(
     available = values[0].available
     why_not = None
     if available and reference and args.reference is None and not args.judge_subset:
-        why_not = f"a subset, but the reference ({reference['source']}) is of all images; {SUBSET_HINT}"
+        why_not = f"only a subset, but the reference ({reference['source']}) is for all images; {SUBSET_HINT}"
     images = sum(part.images for part in values)
     seconds: Counter[str] = Counter()
     for part in values:
@@ -155,7 +159,7 @@ def metrics_content(
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the joined files and the metrics record, unless the same parts, settings and code have written them."""
+    """Write the joined files and the metrics record, or do nothing if they are up to date."""
     started = time.perf_counter()
     parts = read_parts(args.parts, args.shards)
     first = next(iter(parts.values()))
@@ -164,7 +168,7 @@ def run(args: argparse.Namespace) -> None:
     whole = args.shards == 1 and not first.code_sha256
     check_parts(parts, args.cfg, config_sha256(config), None if whole else stages_sha256(task))
     rejected = sum(part.rejected for part in parts.values())
-    if rejected > args.max_rejected and not whole:  # preprocessing has refused more in a whole run
+    if rejected > args.max_rejected and not whole:  # in a whole run preprocessing has checked this
         reasons = first_few(f"{source}: {why}" for part in parts.values() for source, why in part.reasons.items())
         hint = f"fix or remove them, or allow them with MAX_REJECTED={rejected}"
         raise WorkFailed(f"{rejected} files rejected", where=args.parts, found=reasons, hint=hint)
@@ -175,14 +179,14 @@ def run(args: argparse.Namespace) -> None:
     files = {"cfg": args.cfg, **{path.stem: path for path in parts}}
     if keypoints:
         if args.dataset is None:
-            raise UserError("pose needs --dataset, for its annotations")
+            raise UserError("pose needs --dataset with the annotations")
         files["annotations"] = annotation_path(args.dataset, config.DATASET.TEST)
         if not files["annotations"].is_file():
-            raise FormatError("no annotation file", where=files["annotations"], hint="give DATASET=<folder>")
+            raise FormatError("no annotation file", where=files["annotations"], hint="give DATASET=<directory>")
     if args.measured:
         args.reference = merge_references(parts, config, args.dataset, args.measured)
     files |= {"reference": args.reference} if args.reference else {}
-    stamp = Stamp.of(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
+    stamp = Stamp.compute(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
     if is_current(args.output, stamp, [*products, args.output]):
         touch(args.output, [*products, args.output])
         return
@@ -203,7 +207,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def merge_whole(args: argparse.Namespace) -> None:
-    """Evaluate the only part of a run over a whole data set. `args`: of postprocess.classification or .pose."""
+    """Evaluate a run over a whole data set, which has one part. `args`: of postprocess.classification or
+    postprocess.pose."""
     dataset = getattr(args, "dataset", None)
     parts = whole_part(args.output).parent
     more = {"parts": parts, "shards": 1, "dataset": dataset, "max_rejected": 0, "measured": None}
@@ -211,10 +216,10 @@ def merge_whole(args: argparse.Namespace) -> None:
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the result is compared with."""
-    figure = "a metrics record to compare with (default: the config's figure)"
+    """Add the arguments for the comparison with a reference."""
+    figure = "metrics record to compare with (default: the published figure in the config)"
     parser.add_argument("--reference", type=Path, help=figure)
-    subset = "compare a subset of the data set with the config's figure too"
+    subset = "compare also a subset of the data set with the published figure"
     parser.add_argument("--judge_subset", action="store_true", help=subset)
     parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of Top-1 or AP, percentage points")
 
@@ -222,13 +227,12 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.merge", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
+    parser.add_argument("--parts", type=Path, required=True, help="directory with the records of the parts")
     parser.add_argument("--shards", type=integer(1), required=True, help="number of parts")
-    parser.add_argument("--output", type=Path, required=True, help="the metrics record to write")
-    parser.add_argument("--dataset", type=Path, help="pose: COCO folder, for its annotations")
-    parser.add_argument("--max_rejected", type=integer(0), default=0, help="how many unreadable images are allowed")
-    text = "compare with the reference that was measured on each part: where to write its metrics of all parts"
-    parser.add_argument("--measured", type=Path, help=text)
+    parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
+    parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
+    parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
+    parser.add_argument("--measured", type=Path, help="compare with the parts' references; file to write them to")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 

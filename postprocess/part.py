@@ -1,4 +1,4 @@
-"""The record of a part, from the records of its inputs and runs."""
+"""Write the record of a part from the records of its inputs and runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from hrnet.code import PREDICTS, stages_sha256
+from hrnet.code import PREDICTION_MODULES, stages_sha256
 from hrnet.config import add_cfg_argument
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
@@ -19,7 +19,7 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 
 @dataclass(frozen=True)
 class Job:
-    """What a part is made from. `runs`: the run record, and for the flip test that of the flipped images."""
+    """The files of a part. `runs`: the run record and, for the flip test, the record of the run over flipped images."""
 
     cfg: Path
     manifest: Path
@@ -27,19 +27,19 @@ class Job:
     part: Path  # the record to write
 
     @staticmethod
-    def of(args: argparse.Namespace) -> Job:
+    def from_args(args: argparse.Namespace) -> Job:
         runs = [args.run] + ([args.run_flip] if getattr(args, "run_flip", None) else [])
         return Job(args.cfg, args.manifest, runs, args.part or whole_part(args.output))
 
 
 def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[Job], None]) -> None:
-    """Let `predict` write the part, unless the same files, settings and code have written it before. `settings`: what
-    of the config the predictions depend on."""
+    """Call `predict` to write the part, or do nothing if it is up to date. `settings`: the config values that affect
+    the predictions."""
     for path, what, stage in ((job.manifest, "manifest", "preprocess"), *((run, "run", "infer") for run in job.runs)):
         if not path.is_file():
             raise FormatError(f"no {what} record", where=path, hint=f"run make {stage}")
     files = {"manifest": job.manifest, **dict(zip(("run", "run_flip"), job.runs))}
-    stamp = Stamp.of([PREDICTS[task]], settings, files)
+    stamp = Stamp.compute([PREDICTION_MODULES[task]], settings, files)
     products = [predictions_path(job.part), *([keypoints_path(job.part)] if task == "pose" else []), job.part]
     if is_current(job.part, stamp, products):
         touch(job.part, products)
@@ -50,8 +50,7 @@ def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[
 
 
 def write_part(job: Job, task: str, classes: int, seconds: dict[str, float]) -> None:
-    """Write the record of a part, or of a whole data set, whose predictions are there. `seconds`: of inference and of
-    each step."""
+    """Write the record of a part, after its predictions. `seconds`: of inference and of each step."""
     images, records = Manifest.read(job.manifest), [RunRecord.read(run) for run in job.runs]
     run, keypoints = records[0], keypoints_path(job.part) if task == "pose" else None
     hashes = dict(zip(("run_sha256", "run_flip_sha256"), map(sha256_file, job.runs)))
@@ -86,23 +85,23 @@ def write_part(job: Job, task: str, classes: int, seconds: dict[str, float]) -> 
 
 
 def whole_part(output: Path) -> Path:
-    """Where a run over a whole data set keeps its only part; `output`: its metrics record."""
+    """The path of the only part of a run over a whole data set. `output`: the metrics record."""
     return output.with_suffix("") / "parts" / "1-of-1.json"
 
 
 def run_beside(folder: str) -> Path:
-    """The run record beside a directory of outputs."""
+    """The path of the run record beside a directory of outputs."""
     path = Path(folder)
     return path.with_name(f"{path.name}_run.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of both tasks. One of --output and --part is given."""
+    """Add the arguments that both tasks share."""
     add_cfg_argument(parser)
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     run = parser.add_mutually_exclusive_group(required=True)
-    run.add_argument("--run", type=Path, help="the run record that infer.run wrote")
-    run.add_argument("--dump_dir", dest="run", type=run_beside, help="its outputs, instead of --run")
+    run.add_argument("--run", type=Path, help="run record of infer.run")
+    run.add_argument("--dump_dir", dest="run", type=run_beside, help="directory of outputs, instead of --run")
     product = parser.add_mutually_exclusive_group(required=True)
-    product.add_argument("--output", type=Path, help="the metrics record to write")
-    product.add_argument("--part", type=Path, help="for a part of a data set: the record of its predictions to write")
+    product.add_argument("--output", type=Path, help="metrics record to write")
+    product.add_argument("--part", type=Path, help="for a part of a data set: record to write")

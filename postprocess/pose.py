@@ -1,4 +1,4 @@
-"""The outputs of a HigherHRNet run -> keypoints of people, COCO's ten AP and AR figures, and the gate's verdict.
+"""Evaluate the outputs of a HigherHRNet run: keypoints, COCO's ten AP and AR values, and the gate's verdict.
 
     python -m postprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco
         --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json
@@ -6,10 +6,10 @@
         --run_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32_run.json
         --output build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32.json
 
-Reads    the manifest, the run records with their outputs, and COCO's annotations. The model zoo's --dump_dir and
-         --dump_dir_flip name the directories of outputs, beside which their run records are
-Writes   <output without .json>/parts/1-of-1.json with its predictions and keypoints (hrnet/io/parts.py), a stamp beside
-         it; then all that `postprocess.merge` writes. With --part, for a part of a data set: only its files
+Reads    the manifest, the run records with their outputs, and COCO's annotations. --dump_dir and --dump_dir_flip, the
+         model zoo's flags, are the directories of outputs; their run records must be beside them
+Writes   <output without .json>/parts/1-of-1.json with predictions and keypoints (hrnet/io/parts.py) and a stamp, then
+         the files of `postprocess.merge`. With --part, for a part of a data set: only the files of the part
 
 Only the manifest's images are evaluated. Source: the model zoo's HigherHRNet_postprocess.py, and COCODataset.evaluate
 of https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation, commit aa23881.
@@ -36,10 +36,10 @@ from postprocess.part import Job, add_arguments, make_part, run_beside
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.pose", description=__doc__.splitlines()[0])
     add_arguments(parser)
-    parser.add_argument("--run_flip", type=Path, help="that of the flipped images (default: no flip test)")
+    parser.add_argument("--run_flip", type=Path, help="run record of the flipped images (default: no flip test)")
     parser.add_argument("--dump_dir_flip", dest="run_flip", type=run_beside, help="its outputs, instead of --run_flip")
-    parser.add_argument("--dataset", type=Path, required=True, help="COCO folder, for its annotations")
-    parser.add_argument("--workers", type=integer(1), default=cores(), help="processes (default: all cores)")
+    parser.add_argument("--dataset", type=Path, required=True, help="COCO directory with annotations")
+    parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 
@@ -49,7 +49,7 @@ def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
     config = load_config(args.cfg, POSE)
     settings = {"config_sha256": config_sha256(config), **dataclasses.asdict(read_settings(config))}
-    make_part("pose", Job.of(args), settings, partial(predict, workers=args.workers))
+    make_part("pose", Job.from_args(args), settings, partial(predict, workers=args.workers))
     if args.output:
         merge_whole(args)
 

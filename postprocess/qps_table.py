@@ -1,16 +1,16 @@
-"""The metrics of one model at several batch sizes -> one table like that of the model zoo's README, Markdown and JSON.
+"""Combine the metrics of one model at several batch sizes into a table as in the model zoo's README; Markdown and JSON.
 
     python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json
         --metrics build/hrnet_w18/eval/imagenet-float32/torchscript-bs1-fp32.json …
 
-Reads    metrics records of postprocess.classification, all of one model on the same images
+Reads    metrics records of postprocess.classification for one model and the same images
 Writes   <name>.md, then <name>.json (kind `qps`)
 
-Accuracy and rate of a row come from the same run. The rate is that of the device, `1000 * batch / mean` of all batches
-without warm-up and file I/O; the last batch is padded and counts like any other, but its padding is not evaluated.
+Accuracy and rate of a row come from the same run. The rate is the device rate, `1000 * batch / mean` over all batches,
+without warm-up and file I/O. The padded last batch is included in the rate, but the padding is not evaluated.
 
-Source: table and output of the model zoo's README and eval.py for Torch-AIE; its rate counts one batch more than it
-sums up, and its accuracy is only that of batch 1.
+Source: the table in the model zoo's README and the output of its eval.py for Torch-AIE. The rate of eval.py counts one
+batch more than it measures, and its accuracy is only for batch size 1.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from hrnet.machine import machine
 
 HEAD = ("chip", "batch", "data set", "accuracy", "performance")
 TOPS = ("top1", "top5")
-HINT = "make qps"
+HINT = "run make qps"
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """The row of one metrics record; `top5` is missing where there are fewer classes."""
+    """Read the row of one metrics record; without `top5` if there are fewer classes."""
     content = read_record(path, "metrics", hint=HINT)
     try:
         row = {
@@ -48,22 +48,22 @@ def read_row(path: Path) -> dict[str, Any]:
             "model_sha256": content["evaluated"]["model_sha256"],
         }
     except (KeyError, TypeError):
-        raise FormatError("not the metrics record of a run", where=path, hint=HINT) from None
+        raise FormatError("not a metrics record of a run", where=path, hint=HINT) from None
     rate = row["images_per_second"]
     if not isinstance(rate, (int, float)) or not math.isfinite(rate):
-        raise FormatError("images_per_second", where=path, expected="a number", found=repr(rate))
+        raise FormatError("invalid images_per_second", where=path, expected="a number", found=repr(rate))
     return row
 
 
 def check_rows(paths: list[Path], rows: list[dict[str, Any]]) -> None:
-    """Raises UserError unless all rows are of one model, one tool and the same images, each of another batch size."""
+    """Raise UserError unless all rows have the same model, tool and images, and different batch sizes."""
     for path, row in zip(paths, rows):
         for key in ("manifest_sha256", "model", "tool"):
             if row[key] != rows[0][key]:
-                raise UserError(f"{key} differs from that of {paths[0]}", where=path, hint=HINT)
+                raise UserError(f"{key} differs from {paths[0]}", where=path, hint=HINT)
     batches = [row["batch"] for row in rows]
     if len(set(batches)) < len(batches):
-        raise UserError("two records of one batch size", expected="one for each", found=batches)
+        raise UserError("duplicate batch sizes", expected="one record per batch size", found=batches)
 
 
 def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
@@ -76,13 +76,13 @@ def table(rows: list[dict[str, Any]], chip: str, images: str) -> str:
 
 
 def lines_of_eval(row: dict[str, Any]) -> str:
-    """What the model zoo's eval.py prints: accuracies as fractions, the rate, the batch size."""
+    """The lines that the model zoo's eval.py prints: accuracies as fractions, rate and batch size."""
     tops = "".join(f"{name} {round(row[name] / 100, 8)}\n" for name in TOPS if name in row)
     return f"{tops}QPS is {row['images_per_second']}, bs is {row['batch']}\n"
 
 
 def run(metrics: list[Path], output: Path, chip: str) -> None:
-    """Write the table and, last, the record; print the table and the lines of eval.py."""
+    """Write the table and, last, the record. Prints the table and the lines of eval.py."""
     rows = [read_row(path) for path in metrics]
     check_rows(metrics, rows)
     rows.sort(key=lambda row: row["batch"])
@@ -101,10 +101,10 @@ def run(metrics: list[Path], output: Path, chip: str) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.qps_table", description=__doc__.splitlines()[0])
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="a metrics record for each batch size")
-    parser.add_argument("--output", type=Path, required=True, help="the record, .json; the table is written beside it")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="one metrics record per batch size")
+    parser.add_argument("--output", type=Path, required=True, help="record to write (.json), the table is beside it")
     parser.add_argument(
-        "--chip", default="", help="first column (default: the chip that the tool reports, or this processor)"
+        "--chip", default="", help="first column (default: the chip reported by the tool, or this processor)"
     )
     return parser.parse_args(argv)
 

@@ -1,10 +1,10 @@
-"""The first images of a run as one PNG: with their five most probable classes, or with the skeletons of their people.
+"""Draw the first images of a run into one PNG, with the five most probable classes or with skeletons of people.
 
     python -m postprocess.show --dataset data/imagenet --output show.png
         --predictions build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/predictions.jsonl
 
-Reads    predictions.jsonl; for a pose model also keypoints.json beside it; the images
-Writes   the PNG --output: one tile for each image, in the order of the predictions
+Reads    predictions.jsonl, the images and, for a pose model, keypoints.json beside predictions.jsonl
+Writes   the PNG --output with one tile per image, in the order of the predictions
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from postprocess.tiles import Guess, draw_classes, draw_poses, draw_sheet
 
 CLASS_COUNT, CLASS_COLUMNS = 24, 6
 POSE_COUNT, POSE_COLUMNS = 12, 4
-LEAST_PERSON = 0.1  # only people with a higher score are drawn
+MIN_PERSON_SCORE = 0.1  # only people with a higher score are drawn
 
 
 def class_tiles(found: list[ClassPrediction], dataset: Path) -> tuple[list[Image.Image], str]:
-    """The tiles of these images, and a summary."""
+    """Draw one tile per image. Returns the tiles and a summary to print."""
     tiles = []
     for each in found:
         with open_image(find_source(dataset, each.source)) as source:
@@ -42,21 +42,21 @@ def class_tiles(found: list[ClassPrediction], dataset: Path) -> tuple[list[Image
 
 
 def pose_tiles(found: list[PosePrediction], keypoints: Path, dataset: Path) -> tuple[list[Image.Image], str]:
-    """The tiles of these images, and a summary."""
+    """Draw one tile per image. Returns the tiles and a summary to print."""
     people: dict[int, list[np.ndarray]] = defaultdict(list)
     for person in read_keypoints(keypoints):
-        if person["score"] > LEAST_PERSON:
+        if person["score"] > MIN_PERSON_SCORE:
             people[person["image_id"]].append(np.reshape(person["keypoints"], (JOINTS, 3)))
     tiles, drawn = [], 0
     for each in found:
         with open_image(find_source(dataset, each.source)) as source:
             tiles.append(draw_poses(source, Path(each.source).stem, people[each.image_id]))
         drawn += len(people[each.image_id])
-    return tiles, f"{drawn} people with a score above {LEAST_PERSON}"
+    return tiles, f"{drawn} people with a score above {MIN_PERSON_SCORE}"
 
 
 def run(predictions: Path, dataset: Path, output: Path, count: Optional[int]) -> None:
-    """Draw the first images with their results."""
+    """Write the PNG. `count`: number of images, by default CLASS_COUNT or POSE_COUNT."""
     keypoints = predictions.with_name("keypoints.json")
     pose = keypoints.exists()
     if pose:
@@ -73,10 +73,10 @@ def run(predictions: Path, dataset: Path, output: Path, count: Optional[int]) ->
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.show", description=__doc__.splitlines()[0])
-    parser.add_argument("--predictions", type=Path, required=True, help="predictions.jsonl of an evaluation")
-    parser.add_argument("--dataset", type=Path, required=True, help="the data set that the inputs were made from")
-    parser.add_argument("--output", type=Path, required=True, help="the PNG to write")
-    parser.add_argument("--count", type=integer(1), help=f"how many images ({CLASS_COUNT}; pose: {POSE_COUNT})")
+    parser.add_argument("--predictions", type=Path, required=True, help="predictions.jsonl to read")
+    parser.add_argument("--dataset", type=Path, required=True, help="data set that the inputs were made from")
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--count", type=integer(1), help=f"number of images ({CLASS_COUNT}; pose: {POSE_COUNT})")
     return parser.parse_args(argv)
 
 

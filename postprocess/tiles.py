@@ -1,4 +1,4 @@
-"""Images with the results of a model, drawn as tiles of one size and put on one sheet."""
+"""Draw images with the results of a model as tiles of equal size, and combine the tiles into one sheet."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from postprocess.topn import TOP
 BORDER = 6  # around an image and between tiles, pixels
 LINE = 14  # height of a line of text
 INK, PAPER, RIGHT, WRONG = "#202020", "#ffffff", "#2e7d32", "#c62828"
-CLASS_SIDE, POSE_SIDE = 160, 320  # of the square that an image fits into, pixels
-PROBABILITY = 40  # from a class to its probability, pixels
-LEAST_JOINT = 0.05  # only joints with a higher score are drawn
-SURE = 0.3  # joints with a higher score are filled dots
+CLASS_SIDE, POSE_SIDE = 160, 320  # side of the square for an image, pixels
+PROBABILITY = 40  # offset of the probability from the class, pixels
+MIN_JOINT_SCORE = 0.05  # only joints with a higher score are drawn
+FILLED_JOINT_SCORE = 0.3  # joints with a higher score are drawn as filled dots
 
 
 class Guess(NamedTuple):
@@ -29,7 +29,7 @@ class Guess(NamedTuple):
 
 
 def draw_sheet(tiles: list[Image.Image], columns: int) -> Image.Image:
-    """Tiles of one size in rows of `columns`, BORDER apart."""
+    """Combine tiles of equal size in rows of `columns` tiles, with gaps of BORDER pixels."""
     width, height = tiles[0].width + BORDER, tiles[0].height + BORDER
     columns, rows = min(columns, len(tiles)), math.ceil(len(tiles) / columns)
     sheet = Image.new("RGB", (columns * width + BORDER, rows * height + BORDER), PAPER)
@@ -40,12 +40,12 @@ def draw_sheet(tiles: list[Image.Image], columns: int) -> Image.Image:
 
 
 def empty_tile(side: int, lines: int) -> Image.Image:
-    """A square of `side` for an image, with `lines` of text below."""
+    """An empty tile: a square of `side` pixels for an image, with space for `lines` lines of text below."""
     return Image.new("RGB", (side + 2 * BORDER, side + 3 * BORDER + lines * LINE), PAPER)
 
 
 def draw_classes(image: Image.Image, label: int, best: list[Guess]) -> Image.Image:
-    """An image with its label and its most probable classes, best first; the frame is red where the first is wrong."""
+    """Draw an image with its label and its most probable classes, best first. The frame is red if the best is wrong."""
     hit = best[0].label == label
     tile = empty_tile(CLASS_SIDE, TOP + 1)
     pen, font = ImageDraw.Draw(tile), ImageFont.load_default()
@@ -62,33 +62,33 @@ def draw_classes(image: Image.Image, label: int, best: list[Guess]) -> Image.Ima
 
 
 def draw_poses(image: Image.Image, name: str, people: list[np.ndarray]) -> Image.Image:
-    """An image with the skeletons of its people (float [17, 3]: x, y in pixels of the image, score), each in a colour
-    of its own."""
+    """Draw an image with the skeletons of people (float [17, 3]: x, y in pixels of the image, score) in different
+    colours."""
     factor = POSE_SIDE / max(image.size)
     width, height = (max(1, round(side * factor)) for side in image.size)
-    picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    pen = ImageDraw.Draw(picture)
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    pen = ImageDraw.Draw(resized)
     for joints, colour in zip(people, colours(len(people))):
         draw_person(pen, np.column_stack([joints[:, :2] * factor, joints[:, 2]]), colour)
     tile = empty_tile(POSE_SIDE, 1)
-    tile.paste(picture, (BORDER + (POSE_SIDE - width) // 2, BORDER + (POSE_SIDE - height) // 2))
+    tile.paste(resized, (BORDER + (POSE_SIDE - width) // 2, BORDER + (POSE_SIDE - height) // 2))
     text = f"{name}: {len(people)} {'person' if len(people) == 1 else 'people'}"
     ImageDraw.Draw(tile).text((BORDER, POSE_SIDE + 2 * BORDER), text, fill=INK, font=ImageFont.load_default())
     return tile
 
 
 def draw_person(pen: ImageDraw.ImageDraw, joints: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Bones and joints of float [17, 3]: x and y in pixels of the picture, score."""
-    shown = joints[:, 2] > LEAST_JOINT
+    """Draw lines and joints of one person, float [17, 3]: x, y in pixels of the resized image, score."""
+    shown = joints[:, 2] > MIN_JOINT_SCORE
     for one, other in SKELETON:
         if shown[one] and shown[other]:
             pen.line([*map(float, joints[one, :2]), *map(float, joints[other, :2])], fill=colour, width=2)
     for x, y, score in joints[shown]:
-        pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour if score > SURE else PAPER, outline=colour)
+        pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour if score > FILLED_JOINT_SCORE else PAPER, outline=colour)
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:
-    """`count` bright colours, neighbours with very different hues."""
+    """`count` bright colours; consecutive colours have very different hues."""
     hues = [(0.58 + 0.382 * number) % 1.0 for number in range(count)]
     return [
         (int(255 * r), int(255 * g), int(255 * b)) for r, g, b in (colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues)

@@ -1,4 +1,4 @@
-"""Outputs of a classifier and labels -> its predictions, Top-N accuracies, and the model zoo's result.json.
+"""Compute predictions, Top-N accuracies and the model zoo's result.json from a classifier's outputs and labels.
 
 Source: the model zoo's imagenet_acc_eval.py.
 """
@@ -32,12 +32,13 @@ from postprocess.part import Job, write_part
 
 TOP = 5
 PREDICTION = tuple(field.name for field in fields(ClassPrediction))
-IMAGES_AT_ONCE = 64  # 256 KB of 1000 float32 classes: fits into a core's cache
-IMAGES_ALONE = 2048  # up to this number, starting processes takes longer than the work
+BLOCK_IMAGES = 64  # 256 KB for 1000 float32 classes, which fits into a core's cache
+MAX_SERIAL_IMAGES = 2048  # up to this number, starting processes takes longer than the work
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the label's: 0 is a Top-1 hit. Of equal logits the lower index comes first.
+    """The rank of each label: the number of classes with a higher logit, or with an equal logit and a lower index. Rank
+    0 is a Top-1 hit.
 
     logits float [N, C], labels int [N] in 0..C-1; returns int [N].
     """
@@ -48,36 +49,37 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def cumulative_accuracies(ranks: np.ndarray, top: int) -> list[float]:
-    """Fractions of images whose label is among the first 1, 2, … `top` classes."""
+    """The fractions of images for which the label is one of the first 1, 2, … `top` classes."""
     return [float((ranks < n).mean()) for n in range(1, top + 1)]
 
 
 def label_offset(outputs: int, classes: int, where: object) -> int:
-    """0 when the model has the data set's classes, 1 when it has a background class before them (1001 for 1000)."""
+    """0 if the model has the data set's classes, 1 if it has an additional background class first (1001 instead of
+    1000)."""
     if outputs not in (classes, classes + 1):
         expected = f"{classes} classes, or {classes + 1} with a background class first"
-        raise FormatError("outputs do not match the labels", where=where, expected=expected, found=outputs)
+        raise FormatError("wrong number of outputs", where=where, expected=expected, found=outputs)
     return outputs - classes
 
 
 def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` most probable classes, best first (int [N, count]), and their probabilities (float64 [N, count]):
-    softmax, or the values themselves. Of equal logits the lower index comes first. logits finite [N, C], count at most
-    C."""
+    """The `count` most probable classes, best first (int [N, count]), and their probabilities (float64 [N, count]): the
+    softmax, or without `softmax` the values themselves. For equal logits the lower index is first. logits [N, C] must
+    be finite, count at most C."""
     probabilities = logits.astype(np.float64)
     if softmax:
         powers = np.exp(probabilities - logits.max(axis=1, keepdims=True))
         probabilities = powers / powers.sum(axis=1, keepdims=True)
     rest, rows = logits.copy(), np.arange(len(logits))
     best = np.empty((len(logits), count), np.int64)
-    for place in range(count):  # faster than sorting all
+    for place in range(count):  # faster than sorting all classes
         best[:, place] = rest.argmax(axis=1)
         rest[rows, best[:, place]] = -np.inf
     return best, np.take_along_axis(probabilities, best, axis=1)
 
 
 class Block(NamedTuple):
-    """Some images: the files of their outputs, their labels as indices of outputs, and their names."""
+    """Some images: output files, labels as output indices, and paths of the images (may be empty)."""
 
     files: Sequence[str]
     labels: np.ndarray
@@ -85,7 +87,7 @@ class Block(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Ranks of the labels (int [N]), number of outputs C, and the lines of predictions.jsonl."""
+    """Ranks of the labels (int [N]), the number of outputs C, and text for predictions.jsonl."""
 
     ranks: np.ndarray
     outputs: int
@@ -95,7 +97,7 @@ class Ranking(NamedTuple):
 def rank_block(
     block: Block, dtype: str, size: int, offset: int, hint: Optional[str], softmax: bool = True
 ) -> tuple[np.ndarray, Optional[str]]:
-    """Ranks of the labels (int [N]) and, where the images have names, their lines of predictions.jsonl."""
+    """Rank the labels (int [N]) and, if `block` has paths, create the lines for predictions.jsonl."""
     logits = read_logits(block.files, dtype, size, hint)
     ranks = label_ranks(logits, block.labels)
     if not block.sources:
@@ -119,12 +121,12 @@ def rank_files(
     sources: Sequence[str] = (),
     softmax: bool = True,
 ) -> Ranking:
-    """Rank the label of each image, from one file for each, all of one format.
+    """Rank the labels of all images. `files`: one output file per image, all of one format.
 
-    `classes` 0: unknown, and labels are shifted only when there are 1001 outputs, as in the model zoo's script.
-    `size`: C, or 0 when it is unknown. `hint`: the command that writes the outputs again. `sources`: the images' paths,
-    for lines of predictions.jsonl; without them there are no lines. `softmax`: False for outputs that are
-    probabilities. Memory does not grow with the outputs.
+    `classes` 0: unknown; then labels are shifted only if there are 1001 outputs, as in the model zoo's script. `size`:
+    C, or 0 if it is unknown. `hint`: the command that writes the outputs again. `sources`: paths of the images for
+    predictions.jsonl; without them no lines are created. `softmax`: False if the outputs are probabilities. Memory does
+    not grow with the size of the outputs.
     """
     outputs = size or tensors.read_output(files[0], dtype, hint).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
@@ -132,18 +134,18 @@ def rank_files(
     if wanted.max() >= outputs:
         file, found = files[int(wanted.argmax())], int(wanted.max()) - offset
         expected = f"below {outputs - offset}"
-        raise FormatError("label outside the classes", where=file, expected=expected, found=found)
-    spans = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(files), IMAGES_AT_ONCE)]
+        raise FormatError("label out of range", where=file, expected=expected, found=found)
+    spans = [slice(start, start + BLOCK_IMAGES) for start in range(0, len(files), BLOCK_IMAGES)]
     blocks = [Block(files[span], wanted[span], sources[span]) for span in spans]
     rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint, softmax=softmax)
-    results = map_files(rank, blocks, cores()) if len(files) > IMAGES_ALONE else list(map(rank, blocks))
+    results = map_files(rank, blocks, cores()) if len(files) > MAX_SERIAL_IMAGES else list(map(rank, blocks))
     lines = [text for _, text in results if text is not None]
     return Ranking(np.concatenate([ranks for ranks, _ in results]), outputs, lines)
 
 
 def predict(job: Job) -> None:
-    """Write the predictions of all images of a run, and the part's record. Raises UserError if config, manifest and run
-    do not describe one model and the same images."""
+    """Write the predictions for all images of a run, then the part's record. Raises UserError if config, manifest and
+    run describe different models or images."""
     started, (run,) = time.perf_counter(), job.runs
     config, manifest, record = load_config(job.cfg, *CLASSIFIERS), Manifest.read(job.manifest), RunRecord.read(run)
     check_manifest(manifest, job.manifest, config, job.cfg)
@@ -162,13 +164,13 @@ def predict(job: Job) -> None:
 
 
 def write_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:
-    """Write the model zoo's result.json, byte for byte: one line without a newline. `accuracies`: of Top-1, Top-2, …"""
+    """Write result.json with the same bytes as the model zoo: one line without a newline."""
     write_text(path, json.dumps(result(accuracies, images, classes)))
 
 
 def result(accuracies: Sequence[float], images: int, classes: int) -> dict[str, Any]:
-    """The content of result.json. Percentages are rounded by numpy, which differs from Python at halves: 1 of 20,000 is
-    0.0%, not 0.01%."""
+    """The content of result.json. Percentages are rounded by numpy, which rounds halves differently from Python: 1 of
+    20,000 gives 0.0%, not 0.01%."""
     value = [{"key": "Number of images", "value": str(images)}, {"key": "Number of classes", "value": str(classes)}]
     value += [
         {"key": f"Top{n} accuracy", "value": f"{np.round(np.float64(accuracy) * 100, 2)}%"}

@@ -10,8 +10,9 @@ Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
-The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored). The
-second command above uses the three arguments of that script.
+The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored), or
+with INPUT.RESIZER cv2 those of PaddleClas (from the decoded pixels on). The second command above uses the three
+arguments of the model zoo's script.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import Optional, Union
 
+import cv2
 import numpy as np
 
 from hrnet import images, resample
 from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import find_images
-from hrnet.images import resize_and_crop, short_side_size, to_input
+from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
 from hrnet.io.stamp import data_state
@@ -51,11 +53,8 @@ from preprocess.folder import (
 ZOO_MODELS = {"hrnet": "hrnet_w18"}  # the model zoo's name for its only model
 
 
-def write_input(
-    task: Task, short: int, crop: tuple[int, int], mean: list[float], std: list[float], dtype: str
-) -> Union[Done, Rejection]:
-    """Write one input, unless the file is already complete. The image is resized to a short side of `short` pixels,
-    cropped to `crop` (width, height) and converted by `to_input`."""
+def write_input(task: Task, transform: Transform, dtype: str) -> Union[Done, Rejection]:
+    """Write one input, unless the file is already complete."""
     if not task.missing_bytes():
         size = read_image(task.source, decode.size_of)
         return size if isinstance(size, Rejection) else Done(*size, kept=True)
@@ -63,10 +62,10 @@ def write_input(
     if isinstance(pixels, Rejection):
         return pixels
     height, width, _ = pixels.shape
-    if math.prod(resized := short_side_size((width, height), short)) > images.MAX_PIXELS:
+    if math.prod(resized := transform.resized(width, height)) > images.MAX_PIXELS:
         sizes = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
         return Rejection(f"too long and thin: {sizes}, more than {images.MAX_PIXELS} pixels")
-    tensors.write_bin(task.targets[0], to_input(resize_and_crop(pixels, short, *crop), mean, std, dtype))
+    tensors.write_bin(task.targets[0], transform.to_input(pixels, dtype))
     return Done(width, height, kept=False)
 
 
@@ -78,8 +77,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)
     part = dataclasses.replace(dataset, labels=labels)
-    dtype, (width, height), values = args.input_dtype, config.MODEL.IMAGE_SIZE, config.INPUT
-    shape = tensors.input_shape(dtype, width, height)
+    dtype, transform = args.input_dtype, Transform.of(config)
+    shape = tensors.input_shape(dtype, transform.width, transform.height)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     tasks = [
         Task(
@@ -91,17 +90,18 @@ def run(args: argparse.Namespace) -> None:
         for (source, label), stem in zip(labels.items(), tensors.safe_stems(list(labels)))
     ]
     manifest = empty_manifest("imagenet", config, part.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES)
-    arithmetic = {"short": values.RESIZE, "crop": (width, height), "mean": values.MEAN, "std": values.STD}
+    cv2.setNumThreads(1)  # before the workers are forked: OpenCV's threads do not survive a fork
     run_tasks(
         "preprocess.classification",
         args,
         [args.output],
         add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent)),
         tasks,
-        partial(write_input, **arithmetic, dtype=dtype),
+        partial(write_input, transform=transform, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
         rejected={**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken},
         state=data_state(dataset.root, dataset.lists(), labels),
+        decoders=[f"opencv {cv2.__version__}"] if transform.resizer == "cv2" else [],
     )
 
 

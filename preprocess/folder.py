@@ -26,7 +26,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
-from hrnet.shards import Listing, Shard, cut, shard
+from hrnet.shards import Listing, Shard, select_part, shard
 from hrnet.tars import Source
 from hrnet.workers import map_files
 
@@ -83,7 +83,7 @@ def choose_images(
     Raises UserError if ais_bench would reject this number of inputs in one directory.
     """
     part = args.shard or Shard(1, 1)
-    chosen, listing = cut(images, part, args.limit, ends, args.dataset)
+    chosen, listing = select_part(images, part, args.limit, ends, args.dataset)
     if len(chosen) > MAX_IMAGES:
         hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
         what = "too many images for one directory of ais_bench"
@@ -137,7 +137,7 @@ def run_tasks(
     }
     numbers = {"shard": manifest.shard, "available": manifest.available}
     given = {"outputs": list(map(str, outputs)), "rejected": sorted(rejected), **numbers}
-    stamp = Stamp.of([module], {**settings, **given}, {})
+    stamp = Stamp.compute([module], {**settings, **given}, {})
     manifests = [output / "manifest.json" for output in outputs]
     with contextlib.ExitStack() as locks:
         for output in outputs:

@@ -148,7 +148,7 @@ def export(
     config = load_config(cfg, task.name)
     checkpoint.check_exists(weights)
     metadata = {"model": cfg.stem, "config_sha256": config_sha256(config)}
-    stamp = Stamp.of([script], {**metadata, **settings, "tool": TOOLS[kind]}, {"weights": weights})
+    stamp = Stamp.compute([script], {**metadata, **settings, "tool": TOOLS[kind]}, {"weights": weights})
     records = [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)

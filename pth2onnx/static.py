@@ -144,7 +144,7 @@ def run(
 ) -> None:
     """Check the file against the config and write it with its record. `arguments`: the command line, for the record."""
     if output.suffix != ENDING:
-        raise UserError("wrong file name ending", where=output, expected=ENDING, found=repr(output.suffix))
+        raise UserError("wrong file name suffix", where=output, expected=ENDING, found=repr(output.suffix))
     config, metadata = load_config(cfg, *TASKS), read_metadata(model)
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
@@ -156,7 +156,7 @@ def run(
     for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": cfg_sha256, "batch_size": batch_size, "input_dtype": input_dtype}
     settings |= {**for_device, "backend": backend, "torch": torch.__version__}
-    stamp, records = Stamp.of(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
+    stamp, records = Stamp.compute(["pth2onnx.static"], settings, {"model": model}), [Path(f"{output}.json"), output]
     if is_current(output, stamp, records):
         return touch(output, records)
     single = [[1, *shape[1:]] for shape in inputs]

@@ -15,7 +15,7 @@ settings.load_profile("untimed")
 def torchscript_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with tiny.yaml, tiny.pth and model.ts; tiny_pose.yaml, tiny_pose.pth and pose.ts."""
     from pth2onnx import torchscript
-    from tests import tiny
+    from tests.support import tiny
 
     folder = tmp_path_factory.mktemp("torchscript")
     for cfg, write, output in (

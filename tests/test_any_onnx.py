@@ -16,10 +16,11 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from tests.atc.models import CLASSES, classifier
-from tests.test_makefile import Checkout
+from tests.support import ROOT
+from tests.support.checkout import Checkout
+from tests.support.onnx_models import CLASSES, classifier
 
-IMAGES = Path(__file__).resolve().parents[2] / "shared/data/imagenet"
+IMAGES = ROOT.parent / "shared/data/imagenet"
 LITE = {"lite0": (224, 256), "lite2": (260, 297)}  # crop and short side, pixels
 MEAN, STD = 127 / 255, 128 / 255
 
@@ -66,7 +67,7 @@ def test_eval_of_an_onnx_file(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="../shared/data/imagenet is not there")
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no ImageNet images beside the repository")
 @pytest.mark.parametrize("name", sorted(LITE))
 def test_published_weights_on_imagenet_images(name: str, tmp_path: Path) -> None:
     """The first class of each image is torch's; uint8 inputs, fp16 inside and OpenVINO stay within a point."""

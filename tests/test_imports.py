@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
+
 EVERYWHERE = {"numpy", "tqdm", "yacs", "hrnet"}
 STDLIB = set(getattr(sys, "stdlib_module_names", ()))  # since Python 3.10
 TORCH = {"torch", "onnx", "onnxruntime", "safetensors"}
@@ -18,7 +19,7 @@ ALLOWED = {
     "hrnet/nets": TORCH,
     "hrnet/pose": {"cv2", "pycocotools"},
     "train": TORCH | {"torch_npu"},
-    "train/classification": TORCH | {"PIL"},
+    "train/classification": TORCH | {"PIL", "cv2"},
     "train/pose": TORCH | {"cv2", "pycocotools"},
     "pth2onnx": TORCH,
     "atc": {"onnx", "onnxruntime"},
@@ -29,8 +30,11 @@ ALLOWED = {
     "infer/emulator": set(),
     "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
     "postprocess": {"PIL", "cv2"},
-    "make": {"infer", "atc"},  # make.bundle checks inputs as make infer does; make.doctor reads an ONNX file as atc
+    # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
+    "make": {"infer", "atc", "matplotlib"},
 }
+FAKES = ROOT / "tests/support/fakes"
+OF_FAKES = {"numpy", "onnx", "onnxruntime", "torch", "ais_bench", "fake_om", "fake_atc_model", "fake_atc_rules"}
 SCRIPTS = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]
 
 
@@ -62,3 +66,26 @@ def test_the_core_needs_no_torch() -> None:
         if not room.startswith(("hrnet/nets", "train", "pth2onnx")) and not runtime_of_torch:
             text = path.read_text(encoding="utf-8")
             assert "hrnet.nets" not in text and "import torch" not in text, path
+
+
+def modules_of(path: Path) -> set[str]:
+    """Full names of what a file imports with `from`: modules, and names in them."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_share_code_in_their_folder_or_through_support(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[1]
+    for name in modules_of(path):
+        if name.startswith("tests."):
+            _, folder, *rest = name.split(".")
+            assert folder in ("support", own), name
+            assert not [part for part in (folder, *rest[:-1]) if part.startswith("test_") or part == "conftest"], name
+
+
+@pytest.mark.skipif(not STDLIB, reason="Python 3.9 cannot name its own modules")
+@pytest.mark.parametrize("path", sorted(FAKES.rglob("*.py")), ids=lambda path: str(path.relative_to(FAKES)))
+def test_fakes_use_nothing_of_this_project(path: Path) -> None:
+    if path.parent != FAKES or path.name.startswith("fake_"):  # not the tests of fakes, nor their installation
+        assert imported(path) <= STDLIB | OF_FAKES

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_makefile import Checkout
+from tests.support.checkout import Checkout
 
 
 @pytest.mark.parametrize("screen", ["| head -1", "> /dev/full"])

@@ -18,30 +18,8 @@ import numpy as np
 import pytest
 
 from hrnet.code import import_closure
-from tests import fakes
-
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (
-    "atc",
-    "configs",
-    "data",
-    "hrnet",
-    "infer",
-    "make",
-    "postprocess",
-    "preprocess",
-    "pth2onnx",
-    "train",
-    "weights",
-)
-STAGES = (
-    "pth2onnx.classification",
-    "atc.convert",
-    "preprocess.classification",
-    "infer.run",
-    "postprocess.classification",
-)
-
+from tests.support import ROOT, fakes
+from tests.support.checkout import STAGES, Checkout
 
 KINDS = ("float32", "uint8")
 MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
@@ -50,34 +28,6 @@ MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
-
-
-class Checkout:
-    """A copy of the sources, in which make runs with this interpreter."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco", "people", "demo_people")
-        for folder in FOLDERS:
-            shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
-        shutil.copy(ROOT / "Makefile", root)
-
-    def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        return subprocess.run(
-            ["make", *arguments, f"MODEL={model}", f"PYTHON={sys.executable}"],
-            cwd=self.root,
-            env={**clean, **environment},
-            capture_output=True,
-            text=True,
-        )
-
-    def stages(self, *arguments: str) -> list[str]:
-        """Which stages a call runs, in order."""
-        done = self.make(*arguments)
-        assert done.returncode == 0, done.stderr
-        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
-        return [stage for line in lines for stage in STAGES if f" -m {stage} " in line]
 
 
 @pytest.fixture(scope="module")
@@ -504,7 +454,7 @@ def test_a_missing_checkpoint(checkout: Checkout) -> None:
     assert "https://github.com/HRNet/HRNet-Image-Classification/releases/download/" in done.stderr
     done = checkout.make("onnx", model="hrnet_w30")
     assert done.returncode == 2
-    assert "weights/hrnet_w30.pth" in done.stderr and "make weights" not in done.stderr and "WEIGHTS=" in done.stderr
+    assert "weights/hrnet_w30.pth" in done.stderr and "make weights MODEL=hrnet_w30" in done.stderr
 
 
 def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -> None:
@@ -544,7 +494,7 @@ def test_doctor_checks_what_is_asked_and_remembers_nothing(checkout: Checkout) -
     assert done.returncode == 0, done.stderr
     assert "\nbackend        onnxruntime (as given)\n" in done.stdout
     assert "\ndata set       data/toy: 1 images\n" in done.stdout
-    assert done.stdout.endswith("demo_digits can run as asked\n")
+    assert done.stdout.endswith("ready to run demo_digits\n")
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2
     assert "BACKEND=ascend: atc is not on PATH; source " in done.stderr
@@ -750,6 +700,49 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
     assert built.stages(*given) == []
     shutil.copy(digits[1], folder)
     assert built.stages("-n", *given) == ["preprocess.classification"]
+
+
+def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:
+    """In a dry run, with MODEL= as Checkout gives it left out; the same names as make's own."""
+    (checkout.root / "data/any").mkdir()
+    given = ["-n", f"PYTHON={sys.executable}", "DATASET=data/any", "BATCHES=1 2"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    call = ["make", *given, "family", "MODELS=demo_digits hrnet_w18"]
+    done = subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.replace("\\\n", " ").replace("'", "").split()
+    bench, metrics = (words[words.index(flag) + 1] for flag in ("--bench", "--metrics"))
+    assert words[words.index("--models") + 1 : words.index("--output")] == ["demo_digits", "hrnet_w18"]
+    assert {"BATCHES=1,2", "BATCH=2", "DATASET=data/any", "BACKEND=onnxruntime"} <= set(words)
+    own = checkout.make("-n", "bench", "eval", "DATASET=data/any", "BATCHES=1,2", "BATCH=2").stdout.split()
+    assert {f"build/demo_digits/{bench}", f"build/demo_digits/{metrics}"} <= set(own)
+
+
+@pytest.mark.slow
+def test_family_of_the_demo(built: Checkout) -> None:
+    """Measured accuracy and latency, four charts, and nothing computed again."""
+    pytest.importorskip("matplotlib")
+    given = [
+        "family",
+        "MODELS=demo_digits",
+        "BATCHES=1 2",
+        "DATASET=data/digits",
+        "LIMIT=60",
+        f"PYTHON={sys.executable}",
+    ]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    for expected in ("row 1 of 1", "1 of 1 rows were finished before"):
+        call = ["make", *given]
+        done = subprocess.run(call, cwd=built.root, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    folder = built.root / "build/family/onnxruntime-fp32-dev0"
+    (row,) = json.loads((folder / "family.json").read_text())["rows"]
+    assert row["images"] == 60 and row["reference"] is None
+    assert row["top1"] == metrics(built)["metrics"]["top1"]  # type: ignore[index]
+    assert row["gmacs"] == pytest.approx(0.01101, rel=1e-3) and set(row["batch_ms"]) == {"1", "2"}
+    assert len(list(folder.glob("*.svg"))) == len(list(folder.glob("*.png"))) == 4
+    assert not (folder / "work").exists()
 
 
 def test_help_lists_every_target_and_variable_in_100_columns() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
+
 IMAGES = ROOT.parent / "shared/data/imagenet"
 CFG = "configs/hrnet_w18.yaml"
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order differ by some 2e-5

@@ -17,7 +17,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from pth2onnx import pose
-from tests import fakes, tiny
+from tests.support import ROOT, fakes, tiny
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_outputs_equal_torch(
     fakes.atc(tmp_path)
     fakes.ais_python(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     cfg, om = exported / "tiny_pose.yaml", "om/m.om" if backend == "ascend" else "om/m.onnx"
     planes = prepare(cfg, dtype)
     source = ["--model", str(exported / "model.onnx"), "--cfg", str(cfg), "--output", om, "--batch_size", "1"]

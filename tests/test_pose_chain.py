@@ -21,12 +21,12 @@ from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from postprocess import pose
 from preprocess import pose as preprocess
-from tests import fakes, tiny
-from tests.postprocess.pose_runs import write_runs
-from tests.test_bundle import Board
-from tests.test_makefile import ROOT, Checkout
+from tests.support import ROOT, fakes, tiny
+from tests.support.board import Board
+from tests.support.checkout import Checkout
+from tests.support.pose_run import write_runs
 
-PHOTOGRAPHS = fakes.ROOT.parent / "shared/data/coco"
+PHOTOGRAPHS = ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
 EMULATED, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
 CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postprocess.pose")
@@ -302,7 +302,7 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
     return content
 
 
-CONFIG = str(fakes.ROOT / "configs/higher_hrnet_w32_512.yaml")
+CONFIG = str(ROOT / "configs/higher_hrnet_w32_512.yaml")
 
 
 def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import checkpoint, classification, pose
 from hrnet.nets.trunk import count_parameters
-from tests.test_makefile import ROOT, Checkout
+from tests.support import ROOT
+from tests.support.checkout import Checkout
 
 SHA256 = {  # made by the trainers of release 0.1.0
     "demo_digits": "ea39186bff18d26c7120f68b59707f53ebb3bc283f9f988f8c215dc822db1a7b",

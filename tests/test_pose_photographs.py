@@ -21,10 +21,10 @@ from hrnet.io.coco import read_annotations
 from hrnet.io.manifest import Manifest
 from hrnet.io.parts import keypoints_path
 from hrnet.pose.decode import to_image
-from tests.preprocess.coco_sets import FOLDER, PERSON, annotations, write_annotations
-from tests.preprocess.reference import aligned, normalise
+from tests.support import ROOT
+from tests.support.coco_sets import FOLDER, PERSON, annotations, write_annotations
+from tests.support.reference_pixels import aligned, normalise
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET", "")
 CFG = "configs/higher_hrnet_w32_512.yaml"

@@ -12,11 +12,12 @@ import pytest
 from hrnet.io.files import make_folder
 from infer import run as infer
 from postprocess import classification, show
-from tests.hrnet.tar_sets import write_tar
-from tests.infer import models
-from tests.preprocess.datasets import listed, prepare, write_config
+from tests.support import linear_model
+from tests.support.image_sets import listed, prepare, write_config
+from tests.support.linear_model import CLASSES
+from tests.support.tar_sets import write_tar
 
-LABELS = {f"digit_{number}.jpg": number % models.CLASSES for number in range(11)}
+LABELS = {f"digit_{number}.jpg": number % linear_model.CLASSES for number in range(11)}
 EQUAL = ("metrics", "interval95", "images", "classes", "counts", "gate", "reference", "drop", "verdict")
 
 
@@ -38,11 +39,11 @@ def evaluated(dataset: Path, place: Path) -> tuple[list[dict[str, Any]], dict[st
 
 
 def test_tar_files_are_evaluated_as_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_config(tmp_path, f"MODEL: {{NUM_CLASSES: {models.CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n")
-    monkeypatch.setattr(models, "SHAPE", [3, 32, 32])
-    weights = np.random.default_rng(0).standard_normal((3 * 32 * 32, models.CLASSES))
-    monkeypatch.setattr(models, "WEIGHTS", weights.astype(np.float32))
-    models.linear_model(tmp_path / "m.onnx", 2)
+    write_config(tmp_path, f"MODEL: {{NUM_CLASSES: {CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n")
+    monkeypatch.setattr(linear_model, "SHAPE", [3, 32, 32])
+    weights = np.random.default_rng(0).standard_normal((3 * 32 * 32, linear_model.CLASSES))
+    monkeypatch.setattr(linear_model, "WEIGHTS", weights.astype(np.float32))
+    linear_model.linear_model(tmp_path / "m.onnx", 2)
     folder = listed(tmp_path / "folder", LABELS)
     names = sorted(LABELS, key=lambda name: int(name[6:-4]))
     for number, part in enumerate((names[:4], names[4:])):

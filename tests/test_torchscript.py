@@ -13,7 +13,7 @@ from hrnet.io.tensors import write_output
 from infer.emulator import main
 from pth2onnx import classification, pose, static
 from pth2onnx.parity import images_like
-from tests import tiny
+from tests.support import tiny
 
 IMAGES = 5
 

@@ -1,7 +1,7 @@
-"""The batches of one process: which images they hold, and the processes that read them ahead.
+"""The batches of one training process, and the worker processes that read them.
 
-What is random about an image depends only on SEED, the epoch and the image's number in the list. So neither the number
-of processes or workers nor a resumed run changes what is trained on.
+The random augmentation of an image depends only on SEED, the epoch and the image's index in the list. So the training
+data is the same for any number of processes and workers, and after a resume.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from hrnet.workers import SHARED_MEMORY
 from train.distributed import DistributedContext
 
 SEED = 0
-LARGER = f"a larger {SHARED_MEMORY}: docker run --shm-size=8g"
+ENLARGE = f"enlarge {SHARED_MEMORY}: docker run --shm-size=8g"
 
-Key = tuple[int, int]  # epoch, number of the image in the list
+Key = tuple[int, int]  # epoch, index of the image in the list
 
 
 class Samples(Dataset, abc.ABC):
     """A fixed list of images with their targets."""
 
-    source: Path  # the folder or file that lists them
+    source: Path  # the directory or file that lists the images
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def read(self, epoch: int, number: int) -> tuple[torch.Tensor, Any]:
-        """An image and its targets. The image: pixels uint8 [H, W, 3], or the net's input float32 [3, H, W]. Raises
-        UserError for an unreadable file."""
+    def read(self, epoch: int, index: int) -> tuple[torch.Tensor, Any]:
+        """Return an image and its targets. The image is uint8 pixels [H, W, 3], or the net's input, float32 [3, H, W].
+        Raises UserError for an unreadable file."""
 
     @abc.abstractmethod
     def sha256(self) -> str:
-        """Hash of names and targets, in their order."""
+        """Hash of names and targets, in list order."""
 
     def notes(self) -> list[str]:
-        """Lines for the log: what is left out."""
+        """Lines for the log, for example about files that are not used."""
         return []
 
     def __getitem__(self, key: Key) -> Union[tuple[torch.Tensor, Any], UserError]:
-        """A UserError is returned: raised in a worker process it would come out with a traceback."""
+        """Return a UserError instead of raising it: torch adds a traceback to an error raised in a worker process."""
         try:
             return self.read(*key)
         except UserError as error:
@@ -62,9 +62,11 @@ class Samples(Dataset, abc.ABC):
 
 
 class TrainingKeys:
-    """The keys of one process's batches of `epoch`. All processes cut one shuffled list: together they see the batches
-    of a single process that takes as many images at once. The rest of an epoch's list that fills no batch is left out,
-    since batch norm and the mean of gradients need equal batches."""
+    """The keys of one process's training batches in `epoch`.
+
+    All processes divide the same shuffled list: one step of all processes uses the same images as one step of a single
+    process with the same total batch size. An incomplete last batch is dropped, because batch norm and the averaged
+    gradients need batches of equal size."""
 
     def __init__(self, images: int, batch: int, context: DistributedContext) -> None:
         self.images, self.batch, self.context = images, batch, context
@@ -76,34 +78,34 @@ class TrainingKeys:
     def __iter__(self) -> Iterator[list[Key]]:
         shuffled = np.random.default_rng((SEED, self.epoch)).permutation(self.images).tolist()
         rank, processes = self.context.rank, self.context.processes
-        together = self.batch * processes
-        for start in range(0, len(self) * together, together):
-            yield [(self.epoch, number) for number in shuffled[start + rank : start + together : processes]]
+        total = self.batch * processes
+        for start in range(0, len(self) * total, total):
+            yield [(self.epoch, index) for index in shuffled[start + rank : start + total : processes]]
 
 
 class ValidationKeys:
-    """The keys of one process's batches to validate on: among all processes each image exactly once."""
+    """The keys of one process's validation batches. All processes together read each image exactly once."""
 
     epoch = 0
 
     def __init__(self, images: int, batch: int, context: DistributedContext) -> None:
-        self.numbers, self.batch = range(context.rank, images, context.processes), batch
+        self.indices, self.batch = range(context.rank, images, context.processes), batch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.numbers) / self.batch)
+        return math.ceil(len(self.indices) / self.batch)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(0, len(self.numbers), self.batch):
-            yield [(self.epoch, number) for number in self.numbers[start : start + self.batch]]
+        for start in range(0, len(self.indices), self.batch):
+            yield [(self.epoch, index) for index in self.indices[start : start + self.batch]]
 
 
 def collate(samples: list[Any]) -> Any:
-    """The samples as one batch, or the first error among them."""
+    """Combine the samples into one batch, or return the first error among them."""
     return next((sample for sample in samples if isinstance(sample, UserError)), None) or default_collate(samples)
 
 
 class Batches:
-    """One process's batches, read ahead by `workers` processes, which stay from epoch to epoch; 0: by this one."""
+    """One process's batches, read by `workers` processes, which run for all epochs, or by this process if it is 0."""
 
     def __init__(
         self, samples: Samples, keys: Union[TrainingKeys, ValidationKeys], workers: int, context: DistributedContext
@@ -118,15 +120,15 @@ class Batches:
             collate_fn=collate,
             pin_memory=context.device.type != "cpu",
             persistent_workers=workers > 0,
-            worker_init_fn=lose_no_batch,
+            worker_init_fn=exit_on_queue_error,
         )
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def of(self, epoch: int) -> Iterator[tuple[torch.Tensor, Any]]:
-        """The batches of an epoch: images and targets. Raises UserError for an image that could not be read."""
-        self.keys.epoch = epoch
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, Any]]:
+        """Yield the batches of an epoch: images and targets. Raises UserError for an image that cannot be read."""
+        self.keys.epoch = number
         for batch in self.loader:
             if isinstance(batch, UserError):
                 raise batch
@@ -134,43 +136,43 @@ class Batches:
 
 
 def training_batches(samples: Samples, batch: int, workers: int, context: DistributedContext) -> Batches:
-    """One process's batches to train on. Raises UserError where the images do not fill one batch of each process."""
+    """One process's training batches. Raises UserError if the images do not fill one batch in each process."""
     keys = TrainingKeys(len(samples), batch, context)
     if not len(keys):
         expected = f"at least {batch * context.processes}, {batch} for each process"
-        hint = "give a smaller --batch_size, or more images"
+        hint = "use a smaller --batch_size, or more images"
         raise UserError("too few images", where=samples.source, expected=expected, found=len(samples), hint=hint)
     return Batches(samples, keys, workers, context)
 
 
 def validation_batches(samples: Samples, batch: int, workers: int, context: DistributedContext) -> Batches:
-    """One process's batches to validate on."""
+    """One process's validation batches."""
     return Batches(samples, ValidationKeys(len(samples), batch, context), workers, context)
 
 
-def lose_no_batch(worker: int) -> None:
-    """In a process that reads images: end it when it cannot send a batch, for lack of shared memory or descriptors. By
-    default the queue prints the error and drops the batch, for which the trainer waits for ever."""
+def exit_on_queue_error(worker: int) -> None:
+    """Make this worker process exit if it cannot send a batch, for example if shared memory is full. By default the
+    queue prints the error and drops the batch, and the trainer waits for it forever."""
 
-    def end(error: Exception, batch: object) -> None:
+    def exit_process(error: Exception, batch: object) -> None:
         os._exit(1)
 
-    queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
+    queues.Queue._on_queue_feeder_error = staticmethod(exit_process)  # type: ignore[attr-defined]
 
 
 def check_shared_memory(workers: int) -> None:
-    """Raise UserError where there is no room for the semaphores and pipes of so many processes."""
+    """Raise UserError if the semaphores and pipes for `workers` processes cannot be created."""
     try:
         probes: list[queues.Queue[None]] = [multiprocessing.Queue() for _ in range(workers + 1)]
         for probe in probes:
             probe.close()
     except OSError as error:
-        what = f"cannot start processes that read images: {error.strerror}"
-        raise UserError(what, where=SHARED_MEMORY, hint=f"give --workers 0, or {LARGER}") from None
+        what = f"cannot start worker processes: {error.strerror}"
+        raise UserError(what, where=SHARED_MEMORY, hint=f"give --workers 0, or {ENLARGE}") from None
 
 
 def ignore_dead_workers() -> None:
-    """Replace torch's handler of SIGCHLD, which may raise its error once more just before it is replaced."""
+    """Replace torch's SIGCHLD handler. It may raise its error again before it is replaced: then try again."""
 
     def ignore(number: int, frame: object) -> None:
         pass
@@ -184,17 +186,17 @@ def ignore_dead_workers() -> None:
 
 @contextlib.contextmanager
 def worker_deaths() -> Iterator[None]:
-    """Turn the error that torch raises anywhere in the trainer for a killed worker process into a UserError.
+    """Convert the error that torch raises for a killed worker process into a UserError.
 
-    torch raises it in its handler of SIGCHLD, which may run after a broken connection has already been reported: from
-    the first error on, the signal is ignored."""
+    torch raises it in its SIGCHLD handler, which may run after the broken connection to the worker was reported. So
+    SIGCHLD is ignored after the first error."""
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: it was killed while it sent a batch
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: killed while it sent a batch
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         ignore_dead_workers()
-        what = f"a process that reads images was killed: too little memory, or space in {SHARED_MEMORY}"
+        what = f"a worker process was killed: not enough memory, or not enough space in {SHARED_MEMORY}"
         found = f"{SHARED_MEMORY} of {shutil.disk_usage(SHARED_MEMORY).total / 1e6:.1f} MB"
-        hint = f"give fewer --workers (0 uses no {SHARED_MEMORY}), or {LARGER}; the same command resumes"
+        hint = f"use fewer --workers (0 needs no {SHARED_MEMORY}), or {ENLARGE}; the same command resumes"
         raise UserError(what, found=found, hint=hint) from None

@@ -1,6 +1,6 @@
-"""The processes of a training run: how they are started, and what each one knows about the others.
+"""Start the processes of a distributed training run, and connect them.
 
-The launcher is torch's own, that of torchrun, so `torchrun … -m train.classification` works too. Backends: hccl with
+Processes are started with torchrun's launcher, so `torchrun … -m train.classification` works too. Backends: hccl with
 torch_npu, nccl on CUDA, gloo on the CPU. Not tested on NPU hardware.
 """
 
@@ -30,10 +30,10 @@ from hrnet.cli import UserError, WorkFailed, cores
 from hrnet.io.files import FILE_MODE
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
-WAIT = 900  # seconds for the other machines
+WAIT = 900  # seconds to wait for the other processes
 NPUS = "/dev/davinci[0-9]*"
-OLDEST_TORCH = (2, 4)  # with torch.amp.GradScaler for all devices, and LaunchConfig.logs_specs
-PATIENCE = 5.0  # seconds until it is reported that this process waits
+OLDEST_TORCH = (2, 4)  # first version with torch.amp.GradScaler for all devices, and LaunchConfig.logs_specs
+REPORT_AFTER = 5.0  # seconds of waiting before a message reports it
 UNSET = "unset RANK WORLD_SIZE"
 POLL = 1.0  # seconds between two checks that the launcher is alive
 
@@ -41,7 +41,7 @@ Log = Callable[[str], None]
 
 
 class DistributedContext(NamedTuple):
-    """One process among those of a run."""
+    """This process in a distributed run."""
 
     rank: int
     processes: int
@@ -59,8 +59,8 @@ class DistributedContext(NamedTuple):
             distributed.all_reduce(sums)
         return sums.tolist()
 
-    def share(self, net: nn.Module) -> None:
-        """Give all processes the batch norm statistics of the first one, so that they validate what it saves."""
+    def broadcast_buffers(self, net: nn.Module) -> None:
+        """Copy the first process's batch norm statistics to all processes, so that they validate what it saves."""
         if self.processes > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)
@@ -68,7 +68,7 @@ class DistributedContext(NamedTuple):
 
 @contextlib.contextmanager
 def log_file(path: Path, context: DistributedContext) -> Iterator[Log]:
-    """Yield what writes a line into this process's own log and, in the first process, on the screen."""
+    """Yield a function that writes a line to this process's log file; the first process also prints the line."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, FILE_MODE)
     with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
 
@@ -84,7 +84,7 @@ def accelerator() -> str:
     """npu, cuda or cpu: the first that is available."""
     if importlib.util.find_spec("torch_npu"):
         try:
-            import torch_npu  # which adds torch.npu
+            import torch_npu  # adds torch.npu
         except (ImportError, RuntimeError) as error:  # a library of CANN is missing, or a CUDA build of torch
             reason = " ".join(str(error).split())
             hint = f"{source_set_env()}; make doctor compares torch with torch_npu"
@@ -95,7 +95,7 @@ def accelerator() -> str:
 
 
 def unused_npu(kind: str) -> Optional[str]:
-    """A warning where this machine has an NPU and the run uses another kind of device."""
+    """A warning if this machine has an NPU, but the run uses another kind of device; else None."""
     devices = sorted(glob.glob(NPUS))
     if kind == "npu" or not devices:
         return None
@@ -107,16 +107,16 @@ def unused_npu(kind: str) -> Optional[str]:
 
 
 def check_torch() -> None:
-    """Raise UserError for a torch that is too old for training. Everything else works with torch 2.1."""
+    """Raise UserError if torch is too old for training. The other stages work with torch 2.1."""
     found = torch.__version__.partition("+")[0]
     if tuple(int(part) for part in re.findall("[0-9]+", found)[:2]) < OLDEST_TORCH:
         expected = ".".join(map(str, OLDEST_TORCH)) + " or later"
-        hint = "pip install a newer torch, on an NPU with torch-npu of the same version"
+        hint = "install a newer torch; on an NPU also torch-npu of the same version"
         raise UserError("torch is too old for training", expected=expected, found=found, hint=hint)
 
 
 def launched() -> tuple[int, int]:
-    """RANK and WORLD_SIZE, which a launcher sets, or 0 and 1. Raises UserError for values that contradict."""
+    """RANK and WORLD_SIZE as set by a launcher, else 0 and 1. Raises UserError for invalid values."""
     if not (os.environ.get("RANK") and os.environ.get("WORLD_SIZE")):
         return 0, 1
     processes = _number("WORLD_SIZE", 1)
@@ -131,11 +131,11 @@ def launched() -> tuple[int, int]:
 
 
 def _number(name: str, least: int, most: Optional[int] = None) -> int:
-    """A variable of the launcher. Raises UserError."""
+    """The integer value of a launcher's environment variable. Raises UserError."""
     text = os.environ.get(name, "0" if name == "LOCAL_RANK" else "")
     expected = f"an integer from {least}" + ("" if most is None else f" to {most}")
     if not (text.isascii() and text.isdigit() and least <= int(text) <= (int(text) if most is None else most)):
-        raise UserError(f"{name} of the environment", expected=expected, found=repr(text), hint=UNSET)
+        raise UserError(f"invalid environment variable {name}", expected=expected, found=repr(text), hint=UNSET)
     return int(text)
 
 
@@ -145,22 +145,22 @@ def is_launched() -> bool:
 
 
 def must_launch(processes: int) -> bool:
-    """Whether this process has to start the `processes` that the command line asks for, or else is one of those that
-    the environment describes. Raises UserError where the two differ."""
+    """Whether this process must start the `processes` set on the command line. If not, it is the only process, or a
+    launcher has started it. Raises UserError if the command line contradicts the environment."""
     given = [f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
     started = launched()[1]
     if started > 1 and processes not in (1, started):
-        what = f"{' '.join(given)} of the environment and --nproc times --nodes differ"
-        raise UserError(what, expected=started, found=processes, hint=f"leave out --nproc and --nodes, or {UNSET}")
+        what = f"--nproc times --nodes differs from {' '.join(given)} in the environment"
+        raise UserError(what, expected=started, found=processes, hint=f"remove --nproc and --nodes, or {UNSET}")
     if started == 1 and (len(given) == 1 or (given and processes > 1)):
-        print(f"{' '.join(given)} of the environment is not used: --nproc and --nodes decide", file=sys.stderr)
+        print(f"{' '.join(given)} in the environment is ignored: --nproc and --nodes are used", file=sys.stderr)
     return started == 1 and processes > 1
 
 
 @contextlib.contextmanager
 def init_distributed(first_device: int) -> Iterator[DistributedContext]:
-    """This process's context; a launched one waits for the others. The processes of a machine take the devices from
-    `first_device` on."""
+    """Yield this process's context; a launched process first waits for the others. Process i of a machine uses device
+    `first_device` + i."""
     kind = accelerator()
     local = int(os.environ.get("LOCAL_RANK", 0)) if is_launched() else 0
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, first_device + local)
@@ -170,13 +170,15 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
     else:
         count = getattr(torch, kind).device_count()
         if device.index >= count:
-            raise UserError("--device", expected=f"below {count}, the devices of this machine", found=device.index)
+            raise UserError(
+                "no such --device", expected=f"below {count}, the devices of this machine", found=device.index
+            )
         getattr(torch, kind).set_device(device)
     if not is_launched():
         yield DistributedContext(0, 1, device)
         return
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        _end_with_launcher()
+        _exit_with_launcher()
     _join(BACKENDS[kind])
     try:
         yield DistributedContext(distributed.get_rank(), distributed.get_world_size(), device)
@@ -185,13 +187,13 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
 
 
 def _join(backend: str) -> None:
-    """Meet the other processes at MASTER_ADDR. Raises UserError if one has not come after WAIT seconds."""
+    """Connect to the other processes at MASTER_ADDR. Raises UserError if one is missing after WAIT seconds."""
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     others = launched()[1] - 1
     line = f"waiting for {others} other process{'es' * (others > 1)} at {where}, at most {WAIT} s"
-    patience = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
-    patience.daemon = True
-    patience.start()
+    report = threading.Timer(REPORT_AFTER, print, [line], {"file": sys.stderr, "flush": True})
+    report.daemon = True
+    report.start()
     try:
         found = next(distributed.rendezvous("env://", timeout=datetime.timedelta(seconds=WAIT)))
         store, rank, processes = found
@@ -200,11 +202,11 @@ def _join(backend: str) -> None:
         hint = f"start {launched()[1]} processes, RANK=0 to {others}, or {UNSET}"
         raise UserError(f"rendezvous failed: {str(error).splitlines()[0]}", where=where, hint=hint) from None
     finally:
-        patience.cancel()
+        report.cancel()
 
 
-def _end_with_launcher() -> None:
-    """End this process when its launcher is gone, killed for example."""
+def _exit_with_launcher() -> None:
+    """Exit when the launcher of this process has ended, for example because it was killed."""
     launcher = os.getppid()
 
     def watch() -> None:
@@ -216,9 +218,9 @@ def _end_with_launcher() -> None:
 
 
 def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, addr: str, port: int) -> None:
-    """Run `python -m module argv` in `nproc` processes on this machine, the `node`-th of `nodes`; the first one listens
-    at `addr`. Raises UserError or WorkFailed with the error line of the process that failed; if none printed one, the
-    stderr of the first process that failed is shown."""
+    """Run `python -m module argv` in `nproc` processes on this machine, number `node` of `nodes`. The first process
+    listens at `addr` and `port`. Raises UserError or WorkFailed with the error line of the failed process, or prints
+    the stderr of the first failed process if it has no such line."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -227,8 +229,12 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
     if node == 0:
         check_port(addr, port)
     if nodes > 1:
-        print(f"waiting for {nodes - 1} other --nodes at {addr}:{port}, at most {WAIT} s", file=sys.stderr, flush=True)
-    logging.disable(logging.CRITICAL)  # the launcher logs a failed process at length; it is reported below, in one line
+        print(
+            f"waiting for {nodes - 1} other machines (--nodes) at {addr}:{port}, at most {WAIT} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    logging.disable(logging.CRITICAL)  # of the launcher: _raise_failure reports a failed process in one line
     with tempfile.TemporaryDirectory() as logs:
         settings = LaunchConfig(
             min_nodes=nodes,
@@ -248,7 +254,7 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
         except SignalException:
             raise KeyboardInterrupt from None
         except distributed.DistError as error:
-            hint = "start all --nodes, each with a --dn of its own, all with the same --addr and --port"
+            hint = "start all machines with the same --addr and --port, each with a different --dn"
             what = f"rendezvous failed: {str(error).splitlines()[0]}"
             raise UserError(what, where=f"{addr}:{port}", hint=hint) from None
         finally:
@@ -262,14 +268,14 @@ def check_port(addr: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((addr, port))
     except (OSError, OverflowError) as error:
-        what = f"cannot listen there: {getattr(error, 'strerror', None) or error}"
+        what = f"cannot listen at this address: {getattr(error, 'strerror', None) or error}"
         hint = "if another run uses the port, give another --port, or --addr, to all nodes"
         raise UserError(what, where=f"{addr}:{port}", hint=hint) from None
 
 
 def _raise_failure(module: str, logs: Path, first: int) -> None:
-    """Raise the error line of a failed process, found in its stderr log; the others often fail because that one did.
-    Without such a line, print all that the first one to fail wrote."""
+    """Raise the error line that a process has written to its stderr log; the other processes often fail only because of
+    that error. Without an error line, print the stderr of the first process that failed."""
     kinds = {f"{module}: error: ": UserError, f"{module}: failed: ": WorkFailed}
     files = sorted(logs.glob("**/stderr.log"))
     for file in files:

@@ -18,13 +18,13 @@ from train.recipe import Trainer
 
 
 def train_epoch(trainer: Trainer, batches: Batches, epoch: int, stop: int, every: int, log: Log) -> Meter:
-    """Train on the batches of one epoch (counted from 0), or if `stop` is not 0 on so many, of several epochs if it
-    takes them; log each `every`-th step. Raises WorkFailed where the loss is not a finite number."""
+    """Train on one epoch (`epoch`, counted from 0) or, if `stop` is not 0, on `stop` batches from this epoch on. Log
+    every `every`-th step. Raises WorkFailed if the loss is not finite."""
     steps = stop or len(batches)
     trainer.wrapped.train()
     meter = Meter(trainer.context.processes * batches.keys.batch)
     began = time.perf_counter()
-    for step, (images, targets) in enumerate(_endless(batches, epoch, steps)):
+    for step, (images, targets) in enumerate(_take(batches, epoch, steps)):
         read = time.perf_counter()
         trainer.set_learning_rate(epoch + step / len(batches))
         figures = trainer.step(images, targets)
@@ -41,14 +41,14 @@ def train_epoch(trainer: Trainer, batches: Batches, epoch: int, stop: int, every
 
 
 def averages(trainer: Trainer, meter: Meter) -> dict[str, float]:
-    """An epoch's figures for metrics.jsonl: over all its steps, and over all processes except for the times."""
+    """An epoch's averages for metrics.jsonl over all steps and processes; the times are of this process only."""
     names = [*(f"train_{name}" for name in meter.figures), "last_loss"]
     found = trainer.context.total(*map(mean, meter.figures.values()), meter.figures["loss"][-1])
     shared = {name: value / trainer.context.processes for name, value in zip(names, found)}
     return {**shared, "images_per_second": meter.images_per_second(), "seconds": sum(meter.seconds)}
 
 
-def _endless(batches: Batches, epoch: int, steps: int) -> Iterator[tuple[torch.Tensor, Any]]:
-    """So many batches, of this epoch and those after it."""
-    following = itertools.chain.from_iterable(map(batches.of, itertools.count(epoch)))
-    yield from progress(itertools.islice(following, steps), steps, unit="step")
+def _take(batches: Batches, epoch: int, steps: int) -> Iterator[tuple[torch.Tensor, Any]]:
+    """The first `steps` batches of `epoch` and the following epochs."""
+    endless = itertools.chain.from_iterable(map(batches.epoch, itertools.count(epoch)))
+    yield from progress(itertools.islice(endless, steps), steps, unit="step")

@@ -1,7 +1,7 @@
-"""The model zoo's lines: for a step, an epoch, a validation and the result, and its file of `Key = value` lines.
+"""Output in the model zoo's format: log lines of steps, epochs, validation and result, and the result file.
 
 Source: https://github.com/Ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
-lib/core/function.py and test/train_full_1p.sh; docs/decisions/0018-training.md lists the faults that are not copied.
+lib/core/function.py and test/train_full_1p.sh; docs/decisions/0018-training.md lists its errors that are not copied.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from train.recipe import Outcome
 
-WARM_UP = 5  # steps whose time is left out of an epoch's average where there are more
+WARM_UP = 5  # first steps that an epoch's averages leave out, if there are more steps
 
 
 @dataclass
 class Meter:
-    """Times and figures of an epoch's steps, in one process."""
+    """Times and metrics of the steps of an epoch, in one process."""
 
-    images_at_once: int  # of all processes
+    total_batch: int  # images in one step of all processes
     seconds: list[float] = field(default_factory=list)
     figures: dict[str, list[float]] = field(default_factory=dict)  # loss; top1 and top5 (percent), or terms of the loss
 
@@ -30,24 +30,24 @@ class Meter:
             self.figures.setdefault(name, []).append(value)
 
     def images_per_second(self) -> float:
-        """Of all processes, without the first steps."""
-        return self.images_at_once / mean(self.steady(self.seconds))
+        """Throughput of all processes, without the warm-up steps."""
+        return self.total_batch / mean(self.steady(self.seconds))
 
     @staticmethod
     def steady(values: Sequence[float]) -> Sequence[float]:
         return values[WARM_UP:] or values
 
     def step_line(self, epoch: int, step: int, steps: int, data_seconds: float) -> str:
-        """The line of the step added last; it waited `data_seconds` for images."""
+        """The log line of the step added last. `data_seconds`: the time it waited for images."""
         seconds = self.seconds[-1]
         figures = "".join(f"{_text(name, '', values[-1])}\t\t" for name, values in self.figures.items())
         return (
-            f"Epoch: [{epoch}][{step}/{steps}]\t\tTime {seconds:.3f}s\t\tFPS {self.images_at_once / seconds:.1f}\t\t"
+            f"Epoch: [{epoch}][{step}/{steps}]\t\tTime {seconds:.3f}s\t\tFPS {self.total_batch / seconds:.1f}\t\t"
             f"Data {data_seconds:.3f}s\t\t{figures}"
         )
 
     def average_line(self) -> str:
-        """The line, after an empty one, of an epoch's averages, all without its first steps."""
+        """An empty line, and the line of an epoch's averages, without the warm-up steps."""
         means = {name: mean(self.steady(values)) for name, values in self.figures.items() if name != "top5"}
         figures = "".join(f"{_text(name, '_Avg', value)}\t\t" for name, value in means.items())
         return (
@@ -67,7 +67,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def test_line(seconds: float, loss: float, top1: float, top5: float) -> str:
-    """The line of a validation; `seconds` of a batch on average, accuracies in percent."""
+    """The log line of a validation. `seconds`: mean time of a batch; accuracies in percent."""
     return (
         f"Test: Time {seconds:.3f}\tLoss {loss:.4f}\tError@1 {100 - top1:.3f}\tError@5 {100 - top5:.3f}\t"
         f"Accuracy@1 {top1:.3f}\tAccuracy@5 {top5:.3f}\t"
@@ -75,21 +75,21 @@ def test_line(seconds: float, loss: float, top1: float, top5: float) -> str:
 
 
 class Result(NamedTuple):
-    """How a run ended."""
+    """The result of a run."""
 
     network: str
     processes: int
     batch: int  # of each process
     case: str  # acc: trained; perf: some steps timed; eval: a checkpoint validated
     outcome: Outcome
-    seconds: float  # of the whole run, without the start of Python and torch
+    seconds: float  # duration of the run, without starting Python and importing torch
 
     @property
     def case_name(self) -> str:
         return f"{self.network}_bs{self.batch}_{self.processes}p_{self.case}"
 
     def block(self) -> list[str]:
-        """The lines on the screen."""
+        """The lines to print."""
         lines = ["------------------ Final result ------------------"]
         if self.outcome.images_per_second is not None:
             lines.append(f"Final Performance images/sec : {self.outcome.images_per_second:.1f}")
@@ -99,7 +99,7 @@ class Result(NamedTuple):
         return lines
 
     def text(self) -> str:
-        """The content of <case name>.log."""
+        """The content of <case name>.log: `Key = value` lines."""
         facts: dict[str, object] = {
             "Network": self.network,
             "RankSize": self.processes,

@@ -1,4 +1,4 @@
-"""A training run from its command line to its result, for both tasks.
+"""A training run, from the command line to the result, for both tasks.
 
 Source: https://github.com/Ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
 tools/train.py and test/*.sh; docs/decisions/0018-training.md lists what differs and why.
@@ -32,17 +32,17 @@ PORT = 29988  # the model zoo's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that both tasks have, with the model zoo's names as aliases."""
+    """Add the arguments of both tasks, with the model zoo's names as aliases."""
     parser.add_argument("positional", nargs="?", type=Path, metavar="dataset", help="the same as --dataset")
     parser.add_argument("--dataset", "--data_path", type=Path, help="the data set's directory")
     add_cfg_argument(parser)
     parser.add_argument("--output", type=Path, help="output directory (default: build/<config>/train)")
     parser.add_argument("--lr", type=real(above=0), help="learning rate (default: TRAIN.LR)")
-    parser.add_argument("--batch_size", "--bs", type=integer(1), help="images at once in each process (default: TRAIN)")
+    parser.add_argument("--batch_size", "--bs", type=integer(1), help="batch size of each process (default: TRAIN)")
     parser.add_argument("--train_epochs", type=integer(1), help="epochs (default: TRAIN.END_EPOCH)")
-    parser.add_argument("--stop_step", type=integer(0), default=0, help="time so many steps; 0: train (%(default)s)")
-    parser.add_argument("--workers", type=integer(0), help="processes that read images (default: WORKERS, by cores)")
-    parser.add_argument("--threads", type=integer(1), help="threads of each process that computes on a CPU")
+    parser.add_argument("--stop_step", type=integer(0), default=0, help="only time N steps; 0: train (%(default)s)")
+    parser.add_argument("--workers", type=integer(0), help="processes that read images (default: WORKERS)")
+    parser.add_argument("--threads", type=integer(1), help="CPU threads of each process")
     parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help="mixed: autocast (%(default)s)")
     parser.add_argument("--weights", type=Path, help="a checkpoint to start from")
     number: dict[str, Any] = {"type": integer(0), "default": 0}
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     count: dict[str, Any] = {"type": integer(1), "default": 1}
     parser.add_argument("--nproc", **count, help="processes on this machine (%(default)s)")
     parser.add_argument("--nodes", **count, help="machines, each with --nproc processes (%(default)s)")
-    parser.add_argument("--dn", **number, help="number of this machine among them, from 0 (%(default)s)")
+    parser.add_argument("--dn", **number, help="number of this machine, from 0 (%(default)s)")
     parser.add_argument("--addr", default="127.0.0.1", help="address of the first machine (%(default)s)")
-    parser.add_argument("--port", type=integer(1), default=PORT, help="a free port there (%(default)s)")
+    parser.add_argument("--port", type=integer(1), default=PORT, help="a free port of the first machine (%(default)s)")
     parser.set_defaults(eval=False)
 
 
@@ -66,18 +66,18 @@ def finish_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) 
 
 
 def main(module: str, task: type[Task], args: argparse.Namespace, argv: Sequence[str]) -> None:
-    """Start the processes of `python -m module argv`, or be one of them."""
+    """Start the processes of `python -m module argv`, or run as one of them."""
     distributed.check_torch()
     if distributed.must_launch(args.nproc * args.nodes):
         if args.dn >= args.nodes:
-            raise UserError("--dn", expected=f"below --nodes, {args.nodes}", found=args.dn)
+            raise UserError("--dn is too large", expected=f"below --nodes, {args.nodes}", found=args.dn)
         distributed.launch(module, argv, args.nproc, args.nodes, args.dn, args.addr, args.port)
     else:
         run(task, args)
 
 
 def run(task_type: type[Task], args: argparse.Namespace) -> None:
-    """One process of a run; the first one writes and prints the result."""
+    """Run one process; the first process writes and prints the result."""
     started = time.monotonic()
     task = task_type(effective_config(task_type, args))
     task.check(args.cfg)
@@ -99,11 +99,11 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
         torch.manual_seed(SEED)
         net = task.build()
         if not args.eval:
-            load_start(net, args, task.config, log)
+            load_initial_weights(net, args, task.config, log)
         trainer = recipe.make_trainer(task, net, "fp32" if args.eval else args.precision, context)
         batch = task.batch(training=not args.eval)
-        how = f"{context.processes} times {batch} images at once on {context.device.type}, {trainer.precision}"
-        log(f"{args.cfg.stem}, {count_parameters(net) / 1e6:.2f} M parameters: {how}; {len(samples)} images")
+        how = f"{context.device.type}, {trainer.precision}, {context.processes} x batch size {batch}"
+        log(f"{args.cfg.stem}, {count_parameters(net) / 1e6:.2f} M parameters, {len(samples)} images: {how}")
         for line in samples.notes():
             log(line)
         if args.eval:
@@ -118,19 +118,19 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
                 log(line)
 
 
-def start_weights(args: argparse.Namespace, config: CfgNode) -> Optional[Path]:
-    """--weights, else MODEL.PRETRAINED, which upstream resolves relative to the working directory too."""
+def initial_weights(args: argparse.Namespace, config: CfgNode) -> Optional[Path]:
+    """--weights, else MODEL.PRETRAINED, relative to the working directory as upstream; else None."""
     return args.weights or (Path(config.MODEL.PRETRAINED) if config.MODEL.PRETRAINED else None)
 
 
-def load_start(net: torch.nn.Module, args: argparse.Namespace, config: CfgNode, log: Log) -> None:
-    """The weights that training starts from: all of --weights, or those of MODEL.PRETRAINED that the net has too, in
-    the modules of PRETRAINED_LAYERS (pose) or in all of them, as upstream's init_weights does."""
+def load_initial_weights(net: torch.nn.Module, args: argparse.Namespace, config: CfgNode, log: Log) -> None:
+    """Load --weights completely, or the matching weights of MODEL.PRETRAINED, as upstream's init_weights does. For pose
+    only the modules in PRETRAINED_LAYERS are loaded."""
     model = config.MODEL
     if args.weights:
         checkpoint.load(net, args.weights, log)
         if model.PRETRAINED:
-            log(f"MODEL.PRETRAINED of {args.cfg} is not used: --weights is given")
+            log(f"MODEL.PRETRAINED of {args.cfg} is ignored because --weights is given")
     elif model.PRETRAINED:
         layers = model.EXTRA.PRETRAINED_LAYERS if model.NAME == POSE else ["*"]
         if not Path(model.PRETRAINED).exists():
@@ -140,7 +140,7 @@ def load_start(net: torch.nn.Module, args: argparse.Namespace, config: CfgNode, 
 
 
 def effective_config(task: type[Task], args: argparse.Namespace) -> CfgNode:
-    """The config, with the arguments that override it."""
+    """The config, overridden by the arguments."""
     config = load_config(args.cfg, task.kind)
     config.defrost()
     if args.batch_size:
@@ -153,13 +153,13 @@ def effective_config(task: type[Task], args: argparse.Namespace) -> CfgNode:
 
 
 def train(args: argparse.Namespace, trainer: Trainer, samples: Samples, log: Log) -> Outcome:
-    """Train from the last finished epoch to the end. Without a validation the weights of the last epoch are written."""
+    """Train from the last finished epoch to the end. A task without validation writes the weights of the last epoch."""
     task, config = trainer.task, trainer.task.config
     validate = task.validation(args.dataset, trainer.context, log)
     batches = training_batches(samples, task.batch(), config.WORKERS, trainer.context)
     finished = state.RunState(
         args.output,
-        state.run_settings(args.cfg.stem, trainer, samples, start_weights(args, config), args.threads),
+        state.run_settings(args.cfg.stem, trainer, samples, initial_weights(args, config), args.threads),
     )
     finished.resume(trainer)
     before, end, began = len(finished.epochs), config.TRAIN.END_EPOCH, time.monotonic()
@@ -180,7 +180,7 @@ def train(args: argparse.Namespace, trainer: Trainer, samples: Samples, log: Log
 
 
 def summary(finished: state.RunState, meter: meters.Meter) -> str:
-    """The last epoch in one line: loss, accuracy or terms of the loss, speed."""
+    """The last epoch in one line: loss, accuracy or terms of the loss, throughput."""
     last, parts = finished.epochs[-1], [f"loss {mean(meter.figures['loss']):.4f}"]
     if "top1" in last:
         parts += [f"Top-1 {last['top1']:.2f}% of {last['images']} images", f"best {finished.best:.2f}%"]
@@ -190,7 +190,7 @@ def summary(finished: state.RunState, meter: meters.Meter) -> str:
 
 
 def measure(args: argparse.Namespace, trainer: Trainer, samples: Samples, log: Log) -> Outcome:
-    """Time some steps."""
+    """Time --stop_step steps."""
     config = trainer.task.config
     batches = training_batches(samples, trainer.task.batch(), config.WORKERS, trainer.context)
     meter = loop.train_epoch(trainer, batches, 0, args.stop_step, config.PRINT_FREQ, log)

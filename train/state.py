@@ -1,9 +1,9 @@
-"""What a training run leaves after each epoch, and how a later run of the same command resumes from it.
+"""The files that a training run writes after each epoch, and how the same command resumes from them.
 
-checkpoint.pth.tar holds the run itself: weights, optimiser, loss scale, the figures of each epoch, and the settings
-that it was started with. What is random follows from the epoch (train/batches.py), so no generator's state is needed.
-model_best.pth.tar holds only the weights of the best epoch, where epochs are validated; metrics.jsonl, a line for each
-epoch, is written anew from the checkpoint. Each file is written in one step, the checkpoint after the best weights.
+checkpoint.pth.tar contains the state of the run: weights, optimiser, loss scale, metrics of each epoch, and settings.
+Random numbers depend only on the epoch (train/batches.py), so no generator state is saved.
+model_best.pth.tar contains the weights of the best epoch, if epochs are validated. metrics.jsonl has a line for each
+epoch and is rewritten from the checkpoint. Each file is replaced atomically, the checkpoint after the best weights.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hrnet.nets.trunk import count_parameters
 from train.batches import Samples
 from train.recipe import Trainer
 
-BYTES = 4 * 8  # on disk for each parameter: two checkpoints, with up to two moments of the optimiser, and two best ones
+BYTES = 4 * 8  # on disk per parameter: old and new checkpoint, each with up to two moments, and best weights
 CHECKPOINT, BEST, METRICS = "checkpoint.pth.tar", "model_best.pth.tar", "metrics.jsonl"
 
 
 def run_settings(
     model: str, trainer: Trainer, samples: Samples, weights: Optional[Path], threads: Optional[int]
 ) -> dict[str, Any]:
-    """All settings that decide the losses of a run, by the names that an error shows."""
+    """All settings that affect the losses of a run; the keys are the names in an error."""
     config = trainer.task.config
     train = config.TRAIN
     return {
@@ -51,8 +51,8 @@ def run_settings(
 
 
 def check_output(output: Path, model: str) -> None:
-    """Raise UserError where `train.pose` of release 0.1 left the state of an unfinished run, which has another form, or
-    where its call is repeated, whose --output was a file."""
+    """Raise UserError for what `train.pose` of release 0.1 used: an --output that is a file, and the state of an
+    unfinished run, which has another format."""
     if output.suffix == ".pth":
         raise UserError("--output is a directory", found=output, hint=f"give --output {output.with_suffix('')}")
     for path in (Path(f"{output}.state"), output / f"{model}.pth.state"):
@@ -63,11 +63,11 @@ def check_output(output: Path, model: str) -> None:
 
 @dataclass
 class RunState:
-    """The epochs that are finished: what a run finds and adds to."""
+    """The finished epochs of a run."""
 
     output: Path
-    settings: dict[str, Any]  # which must be equal for a run to resume
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # figures of each
+    settings: dict[str, Any]  # must be equal to resume
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # metrics of each epoch
 
     @property
     def best(self) -> float:
@@ -75,14 +75,14 @@ class RunState:
         return max((epoch["top1"] for epoch in self.epochs if "top1" in epoch), default=-1.0)
 
     def resume(self, trainer: Trainer) -> None:
-        """Set the trainer to the checkpoint in the output directory, if there is one. Raises UserError where it belongs
-        to a run with different settings, or the disk has too little room for what is to come."""
+        """Load the checkpoint in the output directory, if it exists, into the trainer. Raises UserError if it belongs
+        to a run with different settings, or if the disk has too little space for the next checkpoints."""
         check_free_disk(self.output, BYTES * count_parameters(trainer.net), "give --output on a larger disk")
         path = self.output / CHECKPOINT
         if not path.is_file():
             return
         content = checkpoint.read(path)
-        hint = f"give another --output, or move this one: mv {self.output} {self.output}.old"
+        hint = f"give another --output, or move this directory: mv {self.output} {self.output}.old"
         if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise UserError("not a checkpoint of this trainer", where=path, hint=hint)
         for name, value in self.settings.items():
@@ -98,7 +98,7 @@ class RunState:
             self._write_metrics()
 
     def add(self, trainer: Trainer, figures: dict[str, Any]) -> None:
-        """Record one more finished epoch; the first process writes it."""
+        """Add a finished epoch; the first process writes the files."""
         improved = figures.get("top1", -1.0) > self.best
         self.epochs.append(figures)
         if not trainer.context.first:

@@ -1,4 +1,4 @@
-"""The command `python -m atc.emulator`."""
+"""Run `python -m atc.emulator`."""
 
 from __future__ import annotations
 

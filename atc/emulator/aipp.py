@@ -1,13 +1,13 @@
-"""Read an AIPP file (--insert_op_conf) and insert its arithmetic at the input of a model.
+"""Read an AIPP file (--insert_op_conf) and insert its arithmetic after the input of a model.
 
-AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels, whatever --input_format is. Only
-static AIPP on RGB888_U8 of the model's own size is emulated. A file that changes anything else (crop, resize, padding,
-colour space, swapped channels, dynamic AIPP, another input) is refused with E10055, and an invalid one with E10052.
-Values that AIPP itself ignores, such as the sizes of a crop that is off, are ignored.
+AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 NHWC pixels, for any --input_format. Only static
+AIPP for RGB888_U8 with the model's image size is emulated. A file with other functions (crop, resize, padding, colour
+space, swapped channels, dynamic AIPP, another input) is rejected with E10055, and an invalid file with E10052. Values
+that AIPP ignores are ignored here too, such as crop sizes while crop is off.
 
 Source: CANN's GE: proto/insert_op.proto (names, types, defaults), graph/preprocess/insert_op/aipp_op.cc (checks and
-their texts), ATC's documentation of the configuration file. Ours, in ATC's form: the reasons of E10052 for a file that
-cannot be read and for a model that the file does not fit, which atc writes to its log, and E10055.
+their texts), ATC's documentation of the AIPP file. We wrote in ATC's form: the reasons of E10052 for an unreadable file
+and for a file that does not match the model (atc writes them to its log), and E10055.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Value = Union[str, int, float]
 
 
 class Kind(NamedTuple):
-    """The values of a field."""
+    """The legal values of a field."""
 
     expected: str
     pattern: str
@@ -73,7 +73,7 @@ _FIELD = re.compile(r"([a-z_][a-z_0-9]*)\s*:\s*([A-Za-z0-9_.+-]+)\s*[,;]?\s*")
 
 @dataclass(frozen=True)
 class Aipp:
-    """`(in - mean - min) * var_reci` of R, G, B; width and height of the image in pixels, 0: those of the model."""
+    """`(in - mean - min) * var_reci` for R, G, B; width and height of the image in pixels, 0: as in the model."""
 
     width: int
     height: int
@@ -83,8 +83,8 @@ class Aipp:
 
 
 def not_emulated(what: str) -> AtcError:
-    """The refusal of a function of atc that the emulator lacks."""
-    reason = f"The embedded atc does not emulate {what}: leave it out, or run atc itself."
+    """The error for a function of atc that is not emulated."""
+    reason = f"The emulator of atc does not support {what}: remove it, or run atc itself."
     return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 
@@ -93,13 +93,13 @@ def invalid(reason: str) -> AtcError:
 
 
 def fields(text: str) -> dict[str, Value]:
-    """The fields of the one aipp_op in a file. Raises AtcError E10052 for an invalid file, E10055 for several."""
+    """The fields of the aipp_op in a file. Raises AtcError E10052 for an invalid file, E10055 for several aipp_op."""
     text = re.sub("#.*", "", text)
     if len(re.findall(r"\baipp_op\b", text)) > 1:
         raise not_emulated("several aipp_op in --insert_op_conf")
     block = re.fullmatch(r"\s*aipp_op\s*:?\s*\{\s*([^{}]*)\}\s*", text)
     if not block:
-        raise invalid("the file is not an aipp_op { name: value … }")
+        raise invalid("the file is not of the form aipp_op { name: value … }")
     found: dict[str, Value] = {}
     at, end = block.start(1), len(text[: block.end(1)].rstrip())
     while at < end:
@@ -109,7 +109,7 @@ def fields(text: str) -> dict[str, Value]:
             raise invalid(f"line {line}: expected name: value, found {text[at:end].splitlines()[0].strip()}")
         name, word = field.groups()
         if name not in FIELDS:
-            raise invalid(f"line {line}: an aipp_op has no {name}")
+            raise invalid(f"line {line}: unknown field {name}")
         if name in found:
             raise invalid(f"The parameter {name} can not be configured repeatedly")
         if not re.fullmatch(FIELDS[name].pattern, word):
@@ -120,7 +120,7 @@ def fields(text: str) -> dict[str, Value]:
 
 
 def read(text: str) -> Aipp:
-    """The arithmetic of an AIPP file. Raises AtcError E10052 or E10055."""
+    """Read an AIPP file. Raises AtcError E10052 or E10055."""
     found = fields(text)
     if "aipp_mode" not in found:
         raise invalid("When insert AIPP op, aipp_mode must be configured as static or dynamic")
@@ -143,13 +143,13 @@ def _channels(found: Mapping[str, Value], name: str, default: float) -> tuple[fl
 
 
 def check_fits(aipp: Aipp, shape: Sequence[int], input_format: str) -> None:
-    """Raise AtcError E10052 if the file does not fit an input of `shape`, NCHW."""
+    """Raise AtcError E10052 if the file does not match an input of `shape`, NCHW."""
     if input_format != "NCHW":
         raise invalid(f"aipp input format only support NCHW, found --input_format={input_format}")
     if len(shape) != 4 or shape[1] != CHANNELS:
-        raise invalid(f"RGB888_U8 needs an input of [N, {CHANNELS}, H, W], the model's is {list(shape)}")
+        raise invalid(f"RGB888_U8 needs a model input [N, {CHANNELS}, H, W], found {list(shape)}")
     if DYNAMIC in shape:
-        raise invalid(f"static AIPP does not support an input of dynamic shape, found {list(shape)}")
+        raise invalid(f"static AIPP does not support an input with dynamic shape, found {list(shape)}")
     height, width = shape[2:]
     if (aipp.height or height, aipp.width or width) != (height, width):
         sizes = f"aipp output_height:{aipp.height or height}, aipp output_width:{aipp.width or width}"
@@ -158,7 +158,7 @@ def check_fits(aipp: Aipp, shape: Sequence[int], input_format: str) -> None:
 
 
 def insert(model: onnx.ModelProto, conf: Aipp, input_format: str) -> None:
-    """Insert the arithmetic after the first input, in place. Raises AtcError E10052 if they do not fit."""
+    """Insert the arithmetic after the first input, in place. Raises AtcError E10052 if they do not match."""
     first = graph.inputs(model)[0]
     check_fits(conf, first.shape, input_format)
     steps = [("Sub", "mean", conf.mean, 0.0), ("Sub", "min", conf.min, 0.0), ("Mul", "var_reci", conf.var_reci, 1.0)]

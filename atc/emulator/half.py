@@ -1,13 +1,13 @@
-"""Emulate ATC's force_fp16 on a processor that computes float32: round all values inside the model to float16.
+"""Emulate ATC's force_fp16 on a CPU that computes in float32: round all values inside the model to float16.
 
 `half(model)` rounds each float32 input, each float32 weight and each operator's results to float16 (nearest, ties to
-even, inf from 65520 on; the largest number is 65504); inputs and outputs of the model stay float32. Weights are rounded
-in the file. Inputs and results are rounded by a Cast to float16 and a Cast back, both explicit: onnxruntime's CPU
-provider computes a graph of float16 tensors in float32 and removes the casts that it inserted itself, but from 1.17 on
-keeps explicit ones at every optimisation level (tests/atc/emulator/test_half.py). Pure functions.
+even, inf from 65520 on; the largest number is 65504). Inputs and outputs of the model stay float32. Weights are rounded
+in the file. Inputs and results are rounded by two explicit Casts, to float16 and back. With float16 tensors instead,
+onnxruntime's CPU provider would insert its own casts, remove them again and compute in float32. Since version 1.17 it
+keeps explicit casts at every optimisation level (tests/atc/emulator/test_half.py). Pure functions.
 
-Source: IEEE 754 binary16; ATC's documentation of --precision_mode. docs/decisions/0008-fp16-inside.md lists what of
-the device is emulated and what is not.
+Source: IEEE 754 binary16; ATC's documentation of --precision_mode. docs/decisions/0008-fp16-inside.md lists what is
+emulated and what is not.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Operators whose results are input values or 0: already rounded.
+# The results of these operators are input values or 0, so they are already rounded.
 # fmt: off
 MOVING = frozenset((
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice",
     "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ))
 # fmt: on
-# Inputs that contain sizes, by operator; they must not be rounded.
+# {operator: indices of inputs that contain sizes}; sizes must not be rounded.
 SIZES = {"Resize": (1, 2), "Upsample": (1,)}
 
 
 def round_half(values: np.ndarray) -> np.ndarray:
-    """`values` (float32, any shape) rounded to float16, as float32; inf above its range."""
+    """Round `values` (float32, any shape) to float16 and convert them back to float32; inf above the float16 range."""
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float32)
 
 
 def probe() -> onnx.ModelProto:
-    """x [1] -> y [1], the root of x squared: for 300 it is inf with float16 inside, else 300."""
+    """A test model, y = sqrt(x * x), both [1]: for x = 300 the result is inf if float16 is used, else 300."""
     nodes = [helper.make_node("Mul", ["x", "x"], ["s"], "Mul_0"), helper.make_node("Sqrt", ["s"], ["y"], "Sqrt_1")]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph(nodes, "probe", [x], [y])
@@ -44,7 +44,7 @@ def probe() -> onnx.ModelProto:
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """The element types of the graph's tensors, where known."""
+    """{tensor: element type} for the tensors with a known type."""
     known = onnx.shape_inference.infer_shapes(model).graph
     types = {tensor.name: tensor.data_type for tensor in known.initializer}
     for value in (*known.input, *known.output, *known.value_info):
@@ -55,25 +55,25 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
 
 def _check(model: onnx.ModelProto, types: dict[str, int]) -> None:
     if TensorProto.FLOAT16 in types.values():
-        raise ValueError("float16 inside a model that holds float16 itself")
+        raise ValueError("fp16 for a model that already contains float16")
     for node in model.graph.node:
         if any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for attribute in node.attribute):
-            raise ValueError(f"float16 inside {node.op_type} [{node.name}], which holds a graph of its own")
+            raise ValueError(f"fp16 for {node.op_type} [{node.name}], which contains a graph")
         unknown = [name for name in node.output if name and name not in types]
         if unknown:
-            raise ValueError(f"float16 behind {node.op_type} [{node.name}], whose {unknown[0]} has no known type")
+            raise ValueError(f"fp16 for {node.op_type} [{node.name}]: the type of {unknown[0]} is unknown")
 
 
-def _pair(source: str, middle: str, target: str) -> Iterator[onnx.NodeProto]:
+def _round_trip(source: str, middle: str, target: str) -> Iterator[onnx.NodeProto]:
     yield helper.make_node("Cast", [source], [middle], f"{middle}_Cast", to=TensorProto.FLOAT16)
     yield helper.make_node("Cast", [middle], [target], f"{target}_Cast", to=TensorProto.FLOAT)
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` whose float32 values are rounded to float16 at every step.
+    """A copy of `model` that rounds float32 values to float16 after every operator.
 
-    Raises ValueError for a graph inside an operator, an operator whose types ONNX does not know, and a model that
-    already has float16 tensors.
+    Raises ValueError for a model that already has float16 tensors, an operator that contains a graph, and an output
+    with unknown type.
     """
     types = _types(model)
     _check(model, types)
@@ -81,7 +81,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     sizes = {node.input[at] for node in nodes for at in SIZES.get(node.op_type, ()) if at < len(node.input)}
     taken = {*types, *stored, *(name for node in nodes for name in node.input)}
 
-    def fresh(name: str) -> str:
+    def new_name(name: str) -> str:
         while name in taken:
             name += "_"
         taken.add(name)
@@ -93,17 +93,17 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in sizes:
             tensor.CopyFrom(numpy_helper.from_array(round_half(numpy_helper.to_array(tensor)), tensor.name))
     del rounded.graph.node[:]
-    entered = {}
+    rounded_inputs = {}
     for value in model.graph.input:
         if types.get(value.name) == TensorProto.FLOAT and value.name not in stored | sizes:
-            entered[value.name] = fresh(f"{value.name}_rounded")
-            rounded.graph.node.extend(_pair(value.name, fresh(f"{value.name}_half"), entered[value.name]))
+            target = rounded_inputs[value.name] = new_name(f"{value.name}_rounded")
+            rounded.graph.node.extend(_round_trip(value.name, new_name(f"{value.name}_half"), target))
     for original in nodes:
         node = rounded.graph.node.add()
         node.CopyFrom(original)
-        node.input[:] = [entered.get(name, name) for name in original.input]
+        node.input[:] = [rounded_inputs.get(name, name) for name in original.input]
         for at, name in enumerate(original.output):
             if node.op_type not in MOVING and types.get(name) == TensorProto.FLOAT and name not in sizes:
-                node.output[at] = fresh(f"{name}_exact")  # consumers keep the name, and the graph's outputs theirs
-                rounded.graph.node.extend(_pair(node.output[at], fresh(f"{name}_half"), name))
+                node.output[at] = new_name(f"{name}_exact")  # other nodes and the graph's outputs keep using `name`
+                rounded.graph.node.extend(_round_trip(node.output[at], new_name(f"{name}_half"), name))
     return rounded

@@ -1,25 +1,27 @@
-"""Emulator of atc for machines without CANN: the same arguments, rules and screen text; compiles for onnxruntime.
+"""Emulator of atc for machines without CANN: the same arguments, rules and messages; compiles for onnxruntime.
 
     python -m atc.emulator --framework=5 --model=hrnet_w18.onnx --input_format=NCHW \\
         --input_shape="image:16,3,224,224" --output=hrnet_bs16 --soc_version=Ascend310P3 --log=error
 
-Reads --model, writes --output with the ending `.onnx` (atc: `.om`): input shapes fixed, graph optimised, the original
-metadata and all arguments as `atc.<name>` (only the last part of a path, so that the same model compiled in two places
-gives the same bytes). Exit 0, or 255 with ATC's error block and no file.
+Reads --model and writes --output with suffix `.onnx` (atc: `.om`): an optimised graph with fixed input shapes. Its
+metadata are those of the model and all arguments as `atc.<name>`, without directories, so that results in different
+directories are equal. Exit code 0, or 255 with ATC's error message and no file.
 
-- Values are float32, ATC's force_fp32, also by default, where atc itself uses force_fp16. With
-  --precision_mode=force_fp16 or --precision_mode_v2=fp16 they are float16 inside the model (atc.emulator.half).
-- With --insert_op_conf the first input becomes uint8 NHWC, followed by the file's arithmetic (atc.emulator.aipp) in
-  float32, whose results are rounded with float16 inside.
-- A -1 in --input_shape stays a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded, so
-  that infer.emulator refuses other shapes, as the device does.
+- The default precision is float32 (ATC's force_fp32); the default of atc is force_fp16. With
+  --precision_mode=force_fp16 or --precision_mode_v2=fp16 values inside the model are rounded to float16
+  (atc.emulator.half).
+- With --insert_op_conf the first input becomes uint8 NHWC, followed by the arithmetic of the AIPP file in float32
+  (atc.emulator.aipp). With fp16 the result of this arithmetic is rounded too.
+- A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
+  infer.emulator rejects other shapes, as the device does.
 - --out_nodes accepts only names of graph outputs.
-- Any chip is accepted whose name has the form of one: the list of atc's own release is unknown here.
+- Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
-  checked and recorded. All others that would change the result, such as --dynamic_batch_size, are refused with E10055.
+  checked and recorded. Other parameters that would change the result, such as --dynamic_batch_size, are rejected with
+  E10055.
 
-Ours, in ATC's form: the reasons of E10055, of E10001 for a shape at which the model does not run, and of E10041 for a
-model that onnxruntime cannot load.
+We wrote in ATC's form: the reasons of E10055, of E10001 for a shape that the model does not support, and of E10041 for
+a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
@@ -49,11 +51,11 @@ FAILED = 255
 ENDING = ".onnx"
 METADATA_PREFIX = "atc."
 
-# Above basic, onnxruntime writes its own operators for one kind of processor.
+# At higher levels, onnxruntime writes operators that work only on one kind of processor.
 LEVEL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-FATAL_ONLY = 4  # onnxruntime's log severity; all errors are exceptions too
+FATAL_ONLY = 4  # onnxruntime's log severity; all errors are also raised as exceptions
 
-# Parameters that may have any value; from log on they have no meaning for onnxruntime.
+# Parameters with any value; `log` and the following have no meaning for onnxruntime.
 # fmt: off
 _ANY_VALUE = (
     "framework", "model", "output", "input_format", "input_shape", "soc_version",
@@ -80,18 +82,18 @@ EMULATED: dict[str, tuple[str, ...]] = {
 
 
 def check_emulated(arguments: Mapping[str, str]) -> None:
-    """Raise AtcError E10055 for arguments that would change the result and are not emulated."""
+    """Raise AtcError E10055 for arguments that are not emulated and would change the result."""
     for name, value in arguments.items():
         if name not in EMULATED or (EMULATED[name] and value not in EMULATED[name]):
             raise not_emulated(f"--{name}={value}")
     if any(index >= 0 for _, index in atc_rules.out_nodes(arguments)):
-        raise not_emulated(f"--out_nodes={arguments['out_nodes']}, nodes in place of names of outputs")
+        raise not_emulated(f"--out_nodes={arguments['out_nodes']}, nodes instead of names of outputs")
     if any(isinstance(dim, tuple) for shape in atc_rules.input_shapes(arguments).values() for dim in shape):
         raise not_emulated("a shape range (n1~n2) in --input_shape")
 
 
 def read_conf(path: str) -> str:
-    """The text of --insert_op_conf. Raises AtcError E10001 for a missing file (ATC's own text) or E10052."""
+    """The content of the --insert_op_conf file. Raises AtcError E10001 for a missing file (ATC's text) or E10052."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -101,7 +103,7 @@ def read_conf(path: str) -> str:
 
 
 def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
-    """The arguments as they are recorded in the compiled file."""
+    """The metadata entries for the arguments."""
     recorded = {name: Path(value).name if name in PATHS else value for name, value in arguments.items()}
     return {METADATA_PREFIX + name: value for name, value in recorded.items()}
 
@@ -124,19 +126,19 @@ def _loads(content: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """onnxruntime's own text, in one line."""
+    """onnxruntime's error text in one line, without its prefix."""
     return " ".join(str(error).split(" : ", 3)[-1].split())
 
 
 def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
-    """The graph after onnxruntime's basic optimisations. Raises AtcError E10041 if it cannot load it."""
+    """The graph after onnxruntime's basic optimisations. Raises AtcError E10041 if onnxruntime cannot load it."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "optimised.onnx"
         content = model.SerializeToString()
         try:
             session = _session(content, saved)
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            if _loads(content):  # so writing failed: a full disk
+            if _loads(content):  # then writing failed, for example on a full disk
                 raise OSError(errno.EIO, f"cannot be written: {_reason(error)}", str(saved)) from None
             raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(error)}") from None
         compiled = onnx.load(saved)
@@ -149,23 +151,23 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     return compiled
 
 
-def half_inside(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with float16 inside. Raises AtcError E10055 if the model or onnxruntime does not allow it."""
+def with_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with values rounded to float16. Raises AtcError E10055 if the model or onnxruntime is unsuitable."""
     try:
-        # At onnxruntime's default level, which infer uses. Version 1.16 drops the casts and silently computes float32.
+        # infer uses onnxruntime's default level, where version 1.16 removes the casts and silently computes float32.
         content = half.half(half.probe()).SerializeToString()
         probe = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
-            raise ValueError(f"float16 with onnxruntime {onnxruntime.__version__}, which drops its casts")
+            raise ValueError(f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts")
         return half.half(model)
     except ValueError as error:
         raise not_emulated(str(error)) from None
 
 
 def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str) -> dict[str, list[int]]:
-    """Load the compiled file and run it on zeros; {output: shape}, {} if an axis is dynamic.
+    """Load the compiled file and run it on zeros; returns {output: shape}, {} if an axis is dynamic.
 
-    Raises AtcError E10001 if the model does not run at its shape, the `value` of `argument`.
+    Raises AtcError E10001 if this fails; the error reports the input shape as the `value` of `argument`.
     """
     try:
         session = _session(str(path))
@@ -173,22 +175,22 @@ def try_out(path: Path, inputs: Sequence[TensorInfo], argument: str, value: str)
             return {}
         results = session.run(None, {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in inputs})
     except Exception as error:
-        raise invalid(argument, value, f"The model does not run at it: {_reason(error)}") from None
+        raise invalid(argument, value, f"The model does not run with this shape: {_reason(error)}") from None
     return {found.name: list(result.shape) for found, result in zip(session.get_outputs(), results)}
 
 
 def check_gears(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], gears: Sequence[Sequence[int]]) -> None:
-    """Raises AtcError E10001 for a gear that the model does not fit."""
+    """Raise AtcError E10001 for a gear that the model does not support."""
     for gear in gears:
         try:
             graph.output_shapes(model, at_gear(shapes, gear), strict=True)
         except ValueError as error:
             value = ",".join(map(str, gear))
-            raise invalid("dynamic_dims", value, f"The model does not run at it: {error}") from None
+            raise invalid("dynamic_dims", value, f"The model does not run with this shape: {error}") from None
 
 
 def compile_model(arguments: Mapping[str, str]) -> Path:
-    """Compile --model to --output; returns the file. Raises AtcError."""
+    """Compile --model to --output and return the path of the written file. Raises AtcError."""
     atc_rules.check_arguments(arguments)
     check_emulated(arguments)
     conf = aipp.read(read_conf(arguments["insert_op_conf"])) if "insert_op_conf" in arguments else None
@@ -206,8 +208,8 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     graph.fix_inputs(model, fixed)
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
-        compiled = half_inside(compiled)
-    if conf:  # last: float16 starts after it
+        compiled = with_half(compiled)
+    if conf:  # after with_half: AIPP computes in float32
         aipp.insert(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
@@ -240,8 +242,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     error: Optional[AtcError] = None
     try:
         compile_model(atc_rules.parse(argv))
-    except AtcError as refusal:
-        error = refusal
+    except AtcError as atc_error:
+        error = atc_error
     except OSError as problem:
         error = AtcError("E19999", f"Inner Error! {problem.filename}: {problem.strerror}")
     print("...")

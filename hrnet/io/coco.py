@@ -1,7 +1,7 @@
-"""COCO's files: annotations (images, people) and keypoint results.
+"""COCO files: annotations (images, people) and keypoint results.
 
-Everything that reads an annotation file does so here, and what it gets is checked: ids, types, finite numbers, sizes,
-joints, areas. pycocotools checks none of it: a NaN in an area or an id of 0 changes AP without a word.
+All annotation files are read and checked here: ids, types, finite numbers, sizes, joints, areas. pycocotools does not
+check them: a NaN in an area or an id of 0 changes AP without an error.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from hrnet.cli import first_few
-from hrnet.io.files import AnyPath, below, natural_key, write_text
-from hrnet.io.outlines import is_number, read_outline
+from hrnet.io.files import AnyPath, natural_key, relative_path, write_text
 from hrnet.io.records import FormatError, check_unique, read_json
+from hrnet.io.segmentation import is_number, read_segmentation
 
-PERSON = 1  # COCO's category
+PERSON = 1  # COCO's id of the category
 PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "right")))  # of its joints
+NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "right")))  # of joints
 JOINTS = len(NAMES)
 PREFIX, SUFFIX = "person_keypoints_", ".json"
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
-LARGEST_ID = 2**63  # ids beyond it do not fit numpy's integers
+LARGEST_ID = 2**63  # larger ids do not fit into int64
 LARGEST_SIDE = 10**6  # pixels
-LARGEST = 4  # images; a person cut by the border may have the area of its whole box
-THINNEST = 1000  # a person covers at least 1 of so many pixels of its box, or of its joints' box
+MAX_AREA = 4  # area of a person / area of the image; above 1 if parts of the box are outside of the image
+MAX_BOX = 1000  # area of a person's box, or of the box of its joints if that is smaller / area of the person
 
 
 class CocoImage(NamedTuple):
@@ -41,11 +41,11 @@ class CocoImage(NamedTuple):
 class Annotations:
     """The checked content of an annotation file."""
 
-    images: list[CocoImage]  # in natural order of their file names; ids and names are unique
-    people: list[dict[str, Any]]  # the annotations of the category `person`, as they are in the file
+    images: list[CocoImage]  # in natural order of their unique file names; ids are unique
+    people: list[dict[str, Any]]  # annotations of the category `person`, unchanged
 
     def truth(self) -> dict[str, Any]:
-        """What pycocotools needs of them. The people are numbered from 1: it takes an id of 0 for "no match"."""
+        """The content that pycocotools needs. People get new ids from 1, since it reads an id of 0 as "no match"."""
         fields = ("image_id", "iscrowd", "area", "bbox", "num_keypoints", "keypoints")
         return {
             "images": [{"id": image.image_id, "width": image.width, "height": image.height} for image in self.images],
@@ -58,52 +58,56 @@ class Annotations:
 
 
 def annotation_path(dataset: Path, split: str) -> Path:
-    """Where a COCO folder keeps the people of a split (val2017)."""
+    """The annotation file of a split (such as val2017) in a COCO folder."""
     return dataset / "annotations" / f"{PREFIX}{split}{SUFFIX}"
 
 
-def read_annotations(path: AnyPath, outlines: bool = False) -> Annotations:
-    """Read and check a keypoint annotation file. Raises FormatError, with the image's or annotation's id.
+def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
+    """Read and check a keypoint annotation file. Raises FormatError with the id of the image or annotation.
 
-    `outlines`: for training, which needs a `bbox` with an area of the people with joints, and a `segmentation` of those
-    without and of crowds; the segmentation is then as pycocotools takes it.
+    `segmentations`: for training. People with joints then need a `bbox` that is not empty. People without joints, and
+    crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
     """
     content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
     content = content if isinstance(content, dict) else {}
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
     if missing:
-        raise FormatError("not a COCO annotation file", where=path, expected=f"a list {', '.join(missing)}")
+        raise FormatError("not a COCO annotation file", where=path, expected=f"a list in {', '.join(missing)}")
     images = _read_images(content["images"], path)
     person, others = _person_category(content["categories"], path)
     sizes = {image.image_id: image for image in images}
     people = []
     for number, entry in enumerate(content["annotations"]):
         if not isinstance(entry, dict):
-            raise FormatError(f"annotations: entry {number}", where=path, expected="an object", found=_shown(entry))
+            raise FormatError(
+                f"annotations: invalid entry {number}", where=path, expected="an object", found=_as_json(entry)
+            )
         if not _is_id(entry.get("category_id")):
-            raise _wrong(entry, number, "category_id", "the id of a category", path)
+            raise _annotation_error(entry, number, "category_id", "the id of a category", path)
         if entry["category_id"] in others:
             continue
         if entry["category_id"] != person:
-            raise _wrong(entry, number, "category_id", f"{person}, the category person, or another of the file", path)
-        wrong = _wrong_field(entry, sizes, outlines)
+            raise _annotation_error(
+                entry, number, "category_id", f"{person} (person) or another category of the file", path
+            )
+        wrong = _find_wrong_field(entry, sizes, segmentations)
         if wrong:
-            raise _wrong(entry, number, *wrong, path)
-        people.append({**entry, "segmentation": _outline(entry, sizes, path)} if outlines else entry)
+            raise _annotation_error(entry, number, *wrong, path)
+        people.append({**entry, "segmentation": _segmentation(entry, sizes, path)} if segmentations else entry)
     check_unique("annotations: duplicate id", (entry["id"] for entry in people), path)
-    if not outlines:  # a person that counts twice changes AP; in training it does no harm
-        _check_doubled(people, path)
+    if not segmentations:  # a duplicate changes AP, but does not matter in training
+        _check_duplicate_people(people, path)
     return Annotations(images, people)
 
 
-def _check_doubled(people: list[dict[str, Any]], path: AnyPath) -> None:
-    """Refuse a person whose joints and box are in the file twice, as where files were joined."""
+def _check_duplicate_people(people: list[dict[str, Any]], path: AnyPath) -> None:
+    """Raise FormatError if the joints and box of a person occur twice, for example after two files were merged."""
     seen: dict[tuple[Any, ...], Any] = {}
     for entry in people:
         key = (entry["image_id"], *entry["keypoints"], *entry["bbox"])
         if key in seen:
             found = f"annotation {seen[key]} and annotation {entry['id']}, on image {entry['image_id']}"
-            raise FormatError("a person is annotated twice", where=path, found=found)
+            raise FormatError("duplicate person", where=path, found=found)
         seen[key] = entry["id"]
 
 
@@ -124,37 +128,37 @@ def _image(entry: Any, number: int, folder: Path, path: AnyPath) -> CocoImage:
     image_id, name, width, height = values
     sides = all(type(value) is int and 0 < value <= LARGEST_SIDE for value in (width, height))
     if not _is_id(image_id) or not isinstance(name, str) or not name or not sides:
-        expected = "id, file_name, width and height: integers and a name"
-        raise FormatError(f"images: entry {number}", where=path, expected=expected, found=_shown(values))
+        expected = "integers for id, width and height, text for file_name"
+        raise FormatError(f"images: invalid entry {number}", where=path, expected=expected, found=_as_json(values))
     try:
-        return CocoImage(image_id, below(folder, name), width, height)
+        return CocoImage(image_id, relative_path(folder, name), width, height)
     except ValueError as error:
         expected = f"a path below {folder}"
-        raise FormatError(f"image {image_id}: {error}", where=path, expected=expected, found=_shown(name)) from None
+        raise FormatError(f"image {image_id}: {error}", where=path, expected=expected, found=_as_json(name)) from None
 
 
 def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int]]:
-    """The id of the category `person`, and those of the others."""
+    """The id of the category `person`, and the ids of the other categories."""
     entries = [entry if isinstance(entry, dict) else {} for entry in categories]
     if not all(_is_id(entry.get("id")) and isinstance(entry.get("name"), str) for entry in entries):
-        raise FormatError("categories", where=path, expected="each with id and name", found=_shown(categories))
+        raise FormatError("invalid categories", where=path, expected="ids and names", found=_as_json(categories))
     check_unique("categories: duplicate id", (entry["id"] for entry in entries), path)
     people = [entry for entry in entries if entry["name"] == "person"]
     if len(people) != 1:
-        found = first_few(_shown(entry["name"]) for entry in entries) or "none"
-        raise FormatError("categories", where=path, expected='one of the name "person"', found=found)
+        found = first_few(_as_json(entry["name"]) for entry in entries) or "none"
+        raise FormatError("no single category person", where=path, expected='exactly one named "person"', found=found)
     joints = people[0].get("keypoints", list(NAMES))
     expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
     if not isinstance(joints, list) or len(joints) != JOINTS:
-        found = f"{len(joints)} joints" if isinstance(joints, list) else _shown(joints)
-        raise FormatError("category person: keypoints", where=path, expected=expected, found=found)
+        found = f"{len(joints)} joints" if isinstance(joints, list) else _as_json(joints)
+        raise FormatError("category person: invalid keypoints", where=path, expected=expected, found=found)
     if joints != list(NAMES) and sorted(map(str, joints)) == sorted(NAMES):
         raise FormatError("category person: keypoints in another order", where=path, expected=expected)
     return people[0]["id"], {entry["id"] for entry in entries} - {people[0]["id"]}
 
 
-def _wrong_field(
-    entry: Mapping[str, Any], images: Mapping[int, CocoImage], outlines: bool
+def _find_wrong_field(
+    entry: Mapping[str, Any], images: Mapping[int, CocoImage], segmentations: bool
 ) -> Optional[tuple[str, str]]:
     """The first field of a person's annotation that is missing or invalid, and what is expected."""
     joints, box, count = (entry.get(name) for name in ("keypoints", "bbox", "num_keypoints"))
@@ -164,7 +168,7 @@ def _wrong_field(
     if not _is_id(entry.get("image_id")):
         return "image_id", "an integer"
     if entry["image_id"] not in images:
-        return "image_id", "the id of an image of the file"
+        return "image_id", "the id of an image in the file"
     if type(entry.get("iscrowd")) is not int or entry["iscrowd"] not in (0, 1):
         return "iscrowd", "0 or 1"
     if not isinstance(joints, list) or len(joints) != 3 * JOINTS or not all(map(is_number, joints)):
@@ -176,7 +180,7 @@ def _wrong_field(
         return "num_keypoints", f"{len(labelled)}, the joints whose visibility is not 0"
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) < 0:
         return "bbox", "x, y, width, height: finite numbers"
-    if outlines and labelled and max(box[2:]) <= 0:
+    if segmentations and labelled and max(box[2:]) <= 0:
         return "bbox", "a width or height above 0"
     least, most = _area_bounds(labelled, box, images[entry["image_id"]])
     if not is_number(area, math.inf) or not least <= area <= most or (labelled and area <= 0):
@@ -185,53 +189,53 @@ def _wrong_field(
 
 
 def _area_bounds(labelled: list[tuple[float, float]], box: list[float], image: CocoImage) -> tuple[float, float]:
-    """The pixels that an annotated person can cover, from its labelled joints, its box and its image."""
-    most = LARGEST * image.width * image.height
+    """Minimum and maximum plausible area of a person in pixels, from its labelled joints, its box and its image."""
+    most = MAX_AREA * image.width * image.height
     if not labelled:
         return 0, most
     across, down = zip(*labelled)
     boxes = [box[2] * box[3], (max(across) - min(across)) * (max(down) - min(down))]
-    return min((pixels for pixels in boxes if pixels > 0), default=0) / THINNEST, most
+    return min((pixels for pixels in boxes if pixels > 0), default=0) / MAX_BOX, most
 
 
-def _outline(entry: Mapping[str, Any], images: Mapping[int, CocoImage], path: AnyPath) -> Any:
-    """The segmentation of a person whom the loss passes over; of others it is not used."""
+def _segmentation(entry: Mapping[str, Any], images: Mapping[int, CocoImage], path: AnyPath) -> Any:
+    """The segmentation of a person. It is only checked where training uses it: for crowds and people without joints."""
     if entry["num_keypoints"] and not entry["iscrowd"]:
         return entry.get("segmentation")
     image = images[entry["image_id"]]
     try:
-        return read_outline(entry.get("segmentation"), image.width, image.height)
+        return read_segmentation(entry.get("segmentation"), image.width, image.height)
     except ValueError as error:
-        expected = "polygons or run lengths of its image"
-        what, found = f"annotation {entry['id']}: segmentation: {error}", _shown(entry.get("segmentation"))
+        expected = "polygons or run lengths"
+        what, found = f"annotation {entry['id']}: invalid segmentation: {error}", _as_json(entry.get("segmentation"))
         raise FormatError(what, where=path, expected=expected, found=found) from None
 
 
-def _wrong(entry: Mapping[str, Any], number: int, name: str, expected: str, path: AnyPath) -> FormatError:
+def _annotation_error(entry: Mapping[str, Any], number: int, name: str, expected: str, path: AnyPath) -> FormatError:
     at = entry["id"] if _is_id(entry.get("id")) else f"number {number}"
-    value = _shown(entry[name]) if name in entry else "nothing"
+    value = _as_json(entry[name]) if name in entry else "nothing"
     if name == "keypoints" and isinstance(entry.get(name), list) and len(entry[name]) != 3 * JOINTS:
         value = f"{len(entry[name])} numbers"
-    return FormatError(f"annotation {at}: {name}", where=path, expected=expected, found=value)
+    return FormatError(f"annotation {at}: invalid {name}", where=path, expected=expected, found=value)
 
 
 def _is_id(value: object) -> bool:
     return type(value) is int and -LARGEST_ID <= value < LARGEST_ID
 
 
-def _shown(value: object) -> str:
+def _as_json(value: object) -> str:
     return json.dumps(value)[:80]
 
 
 def write_keypoints(path: AnyPath, people: Iterable[Mapping[str, Any]]) -> None:
-    """Write COCO keypoint results, a line for each person: `image_id`, `category_id`, `keypoints` (x, y, score of each
-    joint, pixels of the image), `score`."""
+    """Write COCO keypoint results, one line for each person: `image_id`, `category_id`, `keypoints` (x, y, score of
+    each joint, pixels of the image), `score`."""
     lines = [json.dumps(person) for person in people]
     write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def read_keypoints(path: AnyPath) -> list[dict[str, Any]]:
-    """Read COCO keypoint results; each person has an image, 51 finite numbers and a score."""
+    """Read COCO keypoint results. Raises FormatError for a person without an image, 51 finite numbers and a score."""
     people = read_json(path, "keypoints", hint="run make eval")
     if not isinstance(people, list):
         raise FormatError("not a list of people", where=path, found=type(people).__name__)
@@ -241,7 +245,7 @@ def read_keypoints(path: AnyPath) -> list[dict[str, Any]]:
         complete = len(numbers) == 3 * JOINTS + 1 and isinstance(entry.get("image_id"), int)
         if not complete or not all(map(_is_finite, numbers)):
             expected = f"image_id, {3 * JOINTS} keypoints and score, finite numbers"
-            raise FormatError(f"person {number}", where=path, expected=expected)
+            raise FormatError(f"invalid person {number}", where=path, expected=expected)
     return people
 
 

@@ -15,11 +15,11 @@ from hrnet.io.tensors import DTYPES
 
 
 def check_export(model: AnyPath) -> None:
-    """Raise FormatError where an exported model is not the file that its record (`<model>.json`, kind `export`) was
-    written for. A model of another tool has no such record."""
+    """Raise FormatError if an exported model does not match its record (`<model>.json`, kind `export`). A model from
+    another tool has no record and is not checked."""
     path = Path(f"{model}.json")
     if path.is_file() and read_record(path, "export", hint="make onnx").get("model_sha256") != sha256_file(model):
-        hint = f"rm {model}; make onnx (or give a model of your own as ONNX=<file>)"
+        hint = f"rm {model}; make onnx (or use your own model: ONNX=<file>)"
         raise FormatError(
             "damaged or replaced after its export", where=model, expected=f"the hash in {path}", hint=hint
         )
@@ -55,7 +55,7 @@ class Gear:
 @dataclass(frozen=True)
 class CompiledModel:
     """The record beside a compiled model (`<model>.json`), since an .om cannot be inspected without its device.
-    `atc.convert` writes it, `atc.adopt` for a model compiled elsewhere, `pth2onnx.static` for a TorchScript file."""
+    Written by `atc.convert`, `atc.adopt` (for a model compiled elsewhere) and `pth2onnx.static` (for TorchScript)."""
 
     model_sha256: str  # of the compiled file
     source_sha256: str  # of the ONNX or TorchScript file; empty if it is unknown
@@ -63,20 +63,20 @@ class CompiledModel:
     tool: str  # "atc", "atc.emulator", "aoe", "atc.adopt" or "pth2onnx.static"
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
-    gears: list[Gear]  # of a model with dynamic axes; empty for a static one
-    metadata: dict[str, str]  # of that file: model, config and weights hashes, versions
+    gears: list[Gear]  # of a model with dynamic axes; empty for a static model
+    metadata: dict[str, str]  # of the source file: model, config and weights hashes, versions
 
     @staticmethod
     def record_path(model: AnyPath) -> Path:
         return Path(f"{model}.json")
 
-    def takes(self, image: Sequence[int]) -> bool:
+    def accepts(self, image: Sequence[int]) -> bool:
         """Whether this shape, without the batch axis, is one of the model's input shapes."""
         shapes = [gear.input for gear in self.gears] or [self.inputs[0].shape]
         return list(image) in [shape[1:] for shape in shapes]
 
     def output_bytes(self, image: Sequence[int]) -> list[int]:
-        """Bytes of each output for one input of this shape (without the batch axis), which the model `takes`."""
+        """Bytes of each output for one input of this shape (without the batch axis), which the model must accept."""
         shapes = [output.shape for output in self.outputs]
         for gear in self.gears:
             if gear.input[1:] == list(image):
@@ -91,17 +91,17 @@ class CompiledModel:
         """Read the record beside `model`. Raises FormatError if it describes another file."""
         path = CompiledModel.record_path(model)
         adopt = "make om TS=" if Path(model).suffix == ".ts" else "python -m atc.adopt --om "
-        hint = f"if make om made it: rm {model}; make om; if it is from elsewhere: {adopt}{model}"
+        hint = f"if make om made the model: rm {model}; make om; if another tool made it: {adopt}{model}"
         content = read_record(path, "compiled", hint=hint)
         compiled: CompiledModel = from_json(CompiledModel, content, path, "record")
         check_dtypes([*compiled.inputs, *compiled.outputs], path)
         free = any(-1 in tensor.shape for tensor in compiled.inputs)
         if free != bool(compiled.gears) or any(len(gear.outputs) != len(compiled.outputs) for gear in compiled.gears):
-            expected = "at least one for dynamic axes, each with all outputs; none for a static model"
+            expected = "gears with all outputs if the model has dynamic axes, else none"
             raise FormatError(
                 "invalid gears", where=path, expected=expected, found=compiled.gears, hint=f"rm {model}; make om"
             )
         if compiled.model_sha256 != sha256_file(model):
             expected = f"the hash of {model}"
-            raise FormatError("describes another model", where=path, expected=expected, hint=hint)
+            raise FormatError("describes a different model", where=path, expected=expected, hint=hint)
         return compiled

@@ -1,4 +1,4 @@
-"""The manifest of a prep directory: its images, each with its input file and what evaluation needs."""
+"""The manifest of a prep directory: for each image, its input file and the values that evaluation needs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class InputImage:
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
-    image_id: Optional[int] = None  # of COCO; this and the next two are None for ImageNet
+    image_id: Optional[int] = None  # COCO's; image_id, center and scale are None for ImageNet
     center: Optional[list[float]] = None  # the input's centre in the source image, pixels
-    scale: Optional[list[float]] = None  # width and height of the part that the input shows, in units of 200 pixels
+    scale: Optional[list[float]] = None  # width and height of the image area in the input, in units of 200 pixels
 
     def sides(self) -> tuple[int, int]:
         """Height and width of the input, pixels."""
@@ -46,16 +46,16 @@ class Manifest:
     rejected: int
     images: list[InputImage] = field(repr=False)
     flipped: bool = False  # the inputs are flipped
-    shard: Optional[list[int]] = None  # [3, 16]: the inputs are part 3 of 16; this and the next two go together
-    listed: Optional[int] = None  # images of all parts
-    list_sha256: Optional[str] = None  # of their paths and labels
-    available: Optional[int] = None  # images of the data set, where this is only a subset of them
+    shard: Optional[list[int]] = None  # [3, 16]: part 3 of 16; set together with the next two
+    listed: Optional[int] = None  # number of images in all parts
+    list_sha256: Optional[str] = None  # of the paths and labels in all parts
+    available: Optional[int] = None  # number of images in the data set, if this is a subset
 
     def labels(self) -> list[int]:
         """The class of each image. Raises UserError for a data set without labels."""
         labels = [image.label for image in self.images if image.label is not None]
         if len(labels) != len(self.images):
-            raise UserError(f"a manifest of {self.dataset} has no labels", hint="give one of a classification data set")
+            raise UserError(f"no labels in a manifest of {self.dataset}", hint="give one of a classification data set")
         return labels
 
     def sha256(self) -> str:
@@ -63,12 +63,12 @@ class Manifest:
         return hashlib.sha256(record_text("manifest", to_json(self)).encode()).hexdigest()
 
     def images_sha256(self) -> str:
-        """The hash of the images with their labels or ids; hrnet/io/predictions.py has the same of predictions."""
+        """The hash of the image paths with their labels or ids."""
         facts = ((each.source, each.image_id if each.label is None else each.label) for each in self.images)
         return list_sha256(facts)
 
     def flip(self) -> Manifest:
-        """The manifest of the same images, flipped."""
+        """The manifest of the same images with flipped inputs."""
         return replace(self, flipped=True)
 
     def write(self, path: AnyPath) -> None:
@@ -76,11 +76,11 @@ class Manifest:
 
     @staticmethod
     def read(path: AnyPath) -> Manifest:
-        """Read a manifest: stems are unique, and each image has what its data set needs. Raises FormatError."""
+        """Read and check a manifest. Raises FormatError for duplicate stems and images with invalid fields."""
         content = read_record(path, "manifest", hint="run make preprocess")
         manifest: Manifest = from_json(Manifest, content, path, "manifest")
         if not manifest.images:
-            raise FormatError("manifest without images", where=path, hint="run make preprocess")
+            raise FormatError("no images in the manifest", where=path, hint="run make preprocess")
         check_unique("duplicate stem", (image.stem for image in manifest.images), path)
         if manifest.dataset == "imagenet":
             _check_labels(manifest, path)
@@ -106,6 +106,9 @@ def _check_alignment(manifest: Manifest, path: AnyPath) -> None:
 
     without = [image.source for image in manifest.images if not aligned(image)]
     if without:
-        what, expected = "images lack `image_id`, `center` or `scale`", "two numbers for center, two above 0 for scale"
+        what, expected = (
+            "images without `image_id`, `center` or `scale`",
+            "two numbers each, positive for scale",
+        )
         raise FormatError(what, where=path, expected=expected, found=first_few(without))
     check_unique("duplicate image_id", (image.image_id for image in manifest.images), path)

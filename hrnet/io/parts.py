@@ -1,4 +1,4 @@
-"""The record of one part of a data set (kind `part`): whose results they are, and how many.
+"""The record of the results of one part of a data set (kind `part`).
 
 `<TAG>/parts/3-of-16.json` is written last, after `3-of-16.predictions.jsonl` and, for pose, `3-of-16.keypoints.json`.
 These files are all that `postprocess.merge` needs, so they can be copied from another machine.
@@ -14,7 +14,7 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_record, to_json, write_record
 from hrnet.shards import Shard
 
-# What parts of one evaluation have in common, by the words that an error uses. Of two that differ the first is named.
+# Name in error messages -> fields that must be equal in all parts of an evaluation. The first difference is reported.
 IDENTITY = {
     "image list": ("listed", "list_sha256"),
     "config": ("config_sha256",),
@@ -31,31 +31,31 @@ IDENTITY = {
 class Part:
     """The results of one part, or of a whole data set (part 1 of 1)."""
 
-    shard: list[int]  # [3, 16]: part 3, from 1, of 16
+    shard: list[int]  # [3, 16]: part 3 of 16; numbers begin at 1
     listed: int  # images of the whole list
     list_sha256: str
     index_sha256: str  # of paths, labels, sizes and times of this part's images
     config_sha256: str
-    weights_sha256: str  # empty for a model of unknown source
-    model: str  # name of the compiled file, which has batch size, input dtype and precision in it
+    weights_sha256: str  # empty if unknown
+    model: str  # name of the compiled file, which contains batch size, input dtype and precision
     model_sha256: str
     dtype: str  # of the inputs
     flip: bool
     tool: str  # "ais_bench", or the runtime and its version
-    code_sha256: str  # of all stages
+    code_sha256: str  # of the code of all stages
     metadata: dict[str, str]  # of the model: see CompiledModel
     batch: int
     classes: int  # outputs of a classifier; 1 for pose
     images: int
-    inferred: int  # images in the seconds of `infer`: not those that a killed run had finished
+    inferred: int  # images in the time `infer` of `seconds`; images that a killed run had finished are not included
     seconds: dict[str, float]  # `infer`: wall time of all passes; pose: each step of decoding, summed over processes
-    device_images_per_second: Optional[float]  # without files
+    device_images_per_second: Optional[float]  # without file I/O
     made_from: dict[str, str]  # SHA-256 of the manifest and of the run records
     predictions_sha256: str
     keypoints_sha256: Optional[str] = None
-    available: Optional[int] = None  # images of the data set, where all parts together are only a subset of them
+    available: Optional[int] = None  # images in the data set, if all parts together are a subset
     rejected: int = 0  # images that could not be read
-    reasons: dict[str, str] = field(default_factory=dict)  # why, by source; only for a part of a data set
+    reasons: dict[str, str] = field(default_factory=dict)  # rejected image -> why; only if there are several parts
 
     def __post_init__(self) -> None:
         number, count = self.shard
@@ -66,11 +66,11 @@ class Part:
         return Shard(*self.shard)
 
     def identity(self, what: str) -> tuple[Any, ...]:
-        """The values of one of IDENTITY."""
+        """The values of the fields of one entry of IDENTITY."""
         return tuple(getattr(self, name) for name in IDENTITY[what])
 
     def differs(self, other: Part) -> Optional[str]:
-        """What of IDENTITY differs first; None where all are equal."""
+        """The first entry of IDENTITY that differs; None if all are equal."""
         return next((what for what in IDENTITY if self.identity(what) != other.identity(what)), None)
 
     def write(self, path: AnyPath) -> None:
@@ -78,7 +78,7 @@ class Part:
 
     @staticmethod
     def read(path: AnyPath) -> Part:
-        """Read the record of a part; its other files must be the ones that it describes. Raises FormatError."""
+        """Read the record of a part, and check the hashes of its other files. Raises FormatError."""
         again = f"rm {path}; make part"
         content = read_record(path, "part", hint="run make part")
         numbers = content.get("shard")
@@ -88,13 +88,13 @@ class Part:
             and all(type(number) is int for number in numbers)
             and 1 <= numbers[0] <= numbers[1]
         ):
-            raise FormatError("shard", where=path, expected="[part, number of parts]", found=numbers, hint=again)
+            raise FormatError("invalid shard", where=path, expected="[part, parts]", found=numbers, hint=again)
         record: Part = from_json(Part, content, path, "part")
         for file, expected in record.files(path).items():
             if not file.is_file():
-                raise FormatError("missing beside its record", where=file, hint=again)
+                raise FormatError("file of a part is missing", where=file, hint=again)
             if sha256_file(file) != expected:
-                raise FormatError("not the file that its record describes", where=file, hint=again)
+                raise FormatError("does not match its record", where=file, hint=again)
         return record
 
     def files(self, path: AnyPath) -> dict[Path, str]:

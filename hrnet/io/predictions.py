@@ -1,13 +1,13 @@
-"""`predictions.jsonl`: what a model found on each image, a JSON object in a line, in the manifest's order.
+"""`predictions.jsonl`: the result for each image, one JSON object per line, in the manifest's order.
 
 classification   {"source": "val/x.JPEG", "label": 3, "rank": 0, "classes": [3, 7, …], "probabilities": [0.91, …]}
 pose             {"source": "images/val2017/x.jpg", "image_id": 139, "gear": [512, 704], "people": 2, "score": 0.83}
 
-rank          how many classes come before the label's: below N, it is a Top-N hit
-classes       the most probable ones, at most five, best first; -1 is a background class in front of the labels' classes
+rank          number of classes that are more probable than the label: a Top-N hit if below N
+classes       the most probable classes, at most five, best first; -1: a background class that has no label
 probabilities of these classes: softmax, rounded to six decimals
 gear          height and width of the input, pixels
-score         of the best person; null where nobody was found
+score         of the best person; null if there is no person
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HINT = "run make eval"
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """A classifier's answer to one image."""
+    """A classifier's result for one image."""
 
     source: str  # path relative to the data set
     label: int
@@ -36,7 +36,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class PosePrediction:
-    """What was found on one image; the people themselves are in keypoints.json."""
+    """A pose model's result for one image; the keypoints are in keypoints.json."""
 
     source: str
     image_id: int
@@ -50,7 +50,7 @@ P = TypeVar("P", bound=Prediction)
 
 
 def read_predictions(path: AnyPath, kind: type[P]) -> Iterator[P]:
-    """The lines of a file, one after another; a record's hash says that the values are as they were written. Raises
+    """Yield the predictions in a file. Values are not checked, since a record has the hash of the file. Raises
     FormatError for a missing file and a line with other keys."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -71,5 +71,5 @@ def _parse(line: str, number: int, path: AnyPath, kind: type[P]) -> P:
 
 
 def write_predictions(path: AnyPath, predictions: Iterable[Prediction]) -> None:
-    """Write a line for each image, in one step."""
+    """Write one line for each image, atomically."""
     write_text(path, "".join(f"{json.dumps(asdict(each))}\n" for each in predictions))

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for readers that were given another file than they read, and for downloads."""
+"""Recognise the kind of a file by its first bytes, for error messages about wrong files and failed downloads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from typing import NamedTuple, Optional
 from hrnet.cli import first_few
 from hrnet.io.files import AnyPath
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # bytes that are read
 CHECKPOINT, TORCHSCRIPT = "a PyTorch checkpoint", "a TorchScript file"
-SAFETENSORS = "a safetensors file"
-MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch.save pickles first where it does not write a zip archive
-MOST_HEADER = 100_000_000  # bytes of a safetensors header, its own limit
-SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".onnx", ".ts")
+SAFETENSORS, PDPARAMS = "a safetensors file", "a PaddlePaddle file"
+WEIGHTS = (CHECKPOINT, SAFETENSORS, PDPARAMS)  # kinds that hrnet/nets/checkpoint.py reads
+MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # at the start of files that torch.save wrote without a zip archive
+MOST_HEADER = 100_000_000  # bytes of a safetensors header; limit of the format
+SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".pdparams", ".onnx", ".ts")
 AGAIN = "download it again, and compare its size with the published one"
-PADDLE = "StructuredToParameterName@@"  # an entry of each .pdparams
+PADDLE = "StructuredToParameterName@@"  # an entry of each state dict that paddle.save wrote
 
 # First bytes, name, command that unpacks it.
 PACKED = (
@@ -40,19 +41,19 @@ OTHERS = (
     (b"IMOD", "a compiled model of atc", "OM={path}"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
 )
-# ModelProto: ir_version, then the tag of another of its fields.
+# ModelProto: ir_version, then the tag of another field.
 ONNX = re.compile(rb"\x08[\x01-\x1e][\x12\x1a\x22\x28\x32\x3a\x42\x72]", re.DOTALL)
 
 
 class Kind(NamedTuple):
-    """What a file is, and what its user can do."""
+    """The kind of a file, and a hint for the user."""
 
     name: str
     hint: str
 
 
 def recognise(path: AnyPath) -> Optional[Kind]:
-    """The kind of a file or folder, by its content alone; None: unknown. Never raises for a damaged file."""
+    """The kind of a file or folder by its content; None if unknown. Does not raise for a damaged file."""
     path = Path(path)
     if path.is_dir():
         return _folder(path)
@@ -61,7 +62,7 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     if not head:
         return Kind("an empty file", AGAIN)
     if not head.strip(b"\0"):
-        return Kind("a file that begins with zeros", f"the download never finished: {AGAIN}")
+        return Kind("a file that begins with zeros", f"the download is not complete: {AGAIN}")
     if is_safetensors(head):
         return Kind(SAFETENSORS, "")
     if MAGIC in head[:64]:
@@ -80,19 +81,19 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     if head[257:262] == b"ustar":
         return _tar(path, "a tar archive") or Kind("a damaged tar archive", AGAIN)
     if re.match(rb"\x80[\x02-\x05]", head):
-        return _pickle(path, quoted)
+        return _pickle(path)
     if ONNX.match(head):
         return Kind("an ONNX file", f"ONNX={quoted}")
     return _text(path, head)
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as safetensors do: the size of a JSON header, uint64, then the header."""
+    """Whether a file begins like safetensors: the size of a JSON header as uint64, then the header."""
     return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= MOST_HEADER
 
 
 def _unpacked_name(path: Path) -> str:
-    """A name that ends as a checkpoint does: of a.pth.gz, a.pth."""
+    """A name with a checkpoint's extension: `a.pth` for `a.pth.gz`."""
     stem = path.with_suffix("")
     return str(stem if stem.suffix in SUFFIXES else f"{stem}.unpacked.pth")
 
@@ -102,7 +103,7 @@ def _zip(path: Path) -> Kind:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception as error:  # a damaged archive makes zipfile raise exceptions of many types
-        cut = "its directory, at the end, is missing: it was cut short" if "not a zip" in str(error) else str(error)
+        cut = "truncated: the directory at its end is missing" if "not a zip" in str(error) else str(error)
         return Kind(f"a damaged zip archive ({cut})", AGAIN)
     pure = [PurePosixPath(name) for name in names]
     if any("code" in name.parts[:-1] and name.suffix == ".py" for name in pure):
@@ -138,17 +139,17 @@ def _archive(name: str, command: str, names: list[str]) -> Kind:
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
 
 
-def _pickle(path: Path, quoted: str) -> Kind:
+def _pickle(path: Path) -> Kind:
     with contextlib.suppress(ValueError, OSError), open(path, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if path.suffix == ".pdparams" or content.find(PADDLE.encode()) >= 0:
-                return Kind("weights of PaddlePaddle (.pdparams)", "convert them: docs/formats.md lists their names")
+                return Kind(PDPARAMS, "")
     return Kind("a pickle that torch.save did not write", "save it by torch.save(net.state_dict(), …)")
 
 
 def _text(path: Path, head: bytes) -> Optional[Kind]:
     try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # without half a letter at the end
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # without an incomplete character at the end
     except UnicodeDecodeError:
         return None
     text = text.strip()

@@ -1,7 +1,7 @@
-"""JSON records and the dataclasses that they hold, each checked against the other; docs/formats.md lists them.
+"""Read and write JSON records as dataclasses; keys and types are checked. docs/formats.md lists the records.
 
-A record is one JSON object with "kind", "format_version" and the fields of its dataclass, written with a line for each
-key and for each entry below it, so that one of 50,000 images stays greppable.
+A record is one JSON object with "kind", "format_version" and the fields of its dataclass. It has one line for each key
+and for each entry of its value, so that grep finds one of 50,000 images.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _get_type_hints = functools.cache(get_type_hints)
 
 
 class FormatError(UserError):
-    """A file that is missing, or is not what its reader needs."""
+    """A missing or malformed file."""
 
 
 def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Optional[str] = None) -> Any:
     """The content of a JSON file. Raises FormatError when it is missing (`no WHAT`) or not JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows' editors put a mark in front
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows editors write a byte order mark
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError among them
-        remove = f"rm {path}; {hint.removeprefix('run ')}" if hint else None  # make sees no reason to run a stage else
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        remove = f"rm {path}; {hint.removeprefix('run ')}" if hint else None  # else make would not run the stage
         raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=remove) from None
 
 
 def check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:
-    """Raises FormatError (`WHAT`) with the values that occur twice."""
+    """Raise FormatError (`WHAT`) if values occur more than once."""
     twice = [str(value) for value, count in Counter(values).items() if count > 1]
     if twice:
         raise FormatError(what, where=path, found=first_few(twice))
 
 
 def write_record(path: AnyPath, kind: str, content: Mapping[str, Any]) -> None:
-    """Write a JSON record with its kind and format version, in one step."""
+    """Write a JSON record with its kind and format version, atomically."""
     write_text(path, record_text(kind, content))
 
 
 def record_text(kind: str, content: Mapping[str, Any]) -> str:
-    """A record as it is written: JSON with a line for each key, and for each entry below it."""
+    """The text of a record: JSON with one line for each key, and for each entry of its value."""
     record = {"kind": kind, "format_version": FORMAT_VERSION, **content}
 
     def value_text(value: Any) -> str:
@@ -66,19 +66,19 @@ def record_text(kind: str, content: Mapping[str, Any]) -> str:
 
 
 def read_record(path: AnyPath, kind: str, hint: Optional[str] = None) -> dict[str, Any]:
-    """Read a JSON record of one kind; `hint` is the command that would write it."""
+    """Read a JSON record of one kind; `hint`: the command that writes it. Raises FormatError."""
     content = read_json(path, f"{kind} record", hint=hint)
     found = content.get("kind") if isinstance(content, dict) else type(content).__name__
     if found != kind:
-        raise FormatError("is another record", where=path, expected=f"kind {kind!r}", found=repr(found), hint=hint)
+        raise FormatError("wrong kind of record", where=path, expected=f"kind {kind!r}", found=repr(found), hint=hint)
     if content.get("format_version") != FORMAT_VERSION:
         found = content.get("format_version")
-        raise FormatError("format version", where=path, expected=FORMAT_VERSION, found=found, hint=hint)
+        raise FormatError("unsupported format version", where=path, expected=FORMAT_VERSION, found=found, hint=hint)
     return content
 
 
 def to_json(record: Any) -> Any:
-    """A record's dataclass, and those inside it, as JSON values; a field at its default is left out."""
+    """Convert a dataclass, or a list of them, to JSON values; fields that have their default are left out."""
     if isinstance(record, list):
         return [to_json(entry) for entry in record]
     if not is_dataclass(record):
@@ -88,17 +88,17 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
-    """A record's dataclass from its JSON, and those inside it: the very keys, each value of its field's type. A field
-    that has a default may be missing."""
+    """Convert JSON values to a dataclass, with lists of dataclasses in it. Raises FormatError for missing or unknown
+    keys and wrong types; a field with a default may be missing."""
     hints = _get_type_hints(record_type)
     if not isinstance(values, dict):
-        raise FormatError(f"{what} is no JSON object", where=path, found=json.dumps(values))
+        raise FormatError(f"{what} is not a JSON object", where=path, found=json.dumps(values))
     given = set(values) - {"kind", "format_version"}
     needed = {field.name for field in fields(record_type) if field.default is MISSING}
     wrong = [f"{name} missing" for name in sorted(needed - given)]
     wrong += [f"{name} unknown" for name in sorted(given - set(hints))]
     if wrong:
-        raise FormatError(f"{what} has other keys", where=path, found=", ".join(wrong))
+        raise FormatError(f"wrong keys in {what}", where=path, found=", ".join(wrong))
     built = {}
     for name, hint in hints.items():
         if name not in values:
@@ -106,22 +106,22 @@ def from_json(record_type: Any, values: Any, path: AnyPath, what: str) -> Any:
         value = values[name]
         if get_origin(hint) is list and is_dataclass(get_args(hint)[0]) and isinstance(value, list):
             value = [from_json(get_args(hint)[0], entry, path, f"{name} {i}") for i, entry in enumerate(value)]
-        elif not _fits(value, hint):
+        elif not _has_type(value, hint):
             expected = record_type.__dataclass_fields__[name].type
-            raise FormatError(f"{what}: {name}", where=path, expected=expected, found=json.dumps(value))
+            raise FormatError(f"{what}: invalid {name}", where=path, expected=expected, found=json.dumps(value))
         built[name] = value
     return record_type(**built)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is of a type as our fields are annotated; an integer may stand for a float."""
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a JSON value has an annotated type; an integer is also accepted for a float."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind is list:
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+        return isinstance(value, list) and all(_has_type(item, inner[0]) for item in value)
     if kind is dict:
-        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+        return isinstance(value, dict) and all(_has_type(item, inner[1]) for item in value.values())
     if kind is Union:
-        return any(_fits(value, each) for each in inner)
+        return any(_has_type(value, each) for each in inner)
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return hint is Any or isinstance(value, hint)

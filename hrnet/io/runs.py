@@ -1,4 +1,4 @@
-"""Records of what was run: inference (kind `run`), a speed sweep (`bench`)."""
+"""Records of an inference run (kind `run`) and of a speed sweep (kind `bench`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hrnet.io.records import FormatError, from_json, read_record, to_json, write
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What one `infer` run did; written last."""
+    """The result of one inference run; written last."""
 
     model: str
     model_sha256: str
@@ -25,7 +25,7 @@ class RunRecord:
     batch: int
     images: int
     flipped: bool  # the inputs were flipped
-    kept: int  # images that an interrupted run had finished: not in the times
+    kept: int  # images that an interrupted run had finished; the times do not include them
     seconds: dict[str, Optional[float]]  # read, infer, write (None: not in the tool's summary), total
     images_per_second: float  # end to end
     device: dict[str, Any]  # NPU_compute_time (ms) and throughput of the tool's summary, without file I/O
@@ -49,11 +49,11 @@ class BenchRow:
     batch: int
     model: str
     model_sha256: str
-    device_images_per_second: float  # all devices, without files
-    image_ms: float  # 1000 / device_images_per_second: ave_latency of benchmark.x86_64
+    device_images_per_second: float  # all devices, without file I/O
+    image_ms: float  # 1000 / device_images_per_second; benchmark.x86_64 calls it ave_latency
     card_images_per_second: Optional[float]  # only for Ascend310, whose card has four devices
-    batch_ms: dict[str, float]  # median, percentile(99%), mean, count; batches one after another
-    images: int  # files to files
+    batch_ms: dict[str, float]  # median, percentile(99%), mean, count; one batch at a time
+    images: int  # this and the next two: from input files to output files
     seconds: float
     images_per_second: float
     gear: Optional[list[int]] = None  # height and width
@@ -66,7 +66,7 @@ class BenchRecord:
     metadata: dict[str, str]  # of the model: see CompiledModel
     tool: str
     devices: list[str]
-    soc_version: Optional[str]  # None: this machine
+    soc_version: Optional[str]  # None if not on an NPU
     loop: int  # batches of each size
     start_in_seconds: bool  # whether `seconds` include the tool's start and model loading
     machine: dict[str, Any]
@@ -75,6 +75,12 @@ class BenchRecord:
 
     def write(self, path: AnyPath) -> None:
         write_record(path, "bench", to_json(self))
+
+    @staticmethod
+    def read(path: AnyPath) -> BenchRecord:
+        content = read_record(path, "bench", hint="run make bench")
+        record: BenchRecord = from_json(BenchRecord, content, path, "bench record")
+        return record
 
 
 def output_folder(run_record: Path) -> Path:

@@ -1,8 +1,9 @@
-"""What a product was made from, so that a stage which make restarts can see that nothing relevant changed.
+"""Record what a product was made from, so that a restarted stage can skip its work if nothing relevant changed.
 
-make restarts a stage when any file is newer than its product. The stage compares three things with the stamp beside
-the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files, and the SHA-256 of its
-own code (the import closure of its script). If all are equal and the product is intact, it only touches the product.
+make restarts a stage when any of its prerequisites is newer than its product. The stage compares three things with the
+stamp beside the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files, and the
+SHA-256 of its own code (the import closure of its script). If they are equal and the product is unchanged, the stage
+only touches the product.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ class Stamp(NamedTuple):
     code_sha256: str
 
     @staticmethod
-    def of(modules: Sequence[str], settings: Mapping[str, Any], files: Mapping[str, AnyPath]) -> Stamp:
-        """The stamp of a run of `modules` (the script, and what it loads by name) now. Raises OSError for a missing
-        file."""
+    def compute(modules: Sequence[str], settings: Mapping[str, Any], files: Mapping[str, AnyPath]) -> Stamp:
+        """The stamp for a run now. `modules`: the script, and modules that it loads by name. Raises OSError for a
+        missing file."""
         hashes = {role: sha256_file(file) for role, file in files.items()}
         return Stamp(dict(settings), hashes, code_sha256(*modules))
 
 
 def stamp_path(product: AnyPath) -> Path:
-    """A hidden file beside the product, never inside a directory that is a product: ais_bench reads those."""
+    """A hidden file beside the product; not inside a product directory, since ais_bench reads all files in it."""
     path = Path(product)
     return path.with_name(f".{path.name}.stamp")
 
 
 def write_stamp(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> None:
-    """Write the stamp, after the product. `records`: the files that the stage wrote last, whose hashes show later that
-    they are intact."""
+    """Write the stamp, after the product. `records`: the files that the stage wrote last; their hashes are stored to
+    check later that they are unchanged."""
     products = {Path(record).name: sha256_file(record) for record in records}
     write_record(stamp_path(product), "stamp", {**stamp._asdict(), "products": products})
 
 
 def is_current(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> bool:
-    """Whether the product was made by exactly this stamp and `records` are as they were written."""
+    """Whether the product was made with exactly this stamp, and `records` are unchanged."""
     try:
         content = read_record(stamp_path(product), "stamp")
         products = {Path(record).name: sha256_file(record) for record in records}
@@ -57,8 +58,8 @@ def is_current(product: AnyPath, stamp: Stamp, records: Iterable[AnyPath]) -> bo
 
 
 def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = None) -> None:
-    """Make `records` newer than what make compares them with, and report it in one line. `again`: the command after
-    which the stage does its work anew (default: remove the last record)."""
+    """Update the times of `records`, so that make sees them as current, and print one line. `again`: the command that
+    makes the product again (default: remove the last record)."""
     for record in records:
         os.utime(record)
     again = again or f"rm {records[-1]}"
@@ -66,9 +67,9 @@ def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = N
 
 
 def data_state(root: AnyPath, files: Iterable[AnyPath], sources: Iterable[str]) -> dict[str, Optional[list[int]]]:
-    """What make watches of a data set, {path: [time of the last change in ns, bytes]; null where there is none}: its
-    list or annotation `files`, and the directories of its images, whose times change when files are added or removed.
-    Image files themselves are not watched: there are too many. `sources`: the images' paths below `root`."""
+    """The state of a data set, {path: [modification time in ns, bytes], or null if missing}, for its list or annotation
+    `files` and its image directories, which change when files are added or removed. There are too many image files to
+    include them. `sources`: paths of the images relative to `root`."""
     folders = {os.path.dirname(source) for source in sources}
     folders |= {folder[:end] for folder in folders for end in range(len(folder)) if folder[end] == "/"}
     state: dict[str, Optional[list[int]]] = {}

@@ -12,11 +12,11 @@ from hrnet.io.records import FormatError, read_json
 
 
 def write_info(path: AnyPath, files: Iterable[tuple[str, int, int]]) -> int:
-    """Write `index path width height` for each (path, width, height); return how many."""
+    """Write a line `index path width height` for each (path, width, height); return the number of lines."""
     lines = []
     for index, (file, width, height) in enumerate(files):
         if re.search(r"\s", file):
-            raise FormatError("an info file cannot hold a path with a space", where=file)
+            raise FormatError("white space in a path of an info file", where=file)
         lines.append(f"{index} {file} {width} {height}\n")
     write_text(path, "".join(lines))
     return len(lines)
@@ -37,7 +37,7 @@ def outputs_by_stem(summary: Mapping[str, Any], path: AnyPath) -> dict[str, list
     outputs: dict[str, list[str]] = {}
     for sample in summary["filesinfo"].values():
         if len(sample.get("infiles", [])) != 1 or not sample.get("outfiles"):
-            raise FormatError("an entry without one input and its outputs", where=path, found=sample)
+            raise FormatError("invalid entry", where=path, expected="one input and its outputs", found=sample)
         stem = os.path.basename(sample["infiles"][0]).split(".")[0]
         if stem in outputs:
             raise FormatError(f"{stem} was inferred twice", where=path)

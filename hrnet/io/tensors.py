@@ -16,22 +16,22 @@ from typing import Optional
 
 import numpy as np
 
-from hrnet.io.files import AnyPath, write_text, write_whole
+from hrnet.io.files import AnyPath, write_atomic, write_text
 from hrnet.io.records import FormatError
 
 OUTPUT_FORMATS = ("BIN", "NPY", "TXT")
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
 INPUT_LAYOUTS = {"float32": "NCHW", "uint8": "NHWC"}  # by dtype: normalised planes, or pixels
-NPY_HEADER = 128  # bytes before the values of npy, as numpy pads it from 1.14 on for a tensor of up to four axes
-MAX_STEM = 200  # characters; a file name has at most 255 bytes, with its ending and as a temporary name
+NPY_HEADER = 128  # bytes of the npy header for up to four axes, with numpy 1.14 or later
+MAX_STEM = 200  # characters; the file name, with extension and as a temporary name, has at most 255 bytes
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
 def safe_stems(sources: Sequence[str]) -> list[str]:
-    """One unique file stem for each image path, only of letters, digits, `_` and `-`: ais_bench refuses other
-    characters in a path and cuts a name at its first dot.
+    """A unique file stem for each image path, with only letters, digits, `_` and `-`: ais_bench refuses other
+    characters in a path, and cuts a name at its first dot.
 
     `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; duplicates get `-2`, `-3`, … in order.
     """
@@ -39,12 +39,12 @@ def safe_stems(sources: Sequence[str]) -> list[str]:
     stems = []
     for source in sources:
         parts = Path(source).with_suffix("").parts
-        wished = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))[:MAX_STEM]
-        stem, number = wished, taken.get(wished, 1)
+        preferred = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(parts[-2:] if len(parts) > 2 else parts[-1:]))[:MAX_STEM]
+        stem, number = preferred, taken.get(preferred, 1)
         while stem in taken:
             number += 1
-            stem = f"{wished}-{number}"
-        taken[wished] = number
+            stem = f"{preferred}-{number}"
+        taken[preferred] = number
         taken[stem] = 1
         stems.append(stem)
     return stems
@@ -59,22 +59,22 @@ def input_shape(dtype: str, width: int, height: int) -> list[int]:
 
 
 def write_bin(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write raw little-endian values in C order, no header, in one step."""
+    """Write raw little-endian values in C order without a header, atomically."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-    write_whole(path, tensor.data)
+    write_atomic(path, tensor.data)
 
 
 def write_npy(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write little-endian values in C order as npy, in one step and without a second copy of them in memory."""
+    """Write little-endian values in C order as npy, atomically and without copying them in memory."""
     tensor = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
     header = io.BytesIO()
     description = {"descr": tensor.dtype.str, "fortran_order": False, "shape": tensor.shape}
     np.lib.format.write_array_header_1_0(header, description)
-    write_whole(path, header.getvalue(), tensor.data)
+    write_atomic(path, header.getvalue(), tensor.data)
 
 
-def text_of(tensor: np.ndarray) -> str:
-    """A tensor as ais_bench writes TXT: the last axis in one line, `%f` or `%d`, a space after each value."""
+def format_txt(tensor: np.ndarray) -> str:
+    """A tensor in ais_bench's TXT format: one line for each row of the last axis, `%f ` or `%d ` for each value."""
     pattern = "%d " if np.issubdtype(tensor.dtype, np.integer) else "%f "
     rows = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim else tensor.reshape(1, 1)
     return "".join(pattern * row.size % tuple(row.tolist()) + "\n" for row in rows)
@@ -96,8 +96,8 @@ def read_txt(path: AnyPath, hint: Optional[str] = None) -> np.ndarray:
 
 
 def read_output(path: AnyPath, dtype: str = "float32", hint: Optional[str] = None) -> np.ndarray:
-    """Read one output of one image, by its ending; a bin is returned flat, since it has no shape. `hint`: the command
-    that writes the outputs again."""
+    """Read one output of one image in the format of its extension; a bin has no shape and is returned flat. `hint`: the
+    command that writes the outputs again."""
     path = Path(path)
     try:
         if path.suffix == ".npy":
@@ -117,15 +117,15 @@ def read_output(path: AnyPath, dtype: str = "float32", hint: Optional[str] = Non
         raise FormatError("output is missing", where=path, hint=hint) from None
     except (ValueError, EOFError) as error:
         raise FormatError(f"not a readable output: {error}", where=path, hint=hint) from None
-    raise FormatError("unknown format of output", where=path, expected="bin, npy or txt")
+    raise FormatError("unknown output format", where=path, expected="bin, npy or txt")
 
 
 def write_output(path: AnyPath, tensor: np.ndarray) -> None:
-    """Write one output of one image in the format of its ending, in one step."""
+    """Write one output of one image in the format of its extension, atomically."""
     path = Path(path)
     if path.suffix == ".bin":
         write_bin(path, tensor)
     elif path.suffix == ".txt":
-        write_text(path, text_of(tensor))
+        write_text(path, format_txt(tensor))
     else:
         write_npy(path, tensor)

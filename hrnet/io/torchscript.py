@@ -1,4 +1,4 @@
-"""The metadata of a TorchScript file, read without torch: it is a zip archive, whose CRCs torch ignores."""
+"""Read the metadata of a TorchScript file without torch. The file is a zip archive; its CRCs are checked too."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
+from hrnet.io.recognise import AGAIN, TORCHSCRIPT, WEIGHTS, recognise
 
-METADATA = "metadata.json"  # pth2onnx.torchscript's entry: model, config and weights hashes, torch version
-PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # pth2onnx.static's, in the compiled record
+METADATA = "metadata.json"  # written by pth2onnx.torchscript: model, config and weights hashes, torch version
+PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # keys in the compiled record
 HINT = "make torchscript"
 
 
 def read_metadata(path: AnyPath) -> dict[str, str]:
-    """The metadata of a TorchScript file; empty for a file of another tool. Raises UserError for another kind of
-    file, and for a damaged one."""
+    """The metadata of a TorchScript file; empty for a file from another tool. Raises UserError for another kind of file
+    and for a damaged file."""
     if not Path(path).exists():
         raise UserError("no such TorchScript file", where=path, hint=HINT)
     name, hint = recognise(path) or ("unknown content", HINT)
     if name != TORCHSCRIPT:
-        hint = f"{HINT} WEIGHTS={path}" if name in (CHECKPOINT, SAFETENSORS) else hint
+        hint = f"{HINT} WEIGHTS={path}" if name in WEIGHTS else hint
         raise UserError("not a TorchScript file", where=path, found=name, hint=hint)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -33,11 +33,11 @@ def read_metadata(path: AnyPath) -> dict[str, str]:
     except Exception as error:  # a damaged archive makes zipfile raise exceptions of many types
         damaged = str(error)
     if damaged:
-        raise UserError("a damaged TorchScript file", where=path, found=f"wrong CRC or header: {damaged}", hint=AGAIN)
+        raise UserError("damaged TorchScript file", where=path, found=f"wrong CRC or header: {damaged}", hint=AGAIN)
     try:
         metadata: dict[str, str] = json.loads(entries[0]) if entries else {}
         if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
             raise ValueError
     except (ValueError, AttributeError):
-        raise UserError(f"invalid {METADATA} in it", where=path, expected="names and texts", hint=HINT) from None
+        raise UserError(f"invalid {METADATA}", where=path, expected="a JSON object of texts", hint=HINT) from None
     return metadata

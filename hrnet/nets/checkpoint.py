@@ -1,12 +1,12 @@
 """Checkpoints: find the weights of a net in what a file holds, check them, load them, and report what was done.
 
-Files: what `torch.save` writes (hrnet/nets/torch_file.py) and safetensors, recognised by their content. In it, the one
-dictionary with the names of the net's weights is taken, under whatever key (`state_dict`, `model`, `net`, …). Several
-such dictionaries, for example the trained weights and their moving average (EMA), are refused unless they are equal. A
-prefix that all names have (`module.`, `_orig_mod.`, `1.` of upstream's training in float16, …) is removed.
+Files: what `torch.save` writes (hrnet/nets/torch_file.py), safetensors, and what `paddle.save` writes
+(hrnet/nets/paddle_file.py), recognised by their content. In it, the one dictionary with the names of the net's weights
+is taken, under whatever key (`state_dict`, `model`, `net`, …). Several such dictionaries, for example the trained
+weights and their moving average (EMA), are refused unless they are equal. A prefix that all names have (`module.`,
+`_orig_mod.`, `1.` of upstream's training in float16, …) is removed.
 
-Names of weights are upstream's, which timm kept. PaddleClas' SE_HRNet_W64_C_ssld must be converted first:
-docs/formats.md lists its names beside ours.
+Names of weights are upstream's, which timm kept. PaddleClas' are changed to them (hrnet/nets/paddle_names.py).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from torch import nn
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
-from hrnet.io.recognise import AGAIN, CHECKPOINT, SAFETENSORS, recognise
-from hrnet.nets import torch_file
+from hrnet.io.recognise import AGAIN, CHECKPOINT, PDPARAMS, SAFETENSORS, recognise
+from hrnet.nets import paddle_file, paddle_names, torch_file
 from hrnet.nets.torch_file import Keys, resave, text_of, walk
 
-# Of a weight. No trained net comes near; the product of two would not fit into float32. A flipped bit often does.
+# Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
 LARGEST = 1e18
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # that are converted to float32
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types that are converted to float32
 WRONG_CONFIG = "is --cfg the config that this checkpoint was trained with?"
 COUNT = "num_batches_tracked"  # of batch norm; only used to train with momentum None; torch before 0.4.1 had none
 
@@ -54,7 +54,7 @@ def load(net: nn.Module, path: AnyPath, report: Report = to_stderr) -> str:
 
 
 def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> None:
-    """As `load`, of what was read from `path`."""
+    """Load content that was read from `path`; see `load`."""
     wanted = net.state_dict()
     found = _choose(content, wanted, path)
     biases = _free_biases(net)
@@ -114,7 +114,7 @@ def check_exists(path: AnyPath) -> None:
 
 
 def read(path: AnyPath) -> Any:
-    """What a file of torch.save or of safetensors holds, on the CPU. Raises UserError for any other file."""
+    """The content of a file of torch.save, safetensors or paddle.save, on the CPU. Raises UserError for other files."""
     check_exists(path)
     path = Path(path)
     kind = recognise(path)
@@ -122,6 +122,8 @@ def read(path: AnyPath) -> Any:
         return torch_file.read(path)
     if kind is not None and kind.name == SAFETENSORS:
         return _read_safetensors(path)
+    if kind is not None and kind.name == PDPARAMS:
+        return paddle_file.read(path)
     if kind is not None:
         raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
     with open(path, "rb") as file:
@@ -197,13 +199,15 @@ def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Fou
 
 def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Found:
     """`content` without the prefix that all of its names have, if the net's weights are named like the rest."""
-    state = {str(key): value for key, value in content.items()}
-    ends = zip(min(state, default=""), max(state, default=""))  # what these share, all names between them share too
+    renamed = paddle_names.are_paddles(content)
+    state = paddle_names.to_upstreams(content) if renamed else {str(key): value for key, value in content.items()}
+    notes = ["PaddleClas' names changed to upstream's"] if renamed else []
+    ends = zip(min(state, default=""), max(state, default=""))  # the common prefix of these two is common to all names
     prefix = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
     cut = {key[len(prefix) :]: value for key, value in state.items()}
     plain, without = (_weights(key for key in each if key in wanted) for each in (state, cut))
     hits = max(plain, without, _weights({_split(key, wanted)[1] for key in state} - {""}))
-    return Found(keys, prefix, cut, hits, []) if without > plain else Found(keys, "", state, hits, [])
+    return Found(keys, prefix, cut, hits, notes) if without > plain else Found(keys, "", state, hits, notes)
 
 
 def _split(key: str, wanted: Mapping[str, torch.Tensor]) -> tuple[str, str]:
@@ -276,7 +280,7 @@ def _load(
 
 
 def _checked(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> tuple[State, set[str]]:
-    """Those of `state` that are tensors of plain numbers, as float32 where such are wanted; the types converted."""
+    """The tensors of plain numbers in `state`, converted to float32 if wanted; the types that were converted."""
     good: State = {}
     converted = set()
     for key in wanted:
@@ -299,7 +303,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> Optional[str]:
-    """A hint for names that only fit without prefixes which not all have."""
+    """A hint for names that would fit without a prefix that only some names have."""
     found: Counter[str] = Counter()
     others: list[str] = []
     for key in unexpected:
@@ -311,4 +315,4 @@ def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> 
         return None
     names = " and ".join(f"{count} names have the prefix {prefix}" for prefix, count in found.most_common(3))
     without = f", without it: {first_few(others)}" if others else ""
-    return f"{names}{without}; save the weights of one net alone"
+    return f"{names}{without}; save only the weights of one net"

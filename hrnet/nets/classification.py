@@ -25,7 +25,7 @@ class ClassificationNet(Trunk):
             residual_blocks("BOTTLENECK", inputs, planes, 1, self.gated)
             for inputs, planes in zip(self.widths, head.CHANNELS)
         )
-        bias = not self.gated  # upstream's head has one before each batch norm, PaddleClas' head does not
+        bias = not self.gated  # upstream's head has biases before batch norms, PaddleClas' head has none
         self.downsamp_modules = nn.ModuleList(
             conv_norm(inputs, outputs, 3, 2, relu=True, bias=bias) for inputs, outputs in zip(widths, widths[1:])
         )
@@ -38,7 +38,7 @@ class ClassificationNet(Trunk):
         for halve, lower in zip(self.downsamp_modules, widened[1:]):
             x = lower + halve(x)
         x = self.final_layer(x)
-        # Not a mean over H and W of the shape, which would add nodes to the ONNX graph that compute shapes.
+        # Adaptive pooling, since a mean over H and W would add nodes that compute shapes to the ONNX graph.
         return self.classifier(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 

@@ -5,8 +5,8 @@ Paper: Cheng et al., HigherHRNet: Scale-Aware Representation Learning for Bottom
 https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/models/pose_higher_hrnet.py, commit aa23881 (MIT,
 Microsoft; Bin Xiao, Bowen Cheng), so that its checkpoints load.
 
-Each deconvolution doubles the resolution and adds an output. MODEL.EXTRA.DECONV holds their number and widths,
-LOSS.WITH_AE_LOSS which outputs have tag maps after their heatmaps: only the first, in all published models.
+Each deconvolution doubles the resolution and adds an output. MODEL.EXTRA.DECONV has their number and widths.
+LOSS.WITH_AE_LOSS selects the outputs that have tag maps after their heatmaps: in all published models only the first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from yacs.config import CfgNode
 
 from hrnet.nets.trunk import Trunk, residual_blocks
 
-PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}  # kernel: padding, output padding of a deconvolution that doubles
-START_STD = 0.001  # of upstream's normally distributed initial weights
+PADDING = {4: (1, 0), 3: (1, 1), 2: (0, 0)}  # kernel size -> padding, output padding of a deconvolution with stride 2
+START_STD = 0.001  # standard deviation of upstream's initial weights
 
 
 def output_channels(config: CfgNode) -> list[int]:
@@ -66,7 +66,7 @@ class PoseNet(Trunk):
 
 
 def build(config: CfgNode) -> PoseNet:
-    """The net of a pose config, in training mode, with upstream's initial weights (before it loads ImageNet ones)."""
+    """The net of a pose config, in training mode, with upstream's initial weights (before ImageNet weights)."""
     net = PoseNet(config)
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

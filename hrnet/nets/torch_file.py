@@ -30,7 +30,7 @@ from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
 from hrnet.io.recognise import AGAIN
 
-SPECIAL = re.compile(r"[\"$`\\!]")  # letters that the shell changes within double quotes
+SPECIAL = re.compile(r"[\"$`\\!]")  # characters that the shell changes within double quotes
 BLOCK = 1 << 20  # bytes
 DTYPES = {
     **{"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16},
@@ -41,7 +41,7 @@ DTYPES = {
 TORCH_DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 QUANTISED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}  # bytes of an element
-# Modules and names of values that stand beside the weights in usual checkpoints. None is built, so none can do harm.
+# Modules and names of values that usual checkpoints have beside the weights. They are never built: no harm.
 PLAIN_MODULES = frozenset(
     ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 )
@@ -92,7 +92,7 @@ class StandIn:
 
 
 class Unusable(StandIn):
-    """A tensor without plain values; `name` says of which kind."""
+    """A tensor without plain values; `name`: its kind."""
 
     plain = True
 
@@ -312,7 +312,7 @@ Keys = tuple[object, ...]  # that lead to a value inside of a content, from the 
 
 
 def walk(content: Any) -> Iterator[tuple[Keys, Any]]:
-    """All that is inside of `content`, itself first. What is inside of a StandIn has the keys of that."""
+    """Yield `content` and all values in it, with their keys. Values in a StandIn have the keys of the StandIn."""
     seen: set[int] = set()
     stack: list[tuple[Keys, Any, bool]] = [((), content, False)]
     while stack:

@@ -6,8 +6,8 @@ Names of parameters follow https://github.com/HRNet/HRNet-Image-Classification l
 https://github.com/PaddlePaddle/PaddleClas ppcls/arch/backbone/legendary_models/hrnet.py, commit 70da41c (Apache-2.0):
 one gate at the end of each residual block, before the sum, with biases, 16 times narrower inside.
 
-Tensors are float32 [N, C, H, W]. Upsampling is nearest by a whole factor, which ONNX holds as a Resize with constant
-scales.
+Tensors are float32 [N, C, H, W]. Upsampling is nearest by an integer factor, which is a Resize with constant scales in
+ONNX.
 """
 
 from __future__ import annotations
@@ -173,9 +173,9 @@ class Trunk(nn.Module):
 
     @staticmethod
     def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-        """Change each branch to the next stage's width; the new, last branch is computed from the lowest one.
+        """Change each branch to the next stage's width; the new, last branch is computed from the last one.
 
-        Upstream computes all changed branches from the lowest one; no published model changes one after stage 1.
+        Upstream computes all changed branches from the last one; after stage 1 no published model changes a branch.
         """
         kept: list[nn.Module] = [
             nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, 3, relu=True)

@@ -1,1 +1,1 @@
-"""Heatmaps and tags of HigherHRNet to people: pure functions of numpy arrays, no files, no torch."""
+"""Decode HigherHRNet's heatmaps and tags to people: pure functions of numpy arrays, without files or torch."""

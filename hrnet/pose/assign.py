@@ -1,8 +1,8 @@
-"""The assignment of least cost, among equal ones the one that munkres 1.x finds.
+"""Assignment with the lowest total cost, with the same result as munkres 1.x if several assignments have that cost.
 
-Where costs tie, which they do in crowds, the answer of the Hungarian algorithm depends on the order in which zeros are
-looked for, and on each rounding. This is Munkres' algorithm with order and roundings of the package that upstream calls
-(munkres 1.1.4, `Munkres.compute`), on bit sets instead of nested lists.
+Equal costs occur in crowds. The result of the Hungarian algorithm then depends on the order in which it searches for
+zeros, and on rounding. Order and rounding are as in the package that upstream uses (munkres 1.1.4, `Munkres.compute`),
+but with bit sets instead of nested lists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 
 def assign(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (row, column), by row, of least total cost; costs float64 [R, C], finite. The smaller side is used up."""
+    """Pairs (row, column), sorted by row, with the lowest total cost. costs: float64 [R, C], finite. Every row or every
+    column is assigned, whichever are fewer."""
     rows, columns = costs.shape
     n = max(rows, columns)
     cost = np.zeros((n, n))
@@ -44,7 +45,7 @@ def assign(costs: np.ndarray) -> list[tuple[int, int]]:
             column = star_of_row[row]
             open_rows[row] = False
             open_columns |= 1 << column
-        while row >= 0:  # along primes and stars, each prime becomes a star
+        while row >= 0:  # follow alternating primes and stars; each prime becomes a star
             column = prime_of_row[row]
             freed = star_of_column[column]
             star_of_row[row], star_of_column[column] = column, row
@@ -53,13 +54,14 @@ def assign(costs: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _zeros(cost: np.ndarray) -> list[int]:
-    """For each row the columns of its zeros, as bits."""
+    """For each row, a bit set of the columns with a zero."""
     packed = np.packbits(cost == 0, axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 
 def _find(zeros: list[int], open_rows: list[bool], open_columns: int, row: int, column: int) -> tuple[int, int]:
-    """An uncovered zero: in the first row that has one, counted from `row` around, the last, counted from `column`."""
+    """Row and column of an uncovered zero; -1, -1 if there is none. Rows are searched cyclically from `row`; in the
+    first row with a zero, the last zero in cyclic order from `column` is taken."""
     n = len(zeros)
     before = (1 << column) - 1
     for i in (*range(row, n), *range(row)):
@@ -71,7 +73,8 @@ def _find(zeros: list[int], open_rows: list[bool], open_columns: int, row: int, 
 
 
 def _shift(cost: np.ndarray, open_rows: list[bool], open_columns: int) -> None:
-    """Add the least uncovered cost to covered rows, then take it from uncovered columns, which rounds twice."""
+    """Add the lowest uncovered cost to covered rows, then subtract it from uncovered columns. As in munkres, these are
+    two operations, so a value may be rounded twice."""
     rows = np.array(open_rows)
     columns = np.array([bool(open_columns >> column & 1) for column in range(len(cost))])
     least = min(float(cost[np.ix_(rows, columns)].min()), float(sys.maxsize))

@@ -1,5 +1,5 @@
-"""COCO's keypoint AP and AR by pycocotools, and what it does not compute: the AP of some of the images (those of one
-gear), and a confidence interval for the number of images evaluated.
+"""COCO's keypoint AP and AR by pycocotools. In addition, the AP of a subset of the images, for example of one gear,
+and a confidence interval of the AP.
 
 Source: COCOeval of https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py); the interval is Efron's
 percentile bootstrap over images (The Annals of Statistics 7, 1979).
@@ -19,13 +19,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
-MAX_PEOPLE = 20  # of an image, by score: COCO's rule for keypoints
+MAX_PEOPLE = 20  # per image, with the highest scores: COCO's rule for keypoints
 RESAMPLES = 200  # of the bootstrap
 SEED = 0
 
 
 def ground_truth(dataset: dict[str, Any]) -> COCO:
-    """An index of a COCO annotation file's content. What pycocotools prints is dropped."""
+    """Index the content of a COCO annotation file. The output that pycocotools prints is dropped."""
     coco = COCO()
     coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
@@ -34,10 +34,10 @@ def ground_truth(dataset: dict[str, Any]) -> COCO:
 
 
 def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]) -> COCOeval:
-    """Compare COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) with the truth on these
-    images; `stats` of the returned object are the ten FIGURES, fractions, -1 where nothing counts."""
+    """Compare COCO keypoint results (`image_id`, `category_id`, `keypoints` [51], `score`) with the ground truth
+    on these images; `stats` of the result are the ten FIGURES as fractions, -1 if undefined."""
     with contextlib.redirect_stdout(io.StringIO()):
-        # loadRes adds a box to each result it is given; it cannot index an empty list.
+        # loadRes modifies the results that it gets, and cannot index an empty list.
         found = truth.loadRes(copy.deepcopy(people)) if people else ground_truth({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.imgIds = sorted(image_ids)
@@ -48,44 +48,44 @@ def evaluate(truth: COCO, people: list[dict[str, Any]], image_ids: Sequence[int]
 
 
 def percentages(evaluation: COCOeval) -> dict[str, Optional[float]]:
-    """The ten FIGURES in percent; None where nothing counts."""
+    """The ten FIGURES in percent; None if undefined."""
     return {name: 100 * float(value) if value >= 0 else None for name, value in zip(FIGURES, evaluation.stats)}
 
 
 @dataclass(frozen=True)
 class Detections:
-    """All detections of an evaluation, best first, over T OKS thresholds and D detections of N images."""
+    """The D detections of an evaluation of N images, best first, for T OKS thresholds."""
 
     images: np.ndarray  # int [N], ids in the evaluation's order
     owner: np.ndarray  # int [D], index into `images`
     hit: np.ndarray  # bool [T, D]
-    miss: np.ndarray  # bool [T, D]; neither where the person is one that COCO ignores
-    people: np.ndarray  # int [N], people in the truth
-    recalls: np.ndarray  # float [R], at which precision is sampled
+    miss: np.ndarray  # bool [T, D]; if COCO ignores the person, neither hit nor miss is set
+    people: np.ndarray  # int [N], people in the ground truth
+    recalls: np.ndarray  # float [R], recall values at which precision is sampled
 
     @staticmethod
-    def of(evaluation: COCOeval) -> Detections:
+    def from_evaluation(evaluation: COCOeval) -> Detections:
         params = evaluation.params
         assert len(params.catIds) == 1 and params.areaRngLbl[0] == "all"
         images = evaluation.evalImgs[: len(params.imgIds)]  # the first area range; None for an image without people
-        shown = [(i, image) for i, image in enumerate(images) if image is not None]
-        scores = [image["dtScores"][:MAX_PEOPLE] for _, image in shown]
-        owner = np.repeat([i for i, _ in shown], [len(each) for each in scores]).astype(np.int64)
+        evaluated = [(i, image) for i, image in enumerate(images) if image is not None]
+        scores = [image["dtScores"][:MAX_PEOPLE] for _, image in evaluated]
+        owner = np.repeat([i for i, _ in evaluated], [len(each) for each in scores]).astype(np.int64)
         order = np.argsort(-np.concatenate([[], *scores]), kind="mergesort")
         none = np.zeros((len(params.iouThrs), 0), dtype=bool)
-        matched = np.concatenate([none, *(image["dtMatches"][:, :MAX_PEOPLE] > 0 for _, image in shown)], axis=1)
+        matched = np.concatenate([none, *(image["dtMatches"][:, :MAX_PEOPLE] > 0 for _, image in evaluated)], axis=1)
         ignored = np.concatenate(
-            [none, *(image["dtIgnore"][:, :MAX_PEOPLE].astype(bool) for _, image in shown)], axis=1
+            [none, *(image["dtIgnore"][:, :MAX_PEOPLE].astype(bool) for _, image in evaluated)], axis=1
         )
         people = np.zeros(len(images), dtype=np.int64)
-        for i, image in shown:
+        for i, image in evaluated:
             people[i] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
         hit, miss = (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order]
         return Detections(np.asarray(params.imgIds), owner[order], hit, miss, people, np.asarray(params.recThrs))
 
     def average_precision(self, weights: np.ndarray) -> float:
-        """AP with each image counted `weights` [N] times, as COCOeval.accumulate computes it; NaN if there is nobody in
-        the truth."""
+        """AP as COCOeval.accumulate computes it, with image i counted weights[i] times; weights: [N]. NaN without
+        people in the ground truth."""
         people = float(weights @ self.people)
         if people == 0:
             return float("nan")
@@ -93,16 +93,16 @@ class Detections:
         hits, misses = np.cumsum(self.hit * each, axis=1), np.cumsum(self.miss * each, axis=1)
         precision = hits / (hits + misses + np.spacing(1))
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        padded = np.pad(envelope, ((0, 0), (0, 1)))  # past the last detection precision is 0
+        padded = np.pad(envelope, ((0, 0), (0, 1)))  # after the last detection, precision is 0
         at = [np.searchsorted(row, self.recalls, side="left") for row in hits / people]
         return float(np.mean(np.take_along_axis(padded, np.asarray(at), axis=1)))
 
-    def of_images(self, image_ids: Sequence[int]) -> float:
-        """AP of some of the images, a fraction."""
+    def subset_average_precision(self, image_ids: Sequence[int]) -> float:
+        """AP of a subset of the images, a fraction."""
         return self.average_precision(np.isin(self.images, np.asarray(image_ids)).astype(np.float64))
 
     def interval95(self) -> tuple[float, float]:
-        """95% interval of the AP for the number of images evaluated, fractions; NaN if there is nobody in the truth."""
+        """95% bootstrap interval of the AP, fractions; NaN without people in the ground truth."""
         random = np.random.default_rng(SEED)
         count = len(self.images)
         drawn = [random.multinomial(count, np.full(count, 1 / count)).astype(np.float64) for _ in range(RESAMPLES)]

@@ -1,11 +1,11 @@
-"""The outputs of HigherHRNet for one image -> its people, as upstream's decoder finds them.
+"""Decode HigherHRNet's outputs for one image to people, with the same result as upstream's decoder.
 
     people = decode((output1, output2), (output1_flip, output2_flip))
     keypoints = to_image(people.keypoints, center, scale, (width, height))
 
-Same people, same order, same keypoints as HRNet/HigherHRNet-Human-Pose-Estimation aa23881 (lib/core/inference.py,
-lib/core/group.py, tools/valid.py with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml) with torch on the CPU and
-munkres 1.x: docs/decisions/0014-decoder.md.
+People, their order and their keypoints are the same as from HRNet/HigherHRNet-Human-Pose-Estimation aa23881
+(lib/core/inference.py, lib/core/group.py, tools/valid.py with experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml),
+run with torch on the CPU and munkres 1.x: docs/decisions/0014-decoder.md.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError
 from hrnet.pose.group import group
 from hrnet.pose.maps import Maps
-from hrnet.pose.peaks import between_pixels, find_peaks
+from hrnet.pose.peaks import find_peaks, subpixel_positions
 from hrnet.pose.refine import refine
 
 STEPS = ("maps", "peaks", "group", "adjust", "refine")
 
-# The only values of these TEST keys that the decoder knows: those of upstream's COCO configs.
+# The only supported values of these TEST keys; upstream's COCO configs have them.
 FIXED = {
     "SCALE_FACTOR": [1],
     "WITH_HEATMAPS": [True, True],
@@ -40,7 +40,7 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Upstream's TEST keys of the same names, and DATASET.MAX_NUM_PEOPLE; defaults are those of its COCO configs."""
+    """The TEST keys of the same names, and DATASET.MAX_NUM_PEOPLE. Defaults are as in upstream's COCO configs."""
 
     detection_threshold: float = 0.1
     tag_threshold: float = 1.0
@@ -52,21 +52,21 @@ class Settings:
 
 
 def read_settings(config: CfgNode) -> Settings:
-    """What the config says of decoding. Raises UserError where it asks for what this decoder does not do."""
+    """The decoder's settings in a config. Raises UserError for values that are not supported."""
     for key, expected in FIXED.items():
         found = config.TEST[key]
         if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
-            raise UserError(f"TEST.{key} is not done here", expected=expected, found=found)
+            raise UserError(f"unsupported value of TEST.{key}", expected=expected, found=found)
     keys = [field.name for field in fields(Settings) if field.name != "max_num_people"]
     return Settings(max_num_people=config.DATASET.MAX_NUM_PEOPLE, **{key: config.TEST[key.upper()] for key in keys})
 
 
 @dataclass(frozen=True)
 class People:
-    """The people of one image, in the order in which they were begun."""
+    """The people of one image, in the order in which the decoder found their first joints."""
 
-    keypoints: np.ndarray  # float32 [P, 17, 3 + D]: x, y (pixels of the network's input), height 0..1, tags; D 2 or 1
-    scores: np.ndarray  # float32 [P]: the mean height over all 17 joints, before missing ones were refined
+    keypoints: np.ndarray  # float32 [P, 17, 3 + D]: x, y (pixels of the input), heatmap value 0..1, D tags (1 or 2)
+    scores: np.ndarray  # float32 [P]: mean heatmap value of all 17 joints, before missing joints are refined
 
 
 def decode(
@@ -76,9 +76,9 @@ def decode(
     timings: Optional[dict[str, float]] = None,
 ) -> People:
     """The people of one image. outputs: output1 float32 [1, 34, H/4, W/4] and output2 float32 [1, 17, H/2, W/2] of an
-    input of H x W pixels; outputs_flip: those of the flipped input, for the flip test.
+    input of H x W pixels; outputs_flip: the outputs for the flipped input, for the flip test.
 
-    timings: milliseconds are added to it by step (STEPS), over as many calls as it is given to.
+    timings: the milliseconds of each step (STEPS) are added to it, so that it can sum several calls.
     """
     timings = {} if timings is None else timings
     with _timed(timings, "maps"):
@@ -97,7 +97,7 @@ def decode(
     with _timed(timings, "adjust"):
         if settings.adjust:
             who, joints = np.nonzero(people[:, :, 2] > 0)
-            people[who, joints, :2] = between_pixels(maps, joints, people[who, joints, :2].astype(np.int64))
+            people[who, joints, :2] = subpixel_positions(maps, joints, people[who, joints, :2].astype(np.int64))
     scores = np.array([person[:, 2].mean() for person in people], np.float32)
     with _timed(timings, "refine"):
         if settings.refine:
@@ -115,10 +115,10 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
 def to_image(
     keypoints: np.ndarray, center: Sequence[float], scale: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """A copy of keypoints [P, 17, K] whose x and y are pixels of the image, missing joints' zeros too.
+    """Convert x and y of keypoints [P, 17, K], including the zeros of missing joints, to pixels of the image; a copy.
 
-    size: width and height of the network's input; center: its middle in the image, pixels; scale: width and height
-    of what it shows of the image, in units of 200 pixels. Both axes are scaled by the width's factor.
+    size: width and height of the network's input; center: the input's centre in the image, pixels; scale: width and
+    height of the image area in the input, in units of 200 pixels. Both axes are scaled by the width's factor.
     """
     width, height = size
     placed = keypoints.copy()

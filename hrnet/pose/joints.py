@@ -1,4 +1,4 @@
-"""COCO's 17 joints: their order in the heatmaps, which change places in a flip, in what order people are built."""
+"""COCO's 17 joints: their order in the heatmaps, their order in flipped images, and the order of grouping."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from hrnet.io import coco
 NAMES = coco.NAMES
 COUNT = coco.JOINTS
 
-# FLIPPED[k]: the joint that stands in a flipped image where joint k stands.
+# FLIPPED[k]: the joint that is found at the position of joint k after a flip (left <-> right).
 FLIPPED = (0, *(k + 1 if k % 2 else k - 1 for k in range(1, COUNT)))
 
-# People are built from the head and the trunk outwards: the surest tags first.
+# The order in which joints are grouped: from head and trunk outwards, since their tags are the most reliable.
 GROUPING_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
-# Pairs of joints to draw a line between: COCO's own skeleton.
+# Pairs of joints to connect in a drawing: COCO's skeleton.
 SKELETON = (
     (15, 13),
     (13, 11),

@@ -1,10 +1,10 @@
-"""The peaks of the full-size heatmaps, the tags that stand there, and where between the pixels a peak lies.
+"""Find the peaks of the full-size heatmaps, their tags, and their subpixel positions.
 
-A peak is a pixel above the threshold that no pixel of the 5 x 5 around it exceeds; of each joint the 30 highest count,
-in falling order. The mean heatmaps tell where peaks may be, the exact values around these places what is one.
+A peak is a pixel above the threshold with the highest value of the 5 x 5 pixels around it. The 30 highest peaks of each
+joint are used, highest first. Candidates are found in the mean heatmaps and checked with exact values.
 
-Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (nms, top_k, adjust). The
-order of equal peaks is that of torch.topk on the CPU, which is std::partial_sort of libstdc++.
+Source of the algorithm: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/group.py (nms, top_k, adjust). Equal
+peaks have the order of torch.topk on the CPU, which uses std::partial_sort of libstdc++.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hrnet.pose.maps import Maps
 
 KERNEL = np.ones((5, 5), np.uint8)
 AROUND = np.arange(-2, 3)
-MANY = 1000  # candidates of one joint from which on its whole map is less work than their windows
+MANY = 1000  # with more candidates than this for a joint, its whole map is faster than windows
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ def find_peaks(maps: Maps, means: np.ndarray, threshold: float, most: int) -> li
     places = [candidates(maps, mean, threshold) for mean in means]
     few = [place if len(place) <= MANY else place[:0] for place in places]
     joints = _owners(few)
-    values, tops = local_values(maps, joints, np.concatenate(few))
-    tops &= values.astype(np.float64) > threshold
+    values, is_highest = local_values(maps, joints, np.concatenate(few))
+    is_highest &= values.astype(np.float64) > threshold
     chosen = []
     for k, place in enumerate(few):
-        is_peak = tops[joints == k]
-        xy, heights = place[is_peak], values[joints == k][is_peak]
-        if len(place) < len(places[k]) or len(np.unique(heights)) < len(heights):
-            xy, heights = highest_of_all(maps, k, threshold, most)
-        order = np.argsort(-heights, kind="stable")[:most]
-        chosen.append((xy[order], heights[order]))
+        is_peak = is_highest[joints == k]
+        xy, peak_values = place[is_peak], values[joints == k][is_peak]
+        if len(place) < len(places[k]) or len(np.unique(peak_values)) < len(peak_values):
+            xy, peak_values = peaks_of_whole_map(maps, k, threshold, most)
+        order = np.argsort(-peak_values, kind="stable")[:most]
+        chosen.append((xy[order], peak_values[order]))
     joints = _owners([xy for xy, _ in chosen])
     x, y = np.concatenate([xy for xy, _ in chosen]).T
     tags = maps.tags(joints, y // 4, x // 4, 1, 1)[:, np.arange(len(x)), y % 4 + 1, x % 4 + 1].T
@@ -52,7 +52,7 @@ def find_peaks(maps: Maps, means: np.ndarray, threshold: float, most: int) -> li
 
 
 def _owners(parts: list[np.ndarray]) -> np.ndarray:
-    """int64: for each element of all parts the number of its part."""
+    """int64: for each element of the concatenated parts, the index of its part."""
     return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
@@ -61,7 +61,7 @@ def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
     rows, columns = (np.flatnonzero((mean > threshold - maps.error).any(axis)) for axis in (1, 0))
     if not len(rows):
         return np.zeros((0, 2), np.int64)
-    top, left = max(rows[0] - 3, 0), max(columns[0] - 3, 0)  # interpolation reaches one, the kernel two pixels of these
+    top, left = max(rows[0] - 3, 0), max(columns[0] - 3, 0)  # 3: 1 for interpolation, 2 for the kernel
     part = mean[top : rows[-1] + 4, left : columns[-1] + 4]
     full = cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     likely = full > threshold - maps.error
@@ -71,7 +71,8 @@ def candidates(maps: Maps, mean: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def local_values(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N]: heatmaps of joints [N] at pixels xy [N, 2]; bool [N]: whether none of the 5 x 5 around is higher."""
+    """The heatmap values of joints [N] at pixels xy [N, 2], float32 [N]; whether each is the highest of the 5 x 5
+    pixels around it, bool [N]."""
     x, y = xy.T
     top, left = (y - 2) // 4, (x - 2) // 4
     near = maps.heat(joints, top, left, 2, 2)
@@ -82,8 +83,8 @@ def local_values(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> tuple[np.nda
     return values, values == near.max(axis=(1, 2))
 
 
-def highest_of_all(maps: Maps, joint: int, threshold: float, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """xy and values of the peaks of one joint, by its whole map, in the order in which torch.topk gives equal ones."""
+def peaks_of_whole_map(maps: Maps, joint: int, threshold: float, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """xy and values of the peaks of one joint from its whole map; equal values have the order of torch.topk."""
     plane = np.ascontiguousarray(maps.whole_heat(joint))
     flat = np.where(cv2.dilate(plane, KERNEL) == plane, plane, np.float32(0)).reshape(-1)
     places = np.array(partial_sort(flat, most), np.int64)
@@ -92,9 +93,9 @@ def highest_of_all(maps: Maps, joint: int, threshold: float, most: int) -> tuple
 
 
 def partial_sort(values: np.ndarray, most: int) -> list[int]:
-    """The places of the `most` highest of values [N], in the order of std::partial_sort, by which torch.topk sorts when
-    N is at least 64 * `most`."""
-    heap = [(value, place) for place, value in enumerate(values[:most].tolist())]  # the lowest on top
+    """The indices of the `most` highest of values [N], in the order of std::partial_sort, which torch.topk uses if N is
+    at least 64 * `most`."""
+    heap = [(value, place) for place, value in enumerate(values[:most].tolist())]  # the lowest value is first
     for place in range(most // 2 - 1, -1, -1):
         _sift(heap, place, heap[place], most)
     for place in (most + np.flatnonzero(values[most:] > heap[0][0])).tolist():
@@ -107,7 +108,7 @@ def partial_sort(values: np.ndarray, most: int) -> list[int]:
 
 
 def _sift(heap: list[tuple[float, int]], hole: int, item: tuple[float, int], size: int) -> None:
-    """Fill `hole` with its lower child down to a leaf of the heap's first `size`, and let `item` rise from there."""
+    """Move lower children up from `hole` to a leaf of the heap's first `size` items, then move `item` up from there."""
     top = hole
     while 2 * hole + 1 < size:
         child = 2 * hole + 2
@@ -119,9 +120,9 @@ def _sift(heap: list[tuple[float, int]], hole: int, item: tuple[float, int], siz
     heap[hole] = item
 
 
-def between_pixels(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """float32 [N, 2]: the middles of pixels xy [N, 2] (pixels start at whole numbers), moved a quarter of a pixel
-    towards the higher neighbour in the heatmaps of joints [N]; to the left and up where neighbours are equal."""
+def subpixel_positions(maps: Maps, joints: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """float32 [N, 2]: the centres of pixels xy [N, 2] (xy + 0.5), moved by a quarter of a pixel towards the higher
+    neighbour in the heatmaps of joints [N]; left and up if neighbours are equal."""
     x, y = xy.T
     near = maps.heat(joints, y // 4, x // 4, 1, 1)
     each, row, column = np.arange(len(xy)), y % 4 + 1, x % 4 + 1

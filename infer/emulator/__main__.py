@@ -1,4 +1,4 @@
-"""The command `python -m infer.emulator`."""
+"""Run `python -m infer.emulator`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Models with gears: a few fixed shapes that the model was compiled for, one of which is set before each run.
+"""Models with gears: the model is compiled for a few fixed shapes, and one of them is set before each run.
 
-`--auto_set_dymdims_mode 1` sets the shape of each .npy, `--dymDims "input:1,3,512,640"` one shape for all inputs. The
-emulator rejects what the tool or the device rejects, with the same messages where they have any.
+`--auto_set_dymdims_mode 1` sets the shape of each .npy, `--dymDims "input:1,3,512,640"` sets one shape for all inputs.
+The emulator rejects the same inputs as the tool and the device, with the same message if the tool has one.
 
 Source: ais_bench 0.0.2 and its aclruntime, https://gitee.com/ascend/tools ais-bench_workload/tool/ais_bench.
 """
@@ -20,7 +20,7 @@ from infer.emulator.pipeline import Pipeline
 from infer.runtimes.base import Runtime
 
 NO_GEARS = "the dynamic_dims parameter is not specified for model conversion"
-HINT = "leave out --auto_set_dymdims_mode and --dymDims"
+HINT = "remove --auto_set_dymdims_mode and --dymDims"
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -35,7 +35,7 @@ def check_gear(shape: Sequence[int], gears: Sequence[Sequence[int]], where: obje
 
 
 def parse_dims(text: str, name: str) -> list[int]:
-    """--dymDims as a shape; `name` is the name of the model's input."""
+    """The shape in --dymDims. `name`: the name of the model's input."""
     given, colon, sizes = text.rpartition(":")
     if not colon or given != name or not all(size.isdecimal() for size in sizes.split(",")):
         raise UserError("invalid --dymDims", expected=f"{name}:1,3,512,640", found=text)
@@ -43,7 +43,7 @@ def parse_dims(text: str, name: str) -> list[int]:
 
 
 def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
-    """The model's input at its own shape, or at the gear of --dymDims. Raises UserError if they do not match."""
+    """The model's input with its fixed shape or with the gear of --dymDims. Raises UserError if they do not match."""
     gears = runtime.gears
     if not gears:
         if dims:
@@ -51,7 +51,7 @@ def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
         return runtime.static_input()
     if not dims:
         expected = "--auto_set_dymdims_mode 1 or --dymDims"
-        raise UserError(f"the model has {len(gears)} gears and none is set", expected=expected)
+        raise UserError(f"no gear is set for a model with {len(gears)} gears", expected=expected)
     tensor = runtime.one_input()
     shape = parse_dims(dims, tensor.name)
     check_gear(shape, gears, "--dymDims")
@@ -61,9 +61,10 @@ def fixed_input(runtime: Runtime, dims: Optional[str]) -> TensorInfo:
 def pipeline(
     runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, auto: bool, dims: Optional[str], flip: bool
 ) -> Pipeline:
-    """The pipeline for --auto_set_dymdims_mode, --dymDims and --flip. Raises UserError if they do not fit the model."""
+    """The pipeline for --auto_set_dymdims_mode, --dymDims and --flip. Raises UserError if the model does not support
+    them."""
     if flip and not auto:
-        raise UserError("flipping needs --auto_set_dymdims_mode 1")
+        raise UserError("--flip needs --auto_set_dymdims_mode 1")
     if not auto:
         return Pipeline(runtime, inputs, folder, suffix, fixed_input(runtime, dims))
     if not runtime.gears:
@@ -72,7 +73,7 @@ def pipeline(
 
 
 class GearPipeline(Pipeline):
-    """Each input is a batch of its own and sets the shape. All inputs are checked before the first is computed."""
+    """Each input is one batch and sets the shape. All inputs are checked before the first is computed."""
 
     def __init__(self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, flip: bool) -> None:
         """`flip`: flip each input, float32 [1, 3, H, W] or uint8 [1, H, W, 3], from left to right."""
@@ -81,7 +82,7 @@ class GearPipeline(Pipeline):
         self.width_axis = 3 if tensor.shape[1] > 0 else 2
         for file in inputs:
             if file.suffix.lower() != ".npy":
-                raise UserError("no shape for --auto_set_dymdims_mode", where=file, expected=".npy", found=".bin")
+                raise UserError("wrong format for --auto_set_dymdims_mode", where=file, expected=".npy", found=".bin")
             check_gear(self._load_npy(file, mapped=True).shape, gears, file)
         first = TensorInfo(tensor.name, tensor.dtype, list(self._load_npy(inputs[0], mapped=True).shape))
         super().__init__(runtime, inputs, folder, suffix, first)

@@ -6,13 +6,13 @@
 
 Reads    a model compiled by the emulator of atc; the .bin and .npy files of --input, in natural order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
-Pure     without --input one batch of --pure_data_type is computed --loop times and written whole, pure_infer_data_<k>
-Exits    0 done, 2 a bad argument, 1 any other error
+Pure     without --input one batch of --pure_data_type is computed --loop times; its outputs are pure_infer_data_<k>
+Exits    0 done, 2 invalid argument, 1 any other error
 
-Contract: ais_bench 0.0.2, https://gitee.com/ascend/tools. Differences: an .npy of another dtype than the model's is
-rejected (ais_bench only checks bytes), the summary has two more keys, `host_seconds` and `runtime`, and batches are
-computed side by side unless --requests is 1. Own options: --runtime, --requests, --flip, and --output_flip with
---input_flip for a second pass over flipped inputs with the model that is already loaded.
+Emulates ais_bench 0.0.2, https://gitee.com/ascend/tools. Differences: an .npy with a wrong dtype is rejected (ais_bench
+checks only the number of bytes), the summary has two more keys, `host_seconds` and `runtime`, and batches are computed
+in parallel unless --requests is 1. Additional options: --runtime, --requests, --flip, and --output_flip with
+--input_flip for a second pass over flipped inputs without loading the model again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from infer.emulator.pipeline import Pipeline, default_requests, pure_data, run_p
 from infer.emulator.report import write_summary
 from infer.runtimes.base import Runtime
 
-PURE = Path("pure_infer_data")  # ais_bench's name for the input of a run without --input
+PURE = Path("pure_infer_data")  # ais_bench's file name for outputs of a run without --input
 
 
 def run_without_inputs(args: argparse.Namespace, runtime: Runtime, folder: Path) -> None:
@@ -62,7 +62,7 @@ def run_passes(passes: list[argparse.Namespace], runtime: Runtime, inputs: list[
 
 
 def split_passes(args: argparse.Namespace) -> list[argparse.Namespace]:
-    """The arguments of each pass, as if each were a call of its own."""
+    """The arguments of each pass, as for a separate call."""
     first = vars(args).copy()
     input_flip, output_flip = first.pop("input_flip", None), first.pop("output_flip", None)
     if not output_flip:
@@ -75,8 +75,8 @@ def split_passes(args: argparse.Namespace) -> list[argparse.Namespace]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Infer every input of a directory, or one batch --loop times, and write outputs and summary. Raises UserError for
-    arguments that ais_bench rejects, and WorkFailed for later errors."""
+    """Infer all inputs of a directory, or one batch --loop times, and write outputs and summary. Raises UserError for
+    invalid arguments, and WorkFailed for later errors."""
     runtimes.check_device(args.runtime, args.device)
     path_checks.check_model(args.model)
     passes = split_passes(args)
@@ -97,12 +97,12 @@ def run(args: argparse.Namespace) -> None:
         raise WorkFailed(
             error.what, where=error.where, expected=error.expected, found=error.found, hint=error.hint
         ) from None
-    except OSError as error:  # such as a full disk: not the fault of an argument, which exit 2 would mean
+    except OSError as error:  # such as a full disk: exit 1, since exit 2 means an invalid argument
         raise WorkFailed(error.strerror or str(error), where=error.filename) from None
 
 
 def boolean(text: str) -> bool:
-    """ais_bench's booleans take a value."""
+    """An argparse type: ais_bench's boolean options have a value."""
     if text.lower() not in ("1", "true", "0", "false"):
         raise argparse.ArgumentTypeError(f"expected 1, 0, true or false, found {text!r}")
     return text.lower() in ("1", "true")
@@ -112,15 +112,15 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.emulator", description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--input", help="directory of .bin or .npy files; without it one batch is computed repeatedly")
-    parser.add_argument("--pure_data_type", choices=("zero", "random"), default="zero", help="values of that batch")
-    parser.add_argument("--loop", type=integer(1), default=1, help="how often a batch is computed (%(default)s)")
+    parser.add_argument("--pure_data_type", choices=("zero", "random"), default="zero", help="values of this batch")
+    parser.add_argument("--loop", type=integer(1), default=1, help="repetitions of each batch (%(default)s)")
     parser.add_argument("--output", required=True)
     parser.add_argument("--output_dirname", default=time.strftime("%Y_%m_%d-%H_%M_%S"))
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="only used to compute the throughput")
     parser.add_argument("--warmup_count", type=integer(0), default=1)
-    parser.add_argument("--device", default="0", help="0; for torchscript a CUDA device")
-    parser.add_argument("--divide_input", type=boolean, default=False, help="no effect: there is one device")
+    parser.add_argument("--device", default="0", help="0, or a CUDA device for torchscript")
+    parser.add_argument("--divide_input", type=boolean, default=False, help="ignored: there is only one device")
     parser.add_argument(
         "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"
     )
@@ -129,9 +129,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     own = parser.add_argument_group("options that ais_bench does not have")
     own.add_argument("--runtime", choices=runtimes.RUNTIMES, default="onnxruntime")
     own.add_argument("--flip", type=boolean, default=False, help="flip each .npy when it is read")
-    own.add_argument("--requests", type=integer(1), default=default_requests(), help="batches computed side by side")
-    # Only in the summary's `args` if given, so that a call without them writes what it always wrote.
-    own.add_argument("--output_flip", default=argparse.SUPPRESS, help="output directory of a second pass, flipped")
+    own.add_argument("--requests", type=integer(1), default=default_requests(), help="batches computed in parallel")
+    # SUPPRESS: the summary's `args` contains these two only if they are given.
+    own.add_argument("--output_flip", default=argparse.SUPPRESS, help="output directory of a second, flipped pass")
     own.add_argument("--input_flip", default=argparse.SUPPRESS, help="inputs of the second pass (default: --input)")
     return parser.parse_args(argv)
 

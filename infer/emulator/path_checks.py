@@ -1,7 +1,7 @@
-"""The checks of paths, inputs and outputs that ais_bench makes before it runs.
+"""The checks that ais_bench makes of paths, inputs and outputs before it runs.
 
-Two of them the emulator does not make, since they would only keep users of other machines from trying it: ais_bench
-also rejects characters in the directories above (`check_for_ais_bench`), and files of other users (`check_owner`).
+The emulator skips two checks that would only make it harder to try: the characters of parent directories
+(`check_for_ais_bench`) and the owner of files (`check_owner`).
 
 Source: the checks of ais_bench 0.0.2, https://gitee.com/ascend/tools ais-bench_workload/tool/ais_bench.
 """
@@ -24,7 +24,7 @@ MAX_MODEL_BYTES = 10 * 2**30
 
 
 def check_path(path: str) -> None:
-    """Only `A-Za-z0-9_-/.`, no symbolic link."""
+    """Raise UserError for other characters than `A-Za-z0-9_-/.` and for a symbolic link."""
     if not LEGAL_PATH.fullmatch(path):
         raise UserError("ais_bench rejects this path", where=path, expected="only characters A-Za-z0-9_-/.")
     if os.path.islink(path):
@@ -32,10 +32,10 @@ def check_path(path: str) -> None:
 
 
 def check_for_ais_bench(path: AnyPath) -> None:
-    """Check the absolute path and the owner of a file or directory, which may not exist yet."""
+    """Check the absolute path and, if it exists, the owner of a file or directory. Raises UserError."""
     absolute = os.path.abspath(path)
     if not LEGAL_PATH.fullmatch(absolute):
-        hint = "give BUILD= (OM=, PREP=) below a directory with such a path, or move this one"
+        hint = "rename the directories, or give BUILD= (OM=, PREP=) in another directory"
         expected = "only characters A-Za-z0-9_-/. in the absolute path"
         raise UserError("ais_bench rejects this path", where=absolute, expected=expected, hint=hint)
     if os.path.exists(path):
@@ -43,11 +43,11 @@ def check_for_ais_bench(path: AnyPath) -> None:
 
 
 def check_owner(path: AnyPath) -> None:
-    """Raise UserError unless a file belongs to this user or to one of its groups; root is no exception."""
+    """Raise UserError unless this user or one of its groups owns the file. This applies to root too."""
     status, own = os.stat(path), os.geteuid()
     if status.st_uid != own and status.st_gid not in os.getgroups():
         found = f"owner {status.st_uid}, group {status.st_gid}"
-        hint = f"chown -R {own} {path}, or another directory: BUILD="
+        hint = f"chown -R {own} {path}, or give another directory: BUILD="
         expected = f"owner {own} or one of its groups"
         raise UserError("ais_bench rejects files of other users", where=path, expected=expected, found=found, hint=hint)
 
@@ -62,8 +62,8 @@ def check_model(path: str) -> None:
 
 
 def list_inputs(folder: str) -> list[Path]:
-    """The inputs in a directory (not in directories below it), in natural order. Every entry is checked, whatever its
-    suffix: no symbolic link, not writable by group or others, only legal characters."""
+    """The inputs in a directory (not in subdirectories), in natural order. All entries are checked, with any suffix: no
+    symbolic links, not writable by group or others, only legal characters. Raises UserError."""
     check_path(folder)
     if not os.path.isdir(folder):
         raise UserError("no such input directory", where=folder, hint="run make preprocess")
@@ -80,22 +80,22 @@ def list_inputs(folder: str) -> list[Path]:
         raise UserError("no .bin or .npy in this directory", where=folder, hint="run make preprocess")
     twice = sorted(stem for stem, count in Counter(name.split(".")[0] for name in names).items() if count > 1)
     if twice:
-        raise UserError("inputs with equal names up to the first dot", where=folder, found=first_few(twice))
+        raise UserError("duplicate file names up to the first dot", where=folder, found=first_few(twice))
     return [Path(folder, name) for name in sorted(names, key=natural_key)]
 
 
 def check_output(folder: str) -> None:
-    """An existing output directory must have a mode of at most 0750."""
+    """Raise UserError if the output directory exists with more permissions than 0750."""
     check_path(folder)
     if os.path.isdir(folder):
         mode = stat.S_IMODE(os.stat(folder).st_mode)
         if mode & ~MAX_FOLDER_MODE:
             found, hint = f"{mode:04o}", f"chmod 750 {folder}"
-            raise UserError("directory is too open", where=folder, expected="at most 0750", found=found, hint=hint)
+            raise UserError("wrong directory mode", where=folder, expected="at most 0750", found=found, hint=hint)
 
 
 def files_a_batch(input_bytes: int, file_bytes: int) -> int:
-    """How many files make one batch: the bytes of the model's input divided by those of the first file."""
+    """The number of files per batch: the size of the model's input divided by the size of the first file."""
     if file_bytes == 0 or input_bytes % file_bytes:
         hint = "give the same BATCH and INPUT as to make om"
         raise UserError(f"arg0 tensorsize: {input_bytes} filesize: {file_bytes} not match", hint=hint)

@@ -1,8 +1,8 @@
-"""Files in, files out: a few threads read, compute and write batches, so that file I/O overlaps with computing.
+"""Read, compute and write batches in several threads, so that file I/O overlaps with computing.
 
-There is one thread more than the runtime's `requests`, each with its own batch buffer; a semaphore lets `requests` of
-them compute at once. Memory does not grow with the number of files. `run_pure` computes one batch repeatedly without
-files.
+The number of threads is the runtime's `requests` + 1. Each thread has its own batch buffer, and a semaphore lets
+`requests` threads compute at the same time. Memory does not grow with the number of files. `run_pure` computes one
+batch repeatedly without files.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from hrnet.io.tensors import write_output
 from infer.emulator.path_checks import files_a_batch
 from infer.runtimes.base import Runtime
 
-MAX_REQUESTS = 8  # computed at once: each holds a batch's activations, about 0.12 GiB for W18 at batch 16
+MAX_REQUESTS = 8  # each needs memory for the activations of a batch, about 0.12 GiB for W18 at batch 16
 
 
 def default_requests() -> int:
-    """How many batches are computed at once: one for each core, up to MAX_REQUESTS that share all cores."""
+    """The number of batches computed in parallel: one per core, at most MAX_REQUESTS."""
     return min(cores(), MAX_REQUESTS)
 
 
 class SharedClock:
-    """Device time of requests that run side by side.
+    """Device time of requests that run in parallel.
 
-    The clock runs at 1/n of real time while n requests compute, so the times of all batches add up to the time in which
-    anything was computed, and `1000 * batch / mean` is the true rate. (ais_bench computes one batch after another,
-    where both are the same.)
+    While n requests compute, the clock runs at 1/n of real time. So the times of all batches add up to the time in
+    which at least one request was computing, and `1000 * batch / mean` is the true rate. (ais_bench computes batches
+    one after another, so it needs no such clock.)
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class SharedClock:
 
 @dataclass
 class Times:
-    """Seconds summed over all threads (they overlap), the total wall time, and milliseconds of each batch."""
+    """Seconds, summed over all threads, which overlap; the total wall time; and milliseconds of each batch."""
 
     read: float = 0.0
     infer: float = 0.0
@@ -79,8 +79,8 @@ def run_batches(
     write: Callable[[int, list[np.ndarray]], None],
     loop: int = 1,
 ) -> Times:
-    """Read a batch for each job, compute it `loop` times and write its outputs. `make_reader` is called once in each
-    thread. An error in any thread stops the others and is raised here."""
+    """For each job read a batch, compute it `loop` times and write its outputs. Each thread calls `make_reader` once.
+    An error in a thread stops the others and is raised here."""
     times, clock = Times(), SharedClock()
     lock, free, stopped = threading.Lock(), threading.Semaphore(runtime.requests), threading.Event()
     remaining = iter(progress(jobs, len(jobs), unit="batch"))
@@ -93,38 +93,38 @@ def run_batches(
         read = make_reader()
         while (job := next_job()) is not None:
             device_ms: list[float] = []
-            begun = time.perf_counter()
+            begin = time.perf_counter()
             batch = read(job)
-            was_read = time.perf_counter()
+            read_end = time.perf_counter()
             with free:
                 for _ in range(loop):
                     started = clock.start()
                     outputs = runtime.compute(batch)
                     device_ms.append((clock.stop() - started) * 1000)
-            computed = time.perf_counter()
+            compute_end = time.perf_counter()
             write(job, outputs)
             with lock:
-                times.read += was_read - begun
-                times.write += time.perf_counter() - computed
+                times.read += read_end - begin
+                times.write += time.perf_counter() - compute_end
                 times.device_ms += device_ms
 
     threads = min(runtime.requests + 1, len(jobs))
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         workers = [pool.submit(work) for _ in range(threads)]
         try:
             wait(workers, return_when=FIRST_EXCEPTION)
         finally:
-            stopped.set()  # after an error, or Ctrl-C, the threads end with the batch that they are at
+            stopped.set()  # after an error or Ctrl-C each thread finishes its current batch
         for worker in workers:
             worker.result()
-    times.total = time.perf_counter() - begun
+    times.total = time.perf_counter() - begin
     times.infer = sum(times.device_ms) / 1000
     return times
 
 
 def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, list[np.ndarray]]:
-    """Compute one batch `loop` times without files; return the times and the last outputs."""
+    """Compute one batch `loop` times without files; returns the times and the last outputs."""
     outputs: dict[int, list[np.ndarray]] = {}
     times = run_batches(
         runtime, range(loop), lambda: lambda _: batch, lambda _, computed: outputs.__setitem__(0, computed)
@@ -134,7 +134,7 @@ def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, lis
 
 
 def pure_data(kind: str, tensor: TensorInfo) -> np.ndarray:
-    """A batch for `run_pure`: `zero`, or the `random` bytes of ais_bench (as floats these include NaN), the same ones
+    """A batch for `run_pure`. `kind`: `zero`, or `random` for random bytes as in ais_bench (floats may be NaN), equal
     in each call."""
     size = tensor.shape[0] * tensor.bytes_of_one()
     values = np.random.default_rng(0).integers(0, 256, size, np.uint8) if kind == "random" else np.zeros(size, np.uint8)
@@ -142,28 +142,28 @@ def pure_data(kind: str, tensor: TensorInfo) -> np.ndarray:
 
 
 def warm_up(runtime: Runtime, tensor: TensorInfo, count: int) -> None:
-    """Compute `count` batches of zeros before anything is timed, and check the outputs against the model's declared
-    shapes. `tensor`: the input at the shape that is set."""
+    """Compute `count` batches of zeros before the measurement and check the outputs. `tensor`: the input with the shape
+    that is set."""
     batch = pure_data("zero", tensor)
     for _ in range(count):
         runtime.check(batch, runtime.compute(batch))
 
 
 class Pipeline:
-    """`inputs` through `runtime` into `folder`. `batch` files are computed together; the last batch is padded with its
-    own first file, as ais_bench does, and the padding's outputs are dropped."""
+    """Infers the files `inputs` by `runtime` and writes the outputs to `folder`. Each batch has `batch` files. The last
+    batch is padded with its first file, as ais_bench does, and the outputs of the padding are not written."""
 
     def __init__(
         self, runtime: Runtime, inputs: list[Path], folder: Path, suffix: str, tensor: Optional[TensorInfo] = None
     ) -> None:
-        """`tensor`: the input at the shape that is set; by default the model's own, which must be fixed."""
+        """`tensor`: the input with the shape that is set; by default the model's fixed shape."""
         self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
         self.tensor = tensor or runtime.static_input()
         self.shape, self.dtype = tuple(self.tensor.shape), np.dtype(self.tensor.dtype)
         self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
 
     def output_names(self, file: Path) -> list[Path]:
-        """The outputs of one input: its name up to the first dot, and the output's number."""
+        """The output files of one input: its name up to the first dot, `_`, and the number of the output."""
         stem = file.name.split(".")[0]
         return [self.folder / f"{stem}_{k}.{self.suffix}" for k in range(len(self.runtime.outputs))]
 
@@ -190,18 +190,18 @@ class Pipeline:
         except (ValueError, EOFError) as error:
             raise WorkFailed(f"not a readable npy file: {error}", where=file) from None
         if array.dtype != self.dtype:
-            raise WorkFailed("wrong dtype", where=file, expected=f"{self.dtype}, the model's", found=array.dtype)
+            raise WorkFailed("wrong dtype", where=file, expected=f"{self.dtype} of the model", found=array.dtype)
         return array
 
     def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
-        """The batch of these files, in the thread's own `buffer`."""
+        """Read these files as a batch into the thread's `buffer`."""
         rows = buffer.reshape(self.batch, -1)
         for row, file in zip(rows, files):
             npy = self._load_npy(file) if file.suffix.lower() == ".npy" else None
             found = file.stat().st_size if npy is None else npy.nbytes
             if found != row.nbytes:
                 expected = f"{row.nbytes} bytes, the size of the first input"
-                hint = "remove it and manifest.json, then make preprocess"
+                hint = "remove it and manifest.json, then run make preprocess"
                 raise WorkFailed("wrong size", where=file, expected=expected, found=found, hint=hint)
             if npy is None:
                 with open(file, "rb") as stream:

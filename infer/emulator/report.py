@@ -1,4 +1,4 @@
-"""The summary of one pass, as a file and on the screen, as ais_bench writes them."""
+"""The summary of one pass, in the format of ais_bench: a file and printed lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infer.runtimes.base import Runtime
 
 
 def statistics(milliseconds: list[float]) -> dict[str, float]:
-    """Milliseconds of each batch, summarised as ais_bench does."""
+    """Statistics of the milliseconds of each batch, as in ais_bench."""
     values = np.asarray(milliseconds)
     figures = {"min": values.min(), "max": values.max(), "mean": values.mean(), "median": np.median(values)}
     figures["percentile(99%)"] = np.percentile(values, 99)
@@ -29,8 +29,8 @@ def print_line(name: str, figures: dict[str, float]) -> None:
 def write_summary(
     args: argparse.Namespace, runtime: Runtime, times: Times, batch: int, files: dict[Path, list[Path]]
 ) -> None:
-    """Write <output_dirname>_summary.json of a pass and print it as ais_bench does. Nothing is copied to a device, so
-    H2D and D2H are zeros."""
+    """Write <output_dirname>_summary.json of a pass and print it as ais_bench does. H2D and D2H are 0, since nothing is
+    copied to a device."""
     batch = args.batchsize or batch
     compute, transfer = statistics(times.device_ms), statistics([0.0] * len(times.device_ms))
     mean = compute["mean"]

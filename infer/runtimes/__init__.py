@@ -1,4 +1,4 @@
-"""The runtimes of the emulator of ais_bench, one file each, imported when needed."""
+"""The runtimes of the emulator of ais_bench, one module each. A module is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ INSTALL = {
     "torch_aie": "install Torch-AIE from Huawei, with the torch version that it needs",
 }
 RUNTIMES = tuple(INSTALL)
-WITH_DEVICES = ("torchscript", "torch_aie")  # runtimes that can choose a device; the others only have device 0
+WITH_DEVICES = ("torchscript", "torch_aie")  # runtimes with more than one device; the others have only device 0
 
 
 def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
-    """Load `model` into the runtime called `name`, to compute `requests` batches at once, which share the cores. Raises
+    """Load `model` into the runtime `name`, which then computes `requests` batches in parallel on all cores. Raises
     UserError if the runtime is not installed."""
     try:
         module = importlib.import_module(f"infer.runtimes.{name}_runtime")
@@ -31,7 +31,7 @@ def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
 
 
 def check_device(name: str, device: str) -> None:
-    """Raise UserError unless the runtime called `name` can have this device: a number, 0 if it cannot choose."""
+    """Raise UserError unless the runtime `name` can have this device: a number, for most runtimes only 0."""
     if device != "0" and not (name in WITH_DEVICES and device.isdecimal()):
-        hint = "DEVICE=0, or BACKEND=ascend for several"
-        raise UserError("the emulator of ais_bench has one device", expected="--device 0", found=device, hint=hint)
+        hint = "DEVICE=0, or BACKEND=ascend for several devices"
+        raise UserError("the emulator of ais_bench has only one device", expected="--device 0", found=device, hint=hint)

@@ -1,4 +1,4 @@
-"""The base class of the runtimes: inputs and outputs by name, and one method that computes a batch."""
+"""The base class of the runtimes: a description of inputs and outputs, and a method that computes a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hrnet.io.compiled import TensorInfo
 
 
 class Runtime(ABC):
-    """A loaded model. `compute` may be called from `requests` threads at once."""
+    """A loaded model. Up to `requests` threads may call `compute` at the same time."""
 
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
@@ -22,7 +22,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
-        """Run one batch of the single input; outputs in the model's order. Returns when done."""
+        """Compute one batch of the only input; returns the outputs in the model's order."""
 
     def one_input(self) -> TensorInfo:
         if len(self.inputs) != 1:
@@ -31,7 +31,7 @@ class Runtime(ABC):
         return self.inputs[0]
 
     def read_gears(self, dynamic_dims: str) -> list[list[int]]:
-        """The gears from atc's --dynamic_dims; none if it is empty."""
+        """The input shapes for atc's --dynamic_dims; none if it is empty."""
         shapes = []
         for gear in filter(None, dynamic_dims.split(";")):
             sizes = map(int, gear.split(","))
@@ -39,15 +39,16 @@ class Runtime(ABC):
         return shapes
 
     def static_input(self) -> TensorInfo:
-        """The one input, whose shape must be fixed."""
+        """The only input. Raises UserError if its shape is not fixed."""
         tensor = self.one_input()
         if -1 in tensor.shape:
-            hint = "compile it for a batch: make om BATCH=16"
+            hint = "compile it for one batch size: make om BATCH=16"
             raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, hint=hint)
         return tensor
 
     def check(self, batch: np.ndarray, outputs: list[np.ndarray]) -> None:
-        """Check the outputs of a batch against the model's declared shapes; called once, before any file is written."""
+        """Raise UserError unless the outputs of a batch have the declared dtypes and shapes. Called before files are
+        written."""
         for tensor, output in zip(self.outputs, outputs):
             declared = [size if size > 0 else found for size, found in zip(tensor.shape, output.shape)]
             if output.dtype != np.dtype(tensor.dtype) or list(output.shape) != declared:
@@ -55,4 +56,4 @@ class Runtime(ABC):
                 raise UserError(f"wrong output {tensor.name}", expected=expected, found=found)
             if output.ndim == 0 or output.shape[0] != batch.shape[0]:
                 found = f"{list(output.shape)} for a batch of {batch.shape[0]}"
-                raise UserError(f"output {tensor.name} has no batch axis", found=found)
+                raise UserError(f"output {tensor.name} has the wrong batch size", found=found)

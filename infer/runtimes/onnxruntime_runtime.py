@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU. Several requests with one core each use the cores better than one request on all cores."""
+"""onnxruntime on the CPU. Several requests with one core each are faster than one request with all cores."""
 
 from __future__ import annotations
 

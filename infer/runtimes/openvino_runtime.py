@@ -1,8 +1,8 @@
-"""OpenVINO on the CPU, from the same ONNX file. One stream for each request that is computed at once.
+"""OpenVINO on the CPU, from the same ONNX file, with one stream per parallel request.
 
-On processors with bfloat16 OpenVINO uses it by default, so float32 is requested explicitly. It then computes float16
-tensors in float32 too and drops the casts around them, so a model with float16 inside would give float32 results. Such
-models are rejected.
+On CPUs with bfloat16 OpenVINO uses bfloat16 by default, so float32 is requested explicitly. Then OpenVINO also computes
+float16 tensors in float32 and removes the casts around them: a model with float16 inside would give float32 results.
+Such models are rejected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hrnet.io.tensors import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"
-GEARS = ["framework", "atc.dynamic_dims"]  # where OpenVINO stores this entry of the file's metadata_props
+GEARS = ["framework", "atc.dynamic_dims"]  # the place of this metadata entry in OpenVINO
 
 
 class OpenVino(Runtime):

@@ -1,9 +1,9 @@
-"""TorchScript on an NPU by Torch-AIE, which compiles the module for one batch when it is loaded.
+"""TorchScript on an NPU by Torch-AIE, which compiles the module for one batch size when it is loaded.
 
-Calls and their order are those of the model zoo's eval.py (https://gitee.com/ascend/ModelZoo-PyTorch,
-AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. Newer releases of MindIE call
-the package mindietorch. Chip and precision are those that pth2onnx.static recorded. A device is set per thread, so one
-thread compiles and computes. Not tested on NPU hardware.
+The calls and their order are as in the model zoo's eval.py (https://gitee.com/ascend/ModelZoo-PyTorch,
+AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. In newer releases of MindIE the
+package is called mindietorch. Chip and precision come from the record of pth2onnx.static. The device is set per thread,
+so one thread compiles and computes. Not tested on NPU hardware.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if importlib.util.find_spec("mindietorch"):
 else:
     import torch_aie
 
-PRECISIONS = ("fp16", "fp32")  # in torch_aie.PrecisionPolicy in capitals
+PRECISIONS = ("fp16", "fp32")  # in upper case these are names in torch_aie.PrecisionPolicy
 
 
 class TorchAie(Runtime):
@@ -61,9 +61,9 @@ class TorchAie(Runtime):
     def _compute(self, batch: np.ndarray) -> list[np.ndarray]:
         image = torch.from_numpy(batch).to(self.device)
         with torch_aie.npu.stream(self.stream):
-            given = self.module(image)
+            outputs = self.module(image)
             self.stream.synchronize()
-        outputs = given if isinstance(given, (list, tuple)) else [given]
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         return [output.to("cpu").numpy() for output in outputs]
 
     def compute(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -71,5 +71,5 @@ class TorchAie(Runtime):
 
 
 def load(model: str, requests: int, threads: int, device: int) -> Runtime:
-    """Compile a TorchScript file that has a record; batches are computed one after another."""
+    """Compile a TorchScript file with its record; batches are computed one after another."""
     return TorchAie(model, device)

@@ -1,8 +1,8 @@
-"""TorchScript in torch: on the CPU, or on CUDA device `device` if torch has CUDA.
+"""TorchScript in torch: on a CUDA device if torch has CUDA, else on the CPU.
 
-On the CPU requests run side by side with one core each, in channels-last layout, which oneDNN computes fastest; the
-graph is frozen and torch's profiling executor is off, since it improves nothing there. On a GPU batches run one after
-another; with float16 inside, weights and inputs are float16 and outputs float32.
+On the CPU requests run in parallel with one core each. They use channels-last layout, which is fastest in oneDNN, and a
+frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another;
+with fp16, weights and inputs are float16 and outputs are float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.torchscript import PRECISION
 from infer.runtimes.base import Runtime
 
-WARM_UP = 3  # calls on a GPU in which torch profiles the graph and compiles fused kernels
+WARM_UP = 3  # first calls on a GPU, in which torch profiles the graph and compiles fused kernels
 
 
 def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
@@ -35,19 +35,19 @@ def load_module(model: str, device: str = "cpu") -> torch.jit.ScriptModule:
 
 
 def find_device(device: int) -> str:
-    """The torch name of device number `device`. Raises UserError if it does not exist."""
+    """torch's name for device number `device`. Raises UserError if it does not exist."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count:
         if device < count:
             return f"cuda:{device}"
         raise UserError("no such CUDA device", expected=f"0 to {count - 1}", found=device, hint="give DEVICE=0")
     if device:
-        raise UserError("no CUDA on this machine; the CPU is device 0", expected=0, found=device, hint="give DEVICE=0")
+        raise UserError("no CUDA on this machine", expected="0, the CPU", found=device, hint="give DEVICE=0")
     return "cpu"
 
 
 def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> None:
-    """Convert the weights of a frozen graph, which `module.to` does not reach, to `dtype` and channels last."""
+    """Convert the weights of a frozen graph to `dtype` and channels last; `module.to` does not convert them."""
     for node in module.graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
         if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
             weight = node.t("value").to(dtype)
@@ -59,14 +59,14 @@ class TorchScript(Runtime):
         compiled = CompiledModel.read(model)
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
         self.gears = [gear.input for gear in compiled.gears]
-        self.device, self.threads, self.own = find_device(device), threads, threading.local()
+        self.device, self.threads, self.thread_state = find_device(device), threads, threading.local()
         half = compiled.metadata.get(PRECISION) == "fp16"
         self.dtype = torch.float16 if half else torch.float32
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
         if self.device == "cpu":
             if half:
                 hint = "PRECISION=fp32, or BACKEND=onnxruntime"
-                raise UserError("float16 inside needs CUDA", where=model, found="only the CPU", hint=hint)
+                raise UserError("float16 needs CUDA", where=model, found="only a CPU", hint=hint)
             self.requests = requests
             self.module = load_module(model)
             return
@@ -79,10 +79,10 @@ class TorchScript(Runtime):
 
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
-        """torch's settings of the current thread."""
-        if not hasattr(self.own, "ready"):
+        """Set torch's options for the current thread."""
+        if not hasattr(self.thread_state, "ready"):
             torch.set_num_threads(self.threads)
-            self.own.ready = True
+            self.thread_state.ready = True
         with torch.inference_mode(), torch.jit.optimized_execution(self.device != "cpu"):
             yield
 
@@ -91,11 +91,11 @@ class TorchScript(Runtime):
             image = torch.from_numpy(batch).to(self.device)
             if image.is_floating_point():
                 image = image.to(self.dtype).contiguous(memory_format=torch.channels_last)
-            given = self.module(image)
-            outputs = given if isinstance(given, (list, tuple)) else [given]
+            outputs = self.module(image)
+            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             return [output.float().contiguous().cpu().numpy() for output in outputs]
 
 
 def load(model: str, requests: int, threads: int, device: int) -> Runtime:
-    """Load a TorchScript file that has a record."""
+    """Load a TorchScript file with its record."""
     return TorchScript(model, requests, threads, device)

@@ -10,12 +10,7 @@ import pytest
 
 from atc import convert
 from hrnet.io.stamp import stamp_path
-from tests import fakes
-
-HIGHER_HRNET_GEARS = (  # of the model zoo's command
-    "1024,512;960,512;896,512;832,512;768,512;704,512;640,512;576,512;512,512;"
-    "512,576;512,640;512,704;512,768;512,832;512,896;512,960;512,1024"
-)
+from tests.support import fakes
 
 
 def on_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tool: str) -> pytest.MonkeyPatch:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.atc.calls import on_path
-from tests.atc.models import classifier, saved
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.onnx_models import classifier, saved
 
 
 @pytest.fixture

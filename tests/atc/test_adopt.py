@@ -15,9 +15,9 @@ from atc import adopt, convert
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.tensors import DTYPES
-from tests.atc.models import classifier, saved
+from tests.support import ROOT
+from tests.support.onnx_models import classifier, saved
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE, CLASS = TensorInfo("image", "float32", [16, 3, 16, 16]), TensorInfo("class", "float32", [16, 10])
 TENSORS = ["--input_tensor", "image:float32:16,3,16,16", "--output_tensor", "class:float32:16,10"]
 FROM_ONNX = ["--model", "model.onnx", "--batch_size", "16"]
@@ -75,7 +75,7 @@ def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert "none.om: no such model" in refusal("none.om", *TENSORS)
     (here / "zip.om").write_bytes(b"PK")
-    assert "zip.om: not an .om (expected b'IMOD' at its start, found b'PK')" in refusal("zip.om", *TENSORS)
+    assert "zip.om: not an .om file (expected b'IMOD' at the start, found b'PK')" in refusal("zip.om", *TENSORS)
     assert "make om ONNX=model.onnx" in refusal("model.onnx")
     line = refusal("my.om", *TENSORS[:3], "class:float32:8,10")
     assert "found image [16, 3, 16, 16], class [8, 10]" in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,13 +10,9 @@ from hypothesis import strategies as st
 
 from atc import atc_rules, shapes
 from atc.atc_rules import AtcError, Model
-from tests.atc.calls import HIGHER_HRNET_GEARS
+from tests.atc.rule_calls import DIMS, MODEL, REFUSALS, check, refusal
+from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 
-MODEL = Model(
-    inputs={"image": [-1, 3, 224, 224]},
-    outputs=["output1", "output2"],
-    nodes={"Conv_770": 1, "Conv_795": 1, "Split_3": 2},
-)
 HRNET_COMMAND = (
     'atc --framework=5 --model=./hrnet_w18.onnx --input_format=NCHW --input_shape="image:16,3,224,224" '
     "--output=hrnet_bs16 --log=debug --soc_version=Ascend310"
@@ -31,29 +26,7 @@ HIGHER_HRNET_COMMAND = r"""atc --framework=5 \
              --out_nodes="Conv_770:0;Conv_795:0"\
              --soc_version=Ascend310P3
 """
-BASE = {
-    "framework": "5",
-    "model": "m.onnx",
-    "input_format": "NCHW",
-    "input_shape": "image:16,3,224,224",
-    "output": "out",
-    "soc_version": "Ascend310P3",
-}
-DIMS = {"input_format": "ND", "input_shape": "image:1,3,-1,-1"}
 FLAGS = "--dynamic_batch_size, --dynamic_image_size, or --dynamic_dims"
-
-
-def check(changes: dict[str, str | None]) -> None:
-    arguments = {**BASE, **changes}
-    words = [f"--{name}={value}" for name, value in arguments.items() if value is not None]
-    atc_rules.check(atc_rules.parse(words), MODEL)
-
-
-def refusal(changes: dict[str, str | None]) -> str:
-    with pytest.raises(AtcError) as caught:
-        check(changes)
-    assert str(caught.value) == f"{caught.value.code}: {caught.value.text}"
-    return str(caught.value)
 
 
 def test_the_model_zoos_command_for_hrnet() -> None:
@@ -96,9 +69,6 @@ def test_unknown_arguments(words: list[str], text: str) -> None:
     with pytest.raises(AtcError) as caught:
         atc_rules.parse(words)
     assert (caught.value.code, caught.value.text) == ("E19999", text)
-
-
-REFUSALS = [entry.splitlines() for entry in Path(__file__).with_name("refusals.txt").read_text().split("\n\n")[1:]]
 
 
 @pytest.mark.parametrize("lines", REFUSALS, ids=lambda lines: " ".join(lines[:-1]))

@@ -15,8 +15,9 @@ from atc.shapes import AtcError
 from hrnet import cann
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from tests.atc.calls import arguments, refused, seen_by_atc
-from tests.atc.models import command_of, pixels, results
-from tests.atc.test_atc_rules import DIMS, check, refusal
+from tests.atc.rule_calls import DIMS, check, refusal
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import pixels, results
 
 # fmt: off
 NAMES = [

@@ -17,7 +17,7 @@ from atc.classifier import Classifier, complete, inspect, read
 from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.schemas import ONNX
-from tests.atc.models import CLASSES, classifier, model_of, padded, pyramid, saved
+from tests.support.onnx_models import CLASSES, classifier, model_of, padded, pyramid, saved
 
 CONFIG = "MODEL: {NAME: onnx}\nINPUT: {MEAN: [0.5, 0.5, 0.5], STD: [0.25, 0.5, 0.5]}\n"
 

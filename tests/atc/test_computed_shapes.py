@@ -12,7 +12,7 @@ from atc import adopt, convert, graph
 from atc.shapes import DYNAMIC, AtcError
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from tests.atc.calls import arguments
-from tests.atc.models import model_of, padded, saved
+from tests.support.onnx_models import model_of, padded, saved
 
 
 @pytest.mark.parametrize("batch", [1, 4])

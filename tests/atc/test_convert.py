@@ -19,11 +19,10 @@ from atc.emulator import main
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.records import write_record
-from tests import tiny
-from tests.atc.calls import HIGHER_HRNET_GEARS, arguments, files_in, product, refused, seen_by_atc
-from tests.atc.models import classifier, images, pyramid, saved, without_kernel
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
+from tests.support import ROOT, tiny
+from tests.support.atc_arguments import HIGHER_HRNET_GEARS
+from tests.support.onnx_models import classifier, images, pyramid, saved, without_kernel
 
 
 @pytest.mark.parametrize(("batch", "backend"), [(1, "openvino"), (16, "onnxruntime")])
@@ -265,7 +264,8 @@ def test_axes_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) ->
     cfg = str(tiny.write_pose_config(here))
     line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
     assert "(expected [-1, C, -1, -1] for the gears of --cfg, found [-1, 3, 16, 16])" in line
-    assert "--batch_size with gears (expected 1, found 16)" in refused(capsys, arguments("a.onnx", "--cfg", cfg))
+    line = refused(capsys, arguments("a.onnx", "--cfg", cfg))
+    assert "--batch_size for a model with gears (expected 1, found 16)" in line
 
 
 HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, but for the names of the outputs' nodes
@@ -313,7 +313,7 @@ def test_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     saved(here, pyramid(40))
     capsys.readouterr()
     line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
-    assert "model.onnx: does not fit the gear [96, 64]: " in line and "Sum" in line
+    assert "model.onnx: does not support the gear [96, 64]: " in line and "Sum" in line
 
 
 def test_an_error_of_the_emulator(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

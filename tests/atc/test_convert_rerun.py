@@ -9,9 +9,9 @@ import pytest
 
 from atc import atc_rules, convert
 from hrnet.io import stamp
-from tests import fakes, tiny
 from tests.atc.calls import arguments, product
-from tests.atc.models import classifier, pyramid, saved
+from tests.support import fakes, tiny
+from tests.support.onnx_models import classifier, pyramid, saved
 
 
 class Rerun:

@@ -10,7 +10,7 @@ from atc import convert, flags
 from hrnet.cli import UserError
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from tests.atc.calls import arguments, refused, seen_by_atc
-from tests.atc.models import classifier
+from tests.support.onnx_models import classifier
 
 
 def given(text: str, output: str = "a.om") -> list[str]:

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from atc import convert, pixels
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from tests import tiny
 from tests.atc.calls import arguments
-from tests.atc.models import classifier, pyramid, results, saved
+from tests.support import tiny
+from tests.support.onnx_models import classifier, pyramid, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -31,7 +31,7 @@ def normalised(pixels: np.ndarray) -> np.ndarray:
 def test_outputs_equal_those_of_normalised_images(height: int, width: int) -> None:
     model = pyramid(2)
     expected = results(model.SerializeToString(), normalised(image(height, width)))
-    pixels.take_pixels(model, MEAN, STD)
+    pixels.accept_pixels(model, MEAN, STD)
     onnx.checker.check_model(model, full_check=True)
     shape = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     assert (model.graph.input[0].name, shape) == ("image", ["batch", "h", "w", 3])
@@ -44,7 +44,7 @@ def test_names_in_use() -> None:
     for node in model.graph.node:
         node.output[:] = [name.replace("up", "image_pixels_planes") for name in node.output]
         node.input[:] = [name.replace("up", "image_pixels_planes") for name in node.input]
-    pixels.take_pixels(model, MEAN, STD)
+    pixels.accept_pixels(model, MEAN, STD)
     onnx.checker.check_model(model, full_check=True)
     assert model.graph.node[0].output[0] == "image_pixels___planes"
 
@@ -53,11 +53,11 @@ def test_another_input_is_refused() -> None:
     model = pyramid(2)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     with pytest.raises(ValueError, match=r"input float32\[N, 3, H, W\], found image float16\[-1, 3, -1, -1\]"):
-        pixels.take_pixels(model, MEAN, STD)
+        pixels.accept_pixels(model, MEAN, STD)
     model = pyramid(2)
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
     with pytest.raises(ValueError, match=r"found image float32.*, mask float32"):
-        pixels.take_pixels(model, MEAN, STD)
+        pixels.accept_pixels(model, MEAN, STD)
 
 
 def call(here: Path, model: onnx.ModelProto, *more: str) -> int:
@@ -73,7 +73,7 @@ def test_gears_of_pixels(here: Path, precision: str) -> None:
     assert "--model=om/a.pixels.onnx" in record.command and "--input_shape=image:1,-1,-1,3" in record.command
     assert record.inputs == [TensorInfo("image", "uint8", [1, -1, -1, 3])]
     assert record.gears == [Gear([1, height, width, 3], [[1, 8, height, width]]) for height, width in tiny.GEARS]
-    assert record.takes([96, 64, 3]) and not record.takes([3, 96, 64])
+    assert record.accepts([96, 64, 3]) and not record.accepts([3, 96, 64])
     expected = results(Path("model.onnx"), normalised(image(96, 64)))
     found = results(Path("om/a.onnx"), image(96, 64))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.05)

@@ -15,7 +15,7 @@ from atc import classifier as completing
 from atc import reference
 from hrnet.io.tensors import read_output
 from preprocess import classification
-from tests.atc.models import CLASSES, classifier, results, saved
+from tests.support.onnx_models import CLASSES, classifier, results, saved
 
 IMAGES = 7
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.2]

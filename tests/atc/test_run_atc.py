@@ -10,8 +10,8 @@ import pytest
 
 from atc import convert, run_atc
 from hrnet import cann
-from tests import fakes
 from tests.atc.calls import arguments, refused
+from tests.support import fakes
 
 
 def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

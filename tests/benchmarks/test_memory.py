@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks import memory
 from hrnet.cli import WorkFailed
-from tests.infer import models
-from tests.preprocess.datasets import listed
+from tests.support import linear_model
+from tests.support.image_sets import listed
 
 HOLD = "import time; held = b'x' * (100 << 20); time.sleep(0.5)"
 WITH_CHILD = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {HOLD!r}])\n{HOLD}\nchild.wait()"
-CONFIG = f"MODEL: {{NUM_CLASSES: {models.CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n"
+CONFIG = f"MODEL: {{NUM_CLASSES: {linear_model.CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n"
 
 
 def test_children_count() -> None:
@@ -34,12 +34,12 @@ def test_stages_at_two_numbers_of_images(
 ) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG)
     listed(tmp_path / "images", {f"photo{i}.JPEG": i for i in range(3)})
-    monkeypatch.setattr(models, "SHAPE", [3, 32, 32])
-    monkeypatch.setattr(models, "WEIGHTS", np.ones((3 * 32 * 32, models.CLASSES), np.float32))
-    models.linear_model(tmp_path / "m.onnx", 2)
+    monkeypatch.setattr(linear_model, "SHAPE", [3, 32, 32])
+    monkeypatch.setattr(linear_model, "WEIGHTS", np.ones((3 * 32 * 32, linear_model.CLASSES), np.float32))
+    linear_model.linear_model(tmp_path / "m.onnx", 2)
     places = [f"--{name}={tmp_path / file}" for name, file in (("dataset", "images"), ("cfg", "small.yaml"))]
     assert memory.main([*places, f"--model={tmp_path / 'm.onnx'}", "--copies", "1", "2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["MiB", "at", "the", "peak", "3", "images", "6", "images"]
+    assert lines[0] == ["peak", "memory,", "MiB", "3", "images", "6", "images"]
     assert [line[0] for line in lines[1:]] == ["preprocess", "infer", "eval"]
     assert all(10 < int(mebibytes) < 2000 for line in lines[1:] for mebibytes in line[1:])

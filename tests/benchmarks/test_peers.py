@@ -17,9 +17,9 @@ from benchmarks import infer_loop, pose_decode, preprocess_peer, preprocess_pose
 from benchmarks.turns import check_equal, in_turn, report
 from hrnet.cli import WorkFailed
 from hrnet.pose.decode import decode
-from tests.hrnet.pose.scenes import Outputs
-from tests.infer.models import linear_model, prep_folder
-from tests.preprocess.coco_sets import annotations, coco_set
+from tests.support.coco_sets import annotations, coco_set
+from tests.support.linear_model import linear_model, prep_folder
+from tests.support.pose_scenes import Outputs
 
 PEER = """
 import json, os, sys
@@ -71,14 +71,14 @@ def test_copies_of_images(tmp_path: Path) -> None:
     for name in ("a", "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"set/val/{name}.JPEG")
     (tmp_path / "set/val_label.txt").write_text("a.JPEG 3\nb.JPEG 4\n")
-    assert preprocess_peer.copies_of(tmp_path / "set", tmp_path / "more", copies=2) == 4
+    assert preprocess_peer.link_copies(tmp_path / "set", tmp_path / "more", copies=2) == 4
     assert (tmp_path / "more/val_label.txt").read_text() == "0_a.JPEG 3\n1_a.JPEG 3\n0_b.JPEG 4\n1_b.JPEG 4\n"
 
 
 def test_copies_of_coco_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = coco_set(tmp_path / "coco", {"a.jpg": (20, 16), "b.jpg": (16, 20)})
     (source / "images/val2017/b.jpg").unlink()
-    assert preprocess_pose_peer.copies_of(source, tmp_path / "more", copies=2) == 2
+    assert preprocess_pose_peer.link_copies(source, tmp_path / "more", copies=2) == 2
     listed = json.loads(annotations(tmp_path / "more").read_text())["images"]
     assert listed == [{"id": i, "file_name": f"{i}_a.jpg", "width": 20, "height": 16} for i in range(2)]
     assert preprocess_pose_peer.main(["--peer", str(tmp_path), "--dataset", str(source)]) == 2
@@ -130,7 +130,7 @@ def test_emulator_and_a_plain_loop(
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
     assert lines[2].startswith("emulator, onnxruntime ")
-    assert lines[3].startswith("sgemm, the bound ")
+    assert lines[3].startswith("compute bound, sgemm ")
 
 
 def test_multiply_adds_of_an_image(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks import seeded_checkpoint
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification, pose
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture
@@ -107,3 +107,15 @@ def test_a_directory_without_images(tmp_path, folder, error, capsys):
     assert make(tmp_path, tmp_path / folder, "a.pth") == 2
     assert error in capsys.readouterr().err
     assert not (tmp_path / "a.pth").exists()
+
+
+def test_without_images_noise_is_enough_for_speed(tmp_path, capsys):
+    words = ["--cfg", str(tiny.write_config(tmp_path)), "--output", str(tmp_path / "a.pth")]
+    assert seeded_checkpoint.main(words) == 0
+    assert "noise" in capsys.readouterr().out
+    net = classification.build(load_config(tmp_path / "tiny.yaml")).eval()
+    checkpoint.load(net, tmp_path / "a.pth")
+    assert 1e-3 < net(torch.randn(2, 3, 64, 64)).abs().max() < 100
+    words = ["--cfg", str(tiny.write_pose_config(tmp_path)), "--output", str(tmp_path / "b.pth")]
+    assert seeded_checkpoint.main(words) == 2
+    assert "--images" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import train_loop
-from tests.train.small_data import data_set, write_config
+from tests.support.training_sets import data_set, write_config
 
 
 @pytest.fixture

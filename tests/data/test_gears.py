@@ -59,7 +59,7 @@ def test_waste() -> None:
     found = gears.waste([(128, 64), (96, 64), (640, 64), (64, 80)], 64, [(64, 128), (64, 64), (128, 64)])
     assert found.pixels == 4 * 128 * 64
     assert found.border == pytest.approx(1 - (128 + 96 + 128 + 80) / (4 * 128))
-    assert found.cut == 1
+    assert found.cropped == 1
     assert found.images == {(64, 128): 3, (128, 64): 1}
 
 

@@ -152,7 +152,7 @@ def test_a_joint_behind_something_is_hidden_and_one_beyond_the_border_is_not_mar
     before = figures.visibility(canvas, figure, 0)
     assert before[ELBOW] == 2
     around = figure.points[ELBOW, :2] + np.array([(-30, -30), (30, -30), (30, 30), (-30, 30)])
-    canvas.fill(around.astype(np.float32), (1, 2, 3), people.THING, figures.OCCLUDER)
+    canvas.fill(around.astype(np.float32), (1, 2, 3), people.OBJECT, figures.OCCLUDER)
     after = figures.visibility(canvas, figure, 0)
     assert after[ELBOW] == 1
     canvas.owner = canvas.owner[:, : int(figure.points[ELBOW, 0]) - 1]

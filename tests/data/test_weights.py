@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -12,79 +11,18 @@ import stat
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data import weights
 from hrnet.cli import UserError
 from hrnet.io.files import locked
+from tests.support import ROOT
+from tests.support.http_server import DATA, Server
 
-DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a bit
 HALF = 400_000
-ROOT = Path(__file__).resolve().parents[2]
 MD5 = hashlib.md5(DATA).hexdigest()
-
-
-REDIRECTS = {"/moved": "/file.pth", "/loop": "/loop", "/ftp": "ftp://127.0.0.1/file.pth"}
-
-
-class Server(ThreadingHTTPServer):
-    """A file server; `asked` has the Range of each request."""
-
-    data = DATA
-    etag: str | None = '"v1"'
-    ranges = True
-    cut: int | None = None  # bytes of the body before the connection is closed
-    sized = True
-    kind = "application/octet-stream"
-    status = 200
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str | None] = []
-
-    def handle_error(self, *_: object) -> None:
-        """Print nothing about a client that closed the connection."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server, wanted = self.server, self.headers["Range"]
-        server.asked.append(wanted)
-        if self.path in REDIRECTS:
-            self.send_response(302)
-            self.send_header("Location", REDIRECTS[self.path])
-            return self.end_headers()
-        if self.path != "/file.pth":
-            return self.send_error(404)
-        start = int(re.fullmatch("bytes=([0-9]+)-", wanted)[1]) if wanted and server.ranges else 0
-        if start and start >= len(server.data):
-            return self.send_error(416)
-        body = server.data[start:]
-        self.send_response(206 if start else server.status)
-        self.send_header("Content-Type", server.kind)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.data) - 1}/{len(server.data)}")
-        if server.sized:
-            self.send_header("Content-Length", str(len(body)))
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client closed the connection
-            self.wfile.write(body[: server.cut])
-        return None
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -101,6 +39,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -162,7 +101,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
     ranges: bool, asked: list[str | None], printed: str, interrupted: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{interrupted.url}/file.pth"
-    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(url, len(DATA), '"v1"', None)
+    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(url, len(DATA), '"v1"', None, None)
     interrupted.ranges = ranges
     assert download(url, MD5) == 0
     assert interrupted.asked == asked and is_whole()
@@ -209,6 +148,41 @@ def test_redirects_keep_the_range(server: Server) -> None:
     assert download(f"{server.url}/moved", MD5) == 0
     assert server.asked == [None, None, f"bytes={HALF}-", f"bytes={HALF}-"]
     assert Path("w/m.pth").read_bytes() == DATA
+
+
+def test_hugging_face_sends_a_hash(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.linked = "0" * 64
+    assert download(f"{server.url}/hub") == 2
+    found = hashlib.sha256(DATA).hexdigest()
+    assert f"/hub: SHA-256 mismatch with the server's (expected {'0' * 64}, found {found})" in error(capsys)
+    assert files() == []
+    server.linked, server.cut = found, HALF
+    assert download(f"{server.url}/hub") == 2
+    assert weights.PartRecord.read("w/m.pth.part").sha256 == found
+    server.cut = None
+    capsys.readouterr()
+    assert download(f"{server.url}/hub") == 0
+    out = capsys.readouterr().out
+    assert "resuming after 400000 bytes" in out and "SHA-256 as published" in out and is_whole()
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_of_hugging_face(
+    server: Server, slash: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url + slash)
+    assert download("https://huggingface.co/file.pth", MD5) == 0 and is_whole()
+    assert weights.at_mirror("https://huggingface.co.example/x") == "https://huggingface.co.example/x"
+    Path("w/m.pth").unlink()
+    monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.com")
+    assert download("https://huggingface.co/file.pth", MD5) == 2
+    line = error(capsys)
+    assert "HF_ENDPOINT: " in line and "(expected an http or https URL, found hf-mirror.com)" in line
+
+
+def test_weights_of_paddle_are_a_checkpoint(server: Server) -> None:
+    server.data = b"\x80\x02}q\x00X\x1b\x00\x00\x00StructuredToParameterName@@q\x01}s."
+    assert download(f"{server.url}/file.pth") == 0 and Path("w/m.pth").read_bytes() == server.data
 
 
 def test_another_hash_removes_the_file(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,7 +306,7 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
         assert download(url) == 2
         ended.set()
         thread.join()
-    assert f"{url}: the connection broke: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
+    assert f"{url}: the connection failed: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
     assert files() == ["m.pth.part", "m.pth.part.json"]
 
 
@@ -364,7 +338,9 @@ def test_how_to_get_a_missing_checkpoint(
 
     url = weights.load_config(weights.CONFIGS / "hrnet_w18.yaml").WEIGHTS.URL
     assert f"make weights MODEL=hrnet_w18 downloads it from {url}\n" in hint("hrnet_w18")
-    assert "make weights" not in (line := hint("hrnet_w30")) and "WEIGHTS=" in line
+    monkeypatch.setenv("HF_ENDPOINT", "https://hf-mirror.com")
+    assert "downloads it from https://hf-mirror.com/timm/hrnet_w30.ms_in1k/" in hint("hrnet_w30")
+    assert "make weights" not in (line := hint("demo_pose")) and "WEIGHTS=" in line
     (tmp_path / "mine.yaml").write_text("WEIGHTS: {URL: 'http://x/y'}\n")
     assert f"make weights CFG={tmp_path}/mine.yaml downloads it from http://x/y\n" in hint(f"{tmp_path}/mine.yaml")
     (tmp_path / "m.pth").touch()
@@ -408,7 +384,7 @@ def test_two_runs_exclude_each_other(server: Server, capsys: pytest.CaptureFixtu
 def test_urls_of_the_published_configs() -> None:
     for path in sorted(ROOT.glob("configs/*.yaml")):
         url = weights.load_config(path).WEIGHTS.URL
-        if url:
+        if not path.stem.startswith("demo_"):  # whose weights are in the repository
             weights.check_url(url, path)
     with pytest.raises(UserError):
         weights.check_url("gopher://x", "y")

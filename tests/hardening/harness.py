@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.processes import AT_WORK, SECONDS, group_is_gone
+
 RECORDS = ("run", "part", "metrics", "stamp", "settings", "data")  # kinds that depend on times
 OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
@@ -29,9 +31,7 @@ OF_THIS_RUN = (
 )
 OF_A_RECORD = re.compile(r"run_.*|run|[0-9]+-of-[0-9]+(\.json)?")  # names of hashes of such records
 PART_STAMP = re.compile(r"\.[0-9]+-of-[0-9]+\.json\.stamp")  # make.shards keeps a part without its stamp
-AT_WORK = "_lock: "  # the file in the error of a second run
 SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
-SECONDS = 120  # after this time a process counts as hanging
 
 
 @dataclass(frozen=True)
@@ -170,17 +170,6 @@ def identities(folder: Path, stage: Stage) -> dict[str, list[tuple[int, int]]]:
         name = re.sub(r"_[0-9]$", "", path.name.split(".")[0])
         found.setdefault(name, []).append((path.stat().st_ino, path.stat().st_mtime_ns))
     return {name: files for name, files in found.items() if len(files) == stage.files}
-
-
-def group_is_gone(group: int) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def kill_at(stage: Stage, folder: Path, point: Point) -> subprocess.Popen[str]:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from shlex import quote
 
-from tests import tiny
 from tests.hardening.harness import Stage
+from tests.support import tiny
 
 IMAGES = 12
 PREP, OUT, EVAL, PARTS = "build/prep/people", "build/out/people", "build/eval/people", "build/shards/people"

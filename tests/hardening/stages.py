@@ -10,7 +10,8 @@ from shlex import quote
 
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.stamp import stamp_path
-from tests.hardening.harness import ROOT, Stage
+from tests.hardening.harness import Stage
+from tests.support import ROOT
 
 IMAGES = 60
 PREP, OUT, EVAL = "build/prep/digits", "build/out/digits", "build/eval/digits"

@@ -27,9 +27,10 @@ from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
 from postprocess import topn
-from tests.atc.models import classifier, pyramid, saved
-from tests.hardening.harness import ROOT
-from tests.infer.models import CLASSES, check_error, check_logits, linear_model, prep_folder, remove_records
+from tests.support import ROOT
+from tests.support.errors import check_error
+from tests.support.linear_model import CLASSES, check_logits, linear_model, prep_folder, remove_records
+from tests.support.onnx_models import classifier, pyramid, saved
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_input_of_another_size(workdir: Path, error: str, capfd: pytest.CaptureF
     change()
     first, second = errors(capfd, 1, infer)
     check_error(first, "infer.emulator", *parts)
-    check_error(second, "infer.run", "-m infer.emulator", "exit 1", "kept for a rerun")
+    check_error(second, "infer.run", "-m infer.emulator", "exit 1", "finished outputs are kept")
     assert not Path("out/run_run.json").exists()
     images = prep_folder(Path("in"), 5)
     assert infer() == 0

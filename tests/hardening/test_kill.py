@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.test_weights import Handler, Server
 from tests.hardening import pose_stages, stages
 from tests.hardening.harness import Stage, below, check_killed, points
-from tests.infer.models import linear_model, prep_folder
-from tests.preprocess import datasets
+from tests.support import image_sets
+from tests.support.http_server import Handler, Server
+from tests.support.linear_model import linear_model, prep_folder
 
 POINTS = 20
 BLOCK = 1 << 16  # bytes that the slow server sends at once
@@ -84,8 +84,8 @@ SMALL_INFER = Stage(
 
 def test_preprocess_killed_twice(tmp_path: Path) -> None:
     built = tmp_path / "built"
-    datasets.listed(built / "data", {f"img{i}.JPEG": i % datasets.CLASSES for i in range(40)})
-    datasets.write_config(built)
+    image_sets.listed(built / "data", {f"img{i}.JPEG": i % image_sets.CLASSES for i in range(40)})
+    image_sets.write_config(built)
     check_points(SMALL_PREPROCESS, built, tmp_path, count=2)
 
 

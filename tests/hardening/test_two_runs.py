@@ -14,20 +14,28 @@ import pytest
 from atc import convert
 from hrnet.io.files import locked, make_folder
 from preprocess import classification
-from tests.atc.models import classifier, saved
 from tests.hardening import stages
-from tests.hardening.harness import AT_WORK, SECONDS, SESSION, Stage, contents, group_is_gone
-from tests.infer.models import check_error
-from tests.preprocess import datasets
-from tests.preprocess.conftest import cfg, output
-from tests.preprocess.test_classification import many, start_many, times
-from tests.test_makefile import Checkout
-
-assert cfg and many and output  # fixtures
+from tests.hardening.harness import SESSION, Stage, contents
+from tests.support import image_sets
+from tests.support.checkout import Checkout
+from tests.support.errors import check_error
+from tests.support.onnx_models import classifier, saved
+from tests.support.preprocess_runs import many_images, start_many, times
+from tests.support.processes import AT_WORK, SECONDS, group_is_gone
 
 CONVERT = ["--model", "model.onnx", "--output", "om/a.onnx"]
 WRITING = "another run is writing it"
 OFFSETS = (0.0, 0.2, 0.6, 1.0)  # seconds after which the second run starts
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> str:
+    return image_sets.write_config(tmp_path)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "prep"
 
 
 def preprocess(cfg: str, dataset: Path, output: Path, *more: str) -> int:
@@ -37,7 +45,7 @@ def preprocess(cfg: str, dataset: Path, output: Path, *more: str) -> int:
 def test_second_preprocess_is_rejected(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    datasets.listed(tmp_path, {"a.JPEG": 1})
+    image_sets.listed(tmp_path, {"a.JPEG": 1})
     with locked(f"{output}_lock"):
         assert preprocess(cfg, tmp_path, output) == 2
     check_error(capsys.readouterr().err, "preprocess.classification", f"{output}_lock")
@@ -61,8 +69,9 @@ def test_second_convert_is_rejected(
 
 
 def test_workers_of_a_killed_run_keep_its_lock(
-    cfg: str, many: Path, output: Path, capsys: pytest.CaptureFixture[str]
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    many = many_images(tmp_path / "many")
     started = start_many(cfg, many, output)
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
     workers = [int(number) for number in children]

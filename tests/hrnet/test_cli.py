@@ -16,6 +16,7 @@ import pytest
 
 from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, progress, real
 from hrnet.io.records import FormatError
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,8 @@ sys.exit(main())
 @pytest.mark.parametrize(("call", "name"), [(["-m", "some_stage"], "some_stage"), (["some_stage.py"], "some_stage.py")])
 def test_a_script_tells_its_name_however_it_is_called(call: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / "some_stage.py").write_text(SCRIPT)
-    root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
-        [sys.executable, *call], cwd=tmp_path, env={"PYTHONPATH": root}, capture_output=True, text=True
+        [sys.executable, *call], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{name}: error: no such model\n")
 
@@ -143,8 +143,7 @@ def test_not_a_number(text: str) -> None:
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     one = next(iter(os.sched_getaffinity(0)))
     call = f"import os; os.sched_setaffinity(0, [{one}]); from hrnet.cli import cores; print(cores())"
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", call], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {2, 5, 7})
     assert cores() == 3

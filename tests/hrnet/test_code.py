@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hrnet import code
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
 
 
 def write(root: Path, files: dict[str, str]) -> None:

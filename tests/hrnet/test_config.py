@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests import tiny
+from tests.support import tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -108,6 +108,14 @@ def test_reference_figures(model):
     assert reference.SOURCE
 
 
+@pytest.mark.parametrize("model", REFERENCES)
+def test_a_reference_says_what_it_was_measured_with(model):
+    config = load_config(CONFIGS / f"{model}.yaml")
+    resizer = "cv2" if "ssld" in model else "pillow"
+    assert (config.INPUT.RESIZER, config.INPUT.INTERPOLATION, config.INPUT.RESIZE) == (resizer, "bilinear", 256)
+    assert f"measured with {resizer}'s resize" in config.REFERENCE.SOURCE.lower()
+
+
 def test_the_model_zoos_weights_are_known_by_address_and_hash():
     weights = load_config(CONFIGS / "hrnet_w18.yaml").WEIGHTS
     assert weights.URL.endswith("/HRNet/NPU/8P/model_best.pth.tar")
@@ -160,7 +168,7 @@ def test_a_config_of_the_other_task(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
-        assert (error.value.what, error.value.expected, error.value.found) == ("MODEL.NAME", kind, found)
+        assert (error.value.what, error.value.expected, error.value.found) == ("invalid MODEL.NAME", kind, found)
     check_refused(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
 
 
@@ -184,6 +192,7 @@ def test_a_config_of_the_other_task(write):
         ("INPUT:", "REFERENCE: {AP: 101}\nINPUT:", "REFERENCE.AP", "101.0"),
         ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
         ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
+        ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
     ],
 )
 def test_a_bad_pose_config(write, old, new, key, found):
@@ -201,8 +210,22 @@ def test_a_users_upstream_file_loads_and_means_the_same_model(write):
 def test_the_hash_depends_only_on_the_model_and_its_input(write):
     plain = config_sha256(load_config(write("{}")))
     assert config_sha256(load_config(write("TRAIN: {LR: 0.5}"))) == plain
-    assert config_sha256(load_config(write("INPUT: {RESIZE: 255}"))) != plain
+    for key in ("RESIZE: 255", "RESIZER: cv2", "INTERPOLATION: bicubic"):
+        assert config_sha256(load_config(write(f"INPUT: {{{key}}}"))) != plain
     assert config_sha256(load_config(write("MODEL: {NUM_CLASSES: 10}"))) != plain
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("RESIZER", ("pillow", "cv2")), ("INTERPOLATION", ("bilinear", "bicubic"))]
+)
+def test_only_known_resizers_and_interpolations(write, key, values):
+    for value in values:
+        assert load_config(write(f"INPUT: {{{key}: {value}}}")).INPUT[key] == value
+    for other in ("PIL", "nearest", "''"):
+        with pytest.raises(UserError) as caught:
+            load_config(write(f"INPUT: {{{key}: {other}}}"))
+        assert f"INPUT.{key}" in caught.value.what and caught.value.expected == " or ".join(values)
+    check_refused(write(f"INPUT: {{{key}: 3}}"), f"INPUT.{key}", None)
 
 
 def test_a_loaded_config_cannot_change(write):

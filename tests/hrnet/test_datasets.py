@@ -13,7 +13,7 @@ from PIL import Image
 
 from hrnet.cli import UserError
 from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images, read_labels
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
 LABELS = {"val/n01/9.JPEG": 0, "val/n01/10.JPEG": 0, "val/n02/a b.png": 1, "val/n9/y.JPEG": 3, "val/n10/x.JPEG": 2}
@@ -61,7 +61,7 @@ def test_images_to_train_on_are_class_folders_likewise(class_folders: Path) -> N
     assert {name.replace("train/", "val/"): label for name, label in dataset.labels.items()} == LABELS
     assert dataset.unlabelled == ["train/list.txt"]
     (class_folders / "flat/train").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"flat/train: holds no class folder; the images of a class lie in a folder"):
+    with pytest.raises(UserError, match=r"flat/train: no class folders; put the images of each class into one folder"):
         find_training_images(class_folders / "flat", 4)
 
 
@@ -118,7 +118,7 @@ def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
     (class_folders / "val/n03").symlink_to("nowhere")
     dataset = find_images(class_folders, 4)
     assert dataset.labels == LABELS
-    assert dataset.foreign == ["__MACOSX", "n00", "n03"]
+    assert dataset.empty_folders == ["__MACOSX", "n00", "n03"]
     (note,) = dataset.notes()
     assert note.endswith(": __MACOSX, n00, n03")
     Image.new("RGB", (4, 4)).save(class_folders / "val/n00/no ending", "PNG")
@@ -131,8 +131,10 @@ def test_another_number_of_class_folders_than_the_model_s(classes: int, class_fo
     os.rename(class_folders / "val/n9", class_folders / "val/n99")
     with pytest.raises(UserError) as caught:
         find_images(class_folders, classes)
-    assert (caught.value.where, caught.value.what) == (class_folders / "val", "class folders")
-    assert str(caught.value.found).startswith("1 without images: __MACOSX; 1 of other names: backup; 5 with images: ")
+    assert (caught.value.where, caught.value.what) == (class_folders / "val", "wrong number of class folders")
+    assert str(caught.value.found).startswith(
+        "1 without images: __MACOSX; 1 with unusual names: backup; 5 with images: "
+    )
     assert "val_list.txt" in str(caught.value.hint)
 
 
@@ -168,7 +170,7 @@ def test_a_subset_of_the_classes_only_where_no_label_can_shift(tmp_path: Path) -
 def test_class_names_that_disagree_with_those_of_train(tmp_path: Path) -> None:
     data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
     error = refusal(data)
-    assert error.startswith(f"{data}: class folders of train/ and val/ differ (found 0 only in train/, ")
+    assert error.startswith(f"{data}: train/ and val/ have different class folders (found 0 only in train/, ")
     assert "zero only in val/" in error
     some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
     assert len(find_images(some, 4).labels) == 4, "of train/ only a part is there"
@@ -180,7 +182,7 @@ def test_links_to_nothing_are_no_images_in_any_layout(class_folders: Path) -> No
     for name in ("val/n01/9.JPEG", "val/n9/y.JPEG"):
         (class_folders / name).unlink()
         (class_folders / name).symlink_to("nowhere")
-    broken = dict.fromkeys(["val/n01/9.JPEG", "val/n9/y.JPEG"], "a link to nothing")
+    broken = dict.fromkeys(["val/n01/9.JPEG", "val/n9/y.JPEG"], "a broken link")
     left = [name for name in LABELS if name not in broken]
     by_folder = find_images(class_folders, 4)
     assert (list(by_folder.labels), by_folder.broken, by_folder.absent) == (left, broken, [])
@@ -205,8 +207,8 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         ("val/e.JPEG", 4),
     ]
     for line, what in (
-        ("../a.JPEG 1", "line 1: leaves the folder"),
-        ("/etc/passwd 1", "line 1: lies outside the folder"),
+        ("../a.JPEG 1", "line 1: outside of the folder"),
+        ("/etc/passwd 1", "line 1: outside of the folder"),
         ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
         ("a.JPEG 10", "label outside the classes"),
         ("a.JPEG 123456789", "label outside the classes"),
@@ -255,12 +257,12 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
 def test_no_data_set(tmp_path: Path) -> None:
     line = f"no such dataset folder (expected {LAYOUTS}); give DATASET=<folder>"
     assert refusal(tmp_path / "x") == f"{tmp_path / 'x'}: {line}"
-    assert refusal(tmp_path) == f"{tmp_path}: is no ImageNet folder (expected {LAYOUTS})"
+    assert refusal(tmp_path) == f"{tmp_path}: not an ImageNet folder (expected {LAYOUTS})"
     (tmp_path / "val").mkdir()
-    hint = "images that lie flat in val/ need val_label.txt beside it, lines `name.JPEG index`"
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: holds no class folder; {hint}"
+    hint = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
+    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no class folders; {hint}"
     (tmp_path / "val/n01").mkdir()
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: class folders hold no image (found n01)"
+    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class folders (found n01)"
 
 
 def test_a_list_of_other_images(tmp_path: Path) -> None:
@@ -268,7 +270,7 @@ def test_a_list_of_other_images(tmp_path: Path) -> None:
     (tmp_path / "val_label.txt").write_text("".join(f"{name}.JPEG 1\n" for name in "abcd"))
     expected = "val/a.JPEG, val/b.JPEG, val/c.JPEG and 1 more"
     facts = f"expected {expected}, found none of its 4 in {tmp_path / 'val'}"
-    assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: lists no image that is there ({facts})"
+    assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: none of the listed images exists ({facts})"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (b"\n\n", "holds no label (expected lines `name index`)"),
+        (b"\n\n", "no labels (expected lines `name index`)"),
         (b"a.JPEG 0\na.JPEG\n", "line 2 (expected name index, found 'a.JPEG')"),
         (b"5\n", "line 1 (expected name index, found '5')"),
         (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
@@ -344,7 +346,7 @@ def test_coco_images_in_folders_and_links_to_nothing(tmp_path: Path) -> None:
     found = find_coco(tmp_path, "val2017")
     assert [image.image_id for image in found.images.values()] == [1, 2, 0]
     assert list(found.images) == [f"images/val2017/{name}" for name in ("2.jpg", "3.jpg", "cam1/1.jpg")]
-    assert found.broken == {"cam1": "a folder", "gone.jpg": "a link to nothing"}
+    assert found.broken == {"cam1": "a folder", "gone.jpg": "a broken link"}
     assert (found.absent, found.unlisted) == (["cam2/1.jpg"], ["cam1/x.jpg"])
 
 
@@ -355,7 +357,7 @@ def test_no_coco_set(tmp_path: Path) -> None:
     assert coco_refusal(tmp_path).startswith(f"{index}: no annotation file (")
     coco(tmp_path, ["a.jpg", "b.jpg"], [])
     folder = tmp_path / "images/val2017"
-    assert coco_refusal(tmp_path) == f"{folder}: no such folder of images ({layout}); give DATASET=<folder>"
+    assert coco_refusal(tmp_path) == f"{folder}: no such image folder ({layout}); give DATASET=<folder>"
     touch(tmp_path, "images/val2017/c.jpg")
     found = f"expected a.jpg, b.jpg, found none of its 2 in {folder}"
-    assert coco_refusal(tmp_path) == f"{index}: lists no image that is there ({found})"
+    assert coco_refusal(tmp_path) == f"{index}: none of the listed images exists ({found})"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet import gears
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 ZOO_LONGS = (512, 576, 640, 704, 768, 832, 896, 960, 1024)
 ZOO = [*((512, long) for long in ZOO_LONGS), *((long, 512) for long in ZOO_LONGS[1:])]
@@ -79,7 +79,7 @@ def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text)
     error = check_invalid(read, path, "GEARS")
-    assert (error.what, str(error.found)) == ("GEARS", found)
+    assert (error.what, str(error.found)) == ("invalid GEARS", found)
 
 
 def test_no_gears_file(tmp_path: Path) -> None:

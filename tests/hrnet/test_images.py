@@ -1,60 +1,145 @@
-"""The pixel maths, to the bit, against the model zoo's own plain steps."""
+"""The pixel maths, to the bit, against the plain steps of the model zoo and of PaddleClas."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from PIL import Image
 
 from hrnet import images
-from tests.preprocess import reference
+from hrnet.config import CONFIGS, load_config
+from hrnet.schemas import INTERPOLATIONS, RESIZERS
+from tests.support import reference_pixels
+
+PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CV2 = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def transform(
+    short: int, width: int, height: int, resizer: str = "pillow", interpolation: str = "bilinear"
+) -> images.Transform:
+    return images.Transform(width, height, short, resizer, interpolation, reference_pixels.MEAN, reference_pixels.STD)
+
+
+SIZES = st.integers(1, 90)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 33, 64]), st.sampled_from([28, 64]))
-@example(1, 1, 64, 28)
-@example(33, 67, 32, 28)  # more than twice as high as wide
-@example(67, 33, 32, 28)
-@example(3, 500, 33, 28)
-@example(500, 3, 33, 28)
-@example(32, 32, 32, 28)
-@example(32, 80, 32, 28)
-@example(80, 32, 32, 28)
-@example(35, 36, 32, 31)  # half a pixel goes to the even neighbour: 0.5 to 0
-@example(37, 32, 32, 30)  # 3.5 to 4
-def test_resize_and_crop(width: int, height: int, short: int, crop: int) -> None:
+@given(SIZES, SIZES, st.sampled_from([32, 33, 64]), st.sampled_from([28, 64]), st.sampled_from(INTERPOLATIONS))
+@example(1, 1, 64, 28, "bilinear")
+@example(33, 67, 32, 28, "bilinear")  # more than twice as high as wide
+@example(67, 33, 32, 28, "bicubic")
+@example(3, 500, 33, 28, "bilinear")
+@example(500, 3, 33, 28, "bicubic")
+@example(32, 32, 32, 28, "bilinear")
+@example(32, 80, 32, 28, "bilinear")
+@example(80, 32, 32, 28, "bicubic")
+@example(35, 36, 32, 31, "bilinear")  # half a pixel goes to the even neighbour: 0.5 to 0
+@example(37, 32, 32, 30, "bilinear")  # 3.5 to 4
+def test_resize_and_crop(width: int, height: int, short: int, crop: int, interpolation: str) -> None:
     pixels = noise(width, height)
-    mine = images.resize_and_crop(pixels, short, crop, crop)
-    theirs = reference.centre_crop(reference.resize(Image.fromarray(pixels), short), crop)
+    mine = transform(short, crop, crop, interpolation=interpolation).crop(pixels)
+    theirs = reference_pixels.centre_crop(
+        reference_pixels.resize(Image.fromarray(pixels), short, PILLOW[interpolation]), crop
+    )
     assert mine.dtype == np.uint8
     assert np.array_equal(mine, np.asarray(theirs))
 
 
 def test_crop_of_half_pixels() -> None:
     pixels = noise(35, 37)
-    assert np.array_equal(images.resize_and_crop(pixels, 35, 32, 32), pixels[2:34, 2:34])
-    assert np.array_equal(images.resize_and_crop(pixels, 35, 10, 4), pixels[16:20, 12:22])
+    assert np.array_equal(transform(35, 32, 32).crop(pixels), pixels[2:34, 2:34])
+    assert np.array_equal(transform(35, 10, 4).crop(pixels), pixels[16:20, 12:22])
+    assert np.array_equal(transform(35, 32, 32, "cv2").crop(pixels), pixels[2:34, 1:33])
+    assert np.array_equal(transform(35, 10, 4, "cv2").crop(pixels), pixels[16:20, 12:22])
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIZES, SIZES, st.sampled_from([32, 33, 64]), st.integers(1, 32), st.integers(1, 32), st.sampled_from(list(CV2)))
+@example(1, 1, 64, 28, 28, "bilinear")
+@example(65, 64, 32, 32, 32, "bilinear")  # 32.5 pixels are rounded to 32
+@example(64, 67, 32, 32, 32, "bicubic")  # 33.5 to 34
+@example(64, 128, 32, 31, 30, "bilinear")  # half of both sides: OpenCV averages
+@example(3, 500, 33, 28, 27, "bilinear")
+@example(500, 3, 33, 28, 27, "bicubic")
+@example(32, 32, 32, 32, 32, "bilinear")
+def test_cv2_equals_paddleclas(
+    width: int, height: int, short: int, crop_width: int, crop_height: int, interpolation: str
+) -> None:
+    pixels = noise(width, height)
+    mine = transform(short, crop_width, crop_height, "cv2", interpolation)
+    expected = reference_pixels.paddleclas_crop(pixels, short, (crop_width, crop_height), CV2[interpolation])
+    assert np.array_equal(mine.to_input(pixels, "uint8"), expected)
+    found = mine.to_input(pixels, "float32")
+    assert (found.dtype, found.flags.c_contiguous) == (np.float32, True)
+    assert found.tobytes() == reference_pixels.paddleclas_normalise(expected).tobytes()
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (1024, 683), (224, 224), (100, 80), (256, 999)])
+def test_cv2_at_the_size_of_imagenet(size: tuple[int, int], interpolation: str) -> None:
+    pixels = noise(*size)
+    expected = reference_pixels.paddleclas_crop(pixels, 256, (224, 224), CV2[interpolation])
+    assert np.array_equal(transform(256, 224, 224, "cv2", interpolation).crop(pixels), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "pillow", "cv2_size"),
+    [
+        ((65, 64), 32, (32, 32), (32, 32)),
+        ((67, 64), 32, (33, 32), (34, 32)),
+        ((64, 67), 32, (32, 33), (32, 34)),
+        ((500, 375), 256, (341, 256), (341, 256)),
+        ((375, 500), 235, (235, 313), (235, 313)),
+        ((333, 500), 256, (256, 384), (256, 384)),
+        ((500, 331), 256, (386, 256), (387, 256)),
+    ],
+)
+def test_the_resized_size(
+    size: tuple[int, int], short: int, pillow: tuple[int, int], cv2_size: tuple[int, int]
+) -> None:
+    """pillow cuts the long side, cv2 rounds it, half pixels to the even neighbour."""
+    assert transform(short, 32, 32).resized(*size) == pillow
+    assert transform(short, 32, 32, "cv2").resized(*size) == cv2_size
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_every_setting_changes_the_pixels(interpolation: str) -> None:
+    """Pillow averages where it makes an image smaller, OpenCV does not."""
+    pixels = noise(300, 200)
+    kinds = [transform(64, 64, 64, resizer, interpolation).crop(pixels) for resizer in RESIZERS]
+    kinds.append(transform(72, 64, 64, "pillow", interpolation).crop(pixels))
+    assert len({kind.tobytes() for kind in kinds}) == len(kinds)
+    spread = [kind.std() for kind in kinds]
+    assert spread[1] > 1.5 * spread[0]
+
+
+def test_a_transform_is_that_of_its_config() -> None:
+    found = images.Transform.of(load_config(CONFIGS / "hrnet_w48_ssld.yaml"))
+    assert found == transform(256, 224, 224, "cv2")
 
 
 @given(nps.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))))
 def test_normalise(pixels: np.ndarray) -> None:
-    mine = images.normalise(pixels, images.normalise_table(reference.MEAN, reference.STD))
+    mine = images.normalise(pixels, images.normalise_table(reference_pixels.MEAN, reference_pixels.STD))
     assert (mine.dtype, mine.shape) == (np.float32, (3, *pixels.shape[:2]))
     assert mine.flags.c_contiguous
-    assert mine.tobytes() == reference.normalise(pixels).tobytes()
+    assert mine.tobytes() == reference_pixels.normalise(pixels).tobytes()
 
 
 def test_normalise_table_has_every_value_to_the_bit() -> None:
     pixels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)  # [1, 256, 3]
-    table = images.normalise_table(reference.MEAN, reference.STD)
+    table = images.normalise_table(reference_pixels.MEAN, reference_pixels.STD)
     assert (table.dtype, table.shape) == (np.float32, (3, 256))
-    assert table.tobytes() == reference.normalise(pixels).tobytes()
+    assert table.tobytes() == reference_pixels.normalise(pixels).tobytes()
     assert table[0, 0] == np.float32(-0.485) / np.float32(0.229)
 
 

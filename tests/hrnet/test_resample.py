@@ -21,8 +21,8 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     return pixels
 
 
-def by_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+def by_pillow(pixels: np.ndarray, size: tuple[int, int], method: int = Image.Resampling.BILINEAR) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize(size, method))
 
 
 @compiled
@@ -55,6 +55,12 @@ def test_with_and_without_the_compiled_part(compiled: bool, monkeypatch: pytest.
     pixels = noise(500, 375)
     part = resample.resize_part(pixels, (341, 256), 58, 16, 224, 224)
     assert np.array_equal(part, by_pillow(pixels, (341, 256))[16:240, 58:282])
+
+
+def test_a_bicubic_part_is_pillow_s() -> None:
+    pixels = noise(500, 375)
+    part = resample.resize_part(pixels, (341, 256), 58, 16, 224, 224, "bicubic")
+    assert np.array_equal(part, by_pillow(pixels, (341, 256), Image.Resampling.BICUBIC)[16:240, 58:282])
 
 
 def test_what_lies_outside_is_black() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.atc.models import classifier, command_of, saved
+from tests.support import ROOT
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, saved
 
-ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import sys
 from hrnet.cli import UserError, command

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.shards import Shard, cut, list_sha256, shard
+from hrnet.shards import Shard, list_sha256, select_part, shard
 
 
 def listing(count: int) -> dict[str, int]:
@@ -22,7 +22,7 @@ def test_parts_cover_the_list_once_in_order(count: int, limit: int, data: st.Dat
     images = listing(count)
     expected = list(images.items())[: limit or None]
     parts = data.draw(st.integers(1, len(expected)))
-    cuts = [cut(images, Shard(number, parts), limit, (), "set") for number in range(1, parts + 1)]
+    cuts = [select_part(images, Shard(number, parts), limit, (), "set") for number in range(1, parts + 1)]
     assert [pair for chosen, _ in cuts for pair in chosen.items()] == expected
     sizes = [len(chosen) for chosen, _ in cuts]
     assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
@@ -36,7 +36,7 @@ def test_tar_files_are_not_cut(sizes: list[int], limit: int, data: st.DataObject
     expected = list(images.items())[: limit or None]
     files = 1 + sum(end < len(expected) for end in ends)
     parts = data.draw(st.integers(1, files))
-    cuts = [cut(images, Shard(number, parts), limit, ends, "set")[0] for number in range(1, parts + 1)]
+    cuts = [select_part(images, Shard(number, parts), limit, ends, "set")[0] for number in range(1, parts + 1)]
     assert [pair for chosen in cuts for pair in chosen.items()] == expected
     borders = accumulate(map(len, cuts))
     assert all(border in ends or border == len(expected) for border in borders)
@@ -55,7 +55,7 @@ def test_a_name_that_is_not_utf_8() -> None:
 @pytest.mark.parametrize("ends", [(), (2, 3)])
 def test_more_parts_than_images(ends: tuple[int, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        cut(listing(3), Shard(1, 4), 0, ends, "the/set")
+        select_part(listing(3), Shard(1, 4), 0, ends, "the/set")
     assert (caught.value.where, caught.value.expected) == ("the/set", "SHARDS=3 or less")
 
 
@@ -63,7 +63,7 @@ def test_more_parts_than_images(ends: tuple[int, ...]) -> None:
 def test_more_parts_than_tar_files_divide_them(sizes: list[int], parts: int) -> None:
     images = listing(sum(sizes) + parts)
     ends = [*accumulate(sizes), len(images)]
-    cuts = [cut(images, Shard(number, parts), 0, ends, "set")[0] for number in range(1, parts + 1)]
+    cuts = [select_part(images, Shard(number, parts), 0, ends, "set")[0] for number in range(1, parts + 1)]
     assert all(cuts) and [pair for chosen in cuts for pair in chosen.items()] == list(images.items())
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.datasets import find_images, find_training_images
 from hrnet.tars import Member, find_source, find_tars, read_tar
-from tests.hrnet.tar_sets import Entry, entry, samples, write_tar
+from tests.support.tar_sets import Entry, entry, samples, write_tar
 
 BLOCK = tarfile.BLOCKSIZE
 
@@ -118,8 +118,8 @@ def test_a_class_that_is_no_index(text: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "parts"),
     [
-        ([], ("holds no image",)),
-        ([("readme.txt", b"x")], ("holds no image",)),
+        ([], ("no images",)),
+        ([("readme.txt", b"x")], ("no images",)),
         ([("a.cls", b"1"), ("b.jpg", b"B"), ("b.cls", b"1")], ("without an image", "a.cls")),
         ([("a.json", b'{"label": 1}'), ("b.jpg", b"B"), ("b.cls", b"1")], ("without an image", "a.json")),
         ([("img.01.jpg", b"A"), ("img.01.cls", b"1")], ("more than one dot", "img.01.jpg")),
@@ -130,8 +130,8 @@ def test_a_class_that_is_no_index(text: bytes, tmp_path: Path) -> None:
         ([*samples({"a": 1}), ("a.cls", b"2")], ("duplicate key", "a.cls")),
         ([*samples({"a": 1}), ("./a.CLS", b"1")], ("duplicate key", "a.CLS")),
         ([("a.jpg", b"A"), ("a.json", b"{}"), ("a.json", b"{}")], ("duplicate key", "a.json")),
-        (samples({"../a": 1}), ("leaves the folder", "../a.jpg")),
-        (samples({"b/../../a": 1}), ("leaves the folder", "b/../../a.jpg")),
+        (samples({"../a": 1}), ("outside of the folder", "../a.jpg")),
+        (samples({"b/../../a": 1}), ("outside of the folder", "b/../../a.jpg")),
         (samples({"/etc/a": 1}), ("is absolute", "/etc/a.jpg")),
         ([("a.jpg", b"A"), entry("a.cls", tarfile.SYMTYPE, "b.cls")], ("a.cls is a symbolic link",)),
         ([("a.cls", b"1"), entry("a.jpg", tarfile.SYMTYPE, "/etc/passwd")], ("a.jpg is a symbolic link",)),
@@ -335,8 +335,8 @@ def test_what_is_refused_of_a_folder(names: list[str], parts: tuple[str, ...], t
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("0.tar\n./0.tar\n", ("twice", "0.tar")),
-        ("0.tar\nlink.tar\n", ("twice", "0.tar", "link.tar")),
+        ("0.tar\n./0.tar\n", ("duplicate", "0.tar")),
+        ("0.tar\nlink.tar\n", ("duplicate", "0.tar", "link.tar")),
         ("0.tar\nno.tar\n", ("no.tar", "No such file")),
         ("0.tar\nfolder.tar\n", ("folder.tar",)),
         ("0.tar\ntwo.tgz\n", ("two.tgz", "gunzip")),

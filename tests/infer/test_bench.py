@@ -16,15 +16,17 @@ from hrnet.io.runs import BenchRecord, BenchRow
 from infer import bench, bench_timing
 from infer.bench_timing import Bench, random_input, write_inputs
 from infer.run_ais_bench import ToolResult
-from tests import fakes
-from tests.infer.models import GEARS, check_error, gear_model, linear_model, om_model
+from tests.support import ROOT, fakes
+from tests.support.errors import check_error
+from tests.support.gear_model import GEARS, gear_model
+from tests.support.linear_model import linear_model, om_model
 
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with models of batches 1 and 4, and a python that has ais_bench."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     fakes.ais_python(tmp_path)
     for batch in (1, 4):
         om_model(Path(f"bs{batch}-x.om"), batch)
@@ -117,7 +119,7 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.
     timed: list[Any] = []
     kill_at = 2
 
-    def time_case(_: Bench, case: Any, *rest: Any) -> Any:
+    def measure(_: Bench, case: Any, *rest: Any) -> Any:
         if len(timed) == kill_at:
             raise Killed
         timed.append(case.gear)
@@ -126,7 +128,7 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.
         row = BenchRow(1, "m", case.compiled.model_sha256, rate, 1000 / rate, None, times, 3, 3.0, 1.0, case.gear)
         return row, ToolResult("emulator 1", {}, {"total": 3.0}, 3.0, {})
 
-    monkeypatch.setattr(Bench, "time_case", time_case)
+    monkeypatch.setattr(Bench, "measure", measure)
     with pytest.raises(Killed):
         gears("onnx")
     assert not Path("bench/x.json").exists()
@@ -269,7 +271,7 @@ def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[s
     Path("bs4-x.onnx.json").write_text(json.dumps(content))
     assert call() == 1
     file = "bench/x_scratch/run0/pure_infer_data_0.bin"
-    check_error(capfd.readouterr().err, "infer.bench", file, "batch 4", "expected 80 bytes", "found 40")
+    check_error(capfd.readouterr().err, "infer.bench", file, "batch size 4", "expected 80 bytes", "found 40")
     assert not Path("bench/x.json").exists()
 
 

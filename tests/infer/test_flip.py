@@ -14,17 +14,10 @@ from hrnet.io.files import locked
 from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from infer.emulator import main as emulator
-from tests import fakes
-from tests.infer.models import (
-    COUNT,
-    check_error,
-    check_gear_outputs,
-    flip_folder,
-    gear_folder,
-    linear_model,
-    prep_folder,
-    remove_records,
-)
+from tests.support import ROOT
+from tests.support.errors import check_error
+from tests.support.gear_model import COUNT, check_gear_outputs, flip_folder, gear_folder
+from tests.support.linear_model import linear_model, prep_folder, remove_records
 
 OUTPUTS = ["out/run", "out-flip/run"]
 ASCEND = ["--backend", "ascend", "--ais_python", "./python_npu"]
@@ -137,10 +130,10 @@ def test_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
 ) -> None:
     Path("patch").mkdir()
     Path("patch/sitecustomize.py").write_text(KILL)
-    monkeypatch.setenv("PYTHONPATH", f"patch:{fakes.ROOT}")
+    monkeypatch.setenv("PYTHONPATH", f"patch:{ROOT}")
     assert call() == 1
     check_error(capfd.readouterr().err, "infer.run", "-m infer.emulator", "exit -9")
-    monkeypatch.setenv("PYTHONPATH", str(fakes.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert call() == 0
     first, second = (record.kept for record in records())
     assert first == COUNT - 1 and 1 <= second <= 4, "one input is left for the tool"

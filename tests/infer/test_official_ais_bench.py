@@ -22,8 +22,9 @@ from hrnet.io.records import read_record
 from hrnet.io.runs import RunRecord
 from infer import bench, run_ais_bench
 from infer import run as infer_run
-from tests import fakes
-from tests.infer.models import COUNT, check_logits, gear_folder, gear_model, om_model, prep_folder
+from tests.support import ROOT, fakes
+from tests.support.gear_model import COUNT, gear_folder, gear_model
+from tests.support.linear_model import check_logits, om_model, prep_folder
 
 GIT = os.environ.get("AIS_BENCH_GIT", "")
 OFFICIAL = "ais-bench_workload/tool/ais_bench/ais_bench"
@@ -109,7 +110,7 @@ def test_two_devices(commit: str) -> None:
         [*words, "--inputs", f"in{device}", "--output", f"out{device}/run", "--device", f"{device}"]
         for device in (0, 1)
     ]
-    environment = {**os.environ, "PYTHONPATH": str(fakes.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen(call, env=environment) for call in calls]
     assert [process.wait() for process in processes] == [0, 0]
     for device, images in enumerate(parts):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infer import qps
-from tests.infer.models import check_error
+from tests.support.errors import check_error
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
-from tests.fakes import ROOT
-from tests.infer.models import check_error, check_logits, linear_model, prep_folder, remove_records
+from tests.support import ROOT
+from tests.support.errors import check_error
+from tests.support.linear_model import check_logits, linear_model, prep_folder, remove_records
 
 
 @pytest.fixture(autouse=True)
@@ -232,8 +233,8 @@ def test_inputs_must_fit_the_model(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "change, found",
     [
-        (lambda: os.unlink("in/img1.bin"), "1 missing, 0 foreign: img1.bin"),
-        (lambda: os.link("in/img1.bin", "in/other.bin"), "0 missing, 1 foreign: other.bin"),
+        (lambda: os.unlink("in/img1.bin"), "1 missing, 0 unexpected: img1.bin"),
+        (lambda: os.link("in/img1.bin", "in/other.bin"), "0 missing, 1 unexpected: other.bin"),
     ],
 )
 def test_inputs_must_match_the_manifest(
@@ -295,9 +296,9 @@ def test_tool_without_host_times(workdir: Path) -> None:
 @pytest.mark.parametrize(
     "body, found",
     [
-        ("files.pop('img1.bin')", "1 inputs without outputs, 0 foreign files: img1"),
-        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 foreign files: x_0.bin"),
-        ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 foreign files: img1, img1_1.bin"),
+        ("files.pop('img1.bin')", "1 inputs without outputs, 0 unexpected files: img1"),
+        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 unexpected files: x_0.bin"),
+        ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 unexpected files: img1, img1_1.bin"),
         ("sys.exit(3)", "exit 3"),
     ],
 )

@@ -14,8 +14,9 @@ from hrnet.io.runs import RunRecord
 from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.run_ais_bench import execute
-from tests import fakes
-from tests.infer.models import check_error, check_logits, om_model, prep_folder, remove_records
+from tests.support import fakes
+from tests.support.errors import check_error
+from tests.support.linear_model import check_logits, om_model, prep_folder, remove_records
 
 COUNT = 11
 RECORDS = ["run", "run_lock", "run_run.json", "run_settings.json", stamp_path("run").name]
@@ -62,7 +63,7 @@ def test_another_device_runs_again(images: np.ndarray, capfd: pytest.CaptureFixt
 def test_killed_tool(images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
     assert call() == 1
-    check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit ", "kept for a rerun")
+    check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit ", "finished outputs are kept")
     assert not Path("out/run_run.json").exists()
     monkeypatch.delenv("FAKE_AIS_BENCH")
     assert call("--device", "1") == 0, "on any device"

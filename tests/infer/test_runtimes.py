@@ -16,7 +16,7 @@ from hrnet.cli import UserError, cores
 from hrnet.io.compiled import TensorInfo
 from infer import runtimes
 from infer.emulator import main
-from tests.infer.models import check_logits, expected_logits, linear_model, prep_folder
+from tests.support.linear_model import check_logits, expected_logits, linear_model, prep_folder
 
 
 @pytest.fixture

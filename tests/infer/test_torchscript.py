@@ -18,16 +18,9 @@ from infer import runtimes
 from infer.emulator import main
 from infer.run_ais_bench import find_tool
 from infer.runtimes import torchscript_runtime
-from tests import fakes, tiny
-from tests.infer.models import (
-    CLASSES,
-    SHAPE,
-    check_error,
-    check_logits,
-    expected_logits,
-    prep_folder,
-    torchscript_model,
-)
+from tests.support import fakes, tiny
+from tests.support.errors import check_error
+from tests.support.linear_model import CLASSES, SHAPE, check_logits, expected_logits, prep_folder, torchscript_model
 
 FP16 = {"torchscript.precision": "fp16"}
 NPU = {**FP16, "torchscript.soc_version": "Ascend310P3"}

@@ -20,3 +20,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "data/val" / name).write_bytes(b"x")
     (tmp_path / "m.yaml").write_text("WEIGHTS: {URL: 'http://x/y'}\n")
     return tmp_path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with two configs and no atc on PATH."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
+    (tmp_path / "configs/people.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
+    return tmp_path

@@ -14,7 +14,8 @@ from hrnet.code import import_closure
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from make import bundle
-from tests.infer.models import gear_folder, gear_model, linear_model, prep_folder
+from tests.support.gear_model import gear_folder, gear_model
+from tests.support.linear_model import linear_model, prep_folder
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_pose_packs_annotations_and_flipped_inputs(place: Path, capsys: pytest.C
 def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
     assert pose() == 0
     packages = "numpy Pillow PyYAML tqdm yacs onnxruntime opencv-python-headless simplejpeg"
-    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<folder>\n" in contents(
+    assert f"pip install -c constraints.txt {packages}\nmake preprocess infer eval DATASET=<directory>\n" in contents(
         "README.md"
     )
 

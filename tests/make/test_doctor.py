@@ -20,11 +20,9 @@ from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
-from make.options import resolve_backend
-from tests.atc.models import classifier, saved
-from tests.make.test_options import DEFAULTS
+from tests.make.doctor_calls import call, report, tool
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
 | NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
@@ -40,56 +38,18 @@ SMI = """\
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
-def tool(place: Path, name: str, script: str = "") -> None:
-    (place / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-    (place / "bin" / name).chmod(0o755)
-
-
-def call(make: str = "4.3", inputs: str = "prep", **values: str) -> int:
-    """The doctor's exit code for MODEL=m with these of make's options."""
-    given = {**DEFAULTS, "MODEL": "m", "CFG": "m.yaml", "ONNX": "m.onnx", "TS": "m.ts", "WEIGHTS": "weights/m.pth"}
-    given.update({"DATASET": "data", "BATCH": "16", "BATCHES": "1", **values})
-    asked = given["BACKEND"]
-    given["BACKEND"], _ = resolve_backend(asked, given["OM"])
-    options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    return doctor.main(["--backend_asked", asked, "--make", make, "--inputs", inputs, *options])
-
-
-def test_an_onnx_classifier(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What its file contains is shown, and what is wrong with it reported; no checkpoint is asked for."""
-    Path("m.yaml").write_text("MODEL: {NAME: onnx}\n")
-    model = classifier()
-    saved(place, model).rename("m.onnx")
-    call(REFERENCE="onnx")
-    shown = capsys.readouterr()
-    assert report(shown.out)["ONNX file"].endswith("16 x 16 pixels, any batch; output class, 10 classes")
-    assert "3 images" in report(shown.out)["data set"] and "checkpoint" not in shown.out + shown.err
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
-    saved(place, model).rename("m.onnx")
-    call()
-    assert "m.onnx: its batch size is fixed; give BATCH=4" in capsys.readouterr().err
-    call(ONNX="none.onnx", BACKEND="torchscript")
-    error = capsys.readouterr().err
-    assert "BACKEND=torchscript: m is an ONNX file" in error
-    assert call(ONNX="build/m/model.onnx") == 2 and "give ONNX=<file>" in capsys.readouterr().err
-
-
-def report(out: str) -> dict[str, str]:
-    return {line[:14].strip(): line[15:] for line in out.splitlines()}
-
-
 def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     out, err = capsys.readouterr()
     lines = report(out)
-    assert err == "" and out.endswith("m can run as asked\n")
+    assert err == "" and out.endswith("ready to run m\n")
     assert lines["python"] == f"{platform.python_version()} on {platform.machine()}, {sys.executable}"
     assert lines["make"] == "4.3"
     assert lines["numpy"] == importlib.metadata.version("numpy")
     assert lines["resize"].startswith("compiled" if COMPILED else "Pillow")
     assert (lines["atc"], lines["aoe"], lines["npu-smi"]) == ("not on PATH",) * 3
-    assert lines["ais_bench"] == "not by python3: No such file or directory"
-    assert lines["chip"] == "not known without npu-smi"
+    assert lines["ais_bench"] == "not found by python3: No such file or directory"
+    assert lines["chip"] == "unknown without npu-smi"
     assert lines["backend"] == "onnxruntime (auto: atc is not on PATH)"
     assert lines["remembered"] == "nothing"
     assert lines["data set"] == "data: 3 images"
@@ -106,7 +66,7 @@ def test_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert call(BATCH="4") == 0
     lines = report(capsys.readouterr().out)
     assert lines["atc"] == f"{place}/bin/atc"
-    assert lines["ais_bench"] == "by python3"
+    assert lines["ais_bench"] == "found by python3"
     assert lines["chip"] == "SOC=Ascend310P3 (OK), SOC=Ascend310P3 (Alarm)"
     assert lines["backend"] == "ascend (auto: atc is on PATH)"
     assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
@@ -130,7 +90,7 @@ def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.Cap
     assert len(lines) == len(parts)
     for line, (what, hint) in zip(lines, parts):
         assert line.startswith("make doctor: missing: ") and what in line and hint in line
-    assert "can run as asked" not in out
+    assert "ready to run" not in out
     assert report(out)["backend"] == "ascend (as given)"
 
 
@@ -140,7 +100,7 @@ def test_openvino_is_needed_only_where_it_is_asked_for(
     found = doctor.version_of
     monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
     assert call() == 0
-    assert report(capsys.readouterr().out)["openvino"] == "missing, for BACKEND=openvino"
+    assert report(capsys.readouterr().out)["openvino"] == "missing (needed for BACKEND=openvino)"
     assert call(BACKEND="openvino") == 2
     out, err = capsys.readouterr()
     assert report(out)["backend"] == "openvino (as given)"
@@ -165,7 +125,7 @@ def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str])
     os.utime("m.yaml", (later + 3600, later + 3600))
     assert call() == 0
     printed = "".join(capsys.readouterr())
-    assert "m.yaml: changed 36" in printed and "touch m.yaml" in printed
+    assert "m.yaml: its time is 36" in printed and "touch m.yaml" in printed
 
 
 def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +136,7 @@ def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert call(BUILD="b") == 2
     out, err = capsys.readouterr()
     assert report(out)["disk"] == "b: 12.3 GB free, 30.3 GB needed for 50000 images"
-    assert err.count("\n") == 1 and "12.3 GB free of 30.3 GB" in err and "BUILD=" in err
+    assert err.count("\n") == 1 and "12.3 GB free, 30.3 GB needed;" in err and "BUILD=" in err
     assert call(BUILD="b", INPUT="uint8") == 0
     assert report(capsys.readouterr().out)["disk"] == "b: 12.3 GB free, 7.7 GB needed for 50000 images"
     assert call(BUILD="b", LIMIT="200") == 0
@@ -205,18 +165,18 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     with (place / "data/val_label.txt").open("a") as file:
         file.write("gone.JPEG 3\n")
     assert call() == 0
-    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 files to be rejected"
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 files would be rejected"
     (place / "data/val_label.txt").unlink()
     for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG", "empty/.hidden"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)
         (place / "data/val" / name).write_bytes(b"x")
     assert call() == 2
     error = capsys.readouterr().err
-    assert error.startswith("make doctor: missing: data/val: class folders ") and error.count("\n") == 1
+    assert error.startswith("make doctor: missing: data/val: wrong number of class folders ") and error.count("\n") == 1
     assert "expected 1000" in error and "1 without images: empty" in error
     (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 2}\n")
     assert call() == 0
-    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files to be rejected"
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files would be rejected"
 
 
 def test_coco_sets_are_read_too_and_both_passes_need_disk(
@@ -267,8 +227,8 @@ def test_it_works_where_nothing_is_installed(place: Path) -> None:
     assert 'missing: torch: not installed; pip install ".[torch]", or make setup\n' in done.stderr
     assert "Traceback" not in done.stderr
     lines = report(done.stdout)
-    assert lines["mypy"] == "missing, for make check"
-    assert lines["model"].startswith("not checked without ")
+    assert lines["mypy"] == "missing (needed for make check)"
+    assert lines["model"].startswith("not checked: ")
 
 
 def test_pyproject_names_the_same_packages() -> None:
@@ -304,7 +264,7 @@ def test_backends_that_compute_with_torch(place: Path, capsys: pytest.CaptureFix
     assert call(BACKEND="torchscript") == 0
     out, err = capsys.readouterr()
     assert err == "" and report(out)["backend"] == "torchscript (as given)"
-    assert report(out)["torch_aie"] == "not installed, for BACKEND=torch_aie"
+    assert report(out)["torch_aie"] == "not installed (needed for BACKEND=torch_aie)"
     assert call(BACKEND="torch_aie") == 2
     assert capsys.readouterr().err.startswith("make doctor: missing: torch_aie: ")
     (place / "my.ts").write_bytes(b"PK")

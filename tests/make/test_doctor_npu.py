@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from make import doctor
-from tests.infer.test_ais_bench_states import PACKAGES, WORDS, python_with
-from tests.make.test_doctor import call, report, tool
+from tests.make.doctor_calls import call, report, tool
+from tests.support.ais_bench_packages import PACKAGES, WORDS, python_with
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_cuda_torch_beside_torch_npu(
     (line,) = warnings(capsys.readouterr().err)
     assert "CUDA 12.4" in line and "torch==2.6.0 --index-url https://download.pytorch.org/whl/cpu" in line
     assert call(REFERENCE="torch", WEIGHTS="m.onnx") == 2, "torch is needed"
-    assert "make doctor: missing: torch: a build for CUDA 12.4" in capsys.readouterr().err
+    assert "make doctor: missing: torch: built for CUDA 12.4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_no_pkg_resources(
     (tmp_path / "python_npu").write_text((tmp_path / "python_npu").read_text().replace("exec env", "exec /usr/bin/env"))
     assert call(AIS_PYTHON=python) == 0
     out, err = capsys.readouterr()
-    assert report(out)["ais_bench"] == f"by {python}"
+    assert report(out)["ais_bench"] == f"found by {python}"
     (line,) = warnings(err)
     assert f"{python} -m pip install 'setuptools<81'" in line
 

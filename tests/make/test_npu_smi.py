@@ -8,7 +8,7 @@ import pytest
 
 from make import doctor
 from make.npu_smi import Chip, chip_rows, full_name
-from tests.make.test_doctor import call, report, tool
+from tests.make.doctor_calls import call, report, tool
 
 SMI_310B = """\
 +--------------------------------------------------------------------------------------------------------+

@@ -9,9 +9,9 @@ import pytest
 
 from make import images
 from make.call import OptionError
-from tests.make.test_options import add_atc, checkout, refused, resolve
+from tests.make.option_calls import add_atc, refused, resolve
 
-assert checkout  # a fixture
+pytestmark = pytest.mark.usefixtures("checkout")
 
 LIMIT = images.MAX_IMAGES
 

@@ -19,10 +19,10 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import locked, sha256_file, write_text
 from hrnet.io.parts import Part, predictions_path, reference_path
 from hrnet.io.records import write_record
-from hrnet.shards import Shard, cut
+from hrnet.shards import Shard, select_part
 from make import shards
-from tests.infer.models import linear_model
-from tests.preprocess.datasets import listed, write_config, write_images
+from tests.support.image_sets import listed, write_config, write_images
+from tests.support.linear_model import linear_model
 
 IMAGES = 10
 PARTS = Path("parts")
@@ -60,7 +60,7 @@ class Stages(shards.Stages):
 def write_part(path: Path, part: Shard, **changes: Any) -> None:
     config = load_config(Path("small.yaml"))
     found = datasets.find_images(Path("set"), 10)
-    labels, listing = cut(found.labels, part, 0, (), "set")
+    labels, listing = select_part(found.labels, part, 0, (), "set")
     write_text(predictions_path(path), f"{part}\n")
     record = Part(
         shard=[part.number, part.count],

@@ -19,7 +19,8 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import write_record
 from postprocess import gate, merge, topn
 from postprocess.classification import main
-from tests.postprocess.runs import HASH, Run, labels_of, logits_of
+from tests.postprocess.steps import steps_of
+from tests.support.classification_run import HASH, Run, labels_of, logits_of
 
 
 @pytest.fixture
@@ -165,22 +166,7 @@ RANK, EVALUATE = "rank_files", "evaluate_classes"
 
 def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
     """What a call does: rank the classes, evaluate the ranks, or nothing."""
-    calls = []
-
-    def spy(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def called(*arguments: Any) -> Any:
-            calls.append(name)
-            return original(*arguments)
-
-        patch.setattr(module, name, called)
-
-    with monkeypatch.context() as patch:
-        spy(topn, RANK)
-        spy(merge, EVALUATE)
-        assert main(run.arguments(*options)) == 0
-    return calls
+    return steps_of(lambda: main(run.arguments(*options)), monkeypatch, [(topn, RANK), (merge, EVALUATE)])
 
 
 def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +237,7 @@ def refused(
 def test_an_error_of_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(topn, "IMAGES_ALONE", 0)
+    monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", 0)
     run = Run(tmp_path, logits_of(3, 6), labels_of(3, 6), 6)
     (run.folder / "img2_0.bin").write_bytes(bytes(8))
     refused(run, capsys, run.folder / "img2_0.bin", "expected 6, found 2", f"rm {run.record}; make infer")
@@ -272,7 +258,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
     "too many": (other_files("img0", "img1", "img2", "img3", "old"), "{record}", "found old); " + AGAIN),
     "another image": (other_files("img0", "img1", "img2", "other"), "{record}", "found img3, other); " + AGAIN),
     "no images": (other_files(), "{record}", "found img0, img1, img2 and 1 more); " + AGAIN),
-    "other inputs": (lambda run: run.rewrite(manifest_sha256=HASH), "{record}", "those of {manifest}); run make infer"),
+    "other inputs": (lambda run: run.rewrite(manifest_sha256=HASH), "{record}", "of {manifest}); run make infer"),
     "other classes": (lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 4}"), "{manifest}", "run make preprocess"),
     "another size": (lambda run: run.cfg.write_text(MORE_INFO), "{manifest}", "{cfg}); run make preprocess"),
     "another model": (lambda run: run.rewrite(metadata=OTHER_MODEL), "{record}", "expected {cfg}, found large"),
@@ -310,7 +296,7 @@ def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[st
         (
             "img2_0",
             np.array([1, np.nan, np.nan], "<f4").tobytes(),
-            ("2 of 3 values NaN", "fp16"),
+            ("2 of 3 values NaN", "float16"),
         ),  # no hint to infer again
     ],
 )

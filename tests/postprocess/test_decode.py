@@ -18,7 +18,7 @@ from hrnet.io.parts import Part, keypoints_path, predictions_path
 from hrnet.io.predictions import PosePrediction, read_predictions
 from hrnet.pose.decode import STEPS, decode, to_image
 from postprocess.pose import main
-from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
+from tests.support.pose_run import MODEL, OTHER, PoseRun, spread
 
 
 @pytest.fixture

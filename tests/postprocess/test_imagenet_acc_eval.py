@@ -12,9 +12,8 @@ import pytest
 
 from hrnet.io import tensors
 from postprocess.imagenet_acc_eval import main
-from tests.postprocess.runs import labels_of, logits_of, zoo_result
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.classification_run import labels_of, logits_of, zoo_result
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,9 @@ from hrnet.io.records import write_record
 from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.shards import Shard, list_sha256
 from postprocess import classification, merge
-from tests.postprocess.coco_scenes import exact, results, scene
-from tests.postprocess.pose_runs import OTHER, PoseRun
-from tests.postprocess.runs import Run, labels_of, logits_of
+from tests.support.classification_run import Run, labels_of, logits_of
+from tests.support.coco_scenes import exact, results, scene
+from tests.support.pose_run import OTHER, PoseRun
 
 IMAGES, CLASSES = 13, 7
 SAME = ("metrics", "interval95", "images", "counts", "gate", "reference", "drop", "verdict", "images_sha256")

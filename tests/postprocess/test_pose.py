@@ -14,8 +14,9 @@ from hrnet.io.parts import keypoints_path
 from hrnet.pose.average_precision import FIGURES, evaluate, ground_truth
 from postprocess import decode, gate, merge
 from postprocess.pose import main
-from tests.postprocess.coco_scenes import exact, results, scene
-from tests.postprocess.pose_runs import MODEL, OTHER, PoseRun, spread
+from tests.postprocess.steps import steps_of
+from tests.support.coco_scenes import exact, results, scene
+from tests.support.pose_run import MODEL, OTHER, PoseRun, spread
 
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
@@ -206,22 +207,7 @@ DECODE, EVALUATE = "decode_runs", "evaluate_people"
 
 def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
     """What a call does: decode, evaluate, or nothing."""
-    calls: list[str] = []
-
-    def spy(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def called(*arguments: Any) -> Any:
-            calls.append(name)
-            return original(*arguments)
-
-        patch.setattr(module, name, called)
-
-    with monkeypatch.context() as patch:
-        spy(decode, DECODE)
-        spy(merge, EVALUATE)
-        assert main(run.run_arguments(*options)) == 0
-    return calls
+    return steps_of(lambda: main(run.run_arguments(*options)), monkeypatch, [(decode, DECODE), (merge, EVALUATE)])
 
 
 def test_runs_are_decoded_and_evaluated(finished: PoseRun) -> None:

@@ -12,9 +12,9 @@ from PIL import Image, ImageColor
 
 from postprocess import classification, merge, show, tiles
 from postprocess.tiles import BORDER, CLASS_SIDE, LINE, PAPER, POSE_SIDE
-from tests.postprocess import coco_scenes
-from tests.postprocess.pose_runs import PoseRun, spread
-from tests.postprocess.runs import Run
+from tests.support import coco_scenes
+from tests.support.classification_run import Run
+from tests.support.pose_run import PoseRun, spread
 
 LOGITS = np.array([[0, 5, 1, 2, 3, 4], [9, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 7]], dtype=np.float32)
 RIGHT, WRONG = ImageColor.getrgb(tiles.RIGHT), ImageColor.getrgb(tiles.WRONG)

@@ -14,7 +14,7 @@ from hrnet.io import tensors
 from postprocess import topn
 from postprocess.classification import main
 from postprocess.topn import cumulative_accuracies, label_ranks, result, write_result
-from tests.postprocess.runs import Run, labels_of, logits_of, zoo_result
+from tests.support.classification_run import Run, labels_of, logits_of, zoo_result
 
 LOGITS = nps.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: nps.arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 1.0, np.inf]))
@@ -73,8 +73,8 @@ def test_result_equals_the_model_zoo(images: int, outputs: int, classes: int, tm
 def test_more_images_than_are_read_at_once(
     ending: str, alone: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topn, "IMAGES_ALONE", alone)
-    monkeypatch.setattr(topn, "IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", alone)
+    monkeypatch.setattr(topn, "BLOCK_IMAGES", 4)
     logits, labels = logits_of(90, 6), labels_of(90, 6)  # more blocks than a worker is given at once
     assert written(Run(tmp_path, logits, labels, 6, ending)) == zoo_result(logits, labels)
 

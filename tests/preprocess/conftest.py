@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.preprocess.datasets import write_config
+from tests.support.image_sets import write_config
 
 
 @pytest.fixture

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections import namedtuple
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import PIL
@@ -28,23 +24,27 @@ from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.classification import main
-from tests.hardening.harness import group_is_gone
-from tests.preprocess.datasets import (
+from tests.support import ROOT
+from tests.support.image_sets import (
     CROP,
     RESIZE,
     contents,
+    encoded,
+    files_of_all_kinds,
     listed,
     noise,
     prepare,
     read_checked,
     record,
+    write_all_kinds,
     write_config,
     write_images,
 )
-from tests.preprocess.reference import reference
-from tests.preprocess.reference import resize as pil_resize
+from tests.support.preprocess_runs import MANY, many_images, start_many, times
+from tests.support.processes import group_is_gone
+from tests.support.reference_pixels import reference
+from tests.support.reference_pixels import resize as pil_resize
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/imagenet"
 
 
@@ -53,50 +53,6 @@ def small(path: Path) -> bytes:
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------------------------
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def files_of_all_kinds() -> dict[str, bytes]:
-    rgb = noise(300, 260)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    alpha = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(260, 0)).resize((300, 260))
-    deep = Image.fromarray(np.random.default_rng(1).integers(0, 65536, (260, 300), np.uint16))
-    assert deep.mode == "I;16"
-    return {
-        "rgb.JPEG": encoded(rgb, "JPEG"),
-        "progressive.JPEG": encoded(rgb, "JPEG", progressive=True),
-        "grey.JPEG": encoded(rgb.convert("L"), "JPEG"),
-        "cmyk.JPEG": encoded(rgb.convert("CMYK"), "JPEG"),
-        "rotated.JPEG": encoded(rgb, "JPEG", exif=exif),
-        "png.JPEG": encoded(rgb, "PNG"),
-        "palette.png": encoded(rgb.quantize(64), "PNG"),
-        "transparent_palette.png": encoded(rgb.quantize(64), "PNG", transparency=bytes(range(64))),
-        "rgba.png": encoded(Image.merge("RGBA", (*rgb.split(), alpha)), "PNG"),
-        "grey_alpha.png": encoded(Image.merge("LA", (rgb.convert("L"), alpha)), "PNG"),
-        "sixteen.png": encoded(deep, "PNG"),
-        "one_bit.png": encoded(rgb.convert("1"), "PNG"),
-        "first_of_two.gif": encoded(rgb, "GIF", save_all=True, append_images=[noise(300, 260, 9)]),
-        "dot.png": encoded(noise(1, 1), "PNG"),
-        "thin.png": encoded(noise(3, 500), "PNG"),
-        "flat.png": encoded(noise(500, 3), "PNG"),
-        "as_it_is.png": encoded(noise(256, 300), "PNG"),
-        "half_pixels.png": encoded(noise(259, 257), "PNG"),
-    }
-
-
-def write_all_kinds(root: Path) -> None:
-    """A data set of `files_of_all_kinds`."""
-    files = files_of_all_kinds()
-    (root / "val").mkdir()
-    for name, data in files.items():
-        (root / "val" / name).write_bytes(data)
-    (root / "val_label.txt").write_text("".join(f"{name} {i}\n" for i, name in enumerate(files)))
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # the reference's own
@@ -215,7 +171,7 @@ def test_class_folders_make_the_same_inputs(
     images = read_checked(tmp_path, output)
     assert [(image.stem, image.label) for image in images] == [("0_x", 0), ("1_x", 1), ("2_x", 2), ("2_y", 2)]
     out = capsys.readouterr().out
-    assert "3 of 10 classes" in out and "left out: __MACOSX" in out
+    assert "3 of 10 classes" in out and "ignored: __MACOSX" in out
 
 
 def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -338,10 +294,6 @@ def test_disk_is_only_needed_for_missing_inputs(
 # --- reruns -----------------------------------------------------------------------------------------------------------
 
 
-def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.bin")}
-
-
 @pytest.fixture
 def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
     """The output of a finished run on images a to d, some time ago."""
@@ -397,39 +349,10 @@ def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path)
 
 # --- processes --------------------------------------------------------------------------------------------------------
 
-MANY = 300  # images, some of which are still to be done when the run is stopped
-
-
-def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
-    """A run in a process of its own that has written a few inputs and has more to do."""
-    call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers=2"]
-    started = subprocess.Popen(
-        call,
-        cwd=ROOT,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
-    deadline = time.monotonic() + 20
-    while len(list(output.glob("*.bin"))) < 4:
-        assert started.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    return started
-
 
 @pytest.fixture
-def many(cfg: str, tmp_path: Path) -> Path:
-    """Images that take a moment to decode, but little disk."""
-    root = tmp_path / "many"
-    listed(root, {"img0.JPEG": 1})
-    names = [f"img{i}.JPEG" for i in range(MANY)]
-    (root / "val/img0.JPEG").write_bytes(encoded(noise(1000, 700), "JPEG"))
-    for name in names[1:]:
-        os.link(root / "val/img0.JPEG", root / "val" / name)
-    (root / "val_label.txt").write_text("".join(f"{name} 1\n" for name in names))
-    return root
+def many(tmp_path: Path) -> Path:
+    return many_images(tmp_path / "many")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -9,7 +9,7 @@ import pytest
 
 from hrnet.cli import UserError
 from preprocess.folder import start_folder
-from tests.preprocess.datasets import contents
+from tests.support.image_sets import contents
 
 SETTINGS = {"dtype": "float32", "limit": 0}
 INPUTS = {"a.bin", "c.bin"}

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from preprocess.get_info import main
-from tests.preprocess.datasets import noise
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.image_sets import noise
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,11 @@ from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
 from preprocess.pose import main
-from tests.preprocess import coco_sets
-from tests.preprocess.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
-from tests.preprocess.datasets import contents, noise, record
-from tests.preprocess.reference import aligned, normalise
+from tests.support import ROOT, coco_sets
+from tests.support.coco_sets import FOLDER, GEARS, SHORT, SIZES, annotations, coco_set, write_config
+from tests.support.image_sets import contents, noise, record
+from tests.support.reference_pixels import aligned, normalise
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/coco"
 UPSTREAM = os.environ.get("HIGHERHRNET")  # a checkout of HRNet/HigherHRNet-Human-Pose-Estimation aa23881
 
@@ -232,7 +231,7 @@ def test_a_second_run_only_touches_the_manifests(
 def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(f"{prep}_lock"):
         assert prepare(dataset, prep) == 2
-    assert f"{prep}_lock: another run" in capsys.readouterr().err
+    assert f"{prep}_lock: locked by another run" in capsys.readouterr().err
     assert not prep.exists()
 
 
@@ -286,7 +285,7 @@ def test_links_to_nothing_and_turned_images_are_rejected_by_name(dataset: Path, 
     assert prepare(dataset, prep) == 1
     reasons = record(prep / "rejected.json")["images"]
     assert list(reasons) == [f"{FOLDER}/9.jpg", f"{FOLDER}/10.jpg"]
-    assert reasons[f"{FOLDER}/9.jpg"] == "a link to nothing"
+    assert reasons[f"{FOLDER}/9.jpg"] == "a broken link"
     assert "62 x 40 pixels, but 40 x 62" in reasons[f"{FOLDER}/10.jpg"]
     assert "EXIF orientation 6" in reasons[f"{FOLDER}/10.jpg"]
 

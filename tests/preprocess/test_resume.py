@@ -16,7 +16,7 @@ from hrnet.io import stamp
 from hrnet.io.files import temporary_name
 from preprocess import folder as prep_folder
 from preprocess.classification import main
-from tests.preprocess.datasets import contents, listed, noise, prepare, record, write_config
+from tests.support.image_sets import contents, listed, noise, prepare, record, write_config
 
 STATES = ("whole", "half", "long", "empty", "missing", "temporary")
 

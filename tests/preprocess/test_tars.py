@@ -16,8 +16,8 @@ from hrnet.config import load_config
 from hrnet.images import open_image
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.tars import find_source
-from tests.hrnet.tar_sets import Entry, write_tar
-from tests.preprocess.datasets import listed, prepare, record, write_config
+from tests.support.image_sets import listed, prepare, record, write_config
+from tests.support.tar_sets import Entry, write_tar
 from train.classification.data import read_images
 
 NAMES = ["a.jpg", "b.png", "c.JPEG", "d.jpeg", "e.jpg", "f.png"]

@@ -18,7 +18,7 @@ from hrnet.io.files import sha256_file
 from hrnet.nets import checkpoint
 from hrnet.nets import classification as nets
 from pth2onnx import classification, parity
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hrnet.cli import WorkFailed
 from hrnet.config import load_config
 from hrnet.nets import classification as nets
 from pth2onnx import classification, export
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from hrnet.cli import WorkFailed
 from pth2onnx import parity
-from tests.atc.models import model_of
+from tests.support.onnx_models import model_of
 
 
 def scale_model(path, factor: float):

@@ -11,7 +11,7 @@ import pytest
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose as nets
 from pth2onnx import parity, pose
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

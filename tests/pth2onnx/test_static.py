@@ -15,7 +15,7 @@ from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, static
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

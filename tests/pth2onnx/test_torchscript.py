@@ -12,7 +12,7 @@ from hrnet.config import config_sha256, load_config
 from hrnet.io.files import sha256_file
 from hrnet.io.torchscript import read_metadata
 from pth2onnx import parity, torchscript
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from tests.train.small_data import make_task, set_up
+from tests.support.training_sets import set_up
+from tests.train.calls import make_task
 from train import batches
 from train.distributed import DistributedContext
 
@@ -50,12 +51,12 @@ def test_epochs_differ_and_are_repeatable(task: str, tmp_path: Path) -> None:
     made = make_task(task, folder / "small.yaml")
     samples, size = made.samples(folder / "data"), made.batch()
     single = batches.training_batches(samples, size, 0, context())
-    first, second, again = ([images for images, _ in single.of(epoch)] for epoch in (0, 1, 0))
+    first, second, again = ([images for images, _ in single.epoch(epoch)] for epoch in (0, 1, 0))
     assert len(first) == len(samples) // size
     assert all(torch.equal(a, b) for a, b in zip(first, again))
     assert not any(torch.equal(a, b) for a, b in zip(first, second))
-    parts = [list(batches.training_batches(samples, size // 2, 1, context(rank, 2)).of(0)) for rank in range(2)]
-    for step, (images, targets) in enumerate(single.of(0)):
+    parts = [list(batches.training_batches(samples, size // 2, 1, context(rank, 2)).epoch(0)) for rank in range(2)]
+    for step, (images, targets) in enumerate(single.epoch(0)):
         halves = [part[step] for part in parts]
         assert torch.equal(torch.stack([half[0] for half in halves], 1).flatten(0, 1), images)
         for mine, (one, other) in zip(tensors(targets), zip(*(tensors(half[1]) for half in halves))):

@@ -88,7 +88,7 @@ def test_processes_that_never_come(
         port = found.getsockname()[1]
     set_variables(monkeypatch, {**WHOLE, "RANK": rank, "MASTER_PORT": str(port)})
     monkeypatch.setattr(distributed, "WAIT", 2)
-    monkeypatch.setattr(distributed, "PATIENCE", 0.1)
+    monkeypatch.setattr(distributed, "REPORT_AFTER", 0.1)
     monkeypatch.setattr(distributed, "accelerator", lambda: "cpu")
     threads = torch.get_num_threads()
     with pytest.raises(UserError) as caught, distributed.init_distributed(0):
@@ -124,7 +124,7 @@ ALONE = DistributedContext(0, 1, torch.device("cpu"))
 def read_all(fatal: int) -> None:
     with worker_deaths():
         found = Batches(Numbers(fatal), ValidationKeys(8, 2, ALONE), 2, ALONE)
-        assert [label for _, labels in found.of(0) for label in labels.tolist()] == list(range(8))
+        assert [label for _, labels in found.epoch(0) for label in labels.tolist()] == list(range(8))
 
 
 def test_a_reader_that_ends_is_one_line() -> None:
@@ -137,7 +137,7 @@ def test_a_reader_that_ends_is_one_line() -> None:
 
 def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:
     """The connection to a reader breaks before SIGCHLD arrives: torch's handler would raise while the trainer ends."""
-    reader = Batches(Numbers(-1), ValidationKeys(8, 2, ALONE), 1, ALONE).of(0)
+    reader = Batches(Numbers(-1), ValidationKeys(8, 2, ALONE), 1, ALONE).epoch(0)
     next(reader)
     (worker,) = multiprocessing.active_children()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])

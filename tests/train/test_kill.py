@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hardening.harness import AT_WORK, group_is_gone
-from tests.train.small_data import read_metrics, set_up
-from tests.train.test_processes import SECONDS, start
-from tests.train.test_run import WEIGHTS
+from tests.support.processes import AT_WORK, group_is_gone
+from tests.support.training_sets import set_up
+from tests.train.calls import SECONDS, WEIGHTS, read_metrics, start
 
 POINTS = 6
 EPOCHS = 6

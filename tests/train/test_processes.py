@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from hrnet.cli import UserError
-from tests.train.small_data import CONFIG, POSE_TRAINING, read_metrics, set_up, write_config, write_pose_config
+from tests.support import ROOT
+from tests.support.training_sets import CONFIG, POSE_TRAINING, set_up, write_config, write_pose_config
+from tests.train.calls import SECONDS, read_metrics, start
 from train import distributed
 
-ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 180  # after which a process is taken to hang
 TOLERANCE = 1e-4  # relative: gradients are summed in another order
 
 pytestmark = pytest.mark.slow
@@ -36,19 +35,6 @@ def port() -> int:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return set_up("classification", tmp_path)
-
-
-def start(folder: Path, *more: object, task: str = "classification", launch: tuple[str, ...] = ()) -> subprocess.Popen:
-    given = ("--dataset", "data", "--cfg", "small.yaml", "--output", "out", "--precision", "fp32", *map(str, more))
-    return subprocess.Popen(
-        [sys.executable, *launch, "-m", f"train.{task}", *given],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def run(folder: Path, *more: object, task: str = "classification") -> tuple[int, str, str]:
@@ -86,7 +72,7 @@ def test_a_classification_run_of_two_and_its_logs(folder: Path, port: int) -> No
     """Each process has its own log, each validation image counts once, and one process validates the same."""
     code, screen, errors = run(folder, "--nproc", 2, "--bs", 4, "--port", port)
     assert (code, errors) == (0, "")
-    assert screen.startswith("small, 0.07 M parameters: 2 times 4 images at once on cpu, float32; 24 images\n")
+    assert screen.startswith("small, 0.07 M parameters, 24 images: cpu, float32, 2 x batch size 4\n")
     figures = read_metrics(folder)
     assert len(figures) == 4 and {each["images"] for each in figures} == {9}
     logs = [(folder / f"out/output/0/train_{rank}.log").read_text() for rank in (0, 1)]
@@ -106,7 +92,7 @@ def test_a_pose_run_of_two(tmp_path: Path, port: int) -> None:
     folder = set_up("pose", tmp_path)
     code, screen, errors = run(folder, "--nproc", 2, "--bs", 2, "--port", port, task="pose")
     assert (code, errors) == (0, "")
-    assert "2 times 2 images at once on cpu" in screen and "\nwrote out/small.pth\n" in screen
+    assert ": cpu, float32, 2 x batch size 2\n" in screen and "\nwrote out/small.pth\n" in screen
     figures = read_metrics(folder)
     assert len(figures) == 4 and figures[-1]["train_loss"] < figures[0]["train_loss"]
     assert "\nRankSize = 2\nBatchSize = 2\n" in (folder / "out/output/0/small_bs2_2p_acc.log").read_text()
@@ -118,7 +104,7 @@ def test_two_nodes_are_a_run(folder: Path, port: int) -> None:
     both = [start(folder, *given, "--dn", node) for node in (0, 1)]
     outputs = [each.communicate(timeout=SECONDS) for each in both]
     assert [each.returncode for each in both] == [0, 0], outputs
-    assert "2 times 4 images at once" in outputs[0][0] and outputs[1][0] == ""
+    assert "2 x batch size 4\n" in outputs[0][0] and outputs[1][0] == ""
     assert [each["images"] for each in read_metrics(folder)] == [9]
 
 
@@ -137,7 +123,7 @@ def test_torchrun_itself_starts_it(task: str, tmp_path: Path, port: int) -> None
     started = start(folder, "--bs", 2, "--stop_step", 2, task=task, launch=launch)
     screen, errors = started.communicate(timeout=SECONDS)
     assert started.returncode == 0, errors
-    assert "2 times 2 images at once" in screen
+    assert "2 x batch size 2\n" in screen
     assert (folder / "out/output/0/small_bs2_2p_perf.log").exists()
 
 

@@ -13,13 +13,13 @@ import torch
 
 from hrnet.config import load_config
 from hrnet.io.files import locked
-from tests.train.small_data import MAINS, error_line, make_task, read_metrics, set_up, train, write_pose_config
+from tests.support.training_sets import set_up, write_pose_config
+from tests.train.calls import MAINS, WEIGHTS, error_line, make_task, read_metrics, train
 from train import distributed, loop, recipe, state
 from train.batches import Samples
 from train.distributed import DistributedContext
 
 TASKS = ("classification", "pose")
-WEIGHTS = {"classification": "model_best.pth.tar", "pose": "small.pth"}
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed(
 ) -> None:
     monkeypatch.setattr(Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))
     error = error_of(task, folder, capsys, "--workers", 1)
-    assert "a process that reads images was killed" in error and "--workers" in error
+    assert "a worker process was killed" in error and "--workers" in error
 
 
 def test_a_loss_that_is_not_finite(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

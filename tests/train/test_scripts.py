@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from hrnet.io.manifest import Manifest
-from tests.test_makefile import Checkout
+from tests.support import ROOT
+from tests.support.checkout import Checkout
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT.parent / "shared/data/imagenet"
 SCRIPTS = {
     "train_full_1p.sh": [],
@@ -160,7 +160,7 @@ def test_hrnet_w18_takes_steps_on_images(tmp_path: Path) -> None:
     flags = ("--data_path=data", "--cfg=w18.yaml", "--stop_step=3", "--batch_size=8", "--output=out")
     code, screen, errors = call("train_performance_1p.sh", *flags, cwd=tmp_path)
     assert (code, errors) == (0, "")
-    assert screen.startswith("w18, 19.66 M parameters: 1 times 8 images at once on cpu, ")
+    assert screen.startswith("w18, 19.66 M parameters, ") and ", 1 x batch size 8\n" in screen
     loss = float(re.findall(r"\t\tLoss (\S+)\t\t", screen)[0])
     assert 4 < loss < 8, "about ln(200) before anything is learned"
     assert final(screen)["Final Performance images/sec"] > 0

@@ -1,17 +1,17 @@
-"""Train a classification net on ImageNet's layout, or validate a checkpoint.
+"""Train a classification net on a data set in ImageNet's layout, or validate a checkpoint.
 
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18 --nproc 8 --batch_size 256 --lr 0.1
 
 Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, TRAIN and TEST
 Writes   checkpoint.pth.tar, model_best.pth.tar and metrics.jsonl after each epoch (train/state.py),
-         output/<device>/train_<rank>.log, or eval_<rank>.log and eval_<rank>.txt with the class given to each image;
-         last <config>_bs<batch>_<processes>p_<acc|perf|eval>.log beside it
+         output/<device>/train_<rank>.log, or with --eval eval_<rank>.log and eval_<rank>.txt, the predicted class of
+         each image; last output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
 Locks    <output>_lock
-Resumes  the same command continues after the last finished epoch, with the losses of a run that was never stopped
-Times    with --stop_step: so many steps, without validation or checkpoint
+Resumes  the same command continues after the last finished epoch, with the same losses as an uninterrupted run
+Times    --stop_step N: N steps, without validation or checkpoint
 
-N processes take N times the learning rate of one.
+The learning rate is multiplied by the number of processes.
 """
 
 from __future__ import annotations

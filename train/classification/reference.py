@@ -1,4 +1,4 @@
-"""Torch's own accuracy on exactly the images of a manifest: the reference that the gate compares a result with.
+"""Compute PyTorch's accuracy on the images of a manifest: the reference for the gate.
 
     python -m train.classification.reference --cfg demo_digits --weights weights/demo_digits.pth \\
         --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
@@ -7,9 +7,10 @@
 Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
-The arithmetic is that of torchvision's Resize, CenterCrop, ToTensor and Normalize as upstream's tools/valid.py uses
-them (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), written only with PIL and numpy and shared
-with no other stage, so that it is an independent check.
+Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
+(https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 PaddleClas'
+ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). It is written
+with PIL, OpenCV and numpy and separate from the preprocess stage, so that it is an independent check.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -41,32 +43,54 @@ from hrnet.tars import Source, find_source
 TOP = 5  # Top-1 to Top-5
 MODULE = "train.classification.reference"
 PIXEL_MAX = np.float32(255)
-HINT = "is --dataset the folder that was preprocessed?"
+HINT = "give --dataset the directory that was preprocessed"
 
 
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
-    """One image of any mode and size as the net's input, float32 [3, H, W].
+    """Convert an image of any mode and size to the net's input, float32 [3, H, W].
 
-    The short side becomes INPUT.RESIZE pixels (bilinear; the long side is rounded down), MODEL.IMAGE_SIZE is cropped
-    from the centre, 0..255 becomes 0..1, then mean and std.
+    Resize and crop as INPUT.RESIZER says, scale 0..255 to 0..1, subtract the mean and divide by std.
     """
     rgb = image.convert("RGB")
+    if config.INPUT.RESIZER == "cv2":
+        scaled = cropped_by_cv2(np.asarray(rgb), config).astype(np.float32) * np.float32(1 / 255)
+    else:
+        scaled = np.asarray(cropped_by_pillow(rgb, config), np.float32) / PIXEL_MAX
+    mean = np.array(config.INPUT.MEAN, dtype=np.float32)
+    std = np.array(config.INPUT.STD, dtype=np.float32)
+    return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1))
+
+
+def cropped_by_pillow(rgb: Image.Image, config: CfgNode) -> Image.Image:
+    """Resize the short side to INPUT.RESIZE pixels (the long side is rounded down), and crop MODEL.IMAGE_SIZE from the
+    centre (its offset is rounded half to even)."""
     width, height = rgb.size
     short = config.INPUT.RESIZE
     if min(width, height) != short:
+        method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
         long = int(short * max(width, height) / min(width, height))
-        rgb = rgb.resize((short, long) if width < height else (long, short), Image.Resampling.BILINEAR)
+        size = (short, long) if width < height else (long, short)
+        rgb = rgb.resize(size, method[config.INPUT.INTERPOLATION])
     crop_width, crop_height = config.MODEL.IMAGE_SIZE
     left = round((rgb.width - crop_width) / 2)
     top = round((rgb.height - crop_height) / 2)
-    pixels = np.asarray(rgb.crop((left, top, left + crop_width, top + crop_height)), dtype=np.float32)
-    mean = np.array(config.INPUT.MEAN, dtype=np.float32)
-    std = np.array(config.INPUT.STD, dtype=np.float32)
-    return np.ascontiguousarray(((pixels / PIXEL_MAX - mean) / std).transpose(2, 0, 1))
+    return rgb.crop((left, top, left + crop_width, top + crop_height))
+
+
+def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
+    """Resize the short side of uint8 [H, W, 3] to INPUT.RESIZE pixels (both sides are rounded half to even), and crop
+    MODEL.IMAGE_SIZE from the centre (its offset is rounded down)."""
+    sides = np.array(pixels.shape[:2])
+    height, width = np.rint(sides * (config.INPUT.RESIZE / sides.min())).astype(int).tolist()
+    method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+    resized = cv2.resize(pixels, (width, height), interpolation=method[config.INPUT.INTERPOLATION])
+    crop_width, crop_height = config.MODEL.IMAGE_SIZE
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return resized[top : top + crop_height, left : left + crop_width]
 
 
 def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
-    """Logits float32 [batch, classes] of the images, batch by batch (the last may be smaller)."""
+    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller."""
     net.eval()
     for start in progress(range(0, len(paths), batch), unit="batch"):
         inputs = np.stack([prepare(open_image(path, HINT), config) for path in paths[start : start + batch]])
@@ -75,7 +99,7 @@ def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, ba
 
 
 def count_hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many labels are among the first 1, 2, … 5 classes, int [5]; of equal logits the lower class comes first.
+    """The number of Top-1, Top-2, … Top-5 hits, int [5]. Among equal logits the lower class ranks first.
 
     `logits`: float32 [N, classes]; `labels`: int [N].
     """
@@ -89,10 +113,12 @@ def run(args: argparse.Namespace) -> None:
     config, manifest = load_config(args.cfg, CLASSIFICATION), Manifest.read(args.manifest)
     config_hash, labels = config_sha256(config), np.array(manifest.labels())
     if manifest.config_sha256 != config_hash:
-        raise UserError("made with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
+        raise UserError(
+            "preprocessed with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}"
+        )
     if labels.max() >= config.MODEL.NUM_CLASSES:
         expected = f"labels below {config.MODEL.NUM_CLASSES}"
-        raise UserError("label outside the net's classes", where=args.manifest, expected=expected, found=labels.max())
+        raise UserError("label outside the model's classes", where=args.manifest, expected=expected, found=labels.max())
     net = classification.build(config)
     weights_hash = checkpoint.load(net, args.weights)
     settings = {
@@ -102,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
         "batch_size": args.batch_size,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
-    stamp = Stamp.of([MODULE], settings, files)
+    stamp = Stamp.compute([MODULE], settings, files)
     products = [*([args.logits] if args.logits else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)
@@ -137,12 +163,12 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         prog="python -m train.classification.reference", description=__doc__.splitlines()[0]
     )
     add_cfg_argument(parser)
-    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
+    parser.add_argument("--weights", type=Path, required=True, help="the model's checkpoint")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the preprocessed images")
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
-    parser.add_argument("--batch_size", type=integer(1), default=32, help="images in one step (%(default)s)")
+    parser.add_argument("--batch_size", type=integer(1), default=32, help="batch size (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -1,4 +1,4 @@
-"""Classification as the training loop needs it: upstream's net, cross entropy, Top-1 and Top-5."""
+"""The classification task for the training loop: upstream's net, cross entropy, Top-1 and Top-5."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClassificationTask(Task):
     batch_key = "BATCH_SIZE_PER_GPU"
     scales_learning_rate = True
     adam_decays = True
-    fused = ("cpu", "cuda")  # torch_npu's own was not tried
+    fused = ("cpu", "cuda")  # torch_npu's fused optimiser: not tested
 
     def build(self) -> nn.Module:
         return classification.build(self.config)
@@ -55,8 +55,8 @@ class ClassificationTask(Task):
     def evaluate(self, trainer: Trainer, dataset: Path, weights: Path, folder: Path, log: Log) -> Outcome:
         checkpoint.load(trainer.net, weights, log)
         context, samples = trainer.context, self.samples(dataset, training=False)
-        found, answers = validate(trainer, self._validation_batches(dataset, context), log)
+        result, classes = validate(trainer, self._validation_batches(dataset, context), log)
         files = samples.files[context.rank :: context.processes]
-        lines = (f"{os.path.relpath(file, dataset)} {answer}\n" for file, answer in zip(files, answers))
+        lines = (f"{os.path.relpath(file, dataset)} {number}\n" for file, number in zip(files, classes))
         write_text(folder / f"eval_{context.rank}.txt", "".join(lines))
-        return Outcome(None, found.top1, found.loss)
+        return Outcome(None, result.top1, result.loss)

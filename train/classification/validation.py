@@ -1,4 +1,4 @@
-"""Validation of a classification net, by all processes together."""
+"""Validation of a classification net, distributed over all processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from train.recipe import Trainer
 
 
 class Validation(NamedTuple):
-    """What the images of all processes together gave."""
+    """The result over the images of all processes."""
 
     loss: float
     top1: float  # percent
@@ -26,7 +26,7 @@ class Validation(NamedTuple):
 
 
 def hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
-    """How many labels are the first class, and among the first five; of equal logits the lower class comes first.
+    """The number of Top-1 and of Top-5 hits. Among equal logits the lower class ranks first.
 
     `logits`: float [N, C]; `labels`: int64 [N].
     """
@@ -36,37 +36,37 @@ def hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     return int((ranks < 1).sum()), int((ranks < 5).sum())
 
 
-def first_classes(logits: torch.Tensor) -> list[int]:
-    """The class of the highest of each image's logits [N, C], of equal ones the lowest."""
+def predicted_classes(logits: torch.Tensor) -> list[int]:
+    """The class with the highest of each image's logits [N, C]; among equal logits the lowest class."""
     highest = logits == logits.amax(dim=1, keepdim=True)
     classes = torch.arange(logits.shape[1], device=logits.device)
     return torch.where(highest, classes, logits.shape[1]).amin(dim=1).tolist()
 
 
 def validate(trainer: Trainer, batches: Batches, log: Log) -> tuple[Validation, list[int]]:
-    """Validate in float32, as the net is exported; also the first class of each image of this process. Raises
-    WorkFailed unless each image was counted once and the loss is finite."""
-    trainer.context.share(trainer.net)
+    """Validate in float32, the precision of the export. Also returns the predicted class of each image of this process.
+    Raises WorkFailed unless each image was counted once and the loss is finite."""
+    trainer.context.broadcast_buffers(trainer.net)
     trainer.net.eval()
-    answers: list[int] = []
+    classes: list[int] = []
     loss, top1, top5 = 0.0, 0.0, 0.0
     began = time.perf_counter()
-    for images, labels in batches.of(0):
+    for images, labels in batches.epoch(0):
         labels = labels.to(trainer.context.device, non_blocking=True)
         with torch.inference_mode():
             logits = trainer.net(trainer.inputs(images))
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         first, five = hits(logits, labels)
         top1, top5 = top1 + first, top5 + five
-        answers += first_classes(logits)
+        classes += predicted_classes(logits)
     seconds = (time.perf_counter() - began) / max(1, len(batches))
-    images_in_all = len(batches.samples)
-    counted, *sums = trainer.context.total(len(answers), loss, 100 * top1, 100 * top5)
-    if counted != images_in_all:
-        raise WorkFailed("validated images", expected=images_in_all, found=f"{counted:.0f}")
+    expected = len(batches.samples)
+    counted, *sums = trainer.context.total(len(classes), loss, 100 * top1, 100 * top5)
+    if counted != expected:
+        raise WorkFailed("wrong number of validated images", expected=expected, found=f"{counted:.0f}")
     loss, top1, top5 = (value / counted for value in sums)
     if not math.isfinite(loss):
-        raise WorkFailed(f"the loss of the validation is {loss}: the weights have grown without bounds")
-    found = Validation(loss, top1, top5, images_in_all)
-    log(test_line(seconds, found.loss, found.top1, found.top5))
-    return found, answers
+        raise WorkFailed(f"the validation loss is {loss}: the training has diverged")
+    result = Validation(loss, top1, top5, expected)
+    log(test_line(seconds, result.loss, result.top1, result.top5))
+    return result, classes

@@ -9,11 +9,11 @@ Reads    annotations/person_keypoints_<split>.json and images/<split> (split: DA
 Writes   checkpoint.pth.tar and metrics.jsonl after each epoch (train/state.py), output/<device>/train_<rank>.log; last
          <config>.pth, a bare float32 state dict, and output/<device>/<config>_bs<batch>_<processes>p_<acc|perf>.log
 Locks    <output>_lock
-Resumes  the same command continues after the last finished epoch, with the losses of a run that was never stopped
-Times    with --stop_step: so many steps, without checkpoint
+Resumes  the same command continues after the last finished epoch, with the same losses as an uninterrupted run
+Times    --stop_step N: N steps, without checkpoint
 
-The learning rate does not depend on the number of processes. With the same number of threads one machine gives the same
-weights again; another processor may round differently.
+The learning rate does not depend on the number of processes. A rerun with the same number of threads on the same
+machine gives the same weights; another processor may round differently.
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/core/trainer.py and tools/dist_train.py.
 """
 
@@ -31,7 +31,7 @@ from train.pose.task import PoseTask
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.pose", description=__doc__.splitlines()[0])
     run.add_arguments(parser)
-    parser.set_defaults(threads=1)  # the demo's small layers gain nothing from more
+    parser.set_defaults(threads=1)  # more threads do not speed up the small layers of the demo
     return run.finish_arguments(parser, parser.parse_args(argv))
 
 

@@ -1,4 +1,4 @@
-"""Images of people in COCO's layout, and the targets of each; augmented differently in each epoch.
+"""Images of people in COCO's layout with their training targets; each epoch augments them differently.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCODataset.py and COCOKeypoints.py.
 """
@@ -26,15 +26,15 @@ from train.pose import augment, targets
 
 
 class AnnotatedImages(Samples):
-    """The net's input float32 [3, side, side] and the targets of each output, for the images of split DATASET.TRAIN
-    that have an annotated person, in natural order of their names."""
+    """The images of split DATASET.TRAIN that have an annotated person, in natural order of their names. Each sample is
+    the net's input, float32 [3, side, side], and the targets of each output."""
 
     def __init__(self, dataset: Path, config: CfgNode) -> None:
-        cv2.setNumThreads(1)  # in the processes that read images, which share the cores
+        cv2.setNumThreads(1)  # the worker processes share the cores
         split = config.DATASET.TRAIN
         self.config, self.source = config, annotation_path(dataset, split)
         annotations: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # COCO's, by image id
-        found = find_coco(dataset, split, outlines=True)
+        found = find_coco(dataset, split, segmentations=True)
         for entry in found.annotations.people:
             annotations[entry["image_id"]].append(entry)
         self.images = [image for image in found.annotations.images if image.image_id in annotations]
@@ -43,7 +43,7 @@ class AnnotatedImages(Samples):
         missing = {image.file_name: missing[image.file_name] for image in self.images if image.file_name in missing}
         if missing:
             names = first_few((f"{name}: {reason}" for name, reason in missing.items()), LISTED)
-            hint = "add them, or remove their annotations"
+            hint = "add the images, or remove their annotations"
             raise UserError(f"{len(missing)} images with people are missing", where=folder, found=names, hint=hint)
         self.files = [folder / image.file_name for image in self.images]
         self.annotations = [annotations[image.image_id] for image in self.images]
@@ -51,15 +51,15 @@ class AnnotatedImages(Samples):
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, epoch: int, number: int) -> tuple[torch.Tensor, list[targets.Targets]]:
-        path, listed = self.files[number], self.images[number]
+    def read(self, epoch: int, index: int) -> tuple[torch.Tensor, list[targets.Targets]]:
+        path, listed = self.files[index], self.images[index]
         pixels = np.asarray(open_image(path).convert("RGB"))
         found, expected = (pixels.shape[1], pixels.shape[0]), (listed.width, listed.height)
         if found != expected:
             raise UserError(wrong_size(found, expected, path), where=path, hint=f"correct {self.source}")
-        rng = np.random.default_rng((SEED, epoch, number))
-        motion = augment.random_motion(rng, pixels.shape[1], pixels.shape[0], self.config.DATASET)
-        return example(pixels, self.annotations[number], motion, self.config)
+        rng = np.random.default_rng((SEED, epoch, index))
+        transform = augment.random_transform(rng, pixels.shape[1], pixels.shape[0], self.config.DATASET)
+        return example(pixels, self.annotations[index], transform, self.config)
 
     def sha256(self) -> str:
         lines = (f"{image.file_name} {json.dumps(people)}\n" for image, people in zip(self.images, self.annotations))
@@ -67,9 +67,9 @@ class AnnotatedImages(Samples):
 
 
 def example(
-    pixels: np.ndarray, annotations: list[dict[str, Any]], motion: augment.Motion, config: CfgNode
+    pixels: np.ndarray, annotations: list[dict[str, Any]], transform: augment.Transform, config: CfgNode
 ) -> tuple[torch.Tensor, list[targets.Targets]]:
-    """An image uint8 [H, W, 3], moved, as the net's input float32 [3, side, side], and the targets of each output."""
+    """The transformed image (`pixels`: uint8 [H, W, 3]) as float32 [3, side, side], and the targets of each output."""
     settings, side = config.DATASET, config.DATASET.INPUT_SIZE
     people = targets.labelled_people(annotations)
     joints = targets.joints_of(people, COUNT)
@@ -77,11 +77,11 @@ def example(
     found = []
     for i in range(len(config.LOSS.WITH_AE_LOSS)):
         cells = side // 4 * 2**i
-        moved = augment.move_joints(joints, motion, cells, FLIPPED)
-        sigmas = targets.sigmas_of(people, settings, cells, motion.stretch)
+        moved = augment.transform_joints(joints, transform, cells, FLIPPED)
+        sigmas = targets.sigmas_of(people, settings, cells, transform.stretch)
         maps = targets.heatmaps(moved, sigmas, cells)
         indices = targets.tag_indices(moved, cells, settings.MAX_NUM_PEOPLE, config.MODEL.TAG_PER_JOINT)
-        arrays = (maps, augment.move_mask(mask, motion, cells), indices)
+        arrays = (maps, augment.warp_mask(mask, transform, cells), indices)
         found.append(targets.Targets(*map(torch.from_numpy, arrays)))
-    image = np.ascontiguousarray(augment.move_image(pixels, motion, side))
+    image = np.ascontiguousarray(augment.warp_image(pixels, transform, side))
     return torch.from_numpy(normalise(image, normalise_table(config.INPUT.MEAN, config.INPUT.STD))), found

@@ -1,8 +1,8 @@
-"""HigherHRNet's loss: squared errors of heatmaps at each resolution, and tags pulled together and pushed apart.
+"""HigherHRNet's loss: squared errors of the heatmaps at each resolution, and push and pull losses of the tags.
 
 Associative embedding (Newell et al., https://arxiv.org/abs/1611.05424) pulls the tags of a person's joints towards
 their mean, and pushes the means of two people apart. Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881,
-lib/core/loss.py; the values are equal, computed for all people at once.
+lib/core/loss.py; the values are equal, but all people are computed at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from train.pose.targets import Targets
 
 
 def heatmap_loss(maps: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared error [N] of maps [N, joints, H, W]; where `mask` [N, H, W] is 0 the error counts as 0."""
+    """Mean squared error [N] of maps [N, joints, H, W]; the error is set to 0 where `mask` [N, H, W] is 0."""
     return ((maps - targets) ** 2 * mask[:, None]).mean(dim=(1, 2, 3))
 
 
 def tag_losses(tags: torch.Tensor, indices: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Push and pull, [N] each, of tag maps [N, maps, H, W] at `indices` [N, people, joints] (below 0: none).
+    """Push and pull losses, [N] each, of tag maps [N, maps, H, W] at `indices` [N, people, joints] (-1: no joint).
 
     Pull: the mean over people of their tags' variance. Push: half the mean over pairs of people of exp(-d^2) (`exp`) or
     max(0, 1 - |d|) (`max`), where d is the distance of their mean tags.
@@ -44,7 +44,7 @@ def tag_losses(tags: torch.Tensor, indices: torch.Tensor, kind: str) -> tuple[to
 
 def losses(outputs: Sequence[torch.Tensor], targets: Sequence[Targets], config: CfgNode) -> dict[str, torch.Tensor]:
     """The terms of the loss, each a mean over the batch times its factor: `heatmap1`, `push1`, `pull1`, `heatmap2`, …
-    for the outputs that LOSS names."""
+    for the outputs with a loss in LOSS."""
     joints, loss = config.MODEL.NUM_JOINTS, config.LOSS
     terms = {}
     for i, (output, target) in enumerate(zip(outputs, targets)):

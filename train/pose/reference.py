@@ -1,4 +1,4 @@
-"""Torch's own AP on exactly the images of a manifest: the reference that the gate compares a pose result with.
+"""Compute PyTorch's AP on the images of a manifest: the reference for the gate.
 
     python -m train.pose.reference --cfg higher_hrnet_w32_512 --weights weights/higher_hrnet_w32_512.pth \\
         --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json --dataset data/coco --flip 1 \\
@@ -7,9 +7,9 @@
 Reads   a config, a checkpoint, a manifest of `preprocess`, the data set's images and annotations
 Writes  a metrics record, and with --keypoints the people as COCO results
 
-Images are read and aligned as upstream's tools/valid.py does (HRNet/HigherHRNet-Human-Pose-Estimation aa23881,
-lib/utils/transforms.py), at upstream's size and not at a gear, so that the drop includes what gears cost. That
-arithmetic is shared with no other stage, so that it is an independent check. Decoding is hrnet.pose's.
+Images are read and aligned as in upstream's tools/valid.py (HRNet/HigherHRNet-Human-Pose-Estimation aa23881,
+lib/utils/transforms.py), at upstream's input size instead of a gear, so that the measured drop includes the effect of
+gears. This code is separate from the preprocess stage, so that it is an independent check. hrnet.pose decodes.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
 from hrnet.schemas import POSE
 
-UNIT = 200  # pixels, of upstream's scale
+UNIT = 200  # pixels: the unit of upstream's scale
 STEP = 64  # pixels; the long side is a multiple of it
 MODULE = "train.pose.reference"
 PIXEL_MAX = np.float32(255)
-AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+IMREAD_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class View(NamedTuple):
     """The part of an image that becomes the net's input."""
 
-    size: tuple[int, int]  # of the input, width and height
-    center: list[float]  # of that part, pixels of the image
-    scale: list[float]  # width and height of that part, in UNITs
+    size: tuple[int, int]  # width and height of the input
+    center: list[float]  # of the part, image pixels
+    scale: list[float]  # width and height of the part, in UNITs
 
 
 def view(width: int, height: int, short: int) -> View:
-    """Upstream's view of an image of `width` x `height` pixels: the short side fits, the long one is padded to the next
-    multiple of STEP."""
+    """Upstream's view of an image of `width` x `height` pixels: the short side becomes `short`, the long side is padded
+    to a multiple of STEP."""
     center = [float(int(side / 2 + 0.5)) for side in (width, height)]
     if width < height:
         long = int((short / width * height + STEP - 1) // STEP * STEP)
@@ -64,8 +64,9 @@ def view(width: int, height: int, short: int) -> View:
 
 
 def prepare(pixels: np.ndarray, part: View, config: CfgNode) -> np.ndarray:
-    """uint8 RGB pixels [H, W, 3] as the net's input, float32 [1, 3, h, w]: aligned by three points (the middle, a
-    point half the width above it, and one as far to the left of that), 0..255 to 0..1, then mean and std."""
+    """Convert uint8 RGB pixels [H, W, 3] to the net's input, float32 [1, 3, h, w]: align three points (the centre, the
+    point half a width above it, and the point half a width to the left of that), scale 0..255 to 0..1, subtract the
+    mean and divide by std."""
     (width, height), (x, y) = part.size, part.center
     source = np.array([(x, y), (x, y - part.scale[0] * UNIT / 2), (0, 0)], np.float32)
     target = np.array([(width / 2, height / 2), (width / 2, height / 2 - width / 2), (0, 0)], np.float32)
@@ -77,10 +78,10 @@ def prepare(pixels: np.ndarray, part: View, config: CfgNode) -> np.ndarray:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """An image as uint8 RGB [H, W, 3], as it is stored. Raises UserError when it is missing or unreadable."""
+    """Read an image as uint8 RGB [H, W, 3], without EXIF rotation. Raises UserError if it is missing or unreadable."""
     if not path.is_file():
-        raise UserError("no such image", where=path, hint="is --dataset the folder that was preprocessed?")
-    pixels: Optional[np.ndarray] = cv2.imread(str(path), AS_STORED)
+        raise UserError("no such image", where=path, hint="give --dataset the directory that was preprocessed")
+    pixels: Optional[np.ndarray] = cv2.imread(str(path), IMREAD_FLAGS)
     if pixels is None:
         raise UserError("not a readable image", where=path, hint="fix or remove it")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -89,8 +90,8 @@ def read_pixels(path: Path) -> np.ndarray:
 def find_people(
     net: torch.nn.Module, pixels: np.ndarray, config: CfgNode, settings: Settings, flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The people of an image, uint8 RGB [H, W, 3]: keypoints float [P, 17, 3], x and y in its pixels, and scores [P].
-    `flip`: average with the maps of the flipped image."""
+    """Find the people in an image, uint8 RGB [H, W, 3]: keypoints float [P, 17, 3] with x and y in image pixels, and
+    scores [P]. `flip`: average with the maps of the flipped image."""
     part = view(pixels.shape[1], pixels.shape[0], config.DATASET.INPUT_SIZE)
     image = torch.from_numpy(prepare(pixels, part, config))
     with torch.inference_mode():
@@ -105,14 +106,16 @@ def run(args: argparse.Namespace) -> None:
     config, manifest = load_config(args.cfg, POSE), Manifest.read(args.manifest)
     settings, config_hash = read_settings(config), config_sha256(config)
     if manifest.config_sha256 != config_hash:
-        raise UserError("made with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}")
+        raise UserError(
+            "preprocessed with a different config", where=args.manifest, hint=f"run preprocess with {args.cfg}"
+        )
     annotation_file = annotation_path(args.dataset, config.DATASET.TEST)
     annotations = read_annotations(annotation_file)
     ids = [image.image_id for image in manifest.images if image.image_id is not None]
     unknown = sorted(set(ids) - {image.image_id for image in annotations.images})
     if unknown:
         found = first_few(map(str, unknown))
-        raise UserError("does not list images of the manifest", where=annotation_file, found=found)
+        raise UserError("images of the manifest are missing in the annotations", where=annotation_file, found=found)
     net = pose.build(config).eval()
     weights_hash = checkpoint.load(net, args.weights)
     used = {
@@ -123,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
         "flip": args.flip,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
-    stamp = Stamp.of([MODULE], used, files)
+    stamp = Stamp.compute([MODULE], used, files)
     products = [*([args.keypoints] if args.keypoints else []), args.output]
     if is_current(args.output, stamp, products):
         touch(args.output, products)
@@ -139,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
         write_keypoints(args.keypoints, people)
     metrics = percentages(evaluate(ground_truth(annotations.truth()), people, ids))
     if metrics["AP"] is None and manifest.shard is None:  # a part may have no person
-        what, found = "AP needs a person with keypoints", f"nobody on {len(ids)} images"
+        what, found = "AP needs a person with keypoints", f"no person in {len(ids)} images"
         raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")
     make_folder(args.output.parent)
     content = {
@@ -162,11 +165,11 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m train.pose.reference", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--weights", type=Path, required=True, help="its checkpoint")
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of preprocess: which images")
+    parser.add_argument("--weights", type=Path, required=True, help="the model's checkpoint")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the preprocessed images")
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory, with its annotations")
     parser.add_argument(
-        "--flip", type=integer(0, 1), default=0, help="1: average with the flipped images' maps (%(default)s)"
+        "--flip", type=integer(0, 1), default=0, help="1: average with the maps of the flipped images (%(default)s)"
     )
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--keypoints", type=Path, help="also write the people here (JSON)")

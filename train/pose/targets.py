@@ -1,8 +1,8 @@
-"""Targets of a pose net: heatmaps with a bump at each joint, the positions of people's tags, and the mask of the loss.
+"""Training targets of a pose net: heatmaps with a Gaussian at each joint, indices of the tags, and the loss mask.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCOKeypoints.py and
-lib/dataset/target_generators/target_generators.py (whose scale-aware generator its own build.py calls with an argument
-too many). Differs: MAX_NUM_PEOPLE counts only people with a labelled joint.
+lib/dataset/target_generators/target_generators.py (upstream's build.py calls the scale-aware generator with too many
+arguments). One difference: MAX_NUM_PEOPLE counts only people with a labelled joint.
 
 Joints are float64 [people, joints, 3]: x, y in pixels and COCO's flag (0: not labelled). Maps are square.
 """
@@ -17,14 +17,14 @@ from pycocotools import mask as run_lengths
 from yacs.config import CfgNode
 
 NONE = -1  # in `tag_indices`: no such joint, or no such person
-REACH = 3  # of a bump, in sigmas; a cell more on each side
+RADIUS = 3  # of a Gaussian, in sigmas; plus one cell on each side
 
 
 class Targets(NamedTuple):
-    """The targets of one output of the net; in a batch each has the images as its first dimension."""
+    """The targets of one output of the net; in a batch each has a batch dimension in front."""
 
     heatmaps: torch.Tensor  # float32 [joints, side, side]
-    mask: torch.Tensor  # float32 [side, side]: 1 where the loss counts the heatmaps, else 0
+    mask: torch.Tensor  # float32 [side, side]: 1 where the heatmap loss counts, else 0
     indices: torch.Tensor  # int64 [people, joints], see `tag_indices`
 
 
@@ -34,7 +34,7 @@ def labelled_people(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def joints_of(people: list[dict[str, Any]], count: int) -> np.ndarray:
-    """float64 [people, count, 3]."""
+    """The keypoints of COCO annotations as float64 [people, count, 3]."""
     return np.array([person["keypoints"] for person in people], dtype=np.float64).reshape(-1, count, 3)
 
 
@@ -50,10 +50,10 @@ def loss_mask(annotations: list[dict[str, Any]], width: int, height: int) -> np.
 
 
 def sigmas_of(people: list[dict[str, Any]], settings: CfgNode, side: int, stretch: float) -> np.ndarray:
-    """The sigma of each person's bumps, float64 [people], in cells of a map of `side` cells.
+    """The sigma of each person's Gaussians, float64 [people], in cells of a `side` x `side` map.
 
-    SIGMA (below 0: 1/64 of the side), or with SCALE_AWARE_SIGMA proportional to the person's size; `stretch`: the part
-    of the image's short side that the input shows.
+    SIGMA (if negative: side / 64), or with SCALE_AWARE_SIGMA proportional to the person's size. `stretch`: see
+    train.pose.augment.Transform.
     """
     if not settings.SCALE_AWARE_SIGMA:
         return np.full(len(people), settings.SIGMA if settings.SIGMA >= 0 else side / 64, dtype=np.float64)
@@ -66,34 +66,34 @@ def sigmas_of(people: list[dict[str, Any]], settings: CfgNode, side: int, stretc
 
 def heatmaps(joints: np.ndarray, sigmas: np.ndarray, side: int) -> np.ndarray:
     """float32 [joints, side, side]: exp(-d^2 / 2 sigma^2) around the cell of each labelled joint, the maximum where
-    bumps overlap. `joints` in cells, `sigmas` [people]."""
+    Gaussians overlap. `joints` in cells, `sigmas` [people]."""
     maps = np.zeros((joints.shape[1], side, side), dtype=np.float32)
     inside = _inside(joints, side)
     for person, joint in zip(*np.nonzero(inside)):
         sigma = sigmas[person]
-        (columns, across), (rows, down) = (_bump(int(cell), sigma, side) for cell in joints[person, joint, :2])
+        (columns, across), (rows, down) = (_gaussian(int(cell), sigma, side) for cell in joints[person, joint, :2])
         patch = maps[joint, rows, columns]
         np.maximum(patch, np.outer(down, across), out=patch, casting="same_kind")
     return maps
 
 
-def _bump(cell: int, sigma: float, side: int) -> tuple[slice, np.ndarray]:
-    """The cells along one axis that a bump covers, and its values there."""
-    first, end = round(cell - REACH * sigma - 1), round(cell + REACH * sigma + 2)
+def _gaussian(cell: int, sigma: float, side: int) -> tuple[slice, np.ndarray]:
+    """The cells along one axis that a Gaussian covers, and its values there."""
+    first, end = round(cell - RADIUS * sigma - 1), round(cell + RADIUS * sigma + 2)
     cells = np.arange(max(0, first), min(end, side))
-    middle = first + REACH * sigma + 1  # the joint's cell, for an integer sigma
+    middle = first + RADIUS * sigma + 1  # the joint's cell, for an integer sigma
     return slice(max(0, first), min(end, side)), np.exp(-((cells - middle) ** 2) / (2 * sigma**2))
 
 
 def _inside(joints: np.ndarray, side: int) -> np.ndarray:
-    """bool [people, joints]: labelled, and in a cell of the map; less than a cell left of or above it is cell 0."""
+    """bool [people, joints]: labelled and inside the map. A coordinate between -1 and 0 counts as cell 0."""
     x, y, flags = np.moveaxis(joints, 2, 0)
     return (flags > 0) & (x > -1) & (y > -1) & (x < side) & (y < side)
 
 
 def tag_indices(joints: np.ndarray, side: int, most: int, per_joint: bool) -> np.ndarray:
-    """int64 [most, joints]: index of each joint's tag in an output's flattened tag maps, or NONE. `per_joint`: each
-    joint has a tag map of its own, else there is one for all. Only the first `most` people count."""
+    """int64 [most, joints]: index of each joint's tag in an output's flattened tag maps, or NONE. `per_joint`: one tag
+    map for each joint, else one map for all joints. Only the first `most` people are used."""
     joints = joints[:most]
     cells = joints[:, :, :2].astype(np.int64)
     indices = cells[:, :, 1] * side + cells[:, :, 0]

@@ -1,4 +1,4 @@
-"""Pose as the training loop needs it: upstream's net, heatmaps and associative embedding."""
+"""The pose task for the training loop: upstream's net, heatmaps and associative embedding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.recipe import Task
 class PoseTask(Task):
     kind = POSE
     batch_key = "IMAGES_PER_GPU"
-    scales_learning_rate = False  # as upstream; Adam's steps do not grow with the number of images
+    scales_learning_rate = False  # as upstream; Adam's step size does not grow with the batch size
     adam_decays = False  # as upstream
     fused = ("cuda",)  # on a CPU the kernel rounds differently from the one that trained weights/demo_pose.pth
 
@@ -33,11 +33,16 @@ class PoseTask(Task):
             ("DATASET.SCALE_TYPE", ("short", "long"), config.DATASET.SCALE_TYPE),
         ):
             if found not in legal:
-                raise UserError(name, where=cfg, expected=" or ".join(map(str, legal)), found=found)
+                raise UserError(f"invalid {name}", where=cfg, expected=" or ".join(map(str, legal)), found=found)
         outputs = len(config.LOSS.WITH_AE_LOSS)
         for name in ("WITH_HEATMAPS_LOSS", "HEATMAPS_LOSS_FACTOR", "PUSH_LOSS_FACTOR", "PULL_LOSS_FACTOR"):
             if len(config.LOSS[name]) != outputs:
-                raise UserError(f"LOSS.{name}", where=cfg, expected=f"{outputs} values", found=list(config.LOSS[name]))
+                raise UserError(
+                    f"wrong length of LOSS.{name}",
+                    where=cfg,
+                    expected=f"{outputs} values",
+                    found=list(config.LOSS[name]),
+                )
 
     def precision(self, asked: str) -> str:
         """auto: mixed if the config has FP16.ENABLED."""

@@ -16,7 +16,8 @@ from atc.emulator import aipp, half, main
 from atc.shapes import AtcError
 from hrnet.config import load_config
 from hrnet.images import normalise, normalise_table
-from tests.atc.models import classifier, command_of, interface, passing, pixels, results, saved
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, interface, passing, pixels, results, saved
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 IMAGENET = """\
@@ -116,14 +117,14 @@ WHOLE = "a whole number that is not smaller than 0"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "the file is not an aipp_op { name: value … }"),
-        ("aipp_op {", "the file is not an aipp_op { name: value … }"),
-        (f"aipp_op {{ {STATIC} }} }}", "the file is not an aipp_op { name: value … }"),
-        (f"{{ {STATIC} }}", "the file is not an aipp_op { name: value … }"),
+        ("", "the file is not of the form aipp_op { name: value … }"),
+        ("aipp_op {", "the file is not of the form aipp_op { name: value … }"),
+        (f"aipp_op {{ {STATIC} }} }}", "the file is not of the form aipp_op { name: value … }"),
+        (f"{{ {STATIC} }}", "the file is not of the form aipp_op { name: value … }"),
         ("aipp_op { }", "When insert AIPP op, aipp_mode must be configured as static or dynamic"),
         ("aipp_op { aipp_mode: static }", "Input format of AIPP conf must be set in static aipp"),
         ("aipp_op {\n aipp_mode: fixed }", "line 2: aipp_mode (expected static or dynamic, found fixed)"),
-        (f"aipp_op {{\n\n{STATIC}\n mean: 4 }}", "line 4: an aipp_op has no mean"),
+        (f"aipp_op {{\n\n{STATIC}\n mean: 4 }}", "line 4: unknown field mean"),
         (f"aipp_op {{ {STATIC}\n crop }}", "line 2: expected name: value, found crop"),
         (f"aipp_op {{ {STATIC}\n crop: }}", "line 2: expected name: value, found crop:"),
         (f"aipp_op {{ {STATIC}\n crop = true\n }}", "line 2: expected name: value, found crop = true"),
@@ -155,22 +156,26 @@ def test_invalid_files(text: str, reason: str) -> None:
 def test_what_is_not_emulated(field: str) -> None:
     fields = {line.split(":")[0]: line for line in ("aipp_mode: static", "input_format: RGB888_U8", field)}
     assert refusal(f"aipp_op {{ {' '.join(fields.values())} }}") == (
-        f"E10055: The operation is not supported. Reason: The embedded atc does not emulate {field} in "
-        "--insert_op_conf: leave it out, or run atc itself."
+        f"E10055: The operation is not supported. Reason: The emulator of atc does not support {field} in "
+        "--insert_op_conf: remove it, or run atc itself."
     )
 
 
 def test_several_aipp_ops_are_not_emulated() -> None:
-    assert "does not emulate several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
+    assert "does not support several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
 
 
 @pytest.mark.parametrize(
     ("shape", "input_format", "reason"),
     [
         ([16, 3, 192, 224], "ND", "aipp input format only support NCHW, found --input_format=ND"),
-        ([16, 3, 224], "NCHW", "RGB888_U8 needs an input of [N, 3, H, W], the model's is [16, 3, 224]"),
-        ([16, 1, 192, 224], "NCHW", "RGB888_U8 needs an input of [N, 3, H, W], the model's is [16, 1, 192, 224]"),
-        ([-1, 3, 192, 224], "NCHW", "static AIPP does not support an input of dynamic shape, found [-1, 3, 192, 224]"),
+        ([16, 3, 224], "NCHW", "RGB888_U8 needs a model input [N, 3, H, W], found [16, 3, 224]"),
+        ([16, 1, 192, 224], "NCHW", "RGB888_U8 needs a model input [N, 3, H, W], found [16, 1, 192, 224]"),
+        (
+            [-1, 3, 192, 224],
+            "NCHW",
+            "static AIPP does not support an input with dynamic shape, found [-1, 3, 192, 224]",
+        ),
         (
             [16, 3, 224, 224],
             "NCHW",

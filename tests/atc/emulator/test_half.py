@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from atc import atc_rules, graph
 from atc.emulator import half, main
-from tests.atc.models import classifier, command_of, images, model_of, results, saved
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, images, model_of, results, saved
 
 LEVELS = sorted(onnxruntime.GraphOptimizationLevel.__members__)
 LARGEST = 65504.0  # of float16
@@ -108,7 +109,7 @@ def test_single_operators_are_numpys_float16_to_the_bit(level: str, tmp_path: Pa
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_small_net_against_numpy(level: str, tmp_path: Path) -> None:
-    """tests.atc.models.classifier in plain steps: sums in float64, each result rounded to float16."""
+    """onnx_models.classifier in plain steps: sums in float64, each result rounded to float16."""
     model, x = classifier(), images(2)
     kernel, linear, bias = (numpy_helper.to_array(tensor).astype(np.float16) for tensor in model.graph.initializer)
     padded = np.pad(x.astype(np.float16), ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float64)
@@ -223,9 +224,9 @@ def obstacle(kind: str) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        ("If", "float16 inside If [If_0], which holds a graph of its own"),
-        ("float16", "float16 inside a model that holds float16 itself"),
-        ("unknown", "float16 behind Odd [Odd_0], whose z has no known type"),
+        ("If", "fp16 for If [If_0], which contains a graph"),
+        ("float16", "fp16 for a model that already contains float16"),
+        ("unknown", "fp16 for Odd [Odd_0]: the type of z is unknown"),
     ],
 )
 def test_models_that_cannot_be_rounded(kind: str, what: str) -> None:
@@ -239,7 +240,7 @@ def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(half, "half", lambda model: model)
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, classifier())
-    assert f"emulate float16 with onnxruntime {onnxruntime.__version__}, which drops its casts: " in str(caught.value)
+    assert f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts: " in str(caught.value)
     assert not (tmp_path / "out.onnx").exists()
     assert compiled(tmp_path, classifier(), precision_mode="force_fp32").is_file()
 
@@ -248,7 +249,7 @@ def test_the_emulator_refuses_such_a_model(tmp_path: Path) -> None:
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, obstacle("float16"))
     assert str(caught.value) == (
-        "E10055: The operation is not supported. Reason: The embedded atc does not emulate float16 inside a model that "
-        "holds float16 itself: leave it out, or run atc itself."
+        "E10055: The operation is not supported. Reason: The emulator of atc does not support fp16 for a model that "
+        "already contains float16: remove it, or run atc itself."
     )
     assert not (tmp_path / "out.onnx").exists()

@@ -16,9 +16,10 @@ from onnx import TensorProto, helper
 from atc import atc_rules, graph
 from atc.atc_command import render_aipp
 from atc.emulator import main
-from tests.atc.models import classifier, command_of, images, interface, pyramid, results, saved, without_kernel
+from tests.support import ROOT
+from tests.support.atc_arguments import command_of
+from tests.support.onnx_models import classifier, images, interface, pyramid, results, saved, without_kernel
 
-ROOT = Path(__file__).resolve().parents[3]
 NORMAL = [0.5] * 3, [0.5] * 3  # mean and std
 
 
@@ -160,13 +161,13 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     conf.write_text(render_aipp(16, 16, *NORMAL).replace("crop: false", "crop: true"))
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)).startswith(
-        "E10055: The operation is not supported. Reason: The embedded atc does not emulate crop: true in --insert_op_co"
+        "E10055: The operation is not supported. Reason: The emulator of atc does not support crop: true in --insert_op"
     )
     conf.write_bytes(b"aipp_op { # \xff }")
     assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is not UTF-8 text."
     free = {"input_shape": "image:-1,3,16,16", "insert_op_conf": str(conf)}
     conf.write_text(render_aipp(16, 16, *NORMAL))
-    assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input of dynamic")
+    assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input with dyna")
     assert refused(tmp_path, capsys, insert_op_conf=str(conf), input_format="ND").startswith(f"{invalid} aipp input fo")
 
 
@@ -177,7 +178,7 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"precision_mode": "allow_mix_precision"}, "--precision_mode=allow_mix_precision"),
         ({"precision_mode_v2": "mixed_float16"}, "--precision_mode_v2=mixed_float16"),
         ({"output_type": "FP16"}, "--output_type=FP16"),
-        ({"out_nodes": "Gemm_4:0"}, "--out_nodes=Gemm_4:0, nodes in place of names of outputs"),
+        ({"out_nodes": "Gemm_4:0"}, "--out_nodes=Gemm_4:0, nodes instead of names of outputs"),
         ({"keep_dtype": "list.cfg"}, "--keep_dtype=list.cfg"),
         ({"mode": "3"}, "--mode=3"),
         ({"input_shape": "image:-1,3,16,16", "dynamic_batch_size": "1,4"}, "--dynamic_batch_size=1,4"),
@@ -188,7 +189,7 @@ def test_what_is_not_emulated_is_refused(
     changes: dict[str, str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = (
-        f"E10055: The operation is not supported. Reason: The embedded atc does not emulate {what}: leave it out, or "
+        f"E10055: The operation is not supported. Reason: The emulator of atc does not support {what}: remove it, or "
         "run atc itself."
     )
     assert refused(tmp_path, capsys, **changes) == expected
@@ -229,7 +230,9 @@ def test_gears_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     (tmp_path / "out.onnx").unlink()
     error = refused(tmp_path, capsys, **FREE, dynamic_dims="16,16;16,17")
-    start = "E10001: Value 16,17 for parameter --dynamic_dims is invalid. Reason: The model does not run at it: "
+    start = (
+        "E10001: Value 16,17 for parameter --dynamic_dims is invalid. Reason: The model does not run with this shape"
+    )
     assert error.startswith(start) and "Sum" in error
     error = refused(tmp_path, capsys, **FREE, dynamic_dims="16,16")
     assert error.startswith("E10035: ") and "has 1 profiles, which is less than the minimum 2." in error
@@ -284,9 +287,7 @@ def test_an_operator_without_a_kernel_in_onnxruntime(tmp_path: Path, capsys: pyt
 
 def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = refused(tmp_path, capsys, input_shape="image:16,5,16,16")
-    start = (
-        "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run at it"
-    )
+    start = "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run"
     assert error.startswith(start) and "Conv_0" in error
 
 

@@ -13,8 +13,8 @@ from hrnet.io import coco
 from hrnet.io.records import FormatError
 from hrnet.pose.average_precision import evaluate, ground_truth
 from hrnet.pose.joints import NAMES
-from tests.hrnet.io.invalid import check_invalid
-from tests.postprocess.coco_scenes import results, scene
+from tests.support.coco_scenes import results, scene
+from tests.support.invalid_records import check_invalid
 
 FIRST = {"id": 9, "file_name": "10.jpg", "width": 640, "height": 480}
 SECOND = {"id": 8, "file_name": "9.jpg", "width": 500, "height": 375, "license": 3}
@@ -56,8 +56,8 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"images": ' + "9" * 5000, "not JSON"),
-        ([FIRST], "a list images, annotations, categories"),
-        ({**VALID, "annotations": None}, "a list annotations"),
+        ([FIRST], "a list in images, annotations, categories"),
+        ({**VALID, "annotations": None}, "a list in annotations"),
         ({**VALID, "images": []}, "lists no images"),
         ({**VALID, "images": [FIRST, 5]}, "entry 1"),
         ({**VALID, "images": [{**FIRST, "id": "9"}]}, 'found ["9", "10.jpg", 640, 480]'),
@@ -67,22 +67,22 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ({**VALID, "images": [{**FIRST, "height": float("nan")}]}, 'found [9, "10.jpg", 640, NaN]'),
         ({**VALID, "images": [{**FIRST, "height": True}]}, "entry 0"),
         ({**VALID, "images": [{**FIRST, "file_name": ""}]}, 'found [9, "", 640, 480]'),
-        ({**VALID, "images": [{**FIRST, "file_name": "../train2017/10.jpg"}]}, "image 9: leaves the folder"),
-        ({**VALID, "images": [{**FIRST, "file_name": "/etc/10.jpg"}]}, "image 9: lies outside the folder"),
+        ({**VALID, "images": [{**FIRST, "file_name": "../train2017/10.jpg"}]}, "image 9: outside of the folder"),
+        ({**VALID, "images": [{**FIRST, "file_name": "/etc/10.jpg"}]}, "image 9: outside of the folder"),
         ({**VALID, "images": [{**FIRST, "file_name": "a\0.jpg"}]}, "image 9: not a file name"),
         ({**VALID, "images": [{**FIRST, "file_name": "\ud800.jpg"}]}, "image 9: not a file name"),
         ({**VALID, "images": [FIRST, {**SECOND, "id": 9}]}, "duplicate id (found 9)"),
         ({**VALID, "images": [FIRST, {**SECOND, "file_name": "./10.jpg"}]}, "duplicate file (found 10.jpg)"),
         ({**VALID, "categories": []}, "found none"),
         ({**VALID, "categories": [{"id": 1, "name": "human"}]}, 'found "human"'),
-        ({**VALID, "categories": [{"name": "person"}]}, "each with id and name"),
+        ({**VALID, "categories": [{"name": "person"}]}, "ids and names"),
         ({**VALID, "categories": [CATEGORY, {"id": 2, "name": "person"}]}, "person"),
         ({**VALID, "categories": [CATEGORY, {"id": 1, "name": "dog"}]}, "duplicate id (found 1)"),
-        ({**VALID, "categories": [{**CATEGORY, "id": 2}]}, "annotation 7: category_id (expected 2, "),
+        ({**VALID, "categories": [{**CATEGORY, "id": 2}]}, "annotation 7: invalid category_id (expected 2 (person)"),
         ({**VALID, "categories": [{**CATEGORY, "keypoints": list(NAMES[:14])}]}, "17 joints"),
         ({**VALID, "categories": [{**CATEGORY, "keypoints": list(NAMES[::-1])}]}, "in another order"),
         ({**VALID, "annotations": [PERSON, PERSON]}, "duplicate id (found 7)"),
-        ({**VALID, "annotations": [PERSON, 5]}, "annotations: entry 1"),
+        ({**VALID, "annotations": [PERSON, 5]}, "annotations: invalid entry 1"),
     ],
 )
 def test_invalid_annotation_files(content: Any, part: str, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_each_invalid_field_is_named_with_its_annotation(name: str, tmp_path: Pa
     for value in INVALID[name]:
         error = check_invalid(coco.read_annotations, written(tmp_path, person(**{name: value})), name)
         at = "number 0" if name == "id" else "7"
-        assert error.what == f"annotation {at}: {name}", value
+        assert error.what == f"annotation {at}: invalid {name}", value
         assert "\n" not in str(error) and len(str(error)) < 400
 
 
@@ -158,7 +158,7 @@ def test_ap_is_that_of_the_unedited_file_whatever_the_ids(tmp_path: Path) -> Non
         assert evaluate(ground_truth(truth), people, ids).stats.tolist() == expected
 
 
-# --- outlines, for training -------------------------------------------------------------------------------------------
+# --- segmentations, for training --------------------------------------------------------------------------------------
 
 
 def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:
@@ -166,7 +166,7 @@ def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:
     crowd = {**CROWD, "bbox": [0, 0, 2, 2], "area": 4, "segmentation": segmentation, **changes}
     image = {"id": 9, "file_name": "a.jpg", "width": 6, "height": 4}
     content = {**VALID, "images": [image], "annotations": [crowd]}
-    (found,) = coco.read_annotations(written(folder, content), outlines=True).people
+    (found,) = coco.read_annotations(written(folder, content), segmentations=True).people
     return found["segmentation"]
 
 
@@ -192,11 +192,11 @@ BAD_OUTLINES = [None, "x", 5, [1, 2, 3, 4, 5, 6], [[0, 0, 4, 0, 4]], [[0, 0, 4, 
 def test_outlines_that_would_end_pycocotools_are_refused(segmentation: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         outlined(tmp_path, segmentation)
-    assert caught.value.what.startswith("annotation 11: segmentation: ")
+    assert caught.value.what.startswith("annotation 11: invalid segmentation: ")
 
 
 def test_outlines_that_are_not_used_are_not_read(tmp_path: Path) -> None:
-    coco.read_annotations(written(tmp_path, person(segmentation="x")), outlines=True)
+    coco.read_annotations(written(tmp_path, person(segmentation="x")), segmentations=True)
     coco.read_annotations(written(tmp_path, {**VALID, "annotations": [{**CROWD, "segmentation": "x"}]}))
     path = written(tmp_path, person(bbox=[1, 2, 0, 0]))
-    check_invalid(lambda file: coco.read_annotations(file, outlines=True), path, "bbox")
+    check_invalid(lambda file: coco.read_annotations(file, segmentations=True), path, "bbox")

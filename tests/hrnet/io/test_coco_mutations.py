@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hrnet.io import coco
 from hrnet.io.records import FormatError
 from hrnet.pose.average_precision import evaluate, ground_truth
-from tests.postprocess.coco_scenes import results, scene
+from tests.support.coco_scenes import results, scene
 
 SCENE = scene(3, 5, 4)
 IDS = [image["id"] for image in SCENE["images"]]

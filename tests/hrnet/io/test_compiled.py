@@ -11,7 +11,7 @@ import pytest
 
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.records import FormatError
-from tests.hrnet.io.invalid import HASH
+from tests.support.invalid_records import HASH
 
 IMAGE = TensorInfo("image", "float32", [16, 3, 224, 224])
 DIGEST = hashlib.sha256(b"model").hexdigest()
@@ -68,7 +68,7 @@ def test_static_model(model: Path) -> None:
         "}\n"
     )
     assert CompiledModel.read(model) == STATIC
-    assert STATIC.takes([3, 224, 224]) and not STATIC.takes([3, 224, 192])
+    assert STATIC.accepts([3, 224, 224]) and not STATIC.accepts([3, 224, 192])
     assert STATIC.output_bytes([3, 224, 224]) == [4000]
 
 
@@ -81,7 +81,7 @@ def test_model_with_gears(model: Path) -> None:
         " ],\n"
     ) in Path(f"{model}.json").read_text()
     assert CompiledModel.read(model) == DYNAMIC
-    assert DYNAMIC.takes([3, 512, 640]) and not DYNAMIC.takes([3, 640, 512])
+    assert DYNAMIC.accepts([3, 512, 640]) and not DYNAMIC.accepts([3, 640, 512])
     assert DYNAMIC.output_bytes([3, 512, 640]) == [34 * 128 * 160 * 4, 17 * 256 * 320 * 2]
 
 

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from hrnet.cli import UserError
 from hrnet.io import files, tensors
+from tests.support import ROOT
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask {mask:03o}")
@@ -61,7 +62,7 @@ def test_a_folder_that_is_there_keeps_its_mode_and_content(tmp_path: Path) -> No
 def test_a_file_where_a_folder_should_be(below: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
-    with pytest.raises(UserError, match=f"^{path}: is no folder; move the file out of the way: mv {path} {path}.old$"):
+    with pytest.raises(UserError, match=f"^{path}: not a folder; move the file out of the way: mv {path} {path}.old$"):
         files.make_folder(path / below)
 
 
@@ -130,7 +131,7 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    line = "cannot be locked on this disk: No locks available; set BUILD= to another disk"
+    line = "cannot lock files on this disk: No locks available; set BUILD= to another disk"
     with pytest.raises(UserError, match=f"^{tmp_path / '.x.tmp'}: {line}$"):
         files.write_text(tmp_path / "x", "")
 
@@ -174,9 +175,8 @@ def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     path = tmp_path / f"x.{ending}"
-    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], cwd=root, preexec_fn=limit, capture_output=True, text=True
+        [sys.executable, "-c", FULL_DISK, str(path)], cwd=ROOT, preexec_fn=limit, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"-c: error: {path}: File too large\n")
     assert os.listdir(tmp_path) == []
@@ -228,7 +228,7 @@ def test_a_lock_is_held_alone_and_given_back(tmp_path: Path) -> None:
     for _ in range(2):
         with files.locked(path) as descriptor:
             assert os.fstat(descriptor).st_ino == path.stat().st_ino
-            line = f"^{path}: another run, or the tool of a killed one, is still at work$"
+            line = f"^{path}: locked by another run, or by the tool of a killed run$"
             with pytest.raises(UserError, match=line), files.locked(path):
                 pass
     with pytest.raises(ValueError, match="ours"), files.locked(path):
@@ -253,8 +253,8 @@ def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "link").symlink_to(tmp_path)
     for folder in ("", ".", tmp_path, "link", "no/such/../.."):
         for name in ("a/b", "./a/b", "a//b", "c/../a/b", "a\\b", f"{tmp_path}/a/b", f"{tmp_path}/./a/c/../b"):
-            assert files.below(folder, name) == "a/b"
-    assert files.below("", "..a") == "..a"
+            assert files.relative_path(folder, name) == "a/b"
+    assert files.relative_path("", "..a") == "..a"
     for name in (
         "..",
         "../a",
@@ -270,7 +270,7 @@ def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.Monke
         "\ud800",
     ):
         with pytest.raises(ValueError):
-            files.below("", name)
+            files.relative_path("", name)
 
 
 def test_a_disk_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

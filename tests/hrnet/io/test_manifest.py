@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from tests.hrnet.io.invalid import HASH, check_invalid, set_value
+from tests.support.invalid_records import HASH, check_invalid, set_value
 
 MANIFEST = Manifest(
     dataset="imagenet",
@@ -117,7 +117,7 @@ def test_any_manifest_is_read_as_written(
         (MANIFEST, ("images",), [], "images"),
         (MANIFEST, ("images", 1), "c", "images 1"),
         (MANIFEST, ("images", 1, "label"), ..., "label missing"),
-        (MANIFEST, ("images", 1, "shape"), [3, "x"], "images 1: shape"),
+        (MANIFEST, ("images", 1, "shape"), [3, "x"], "images 1: invalid shape"),
         (MANIFEST, ("images", 1, "stem"), "a_b", "duplicate stem"),
         (MANIFEST, ("images", 1, "label"), 10, "val/图.JPEG (10)"),
         (MANIFEST, ("images", 0, "label"), -1, "val/a b.JPEG (-1)"),
@@ -126,7 +126,7 @@ def test_any_manifest_is_read_as_written(
         (COCO, ("images", 0, "scale"), [1, 0], "images/val2017/1.jpg"),
         (COCO, ("images", 0, "scale"), None, "images/val2017/1.jpg"),
         (COCO, ("images", 0, "image_id"), 2, "duplicate image_id"),
-        (COCO, ("images", 0, "image_id"), "2", "images 0: image_id"),
+        (COCO, ("images", 0, "image_id"), "2", "images 0: invalid image_id"),
         (COCO, ("images", 0, "centre"), 1, "centre unknown"),
         (COCO, ("dataset",), "mpii", "mpii"),
         (COCO, ("dataset",), "imagenet", "images/val2017/1.jpg (None)"),

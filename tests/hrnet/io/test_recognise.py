@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from hrnet.io.recognise import CHECKPOINT, SAFETENSORS, TORCHSCRIPT, recognise
-from tests.atc.models import model_of
+from tests.support.onnx_models import model_of
 
 WEIGHTS = {"conv1.weight": torch.ones(3)}
 
@@ -56,7 +56,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
     ("content", "name", "hint"),
     [
         (b"", "empty", "download it again"),
-        (bytes(5000), "zeros", "never finished"),
+        (bytes(5000), "zeros", "not complete"),
         (LFS, "Git LFS pointer to 85000000 bytes", "lfs pull --include"),
         (b"<!DOCTYPE html>\n<title>Sign in", "HTML page", "browser"),
         (b"\xef\xbb\xbf\r\n <HTML lang=zh>" + "登录".encode() * 3000, "HTML page", "browser"),
@@ -70,7 +70,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
         (b"\x89HDF\r\n\x1a\n", "HDF5", "PyTorch"),
         (b"IMOD\x00\x01", "compiled model", "OM="),
         (b"\x80\x04}\x94.", "pickle that torch.save did not write", "torch.save"),
-        (b"\x80\x02}q\x00X\x1b\x00\x00\x00StructuredToParameterName@@q\x01}s.", "PaddlePaddle", "formats.md"),
+        (b"\x80\x02}q\x00X\x1b\x00\x00\x00StructuredToParameterName@@q\x01}s.", "PaddlePaddle", ""),
         (b"PK\x03\x04" + b"\x14\0" * 90, "damaged zip archive", "download it again"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Optional
 import pytest
 
 from hrnet.io.records import read_record, write_record
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 
 def test_a_line_for_each_key_and_each_entry(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hrnet.io import tensors
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord, output_folder
-from tests.hrnet.io.invalid import HASH, check_invalid, set_value
+from tests.support.invalid_records import HASH, check_invalid, set_value
 
 RUN = RunRecord(
     model="m.onnx",
@@ -70,12 +70,12 @@ def test_run_record(file: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "line"),
     [
-        (("kept",), ..., "run record has other keys (found kept missing)"),
-        (("outputs", 0, "shape"), None, "outputs 0: shape (expected list[int], found null)"),
-        (("command",), "atc", 'run record: command (expected list[str], found "atc")'),
-        (("files",), ["a"], 'run record: files (expected dict[str, list[str]], found ["a"])'),
-        (("files", "a_b"), "x", 'run record: files (expected dict[str, list[str]], found {"a_b": "x"})'),
-        (("seconds", "read"), "1", "run record: seconds (expected dict[str, Optional[float]], found "),
+        (("kept",), ..., "wrong keys in run record (found kept missing)"),
+        (("outputs", 0, "shape"), None, "outputs 0: invalid shape (expected list[int], found null)"),
+        (("command",), "atc", 'run record: invalid command (expected list[str], found "atc")'),
+        (("files",), ["a"], 'run record: invalid files (expected dict[str, list[str]], found ["a"])'),
+        (("files", "a_b"), "x", 'run record: invalid files (expected dict[str, list[str]], found {"a_b": "x"})'),
+        (("seconds", "read"), "1", "run record: invalid seconds (expected dict[str, Optional[float]], found "),
     ],
 )
 def test_invalid_run_records(path: tuple[Any, ...], value: Any, line: str, file: Path) -> None:

@@ -23,7 +23,7 @@ def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(path: Path, modules: tuple[str, ...] = ("a",), **settings: Any) -> Stamp:
-    return Stamp.of(modules, {"batch": 1, **settings}, {"weights": path.parent / "weights"})
+    return Stamp.compute(modules, {"batch": 1, **settings}, {"weights": path.parent / "weights"})
 
 
 def test_current_until_something_changes(product: Path) -> None:

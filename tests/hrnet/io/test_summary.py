@@ -10,7 +10,7 @@ import pytest
 
 from hrnet.io.records import FormatError
 from hrnet.io.summary import outputs_by_stem, read_summary, write_info
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 
 def test_info_file(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_info_file(tmp_path: Path) -> None:
 def test_an_info_file_takes_no_space(file: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         write_info(tmp_path / "inputs.info", [(file, 1, 1)])
-    assert (caught.value.where, caught.value.what) == (file, "an info file cannot hold a path with a space")
+    assert (caught.value.where, caught.value.what) == (file, "white space in a path of an info file")
     assert not (tmp_path / "inputs.info").exists()
 
 

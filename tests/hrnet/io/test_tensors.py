@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from hrnet.io import tensors
-from tests.hrnet.io.invalid import check_invalid
+from tests.support.invalid_records import check_invalid
 
 
 def saved(array: np.ndarray) -> bytes:
@@ -185,7 +185,7 @@ def test_txt_is_read_with_six_decimals(tmp_path_factory: pytest.TempPathFactory,
         ("x.npy", saved(np.array([{}])), "not a readable output"),
         ("x.npy", saved(np.array(["a"])), "found str32"),
         ("x.npy", saved(np.array([1j])), "found complex128"),
-        ("x.jpg", None, "unknown format"),
+        ("x.jpg", None, "unknown output format"),
     ],
 )
 def test_invalid_outputs(name: str, data: Optional[bytes], part: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from hrnet.cli import UserError
 from hrnet.io.files import sha256_file
 from hrnet.nets import checkpoint
-from tests import tiny
+from tests.support import tiny
 
 State = dict[str, torch.Tensor]
 # fmt: off

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests import tiny
+from tests.support import tiny
 
 
 def test_the_head_has_the_configs_sizes(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose
-from tests import tiny
+from tests.support import tiny
 
 CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files at that commit
 

@@ -1,4 +1,4 @@
-"""hrnet/nets: upstream's keys and shapes, and the published numbers of parameters, for every config."""
+"""hrnet/nets: upstream's and PaddleClas' keys and shapes, and the published numbers of parameters, for every config."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import classification, pose
+from hrnet.nets.paddle_names import to_upstreams
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION, POSE
+from tests.support import paddleclas
 
 # Number of keys and SHA-256 of the sorted lines `key [shape]` of upstream's state dicts, built from
 # lib/models/cls_hrnet.py and experiments/cls_hrnet_<model>_sgd_lr5e-2_wd1e-4_bs32_x100.yaml of
@@ -33,6 +35,7 @@ UPSTREAM = {
 UPSTREAM |= {f"{model}_ssld": UPSTREAM[model] for model in ("hrnet_w18", "hrnet_w48")}
 UPSTREAM["higher_hrnet_w32_640"] = UPSTREAM["higher_hrnet_w32_512"]
 MODELS = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
+BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bias"}  # that PaddleClas' head lacks
 BUILD = {CLASSIFICATION: classification.build, POSE: pose.build}
 
 
@@ -53,6 +56,19 @@ def test_keys_and_shapes_are_upstreams(nets, model):
     state = nets[model].state_dict()
     lines = "\n".join(f"{key} {list(value.shape)}" for key, value in sorted(state.items()))
     assert (len(state), hashlib.sha256(lines.encode()).hexdigest()) == UPSTREAM[model]
+
+
+@pytest.mark.parametrize("model", paddleclas.NETS)
+def test_keys_and_shapes_are_paddleclas(nets, model):
+    width, gated, digest = paddleclas.NETS[model]
+    theirs = paddleclas.weights(width, gated)
+    lines = sorted(f"{name} {shape}" for name, shape in theirs.items())
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
+    state = to_upstreams({name: torch.empty(shape, device="meta") for name, shape in theirs.items()})
+    wanted = {key: value.shape for key, value in nets[model].state_dict().items() if "num_batches" not in key}
+    assert {key: value.shape for key, value in state.items()} == {
+        key: shape for key, shape in wanted.items() if gated or key not in BIASES
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)

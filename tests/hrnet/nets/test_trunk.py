@@ -7,7 +7,7 @@ import torch
 
 from hrnet.config import load_config
 from hrnet.nets.trunk import Exchange, Gate, Trunk, residual_blocks
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture

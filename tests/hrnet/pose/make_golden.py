@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.upstream_pose import UpstreamDecoder
 from hrnet.cli import command
 from hrnet.io.files import replacing
-from tests.hrnet.pose.scenes import Outputs, outputs_of
+from tests.support.pose_scenes import Outputs, outputs_of
 
 GOLDEN = Path(__file__).with_name("golden.npz")
 # name: seed, people, width, height, kind, flip test

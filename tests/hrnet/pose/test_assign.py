@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.pose.assign import assign
-from hrnet.pose.group import UNLIKELY
+from hrnet.pose.group import NEW_PERSON_COST
 
 
 def munkres_pairs(costs: np.ndarray) -> list[tuple[int, int]]:
@@ -30,7 +30,7 @@ def tied_costs(draw: st.DrawFn) -> np.ndarray:
 @given(tied_costs())
 def test_ties_fall_as_in_munkres(costs: np.ndarray) -> None:
     if len(costs) > costs.shape[1]:  # as `group` pads them
-        costs = np.concatenate([costs, np.full((len(costs), len(costs) - costs.shape[1]), UNLIKELY)], axis=1)
+        costs = np.concatenate([costs, np.full((len(costs), len(costs) - costs.shape[1]), NEW_PERSON_COST)], axis=1)
     assert assign(costs) == munkres_pairs(costs)
 
 
@@ -39,7 +39,7 @@ def test_crowds(seed: int) -> None:
     random = np.random.default_rng(seed)
     rows, columns = random.integers(20, 31, 2)
     costs = np.round(4 * random.random((rows, columns))) * 100 - random.random((rows, 1)).astype(np.float32)
-    costs = np.concatenate([costs, np.full((rows, max(rows - columns, 0)), UNLIKELY)], axis=1)
+    costs = np.concatenate([costs, np.full((rows, max(rows - columns, 0)), NEW_PERSON_COST)], axis=1)
     assert assign(costs) == munkres_pairs(costs)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
-from tests.postprocess.coco_scenes import exact, results, scene
+from tests.support.coco_scenes import exact, results, scene
 
 IDS = [10, 20, 30, 40, 50, 60]
 
@@ -38,7 +38,7 @@ def repeated(dataset: dict[str, Any], people: list[dict[str, Any]], counts: list
 def test_ap_of_all_images_is_cocos(seed: int, blur: float) -> None:
     dataset = scene(seed, len(IDS), 5)
     evaluation = evaluate(ground_truth(dataset), results(dataset, seed, blur, digits=1), IDS)
-    ours = Detections.of(evaluation).average_precision(np.ones(len(IDS)))
+    ours = Detections.from_evaluation(evaluation).average_precision(np.ones(len(IDS)))
     assert (-1 if np.isnan(ours) else ours) == pytest.approx(evaluation.stats[0], abs=1e-12)
 
 
@@ -47,7 +47,8 @@ def test_ap_of_all_images_is_cocos(seed: int, blur: float) -> None:
 def test_ap_of_images_counted_several_times_is_cocos_of_copies(seed: int, counts: list[int]) -> None:
     dataset = scene(seed, len(IDS), 4)
     people = results(dataset, seed, 6.0)
-    ours = Detections.of(evaluate(ground_truth(dataset), people, IDS)).average_precision(np.array(counts, dtype=float))
+    detections = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS))
+    ours = detections.average_precision(np.array(counts, dtype=float))
     copies, found, ids = repeated(dataset, people, counts)
     theirs = ap(copies, found, ids) if ids else -1.0
     assert (-1 if np.isnan(ours) else ours) == pytest.approx(theirs, abs=1e-12)
@@ -56,10 +57,10 @@ def test_ap_of_images_counted_several_times_is_cocos_of_copies(seed: int, counts
 def test_ap_of_some_images_is_cocos_of_those_alone() -> None:
     dataset = scene(3, len(IDS), 5)
     people = results(dataset, 3, 8.0)
-    detections = Detections.of(evaluate(ground_truth(dataset), people, IDS))
+    detections = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS))
     for some in ([10], [20, 50], IDS[1:]):
         selected = [each for each in people if each["image_id"] in some]
-        assert detections.of_images(some) == pytest.approx(ap(dataset, selected, some), abs=1e-12)
+        assert detections.subset_average_precision(some) == pytest.approx(ap(dataset, selected, some), abs=1e-12)
 
 
 def test_truth_found_exactly_is_1_in_all_ten_figures() -> None:
@@ -72,10 +73,10 @@ def test_nobody_found_is_0_and_nobody_to_find_is_no_number() -> None:
     dataset = scene(7, len(IDS), 5)
     evaluation = evaluate(ground_truth(dataset), [], IDS)
     assert evaluation.stats[0] == 0
-    assert Detections.of(evaluation).average_precision(np.ones(len(IDS))) == 0
+    assert Detections.from_evaluation(evaluation).average_precision(np.ones(len(IDS))) == 0
     empty = {**dataset, "annotations": []}
     evaluation = evaluate(ground_truth(empty), [], IDS)
-    detections = Detections.of(evaluation)
+    detections = Detections.from_evaluation(evaluation)
     assert evaluation.stats[0] == -1
     assert np.isnan(detections.average_precision(np.ones(len(IDS))))
     assert np.isnan(detections.interval95()).all()
@@ -94,7 +95,7 @@ def test_the_interval_holds_the_ap_and_narrows_with_more_images() -> None:
     widths = []
     for dataset in (few, many):
         ids = [image["id"] for image in dataset["images"]]
-        detections = Detections.of(evaluate(ground_truth(dataset), results(dataset, 11, 8.0), ids))
+        detections = Detections.from_evaluation(evaluate(ground_truth(dataset), results(dataset, 11, 8.0), ids))
         low, high = detections.interval95()
         assert low <= detections.average_precision(np.ones(len(ids))) <= high
         assert (low, high) == detections.interval95()

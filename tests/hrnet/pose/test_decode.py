@@ -14,7 +14,7 @@ import pytest
 from benchmarks.upstream_pose import UpstreamDecoder, first_difference
 from hrnet.pose.decode import STEPS, People, Settings, decode, to_image
 from tests.hrnet.pose import make_golden
-from tests.hrnet.pose.scenes import KINDS, outputs_of
+from tests.support.pose_scenes import KINDS, outputs_of
 
 
 @pytest.fixture(scope="module")

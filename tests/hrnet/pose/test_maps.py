@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.pose.maps import Maps, cut, double
+from hrnet.pose.maps import Maps, cut_windows, upsample
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import Outputs, outputs_of
+from tests.support.pose_scenes import Outputs, outputs_of
 
 
 def random_outputs(seed: int, width: int = 160, height: int = 128) -> Outputs:
@@ -38,8 +38,8 @@ def test_plain_maps_are_torchs(shape: tuple[int, int, int]) -> None:
 def test_double_in_a_window(seed: int, top: int, left: int, m: int, n: int) -> None:
     planes = np.random.default_rng(seed).standard_normal((2, 8, 10), np.float32)
     channels, tops, lefts = np.array([0, 1, 1]), np.array([top, 0, -1]), np.array([left, -1, 3])
-    found = double(cut(planes, channels, tops, lefts, m, n), tops, lefts, 8, 10)
-    expected = cut(plain.doubled(planes), channels, 2 * tops + 1, 2 * lefts + 1, 2 * m - 2, 2 * n - 2)
+    found = upsample(cut_windows(planes, channels, tops, lefts, m, n), tops, lefts, 8, 10)
+    expected = cut_windows(plain.doubled(planes), channels, 2 * tops + 1, 2 * lefts + 1, 2 * m - 2, 2 * n - 2)
     assert found.dtype == np.float32
     assert found.tobytes() == expected.tobytes()
 
@@ -55,7 +55,7 @@ def test_heat_and_tags(flip: bool) -> None:
     top[:6], left[:6] = [0, 0, 30, 30, 0, 30], [0, 38, 0, 38, 5, 5]
     mine = maps.heat(joints, top, left, 2, 1), *maps.tags(joints, top, left, 2, 1)
     for found, whole in zip(mine, (heat, *np.moveaxis(tags, 3, 0))):
-        assert found.tobytes() == cut(whole, joints, 4 * top - 1, 4 * left - 1, 10, 6).tobytes()
+        assert found.tobytes() == cut_windows(whole, joints, 4 * top - 1, 4 * left - 1, 10, 6).tobytes()
     assert maps.whole_heat(4).tobytes() == heat[4].tobytes()
     assert maps.whole_tags(4).tobytes() == np.moveaxis(tags[4], 2, 0).tobytes()
 
@@ -84,9 +84,9 @@ def broken(part: int, array: np.ndarray) -> Outputs:
     return outputs[0], outputs[1]
 
 
-SHAPES = "outputs of no HigherHRNet (expected float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2], found "
-SIZE = "size of the input (expected multiples of 32, found 144 x 128)"
-FINITE = "outputs hold NaN or infinity: the input, the weights or an overflow in fp16"
+SHAPES = "not HigherHRNet outputs (expected float32 [1, 34, H/4, W/4] and [1, 17, H/2, W/2], found "
+SIZE = "invalid size of the input (expected multiples of 32, found 144 x 128)"
+FINITE = "NaN or infinity in the outputs; check inputs and weights; fp16 may overflow"
 TWICE_HIGH = "float32 [1, 17, 64, 80] and float32 [1, 17, 64, 80])"
 TURNED = "float32 [1, 34, 40, 32] and float32 [1, 17, 80, 64])"
 LOW, HIGH = (1, 34, 32, 40), (1, 17, 64, 80)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hrnet.pose import peaks
 from hrnet.pose.maps import Maps
-from hrnet.pose.peaks import between_pixels, find_peaks, partial_sort
+from hrnet.pose.peaks import find_peaks, partial_sort, subpixel_positions
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import outputs_of
+from tests.support.pose_scenes import outputs_of
 
 THRESHOLD, MOST = 0.1, 30
 
@@ -95,6 +95,6 @@ def test_between_pixels() -> None:
     xy = np.random.default_rng(0).integers(0, (160, 128), (17, 2))
     xy[:4] = [(0, 0), (159, 0), (0, 127), (159, 127)]
     expected = [plain.quarter(heat[joint], x, y) for joint, (x, y) in zip(joints, xy.tolist())]
-    found = between_pixels(Maps(*pair), joints, xy)
+    found = subpixel_positions(Maps(*pair), joints, xy)
     assert found.dtype == np.float32
     assert found.tolist() == [list(place) for place in expected]

@@ -7,9 +7,9 @@ import pytest
 
 from hrnet.pose import refine as module
 from hrnet.pose.maps import Maps
-from hrnet.pose.refine import Bounds, best_pixels, highest_places, refine
+from hrnet.pose.refine import Bounds, best_pixels, highest_indices, refine
 from tests.hrnet.pose import plain
-from tests.hrnet.pose.scenes import KINDS, outputs_of
+from tests.support.pose_scenes import KINDS, outputs_of
 
 
 def centres_of(random: np.random.Generator, count: int, dimensions: int) -> np.ndarray:
@@ -85,6 +85,6 @@ def test_a_map_of_nothing_leaves_the_joint_missing() -> None:
 
 
 def test_highest_places() -> None:
-    assert highest_places(np.array([3, 9, 1, 7], np.float32), 2).tolist() == [1, 3]
-    assert highest_places(np.array([3, 9], np.float32), 5).tolist() == [1, 0]
-    assert highest_places(np.zeros(0, np.float32), 5).tolist() == []
+    assert highest_indices(np.array([3, 9, 1, 7], np.float32), 2).tolist() == [1, 3]
+    assert highest_indices(np.array([3, 9], np.float32), 5).tolist() == [1, 0]
+    assert highest_indices(np.zeros(0, np.float32), 5).tolist() == []

@@ -20,7 +20,9 @@ from hrnet.io.runs import RunRecord
 from infer import run as infer_run
 from infer.emulator import dynamic_dims, main
 from infer.runtimes.base import Runtime
-from tests.infer.models import COUNT, GEARS, check_error, check_gear_outputs, linear_model, remove_records
+from tests.support.errors import check_error
+from tests.support.gear_model import COUNT, GEARS, check_gear_outputs
+from tests.support.linear_model import linear_model, remove_records
 
 NO_GEAR = ("the dynamic_dims parameter is not correct", "1,3,4,4; 1,3,4,8; 1,3,6,4")
 

@@ -18,7 +18,8 @@ from hrnet.io import tensors
 from hrnet.io.files import make_folder
 from infer.emulator import main
 from infer.emulator.pipeline import SharedClock
-from tests.infer.models import CLASSES, SHAPE, check_error, check_logits, expected_logits, linear_model, prep_folder
+from tests.support.errors import check_error
+from tests.support.linear_model import CLASSES, SHAPE, check_logits, expected_logits, linear_model, prep_folder
 
 pytestmark = pytest.mark.filterwarnings("error")
 

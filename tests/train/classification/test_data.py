@@ -15,7 +15,8 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.config import load_config
-from tests.train.small_data import CLASSES, CONFIG, data_set, write_config
+from tests.support.reference_pixels import paddleclas_crop
+from tests.support.training_sets import CLASSES, CONFIG, data_set, write_config
 from train.classification.data import augment, crop_box, read_images
 
 
@@ -66,6 +67,25 @@ def test_a_crop_is_resized_and_flipped(tmp_path: Path) -> None:
     assert augment(image, still, random.Random(3)).tobytes() == expected.tobytes()
 
 
+def test_validation_sees_the_pixels_of_the_config(tmp_path: Path) -> None:
+    """As preprocess makes them; random crops are always Pillow's."""
+    data = data_set(tmp_path / "data")
+    first = sorted(data.glob("val/*/*"))[0]
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 70, 3), np.uint8)).save(first, "PNG")
+    image = np.asarray(Image.open(first))
+    found = {}
+    for resizer in ("pillow", "cv2"):
+        config = load_config(write_config(tmp_path, CONFIG)).clone()
+        config.defrost()
+        config.INPUT.RESIZER = resizer
+        samples = read_images(data, config, training=False)
+        found[resizer] = samples.read(0, samples.files.index(first))[0].numpy()
+    width, height = config.MODEL.IMAGE_SIZE
+    expected = paddleclas_crop(image, config.INPUT.RESIZE, (width, height))
+    assert np.array_equal(found["cv2"], expected)
+    assert not np.array_equal(found["pillow"], expected)
+
+
 def test_images_and_labels_of_both_splits(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path))
     data = data_set(tmp_path / "data")
@@ -94,7 +114,7 @@ def test_all_files_that_are_no_images_are_named_before_the_first_step(tmp_path: 
     (data / "train/__MACOSX").mkdir()
     error = refused(data, config, True)
     assert error.where == data / "train"
-    reasons = {"grey/lost.JPEG": "a link to nothing", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
+    reasons = {"grey/lost.JPEG": "a broken link", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
     assert error.found == ", ".join(f"train/{name}: {reason}" for name, reason in reasons.items())
     for name in ("grey/Thumbs.db", "grey/lost.JPEG"):
         (data / "train" / name).unlink()

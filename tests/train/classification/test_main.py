@@ -13,7 +13,8 @@ import torch
 from hrnet import datasets
 from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification
-from tests.train.small_data import CLASSES, CONFIG, error_line, read_metrics, set_up, train
+from tests.support.training_sets import CLASSES, CONFIG, set_up
+from tests.train.calls import error_line, read_metrics, train
 
 STEP = (
     r"Epoch: \[\d+\]\[\d+/\d+\]\t\tTime \d+\.\d{3}s\t\tFPS \d+\.\d\t\tData \d+\.\d{3}s\t\tLoss \d+\.\d{5}\t\t"
@@ -56,7 +57,7 @@ def test_a_run_learns_and_writes_logs_and_metrics(trained: Path) -> None:
     assert figures[-1]["train_top1"] > 80 and {each["images"] for each in figures} == {9}
     log = (out / "output/0/train_0.log").read_text()
     lines = log.splitlines()
-    assert lines[0] == "small, 0.07 M parameters: 1 times 8 images at once on cpu, float32; 24 images"
+    assert lines[0] == "small, 0.07 M parameters, 24 images: cpu, float32, 1 x batch size 8"
     assert [re.findall(r"\[.*\]", line)[0] for line in lines if re.fullmatch(STEP, line)] == [
         f"[{epoch}][{step}/3]" for epoch in range(4) for step in (0, 2)
     ]
@@ -164,16 +165,19 @@ def test_weights_that_are_not_finite(trained: Path, tmp_path: Path, capsys: pyte
     net.classifier.weight.data[0] *= -1
     checkpoint.save(net, tmp_path / "large.pth")
     assert train(trained, "--eval", "--weights", tmp_path / "large.pth") == 1
-    assert "the loss of the validation is " in capsys.readouterr().err
+    assert "the validation loss is " in capsys.readouterr().err
 
 
-def test_files_and_labels_that_are_left_out_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_and_labels_that_are_not_used_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "data/train/list.txt").write_text("")
     assert train(folder, "--stop_step", 1) == 0
-    assert "\n1 files without a class are left out: train/list.txt\n" in capsys.readouterr().out
+    assert "\n1 files without a class are not used: train/list.txt\n" in capsys.readouterr().out
     (folder / "data/val_label.txt").write_text("gone.JPEG 1\ndark/dark8.JPEG 0\n")
     checkpoint.save(classification.build(load_config(folder / "small.yaml")), folder / "new.pth")
     assert train(folder, "--eval", "--weights", folder / "new.pth") == 0
     screen = capsys.readouterr().out
-    assert "; 1 images\n2 files without a class are left out: val/dark/dark9.JPEG, val/dark/dark10.JPEG\n" in screen
+    assert (
+        ", 1 images: " in screen
+        and "\n2 files without a class are not used: val/dark/dark9.JPEG, val/dark/dark10.JPEG\n" in screen
+    )
     assert "\n1 labels have no image (a subset): val/gone.JPEG\n" in screen

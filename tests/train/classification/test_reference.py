@@ -9,16 +9,18 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from hrnet.config import config_sha256, load_config
+from hrnet.images import Transform
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.nets import checkpoint
-from tests import tiny
-from tests.train.small_data import error_line
+from hrnet.schemas import INTERPOLATIONS, RESIZERS
+from tests.support import reference_pixels, tiny
+from tests.train.calls import error_line
 from train.classification import reference
 
 
@@ -57,6 +59,31 @@ def test_resize_and_crop(config, size, resized, corner):
     mean, std = np.float32(config.INPUT.MEAN), np.float32(config.INPUT.STD)
     expected = (np.asarray(crop, np.float32) / np.float32(255) - mean) / std
     assert np.array_equal(reference.prepare(image, config), expected.transpose(2, 0, 1))
+
+
+def changed(config, **values):
+    config = config.clone()
+    config.defrost()
+    config.INPUT.update(values)
+    return config
+
+
+@pytest.mark.parametrize("size", [(100, 333), (333, 100), (160, 163), (80, 81), (30, 20)])
+def test_cv2_is_paddleclas(config, size):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    expected = reference_pixels.paddleclas_normalise(reference_pixels.paddleclas_crop(np.asarray(image), 80, (64, 64)))
+    assert reference.prepare(image, changed(config, RESIZER="cv2")).tobytes() == expected.tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(RESIZERS), st.sampled_from(INTERPOLATIONS))
+def test_two_implementations_of_the_same_pixels(tmp_path_factory, width, height, resizer, interpolation):
+    """preprocess's inputs equal those of the reference, to the bit."""
+    base = load_config(tiny.write_config(tmp_path_factory.mktemp("config")))
+    config = changed(base, RESIZER=resizer, INTERPOLATION=interpolation)
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = reference.prepare(Image.fromarray(pixels), config)
+    assert Transform.of(config).to_input(pixels, "float32").tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA"])

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.classification.reference import count_hits
-from train.classification.validation import first_classes, hits
+from train.classification.validation import hits, predicted_classes
 
 
-def test_first_classes_of_equal_logits_are_the_lowest() -> None:
+def test_predicted_classes_of_equal_logits_are_the_lowest() -> None:
     logits = torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.0, 1.0, 3.0]])
-    assert first_classes(logits) == [1, 0, 2]
+    assert predicted_classes(logits) == [1, 0, 2]
 
 
 @given(st.integers(1, 9), st.integers(1, 20), st.integers(0, 999))

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yacs.config import CfgNode
 
-from hrnet import schemas
 from hrnet.pose.joints import COUNT, FLIPPED
+from tests.train.pose.configs import dataset
 from tests.train.upstream_training import upstream
 from train.pose import augment
-from train.pose.augment import Motion
+from train.pose.augment import Transform
 
 SIDE = 64
-SAME = Motion(SIDE / 2, SIDE / 2, SIDE, 1, 0, False)  # keeps an image of SIDE x SIDE as it is
+SAME = Transform(SIDE / 2, SIDE / 2, SIDE, 1, 0, False)  # keeps an image of SIDE x SIDE as it is
 MOTIONS = st.builds(
-    Motion,
+    Transform,
     x=st.floats(40, 80),
     y=st.floats(30, 70),
     width=st.floats(50, 160),
@@ -28,13 +27,6 @@ MOTIONS = st.builds(
     degrees=st.floats(-45, 45),
     flip=st.booleans(),
 )
-
-
-def dataset(**keys: object) -> CfgNode:
-    node = schemas.pose().DATASET
-    for key, value in keys.items():
-        node[key] = value
-    return node
 
 
 def joints_at(points: np.ndarray) -> np.ndarray:
@@ -45,9 +37,9 @@ def joints_at(points: np.ndarray) -> np.ndarray:
 def test_the_identity_motion_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     joints = joints_at(np.random.default_rng(1).uniform(0, SIDE, (COUNT, 2)))
-    assert np.array_equal(augment.move_image(image, SAME, SIDE), image)
-    np.testing.assert_allclose(augment.move_joints(joints, SAME, SIDE, FLIPPED), joints)
-    assert np.array_equal(augment.move_mask(image[..., 0] > 99, SAME, SIDE), image[..., 0] > 99)
+    assert np.array_equal(augment.warp_image(image, SAME, SIDE), image)
+    np.testing.assert_allclose(augment.transform_joints(joints, SAME, SIDE, FLIPPED), joints)
+    assert np.array_equal(augment.warp_mask(image[..., 0] > 99, SAME, SIDE), image[..., 0] > 99)
 
 
 @settings(max_examples=25, deadline=None)
@@ -56,28 +48,28 @@ def test_two_flips_give_the_image_back(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image, flip = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8), SAME._replace(flip=True)
     joints = joints_at(rng.uniform(0, SIDE, (COUNT, 2)))
-    once = augment.move_image(image, flip, SIDE)
-    moved = augment.move_joints(joints, flip, SIDE, FLIPPED)
+    once = augment.warp_image(image, flip, SIDE)
+    moved = augment.transform_joints(joints, flip, SIDE, FLIPPED)
     assert not np.array_equal(once, image) and not np.allclose(moved, joints)
-    assert np.array_equal(augment.move_image(np.ascontiguousarray(once), flip, SIDE), image)
-    np.testing.assert_allclose(augment.move_joints(moved, flip, SIDE, FLIPPED), joints, atol=1e-9)
+    assert np.array_equal(augment.warp_image(np.ascontiguousarray(once), flip, SIDE), image)
+    np.testing.assert_allclose(augment.transform_joints(moved, flip, SIDE, FLIPPED), joints, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
 @given(MOTIONS, st.integers(20, 100), st.integers(20, 80))
-def test_joints_and_masks_follow_the_pixels(motion: Motion, x: int, y: int) -> None:
+def test_joints_and_masks_follow_the_pixels(transform: Transform, x: int, y: int) -> None:
     """A white square around a joint is around the joint afterwards, in the image and in the mask.
 
     Within a cell: cv2 rotates and scales about the centres of pixels, joints count from their corners."""
     image = np.zeros((100, 120, 3), np.uint8)
     image[y - 4 : y + 5, x - 4 : x + 5] = 255
-    column, row = augment.move_joints(joints_at(np.array([[x + 0.5, y + 0.5]])), motion, SIDE, [0])[0, 0, :2]
-    reach = 10 * SIDE / motion.width  # of the square's corners, cells
+    column, row = augment.transform_joints(joints_at(np.array([[x + 0.5, y + 0.5]])), transform, SIDE, [0])[0, 0, :2]
+    reach = 10 * SIDE / transform.width  # of the square's corners, cells
     if not (reach <= column < SIDE - 1 - reach and reach <= row < SIDE - 1 - reach):
         return
     for found in (
-        augment.move_image(image, motion, SIDE)[..., 0] / 255,
-        1 - augment.move_mask(image[..., 0] == 0, motion, SIDE),
+        augment.warp_image(image, transform, SIDE)[..., 0] / 255,
+        1 - augment.warp_mask(image[..., 0] == 0, transform, SIDE),
     ):
         rows, columns = np.mgrid[:SIDE, :SIDE]
         middle = np.array([(found * columns).sum(), (found * rows).sum()]) / found.sum()
@@ -85,13 +77,13 @@ def test_joints_and_masks_follow_the_pixels(motion: Motion, x: int, y: int) -> N
 
 
 def test_the_mask_counts_the_area_beyond_the_image() -> None:
-    found = augment.move_mask(np.zeros((SIDE, SIDE), bool), SAME._replace(x=SIDE / 2 + 10), SIDE)
+    found = augment.warp_mask(np.zeros((SIDE, SIDE), bool), SAME._replace(x=SIDE / 2 + 10), SIDE)
     assert not found[:, : SIDE - 10].any() and found[:, SIDE - 10 :].all()
 
 
 def test_a_flip_swaps_left_and_right_joints() -> None:
     joints = joints_at(np.stack([np.arange(COUNT), np.zeros(COUNT)], axis=1))
-    moved = augment.move_joints(joints, SAME._replace(flip=True), SIDE, FLIPPED)
+    moved = augment.transform_joints(joints, SAME._replace(flip=True), SIDE, FLIPPED)
     assert moved[0, 0, 0] == SIDE  # the nose was at 0
     assert moved[0, 6, 0] == SIDE - 5  # the right shoulder is where the left one was
 
@@ -101,47 +93,47 @@ def test_a_flipped_joint_stays_in_the_cell_of_its_pixel(cell: int, part: float) 
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
     image[5, cell] = 255
     flip = SAME._replace(flip=True)
-    moved = augment.move_joints(joints_at(np.array([[cell + part, 5.5]])), flip, SIDE, [0])[0, 0]
-    assert augment.move_image(image, flip, SIDE)[int(moved[1]), int(moved[0]), 0] == 255
+    moved = augment.transform_joints(joints_at(np.array([[cell + part, 5.5]])), flip, SIDE, [0])[0, 0]
+    assert augment.warp_image(image, flip, SIDE)[int(moved[1]), int(moved[0]), 0] == 255
 
 
 def test_a_rotation_is_clockwise() -> None:
-    moved = augment.move_joints(joints_at(np.array([[42.0, 32.0]])), SAME._replace(degrees=90), SIDE, [0])
+    moved = augment.transform_joints(joints_at(np.array([[42.0, 32.0]])), SAME._replace(degrees=90), SIDE, [0])
     np.testing.assert_allclose(moved[0, 0, :2], [32, 22], atol=1e-9)
 
 
 def test_motions_are_within_the_bounds() -> None:
     keys = {"MAX_ROTATION": 30, "MIN_SCALE": 0.75, "MAX_SCALE": 1.5, "MAX_TRANSLATE": 40, "FLIP": 0.5}
     rng = np.random.default_rng(0)
-    drawn = [augment.random_motion(rng, 400, 200, dataset(**keys)) for _ in range(500)]
-    stretches, degrees, right = np.array([(motion.stretch, motion.degrees, motion.x) for motion in drawn]).T
+    drawn = [augment.random_transform(rng, 400, 200, dataset(**keys)) for _ in range(500)]
+    stretches, degrees, right = np.array([(transform.stretch, transform.degrees, transform.x) for transform in drawn]).T
     assert stretches.min() >= 0.75 and stretches.max() <= 1.5 and np.ptp(stretches) > 0.7
     assert np.abs(degrees).max() <= 30 and np.ptp(degrees) > 55
-    assert [motion.width for motion in drawn] == pytest.approx(200 * stretches)
+    assert [transform.width for transform in drawn] == pytest.approx(200 * stretches)
     assert (np.abs(right - 200) <= 40 * stretches).all() and np.ptp(right) > 80
-    assert 200 < sum(motion.flip for motion in drawn) < 300
+    assert 200 < sum(transform.flip for transform in drawn) < 300
     still = dataset(MAX_ROTATION=0, MIN_SCALE=1.0, MAX_SCALE=1.0, MAX_TRANSLATE=0, FLIP=0.0, SCALE_TYPE="long")
-    assert augment.random_motion(rng, 400, 200, still) == Motion(200, 100, 400, 1, 0, False)
+    assert augment.random_transform(rng, 400, 200, still) == Transform(200, 100, 400, 1, 0, False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale_type", ["short", "long"])
 @pytest.mark.parametrize("seed", range(10))
 def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, monkeypatch: Any) -> None:
-    """Upstream's transforms draw their random numbers one by one; here they get those of our motion."""
+    """Upstream's transforms draw their random numbers one by one; here they get those of our transform."""
     theirs = upstream("dataset/transforms/transforms.py")
     rng = np.random.default_rng(seed)
     width, height = rng.integers(80, 300, 2).tolist()
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     mask = rng.random((height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)[:height, :width] < 0.7
     joints = np.concatenate([rng.uniform(0, 200, (4, COUNT, 2)), rng.integers(0, 3, (4, COUNT, 1))], axis=2)
-    motion = augment.random_motion(rng, width, height, dataset(SCALE_TYPE=scale_type))
+    transform = augment.random_transform(rng, width, height, dataset(SCALE_TYPE=scale_type))
 
-    shares = iter([(motion.stretch - 0.75) / 0.5, (motion.degrees / 30 + 1) / 2])
-    shifts = iter([round(motion.x - width / 2), round(motion.y - height / 2)])
+    shares = iter([(transform.stretch - 0.75) / 0.5, (transform.degrees / 30 + 1) / 2])
+    shifts = iter([round(transform.x - width / 2), round(transform.y - height / 2)])
     monkeypatch.setattr(np.random, "random", lambda: next(shares))
     monkeypatch.setattr(np.random, "randint", lambda low, high: next(shifts))
-    monkeypatch.setattr(random, "random", lambda: 0.0 if motion.flip else 1.0)
+    monkeypatch.setattr(random, "random", lambda: 0.0 if transform.flip else 1.0)
     outputs = [SIDE // 4, SIDE // 2]
     chain = theirs.Compose(
         [
@@ -150,14 +142,14 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
         ]
     )
     moved, masks, placed = chain(image, [mask.copy() for _ in outputs], [joints.copy() for _ in outputs])
-    differ = np.abs(augment.move_image(image, motion, SIDE).astype(int) - moved)
+    differ = np.abs(augment.warp_image(image, transform, SIDE).astype(int) - moved)
     assert (differ > 0).mean() < 0.002 and differ.max() <= 8  # a last bit of the matrix may choose another 1/32 pixel
     for side, their_mask, their_joints in zip(outputs, masks, placed):
         white = np.full((height, width, 3), 255, np.uint8)
-        inside = augment.move_image(white, motion, side)[..., 0] > 127
-        our_mask = augment.move_mask(mask, motion, side)
+        inside = augment.warp_image(white, transform, side)[..., 0] > 127
+        our_mask = augment.warp_mask(mask, transform, side)
         assert (our_mask[inside] == their_mask[inside]).mean() > 0.99
-        assert (our_mask[augment.move_image(white, motion, side)[..., 0] == 0] == 1).all()
-        their_joints[:, :, 0] += motion.flip  # they count in whole cells
-        found = augment.move_joints(joints, motion, side, FLIPPED)
+        assert (our_mask[augment.warp_image(white, transform, side)[..., 0] == 0] == 1).all()
+        their_joints[:, :, 0] += transform.flip  # they count in whole cells
+        found = augment.transform_joints(joints, transform, side, FLIPPED)
         np.testing.assert_allclose(found, their_joints, rtol=1e-9, atol=1e-9)

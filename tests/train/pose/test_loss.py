@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet.config import load_config
-from tests import tiny
+from tests.support import tiny
 from tests.train.upstream_training import upstream
 from train.pose.loss import heatmap_loss, losses, tag_losses
 from train.pose.targets import NONE, Targets

@@ -21,9 +21,9 @@ from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.pose.decode import decode, read_settings, to_image
 from postprocess.gate import find_reference
 from preprocess import pose as preprocess
-from tests import tiny
-from tests.preprocess.coco_sets import annotations, write_annotations
-from tests.train.small_data import error_line
+from tests.support import tiny
+from tests.support.coco_sets import annotations, write_annotations
+from tests.train.calls import error_line
 from train.pose import reference
 
 IMAGES = 3
@@ -153,7 +153,7 @@ def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.
     write_annotations(tmp_path, {**truth, "annotations": []})
     (tmp_path / "images").symlink_to(folder / "people/images")
     error = error_of(folder, capsys, "--dataset", tmp_path)
-    assert f"found nobody on {IMAGES} images" in error and "LIMIT=0" in error
+    assert f"found no person in {IMAGES} images" in error and "LIMIT=0" in error
 
 
 def test_a_second_run_does_its_work_only_where_something_changed(

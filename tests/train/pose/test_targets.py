@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yacs.config import CfgNode
 
-from hrnet import schemas
 from hrnet.pose.joints import COUNT
+from tests.train.pose.configs import dataset
 from tests.train.upstream_training import upstream
 from train.pose import targets
 from train.pose.targets import NONE
@@ -34,14 +33,7 @@ def scene(seed: int, people: int) -> np.ndarray:
     return joints
 
 
-def dataset(**keys: object) -> CfgNode:
-    node = schemas.pose().DATASET
-    for key, value in keys.items():
-        node[key] = value
-    return node
-
-
-def test_a_bump_by_value() -> None:
+def test_a_gaussian_by_value() -> None:
     (found, empty, _) = targets.heatmaps(joints_from((10.9, 3.2, 1)), np.array([2.0]), SIDE)
     assert found.dtype == np.float32 and not empty.any()
     assert found[3, 10] == 1  # its cell's row and column, whatever the rest
@@ -51,11 +43,11 @@ def test_a_bump_by_value() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 10, 3, 17)  # 7 cells each way
 
 
-def test_two_bumps_give_the_maximum() -> None:
+def test_two_gaussians_give_the_maximum() -> None:
     two = np.concatenate([joints_from((5, 5, 2)), joints_from((7, 5, 1))])
     found = targets.heatmaps(two, np.array([2.0, 1.0]), SIDE)[0]
     assert found[5, 5] == found[5, 7] == 1
-    assert found[5, 6] == np.float32(np.exp(-1 / 8)), "1/8 for the wide bump, 1/2 for the narrow one"
+    assert found[5, 6] == np.float32(np.exp(-1 / 8)), "1/8 for the wide Gaussian, 1/2 for the narrow one"
 
 
 @pytest.mark.parametrize("x, y, flag", [(5, 5, 0), (-1, 5, 1), (5, SIDE, 1), (SIDE + 30, 5, 2)])
@@ -116,7 +108,7 @@ def test_joints_of_people() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 5), st.sampled_from([1.0, 2.0, 3.0]))
 def test_heatmaps_and_indices_agree(seed: int, people: int, sigma: float) -> None:
-    """Each index is the top of a bump, and each top has an index."""
+    """Each index is the top of a Gaussian, and each top has an index."""
     joints = scene(seed, people)
     maps = targets.heatmaps(joints, np.full(people, sigma), SIDE)
     indices = targets.tag_indices(joints, SIDE, 30, True)

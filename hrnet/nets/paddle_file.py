@@ -1,0 +1,197 @@
+"""Read what `paddle.save` wrote (`.pdparams`), without PaddlePaddle and without running code that is in it.
+
+A file is one pickle of protocol 2, 3 or 4: a dictionary of names and NumPy arrays, and `StructuredToParameterName@@`, a
+table of the names that the parameters have inside PaddlePaddle. An array that the pickle could not hold whole is saved
+as one-dimensional parts `<name>@@.0`, `<name>@@.1`, …, and `UnpackBigParamInfor@@` describes them. Tensors in a nested
+dictionary are saved as pairs of a name and an array. bfloat16 is saved as uint16.
+Format: https://github.com/PaddlePaddle/Paddle python/paddle/framework/io.py and io_utils.py, release 3.2.2.
+
+The pickle can only call the few functions in `FUNCTIONS`, none of which builds more than dictionaries, tuples and
+unconverted arrays. An array is converted after the pickle ended, when nothing but the dictionary holds its bytes, so
+that the file is never in memory twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import pickle
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Optional, Union
+
+import torch
+
+from hrnet.cli import UserError
+from hrnet.io.files import AnyPath
+from hrnet.io.recognise import AGAIN, PADDLE
+from hrnet.nets.torch_file import walk
+
+PARTS = "UnpackBigParamInfor@@"  # an entry that describes the arrays in parts; Paddle's spelling
+DTYPES = {
+    **{"f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "u2": torch.bfloat16},
+    **{"i1": torch.int8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8},
+}
+MOST_DIMENSIONS = 32  # of a NumPy array, before NumPy 2
+SAVE_AGAIN = (
+    "if you trust the file, load it in PaddlePaddle and save its weights alone: paddle.save(net.state_dict(), …)"
+)
+
+
+class Refused(Exception):
+    """The file may be whole, but holds something that is not read. Its arguments: what it is, and its name."""
+
+
+class Function:
+    """In place of a function of another module. The pickle can call it, but cannot change it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a function with a state")
+
+
+class DType:
+    """In place of a numpy.dtype: `code`, its kind and size in bytes, such as "f4"."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or code not in DTYPES:
+            raise Refused("arrays of this type are not read", code)
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """`state`: version, byte order, then what only types with fields or of strings have."""
+        if state[1] not in ("<", "|"):
+            raise Refused("arrays with this byte order are not read", state[1])
+
+
+class Array:
+    """In place of a numpy.ndarray. `content`: its bytes; as text in latin-1, which is how protocol 2 holds bytes."""
+
+    __slots__ = ("content", "dtype", "fortran", "shape")
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        sizes = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+        if not sizes or len(shape) > MOST_DIMENSIONS or not isinstance(dtype, DType):
+            raise ValueError("an array without shape or type")
+        expected = math.prod(shape) * int(dtype.code[1])
+        if not isinstance(content, (bytes, str)) or len(content) != expected:
+            found = f"{len(content)} bytes" if isinstance(content, (bytes, str)) else type(content).__name__
+            raise ValueError(f"an array of {expected} bytes that has {found}")
+        self.shape, self.dtype, self.fortran, self.content = shape, DTYPES[dtype.code], bool(fortran), content
+
+    def tensor(self) -> torch.Tensor:
+        content: Union[bytes, str] = self.content
+        buffer = bytearray(content, "latin-1") if isinstance(content, str) else bytearray(content)
+        if not buffer:  # torch.frombuffer refuses it
+            return torch.empty(self.shape, dtype=self.dtype)
+        flat = torch.frombuffer(buffer, dtype=self.dtype)
+        if self.fortran:  # the first axis changes fastest
+            return flat.reshape(self.shape[::-1]).permute(*reversed(range(len(self.shape))))
+        return flat.reshape(self.shape)
+
+
+def _reconstruct(kind: Any, *_: Any) -> Array:
+    """numpy.core.multiarray._reconstruct: an array whose state follows."""
+    if kind is not NDARRAY:
+        raise ValueError("an array of another class")
+    return Array()
+
+
+def _encode(text: Any, encoding: Any) -> str:
+    """_codecs.encode, without the copy: `Array` takes text, too."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"text in {encoding}")
+    return text
+
+
+def _never(*_: Any) -> Any:
+    raise ValueError("an array that was not saved by numpy")
+
+
+NDARRAY = Function(_never)
+FUNCTIONS = {
+    "numpy.ndarray": NDARRAY,
+    "numpy.dtype": Function(DType),
+    **{f"numpy.{core}multiarray._reconstruct": Function(_reconstruct) for core in ("", "core.", "_core.")},
+    "_codecs.encode": Function(_encode),
+    **{f"{module}.tuple": Function(tuple) for module in ("builtins", "__builtin__")},
+    "collections.OrderedDict": Function(dict),
+}
+PROTOCOL_5 = (
+    b"\x96\x97\x98"  # its opcodes; paddle.save never writes it, and the first one allocates any amount of memory
+)
+
+
+class Unpickler(pickle._Unpickler):  # as in torch_file: the one in C can be made to allocate any amount of memory
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load for code, load in pickle._Unpickler.dispatch.items() if code not in PROTOCOL_5
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full not in FUNCTIONS:
+            raise Refused("loading this pickle would run code", full)
+        return FUNCTIONS[full]
+
+
+def read(path: AnyPath) -> Any:
+    """The content of a file of paddle.save, with PaddlePaddle's names; tensors are on the CPU. Raises UserError for a
+    damaged file, and for one with objects that are neither arrays nor plain values."""
+    path = Path(path)
+    size = path.stat().st_size
+    try:
+        content = _load(path)
+        for _, value in walk(content):
+            if isinstance(value, dict):
+                for key, each in value.items():
+                    array = _array_of(each)
+                    if array is not None:
+                        value[key] = array.tensor()
+                    del each, array  # before the next one is converted
+        if isinstance(content, dict):
+            content.pop(PADDLE, None)
+            _join(content)
+    except Refused as error:
+        what, name = error.args
+        raise UserError(what, where=path, found=name, hint=SAVE_AGAIN) from None
+    except MemoryError:  # a damaged file may name any length
+        hint = f"{AGAIN}, or use a larger machine"
+        raise UserError("damaged, or larger than the memory", where=path, found=f"{size} bytes", hint=hint) from None
+    except Exception as error:  # a damaged file can raise exceptions of almost any type here
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        what, found = "a damaged PaddlePaddle file", f"{size} bytes, {message}"
+        raise UserError(what, where=path, found=found, hint=AGAIN) from None
+    return content
+
+
+def _load(path: Path) -> Any:
+    with open(path, "rb") as file:
+        content = Unpickler(file, encoding="latin1").load()  # Python 2 wrote its bytes as they are
+        if file.read(1):
+            raise ValueError("it goes on after its end")
+    return content
+
+
+def _array_of(value: Any) -> Optional[Array]:
+    """Of a value of a dictionary: an array, or a pair of a name and an array."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        value = value[1]
+    return value if isinstance(value, Array) else None
+
+
+def _join(content: dict[Any, Any]) -> None:
+    """Replace the parts of each large array by the whole."""
+    for name, entry in content.pop(PARTS, {}).items():
+        parts = [content.pop(part) for part in entry["slices"]]
+        content[name] = torch.cat(parts).reshape(entry["OriginShape"])

@@ -1,0 +1,192 @@
+"""Scatter charts with a label for each point that overlaps neither another label nor a point; SVG and PNG.
+
+matplotlib (the extra `charts`) is only imported by `draw`. The same points give the same bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hrnet.cli import UserError
+from hrnet.io.files import replacing
+
+SIZE, DPI = (8.0, 5.5), 150  # inches, pixels per inch of the PNG
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito's, for the colour-blind
+MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKER = 6.5  # diameter, points
+FONT = 8.0  # of a label, points
+MARGIN = 0.08  # around the points, part of the axis
+GAP = 2.0  # between a point and its label, and between two labels, points
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a label from its point
+
+
+class Point(NamedTuple):
+    """One point of a chart."""
+
+    label: str  # empty: none
+    x: float
+    y: float
+    filled: bool = True
+
+
+class Series(NamedTuple):
+    """Points of one colour."""
+
+    name: str
+    points: Sequence[Point]
+
+
+class Box(NamedTuple):
+    """A rectangle: left, bottom, right, top."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that two rectangles share."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        return width * height if width > 0 and height > 0 else 0.0
+
+    def grow(self, margin: float) -> Box:
+        return Box(self.x0 - margin, self.y0 - margin, self.x1 + margin, self.y1 + margin)
+
+
+def check_installed() -> None:
+    """Raise UserError unless matplotlib is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError(
+            "matplotlib is not installed", hint="make setup, then .venv/bin/python -m pip install matplotlib"
+        )
+
+
+def candidates(anchor: tuple[float, float], size: tuple[float, float], reach: float, far: float) -> Iterator[Box]:
+    """Places of a label of `size` around its point, the nearest first: from `reach` to `far` away."""
+    x, y = anchor
+    width, height = size
+    distance = reach
+    while distance < far:
+        for right, up in DIRECTIONS:
+            away = distance * (0.75 if right and up else 1.0)
+            x0 = x - width / 2 + right * (width / 2 + away)
+            y0 = y - height / 2 + up * (height / 2 + away)
+            yield Box(x0, y0, x0 + width, y0 + height)
+        distance += height / 2
+
+
+def place(
+    anchors: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    markers: Sequence[Box],
+    lines: Sequence[Box],
+    bounds: Box,
+) -> list[Box]:
+    """A place for each label: the nearest one to its anchor, inside `bounds`, that overlaps no earlier label, no marker
+    and no line, and is not beside another marker than its own; where there is no such place, the one that overlaps
+    least."""
+    taken: list[Box] = []
+    far = math.hypot(bounds.x1 - bounds.x0, bounds.y1 - bounds.y0)
+    for anchor, size in zip(anchors, sizes):
+        best, least = Box(*anchor, *anchor), math.inf
+        at = Box(*anchor, *anchor).grow(GAP)
+        there = [marker if marker.overlap(at) else marker.grow(MARKER) for marker in markers]
+        for box in candidates(anchor, size, MARKER / 2 + GAP, far):
+            if box.x0 < bounds.x0 or box.y0 < bounds.y0 or box.x1 > bounds.x1 or box.y1 > bounds.y1:
+                continue
+            overlap = sum(box.grow(GAP / 2).overlap(other) for other in (*taken, *there, *lines))
+            if overlap < least:
+                best, least = box, overlap
+            if not overlap:
+                break
+        taken.append(best)
+    return taken
+
+
+def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: bool = False) -> None:
+    """Write `<output>.svg` and `<output>.png`: Top-1 against `x`. Points of equal labels are connected, and only the
+    rightmost one is labelled."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    lines: dict[str, list[Point]] = {}
+    for point in sorted((point for each in series for point in each.points), key=lambda point: point.x):
+        lines.setdefault(point.label, []).append(point)
+    with rc_context({"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}):
+        figure = Figure(SIZE, 72, layout="constrained")  # so that a pixel is a point while labels are placed
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=x, ylabel="Top-1, %")
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+        axes.margins(MARGIN, MARGIN)
+        for line in lines.values():
+            axes.plot([point.x for point in line], [point.y for point in line], color="0.8", lw=1, zorder=1)
+        for number, (name, points) in enumerate(series):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            style = {"marker": marker, "ms": MARKER, "mec": colour, "ls": ""}
+            axes.plot([], [], label=name, mfc=colour, **style)
+            for point in points:
+                axes.plot(point.x, point.y, mfc=colour if point.filled else "white", **style)
+        _scale(axes, log)
+        if len(series) > 1:
+            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=FONT)
+        canvas.draw()
+        _label(axes, canvas, list(lines.values()))
+        with replacing(output.with_suffix(".svg")) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        with replacing(output.with_suffix(".png")) as file:
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _scale(axes: Any, log: bool) -> None:
+    """The horizontal axis: from 0, or logarithmic with ticks such as 20; room for labels at the right."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter("")
+    left, right = axes.get_xlim()
+    axes.set_xlim(left if log else 0.0, right * (right / left) ** MARGIN if log else right * (1 + MARGIN))
+
+
+def _label(axes: Any, canvas: Any, lines: Sequence[Sequence[Point]]) -> None:
+    """Place a label at the last point of each line, connected to it where it is not beside it."""
+    shown = sorted((line[-1] for line in lines if line[-1].label), key=lambda point: (-point.y, point.x))
+    at = {point: tuple(axes.transData.transform((point.x, point.y))) for line in lines for point in line}
+    texts = [axes.annotate(point.label, (point.x, point.y), fontsize=FONT, annotation_clip=False) for point in shown]
+    sizes = [(each.width, each.height) for each in (text.get_window_extent(canvas.get_renderer()) for text in texts)]
+    for text in texts:
+        text.remove()
+    markers = [Box(x, y, x, y).grow(MARKER / 2) for x, y in at.values()]
+    drawn = [box for line in lines for start, end in zip(line, line[1:]) for box in steps(at[start], at[end])]
+    bounds = Box(*axes.get_window_extent().extents).grow(-GAP)
+    for point, box in zip(shown, place([at[point] for point in shown], sizes, markers, drawn, bounds)):
+        x, y = at[point]
+        away = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1)
+        line_to = {"arrowstyle": "-", "lw": 0.5, "color": "0.5", "shrinkA": 0, "shrinkB": MARKER / 2}
+        axes.annotate(
+            point.label,
+            (point.x, point.y),
+            ((box.x0 + box.x1) / 2 - x, (box.y0 + box.y1) / 2 - y),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=FONT,
+            arrowprops=line_to if away > MARKER else None,
+        )
+
+
+def steps(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
+    """Small boxes along a line."""
+    count = max(1, math.ceil(math.dist(start, end) / MARKER))
+    where = [tuple(a + (b - a) * step / count for a, b in zip(start, end)) for step in range(count + 1)]
+    return [Box(x, y, x, y).grow(1) for x, y in where]

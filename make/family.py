@@ -1,0 +1,327 @@
+"""Compare models: accuracy, multiply-adds, parameters and latency of each, as a table and four charts.
+
+    python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json
+        --bench bench/onnxruntime-fp32-dev0.json --set BACKEND=onnxruntime --set BATCHES=1,4,8 …
+
+Called by `make family`. A row is measured by other stages in processes of their own: pth2onnx.cost, and make with the
+settings of --set, which exports, compiles and times the model, and evaluates it where --metrics names the record. A
+model without weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published one of its config.
+
+Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)
+Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;
+         rows/<MODEL>.json with a stamp; work/, the products of the row that is being measured
+Locks    <name>_lock
+Resumes  rows that were made from the same config, weights, images, settings, code and machine are kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet import markdown
+from hrnet.cli import UserError, command
+from hrnet.code import ROOT
+from hrnet.config import config_path, config_sha256, load_config
+from hrnet.datasets import find_images
+from hrnet.io import stamp
+from hrnet.io.family import LATENCIES, FamilyRow, Published, PublishedModel
+from hrnet.io.files import locked, make_folder, write_text
+from hrnet.io.records import FormatError, read_record, write_record
+from hrnet.io.runs import BenchRecord
+from hrnet.machine import machine
+from hrnet.schemas import CLASSIFICATION
+from infer.run_ais_bench import find_tool
+from make.charts import Point, Series, check_installed, draw
+from make.checks import CHECKS
+
+PUBLISHED = ROOT / "data/paddleclas_hrnet.json"
+WEIGHTS = "weights/{}.pth"
+CHART_BATCH = 4  # of the chart beside published latencies, as in PaddleClas' charts
+PACKAGES = ("onnx", "onnxruntime", "openvino", "torch")  # that a row depends on
+EXPORTED = ("benchmarks.seeded_checkpoint", "pth2onnx.cost", "pth2onnx.classification")
+TIMED = (*EXPORTED, "pth2onnx.torchscript", "pth2onnx.static", "atc.convert", "atc.emulator.__main__", "infer.bench")
+EVALUATED = ("preprocess.classification", "infer.run", "postprocess.classification")
+HINT = "rows that were finished before are kept; run the same command again"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table: what was measured, and what is published of the model."""
+
+    row: FamilyRow
+    top1: Optional[float]  # percent; measured, or else the config's reference
+    top5: Optional[float]
+    reference: str  # source of top1 and top5; empty: measured here
+    published: Optional[PublishedModel]
+
+    @property
+    def label(self) -> str:
+        """Such as `SE W64 ssld`."""
+        words = self.row.model.replace("hrnet_", "").split("_")
+        return " ".join(
+            word.upper() if word == "se" or (word[1:].isdigit() and word[0] == "w") else word for word in words
+        )
+
+
+class Family:
+    """One comparison: the models, the settings, and where the products go."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.models: list[str] = args.models
+        self.output: Path = args.output
+        self.settings: dict[str, str] = dict(args.settings)
+        self.bench, self.metrics = args.bench, args.metrics
+        self.work = args.output.parent / "work"
+        self.tool = find_tool(self.settings["BACKEND"], self.settings["AIS_PYTHON"], self.settings["DEVICE"].split(","))
+
+    @functools.cached_property
+    def around(self) -> dict[str, Any]:
+        """What all rows are made from."""
+        installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+        versions = {name: installed[name] for name in PACKAGES if name in installed}
+        given = {name: value for name, value in self.settings.items() if name != "PYTHON"}
+        versions["python"] = platform.python_version()
+        return {**given, "tool": self.tool.settings, "machine": machine(), "versions": versions}
+
+    @functools.cache  # noqa: B019
+    def images_sha256(self, classes: int) -> str:
+        return find_images(Path(self.settings["DATASET"]), classes).sha256()
+
+    def row_path(self, model: str) -> Path:
+        return self.output.parent / f"rows/{model}.json"
+
+    def made_from(self, model: str) -> stamp.Stamp:
+        """What the row of a model is made from. Raises UserError for a config or data set that does not fit."""
+        config = load_config(config_path(model), CLASSIFICATION)
+        settings, weights = {**self.around, "config_sha256": config_sha256(config)}, Path(WEIGHTS.format(model))
+        evaluated = bool(self.metrics) and weights.exists()
+        if evaluated:
+            settings["index_sha256"] = self.images_sha256(config.MODEL.NUM_CLASSES)
+        modules = (*TIMED, *self.tool.modules, *(EVALUATED if evaluated else ()))
+        return stamp.Stamp.compute(modules, settings, {"weights": weights} if weights.exists() else {})
+
+    def finished(self, model: str, made_from: stamp.Stamp) -> Optional[FamilyRow]:
+        """The row of a model, if it is there and would be measured from the same."""
+        path = self.row_path(model)
+        if not stamp.is_current(path, made_from, [path]):
+            return None
+        try:
+            return FamilyRow.read(path)
+        except FormatError:  # of another release
+            return None
+
+    def call(self, model: str, lock: int, *words: object) -> None:
+        """Run a process, which inherits the lock, without the values of the make that runs this."""
+        environment = {key: value for key, value in os.environ.items() if key not in {*CHECKS, "MODEL", "MFLAGS"}}
+        environment = {key: value for key, value in environment.items() if not key.startswith("MAKE")}
+        code = subprocess.run([str(word) for word in words], env=environment, pass_fds=[lock]).returncode
+        if code:
+            raise UserError(f"{model}: {words[0]} failed, see above", found=f"exit {code}", hint=HINT)
+
+    def measure(self, model: str, made_from: stamp.Stamp, lock: int) -> FamilyRow:
+        """Measure a model, write its row, and remove what was made for it."""
+        folder, weights, path = self.work / model, Path(WEIGHTS.format(model)), self.row_path(model)
+        weights_sha256, python = made_from.files.get("weights"), self.settings["PYTHON"]
+        make_folder(folder)
+        make_folder(path.parent)
+        self.call(model, lock, python, "-m", "pth2onnx.cost", "--cfg", model, "--output", folder / "cost.json")
+        if weights_sha256 is None:
+            weights = folder / "seeded.pth"
+            if not weights.exists():
+                self.call(
+                    model, lock, python, "-m", "benchmarks.seeded_checkpoint", "--cfg", model, "--output", weights
+                )
+        evaluated = self.metrics if weights_sha256 else None
+        products = [folder / product for product in (self.bench, evaluated) if product]
+        values = {"MODEL": model, "BUILD": self.work, "WEIGHTS": weights, **self.settings}
+        given = [f"{name}={value}" for name, value in values.items()]
+        self.call(model, lock, "make", "--no-print-directory", *products, *given)
+        row = read_row(model, folder, self.bench, evaluated, weights_sha256)
+        row.write(path)
+        stamp.write_stamp(path, made_from, [path])
+        shutil.rmtree(folder)
+        return row
+
+
+def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weights_sha256: Optional[str]) -> FamilyRow:
+    """A row from the records that the stages wrote below `folder`."""
+    cost, timed = read_record(folder / "cost.json", "cost"), BenchRecord.read(folder / bench)
+    content: dict[str, Any] = {"metrics": {}, "images": 0}
+    if metrics:
+        content = read_record(folder / metrics, "metrics")
+    return FamilyRow(
+        model=model,
+        gmacs=cost["gmacs"],
+        params_m=cost["params_m"],
+        weights_sha256=weights_sha256,
+        batch_ms={str(each.batch): each.batch_ms["median"] for each in timed.rows},
+        images_per_second={str(each.batch): each.device_images_per_second for each in timed.rows},
+        tool=timed.tool,
+        top1=content["metrics"].get("top1"),
+        top5=content["metrics"].get("top5"),
+        images=content["images"],
+    )
+
+
+def entry(row: FamilyRow, published: dict[str, PublishedModel]) -> Entry:
+    """A row with the accuracy that the table shows."""
+    reference = load_config(config_path(row.model), CLASSIFICATION).REFERENCE
+    if row.top1 is not None:
+        return Entry(row, row.top1, row.top5, "", published.get(row.model))
+    return Entry(
+        row, reference.TOP1 or None, reference.TOP5 or None, reference.SOURCE or "none", published.get(row.model)
+    )
+
+
+def table(entries: list[Entry], batches: list[str], about: str) -> str:
+    """The rows as a page of Markdown."""
+
+    def percent(value: Optional[float], each: Entry) -> str:
+        return "" if value is None else f"{value:.2f}{'*' if each.reference else ''}"
+
+    head = ["model", "Top-1 %", "Top-5 %", "GMACs", "M parameters", *(f"ms at batch {batch}" for batch in batches)]
+    rows = [
+        [
+            each.row.model + ("" if each.row.weights_sha256 else " †"),
+            *(percent(value, each) for value in (each.top1, each.top5)),
+            *(f"{each.row.gmacs:.4g}", f"{each.row.params_m:.2f}"),
+            *(f"{each.row.batch_ms[batch]:.2f}" for batch in batches),
+        ]
+        for each in entries
+    ]
+    notes = []
+    if any(each.reference for each in entries):
+        notes.append("\\* The published figure of the config's REFERENCE, not measured here.")
+    if any(not each.row.weights_sha256 for each in entries):
+        notes.append("† Seeded weights, for speed only: there is no weights/MODEL.pth.")
+    if images := sorted({each.row.images for each in entries if not each.reference}):
+        notes.append(f"Other accuracies were measured on {', '.join(map(str, images))} images.")
+    notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without files.")
+    return f"{about}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
+
+
+def published_table(entries: list[Entry], tables: Published) -> str:
+    """What the publisher measured of the same models, as Markdown; empty for none."""
+    head = ["model", "Top-1 %", *(f"{name}, batch {batch}" for name in LATENCIES for batch in tables.batches)]
+    rows = []
+    for each in entries:
+        if each.published:
+            times = [getattr(each.published, field) or [None] * len(tables.batches) for field in LATENCIES.values()]
+            cells = ["" if value is None else f"{value:.2f}" for column in times for value in column]
+            rows.append([each.row.model, f"{each.published.top1:.1f}", *cells])
+    if not rows:
+        return ""
+    return f"\nMilliseconds of a batch in [{tables.source}]({tables.url}):\n\n{markdown.table(head, rows, '---:')}"
+
+
+def draw_charts(folder: Path, entries: list[Entry], batches: list[str], tables: Published, about: str) -> None:
+    """The four charts: Top-1 against GMACs, parameters, latency here, and latency beside the published ones."""
+    shown = [each for each in entries if each.top1 is not None]
+
+    def points(values: dict[str, float]) -> list[Point]:
+        """A point for each model that has a value."""
+        return [
+            Point(each.label, values[each.row.model], each.top1 or 0.0, not each.reference)
+            for each in shown
+            if each.row.model in values
+        ]
+
+    accuracy = "hollow: published Top-1" if any(each.reference for each in shown) else "Top-1 as measured"
+    for name, x in (("gmacs", "GMACs"), ("params", "million parameters")):
+        values = {each.row.model: getattr(each.row, "gmacs" if name == "gmacs" else "params_m") for each in shown}
+        draw(folder / name, f"Top-1 and {x} ({accuracy})", x, [Series("", points(values))])
+    here = {batch: {each.row.model: each.row.batch_ms[batch] for each in shown} for batch in batches}
+    series = [Series(f"batch {batch}", points(here[batch])) for batch in batches]
+    draw(folder / "latency", f"{about}\n({accuracy})", "ms of a batch", series)
+    common = [batch for batch in batches if int(batch) in tables.batches]
+    batch = str(CHART_BATCH) if str(CHART_BATCH) in common else (common or batches)[-1]
+    series = [Series(f"here: {about}", points(here[batch]))]
+    for name, field in LATENCIES.items() if common else ():
+        number = tables.batches.index(int(batch))
+        timed = [(each.label, each.published) for each in shown if each.published and getattr(each.published, field)]
+        peers = [Point(label, getattr(model, field)[number], model.top1) for label, model in timed]
+        series.append(Series(f"{name}, TensorRT, as published by PaddleClas", peers))
+    title = f"Latency at batch {batch}, beside published figures ({accuracy})"
+    draw(folder / "published", title, f"ms of a batch of {batch}", series, log=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure the rows that are not finished, then write the table and the charts."""
+    check_installed()
+    family = Family(args)
+    tables, published = Published.read(PUBLISHED)
+    make_folder(args.output.parent)
+    with locked(args.output.with_name(f"{args.output.stem}_lock")) as lock:
+        sources = {model: family.made_from(model) for model in args.models}
+        rows = {model: family.finished(model, made_from) for model, made_from in sources.items()}
+        if kept := [model for model, row in rows.items() if row]:
+            print(f"{len(kept)} of {len(rows)} rows were finished before and are kept: {', '.join(kept)}", flush=True)
+        for model, made_from in sources.items():
+            if rows[model] is None:
+                number = list(sources).index(model) + 1
+                print(f"row {number} of {len(rows)}: {model}", flush=True)
+                rows[model] = family.measure(model, made_from, lock)
+        shutil.rmtree(family.work, ignore_errors=True)
+        entries = [entry(row, published) for row in rows.values() if row]
+        write(family, entries, tables)
+
+
+def write(family: Family, entries: list[Entry], tables: Published) -> None:
+    """Write the charts, the table and, last, the record; print the table."""
+    here, settings = machine(), family.settings
+    chip = f", {settings['SOC']}" if settings["BACKEND"] in ("ascend", "torch_aie") else ""
+    about = f"{entries[0].row.tool}{chip}, {settings['PRECISION']}; {here['processor']}, {here['cores']} cores"
+    batches = settings["BATCHES"].split(",")
+    draw_charts(family.output.parent, entries, batches, tables, about)
+    text = table(entries, batches, f"{about}.") + published_table(entries, tables)
+    write_text(family.output.with_suffix(".md"), text)
+    rows = [
+        {
+            **asdict(each.row),
+            **{"top1": each.top1, "top5": each.top5, "reference": each.reference or None},
+            "published": asdict(each.published) if each.published else None,
+        }
+        for each in entries
+    ]
+    content = {**family.around, "published": {"source": tables.source, "url": tables.url, "batches": tables.batches}}
+    write_record(family.output, "family", {**content, "rows": rows})
+    print(f"{text}\nwrote {family.output}, {family.output.stem}.md and four charts ({len(entries)} models)")
+
+
+def setting(text: str) -> tuple[str, str]:
+    """An argparse type: NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or name not in CHECKS:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE with a variable of make, found {text!r}")
+    return name, value
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m make.family", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", required=True, help="names in configs/")
+    parser.add_argument("--output", type=Path, required=True, help="the record, .json; table and charts go beside it")
+    parser.add_argument("--bench", required=True, help="where make bench writes its record, below build/MODEL")
+    parser.add_argument("--metrics", help="where make eval does, to evaluate models that have weights")
+    parser.add_argument(
+        "--set", dest="settings", type=setting, action="append", required=True, help="NAME=VALUE for make"
+    )
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""make/charts.py: labels that overlap nothing, and files of equal bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hrnet.cli import UserError
+from make import charts
+from make.charts import Box, Point, Series, place
+
+BOUNDS = Box(0, 0, 500, 350)
+POINTS = st.lists(st.tuples(st.integers(10, 490), st.integers(10, 340)), min_size=1, max_size=12, unique=True)
+
+
+def placed(anchors: list[tuple[int, int]], width: float = 40.0, lines: tuple[Box, ...] = ()) -> list[Box]:
+    markers = [Box(x, y, x, y).grow(charts.MARKER / 2) for x, y in anchors]
+    boxes = place(anchors, [(width, 10.0)] * len(anchors), markers, lines, BOUNDS)
+    for number, box in enumerate(boxes):
+        others = boxes[:number] + boxes[number + 1 :]
+        assert not any(box.overlap(other) for other in (*others, *markers, *lines))
+        assert box.x0 >= BOUNDS.x0 and box.y0 >= BOUNDS.y0 and box.x1 <= BOUNDS.x1 and box.y1 <= BOUNDS.y1
+        assert (box.x1 - box.x0, box.y1 - box.y0) == pytest.approx((width, 10.0))
+    return boxes
+
+
+@settings(max_examples=50)
+@given(POINTS)
+def test_labels_overlap_neither_each_other_nor_a_point(anchors: list[tuple[int, int]]) -> None:
+    placed(anchors)
+
+
+def test_a_label_is_beside_its_point_where_there_is_room() -> None:
+    (box,) = placed([(100, 100)])
+    assert 0 < box.x0 - 100 < 2 * charts.MARKER and (box.y0 + box.y1) / 2 == 100
+    (box,) = placed([(490, 100)])
+    assert box.x1 < 490, "at the right end: on the left side"
+
+
+def test_a_label_is_not_beside_another_point() -> None:
+    """Of three points in a row, the label between two would belong to either."""
+    _, middle, _ = placed([(55, 100), (100, 100), (145, 100)], width=30)
+    assert (middle.x0 + middle.x1) / 2 == 100
+
+
+def test_a_label_keeps_off_lines() -> None:
+    line = tuple(charts.steps((100, 100), (300, 100)))
+    assert math.dist((line[0].x0, line[-1].x1), (99, 301)) < 1e-9
+    (box,) = placed([(100, 100)], lines=line)
+    assert box.x1 < 100 or box.y0 > 100 or box.y1 < 100
+
+
+def test_without_any_room_a_label_is_still_placed() -> None:
+    boxes = place([(250, 175)], [(40, 10)], [Box(0, 0, 500, 350)], [], BOUNDS)
+    assert boxes[0].x1 - boxes[0].x0 == 40
+
+
+def test_files_of_equal_points_are_equal(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    series = [
+        Series("batch 1", [Point("W18", 40, 76.8, False), Point("W30", 70, 78.2)]),
+        Series("batch 4", [Point("W18", 130, 76.8, False), Point("W30", 260, 78.2)]),
+    ]
+    for name in ("a", "b"):
+        charts.draw(tmp_path / name, "title", "ms", series, log=True)
+    for ending, start in ((".svg", b"<?xml"), (".png", b"\x89PNG")):
+        first, second = ((tmp_path / f"{name}{ending}").read_bytes() for name in ("a", "b"))
+        assert first == second and first.startswith(start)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
+
+
+def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_spec(name: str) -> Any:
+        return None
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    with pytest.raises(UserError) as caught:
+        charts.check_installed()
+    assert "matplotlib" in str(caught.value) and "pip install" in (caught.value.hint or "")

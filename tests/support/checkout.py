@@ -1,0 +1,60 @@
+"""A copy of the sources in which make runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import ROOT
+
+FOLDERS = (
+    "atc",
+    "configs",
+    "data",
+    "hrnet",
+    "infer",
+    "make",
+    "postprocess",
+    "preprocess",
+    "pth2onnx",
+    "train",
+    "weights",
+)
+STAGES = (
+    "pth2onnx.classification",
+    "atc.convert",
+    "preprocess.classification",
+    "infer.run",
+    "postprocess.classification",
+)
+
+
+class Checkout:
+    """A copy of the sources, in which make runs with this interpreter."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco", "people", "demo_people")
+        for folder in FOLDERS:
+            shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
+        shutil.copy(ROOT / "Makefile", root)
+
+    def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        return subprocess.run(
+            ["make", *arguments, f"MODEL={model}", f"PYTHON={sys.executable}"],
+            cwd=self.root,
+            env={**clean, **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    def stages(self, *arguments: str) -> list[str]:
+        """Which stages a call runs, in order."""
+        done = self.make(*arguments)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
+        return [stage for line in lines for stage in STAGES if f" -m {stage} " in line]

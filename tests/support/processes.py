@@ -1,0 +1,20 @@
+"""Processes that tests start and kill."""
+
+from __future__ import annotations
+
+import os
+import time
+
+AT_WORK = "_lock: "  # the file in the error of a second run
+SECONDS = 120  # after this time a process counts as hanging
+
+
+def group_is_gone(group: int) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
