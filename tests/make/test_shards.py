@@ -247,7 +247,7 @@ def test_files_of_a_killed_run_with_other_shards_are_removed(stages: type[Stages
 
 def test_pytorchs_accuracy_is_computed_for_each_part(stages: type[Stages]) -> None:
     """A rerun computes it for parts without it, and for parts with that of other weights."""
-    torch = ("--reference", "d", "--weights", "net.pth")
+    torch = ("--reference", "python -m train.classification.reference", "--weights", "net.pth")
     assert call(2) == 0
     stages.log.clear()
     assert call(2, *torch) == 0

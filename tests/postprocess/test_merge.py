@@ -211,7 +211,7 @@ def write_references(parts: Path, count: int, **changes: Any) -> None:
 def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: Path) -> None:
     write_references(divided, 4)
     torch = tmp_path / "reference/all.json"
-    assert join(whole, divided, 4, "--torch", str(torch)) == 0
+    assert join(whole, divided, 4, "--measured", str(torch)) == 0
     found = metrics(divided)
     assert found["reference"] == {"top1": whole.metrics()["metrics"]["top1"], "source": "torch 2 on the same images"}
     assert (found["drop"]["points"], found["verdict"]) == (0.0, "pass")
@@ -225,7 +225,7 @@ def test_a_foreign_reference_is_rejected(
     changes: dict[str, str], divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_references(divided, 4, **changes)
-    assert join(whole, divided, 4, "--torch", str(tmp_path / "torch.json")) == 2
+    assert join(whole, divided, 4, "--measured", str(tmp_path / "torch.json")) == 2
     assert f"{divided}/2-of-4.reference.json" in capsys.readouterr().err
 
 
@@ -234,7 +234,7 @@ def test_a_missing_reference_is_rejected(
 ) -> None:
     write_references(divided, 4)
     (divided / "4-of-4.reference.json").unlink()
-    assert join(whole, divided, 4, "--torch", str(tmp_path / "torch.json")) == 2
+    assert join(whole, divided, 4, "--measured", str(tmp_path / "torch.json")) == 2
     line = capsys.readouterr().err
     assert f"{divided}/4-of-4.reference.json" in line and "REFERENCE=torch" in line
 
@@ -289,7 +289,7 @@ def test_references_of_pose_parts_are_merged(tmp_path: Path) -> None:
     """PyTorch found all people: AP 100 of all images, although a part without people has no AP."""
     run = PoseRun(tmp_path, SCENE).find(PEOPLE)
     parts = divide_people(run, tmp_path / "divided", 9)
-    assert join(run, parts, 9, "--torch", str(tmp_path / "torch.json")) == 0
+    assert join(run, parts, 9, "--measured", str(tmp_path / "torch.json")) == 0
     ids = [image["id"] for image in SCENE["images"]]
     content = json.loads((tmp_path / "torch.json").read_text())
     assert content["metrics"] == percentages(evaluate(ground_truth(SCENE), exact(SCENE), ids))

@@ -43,6 +43,16 @@ def test_ranks_are_places_in_a_stable_descending_sort(logits: np.ndarray, data: 
     assert label_ranks(logits, labels).tolist() == expected
 
 
+def test_outputs_that_are_probabilities_stay_as_they_are() -> None:
+    """In predictions.jsonl; the metadata of a model that ends in Softmax has `output`."""
+    values = np.array([[0.1, 0.7, 0.2], [0.25, 0.25, 0.5]], np.float32)
+    best, probabilities = topn.best_classes(values, 2, softmax=False)
+    assert best.tolist() == [[1, 2], [2, 0]]
+    np.testing.assert_array_equal(probabilities, values[[[0], [1]], best].astype(np.float64))
+    softmax = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(topn.best_classes(values, 1)[1][:, 0], softmax.max(axis=1), rtol=1e-6)
+
+
 def test_accuracies_are_cumulative() -> None:
     assert cumulative_accuracies(np.array([0, 0, 1, 4, 9]), 5) == [0.4, 0.6, 0.6, 0.6, 0.8]
 
