@@ -27,7 +27,7 @@ from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, POSE, RESIZERS, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, RESIZERS, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -49,9 +49,10 @@ def add_cfg_argument(parser: argparse.ArgumentParser, default: Optional[str] = N
     parser.add_argument("--cfg", type=config_path, required=default is None, default=default, help=text)
 
 
-def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
+def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
     """Read a model's YAML file. Missing keys get the defaults of the schema for its MODEL.NAME (classification if there
-    is none). The result is frozen. `kind`: the MODEL.NAME that the caller requires.
+    is none). The result is frozen. `kinds`: values of MODEL.NAME that the caller accepts (default: all). `complete`:
+    for an ONNX classifier, require the values that `atc.classifier` reads from its file.
 
     Raises UserError if the file is missing, not a YAML mapping or of another kind, and for unknown keys, wrong types
     and invalid or inconsistent values.
@@ -68,7 +69,7 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
         raise UserError(f"not YAML: {' '.join(str(error).split())}", where=path) from None
     if not isinstance(values, dict):
         raise UserError("not a config", where=path, expected="a YAML mapping", found=type(values).__name__)
-    schema = _schema(values, path, kind)
+    schema = _schema(values, path, kinds or tuple(SCHEMAS))
     ignored = []
     for name, value in _check_keys(values, schema, path, ""):
         if name in IGNORED[schema.MODEL.NAME]:
@@ -83,15 +84,25 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
     except (ValueError, KeyError) as error:
         raise UserError(" ".join(str(error.args[0]).split()), where=path) from None
     _Check(schema, path).all()
+    if complete and schema.MODEL.NAME == ONNX and not is_complete(schema):
+        hint = (
+            f"make eval CFG={path} ONNX=<file>, or python -m atc.classifier --cfg {path} --model <file> --output <YAML>"
+        )
+        what = "a config of an ONNX file without its size and classes"
+        raise UserError(what, where=path, expected="MODEL.IMAGE_SIZE, MODEL.NUM_CLASSES and INPUT.RESIZE", hint=hint)
     schema.freeze()
     return schema
 
 
-def _schema(values: dict[str, Any], path: Path, kind: Optional[str]) -> CfgNode:
+def is_complete(config: CfgNode) -> bool:
+    """Whether the config of an ONNX classifier has the values that `atc.classifier` adds."""
+    return bool(config.MODEL.IMAGE_SIZE and config.MODEL.NUM_CLASSES and config.INPUT.RESIZE)
+
+
+def _schema(values: dict[str, Any], path: Path, known: tuple[str, ...]) -> CfgNode:
     """The schema for the config's MODEL.NAME."""
     model = values.get("MODEL")
     name = model.get("NAME", CLASSIFICATION) if isinstance(model, dict) else CLASSIFICATION
-    known = [kind] if kind else list(SCHEMAS)
     if name not in known:
         raise UserError("invalid MODEL.NAME", where=path, expected=" or ".join(known), found=name)
     return SCHEMAS[name]()
@@ -137,10 +148,14 @@ class _Check:
         self.config, self.path = config, path
 
     def all(self) -> None:
-        self.trunk()
+        if self.config.MODEL.NAME == ONNX:
+            self.onnx()
+        else:
+            self.trunk()
+            self.weights()
         if self.config.MODEL.NAME == POSE:
             self.pose()
-        else:
+        if self.config.MODEL.NAME == CLASSIFICATION:
             self.classification()
         self.common()
 
@@ -190,6 +205,18 @@ class _Check:
         scale = self.config.TRAIN.CROP_SCALE
         valid = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
         self.require(valid, "TRAIN.CROP_SCALE", "two fractions above 0 and up to 1, the smaller one first", scale)
+
+    def onnx(self) -> None:
+        model, resize = self.config.MODEL, self.config.INPUT.RESIZE
+        if model.NUM_CLASSES != 0:
+            self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
+        if model.IMAGE_SIZE != []:
+            self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2)
+        if resize != 0:
+            self.count("INPUT.RESIZE", resize)
+            large = resize >= max(model.IMAGE_SIZE, default=0)
+            self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
+        self.percent("TOP1", "TOP5")
 
     def training(self, batch_key: str) -> None:
         train = self.config.TRAIN
@@ -243,10 +270,13 @@ class _Check:
             self.require(0 <= value <= 100, f"REFERENCE.{name}", "a percentage from 0 to 100", value)
 
     def common(self) -> None:
-        values, weights = self.config.INPUT, self.config.WEIGHTS
+        values = self.config.INPUT
         for name in ("MEAN", "STD"):
             self.require(_are_numbers(values[name], 3), f"INPUT.{name}", "3 numbers", values[name])
         self.require(min(values.STD) > 0, "INPUT.STD", "3 numbers above 0", values.STD)
+
+    def weights(self) -> None:
+        weights = self.config.WEIGHTS
         self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL as text", weights.URL)
         digits = re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)) is not None
         self.require(digits, "WEIGHTS.MD5", "32 hex digits", weights.MD5)

@@ -36,7 +36,7 @@ from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
 from hrnet.io.stamp import data_state
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from preprocess import decode
 from preprocess.folder import (
     Done,
@@ -71,7 +71,7 @@ def write_input(task: Task, transform: Transform, dtype: str) -> Union[Done, Rej
 
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
-    config = load_config(args.cfg, CLASSIFICATION)
+    config = load_config(args.cfg, *CLASSIFIERS)
     dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")

@@ -2,9 +2,8 @@
 
     python -m tests.hrnet.pose.make_golden --peer HigherHRNet-Human-Pose-Estimation
 
-The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881). The scenes are drawn from a seed and not
-saved, but a checksum of each scene is. If a checksum differs, numpy draws other scenes; otherwise a difference is an
-error of the decoder.
+The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881). The scenes are not kept, they are drawn by
+seed. A sum of each scene is stored, to recognise a numpy that draws other scenes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A simple implementation of the decoder's steps on full-size maps: slow, but easy to read."""
+"""The decoder's steps on whole maps: slow, but easy to read."""
 
 from __future__ import annotations
 
