@@ -232,7 +232,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
-    parser.add_argument("--measured", type=Path, help="compare with the parts' references; file to write them to")
+    parser.add_argument("--measured", type=Path, help="compare with the parts' references; merged record to write")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 
