@@ -27,7 +27,7 @@ from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, RESIZERS, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, POSE_TEST, RESIZERS, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
@@ -256,6 +256,10 @@ class _Check:
         scales = 0 < data.MIN_SCALE <= data.MAX_SCALE
         self.require(scales, "DATASET.MIN_SCALE", "above 0, at most MAX_SCALE", [data.MIN_SCALE, data.MAX_SCALE])
         self.percent("AP")
+        for key, expected in POSE_TEST.items():
+            found = config.TEST[key]
+            same = (list(found) if isinstance(found, tuple) else found) == expected
+            self.require(same, f"TEST.{key}", str(expected), found)
 
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
         self.require(set(sizes) <= set(known), name, " or ".join(map(str, known)), sizes)

@@ -108,6 +108,16 @@ IGNORED: dict[str, dict[str, Any]] = {
     ONNX: {},
 }
 
+# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them.
+POSE_TEST = {
+    "SCALE_FACTOR": [1],
+    "WITH_HEATMAPS": [True, True],
+    "WITH_AE": [True, False],
+    "PROJECT2IMAGE": True,
+    "NMS_KERNEL": 5,
+    "NMS_PADDING": 2,
+}
+
 
 def _stage(modules: int, branches: int, block: str, blocks: list[int], channels: list[int]) -> CfgNode:
     return CfgNode(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests.support import tiny
+from tests.support import coco_sets, tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -50,6 +50,9 @@ MODEL:
   PRETRAINED: 'models/pytorch/imagenet/hrnet_w32-36af842e.pth'
 TEST:
   FLIP_TEST: True
+  NMS_KERNEL: 5
+  NMS_PADDING: 2
+  PROJECT2IMAGE: True
   SCALE_FACTOR: [1]
   WITH_AE: (True, False)
 TRAIN: {IMAGES_PER_GPU: 12, LR: 0.001, LR_STEP: [200, 260]}
@@ -193,11 +196,14 @@ def test_a_config_of_the_other_task_is_rejected(write):
         ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
         ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
         ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
+        ("INPUT:", "TEST: {NMS_KERNEL: 3, PROJECT2IMAGE: true}\nINPUT:", "TEST.NMS_KERNEL", "3"),
+        ("INPUT:", "TEST: {SCALE_FACTOR: [0.5, 1]}\nINPUT:", "TEST.SCALE_FACTOR", "[0.5, 1]"),
     ],
 )
 def test_an_invalid_pose_config_is_rejected(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
-    check_refused(write(tiny.POSE_CONFIG.replace(old, new, 1)), key, found)
+    text = tiny.POSE_CONFIG.replace(old, new, 1)
+    check_refused(write(text if "TEST" in text else text + coco_sets.DECODING), key, found)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
