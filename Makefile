@@ -44,10 +44,11 @@ SHARDS       ?=#                              number of parts: less disk, severa
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
+IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show predict bench qps gears bundle family
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -101,8 +102,8 @@ $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set
 $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
 	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
-preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIP_INPUTS),--output_flip $1-flip) \
-	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
+preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
+	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)
 $(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
         $(if $(FLIP_INPUTS),$(if $(wildcard $(FLIP_INPUTS)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
@@ -142,7 +143,7 @@ $(TORCH_METRICS): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTAT
 	$(call reference,$(INPUTS),$(TORCH_METRICS:.json=))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
-	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
+	$(PYTHON) -m postprocess.show --cfg $(CFG) --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
 %.mk: ;
 include make/project.mk

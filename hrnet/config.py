@@ -32,6 +32,7 @@ from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, POSE, RESIZER
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
 LARGEST = 2**31 - 1  # largest number in a config
+NAMED_FILES = ("GEARS", "CLASS_NAMES")  # keys of INPUT whose value may be the path of a file
 MULTIPLE = 32  # pixels; height and width must be multiples of it: the last branch has 1/32 of the resolution
 
 # All of upstream's classification files have a misspelt key (NUM_RANCHES); yacs would warn each time.
@@ -77,7 +78,7 @@ def load_config(path: AnyPath, kind: Optional[str] = None) -> CfgNode:
             raise UserError(f"{name} has no value", where=path, hint="leave the key out to use its default")
     if ignored:
         print(f"{path}: keys without effect here: {', '.join(ignored)}", file=sys.stderr)
-    _read_gears_file(values, schema, path)
+    _read_named_files(values, schema, path)
     try:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as error:
@@ -122,12 +123,39 @@ def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str
         yield name, value
 
 
-def _read_gears_file(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
-    """If INPUT.GEARS is a path, relative to the config, replace it by the gears in that file."""
-    named = values.get("INPUT", {}).get("GEARS")
-    if isinstance(named, str):
+def named_files(path: AnyPath) -> list[Path]:
+    """The files that a config, which `load_config` accepts, names in INPUT; paths are relative to the config."""
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("INPUT", {})
+    return [Path(path).parent / values[key] for key in NAMED_FILES if isinstance(values.get(key), str)]
+
+
+def _read_named_files(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
+    """Replace the paths in INPUT.GEARS and INPUT.CLASS_NAMES, relative to the config, by the content of the files."""
+    given = values.get("INPUT", {})
+    if isinstance(given.get("GEARS"), str):
         short = values.get("DATASET", {}).get("INPUT_SIZE", schema.DATASET.INPUT_SIZE)
-        values["INPUT"]["GEARS"] = [list(gear) for gear in read_gears(path.parent / named, short)]
+        given["GEARS"] = [list(gear) for gear in read_gears(path.parent / given["GEARS"], short)]
+    if (named := given.get("CLASS_NAMES")) is not None:
+        if not isinstance(named, str):
+            expected = "the path of a text file, one name per line"
+            raise UserError("invalid INPUT.CLASS_NAMES", where=path, expected=expected, found=repr(named)[:80])
+        given["CLASS_NAMES"] = read_class_names(path.parent / named)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the names of classes, one per line in the order of their indices. Raises UserError for a missing file, text
+    that is not UTF-8, and an empty or unprintable line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError("no such file of class names", where=path, hint="fix INPUT.CLASS_NAMES in the config") from None
+    except UnicodeDecodeError:
+        raise UserError("class names are not UTF-8 text", where=path) from None
+    names = [line.strip() for line in lines]
+    for number, name in enumerate(names, 1):
+        if not name or not name.isprintable():
+            raise UserError(f"line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
+    return names
 
 
 class _Check:
@@ -178,6 +206,9 @@ class _Check:
         self.counts("MODEL.EXTRA.HEAD.CHANNELS", model.EXTRA.HEAD.CHANNELS, 4)
         self.count("MODEL.EXTRA.HEAD.FEATURES", model.EXTRA.HEAD.FEATURES)
         self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
+        if names := self.config.INPUT.CLASS_NAMES:
+            expected = f"{model.NUM_CLASSES} lines, MODEL.NUM_CLASSES"
+            self.require(len(names) == model.NUM_CLASSES, "INPUT.CLASS_NAMES", expected, f"{len(names)} lines")
         self.count("INPUT.RESIZE", resize)
         self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
         large = resize >= max(model.IMAGE_SIZE)
@@ -275,8 +306,9 @@ def _are_numbers(values: Any, length: int) -> bool:
 
 def config_sha256(config: CfgNode) -> str:
     """Hash of the keys that define the model and its input: MODEL and INPUT, and for pose also DATASET.INPUT_SIZE and
-    LOSS.WITH_AE_LOSS. Training keys, such as the learning rate, are not included."""
+    LOSS.WITH_AE_LOSS. Training keys, such as the learning rate, and the names of the classes are not included."""
     content = {"MODEL": _plain(config.MODEL), "INPUT": _plain(config.INPUT)}
+    content["INPUT"].pop("CLASS_NAMES", None)
     if config.MODEL.NAME == POSE:
         content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
         content["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}

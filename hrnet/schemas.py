@@ -190,6 +190,8 @@ def classification() -> CfgNode:
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
     schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
+    schema.INPUT.CLASS_NAMES = []  # names of the classes, for make predict and show: a text file, one name per line
+
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent
     schema.REFERENCE.TOP5 = 0.0  # percent

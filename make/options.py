@@ -26,7 +26,7 @@ from make.checks import CHECKS, FILE, optional
 from make.images import data_changed, reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
-NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP"}
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP", "IMAGES"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -184,6 +184,12 @@ def report_ignored(options: Options) -> None:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options.goals == {"predict"}:
+        for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
+            if name in options.given and options[name]:
+                note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
+    elif options["IMAGES"] and "predict" not in options.goals:
+        note("IMAGES is ignored: only make predict uses it")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:
