@@ -129,10 +129,8 @@ def run(args: argparse.Namespace) -> None:
     pose = config.MODEL.NAME == POSE
     manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)
     if manifest.dataset != "images":
-        expected, hint = "images (without labels)", "for a data set run make eval"
-        raise UserError(
-            "not made by --images", where=args.manifest, expected=expected, found=manifest.dataset, hint=hint
-        )
+        hint = "for a data set run make eval"
+        raise UserError("not made by --images", where=args.manifest, found=manifest.dataset, hint=hint)
     if args.run_flip and not pose:
         raise UserError("--run_flip needs a pose model", where=args.cfg)
     rejected = read_record(args.manifest.with_name("rejected.json"), "rejected", HINT)["images"]
