@@ -3,7 +3,7 @@
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model; from --cfg only INPUT.GEARS and, for uint8, the image size and INPUT.MEAN and STD
+Reads    --model; from --cfg only INPUT.GEARS, the image size and, for uint8, INPUT.MEAN and STD
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
 Locks    `<output>_lock` until the tool has ended
@@ -101,7 +101,8 @@ def stamp_of(
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
     if config and arguments["input_dtype"] == "uint8":
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
-        settings |= {} if arguments["gears"] else {"image_size": list(config.MODEL.IMAGE_SIZE)}
+    settings |= {"image_size": list(config.MODEL.IMAGE_SIZE)} if config and "IMAGE_SIZE" in config.MODEL else {}
+    files |= {f"external data {number}": path for number, path in enumerate(graph.external_data(model), 1)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
     return Stamp.compute(modules, settings, {"model": model, **files})
 

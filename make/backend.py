@@ -34,7 +34,7 @@ def check_files(options: Options) -> None:
             raise options.error(name, "no such file or directory")
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
         raise options.error("PREP", "contains no manifest.json; expected a directory written by make preprocess")
-    if options["REFERENCE"] not in ("", "torch", "config") and not Path(options["REFERENCE"]).is_file():
+    if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.error("REFERENCE", "no such metrics file")
     if "predict" in options.goals:
         check_images(options)

@@ -23,6 +23,7 @@ from hrnet.cli import escape_output
 from make.backend import check_backend, check_files, check_python, resolve_backend
 from make.call import CONFIGS, EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options, nearest, note
 from make.checks import CHECKS, FILE, optional
+from make.classifier import check_classifier, completed, read_kind, set_reference
 from make.images import data_changed, reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
@@ -63,6 +64,7 @@ def find_config(options: Options) -> None:
     options.values["CFG"] = given
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
+    read_kind(options, text)
     options.split = coco_split(text)
 
 
@@ -151,6 +153,8 @@ def product_names(options: Options) -> dict[str, str]:
     devices = value["DEVICE"].replace(",", "-")
     bench = f"{value['BACKEND']}-{target}{'' if value['INPUT'] == 'float32' else '-' + value['INPUT']}-dev{devices}"
     return {
+        "CFG": completed(options),
+        "CFG_GIVEN": value["CFG"],
         "TASK": "pose" if options.pose else "classification",
         "POSE": "1" if options.pose else "",
         "FLIPS": flips,
@@ -180,7 +184,8 @@ def report_ignored(options: Options) -> None:
     }
     for name, others in ignored.items():
         for other in others:
-            if options[name] and other in options.given:
+            measured = other == "ONNX" and (options.onnx or options["REFERENCE"] == "onnx")
+            if options[name] and other in options.given and not measured:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
@@ -253,8 +258,10 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         return {}
     backend_asked = options["BACKEND"]
     options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
+    set_reference(options)
     if "doctor" not in options.goals:
         check_files(options)
+        check_classifier(options)
         check_backend(options)
         if not dry_run:
             check_python(options)

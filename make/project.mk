@@ -52,7 +52,7 @@ $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run
 	@$(PYTHON) -m make.doctor --make $(MAKE_VERSION) --backend_asked $(BACKEND_ASKED) --inputs $(INPUTS) \
-	    $(foreach option,$(OPTIONS),--set '$(option)=$($(option))')
+	    $(foreach option,$(OPTIONS),--set '$(option)=$($(option))') --set CFG=$(CFG_GIVEN)
 
 DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
@@ -94,5 +94,6 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
 	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
 
+%.mk: ;
 .DEFAULT:
 	@python3 -S -m make.options --unknown $@

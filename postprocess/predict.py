@@ -59,12 +59,12 @@ class Predicted(NamedTuple):
 
 def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predicted:
     """Find the most probable classes of each image; write predictions.csv."""
-    manifest, _, files, dtype, size = read_outputs(args.cfg, args.manifest, args.run)
+    manifest, _, files, dtype, size, softmax = read_outputs(args.cfg, args.manifest, args.run)
     offset = label_offset(size, manifest.classes, args.run)
     best: list[list[Guess]] = []
     for start in range(0, len(files), BLOCK_IMAGES):
         logits = read_logits(files[start : start + BLOCK_IMAGES], dtype, size, f"rm {args.run}; make predict")
-        classes, probabilities = best_classes(logits, min(TOP, size))
+        classes, probabilities = best_classes(logits, min(TOP, size), softmax)
         rows = zip((classes - offset).tolist(), probabilities.round(6).tolist())
         best += [guesses(*row, config.INPUT.CLASS_NAMES) for row in rows]
     found = list(zip(manifest.images, best))

@@ -39,7 +39,7 @@ from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from hrnet.tars import Source
 from preprocess import decode
 from preprocess.folder import (
@@ -109,7 +109,7 @@ def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
 
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
-    config = load_config(args.cfg, CLASSIFICATION)
+    config = load_config(args.cfg, *CLASSIFIERS)
     images_of = plain_images if args.images else labelled_images
     found = images_of(args, config)
     dtype, transform, labels = args.input_dtype, Transform.of(config), found.labels

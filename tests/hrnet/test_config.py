@@ -102,7 +102,7 @@ def check_refused(path: Path, key: str, found: Optional[str]) -> None:
 
 
 @pytest.mark.parametrize("model", REFERENCES)
-def test_reference_figures(model):
+def test_reference_figures_are_the_published_ones(model):
     reference = load_config(CONFIGS / f"{model}.yaml").REFERENCE
     assert (reference.TOP1, reference.TOP5, reference.PARAMS_M) == REFERENCES[model]
     assert reference.SOURCE
@@ -130,14 +130,14 @@ def test_the_recipe_is_that_of_upstreams_experiments():
 
 
 @pytest.mark.parametrize("model", POSE_REFERENCES)
-def test_reference_figures_of_pose(model):
+def test_reference_figures_of_pose_are_the_published_ones(model):
     config = load_config(CONFIGS / f"{model}.yaml", POSE)
     reference = config.REFERENCE
     assert (reference.AP, reference.PARAMS_M, config.DATASET.INPUT_SIZE) == POSE_REFERENCES[model]
     assert "commit aa23881" in reference.SOURCE
 
 
-def test_gears_are_the_model_zoos_and_their_like_for_640():
+def test_gears_are_the_model_zoos_or_made_alike_for_640():
     gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
     assert ";".join(f"{height},{width}" for height, width in gears) == MODEL_ZOO_GEARS
     for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
@@ -153,7 +153,7 @@ def test_a_users_upstream_pose_file_loads_and_means_the_same_net(write):
     assert config.MODEL.EXTRA == ours.MODEL.EXTRA and config.INPUT.GEARS == []
 
 
-def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
+def test_the_hash_of_pose_depends_on_the_short_side_and_the_tags(write):
     plain = config_sha256(load_config(write(UPSTREAM_POSE)))
     for change in (
         ("INPUT_SIZE: 512", "INPUT_SIZE: 640"),
@@ -164,7 +164,7 @@ def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
     assert config_sha256(load_config(write(UPSTREAM_POSE.replace("FLIP: 0.5", "FLIP: 0.3")))) == plain
 
 
-def test_a_config_of_the_other_task(write):
+def test_a_config_of_the_other_task_is_rejected(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
@@ -195,7 +195,7 @@ def test_a_config_of_the_other_task(write):
         ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
     ],
 )
-def test_a_bad_pose_config(write, old, new, key, found):
+def test_an_invalid_pose_config_is_rejected(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
     check_refused(write(tiny.POSE_CONFIG.replace(old, new, 1)), key, found)
 
@@ -285,7 +285,7 @@ def test_a_loaded_config_cannot_change(write):
         ("{", "not YAML", None),
     ],
 )
-def test_a_bad_config(write, text, key, found):
+def test_an_invalid_config_is_rejected(write, text, key, found):
     check_refused(write(text), key, found)
 
 
@@ -316,7 +316,7 @@ def test_a_missing_config_names_the_nearest():
 
 
 @given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
-def test_no_key_beyond_the_schema_passes(tmp_path_factory, key):
+def test_keys_that_are_not_in_the_schema_are_rejected(tmp_path_factory, key):
     known = load_config(CONFIGS / "hrnet_w18.yaml")
     path = tmp_path_factory.mktemp("config") / "model.yaml"
     path.write_text(f"INPUT: {{'{key}': 1}}", encoding="utf-8")

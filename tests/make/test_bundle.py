@@ -41,7 +41,7 @@ def contents(member: str) -> str:
         return file.read().decode()
 
 
-def test_settings_and_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--set", "GATE=2", "--set", "BATCHES=1,4") == 0
     assert contents("bundle.mk").splitlines()[1:] == [
         "MODEL ?= c",
@@ -104,7 +104,7 @@ def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
     )
 
 
-def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inputs_that_a_board_would_reject_are_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.unlink("in/img1.bin")
     assert call() == 2
     err = capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.Cap
     assert not Path("out").exists()
 
 
-def test_a_setting_without_a_value(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_without_a_value_is_rejected(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call("--set", "GATE")
     assert "expected NAME=value, found 'GATE'" in capsys.readouterr().err
@@ -132,7 +132,9 @@ def test_the_code_behind_om_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(path.parts[:2] == ("hrnet", "nets") for path in packed)
 
 
-def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 9))
     assert call() == 2
