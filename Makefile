@@ -94,7 +94,7 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
-$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
+$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(CLASS_NAMES) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
 	$(PYTHON) -m atc.classifier --cfg $(CFG_GIVEN) --model $(ONNX) --output $@
 
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
@@ -143,7 +143,7 @@ endif
 $(MEASURED_FILE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(or $(SOURCE_CODE),train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
 	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=))
 
-$(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
+$(METRICS:.json=)/show.png: $(METRICS) $(CLASS_NAMES) $(call code,postprocess)
 	$(PYTHON) -m postprocess.show --cfg $(CFG) --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
 include make/project.mk

@@ -66,6 +66,7 @@ def find_config(options: Options) -> None:
     options.pose = "pose_higher_hrnet" in text
     read_kind(options, text)
     options.split = coco_split(text)
+    options.class_names = class_names_file(text, path.parent)
 
 
 def set_models(options: Options) -> None:
@@ -94,6 +95,12 @@ def coco_split(config: str) -> str:
     section = re.search(r"^DATASET:(.*(?:\n(?![^ #\n]).*)*)", config, re.MULTILINE)
     found = re.search(r"\bTEST:[ ]*[\"']?([A-Za-z0-9_-]+)", section[1]) if section else None
     return found[1] if found else "val2017"
+
+
+def class_names_file(config: str, folder: Path) -> str:
+    """The path in INPUT.CLASS_NAMES of a config in `folder`; empty if there is no such file."""
+    found = re.search(r"\bCLASS_NAMES:[ ]*[\"']?([A-Za-z0-9_./-]+)", config)
+    return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
 
 
 def set_defaults(options: Options) -> None:
@@ -155,6 +162,7 @@ def product_names(options: Options) -> dict[str, str]:
     return {
         "CFG": completed(options),
         "CFG_GIVEN": value["CFG"],
+        "CLASS_NAMES": options.class_names,
         "TASK": "pose" if options.pose else "classification",
         "POSE": "1" if options.pose else "",
         "FLIPS": flips,

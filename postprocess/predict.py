@@ -65,7 +65,7 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
     for start in range(0, len(files), BLOCK_IMAGES):
         logits = read_logits(files[start : start + BLOCK_IMAGES], dtype, size, f"rm {args.run}; make predict")
         classes, probabilities = best_classes(logits, min(TOP, size), softmax)
-        rows = zip((classes - offset).tolist(), probabilities.round(6).tolist())
+        rows = zip((classes - offset).tolist(), probabilities.tolist())
         best += [guesses(*row, config.INPUT.CLASS_NAMES) for row in rows]
     found = list(zip(manifest.images, best))
     write_table(folder / "predictions.csv", found)
@@ -79,7 +79,7 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
                 "image": image.source,
                 "classes": [guess.label for guess in five],
                 "names": [guess.name for guess in five],
-                "probabilities": [guess.probability for guess in five],
+                "probabilities": [round(guess.probability, 6) for guess in five],
             }
             for image, five in found
         ],

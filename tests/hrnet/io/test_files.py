@@ -146,6 +146,37 @@ def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.
         os.umask(before)
 
 
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    path = tmp_path / "deep/result"
+    for old, new in ((None, "a"), ("a", "b")):
+        with files.replacing_folder(path) as temporary:
+            (temporary / new).write_text(new)
+            assert [each.name for each in path.iterdir()] == [old] if old else not path.exists()
+            with pytest.raises(UserError, match="locked by another run"), files.replacing_folder(path):
+                pass
+        assert [each.name for each in path.iterdir()] == [new] and mode(path) == 0o750
+    with pytest.raises(KeyboardInterrupt), files.replacing_folder(path) as temporary:
+        (temporary / "c").write_text("c")
+        raise KeyboardInterrupt
+    assert [each.name for each in path.iterdir()] == ["b"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["result", "result_lock"]
+
+
+def test_a_folder_of_a_killed_run_is_restored(tmp_path: Path) -> None:
+    """It was killed between its two renames, on a disk that cannot exchange folders."""
+    (tmp_path / ".result.old").mkdir()
+    (tmp_path / ".result.old/a").touch()
+    (tmp_path / ".result.tmp").mkdir()
+    (tmp_path / ".result.tmp/half").touch()
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "result") as temporary:
+        assert not list(temporary.iterdir())
+        raise ZeroDivisionError
+    assert [each.name for each in (tmp_path / "result").iterdir()] == ["a"]
+
+
 def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "x"
     with pytest.raises(FileNotFoundError) as caught:
