@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,30 @@ def test_a_folder_is_replaced_as_a_whole(exchange: bool, tmp_path: Path, monkeyp
         raise KeyboardInterrupt
     assert [each.name for each in path.iterdir()] == ["b"]
     assert sorted(each.name for each in path.parent.iterdir()) == ["result", "result_lock"]
+
+
+REPLACE = """
+import sys
+from hrnet.io.files import replacing_folder
+for number in range(10**6):
+    with replacing_folder(sys.argv[1]) as folder:
+        for name in "ab":
+            (folder / name).write_text(str(number))
+"""
+
+
+def test_a_folder_is_whole_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    for wait in (0.0, 0.031, 0.077):
+        started = subprocess.Popen([sys.executable, "-c", REPLACE, str(path)], cwd=ROOT)
+        before = path.stat().st_ino if path.exists() else 0
+        deadline = time.monotonic() + 20
+        while not path.exists() or path.stat().st_ino == before:
+            assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(wait)
+        started.kill()
+        started.wait()
+        assert (path / "a").read_text() == (path / "b").read_text() and len(list(path.iterdir())) == 2
 
 
 def test_a_folder_of_a_killed_run_is_restored(tmp_path: Path) -> None:
