@@ -47,7 +47,7 @@ def class_tiles(found: list[ClassPrediction], dataset: Path, names: Sequence[str
     for each in found:
         best = guesses(each.classes, each.probabilities, names)
         with open_image(find_source(dataset, each.source)) as source:
-            tiles.append(draw_classes(source, class_name(names, each.label), each.label, best))
+            tiles.append(draw_classes(source, f"label {class_name(names, each.label)}", each.label, best))
     return tiles, f"Top-1 wrong on {sum(each.rank > 0 for each in found)}"
 
 

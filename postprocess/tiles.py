@@ -67,7 +67,7 @@ def draw_classes(image: Image.Image, title: str, label: Optional[int], best: lis
     ImageDraw.Draw(tile).rectangle((0, 0, tile.width - 1, CLASS_SIDE + 2 * BORDER - 1), fill=colour)
     tile.paste(ImageOps.pad(image.convert("RGB"), (CLASS_SIDE, CLASS_SIDE), color=PAPER), (BORDER, BORDER))
     top = CLASS_SIDE + 2 * BORDER
-    draw_text(tile, BORDER, top, f"WRONG: {title}" if wrong else title, colour)
+    draw_text(tile, BORDER, top, f"WRONG, {title}" if wrong else title, colour)
     for row, guess in enumerate(best, 1):
         colour = RIGHT if guess.label == label else INK
         draw_text(tile, BORDER, top + row * LINE, f"{guess.probability:.2%}", colour)
