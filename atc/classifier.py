@@ -1,4 +1,4 @@
-"""A classifier in an ONNX file, and the config that the stages read: the user's, completed by what the file contains.
+"""Complete the config of a classifier that is an ONNX file with the values that the file contains.
 
     python -m atc.classifier --cfg mine.yaml --model mine.onnx --output build/mine/mine.yaml
 
@@ -151,7 +151,7 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     exported = graph.metadata_of(model)
     if "config_sha256" in exported:
         hint = f"give MODEL={exported.get('model', '<its config>')} and ONNX={path}, without CFG"
-        raise UserError("exported by make onnx from a config of its own", where=path, hint=hint)
+        raise UserError("exported by make onnx from another config", where=path, hint=hint)
     found = inspect(model, path, config.MODEL.IMAGE_SIZE)
     classes = config.MODEL.NUM_CLASSES or found.outputs
     if classes not in (found.outputs, found.outputs - 1):

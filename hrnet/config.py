@@ -89,7 +89,7 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
         hint = (
             f"make eval CFG={path} ONNX=<file>, or python -m atc.classifier --cfg {path} --model <file> --output <YAML>"
         )
-        what = "a config of an ONNX file without its size and classes"
+        what = "incomplete config of an ONNX classifier"
         raise UserError(what, where=path, expected="MODEL.IMAGE_SIZE, MODEL.NUM_CLASSES and INPUT.RESIZE", hint=hint)
     schema.freeze()
     return schema

@@ -418,7 +418,8 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             continue
         name, index = (parts[0].strip(), parts[1]) if len(parts) == 2 else ("", parts[0])
         if not name or not WHOLE.fullmatch(index):
-            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80].rstrip("\n")))
+            found = repr(line[:80].rstrip("\n"))
+            raise FormatError(f"invalid line {number}", where=path, expected="name index", found=found)
         if folder is not None:
             try:
                 name = relative_path(folder, name)

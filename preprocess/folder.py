@@ -1,5 +1,5 @@
-"""Shared by preprocess.classification and preprocess.pose: arguments, reading images, and the output directory
-(`settings.json` is written first, then the inputs, `manifest.json` last), including what a rerun keeps."""
+"""Shared by preprocess.classification and preprocess.pose: arguments, reading of images, and the output directory.
+`settings.json` is written first, then the inputs, and `manifest.json` last; a rerun keeps the finished inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which folder may import what, read from the sources with `ast`."""
+"""Which directory may import which modules, read from the sources with `ast`."""
 
 from __future__ import annotations
 

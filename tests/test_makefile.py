@@ -1,4 +1,5 @@
-"""The Makefile, on the demo's model: nothing is done twice, values are remembered, a dry run shows what is due."""
+"""The Makefile, on the demo's model: nothing is done twice, values are remembered, and a dry run lists the work that is
+needed."""
 
 from __future__ import annotations
 

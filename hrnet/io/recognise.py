@@ -1,4 +1,4 @@
-"""Recognise the kind of a file by its first bytes, for error messages about wrong files and failed downloads."""
+"""Recognise the kind of a file by its first bytes. Used in error messages about wrong files and failed downloads."""
 
 from __future__ import annotations
 

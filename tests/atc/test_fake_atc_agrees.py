@@ -1,5 +1,5 @@
-"""atc.atc_rules against the fake atc, which was written from ATC's sources and not from ours: both accept the same
-arguments and refuse the others with the same code."""
+"""atc.atc_rules compared with the fake atc, which was written from ATC's sources and not from ours: both accept the
+same arguments and refuse all others with the same error code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""make/bundle.py by itself; tests/test_bundle.py unpacks what it packs and runs it."""
+"""make/bundle.py without make; tests/test_bundle.py unpacks a bundle and runs it."""
 
 from __future__ import annotations
 
