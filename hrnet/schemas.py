@@ -202,6 +202,8 @@ def classification() -> CfgNode:
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
     schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
+    schema.INPUT.CLASS_NAMES = []  # for make predict and make show: a text file with one name per line, or a list
+
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent
     schema.REFERENCE.TOP5 = 0.0  # percent

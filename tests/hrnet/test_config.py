@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
+from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, named_files
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import coco_sets, tiny
 
@@ -307,6 +307,59 @@ def test_keys_without_effect_are_reported_once_a_load(write, capsys):
 def test_shipped_configs_set_no_key_without_effect(model, capsys):
     load_config(CONFIGS / f"{model}.yaml")
     assert capsys.readouterr().err == ""
+
+
+NAMED = "MODEL: {NUM_CLASSES: 3}\nINPUT: {CLASS_NAMES: %s}"
+
+
+def test_class_names(write, tmp_path):
+    path = write(NAMED % "names.txt")
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\n a dog \r\n猫\r\n".encode())
+    assert load_config(path).INPUT.CLASS_NAMES == ["cat", "a dog", "猫"]
+    assert named_files(path) == [tmp_path / "names.txt"]
+    assert load_config(write(NAMED % "[cat, 'no', '1']")).INPUT.CLASS_NAMES == ["cat", "no", "1"]
+    assert named_files(path) == []
+    assert config_sha256(load_config(path)) == config_sha256(load_config(write("MODEL: {NUM_CLASSES: 3}"))), "no pixels"
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["no such file", "INPUT.CLASS_NAMES"]),
+        (b"", ["empty"]),
+        (b"cat\ndog\n", ["MODEL.NUM_CLASSES", "expected 3 names", "found 2"]),
+        (b"cat\n\nbird\n", ["line 2"]),
+        (b"cat\nd\x01og\nbird\n", ["line 2", "d"]),
+        ("cat\ndog\nkäse\n".encode("latin-1"), ["UTF-8"]),
+    ],
+)
+def test_invalid_class_names(content, parts, write, tmp_path):
+    if content is not None:
+        (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_config(write(NAMED % "names.txt"))
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_unquoted_class_names_are_not_text(write):
+    check_refused(write(NAMED % "[cat, no, dog]"), "INPUT.CLASS_NAMES", "['cat', False, 'dog']")
+
+
+@pytest.mark.parametrize("model", REFERENCES)
+def test_shipped_class_names(model):
+    """In the order of ImageNet's indices; the first ten, and some whose neighbours are similar."""
+    names = load_config(CONFIGS / f"{model}.yaml").INPUT.CLASS_NAMES
+    assert len(set(names)) == 1000
+    known = {
+        0: "tench",
+        7: "cock",
+        8: "hen",
+        134: "crane bird",
+        207: "golden retriever",
+        517: "crane",
+        999: "toilet tissue",
+    }
+    assert {index: names[index] for index in known} == known
 
 
 def test_cfg_is_a_name_or_a_path():
