@@ -83,7 +83,7 @@ else
 endif
 
 test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadscope $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/ruff check .
