@@ -712,6 +712,31 @@ def test_a_new_image_in_a_class_folder_is_noticed(built: Checkout) -> None:
     assert built.stages("-n", *given) == ["preprocess.classification"]
 
 
+def test_predict_equals_eval_and_needs_no_labels(built: Checkout) -> None:
+    """The same classes as make eval found, on images of a folder and on a file; a failed call leaves the result."""
+    folder, result = built.root / "photos", built.root / "build/demo_digits/predict"
+    folder.mkdir()
+    eval_folder = built.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"
+    lines = (eval_folder / "predictions.jsonl").read_text()
+    evaluated = [json.loads(line) for line in lines.splitlines()[:3]]
+    names = ("a digit.JPEG", "b.JPEG", "c.JPEG")
+    for each, name in zip(evaluated, names):
+        shutil.copy(built.root / "data/digits" / each["source"], folder / name)
+    shutil.move(folder / "c.JPEG", built.root / "c.JPEG")
+    done = built.make("predict", "IMAGES=photos/ c.JPEG", "LIMIT=60")
+    assert done.returncode == 0 and "LIMIT=60 is ignored" in done.stderr, done.stderr
+    record = json.loads((result / "predictions.json").read_text())
+    assert [each["image"] for each in record["images"]] == ["photos/a digit.JPEG", "photos/b.JPEG", "c.JPEG"]
+    for each, other in zip(record["images"], evaluated):
+        assert (each["classes"], each["probabilities"]) == (other["classes"], other["probabilities"])
+        assert f"{each['image']}: class {other['classes'][0]} " in done.stdout
+    assert not (built.root / "build/demo_digits/predict_work").exists()
+    (built.root / "bad.jpg").write_bytes(b"%PDF-1.4")
+    done = built.make("predict", "IMAGES=c.JPEG bad.jpg")
+    assert done.returncode == 2 and "bad.jpg: not an image" in done.stderr and "MAX_REJECTED=1" in done.stderr
+    assert json.loads((result / "predictions.json").read_text()) == record
+
+
 def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:
     """In a dry run, with MODEL= as Checkout gives it left out; the same names as make's own."""
     (checkout.root / "data/any").mkdir()
