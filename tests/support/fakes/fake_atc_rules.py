@@ -170,7 +170,7 @@ def read_gears(flags: dict[str, str], shapes: Shapes) -> Gears:
         sizes = gear.split(",")
         if flag == "dynamic_dims":
             check_dims(sizes, sum(map(len, free.values())), text)
-        elif not all(re.fullmatch("[0-9]+" if separator == "," else " *[0-9]+ *", size) for size in sizes):
+        elif not all(re.fullmatch(" *[0-9]+ *", size) for size in sizes):
             raise invalid(flag, text, "It can only contain digits and separators.", "E10003")
         elif flag == "dynamic_image_size" and len(sizes) != 2:
             raise Refused("E10020", f"Value {text} for parameter --dynamic_image_size is invalid.")
