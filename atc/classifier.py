@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 from atc import graph
 from atc.shapes import DYNAMIC, AtcError
 from hrnet.cli import UserError, command
-from hrnet.config import add_cfg_argument, load_config
+from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
 from hrnet.io.recognise import recognise
@@ -167,6 +167,7 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     config.defrost()
     config.MODEL.IMAGE_SIZE, config.MODEL.NUM_CLASSES, config.INPUT.RESIZE = found.size, classes, resize
     config.freeze()
+    check_class_names(config, cfg)
     return config, found
 
 

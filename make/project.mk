@@ -10,6 +10,14 @@ $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.jso
         $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
+WORK = $(B)/predict_work
+predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, which need no labels
+	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
+	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
+	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
+	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
+	@rm -rf $(WORK)
+
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
@@ -75,7 +83,7 @@ else
 endif
 
 test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadscope $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/ruff check .

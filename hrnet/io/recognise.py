@@ -39,6 +39,7 @@ OTHERS = (
     (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
     (b"\x89HDF", "an HDF5 file", "this is a format of Keras; give a checkpoint of PyTorch"),
     (b"IMOD", "a compiled model of atc", "OM={path}"),
+    (b"%PDF-", "a PDF file", "give a checkpoint of PyTorch"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
 )
 # ModelProto: ir_version, then the tag of another field.

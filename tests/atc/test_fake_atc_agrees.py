@@ -82,7 +82,7 @@ def test_both_refuse_with_the_same_code(lines: list[str]) -> None:
         {"output_type": "Conv_770:0:FP16;Conv_795:0:FP32"},
         {"insert_op_conf": "aipp.cfg"},
         {"input_format": "ND", "input_shape": "image:1,3,-1,-1", "dynamic_dims": f"{HIGHER_HRNET_GEARS};"},
-        {"input_shape": "image:-1,3,224,224", "dynamic_batch_size": "1,8,"},
+        {"input_shape": "image:-1,3,224,224", "dynamic_batch_size": "1, 8,"},
         {"input_shape": "image:1,3,-1,-1", "dynamic_image_size": "32,64;64, 32;"},
     ],
 )

@@ -60,6 +60,22 @@ def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureF
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
 
 
+def test_the_files_that_a_config_names_are_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names.txt").write_text("cat\ndog\n")
+    Path("c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: names.txt}\n")
+    assert call() == 0
+    assert contents("configs/names.txt") == "cat\ndog\n"
+    Path("c.yaml").write_text(f"MODEL: {{NUM_CLASSES: 2}}\nINPUT: {{CLASS_NAMES: {place}/names.txt}}\n")
+    assert call() == 0
+    (place / "deep").mkdir()
+    shutil.copy("c.yaml", "deep/c.yaml")
+    assert call("--cfg", "deep/c.yaml") == 0 and contents("names.txt"), "it is beside configs/ in the bundle"
+    Path("deep/c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: ../../names.txt}\n")
+    shutil.copy("names.txt", place.parent / "names.txt")
+    assert call("--cfg", "deep/c.yaml") == 2
+    assert "names.txt: cannot be packed" in capsys.readouterr().err
+
+
 def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:
     assert call("--set", "BACKEND=openvino") == 0
     assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs openvino\n" in contents("README.md")
