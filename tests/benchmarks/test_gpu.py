@@ -79,6 +79,22 @@ def test_wrong_outputs_are_an_error(
     assert f"by {shown}, " in errors[1] and not any(errors[:1] + errors[2:])
 
 
+@pytest.mark.parametrize(("added", "error"), [(0.0, ""), (1e-3, "CUDA graph")])
+def test_outputs_of_a_graph_must_be_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: float, error: str
+) -> None:
+    def captured(net: gpu_rows.Net, image: torch.Tensor) -> gpu_rows.Net:
+        return lambda image: net(image) + added
+
+    monkeypatch.setattr(gpu_rows, "ROUND", 1e-3)
+    monkeypatch.setattr(gpu_rows, "captured", captured)
+    monkeypatch.setitem(gpu_rows.MODES, "graph", gpu_rows.MODES["graph"]._replace(wrap=captured))
+    network = gpu_rows.Network("tiny", tiny.build(tmp_path), [tiny.SIDE, tiny.SIDE])
+    row = gpu_rows.infer(network, 2, "graph", 1, torch.device("cpu"))
+    assert error in row.error and bool(row.error) == bool(error)
+    assert row.difference is not None and row.difference < 5e-2
+
+
 def test_an_error_of_torch_does_not_stop_the_other_rows(
     call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
