@@ -6,6 +6,8 @@
 Reads    a data set in one of the layouts of hrnet/datasets.py; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
+Int8     --calibration N prepares N images to calibrate an int8 model instead: of train/<class>/* if the data set has
+         it, otherwise of the images to evaluate; those whose names have the smallest hashes
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
@@ -28,10 +30,10 @@ from typing import Optional, Union
 import cv2
 import numpy as np
 
-from hrnet import images, resample
-from hrnet.cli import command
+from hrnet import calibration, images, resample
+from hrnet.cli import command, integer
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import find_images
+from hrnet.datasets import Dataset, find_images, find_training_images
 from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage
@@ -69,10 +71,21 @@ def write_input(task: Task, transform: Transform, dtype: str) -> Union[Done, Rej
     return Done(width, height, kept=False)
 
 
+def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
+    """`count` images to calibrate an int8 model, with nothing reported about the others."""
+    found = find_training_images(root, classes) if (root / "train").is_dir() else find_images(root, classes)
+    chosen = calibration.choose(found.labels, count)
+    labels = {source: label for source, label in found.labels.items() if source in chosen}
+    return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
+
+
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
     config = load_config(args.cfg, *CLASSIFIERS)
-    dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
+    if args.calibration:
+        dataset = find_calibration_images(args.dataset, config.MODEL.NUM_CLASSES, args.calibration)
+    else:
+        dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)
@@ -121,6 +134,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     )
     parser.add_argument("--dataset", type=Path, required=True, help=layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
+    text = "prepare only N images to calibrate an int8 model, from train/ if it exists"
+    parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     add_arguments(parser)
     return parser.parse_args(words)
 

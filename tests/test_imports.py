@@ -22,6 +22,8 @@ ALLOWED = {
     "train/classification": TORCH | {"PIL", "cv2"},
     "train/pose": TORCH | {"cv2", "pycocotools"},
     "pth2onnx": TORCH,
+    "amct": {"onnx"},
+    "amct/emulator": {"onnx", "onnxruntime"},
     "atc": {"onnx", "onnxruntime"},
     "atc/emulator": {"onnx", "onnxruntime"},
     "preprocess": {"PIL", "cv2", "simplejpeg"},

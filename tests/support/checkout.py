@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.support import ROOT
 
 FOLDERS = (
+    "amct",
     "atc",
     "configs",
     "data",
