@@ -16,6 +16,7 @@ METHODS = ("percentile", "entropy", "minmax")  # of equally good ones the first 
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries
+SMOOTH = 1e-6  # least probability of a bin in the entropy method, which would be infinite for 0
 SMALLEST = 2.0**-60  # limit of a tensor of zeros
 
 
@@ -77,22 +78,23 @@ class Histogram:
         return chosen
 
     def _divergence(self, low: float, high: float) -> float:
-        """Divergence of the distribution, clipped to the range, from the one with LEVELS equal values in the range."""
+        """Divergence of the distribution, clipped to the range, from the one with LEVELS equal values in the range.
+        Zeros are left out: int8 has an exact zero, and after ReLU half of the values would count as an error."""
         scale = BINS / 2 / self.limit
         first = min(int((low + self.limit) * scale), BINS - 1)
         last = min(int((high + self.limit) * scale), BINS - 1)
-        inside = self.counts[first : last + 1].astype(np.float64)
-        if inside.size <= LEVELS:
-            return np.inf if inside.sum() < self.counts.sum() else 0.0
+        counts = self.counts.astype(np.float64)
+        counts[BINS // 2] = 0
+        inside = counts[first : last + 1]
+        if inside.size <= LEVELS or not inside.any():
+            return np.inf if inside.sum() < counts.sum() else 0.0
         clipped = inside.copy()
-        clipped[0] += self.counts[:first].sum()
-        clipped[-1] += self.counts[last + 1 :].sum()
+        clipped[0] += counts[:first].sum()
+        clipped[-1] += counts[last + 1 :].sum()
         level = np.arange(inside.size) * LEVELS // inside.size
         filled = inside > 0
         sums, bins = (np.bincount(level, each, LEVELS) for each in (inside, filled))
         quantised = np.where(filled, (sums / np.maximum(bins, 1))[level], 0.0)
-        p, q = clipped / clipped.sum(), quantised / max(quantised.sum(), 1.0)
-        if np.any((p > 0) & (q == 0)):
-            return np.inf
+        p, q = clipped / clipped.sum(), np.maximum(quantised / max(quantised.sum(), 1.0), SMOOTH)
         seen = p > 0
         return float(np.sum(p[seen] * np.log(p[seen] / q[seen])))
