@@ -76,6 +76,18 @@ EVALUATE = Stage(
     ("build/reference",),
     "build/reference/digits.json",
 )
+CALIBRATION = Stage(
+    "preprocess.classification",
+    f"--cfg {CONFIG} --dataset digits --output build/int8/inputs --calibration 12 --workers 2",
+    ("build/int8",),
+    "build/int8/inputs/manifest.json",
+)
+QUANTIZE = Stage(
+    "amct.quantize",
+    f"--model {MODEL} --inputs build/int8/inputs --output build/int8/emulator/model_deploy_model.onnx",
+    ("build/int8/emulator",),
+    "build/int8/emulator/model_deploy_model.onnx",
+)
 CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE)
 
 
