@@ -47,7 +47,7 @@ BUNDLE       ?= inputs#                       bundle: inputs, or stage (the boar
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family compare
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -139,7 +139,7 @@ $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(M
 endif
 
 $(TORCH_METRICS): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(TORCH_METRICS:.json=))
+	$(call reference,$(INPUTS),$(TORCH_METRICS:.json=)) $(if $(POSE),,--logits $(TORCH_METRICS:.json=.logits.npy))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
 	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@

@@ -19,6 +19,19 @@ family:                           ## compare MODELS: accuracy, GMACs and latency
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
 	    $(if $(DATASET),--metrics eval/$(NAME)/$(TAG).json) $(foreach v,$(FAMILY_SETTINGS),--set '$v=$($v)')
 
+COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
+TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
+TORCH     := $(if $(filter $(B)/model.onnx,$(ONNX)),$(TORCH_METRICS:.json=))# columns of torch, unless ONNX has no checkpoint
+compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
+$(COMPARE)/operators.json: $(ONNX) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare) $(call set,DEVICE)
+	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ --device $(DEVICE)
+$(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
+	$(PYTHON) -m compare.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --onnx $(ONNX) --model $(MODEL_FILE) --run $(RUN) \
+	    --metrics $(METRICS) --output $@ $(if $(POSE),--dataset $(DATASET) $(if $(FLIPS),--flip)) \
+	    $(if $(TORCH),--torch_images $(TORCH).$(TORCH_END) --torch_inputs $(TORCH)-inputs.$(TORCH_END))
+$(TORCH_METRICS:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
+
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
