@@ -61,7 +61,7 @@ def read_torch(path: Path, images: int) -> np.ndarray:
     hint = f"rm {path}; make compare"
     try:
         logits = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         raise FormatError("not a readable .npy file", where=path, hint=hint) from None
     if logits.ndim != 2 or len(logits) != images or logits.dtype.kind != "f":
         found = f"{logits.dtype} {list(logits.shape)}"

@@ -22,6 +22,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from hrnet.cli import UserError
 
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
@@ -33,7 +34,7 @@ class Part:
     feeds: dict[str, str]  # input of `model` -> the matched tensor that it needs
     dtypes: Mapping[str, type]  # of these inputs
     graph_inputs: list[str]  # inputs of `model` that are inputs of the whole graph
-    node: onnx.NodeProto  # the last operator
+    node: onnx.NodeProto  # the operator to report: the last one with weights, or else the last one
     step: Optional[float]  # if the last operator dequantises: the largest rounding error; output 1 is the exact value
 
 
@@ -138,7 +139,8 @@ def _part(graph: Graph, target: str, borders: Mapping[str, str]) -> Part:
     )
     feeds = {name: borders[name] for name in inputs if name not in graph.inputs}
     dtypes = {name: FLOATS[graph.types[name]] for name in feeds}
-    return Part(model, feeds, dtypes, [name for name in inputs if name in graph.inputs], ordered[-1], step)
+    named = next((node for node in reversed(ordered) if node.op_type in WEIGHTED), ordered[-1])
+    return Part(model, feeds, dtypes, [name for name in inputs if name in graph.inputs], named, step)
 
 
 def _normal(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -139,19 +139,22 @@ def table(operators: list[Operator], count: int) -> Table:
 
 def findings(operators: list[Operator]) -> list[str]:
     """One line for each fact that explains a loss."""
+
+    def named(operator: Operator) -> str:
+        return operator.layer or operator.node or operator.tensor
+
     lines = []
     spilled = [each for each in operators if each.own_overflow]
-    if spilled:
-        names = f"{spilled[0].layer or spilled[0].node} ({spilled[0].kind})"
-        lines.append(f"{len(spilled)} operators overflow with finite inputs; the first is {names}")
     above = [each for each in operators if (each.largest_value or 0) > HALF_LARGEST]
-    if above and not spilled:
-        what = f"{len(above)} operators have values above {HALF_LARGEST:.0f}, which overflow in float16"
-        lines.append(f"{what}; the first is {above[0].layer or above[0].node}")
     clipped = [each for each in operators if each.saturated]
+    if spilled:
+        lines.append(f"operators that overflow although their inputs do not: {len(spilled)}, first {named(spilled[0])}")
+    elif above:
+        what = f"operators with values above {HALF_LARGEST:.0f}, which overflow in float16"
+        lines.append(f"{what}: {len(above)}, first {named(above[0])}")
     if clipped:
         most = max(clipped, key=lambda each: each.saturated or 0)
-        lines.append(f"{len(clipped)} operators have saturated values; most in {most.layer or most.node}")
+        lines.append(f"operators with saturated values: {len(clipped)}, most in {named(most)}")
     return lines
 
 

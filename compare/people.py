@@ -16,9 +16,9 @@ SIGMAS = np.asarray(Params("keypoints").kpt_oks_sigmas)  # of the 17 joints
 def similarities(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """OKS of each pair of people, [P, Q], 0 to 1. `before` [P, 17, 2], `after` [Q, 17, 2]: pixels of the image."""
     sides = before.max(axis=1, initial=-np.inf) - before.min(axis=1, initial=np.inf)
-    areas = np.maximum(sides.prod(axis=1), np.spacing(1))
+    areas = sides.prod(axis=1) + np.spacing(1)
     squares = ((before[:, None] - after[None]) ** 2).sum(axis=3)
-    scaled = squares / (2 * (2 * SIGMAS) ** 2) / areas[:, None, None] / 2
+    scaled = squares / (2 * SIGMAS) ** 2 / areas[:, None, None] / 2
     means: np.ndarray = np.exp(-scaled).mean(axis=2)
     return means
 

@@ -24,20 +24,22 @@ class Sums:
         self.largest, self.absolute, self.values, self.not_finite = 0.0, 0.0, 0, 0
 
     def add(self, expected: np.ndarray, found: np.ndarray) -> None:
-        finite = np.isfinite(found)
-        comparable = np.isfinite(expected)
-        self.not_finite += int((comparable & ~finite).sum())
-        comparable &= finite
-        a, b = (values[comparable].astype(np.float64) for values in (expected, found))
-        difference = a - b
-        self.difference += float(difference @ difference)
-        self.expected += float(a @ a)
-        self.found += float(b @ b)
-        self.product += float(a @ b)
+        a, b = expected.ravel(), found.ravel()
+        comparable, finite = np.isfinite(a), np.isfinite(b)
+        if not (comparable.all() and finite.all()):
+            self.not_finite += int((comparable & ~finite).sum())
+            comparable &= finite
+            a, b = a[comparable], b[comparable]
+        self.values += len(a)
+        # Sums of products, not dot products: BLAS would use all cores for each and wait for them.
+        self.expected += float(np.square(a, dtype=np.float64).sum())
+        self.found += float(np.square(b, dtype=np.float64).sum())
+        self.product += float(np.multiply(a, b, dtype=np.float64).sum())
+        difference = np.subtract(a, b, dtype=np.float64)
         np.abs(difference, out=difference)
         self.largest = max(self.largest, float(difference.max(initial=0)))
         self.absolute += float(difference.sum())
-        self.values += len(difference)
+        self.difference += float(np.square(difference, out=difference).sum())
 
     def error(self) -> Error:
         norm = (self.expected * self.found) ** 0.5

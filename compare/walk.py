@@ -130,6 +130,8 @@ class Walk:
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = 1
                 options.log_severity_level = FATAL_ONLY
+                options.enable_cpu_mem_arena = False  # an arena for each of hundreds of sessions keeps too much memory
+                options.enable_mem_pattern = False
                 options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
                 self._sessions[key] = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
             part.model.Clear()  # the session has the weights
