@@ -40,7 +40,7 @@ from postprocess.checks import check_manifest
 
 SHOWN = 10  # operators in the table on the screen
 LISTED = 40  # operators in the Markdown file
-HEAD = ("layer", "operator", "own error", "error after", "cosine", "overflow", "saturated", "largest value")
+HEAD = ("layer", "operator", "own error", "error after", "1 - cosine", "overflow", "saturated", "largest value")
 SAME = ("config_sha256", "weights_sha256")  # metadata of the two files that must be equal
 
 
@@ -127,7 +127,7 @@ def table(operators: list[Operator], count: int) -> Table:
         own = "-" if each.own_error is None else short(each.own_error)
         counts = ["-" if value is None else str(value) for value in (each.overflow, each.saturated)]
         largest = "-" if each.largest_value is None else f"{each.largest_value:.3g}"
-        cosine = f"{each.cosine:.6f}"
+        cosine = short(1 - each.cosine)
         return [each.layer or each.node or each.tensor, each.kind, own, short(each.error), cosine, *counts, largest]
 
     shown = worst(operators)[:count]

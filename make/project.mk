@@ -23,8 +23,9 @@ COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
 TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
 TORCH     := $(if $(filter $(B)/model.onnx,$(ONNX)),$(TORCH_METRICS:.json=))# columns of torch, unless ONNX has no checkpoint
 compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
-$(COMPARE)/operators.json: $(ONNX) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare) $(call set,DEVICE)
-	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ --device $(DEVICE)
+$(COMPARE)/operators.json: $(ONNX) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
+	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
+	    --device $(firstword $(subst $(comma), ,$(DEVICE)))
 $(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
 	$(PYTHON) -m compare.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --onnx $(ONNX) --model $(MODEL_FILE) --run $(RUN) \
 	    --metrics $(METRICS) --output $@ $(if $(POSE),--dataset $(DATASET) $(if $(FLIPS),--flip)) \
