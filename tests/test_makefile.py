@@ -163,9 +163,9 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["show", "qps", "bench", "reference", "bundle", "BATCHES=2"],
+        ["show", "qps", "bench", "reference", "bundle", "compare", "BATCHES=2"],
         ["eval", "bench", "BACKEND=torchscript"],
-        ["show", "bench", "reference", "bundle", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
+        ["show", "bench", "reference", "bundle", "compare", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
         ["eval", "SHARDS=4"],
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],

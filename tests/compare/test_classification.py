@@ -18,7 +18,7 @@ from compare import classification
 from hrnet.images import to_input
 from hrnet.io.records import read_record
 from hrnet.io.tensors import write_output
-from tests.compare.conftest import IMAGES, arguments
+from tests.compare.small_chain import IMAGES, arguments
 from tests.support import onnx_models
 from tests.support.errors import check_error
 

@@ -19,7 +19,7 @@ from compare import operators
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import read_record
-from tests.compare.conftest import IMAGES, arguments
+from tests.compare.small_chain import IMAGES, arguments
 from tests.support import ROOT, fakes
 from tests.support.errors import check_error
 

@@ -21,7 +21,7 @@ from infer import run as infer
 from postprocess import pose as evaluate
 from preprocess import pose as preprocess
 from pth2onnx import pose as export
-from tests.compare.conftest import arguments
+from tests.compare.small_chain import arguments
 from tests.support import tiny
 from tests.support.errors import check_error
 from train.pose import reference

@@ -12,6 +12,7 @@ from tests.support import ROOT
 
 FOLDERS = (
     "atc",
+    "compare",
     "configs",
     "data",
     "hrnet",
