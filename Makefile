@@ -36,7 +36,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              more flags for atc, such as --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            largest accuracy drop, in points; none: allow no verdict
-REFERENCE    ?=#                              empty or config: the config's figure; torch; metrics file
+REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            number of unreadable images to allow
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without
@@ -44,10 +44,11 @@ SHARDS       ?=#                              number of parts: less disk, severa
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
+IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show bench qps gears bundle family compare
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES
+STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show predict bench qps gears bundle family compare
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -60,9 +61,8 @@ OUT     := $(B)/out/$(NAME)
 RUN     := $(OUT)/$(TAG)_run.json
 METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
 PARTS   := $(METRICS:.json=)/parts
-TORCH_METRICS := $(B)/reference/$(NAME)$(NOFLIP).json# accuracy of PyTorch, for REFERENCE=torch
-TORCH_REFERENCE := $(filter torch,$(REFERENCE))
-REFERENCE_FILE := $(if $(TORCH_REFERENCE),$(TORCH_METRICS),$(filter-out config,$(REFERENCE)))# a metrics record
+MEASURED_FILE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy of PyTorch, or of the ONNX file
+REFERENCE_FILE := $(if $(TORCH_OR_ONNX),$(MEASURED_FILE),$(filter-out config,$(REFERENCE)))# a metrics record
 ALLOW_UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
 GATE_FLAGS := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
@@ -86,7 +86,7 @@ merge:                                    ## merge SHARDS parts, computed here o
 	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
 	@$(PYTHON) -m postprocess.gate $< $(ALLOW_UNJUDGED)
-reference:    $(TORCH_METRICS)            ## compute PyTorch's accuracy on the same images
+reference:    $(MEASURED_FILE)            ## compute the accuracy of PyTorch, or with REFERENCE=onnx of ONNX
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
 
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
@@ -94,15 +94,17 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
+$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(CLASS_NAMES) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
+	$(PYTHON) -m atc.classifier --cfg $(CFG_GIVEN) --model $(ONNX) --output $@
 
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
-$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
+$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
 	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
-preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIP_INPUTS),--output_flip $1-flip) \
-	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
+preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
+	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)
 $(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
         $(if $(FLIP_INPUTS),$(if $(wildcard $(FLIP_INPUTS)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
@@ -118,18 +120,18 @@ $(OUT)/$(BACKEND)-om-%_run.json: $(OM) $(OM:%=%.json) $(RUN_NEEDS)
 
 evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest.json --run $2/$3_run.json \
 	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
-reference = $(PYTHON) -m train.$(TASK).reference --cfg $(CFG) --weights $(WEIGHTS) --manifest $1/manifest.json --dataset $(DATASET) \
-	    --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
+reference = $(PYTHON) -m $(if $(BY_ONNX),atc.reference --model $(ONNX),train.$(TASK).reference --weights $(WEIGHTS) --dataset $(DATASET)) \
+	    --cfg $(CFG) --manifest $1/manifest.json --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
 METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
 ifdef SHARDED
 PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
 	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \
 	    --infer '$(call infer,$(MODEL_FILE),{work}/prep,{work}/out,run,{device})' \
 	    --evaluate '$(call evaluate,{work}/prep,{work}/out,run) --part {part}' \
-	    $(if $(TORCH_REFERENCE),--weights $(WEIGHTS) --reference '$(call reference,{work}/prep,{reference})')
+	    $(if $(TORCH_OR_ONNX),--weights $(firstword $(SOURCE)) --reference '$(call reference,{work}/prep,{reference})')
 MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(GATE_FLAGS) \
-	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_REFERENCE),--torch $(TORCH_METRICS),$(REFERENCE_FILE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
-$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_REFERENCE),$(WEIGHTS),$(REFERENCE_FILE)) $(METRICS_NEEDS) $(call code,make preprocess infer $(if $(TORCH_REFERENCE),train)) \
+	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_OR_ONNX),--measured $(MEASURED_FILE),$(REFERENCE_FILE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
+$(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_OR_ONNX),$(SOURCE),$(REFERENCE_FILE)) $(METRICS_NEEDS) $(call code,make preprocess infer $(SOURCE_CODE)) \
         $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
 	$(PART) --shards $(SHARDS)
 	$(MERGE)
@@ -138,11 +140,10 @@ $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(M
 	$(call evaluate,$(INPUTS),$(OUT),$*) --output $@ $(GATE_FLAGS) $(REFERENCE_FILE:%=--reference %)
 endif
 
-$(TORCH_METRICS): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(TORCH_METRICS:.json=)) $(if $(POSE),,--logits $(TORCH_METRICS:.json=.logits.npy))
+$(MEASURED_FILE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(or $(SOURCE_CODE),train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=)) $(if $(POSE)$(BY_ONNX),,--logits $(MEASURED_FILE:.json=.logits.npy))
 
-$(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
-	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
+$(METRICS:.json=)/show.png: $(METRICS) $(CLASS_NAMES) $(call code,postprocess)
+	$(PYTHON) -m postprocess.show --cfg $(CFG) --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
-%.mk: ;
 include make/project.mk

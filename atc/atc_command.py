@@ -26,20 +26,31 @@ PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["
 PIXEL_MAX = 255
 
 
-def batched(tensors: Sequence[TensorInfo], batch_size: int, dynamic: int, where: Path) -> dict[str, list[int]]:
-    """{input: shape} with axis 0 set to `batch_size`. `dynamic`: how many other axes must be dynamic, 0 without gears,
-    2 (height and width) with gears. Raises UserError if the file has another fixed batch size or other dynamic axes."""
+def batched(
+    tensors: Sequence[TensorInfo],
+    batch_size: int,
+    dynamic: int,
+    where: Path,
+    size: Optional[Sequence[int]] = None,
+) -> dict[str, list[int]]:
+    """{input: shape} with axis 0 set to `batch_size`, and dynamic height and width set to `size` (width, height) if it
+    is given. `dynamic`: how many other axes must be dynamic, 0 without gears, 2 (height and width) with gears. Raises
+    UserError if the file has another fixed batch size or other dynamic axes."""
     shapes = {}
     for tensor in tensors:
         if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch_size):
             what, expected = f"the batch size of {tensor.name} is fixed", f"{batch_size} or a dynamic axis"
-            hint = "export it with a dynamic batch size: make onnx"
+            hint = "export it with a dynamic batch size"
+            hint = f"BATCH={tensor.shape[0]}, or {hint}" if tensor.shape else hint
             raise UserError(what, where=where, expected=expected, found=tensor.shape, hint=hint)
-        if tensor.shape[1:].count(DYNAMIC) != dynamic:
+        shape = [batch_size, *tensor.shape[1:]]
+        if size and len(shape) == 4:
+            shape[2:] = [known if known != DYNAMIC else side for known, side in zip(shape[2:], size[::-1])]
+        if shape.count(DYNAMIC) != dynamic:
             static = "[-1, C, H, W], or --cfg with INPUT.GEARS"
             expected = "[-1, C, -1, -1] for the gears of --cfg" if dynamic else static
             raise UserError(f"wrong dynamic axes of {tensor.name}", where=where, expected=expected, found=tensor.shape)
-        shapes[tensor.name] = [batch_size, *tensor.shape[1:]]
+        shapes[tensor.name] = shape
     return shapes
 
 

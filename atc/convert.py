@@ -3,7 +3,7 @@
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model; from --cfg only INPUT.GEARS and, for uint8, the image size and INPUT.MEAN and STD
+Reads    --model; from --cfg only INPUT.GEARS, the image size and, for uint8, INPUT.MEAN and STD
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
 Locks    `<output>_lock` until the tool has ended
@@ -29,6 +29,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -52,6 +53,7 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
+LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # of the absolute path of a file that atc reads
 
 
 @contextlib.contextmanager
@@ -86,6 +88,13 @@ def check_arguments(
         raise UserError("wrong file name suffix", where=output, expected=ending, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
+    for path in (model, output.parent) if backend == "ascend" else ():
+        found = os.path.realpath(path)
+        if not re.fullmatch(LEGAL_PATH, found):
+            hint = "copy it, or the whole checkout, to another directory, or give another BUILD="
+            raise UserError(
+                "atc rejects this absolute path", where=found, expected="letters, digits and _-./", hint=hint
+            )
     check_export(model)
 
 
@@ -101,7 +110,8 @@ def stamp_of(
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
     if config and arguments["input_dtype"] == "uint8":
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
-        settings |= {} if arguments["gears"] else {"image_size": list(config.MODEL.IMAGE_SIZE)}
+    settings |= {"image_size": list(config.MODEL.IMAGE_SIZE)} if config and "IMAGE_SIZE" in config.MODEL else {}
+    files |= {f"external data {number}": path for number, path in enumerate(graph.external_data(model), 1)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
     return Stamp.compute(modules, settings, {"model": model, **files})
 

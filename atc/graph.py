@@ -15,10 +15,13 @@ from onnx import helper
 
 from atc.atc_rules import Model
 from atc.shapes import DYNAMIC, AtcError, invalid
+from hrnet.cli import UserError, first_few
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
 
 LARGE = 1024  # stored tensors with more values are weights; no shape depends on them
+SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # operators
+PROBABILITIES = {"output": "probabilities"}  # metadata of a model that ends with Softmax
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
@@ -41,6 +44,25 @@ def read(path: AnyPath) -> onnx.ModelProto:
         raise AtcError("E10041", f"Failed to load the model from {path}.") from None
     _check_operators(model)
     return model
+
+
+def external_data(path: AnyPath) -> list[Path]:
+    """The files beside an ONNX file that contain its weights; none if it contains them itself, or is damaged, which
+    `read` refuses. Raises UserError if one is missing."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # protobuf's
+        return []
+    external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    names = {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"}
+    files = [Path(path).parent / name for name in sorted(names)]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        hint = "copy it there under this name"
+        raise UserError(
+            "its weights are in another file, which is missing", where=path, found=first_few(missing), hint=hint
+        )
+    return files
 
 
 def _is_text(message: Any) -> bool:
@@ -99,9 +121,21 @@ def describe(model: onnx.ModelProto) -> Model:
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
-    """The metadata of the file, and its opset."""
+    """The metadata of the file, its opset, and PROBABILITIES if its one output contains them."""
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return {**{entry.key: entry.value for entry in model.metadata_props}, "opset": str(opset)}
+    own = {entry.key: entry.value for entry in model.metadata_props}
+    return {**own, "opset": str(opset), **(PROBABILITIES if _ends_in_softmax(model) else {})}
+
+
+def _ends_in_softmax(model: onnx.ModelProto) -> bool:
+    """Whether the one output is that of a Softmax, perhaps in another shape or type."""
+    if len(model.graph.output) != 1:
+        return False
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    node = nodes.get(model.graph.output[0].name)
+    while node is not None and node.op_type in SAME_VALUES:
+        node = nodes.get(node.input[0])
+    return node is not None and node.op_type == "Softmax"
 
 
 def set_shape(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:

@@ -45,7 +45,8 @@ class Plan(NamedTuple):
         """The same plan with paths relative to `folder`, where the tool runs. The tool restricts the characters of
         paths, and a relative path contains fewer directories."""
         conf = self.conf and Path("..", Path(self.conf).name)
-        return self._replace(model=os.path.relpath(Path(self.model).resolve(), folder), conf=conf)
+        model = Path(self.model).parent.resolve() / Path(self.model).name  # a link's data files are beside the link
+        return self._replace(model=os.path.relpath(model, folder), conf=conf)
 
 
 def uses_aipp(gears: Sequence[Sequence[int]], chip: str) -> bool:
@@ -101,11 +102,12 @@ def prepare(
     if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
         given = output.with_suffix(PIXELS_ENDING)
         if not gears:
-            planes = atc_command.batched(graph.inputs(source), batch_size, 0, model)
+            planes = atc_command.batched(graph.inputs(source), batch_size, 0, model, config.MODEL.IMAGE_SIZE)
             atc_command.aipp_input(config, planes, batch_size, model)  # checks the image size
         write_pixels(source, config, model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
-    shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model)
+    size = config.MODEL.get("IMAGE_SIZE") if config else None
+    shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model, size)
     compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
     if config and input_dtype == "uint8" and uses_aipp(gears, chip):
         conf = output.with_suffix(AIPP_ENDING)

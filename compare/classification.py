@@ -17,7 +17,6 @@ what infer wrote. Each figure of a step compares a column with the one before it
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,17 +30,13 @@ from compare.tables import Table
 from hrnet.cli import UserError, command, first_few, progress
 from hrnet.config import config_sha256, load_config
 from hrnet.inputs import planes, read_input
-from hrnet.io.compiled import CompiledModel
-from hrnet.io.files import make_folder, sha256_file
-from hrnet.io.manifest import Manifest
+from hrnet.io.files import make_folder
 from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError
-from hrnet.io.runs import RunRecord, output_folder
 from hrnet.io.stamp import is_current, touch
-from hrnet.schemas import CLASSIFICATION
-from postprocess.checks import check_inputs, check_manifest, check_run
+from hrnet.schemas import CLASSIFIERS
 from postprocess.logits import read_logits
-from postprocess.topn import TOP, label_offset, label_ranks
+from postprocess.topn import TOP, Outputs, label_offset, label_ranks, read_outputs
 
 LISTED = 5  # changed images of each step on the screen
 
@@ -49,9 +44,7 @@ LISTED = 5  # changed images of each step on the screen
 class Files(NamedTuple):
     """What is compared."""
 
-    manifest: Manifest
-    run: RunRecord
-    compiled: CompiledModel
+    outputs: Outputs  # of infer
     predictions: list[ClassPrediction]
     metrics: dict[str, Any]
 
@@ -73,41 +66,35 @@ def read_torch(path: Path, images: int) -> np.ndarray:
 
 def read_files(args: argparse.Namespace) -> Files:
     """Read and check all records. Raises UserError if they describe different models or images."""
-    config, manifest, run = (
-        load_config(args.cfg, CLASSIFICATION),
-        Manifest.read(args.manifest),
-        RunRecord.read(args.run),
-    )
-    check_manifest(manifest, args.manifest, config, args.cfg)
-    check_inputs(run.manifest_sha256, args.run, [sha256_file(args.manifest)], args.manifest, "run make infer")
-    check_run(run, args.run, manifest, args.cfg, outputs=1)
-    metrics, path = columns.check_metrics(args.metrics, manifest), args.metrics.with_suffix("") / "predictions.jsonl"
+    outputs = read_outputs(args.cfg, args.manifest, args.run)
+    columns.check_model(args, outputs.record.model_sha256)
+    metrics = columns.check_metrics(args.metrics, outputs.manifest)
+    path = args.metrics.with_suffix("") / "predictions.jsonl"
     predictions = list(read_predictions(path, ClassPrediction))
-    if [each.source for each in predictions] != [image.source for image in manifest.images]:
+    if [each.source for each in predictions] != [image.source for image in outputs.manifest.images]:
         raise FormatError("not the images of the manifest", where=path, hint="run make eval")
-    return Files(manifest, run, columns.check_model(args, run.model_sha256), predictions, metrics)
+    return Files(outputs, predictions, metrics)
 
 
-def blocks(args: argparse.Namespace, files: Files) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+def blocks(args: argparse.Namespace, written: Outputs) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
     """Yield the logits of each column, float32 [n, classes], for some images at a time."""
-    config, images = load_config(args.cfg, CLASSIFICATION), files.manifest.images
+    config, images = load_config(args.cfg, *CLASSIFIERS), written.manifest.images
     torch = {TORCH_IMAGES: args.torch_images, TORCH_INPUTS: args.torch_inputs}
     stored = {name: read_torch(path, len(images)) for name, path in torch.items() if path}
-    runners = {ONNX: Runner(args.onnx)}
+    names = [tensor.name for tensor in written.record.outputs]
+    runners = {ONNX: Runner(args.onnx, names)}
     if columns.runnable(args.model):
-        runners[COMPILED] = Runner(args.model)
-    (output,), folder = files.run.outputs, output_folder(args.run)
-    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+        runners[COMPILED] = Runner(args.model, names)
     step = max(runner.batch or columns.BATCH for runner in runners.values())
     for start in progress(range(0, len(images), step), unit="batch"):
         part = slice(start, start + step)
-        values = np.concatenate([read_input(args.manifest.parent, image, files.manifest) for image in images[part]])
+        values = np.concatenate([read_input(args.manifest.parent, image, written.manifest) for image in images[part]])
         logits = {name: np.asarray(rows[part], np.float32) for name, rows in stored.items()}
         for name, runner in runners.items():
             given = planes(values, config) if name == ONNX else values
             logits[name] = runner(given)[0].reshape(len(values), -1).astype(np.float32)
-        names = [os.path.join(folder, files.run.files[image.stem][0]) for image in images[part]]
-        logits[INFER] = read_logits(names, output.dtype, size, f"rm {args.run}; make infer")
+        hint = f"rm {args.run}; make infer"
+        logits[INFER] = read_logits(written.files[part], written.dtype, written.size, hint)
         yield part, logits
 
 
@@ -115,8 +102,8 @@ class Result:
     """Counts and differences over all images."""
 
     def __init__(self, files: Files, where: Path) -> None:
-        self.labels, self.predictions, self.where = np.array(files.manifest.labels()), files.predictions, where
-        self.classes, self.names = files.manifest.classes, list[str]()
+        self.labels, self.predictions, self.where = np.array(files.outputs.manifest.labels()), files.predictions, where
+        self.classes, self.names = files.outputs.manifest.classes, list[str]()
         self.hits: dict[str, np.ndarray] = {}
         self.steps: list[Step] = []
 
@@ -187,21 +174,21 @@ def changed_lines(steps: list[Step]) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    config = load_config(args.cfg, CLASSIFICATION)
+    config = load_config(args.cfg, *CLASSIFIERS)
     stamp = columns.make_stamp("compare.classification", args, {"config_sha256": config_sha256(config)})
     products = [args.output.with_suffix(".md"), args.output]
     if is_current(args.output, stamp, products):
         return touch(args.output, products)
     files = read_files(args)
     result = Result(files, args.metrics)
-    for part, logits in blocks(args, files):
+    for part, logits in blocks(args, files.outputs):
         result.add(part, logits)
     found = result.columns()
     check_agrees(found[-1], files.metrics["metrics"], args.metrics)
     make_folder(args.output.parent)
     content = {
-        "images": len(files.manifest.images),
-        "images_sha256": files.manifest.images_sha256(),
+        "images": len(files.outputs.manifest.images),
+        "images_sha256": files.outputs.manifest.images_sha256(),
         "columns": found,
         "steps": [step.record() for step in result.steps],
     }

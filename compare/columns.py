@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -25,9 +26,9 @@ TORCH_IMAGES, TORCH_INPUTS, ONNX, COMPILED, INFER = "torch images", "torch input
 
 
 class Runner:
-    """An ONNX file in onnxruntime."""
+    """An ONNX file in onnxruntime. `outputs`: those to compute, if the file has them all; default: all of the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outputs: Sequence[str] = ()) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL_ONLY
         self.path = path
@@ -39,6 +40,8 @@ class Runner:
         if len(given) != 1:
             raise UserError("the model has several inputs", where=path, expected=1, found=[each.name for each in given])
         self.name = given[0].name
+        known = {each.name for each in self.session.get_outputs()}
+        self.outputs = list(outputs) if known.issuperset(outputs) else []
         self.batch: Optional[int] = given[0].shape[0] if isinstance(given[0].shape[0], int) else None
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
@@ -51,7 +54,7 @@ class Runner:
     def _run(self, values: np.ndarray, size: int) -> list[np.ndarray]:
         filled = np.concatenate([values, np.repeat(values[:1], size - len(values), axis=0)])
         try:
-            outputs = self.session.run(None, {self.name: filled})
+            outputs = self.session.run(self.outputs or None, {self.name: filled})
         except Exception as error:
             what = f"onnxruntime cannot run the model: {' '.join(str(error).split())}"
             raise WorkFailed(what, where=self.path) from None

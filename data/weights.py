@@ -33,6 +33,7 @@ from hrnet.config import CONFIGS, add_cfg_argument, load_config
 from hrnet.io.files import FILE_MODE, AnyPath, check_free_disk, locked, make_folder, md5_file, sha256_file
 from hrnet.io.recognise import WEIGHTS, recognise
 from hrnet.io.records import FormatError, from_json, read_record, write_record
+from hrnet.schemas import CLASSIFICATION, POSE
 
 TIMEOUT = 30  # seconds without data
 BLOCK = 1 << 18  # bytes
@@ -244,7 +245,7 @@ def missing(cfg: Path, weights: Path) -> None:
     """Raise UserError with a hint how to get `weights`, unless the file exists."""
     if weights.exists():
         return
-    url = at_mirror(load_config(cfg).WEIGHTS.URL)
+    url = at_mirror(load_config(cfg, CLASSIFICATION, POSE).WEIGHTS.URL)
     model = f"MODEL={cfg.stem}" if cfg.resolve().parent == CONFIGS.resolve() else f"CFG={cfg}"
     hint = f"make weights {model} downloads it from {url}" if url else "copy it there, or give WEIGHTS=<file>"
     raise UserError("no such checkpoint", where=weights, hint=hint)
@@ -252,7 +253,7 @@ def missing(cfg: Path, weights: Path) -> None:
 
 def run(cfg: Path, output: Path) -> None:
     """Download the checkpoint of `cfg` to `output`, unless it exists."""
-    weights = load_config(cfg).WEIGHTS
+    weights = load_config(cfg, CLASSIFICATION, POSE).WEIGHTS
     if not weights.URL:
         hint = f"get the checkpoint from its publisher (most are at {UPSTREAM}) and copy it to {output}"
         raise UserError("no WEIGHTS.URL", where=cfg, hint=hint)

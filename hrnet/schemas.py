@@ -4,7 +4,7 @@ Classification: https://github.com/HRNet/HRNet-Image-Classification lib/config/d
 Pose: https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation lib/config/default.py, commit aa23881. Upstream
 does not define the keys below MODEL.EXTRA; here they follow its experiments and lib/models/pose_higher_hrnet.py.
 Our own keys are MODEL.EXTRA.HEAD, MODEL.EXTRA.SQUEEZE_EXCITE and TRAIN.CROP_SCALE for classification,
-MODEL.EXTRA.STAGE1 for pose, INPUT, REFERENCE and WEIGHTS.
+MODEL.EXTRA.STAGE1 for pose, INPUT, REFERENCE and WEIGHTS, and the schema for classifiers in ONNX files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-CLASSIFICATION, POSE = "cls_hrnet", "pose_higher_hrnet"  # MODEL.NAME
+CLASSIFICATION, POSE, ONNX = "cls_hrnet", "pose_higher_hrnet", "onnx"  # MODEL.NAME
+CLASSIFIERS = (CLASSIFICATION, ONNX)
 RESIZERS = ("pillow", "cv2")  # INPUT.RESIZER
 INTERPOLATIONS = ("bilinear", "bicubic")  # INPUT.INTERPOLATION
 
@@ -104,6 +105,17 @@ IGNORED: dict[str, dict[str, Any]] = {
         "DEBUG.SAVE_HEATMAPS_PRED": True,
         "DEBUG.SAVE_TAGMAPS_PRED": True,
     },
+    ONNX: {},
+}
+
+# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them.
+POSE_TEST = {
+    "SCALE_FACTOR": [1],
+    "WITH_HEATMAPS": [True, True],
+    "WITH_AE": [True, False],
+    "PROJECT2IMAGE": True,
+    "NMS_KERNEL": 5,
+    "NMS_PADDING": 2,
 }
 
 
@@ -190,6 +202,8 @@ def classification() -> CfgNode:
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
     schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
 
+    schema.INPUT.CLASS_NAMES = []  # for make predict and make show: a text file with one name per line, or a list
+
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent
     schema.REFERENCE.TOP5 = 0.0  # percent
@@ -273,4 +287,15 @@ def pose() -> CfgNode:
     return _add_ignored(schema, POSE)
 
 
-SCHEMAS = {CLASSIFICATION: classification, POSE: pose}
+def onnx_classifier() -> CfgNode:
+    """Of any classifier in an ONNX file: what the file does not contain, and two facts that `atc.classifier` adds."""
+    known, schema = classification(), CfgNode()
+    schema.MODEL = CfgNode({"NAME": ONNX})
+    schema.MODEL.NUM_CLASSES = 0  # 0: those of the file; fewer by one than its outputs if the first is background
+    schema.MODEL.IMAGE_SIZE = []  # width, height, pixels; []: those of the file
+    schema.INPUT, schema.REFERENCE = known.INPUT, known.REFERENCE
+    schema.INPUT.RESIZE = 0  # 0: the short side of IMAGE_SIZE / 0.875
+    return schema
+
+
+SCHEMAS = {CLASSIFICATION: classification, POSE: pose, ONNX: onnx_classifier}

@@ -2,7 +2,7 @@
 
     make doctor MODEL=hrnet_w18 DATASET=/data/imagenet
 
-It gets make's options as set by make/options.py (`--set NAME=value`), and writes nothing. It runs `npu-smi info` and
+It gets make's options from make/options.py (`--set NAME=value`) and writes no files. It runs `npu-smi info` and
 AIS_PYTHON with a time limit. It does not import the packages that it checks, so it also works if packages are missing.
 Exit 0 if the pipeline can run, else 2 with a line on stderr for each missing thing. Warnings on stderr do not change
 the exit code.
@@ -32,6 +32,7 @@ from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
 from make.call import NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options
+from make.classifier import check_classifier
 from make.npu_smi import chip_rows, full_name
 
 CLOCK = 60  # seconds: allowed difference between the clocks of two machines
@@ -151,6 +152,8 @@ def count_images(dataset: Path, config: Any) -> tuple[int, int]:
 
 def exports(call: Options) -> bool:
     """Whether torch and the checkpoint are needed: to export the model, or to compute the reference."""
+    if call.onnx:
+        return False
     source = Path(call["TS" if call["BACKEND"] in TORCH_BACKENDS else "ONNX"])
     return call["REFERENCE"] == "torch" or not (call["OM"] or source.is_file())
 
@@ -163,7 +166,7 @@ def needed_packages(call: Options) -> set[str]:
     needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
     needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
     needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
-    if call["OM"]:  # already compiled
+    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # already compiled
         needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
     return needed
 
@@ -285,14 +288,24 @@ def values_per_image(config: Any) -> tuple[int, int]:
 def check_model(report: Report, call: Options, inputs: Path) -> None:
     """Check config, checkpoint, data set, and the disk space for the inputs and outputs of all images."""
     try:
-        from hrnet.config import load_config
+        from hrnet.config import is_complete, load_config
+
+        if call.onnx:
+            from atc.classifier import complete
     except ModuleNotFoundError as error:
         report.show("model", f"not checked: {error.name} is missing")
         return
     from hrnet.cli import UserError
 
     try:
-        config = load_config(call["CFG"])
+        config = load_config(call["CFG"], complete=False)
+        if call.onnx and Path(call["ONNX"]).is_file():
+            config, found = complete(config, call["CFG"], Path(call["ONNX"]))
+            report.show("ONNX file", f"{call['ONNX']}: {found}")
+            if found.batch > 0 and str(found.batch) != call["BATCH"]:
+                report.miss(f"{call['ONNX']}: its batch size is fixed; give BATCH={found.batch}")
+        if call.onnx and not is_complete(config):
+            return  # check_classifier reports that there is no ONNX file
     except UserError as error:
         report.miss(str(error))
         return
@@ -369,6 +382,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
         report.show("compiled", call["OM"])
     report.require(options.check_files, call)
     report.require(options.check_backend, call)
+    report.require(check_classifier, call)
     check_model(report, call, inputs)
     sys.stdout.flush()
     for line in report.warnings:

@@ -10,6 +10,14 @@ $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.jso
         $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
+WORK = $(B)/predict_work
+predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, which need no labels
+	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
+	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
+	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
+	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
+	@rm -rf $(WORK)
+
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
@@ -21,16 +29,16 @@ family:                           ## compare MODELS: accuracy, GMACs and latency
 
 COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
 TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
-TORCH     := $(if $(filter $(B)/model.onnx,$(ONNX)),$(TORCH_METRICS:.json=))# columns of torch, unless ONNX has no checkpoint
+TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
 compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
-$(COMPARE)/operators.json: $(ONNX) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
+$(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
 	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
 	    --device $(firstword $(subst $(comma), ,$(DEVICE)))
-$(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
+$(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX_FILES) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
 	$(PYTHON) -m compare.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --onnx $(ONNX) --model $(MODEL_FILE) --run $(RUN) \
 	    --metrics $(METRICS) --output $@ $(if $(POSE),--dataset $(DATASET) $(if $(FLIPS),--flip)) \
 	    $(if $(TORCH),--torch_images $(TORCH).$(TORCH_END) --torch_inputs $(TORCH)-inputs.$(TORCH_END))
-$(TORCH_METRICS:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
+$(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
 	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
@@ -58,7 +66,7 @@ $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run
 	@$(PYTHON) -m make.doctor --make $(MAKE_VERSION) --backend_asked $(BACKEND_ASKED) --inputs $(INPUTS) \
-	    $(foreach option,$(OPTIONS),--set '$(option)=$($(option))')
+	    $(foreach option,$(OPTIONS),--set '$(option)=$($(option))') --set CFG=$(CFG_GIVEN)
 
 DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
@@ -89,7 +97,7 @@ else
 endif
 
 test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadscope $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/ruff check .
@@ -100,5 +108,6 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
 	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
 
+%.mk: ;
 .DEFAULT:
 	@python3 -S -m make.options --unknown $@

@@ -11,4 +11,10 @@ $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
+# REFERENCE=torch or onnx: what make reference measures, and which code does.
+TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))
+BY_ONNX := $(filter onnx,$(REFERENCE))
+SOURCE_CODE := $(patsubst onnx,atc,$(TORCH_OR_ONNX:torch=train))
+ONNX_FILES := $(ONNX) $(wildcard $(ONNX).data $(ONNX)_data)# with its external data
+SOURCE := $(if $(BY_ONNX),$(ONNX_FILES),$(WEIGHTS))
 FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# files named in ATC_FLAGS, such as --keep_dtype=ops.cfg

@@ -8,7 +8,7 @@
 
 Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`; the Makefile provides the commands. One
 part is preprocessed while others are inferred, and a free device takes the next part. So the disk contains the inputs
-of at most one part per device and one more.
+of at most one part per device, plus one part.
 
 Reads    the compiled model with its record, and the files that the commands read
 Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; data.json, the state of the
@@ -43,7 +43,7 @@ from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.parts import Part, reference_path
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import data_state
-from hrnet.schemas import CLASSIFICATION, POSE
+from hrnet.schemas import CLASSIFIERS, POSE
 from hrnet.shards import Shard, select_part, shard
 
 HINT = "finished parts are kept for a rerun"
@@ -168,15 +168,19 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
 
 
 def has_reference(run: Run, part: Shard) -> bool:
-    """Whether PyTorch's accuracy on a part exists, or is not needed."""
-    if not run.stages.templates["reference"]:
+    """Whether the reference of a part exists, or is not needed."""
+    words = shlex.split(run.stages.templates["reference"])
+    if not words:
         return True
     try:
         record = read_record(reference_path(run.path(part)), "metrics")
     except FormatError:
         return False
-    expected = (sha256_file(run.args.weights), code_sha256(f"train.{run.task}.reference"))
-    return (record.get("weights_sha256"), record.get("code_sha256")) == expected
+    weights: Path = run.args.weights
+    hashes = {weights.with_name(name): known for name, known in record.get("external_data", {}).items()}
+    hashes[weights] = record.get("weights_sha256")
+    code = code_sha256(words[words.index("-m") + 1])
+    return record.get("code_sha256") == code and all(known == sha256_file(path) for path, known in hashes.items())
 
 
 def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:
@@ -248,7 +252,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)
     templates = {name: getattr(args, name) for name in ("preprocess", "infer", "evaluate", "reference")}
-    config = load_config(args.cfg, POSE if compiled.gears else CLASSIFICATION)
+    config = load_config(args.cfg, *([POSE] if compiled.gears else CLASSIFIERS))
     everything = Run(args, config, compiled, Stages(templates))
     shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
     make_folder(args.parts)
@@ -275,7 +279,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
-    parser.add_argument("--weights", type=Path, help="the checkpoint, for --reference")
+    parser.add_argument("--weights", type=Path, help="the checkpoint or ONNX file that --reference measures")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test")
     parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
     number = parser.add_mutually_exclusive_group(required=True)
@@ -285,9 +289,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
     for name in ("preprocess", "infer", "evaluate"):
         parser.add_argument(
-            f"--{name}", required=True, help="command, with {work}, {shard}, {device}, {part} and {reference}"
+            f"--{name}", required=True, help="command; may contain {work}, {shard}, {device}, {part} and {reference}"
         )
-    parser.add_argument("--reference", default="", help="command that computes PyTorch's accuracy on a part")
+    parser.add_argument("--reference", default="", help="command that computes the reference of a part")
     return parser.parse_args(argv)
 
 

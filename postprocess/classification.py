@@ -20,7 +20,7 @@ from typing import Optional
 
 from hrnet.cli import command
 from hrnet.config import config_sha256, load_config
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from postprocess.merge import add_comparison_arguments, merge_whole
 from postprocess.part import Job, add_arguments, make_part
 from postprocess.topn import predict
@@ -36,7 +36,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    settings = {"config_sha256": config_sha256(load_config(args.cfg, CLASSIFICATION))}
+    settings = {"config_sha256": config_sha256(load_config(args.cfg, *CLASSIFIERS))}
     make_part("classification", Job.from_args(args), settings, predict)
     if args.output:
         merge_whole(args)

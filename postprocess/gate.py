@@ -41,7 +41,7 @@ def judge(
     drop in percentage points; `why_not`: the reason for not judging, if any."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
-        why = why_not or "no reference is known; give REFERENCE=torch or a metrics file"
+        why = why_not or "no reference is known; give REFERENCE=torch, REFERENCE=onnx or a metrics file"
         return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
     lost = reference[metric] - value
     relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # the reference of random weights may be 0

@@ -5,9 +5,9 @@
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py), computed on any machine; for pose
-         COCO's annotations; with --torch also the record of `train.<task>.reference` for each part,
-         <k>-of-<n>.reference.json
-Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --torch PyTorch's metrics for
+         COCO's annotations; with --measured also the reference of each part, <k>-of-<n>.reference.json, by
+         `train.<task>.reference` or `atc.reference`
+Writes   <output without .json>/predictions.jsonl, and result.json or keypoints.json; with --measured the reference for
          all parts; last the metrics record --output and a stamp (hrnet/io/stamp.py)
 Rejects  missing parts, parts with a wrong number in their record, and parts with another image list, config, weights,
          compiled model, tool or code than the others. The result equals that of one run over all images.
@@ -35,14 +35,14 @@ from hrnet.io.files import make_folder, replacing, sha256_file
 from hrnet.io.parts import IDENTITY, Part, keypoints_path, predictions_path
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
-from hrnet.schemas import CLASSIFICATION, POSE
+from hrnet.schemas import CLASSIFIERS, POSE
 from hrnet.shards import Shard
 from postprocess.evaluation import METRIC, Evaluation, evaluate_classes, evaluate_people
 from postprocess.gate import find_reference, judge
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
 
-SUBSET_HINT = "give LIMIT=0, REFERENCE=torch, or REFERENCE=config to compare anyway"
+SUBSET_HINT = "give LIMIT=0, REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
@@ -86,7 +86,7 @@ def raise_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], ot
     pairs = [(actual, wanted) for actual, wanted in zip(part.identity(what), expected) if actual != wanted]
     found, wanted = (str(value)[:40] for value in pairs[0])
     hint = f"rm {path}; make part SHARD={part.part}"
-    raise FormatError(f"foreign part: another {what} than {other}", where=path, expected=wanted, found=found, hint=hint)
+    raise FormatError(f"foreign part: {what} differs from {other}", where=path, expected=wanted, found=found, hint=hint)
 
 
 def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[Path]) -> None:
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     parts = read_parts(args.parts, args.shards)
     first = next(iter(parts.values()))
     task = "pose" if first.keypoints_sha256 else "classification"
-    config = load_config(args.cfg, POSE if task == "pose" else CLASSIFICATION)
+    config = load_config(args.cfg, *([POSE] if task == "pose" else CLASSIFIERS))
     whole = args.shards == 1 and not first.code_sha256
     check_parts(parts, args.cfg, config_sha256(config), None if whole else stages_sha256(task))
     rejected = sum(part.rejected for part in parts.values())
@@ -183,8 +183,8 @@ def run(args: argparse.Namespace) -> None:
         files["annotations"] = annotation_path(args.dataset, config.DATASET.TEST)
         if not files["annotations"].is_file():
             raise FormatError("no annotation file", where=files["annotations"], hint="give DATASET=<directory>")
-    if args.torch:
-        args.reference = merge_references(parts, config, args.dataset, args.torch)
+    if args.measured:
+        args.reference = merge_references(parts, config, args.dataset, args.measured)
     files |= {"reference": args.reference} if args.reference else {}
     stamp = Stamp.compute(["postprocess.merge"], {"gate": args.gate, "judge_subset": args.judge_subset}, files)
     if is_current(args.output, stamp, [*products, args.output]):
@@ -211,7 +211,7 @@ def merge_whole(args: argparse.Namespace) -> None:
     postprocess.pose."""
     dataset = getattr(args, "dataset", None)
     parts = whole_part(args.output).parent
-    more = {"parts": parts, "shards": 1, "dataset": dataset, "max_rejected": 0, "torch": None}
+    more = {"parts": parts, "shards": 1, "dataset": dataset, "max_rejected": 0, "measured": None}
     run(argparse.Namespace(**{**vars(args), **more}))
 
 
@@ -232,7 +232,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
-    parser.add_argument("--torch", type=Path, help="compare with PyTorch; file to write its metrics to")
+    parser.add_argument("--measured", type=Path, help="compare with the parts' references; merged record to write")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 

@@ -1,8 +1,8 @@
-"""Merge PyTorch's accuracy over all parts from the records of `train.<task>.reference`."""
+"""Merge the reference over all parts from the records of `train.<task>.reference` or `atc.reference`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,17 +18,25 @@ from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.shards import ListHash
 
-SAME = ("config_sha256", "weights_sha256", "tool", "flip", "classes")  # keys that must be equal in all parts
+SAME = (
+    "config_sha256",
+    "weights_sha256",
+    "external_data",
+    "tool",
+    "flip",
+    "classes",
+)  # keys that must be equal in all parts
 
 
 def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optional[Path], output: Path) -> Path:
-    """Write PyTorch's metrics record for all images to `output` and return its path. Raises FormatError if the record
-    of a part is missing, or is for other images or weights or another version of PyTorch."""
+    """Write the reference's metrics record for all images to `output` and return its path. Raises FormatError if the
+    record of a part is missing, or is for other images or weights or another version of PyTorch or onnxruntime."""
     pose = next(iter(parts.values())).keypoints_sha256 is not None
     files = {path.stem: reference_path(path) for path in parts}
-    for path in files.values():
+    for part, path in zip(parts.values(), files.values()):
         if not path.is_file():
-            hint = "make part REFERENCE=torch for this part"
+            others = [read_record(other, "metrics") for other in files.values() if other.is_file()]
+            hint = f"make part REFERENCE={measured_by(others)} SHARD={part.part}"
             raise FormatError("the reference of this part is missing", where=path, hint=hint)
     stamp = Stamp.compute(["postprocess.reference"], {}, files)
     if is_current(output, stamp, [output]):
@@ -48,7 +56,8 @@ def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optio
         if record.get("images_sha256") != of_part.hexdigest():
             differing.append("images")
         if differing:
-            hint = f"rm {reference_path(path)}; make part REFERENCE=torch SHARD={parts[path].part}"
+            by = measured_by([first])
+            hint = f"rm {reference_path(path)}; make part REFERENCE={by} SHARD={parts[path].part}"
             what = f"{differing[0]} of the reference differs from the other parts"
             raise FormatError(what, where=reference_path(path), found=record.get(differing[0]), hint=hint)
     content = {
@@ -62,6 +71,11 @@ def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optio
     write_record(output, "metrics", content)
     write_stamp(output, stamp, [output])
     return output
+
+
+def measured_by(records: Sequence[dict[str, Any]]) -> str:
+    """The value of REFERENCE for which the first of these records was written."""
+    return "onnx" if records and str(records[0].get("tool")).startswith("onnxruntime") else "torch"
 
 
 def class_metrics(records: Mapping[Path, dict[str, Any]], images: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -24,7 +25,7 @@ from hrnet.io.parts import predictions_path
 from hrnet.io.predictions import ClassPrediction
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord, output_folder
-from hrnet.schemas import CLASSIFICATION
+from hrnet.schemas import CLASSIFIERS
 from hrnet.workers import map_files
 from postprocess.checks import check_inputs, check_manifest, check_run
 from postprocess.logits import read_logits
@@ -62,17 +63,27 @@ def label_offset(outputs: int, classes: int, where: object) -> int:
     return outputs - classes
 
 
-def best_classes(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` most probable classes, best first (int [N, count]), and their softmax (float64 [N, count]). For equal
-    logits the lower index is first. logits [N, C] must be finite, count at most C."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    totals = powers.sum(axis=1, keepdims=True)
+def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` most probable classes, best first (int [N, count]), and their probabilities (float64 [N, count]): the
+    softmax, or without `softmax` the values themselves. For equal logits the lower index is first. logits [N, C] must
+    be finite, count at most C."""
+    probabilities = logits.astype(np.float64)
+    if softmax:
+        powers = np.exp(probabilities - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
     rest, rows = logits.copy(), np.arange(len(logits))
     best = np.empty((len(logits), count), np.int64)
     for place in range(count):  # faster than sorting all classes
         best[:, place] = rest.argmax(axis=1)
         rest[rows, best[:, place]] = -np.inf
-    return best, np.take_along_axis(powers, best, axis=1) / totals
+    return best, np.take_along_axis(probabilities, best, axis=1)
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """The name of a class for people. `names`: INPUT.CLASS_NAMES, may be empty; index -1: the background class."""
+    if index < 0:
+        return "background"
+    return names[index] if names else f"class {index}"
 
 
 class Block(NamedTuple):
@@ -92,14 +103,14 @@ class Ranking(NamedTuple):
 
 
 def rank_block(
-    block: Block, dtype: str, size: int, offset: int, hint: Optional[str]
+    block: Block, dtype: str, size: int, offset: int, hint: Optional[str], softmax: bool = True
 ) -> tuple[np.ndarray, Optional[str]]:
     """Rank the labels (int [N]) and, if `block` has paths, create the lines for predictions.jsonl."""
     logits = read_logits(block.files, dtype, size, hint)
     ranks = label_ranks(logits, block.labels)
     if not block.sources:
         return ranks, None
-    best, probabilities = best_classes(logits, min(TOP, size))
+    best, probabilities = best_classes(logits, min(TOP, size), softmax)
     columns = (block.labels - offset, ranks, best - offset, probabilities.round(6))
     lines = [
         json.dumps(dict(zip(PREDICTION, (source, *values))))
@@ -116,12 +127,14 @@ def rank_files(
     size: int = 0,
     hint: Optional[str] = None,
     sources: Sequence[str] = (),
+    softmax: bool = True,
 ) -> Ranking:
     """Rank the labels of all images. `files`: one output file per image, all of one format.
 
     `classes` 0: unknown; then labels are shifted only if there are 1001 outputs, as in the model zoo's script. `size`:
     C, or 0 if it is unknown. `hint`: the command that writes the outputs again. `sources`: paths of the images for
-    predictions.jsonl; without them no lines are created. Memory does not grow with the size of the outputs.
+    predictions.jsonl; without them no lines are created. `softmax`: False if the outputs are probabilities. Memory does
+    not grow with the size of the outputs.
     """
     outputs = size or tensors.read_output(files[0], dtype, hint).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
@@ -132,25 +145,44 @@ def rank_files(
         raise FormatError("label out of range", where=file, expected=expected, found=found)
     spans = [slice(start, start + BLOCK_IMAGES) for start in range(0, len(files), BLOCK_IMAGES)]
     blocks = [Block(files[span], wanted[span], sources[span]) for span in spans]
-    rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint)
+    rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint, softmax=softmax)
     results = map_files(rank, blocks, cores()) if len(files) > MAX_SERIAL_IMAGES else list(map(rank, blocks))
     lines = [text for _, text in results if text is not None]
     return Ranking(np.concatenate([ranks for ranks, _ in results]), outputs, lines)
+
+
+class Outputs(NamedTuple):
+    """The outputs of a run over a manifest's images."""
+
+    manifest: Manifest
+    record: RunRecord
+    files: list[str]  # one for each image, in the manifest's order
+    dtype: str
+    size: int  # number of outputs, C
+    softmax: bool  # whether they are logits; else probabilities
+
+
+def read_outputs(cfg: Path, path: Path, run: Path) -> Outputs:
+    """The outputs that the run record at `run` lists for the manifest at `path`. Raises UserError if config, manifest
+    and run describe different models or images."""
+    config, manifest, record = load_config(cfg, *CLASSIFIERS), Manifest.read(path), RunRecord.read(run)
+    check_manifest(manifest, path, config, cfg)
+    check_inputs(record.manifest_sha256, run, [sha256_file(path)], path, "run make infer")
+    check_run(record, run, manifest, cfg, outputs=1)
+    folder, (output,) = output_folder(run), record.outputs
+    files = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
+    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    softmax = record.metadata.get("output") != "probabilities"
+    return Outputs(manifest, record, files, output.dtype, size, softmax)
 
 
 def predict(job: Job) -> None:
     """Write the predictions for all images of a run, then the part's record. Raises UserError if config, manifest and
     run describe different models or images."""
     started, (run,) = time.perf_counter(), job.runs
-    config, manifest, record = load_config(job.cfg, CLASSIFICATION), Manifest.read(job.manifest), RunRecord.read(run)
-    check_manifest(manifest, job.manifest, config, job.cfg)
-    check_inputs(record.manifest_sha256, run, [sha256_file(job.manifest)], job.manifest, "run make infer")
-    check_run(record, run, manifest, job.cfg, outputs=1)
-    folder, (output,) = output_folder(run), record.outputs
-    paths = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
-    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    manifest, record, paths, dtype, size, softmax = read_outputs(job.cfg, job.manifest, run)
     sources, hint = [image.source for image in manifest.images], f"rm {run}; make infer"
-    ranking = rank_files(paths, manifest.labels(), manifest.classes, output.dtype, size, hint, sources)
+    ranking = rank_files(paths, manifest.labels(), manifest.classes, dtype, size, hint, sources, softmax)
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)

@@ -145,7 +145,7 @@ def run(
     """Check the file against the config and write it with its record. `arguments`: the command line, for the record."""
     if output.suffix != ENDING:
         raise UserError("wrong file name suffix", where=output, expected=ENDING, found=repr(output.suffix))
-    config, metadata = load_config(cfg), read_metadata(model)
+    config, metadata = load_config(cfg, *TASKS), read_metadata(model)
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
     cfg_sha256 = config_sha256(config)

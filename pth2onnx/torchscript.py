@@ -55,7 +55,7 @@ def write(net: torch.nn.Module, image: np.ndarray, metadata: Mapping[str, str], 
 
 def run(cfg: Path, weights: Path, output: Path) -> None:
     """Export the checkpoint, compare the file with PyTorch and write its record."""
-    task = TASKS[load_config(cfg).MODEL.NAME]
+    task = TASKS[load_config(cfg, *TASKS).MODEL.NAME]
     export.export(task, cfg, weights, output, "TorchScript", SCRIPT, write, {})
 
 

@@ -1,4 +1,4 @@
-"""What tests of several folders start from."""
+"""Fixtures of several folders, and the settings of hypothesis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # a loaded machine is no fault of what is tested
+settings.register_profile("untimed", deadline=None)  # deadlines would fail on a busy machine
 settings.load_profile("untimed")
 
 

@@ -52,7 +52,7 @@ def images(folder: Path) -> None:
 
 
 class Packed(NamedTuple):
-    """What the fixture left on the host."""
+    """The files of the fixture on the host."""
 
     archive: Path
     metrics: Path
@@ -69,7 +69,7 @@ def packed(host: Checkout) -> Packed:
     )
 
 
-def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -> None:
+def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -> None:
     expected = json.loads(packed.metrics.read_text())
     board = Board(tmp_path, packed.archive, ABSENT[:-1])
     assert board.root.name.startswith(f"{packed.archive.stem}-")
@@ -98,7 +98,7 @@ def test_the_board_gets_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path) -
     )
 
 
-def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed) -> None:
+def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
     first = packed.archive.read_bytes()
     assert "-m make.bundle" not in host.make("-n", "bundle").stdout
     with tarfile.open(packed.archive) as archive:
@@ -118,10 +118,10 @@ def test_packed_twice_is_equal_and_only_when_due(host: Checkout, packed: Packed)
     assert packed.archive.read_bytes() == first
     assert "-m make.bundle" in host.make("bundle", "GATE=2").stdout
     with tarfile.open(packed.archive) as changed, tarfile.open(fileobj=io.BytesIO(first)) as before:
-        assert changed.getnames()[0] != before.getnames()[0], "another bundle never lies over this one"
+        assert changed.getnames()[0] != before.getnames()[0], "another bundle has another directory"
 
 
-def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
+def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
     """atc on the host, ais_bench on the board; the host's metrics go along as the reference."""
     tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
     for folder in (tools, npu, place):
@@ -148,7 +148,7 @@ def test_the_npus_own_tools_and_the_hosts_reference(host: Checkout, packed: Pack
     assert " on the same images): a drop of 0.00 points, 0 allowed\n" in board.make("gate").stdout
 
 
-def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp_path: Path) -> None:
+def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tmp_path: Path) -> None:
     om = packed.om.relative_to(host.root)
     given = ["BUILD=stage", "BUNDLE=stage", "LIMIT=7", f"OM={om}", "GATE=100", "REFERENCE=config"]
     done = host.make("bundle", *given)
@@ -165,8 +165,8 @@ def test_the_stage_preprocesses_on_the_board(host: Checkout, packed: Packed, tmp
     assert refused.returncode == 2 and "REFERENCE=torch: " in refused.stderr and "BUNDLE=stage" in refused.stderr
 
 
-def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
-    """Without its record, one line says how to write it; then it runs like the pipeline's own."""
+def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: Path) -> None:
+    """Without a record, one line shows the command that writes it; then the model runs."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     make_folder(host.root / "elsewhere")
@@ -196,7 +196,7 @@ def test_a_model_from_elsewhere(host: Checkout, tmp_path: Path) -> None:
     assert "OM=elsewhere/my.om: BACKEND=onnxruntime needs a .onnx file" in refused
 
 
-def test_a_compiled_onnx_from_elsewhere(host: Checkout, packed: Packed) -> None:
+def test_a_compiled_onnx_file_from_elsewhere_runs(host: Checkout, packed: Packed) -> None:
     shutil.copy(packed.om, host.root / "theirs.onnx")
     given = ["DATASET=photos", "BUILD=theirs", "OM=theirs.onnx"]
     done = host.make("infer", *given)
@@ -218,5 +218,5 @@ def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
     command = "aoe --framework=5 --model=own.onnx --input_format=NCHW --input_shape=image:4,3,64,64 --output="
     for job in (1, 2):
         assert f"{command}{om} --job_type={job}\n" in done.stdout
-    told = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
-    assert f"--model {om}.om " in told and "/ascend-bs4-Ascend310P3-aoe " in told
+    commands = host.make("-n", "infer", "BUILD=tuned", PATH=path).stdout
+    assert f"--model {om}.om " in commands and "/ascend-bs4-Ascend310P3-aoe " in commands

@@ -29,7 +29,7 @@ def test_make_compare(tmp_path: Path) -> None:
         "BACKEND=onnxruntime",
         "REFERENCE=torch",
     )
-    done = checkout.make(*given, "REFERENCE=torch")
+    done = checkout.make(*given)
     assert done.returncode == 0, done.stderr
     assert "torch images" in done.stdout and "of 180 operators, by own error" in done.stdout
     stages = json.loads((checkout.root / f"{PLACE}/stages.json").read_text())

@@ -1,4 +1,4 @@
-"""make whose output nobody reads to its end keeps every finished product."""
+"""If nobody reads the output of make, every finished product is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_product_is_kept(screen: str, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     call = ["make", "om", "MODEL=demo_digits", "BATCH=2", f"PYTHON={sys.executable}"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # of make test
-    for _ in range(10):  # make itself ends with its pipe, perhaps before the stage that is at work
+    for _ in range(10):  # make ends when its pipe is closed, perhaps before the running stage
         subprocess.run(["bash", "-c", f"{shlex.join(call)} {screen}"], cwd=tmp_path, env=clean, capture_output=True)
         done = checkout.make("om", "BATCH=2", "-q")
         if done.returncode == 0:

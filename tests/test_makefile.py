@@ -1,4 +1,5 @@
-"""The Makefile, on the demo's model: nothing is done twice, values are remembered, a dry run shows what is due."""
+"""The Makefile, on the demo's model: nothing is done twice, values are remembered, and a dry run lists the work that is
+needed."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from tests.support import ROOT, fakes
 from tests.support.checkout import STAGES, Checkout
 
 KINDS = ("float32", "uint8")
+EXPORTED = "ONNX=build/demo_digits/model.onnx"  # of `built`: other values of BUILD need no second export
 MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
 
 
@@ -91,8 +93,8 @@ def test_make_restarts_every_stage_that_may_have_changed(
     assert built.stages("-n", "eval") == []
 
 
-def test_a_restarted_stage_does_only_what_changed(built: Checkout) -> None:
-    """An edit of the nets exports again; the file is equal, so nothing behind it is computed, and inputs stay."""
+def test_a_restarted_stage_computes_only_what_changed(built: Checkout) -> None:
+    """An edit of the nets exports again; the file is equal, so later stages and inputs are kept."""
     inputs = {file: file.stat().st_mtime_ns for file in built.root.glob("build/demo_digits/prep/*/*.bin")}
     script = built.root / "hrnet/nets/trunk.py"
     text = script.read_text()
@@ -123,14 +125,14 @@ def test_a_restarted_stage_does_only_what_changed(built: Checkout) -> None:
     ],
 )
 def test_a_missing_product_is_made_again_in_one_call(built: Checkout, product: str, due: tuple[str, ...]) -> None:
-    """Also in the middle of the pipeline, where everything behind it is newer."""
+    """Also in the middle of the pipeline, although later products are newer."""
     (built.root / "build/demo_digits" / product).unlink()
     assert sorted(built.stages("eval")) == sorted(due)
     assert built.stages("eval") == []
 
 
-def test_an_image_without_a_label_is_not_passed_over(built: Checkout) -> None:
-    """Preprocessing refuses it, whether it was there from the start or came later."""
+def test_an_image_without_a_label_is_an_error(built: Checkout) -> None:
+    """Preprocessing rejects it, also if it is added later."""
     (built.root / "data/digits/val/new.JPEG").write_bytes(b"")
     try:
         done = built.make("eval")
@@ -186,14 +188,14 @@ def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, argu
     assert len(found) > 4
 
 
-def test_a_dry_run_shows_what_is_then_run(built: Checkout) -> None:
+def test_a_dry_run_shows_the_stages_that_run(built: Checkout) -> None:
     (built.root / "infer/run.py").touch()
     shown = built.stages("-n", "eval")
     assert built.stages("eval") == shown == list(STAGES[3:])
     assert built.stages("eval") == []
 
 
-def test_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None:
+def test_a_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None:
     first = built.make("eval", "GATE=1")
     assert first.returncode == 2 and "FAIL: demo_digits top1 " in first.stdout
     again = built.make("eval")
@@ -204,14 +206,14 @@ def test_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None
     assert metrics(built)["verdict"] == "pass"
 
 
-def test_changed_gate_is_judged_anew_without_inference(built: Checkout) -> None:
+def test_a_changed_gate_is_judged_again_without_inference(built: Checkout) -> None:
     assert built.stages("eval", "GATE=49.5") == ["postprocess.classification"]
     assert metrics(built)["gate"] == {"metric": "top1", "allowed_points": 49.5}
     assert built.stages("eval", "GATE=50") == ["postprocess.classification"]
 
 
 def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
-    """Whoever reads it meanwhile, or after a kill, finds the old value or the new one, never half of it."""
+    """A reader finds the old value or the new one, never a part of it, also after a kill."""
     settings = built.root / "build/demo_digits/settings"
     os.link(settings / "GATE.mk", tmp_path / "before")
     assert built.stages("eval", "GATE=49") == ["postprocess.classification"]
@@ -244,7 +246,7 @@ def test_precision_is_in_the_paths_and_remembered(built: Checkout) -> None:
 
 
 def test_uint8_gives_the_same_top1_to_top5(built: Checkout) -> None:
-    """In folders of its own, 4 times smaller, and remembered; what float32 made stays."""
+    """In its own folders, with 4 times smaller files; INPUT is remembered, and products of float32 stay."""
     place = built.root / "build/demo_digits"
     assert built.stages("eval", "INPUT=uint8") == list(STAGES[1:])
     path = place / "eval/digits-uint8-first60/onnxruntime-bs16-fp32.json"
@@ -271,7 +273,7 @@ def test_openvino_runs_the_file_that_was_compiled_for_onnxruntime(built: Checkou
     assert done.returncode == 2 and "PRECISION=fp16" in done.stderr and "BACKEND=onnxruntime" in done.stderr
 
 
-def test_torchscript_has_an_export_and_a_compiled_file_of_its_own(built: Checkout) -> None:
+def test_torchscript_has_its_own_export_and_compiled_file(built: Checkout) -> None:
     shown = " ".join(built.make("-n", "eval", "BACKEND=torchscript").stdout.replace("\\\n", "").split())
     place = "build/demo_digits"
     exported = f"--weights weights/demo_digits.pth --output {place}/model.ts"
@@ -286,7 +288,7 @@ def test_torchscript_has_an_export_and_a_compiled_file_of_its_own(built: Checkou
     assert f"--output {place}/om/bs16-float32-Ascend310P3.ts " in shown and "--precision default " in shown
 
 
-def test_a_torchscript_file_to_use_instead_of_exporting_one(built: Checkout) -> None:
+def test_a_given_torchscript_file_is_used(built: Checkout) -> None:
     shutil.copy(ROOT / "weights/demo_digits.pth", built.root / "given.ts")
     shown = built.make("-n", "om", "BACKEND=torchscript", "TS=given.ts").stdout
     assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model given.ts " in shown
@@ -317,23 +319,23 @@ def test_torchscript_gives_the_top1_to_top5_of_onnxruntime(built: Checkout, back
     np.testing.assert_allclose(*logits, rtol=0, atol=1e-4)
 
 
-def test_qps_goes_through_the_chain_at_each_batch(built: Checkout) -> None:
-    """What eval computed for its own batch is used; the model zoo's other sizes are computed."""
-    told = built.make("-n", "qps").stdout
+def test_qps_runs_the_chain_at_each_batch(built: Checkout) -> None:
+    """The result of eval is used for its batch size; the model zoo's other sizes are computed."""
+    commands = built.make("-n", "qps").stdout
     for stage in STAGES[1:2] + STAGES[3:]:
-        sizes = re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", told)
+        sizes = re.findall(rf"-m {stage} .*?/(?:om/|onnxruntime-)bs([0-9]+)-", commands)
         assert sorted(sizes, key=int) == ["1", "4", "8", "32", "64"]
     tags = " ".join(
         f"build/demo_digits/eval/digits-float32-first60/onnxruntime-bs{n}-fp32.json" for n in MODEL_ZOO_BATCHES
     )
-    assert f"postprocess.qps_table --metrics {tags} --output " in told
-    told = built.make("-n", "qps", "BATCHES=2 16").stdout
-    assert told.count("-m infer.run ") == 1 and "/onnxruntime-bs2-fp32 " in told
+    assert f"postprocess.qps_table --metrics {tags} --output " in commands
+    commands = built.make("-n", "qps", "BATCHES=2 16").stdout
+    assert commands.count("-m infer.run ") == 1 and "/onnxruntime-bs2-fp32 " in commands
 
 
 @pytest.mark.slow
-def test_the_model_zoos_eval_call(built: Checkout) -> None:
-    """Labels elsewhere, a last batch that is not full, and accuracies that are those of the chain."""
+def test_the_model_zoos_eval_call_gives_the_accuracies_of_the_chain(built: Checkout) -> None:
+    """With a label file elsewhere and an incomplete last batch."""
     shutil.copy(built.root / "data/digits/val_label.txt", built.root / "labels.txt")
     made = ["make", "torchscript", "BUILD=traced", "MODEL=demo_digits", f"PYTHON={sys.executable}"]
     subprocess.run(made, cwd=built.root, check=True, capture_output=True)
@@ -344,14 +346,14 @@ def test_the_model_zoos_eval_call(built: Checkout) -> None:
     (path,) = built.root.glob("build/qps/demo_digits/eval/*/torchscript-fp32-qps.json")
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["batch"], row["images"]) == (7, 500)
-    told = [f"{name} {round(row[name] / 100, 8)}\n" for name in ("top1", "top5")]
-    assert f"{''.join(told)}QPS is {row['images_per_second']}, bs is 7\n" in done.stdout
+    lines = [f"{name} {round(row[name] / 100, 8)}\n" for name in ("top1", "top5")]
+    assert f"{''.join(lines)}QPS is {row['images_per_second']}, bs is 7\n" in done.stdout
     assert 98 < row["top1"] < 99, "six labels of 500 are wrong"
 
 
 def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
-    given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
+    given = ["BUILD=npu", EXPORTED, "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
     given += [f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = built.make("bench", *given, PATH=path)
@@ -369,7 +371,7 @@ def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path
     )
 
 
-def test_bench_peers_runs_beside_what_the_directory_holds(built: Checkout, tmp_path: Path) -> None:
+def test_bench_peers_keeps_other_files_of_its_directory(built: Checkout, tmp_path: Path) -> None:
     done = built.make("bench-peers", f"PEERS={tmp_path}")
     assert done.returncode == 2 and f"PEERS={tmp_path}: no imagenet_torch_preprocess.py" in done.stderr
     shown = built.make("-n", "bench-peers", f"PEERS={tmp_path}")
@@ -389,12 +391,13 @@ def test_show_draws_once(built: Checkout) -> None:
     assert "Nothing to be done for 'show'" in built.make("show", LC_ALL="C").stdout
 
 
-def test_environment_counts_as_given(built: Checkout) -> None:
+def test_environment_variables_count_as_given_values(built: Checkout) -> None:
     assert "--gate 0.25" in built.make("-n", "eval", GATE="0.25").stdout
 
 
-def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
-    """`make onnx WEIGHTS=x` then `make om` is x; another value is another model. Stands last: it leaves om to do."""
+def test_weights_given_once_are_used_by_later_calls(built: Checkout) -> None:
+    """`make onnx WEIGHTS=x` then `make om` uses x; another value is another model. The last test
+    of `built`, since the compiled model is outdated afterwards."""
     default = "weights/demo_digits.pth"
     shutil.copy(ROOT / default, built.root / "x.pth")
     assert "--weights x.pth" in built.make("onnx", "WEIGHTS=x.pth").stdout
@@ -414,7 +417,7 @@ def test_weights_given_once_are_meant_by_later_calls(built: Checkout) -> None:
         *("SOC=P3", "GATE=1%", "INPUT=", "BATCHES=0", "BATHC=4", "SHARDS=0", "SHARD=4/3"),
     ],
 )
-def test_wrong_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
+def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, value: str) -> None:
     """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr and "  Stop." in done.stderr
@@ -422,20 +425,20 @@ def test_wrong_values_stop_before_anything_is_written(checkout: Checkout, value:
 
 
 @pytest.mark.parametrize("value", ["MODEL=", "MODEL=../configs", "MODEL=nothing"])
-def test_clean_removes_nothing_but_a_model(checkout: Checkout, value: str) -> None:
+def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
     (checkout.root / "build/kept").mkdir(parents=True)
     done = checkout.make("clean", model=value.partition("=")[2])
     assert done.returncode == 2 and f"{value}: no such config" in done.stderr
     assert (checkout.root / "build/kept").is_dir() and (checkout.root / "configs").is_dir()
 
 
-def test_an_unknown_model(checkout: Checkout) -> None:
+def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w19")
     assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr
 
 
-def test_a_config_of_ones_own(checkout: Checkout) -> None:
-    """CFG names the model and its products, and is remembered."""
+def test_a_users_config_names_the_model_and_its_products(checkout: Checkout) -> None:
+    """The file name of CFG is the model and part of its products; CFG is remembered."""
     shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
     call = [sys.executable, "-m", "pth2onnx.classification", "--cfg", "mine.yaml"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
@@ -447,7 +450,7 @@ def test_a_config_of_ones_own(checkout: Checkout) -> None:
     assert "--cfg mine.yaml --model build/mine/model.onnx" in checkout.make("-n", "om", model="mine").stdout
 
 
-def test_a_missing_checkpoint(checkout: Checkout) -> None:
+def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
     assert "weights/hrnet_w18_ssld.pth" in done.stderr and "make weights MODEL=hrnet_w18_ssld" in done.stderr
@@ -457,8 +460,8 @@ def test_a_missing_checkpoint(checkout: Checkout) -> None:
     assert "weights/hrnet_w30.pth" in done.stderr and "make weights MODEL=hrnet_w30" in done.stderr
 
 
-def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -> None:
-    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that is yet to be loaded."""
+def test_weights_downloads_to_the_path_that_onnx_uses(checkout: Checkout, tmp_path: Path) -> None:
+    """`make -j weights onnx` waits for the download; WEIGHTS= may name a file that does not exist yet."""
     served = tmp_path / "served"
     served.mkdir()
     shutil.copy(ROOT / "weights/demo_digits.pth", served / "published.pth")
@@ -477,7 +480,7 @@ def test_weights_loads_to_where_onnx_looks(checkout: Checkout, tmp_path: Path) -
     assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
 
 
-def test_train_writes_where_the_model_zoos_scripts_look(checkout: Checkout) -> None:
+def test_train_writes_to_the_path_of_the_model_zoos_scripts(checkout: Checkout) -> None:
     (checkout.root / "data/toy").mkdir(parents=True)
     for model, task in (("demo_digits", "classification"), ("demo_pose", "pose")):
         done = checkout.make("-n", "train", "DATASET=data/toy", model=model)
@@ -485,7 +488,7 @@ def test_train_writes_where_the_model_zoos_scripts_look(checkout: Checkout) -> N
         assert done.returncode == 0 and done.stdout.endswith(call), done.stderr
 
 
-def test_doctor_checks_what_is_asked_and_remembers_nothing(checkout: Checkout) -> None:
+def test_doctor_checks_the_given_values_and_remembers_nothing(checkout: Checkout) -> None:
     folder = checkout.root / "data/toy/val"
     folder.mkdir(parents=True)
     (folder / "a.JPEG").write_bytes(b"")
@@ -524,16 +527,16 @@ def test_atc_on_the_path_is_used(checkout: Checkout) -> None:
     ("device", "kind"),
     [("0", "float32"), ("0,1", "uint8"), pytest.param("0,1,2,3", "float32", marks=pytest.mark.slow)],
 )
-def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
-    """`atc` and ais_bench, each as it is documented, in place of the emulators: the same Top-1 to Top-5."""
+def test_the_pipeline_runs_with_the_fake_tools(built: Checkout, tmp_path: Path, device: str, kind: str) -> None:
+    """The fakes of `atc` and ais_bench in place of the emulators give the same Top-1 to Top-5."""
     fakes.atc(tmp_path)
     python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
-    given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config", "SOC=310P3", f"DEVICE={device}"]
-    given += [f"AIS_PYTHON={python}", f"INPUT={kind}"]
+    given = [EXPORTED, "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config", "SOC=310P3"]
+    given += [f"DEVICE={device}", f"AIS_PYTHON={python}", f"INPUT={kind}"]
     whole = [] if "," in device else ["preprocess", "infer"]
-    targets = ["onnx", "om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
+    targets = ["om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
@@ -542,7 +545,7 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
     om, name = f"{place}/om/bs16-{kind}-Ascend310P3", f"digits-{kind}-first60"
     aipp = f" --insert_op_conf={om}.aipp.cfg" if kind == "uint8" else ""
     assert (
-        f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
+        f"atc --framework=5 --model=build/demo_digits/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
         f"--output={om}{aipp} --soc_version=Ascend310P3 --log=error"
     ) in said
     run = f"{name}/ascend-bs16-Ascend310P3"
@@ -569,7 +572,7 @@ def test_the_pipeline_on_fakes_of_the_real_tools(built: Checkout, tmp_path: Path
     assert again.returncode == 0 and not any(stage in again.stdout for stage in STAGES)
 
 
-def test_flags_of_atc_and_their_files_are_watched(built: Checkout, tmp_path: Path) -> None:
+def test_a_changed_flag_of_atc_or_its_file_compiles_again(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     (built.root / "ops.cfg").write_text("Conv_0\n")
     words = "--keep_dtype=ops.cfg --input_hint_shape=image:1,3,64,64;x:2"
@@ -592,15 +595,22 @@ def test_flags_of_atc_and_their_files_are_watched(built: Checkout, tmp_path: Pat
     assert "keep_dtype" not in content()
 
 
-def test_no_ais_bench_in_the_python(built: Checkout, tmp_path: Path) -> None:
+def test_a_python_without_ais_bench_is_reported(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
-    given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]
+    given = [
+        EXPORTED,
+        "DATASET=data/digits",
+        "LIMIT=60",
+        f"AIS_PYTHON={sys.executable}",
+        "BACKEND=ascend",
+        "BUILD=none",
+    ]
     done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
     assert f"infer.run: error: {sys.executable}: " in done.stderr and "AIS_PYTHON" in done.stderr
 
 
-IN_PARTS = ["BUILD=parts", "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
+IN_PARTS = ["BUILD=parts", EXPORTED, "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
 SHARDED = ("make.shards", "postprocess.merge")
 
 
@@ -612,11 +622,11 @@ def due(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_parts_give_the_metrics_of_all_images(built: Checkout) -> None:
-    """Also part by part; what is finished is not computed again."""
+    """Also if computed part by part; finished parts are not computed again."""
     given = [*IN_PARTS, "SHARDS=3"]
     place = built.root / "parts/demo_digits"
     shown = due(built.make("-n", "eval", *given))
-    assert shown == [*STAGES[:2], *SHARDED]
+    assert shown == [STAGES[1], *SHARDED]
     assert [stage for stage in due(built.make("eval", *given)) if stage in shown] == shown
     assert (place / "settings/SHARDS.mk").read_text() == "SHARDS ?= 3\n"
     path = place / "eval/digits-float32-first60/onnxruntime-bs16-fp32.json"
@@ -661,7 +671,7 @@ def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
     assert not (built.root / "nothing").exists()
 
 
-def test_a_user_s_own_settings_of_pip_and_git(checkout: Checkout) -> None:
+def test_settings_of_pip_and_git_do_not_break_setup(checkout: Checkout) -> None:
     """PIP_USER=1 would install outside of .venv, core.autocrlf=true would break the shell scripts."""
     install = [line for line in checkout.make("-n", "setup").stdout.splitlines() if " pip install " in line]
     assert install and all(line.startswith("PIP_USER=0 ") for line in install)
@@ -669,7 +679,7 @@ def test_a_user_s_own_settings_of_pip_and_git(checkout: Checkout) -> None:
 
 
 def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> None:
-    """Whatever MAKEFLAGS says: two stages at a time would measure each other."""
+    """With any MAKEFLAGS: two stages at a time would disturb the timing."""
     order = [
         line.split()[2] for line in checkout.make("-n", "qps", "BATCHES=1,2").stdout.splitlines() if " -m " in line
     ]
@@ -678,7 +688,7 @@ def test_stages_that_are_timed_never_run_side_by_side(checkout: Checkout) -> Non
     assert "\n.NOTPARALLEL:" in checkout.make("-p", "-j4", "help").stdout
 
 
-def test_chunk_was_replaced(built: Checkout) -> None:
+def test_chunk_names_its_replacement(built: Checkout) -> None:
     settings = built.root / "chunks/demo_digits/settings"
     given = ["eval", "BUILD=chunks", "DATASET=data/digits"]
     done = built.make(*given, "CHUNK=100")
@@ -690,7 +700,7 @@ def test_chunk_was_replaced(built: Checkout) -> None:
     assert done.returncode == 2 and "rm chunks/demo_digits/settings/CHUNK.mk" in done.stderr
 
 
-def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
+def test_a_new_image_in_a_class_folder_is_noticed(built: Checkout) -> None:
     digits = sorted((built.root / "data/digits/val").iterdir())
     folder = built.root / "data/classes/val/0"
     folder.mkdir(parents=True)
@@ -700,6 +710,31 @@ def test_new_image_in_a_class_folder_is_seen(built: Checkout) -> None:
     assert built.stages(*given) == []
     shutil.copy(digits[1], folder)
     assert built.stages("-n", *given) == ["preprocess.classification"]
+
+
+def test_predict_equals_eval_and_needs_no_labels(built: Checkout) -> None:
+    """The same classes as make eval found, on images of a folder and on a file; a failed call leaves the result."""
+    folder, result = built.root / "photos", built.root / "build/demo_digits/predict"
+    folder.mkdir()
+    eval_folder = built.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"
+    lines = (eval_folder / "predictions.jsonl").read_text()
+    evaluated = [json.loads(line) for line in lines.splitlines()[:3]]
+    names = ("a digit.JPEG", "b.JPEG", "c.JPEG")
+    for each, name in zip(evaluated, names):
+        shutil.copy(built.root / "data/digits" / each["source"], folder / name)
+    shutil.move(folder / "c.JPEG", built.root / "c.JPEG")
+    done = built.make("predict", "IMAGES=photos/ c.JPEG", "LIMIT=60")
+    assert done.returncode == 0 and "LIMIT=60 is ignored" in done.stderr, done.stderr
+    record = json.loads((result / "predictions.json").read_text())
+    assert [each["image"] for each in record["images"]] == ["photos/a digit.JPEG", "photos/b.JPEG", "c.JPEG"]
+    for each, other in zip(record["images"], evaluated):
+        assert (each["classes"], each["probabilities"]) == (other["classes"], other["probabilities"])
+        assert f"{each['image']}: class {other['classes'][0]} " in done.stdout
+    assert not (built.root / "build/demo_digits/predict_work").exists()
+    (built.root / "bad.jpg").write_bytes(b"%PDF-1.4")
+    done = built.make("predict", "IMAGES=c.JPEG bad.jpg")
+    assert done.returncode == 2 and "bad.jpg: not an image" in done.stderr and "MAX_REJECTED=1" in done.stderr
+    assert json.loads((result / "predictions.json").read_text()) == record
 
 
 def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:

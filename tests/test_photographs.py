@@ -1,4 +1,4 @@
-"""HRNet-W18 on 200 real images: the pipeline against torch and PIL, which share no code with it."""
+"""HRNet-W18 on 200 real images: the pipeline against torch and PIL, which share no code with the pipeline."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_uint8_is_as_good_as_float32(place: Path) -> None:
     assert (small, large) == (200 * 224 * 224 * 3, 4 * small)
 
 
-@pytest.mark.parametrize("batch", [1, 16])  # 200 is no multiple of 16
+@pytest.mark.parametrize("batch", [1, 16])  # 200 is not a multiple of 16
 def test_outputs_equal_torch_and_pil(place: Path, batch: int) -> None:
     found = infer(place, f"bs{batch}", "prep", "--batch_size", batch)
     expected = np.load(place / "torch.npy")

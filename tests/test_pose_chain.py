@@ -1,5 +1,5 @@
-"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, parts and the flip test agree; and with
-the oracle's outputs in the place of a network's, the pipeline's files give COCO's AP."""
+"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, parts and the flip test agree; with the
+oracle's outputs instead of a network's, the pipeline computes COCO's AP."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class PoseCheckout(Checkout):
         done = self.make(*arguments, model=MODEL, **environment)
         assert done.returncode == code, done.stderr
         lines = [line for line in done.stdout.splitlines() if line.startswith(f"{sys.executable} -m ")]
-        told = [line.split()[2] for line in lines]
-        return [stage for stage in told if stage not in ("infer.emulator", "postprocess.gate")]
+        modules = [line.split()[2] for line in lines]
+        return [stage for stage in modules if stage not in ("infer.emulator", "postprocess.gate")]
 
     def place(self, folder: str, name: str = "people-float32", build: str = "build") -> Path:
         return self.root / build / MODEL / folder / name
@@ -54,8 +54,8 @@ class PoseCheckout(Checkout):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> PoseCheckout:
-    """A checkout in which the whole chain ran, by the twin and with the flip test. Its weights are random, its maps as
-    large as trained ones': it finds people everywhere."""
+    """A checkout in which the whole chain ran, with the emulators and the flip test. The weights are random and the
+    maps as large as those of a trained net, so it finds people everywhere."""
     checkout = PoseCheckout(tmp_path_factory.mktemp("pose_chain"))
     root = checkout.root
     for name in ("constraints.txt", "LICENSE"):
@@ -80,7 +80,7 @@ def compare(one: Path, other: Path, elsewhere: float = 0.0) -> None:
     assert moved.mean() <= elsewhere, f"{moved.sum()} of {moved.size}"
 
 
-def test_the_pipeline_on_the_emulator(built: PoseCheckout) -> None:
+def test_the_pipeline_runs_with_the_emulator(built: PoseCheckout) -> None:
     metrics = json.loads((built.place("eval") / f"{EMULATED}.json").read_text())
     assert (metrics["flip"], metrics["images"], metrics["verdict"]) == (True, IMAGES, "not judged")
     assert metrics["people"] == len(read_keypoints(built.keypoints())) > IMAGES
@@ -124,7 +124,7 @@ def test_a_missing_flip_pass_is_inferred_again(built: PoseCheckout) -> None:
     assert built.pose("eval") == []
 
 
-def test_without_the_flip_test(built: PoseCheckout) -> None:
+def test_the_flip_test_can_be_turned_off(built: PoseCheckout) -> None:
     outputs = {path: path.stat().st_mtime_ns for path in built.root.glob(f"build/{MODEL}/out/*/*/*.npy")}
     shown = built.pose("-n", "eval", "FLIP=0")
     assert built.pose("eval", "FLIP=0") == shown == ["infer.run", "postprocess.pose"]
@@ -171,9 +171,9 @@ def test_parts_give_the_keypoints_of_all_images(built: PoseCheckout) -> None:
 
 
 @pytest.mark.slow
-def test_torch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
+def test_pytorch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
     """With and without the flip test, each beside its like. The best people that the chain finds are the annotations,
-    so that AP is no nought, on images whose gear is upstream's size, so that torch finds the same."""
+    so that AP is not 0, on images whose gear is upstream's size, so that torch finds the same."""
     images = Manifest.read(built.place("prep") / "manifest.json").images
     fit = [image.image_id for image in images if image.sides() == whole_size(image.width, image.height, 64)]
     best = sorted(read_keypoints(built.keypoints()), key=lambda person: -person["score"])
@@ -198,18 +198,18 @@ def test_torch_on_the_same_images_is_the_reference(built: PoseCheckout) -> None:
     assert metrics["metrics"]["AP"] > 90 and metrics["reference"]["AP"] > 90
     assert metrics["reference"]["source"].startswith("torch ")
     assert built.pose("-n", "eval", "BUILD=fit") == []
-    told = built.make("-n", "eval", "BUILD=fit", "FLIP=0", model=MODEL).stdout
-    call = next(line for line in told.replace("\\\n", "").splitlines() if "train.pose.reference" in line)
+    commands = built.make("-n", "eval", "BUILD=fit", "FLIP=0", model=MODEL).stdout
+    call = next(line for line in commands.replace("\\\n", "").splitlines() if "train.pose.reference" in line)
     assert f"--output fit/{MODEL}/reference/fit-float32-noflip.json" in call and " --flip 0" in call
 
 
 @pytest.mark.slow
 def test_bench_has_a_row_for_each_gear(built: PoseCheckout) -> None:
-    told = built.make("bench", "LOOP=2", model=MODEL)
-    assert told.returncode == 0, told.stderr
+    done = built.make("bench", "LOOP=2", model=MODEL)
+    assert done.returncode == 0, done.stderr
     content = json.loads((built.root / f"build/{MODEL}/bench/onnxruntime-fp32-dev0.json").read_text())
     assert [(row["batch"], row["gear"]) for row in content["rows"]] == [(1, gear) for gear in tiny.GEARS]
-    assert "| 1 | 96x64 | " in told.stdout
+    assert "| 1 | 96x64 | " in done.stdout
     assert "infer.bench" not in built.make("-n", "bench", model=MODEL).stdout
 
 
@@ -217,11 +217,11 @@ OFF_THE_BOARD = ("torch", "onnx", "simplejpeg", "safetensors", "munkres")
 
 
 @pytest.mark.slow
-def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
-    """On a board without torch and onnx; then by the double of ais_bench, which needs the mirrored inputs too."""
+def test_a_board_finds_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: Path) -> None:
+    """On a board without torch and onnx; then with the fake ais_bench, which also needs flipped inputs."""
     archive = built.root / f"build/{MODEL}/bundle/{MODEL}-{EMULATED}-people-float32.tar"
     assert built.pose("bundle") == ["make.bundle"]
-    places = [make_folder(tmp_path / name) for name in ("twin", "npu", "tools")]
+    places = [make_folder(tmp_path / name) for name in ("emulator", "npu", "tools")]
     board = Board(places[0], archive, OFF_THE_BOARD)
     done = board.make("infer", "eval", f"MODEL={MODEL}", "PYTHON=python3")
     assert done.returncode == 0, done.stderr
@@ -230,9 +230,9 @@ def test_a_bundle_gives_the_hosts_people_and_ap(built: PoseCheckout, tmp_path: P
     found = board.root / f"build/{MODEL}/eval/people-float32"
     assert (found / f"{tag}/keypoints.json").read_bytes() == built.keypoints().read_bytes()
     expected = json.loads((built.place("eval") / f"{EMULATED}.json").read_text())
-    told = json.loads((found / "onnxruntime-om-bs1-float32-fp32.json").read_text())
+    metrics = json.loads((found / "onnxruntime-om-bs1-float32-fp32.json").read_text())
     for key in ("metrics", "interval95", "images", "people", "gears", "verdict", "flip"):
-        assert told[key] == expected[key], key
+        assert metrics[key] == expected[key], key
     assert "-m infer.run" not in board.make("eval").stdout
 
     fakes.atc(places[2])
@@ -265,7 +265,7 @@ def test_uint8_gives_the_same_people(built: PoseCheckout) -> None:
 
 
 @pytest.mark.slow
-def test_the_pipeline_on_the_fakes(built: PoseCheckout, tmp_path: Path) -> None:
+def test_the_pipeline_runs_with_the_fake_tools(built: PoseCheckout, tmp_path: Path) -> None:
     """atc and ais_bench, which needs the flipped inputs as a directory; then by parts."""
     fakes.atc(tmp_path)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -283,7 +283,7 @@ def test_the_pipeline_on_the_fakes(built: PoseCheckout, tmp_path: Path) -> None:
     assert built.pose("eval", "BUILD=npu", PATH=path) == []
 
 
-# --- the oracle in the place of a network -----------------------------------------------------------------------------
+# --- outputs of the oracle instead of a network -----------------------------------------------------------------------
 
 
 def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def oracle_ap(dataset: Path, folder: Path, cfg: str, *more: str) -> dict[str, An
 CONFIG = str(ROOT / "configs/higher_hrnet_w32_512.yaml")
 
 
-def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:
+def test_outputs_of_the_oracle_give_the_drawn_people(tmp_path: Path) -> None:
     assert drawn_people.main(["--output", str(tmp_path / "people"), "--images", "5", "--size", "512"]) == 0
     found = oracle_ap(tmp_path / "people", tmp_path, CONFIG)
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]
@@ -313,6 +313,6 @@ def test_the_oracle_finds_drawn_people(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no photographs of COCO in ../shared/data/coco")
-def test_the_oracle_finds_the_people_of_coco(tmp_path: Path) -> None:
+def test_outputs_of_the_oracle_give_the_people_of_coco(tmp_path: Path) -> None:
     found = oracle_ap(PHOTOGRAPHS, tmp_path, CONFIG, "--limit", "40")
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]

@@ -1,4 +1,4 @@
-"""HigherHRNet-W32 at 512 pixels on 40 real images of many sizes: the pipeline against upstream.
+"""HigherHRNet-W32 at 512 pixels on 40 real images of many sizes: the pipeline compared with upstream.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation at aa23881> make test SLOW=1
 """
@@ -134,7 +134,7 @@ def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return max(float(np.abs(mine - other).max() / np.abs(other).max()) for mine, other in zip(found, expected))
 
 
-def test_all_sizes(place: Path) -> None:
+def test_inputs_have_the_sizes_of_upstream_up_to_the_longest_gear(place: Path) -> None:
     """One image is so long that upstream's input is 512 x 1088; the model zoo uses its longest gear."""
     found = [(image.shape[1], image.shape[2]) for image in images(place)]
     assert (len(found), len(set(found))) == (40, 10)
@@ -151,7 +151,7 @@ def test_outputs_equal_upstream(place: Path, ours: str, theirs: str) -> None:
         assert difference(outputs(place, ours, image.stem), outputs(place, theirs, image.stem)) < TOLERANCE, image.stem
 
 
-def test_a_flip_in_memory_is_a_flipped_folder(place: Path) -> None:
+def test_flipping_in_memory_equals_a_flipped_directory(place: Path) -> None:
     infer(place, "float32", "prep-flip", "folder")
     for image in images(place):
         for found, expected in zip(

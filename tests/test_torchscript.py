@@ -1,4 +1,4 @@
-"""One checkpoint by way of ONNX and by way of TorchScript, for both kinds of nets: the outputs of infer are equal."""
+"""One checkpoint exported to ONNX and to TorchScript, for both tasks: the outputs of infer are equal."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def compare(*more: str) -> dict[str, np.ndarray]:
     return found
 
 
-def test_classification(files: Path) -> None:
+def test_classification_outputs_of_both_exports_are_equal(files: Path) -> None:
     """Five images, with a batch size of two."""
     cfg = ["--cfg", str(files / "tiny.yaml")]
     assert classification.main([*cfg, "--weights", str(files / "tiny.pth"), "--output", "model.onnx"]) == 0
@@ -64,7 +64,7 @@ def test_classification(files: Path) -> None:
     assert (np.argsort(-logits) == np.argsort(-expected)).all()
 
 
-def test_pose_at_gears(files: Path) -> None:
+def test_pose_outputs_of_both_exports_are_equal_at_gears(files: Path) -> None:
     cfg = ["--cfg", str(files / "tiny_pose.yaml")]
     assert pose.main([*cfg, "--weights", str(files / "tiny_pose.pth"), "--output", "model.onnx"]) == 0
     dims = ";".join(f"{height},{width}" for height, width in tiny.GEARS)

@@ -30,7 +30,7 @@ def here(here: Path) -> Path:
     return here
 
 
-def test_from_its_onnx_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_record_is_made_from_the_onnx_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert adopt.main(["--om", "my.om", *FROM_ONNX]) == 0
     line = "wrote my.om.json: image float32[16, 3, 16, 16] -> class float32[16, 10]\n"
     assert capsys.readouterr().out == line
@@ -46,7 +46,7 @@ def test_from_its_onnx_file(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-def test_from_arguments_without_onnx(here: Path) -> None:
+def test_the_record_is_made_from_arguments_without_onnx(here: Path) -> None:
     """As on a board where onnx is not installed."""
     (here / "onnx.py").write_text("raise ModuleNotFoundError(\"No module named 'onnx'\", name='onnx')")
     start = [sys.executable, "-m", "atc.adopt", "--om", "my.om"]
@@ -59,7 +59,7 @@ def test_from_arguments_without_onnx(here: Path) -> None:
     assert "give --input_tensor and --output_tensor" in done.stderr
 
 
-def test_a_compiled_onnx_file_contains_all(here: Path) -> None:
+def test_the_record_is_made_from_a_compiled_onnx_file_alone(here: Path) -> None:
     assert convert.main(["--model", "model.onnx", "--output", "a.onnx", "--batch_size", "16"]) == 0
     by_convert = CompiledModel.read("a.onnx")
     assert adopt.main(["--om", "a.onnx"]) == 0
@@ -68,7 +68,7 @@ def test_a_compiled_onnx_file_contains_all(here: Path) -> None:
     assert record.metadata.items() >= by_convert.metadata.items()
 
 
-def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_fit_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refusal(*arguments: str) -> str:
         assert adopt.main(["--om", *arguments]) == 2
         return capsys.readouterr().err
@@ -101,7 +101,7 @@ def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         *(["my.om", "--input_tensor", text, *TENSORS[2:]] for text in ("a:float64:1", "a:float32:0", "a:float32:-1,3")),
     ],
 )
-def test_incomplete_or_invalid_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_or_invalid_arguments_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         adopt.main(["--om", *arguments])
     line = capsys.readouterr().err

@@ -29,14 +29,14 @@ HIGHER_HRNET_COMMAND = r"""atc --framework=5 \
 FLAGS = "--dynamic_batch_size, --dynamic_image_size, or --dynamic_dims"
 
 
-def test_the_model_zoos_command_for_hrnet() -> None:
+def test_the_model_zoos_command_for_hrnet_is_accepted() -> None:
     arguments = atc_rules.parse(shlex.split(HRNET_COMMAND)[1:])
     assert arguments["model"] == "./hrnet_w18.onnx"
     assert atc_rules.input_shapes(arguments) == {"image": [16, 3, 224, 224]}
     atc_rules.check(arguments, MODEL)
 
 
-def test_the_model_zoos_command_for_higher_hrnet_with_its_17_gears() -> None:
+def test_the_model_zoos_command_for_higher_hrnet_is_accepted() -> None:
     command = HIGHER_HRNET_COMMAND.replace("\\\n", " ").replace("@GEARS", HIGHER_HRNET_GEARS)
     arguments = atc_rules.parse(shlex.split(command)[1:])
     model = Model({"input": [-1, 3, -1, -1]}, ["output1", "output2"], {"Conv_770": 1, "Conv_795": 1})
@@ -47,7 +47,7 @@ def test_the_model_zoos_command_for_higher_hrnet_with_its_17_gears() -> None:
     assert atc_rules.out_nodes(arguments) == [("Conv_770", 0), ("Conv_795", 0)]
 
 
-def test_both_forms_of_an_argument() -> None:
+def test_both_forms_of_an_argument_are_read() -> None:
     assert atc_rules.parse(["--model", "a", "-output=b", "--soc-version=c", "--input_shape=x:y=1:2", "--log="]) == {
         "model": "a",
         "output": "b",
@@ -65,25 +65,25 @@ def test_both_forms_of_an_argument() -> None:
         (["--model"], "flag '--model' is missing its argument"),
     ],
 )
-def test_unknown_arguments(words: list[str], text: str) -> None:
+def test_unknown_arguments_are_rejected(words: list[str], text: str) -> None:
     with pytest.raises(AtcError) as caught:
         atc_rules.parse(words)
     assert (caught.value.code, caught.value.text) == ("E19999", text)
 
 
 @pytest.mark.parametrize("lines", REFUSALS, ids=lambda lines: " ".join(lines[:-1]))
-def test_refusals(lines: list[str]) -> None:
+def test_invalid_arguments_are_rejected_with_atcs_text(lines: list[str]) -> None:
     changes = dict(line[2:].split("=", 1) for line in lines[:-1])
     assert refusal(changes) == lines[-1]
 
 
-def test_more_than_100_gears() -> None:
+def test_more_than_100_gears_are_rejected() -> None:
     gears = ";".join(f"1,{n + 1}" for n in range(101))
     expected = f"E10036: {FLAGS} has 101 profiles, which is greater than the maximum 100."
     assert refusal({**DIMS, "dynamic_dims": gears}) == expected
 
 
-def test_gears_of_unequal_width() -> None:
+def test_gears_of_unequal_width_are_rejected() -> None:
     with pytest.raises(AtcError) as caught:
         shapes.check_gears([(1, 2), (3,)])
     expected = (
@@ -113,11 +113,11 @@ def test_gears_of_unequal_width() -> None:
         {"mode": "6", "om": "a.om", "framework": None},
     ],
 )
-def test_arguments_that_atc_accepts(changes: dict[str, str | None]) -> None:
+def test_arguments_that_atc_accepts_are_accepted(changes: dict[str, str | None]) -> None:
     check(changes)
 
 
-def test_a_name_with_a_colon() -> None:
+def test_a_name_may_contain_a_colon() -> None:
     assert atc_rules.input_shapes({"input_shape": "a:0:1,2;b:3"}) == {"a:0": [1, 2], "b": [3]}
 
 
@@ -133,12 +133,12 @@ def dims_arguments(gears: list[tuple[int, ...]], width: int, end: str = "") -> d
 
 
 @given(GEARS, st.sampled_from(["", ";"]))
-def test_every_legal_set_of_gears_is_read_back(gears: list[tuple[int, ...]], end: str) -> None:
+def test_valid_gears_are_read_back(gears: list[tuple[int, ...]], end: str) -> None:
     assert atc_rules.gears(dims_arguments(gears, len(gears[0]), end)) == gears
 
 
 @given(GEARS, st.data())
-def test_one_error_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
+def test_one_error_in_valid_gears_is_rejected_with_its_code(gears: list[tuple[int, ...]], data: st.DataObject) -> None:
     width = len(gears[0])
     at = data.draw(st.integers(0, len(gears) - 1))
     errors = {
@@ -155,20 +155,20 @@ def test_one_error_in_a_legal_set_is_named(gears: list[tuple[int, ...]], data: s
 
 
 @given(st.lists(st.tuples(st.integers(1, 4096), st.integers(1, 4096)), min_size=2, max_size=100, unique=True))
-def test_every_legal_set_of_image_sizes_is_read_back(sizes: list[tuple[int, int]]) -> None:
+def test_valid_image_sizes_are_read_back(sizes: list[tuple[int, int]]) -> None:
     text = ";".join(f"{height}, {width}" for height, width in sizes)
     assert atc_rules.gears({"input_shape": "image:1,3,-1,-1", "dynamic_image_size": text}) == sizes
 
 
 @given(st.lists(st.integers(1, 512), min_size=2, max_size=100, unique=True), st.sampled_from(["", ","]))
-def test_every_legal_set_of_batches_is_read_back(sizes: list[int], end: str) -> None:
+def test_valid_batch_sizes_are_read_back(sizes: list[int], end: str) -> None:
     text = ",".join(map(str, sizes)) + end
     arguments = {"input_shape": "image:-1,3,224,224", "dynamic_batch_size": text}
     assert atc_rules.gears(arguments) == [(size,) for size in sizes]
 
 
 @given(st.text(max_size=30), st.sampled_from(sorted(atc_rules.PARAMETERS)))
-def test_any_text_is_accepted_or_refused_in_atcs_form(text: str, name: str) -> None:
+def test_any_text_is_accepted_or_rejected_in_atcs_form(text: str, name: str) -> None:
     try:
         check({name: text})
     except AtcError as error:

@@ -1,4 +1,4 @@
-"""Chips: their names for atc, atc's own verdict on them, and what single chips lack: AIPP, tuning, more gears."""
+"""Chips: their names for atc, names that only atc knows, and chips without AIPP, tuning or more gears."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_chips_name_in_any_case_with_or_without_ascend(name: str) -> None:
+def test_chip_names_are_read_in_any_case_with_or_without_ascend(name: str) -> None:
     for text in (name, f"Ascend{name}", f"ascend{name.lower()}", name.lower(), f"ASCEND{name.upper()}"):
         assert cann.chip_name(text) == f"Ascend{name}"
     atc_rules.check_arguments({"framework": "5", "model": "m", "output": "o", "soc_version": f"Ascend{name}"})
@@ -39,7 +39,7 @@ def test_a_chips_name_in_any_case_with_or_without_ascend(name: str) -> None:
     ("text", "name"),
     [("Ascend310P9", "Ascend310P9"), ("ascend960x", "Ascend960x"), ("v100", "v100"), ("P3", "P3"), ("", "")],
 )
-def test_a_name_that_is_not_in_the_list(text: str, name: str) -> None:
+def test_an_unknown_chip_name_is_passed_on(text: str, name: str) -> None:
     assert cann.chip_name(text) == name
 
 
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_in_the_list(text: str, name: str) -> None:
         ("asend310b4", "Ascend310B4"),
     ],
 )
-def test_the_nearest_name_of_a_misspelt_one(text: str, nearest: str) -> None:
+def test_a_misspelt_chip_name_gets_the_nearest_one(text: str, nearest: str) -> None:
     assert cann.nearest_chip(text) == nearest
 
 
@@ -81,7 +81,7 @@ def test_atc_decides_on_a_chip_that_is_not_in_our_list(capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("here", "atc")
-def test_not_the_name_of_a_chip(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_that_is_not_a_chip_name_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     for output in ("a.om", "a.onnx"):
         line = refused(capsys, arguments(output, "--soc_version", "Acsend310P3"))
         assert "Acsend310P3" in line and "did you mean Ascend310P3?" in line
@@ -111,13 +111,15 @@ def test_a_chip_without_aipp_normalises_in_the_graph(output: str, here: Path, cf
     assert onnx.load(str(here / "a.pixels.onnx")).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
-def test_the_sizes_of_the_config_without_aipp(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_that_differ_from_the_config_are_rejected_without_aipp(
+    here: Path, cfg: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / cfg).write_text("MODEL: {IMAGE_SIZE: [64, 64]}\nINPUT: {RESIZE: 64}\n")
     words = ["--input_dtype", "uint8", "--cfg", cfg, "--soc_version", "950PR_9589"]
     assert "(expected [16, 3, 64, 64]" in refused(capsys, arguments("a.onnx", *words))
 
 
-def test_gears_of_a_950() -> None:
+def test_a_950_accepts_256_gears() -> None:
     gears = [";".join(f"{32 * (n + 1)},512" for n in range(count)) for count in (256, 257)]
     check({**DIMS, "dynamic_dims": gears[0], "soc_version": "Ascend950PR_9589"})
     assert "257 profiles, which is greater than the maximum 256" in refusal(
@@ -127,13 +129,15 @@ def test_gears_of_a_950() -> None:
 
 
 @pytest.mark.parametrize("chip", ["910B4", "Ascend910B1", "910b4-1", "910B2C", "Ascend910_9391", "910_9362"])
-def test_aoe_on_a2_and_a3(chip: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_aoe_is_rejected_for_a2_and_a3(
+    chip: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = refused(capsys, arguments("a.om", "--tune", "aoe", "--soc_version", chip))
     assert "aoe" in line and cann.chip_name(chip) in line and "TUNE=none" in line
 
 
 @pytest.mark.parametrize("chip", ["310", "310P3", "310B1", "910A", "910ProB"])
-def test_aoe_on_others(chip: str, here: Path, aoe: pytest.MonkeyPatch) -> None:
+def test_aoe_is_accepted_for_other_chips(chip: str, here: Path, aoe: pytest.MonkeyPatch) -> None:
     assert convert.main(arguments("a.om", "--tune", "aoe", "--soc_version", chip, "--batch_size", "1")) == 0
 
 
@@ -147,13 +151,13 @@ VALID = [
 
 
 @pytest.mark.parametrize("flag", VALID)
-def test_flags_that_atc_has_and_onnxruntime_does_not_need(flag: str, here: Path) -> None:
+def test_the_emulator_accepts_flags_that_only_concern_atc(flag: str, here: Path) -> None:
     assert main.main(command_of(here, input_shape="image:1,3,16,16", **{flag: "1"})) == 0
     compiled = onnx.load(str(here / "out.onnx"))
     assert {entry.key: entry.value for entry in compiled.metadata_props}[f"atc.{flag}"] == "1"
 
 
-def test_a_single_operator_is_another_mode_of_atc(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_singleop_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(command_of(here, singleop="op.json")) == 255
     assert "E10055" in capsys.readouterr().out
     with pytest.raises(AtcError, match="unknown command line flag"):

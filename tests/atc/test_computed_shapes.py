@@ -1,4 +1,4 @@
-"""Models whose output shapes ONNX's inference cannot tell: the record holds those that come out."""
+"""Models whose output shapes ONNX cannot infer: the record has the shapes that onnxruntime computes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.onnx_models import model_of, padded, saved
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_the_record_has_the_shape_that_comes_out(batch: int, here: Path) -> None:
+def test_the_record_has_the_computed_output_shape(batch: int, here: Path) -> None:
     saved(here, padded())
     assert convert.main(arguments("out.onnx", "--batch_size", str(batch))) == 0
     assert CompiledModel.read(Path("out.onnx")).outputs == [TensorInfo("what", "float32", [batch, 3, 32, 32])]
 
 
-def test_the_same_for_atc_and_for_a_model_compiled_elsewhere(here: Path, atc: pytest.MonkeyPatch) -> None:
+def test_records_of_atc_and_of_adopt_have_the_computed_shape(here: Path, atc: pytest.MonkeyPatch) -> None:
     saved(here, padded())
     assert convert.main(arguments("out.om", "--batch_size", "2")) == 0
     expected = [TensorInfo("what", "float32", [2, 3, 32, 32])]
@@ -41,7 +41,7 @@ def test_each_gear_has_its_own_shape() -> None:
     assert not unknown or DYNAMIC in unknown
 
 
-def test_a_model_that_does_not_run() -> None:
+def test_a_shape_at_which_the_model_does_not_run_is_rejected() -> None:
     """A shape that only running it refutes: 5 values cannot be reshaped to the input's number of rows."""
     nodes = [
         helper.make_node("Shape", ["image"], ["shape"]),

@@ -26,7 +26,9 @@ from tests.support.onnx_models import classifier, images, pyramid, saved, withou
 
 
 @pytest.mark.parametrize(("batch", "backend"), [(1, "openvino"), (16, "onnxruntime")])
-def test_the_emulator_and_the_record(batch: int, backend: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_writes_the_model_and_the_record(
+    batch: int, backend: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = f"om/bs{batch}-float32-fp32.onnx"
     assert convert.main(arguments(output, "--batch_size", str(batch), "--backend", backend)) == 0
     printed, *log, closing = capsys.readouterr().out.splitlines()
@@ -91,7 +93,7 @@ def test_precision_is_last_in_the_command(output: str, precision: str, flags: li
 
 @pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
 @pytest.mark.usefixtures("atc")
-def test_uint8_with_an_aipp_file(output: str, here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uint8_inputs_get_an_aipp_file(output: str, here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(arguments(output, "--batch_size", "4", "--input_dtype", "uint8", "--cfg", cfg)) == 0
     assert files_in(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", *product(output)])
     text = (here / "om/a.aipp.cfg").read_text()
@@ -124,7 +126,7 @@ def test_uint8_with_an_aipp_file(output: str, here: Path, cfg: str, capsys: pyte
         assert (here / output).read_bytes() == before, "the printed command can be run"
 
 
-def test_uint8_needs_a_config_and_its_model(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_uint8_needs_a_config_that_fits_the_model(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier())
     line = refused(capsys, arguments("a.onnx", "--input_dtype", "uint8", "--cfg", cfg))
     assert "(expected [16, 3, 32, 32], found {'image': [16, 3, 16, 16]})" in line
@@ -135,7 +137,9 @@ def test_uint8_needs_a_config_and_its_model(here: Path, cfg: str, capsys: pytest
 
 
 @pytest.mark.parametrize("mode", ["", "host"])
-def test_atc_itself(mode: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_atc_writes_the_model_and_the_record(
+    mode: str, here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     atc.setenv("FAKE_ATC", mode)
     output = "om/bs8-float32-Ascend310P3.om"
     assert convert.main(arguments(output, "--batch_size", "8", "--log", "debug")) == 0
@@ -163,7 +167,9 @@ def test_atc_itself(mode: str, here: Path, atc: pytest.MonkeyPatch, capsys: pyte
     }
 
 
-def test_errors_of_atc(here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_atc_is_one_line_and_leaves_no_model(
+    here: Path, atc: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "a.om").write_bytes(b"older")
     atc.setenv("FAKE_ATC", "operators")
     assert convert.main(arguments("a.om")) == 1
@@ -198,7 +204,7 @@ def test_the_log_is_printed_while_atc_runs(here: Path, atc: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
 @pytest.mark.usefixtures("here", "atc")
-def test_the_chip_as_npu_smi_prints_it(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chip_name_as_printed_by_npu_smi_is_accepted(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(arguments(output, "--soc_version", "310P3")) == 0
     first, command = capsys.readouterr().out.splitlines()[:2]
     assert first == "--soc_version=310P3: using Ascend310P3"
@@ -220,7 +226,7 @@ def test_the_chip_as_npu_smi_prints_it(output: str, capsys: pytest.CaptureFixtur
         ([], None),
     ],
 )
-def test_hints(lines: list[str], code: str | None) -> None:
+def test_the_first_known_error_code_gets_its_hint(lines: list[str], code: str | None) -> None:
     assert run_atc.find_hint(lines) == (code and f"{code}: {run_atc.HINTS[code]}")
 
 
@@ -230,14 +236,16 @@ def test_every_code_of_our_rules_has_a_hint() -> None:
     assert codes <= set(run_atc.HINTS)
 
 
-def test_no_atc_on_path(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_atc_is_reported_with_a_hint(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PATH", str(here))
     line = refused(capsys, arguments("a.om"))
     assert "atc is not on PATH; source /usr/local/Ascend/" in line
     assert "--backend onnxruntime" in line
 
 
-def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_and_files_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, arguments("a.onnx", "--soc_version", "P3"))
     assert "model.onnx: " in line and "E10001: Value P3 for parameter --soc_version is invalid." in line
     assert "E10010: Value loud for parameter --log" in refused(capsys, arguments("a.onnx", "--log", "loud"))
@@ -252,7 +260,7 @@ def test_refusals(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert files_in(here) == ["model.onnx"]
 
 
-def test_axes_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_axes_that_do_not_fit_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     saved(here, model)
@@ -268,7 +276,7 @@ def test_axes_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "--batch_size for a model with gears (expected 1, found 16)" in line
 
 
-HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, but for the names of the outputs' nodes
+HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, with names of outputs instead of node names
     "--framework=5",
     "--model=model.onnx",
     "--input_format=ND",
@@ -283,7 +291,9 @@ HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, but for the names of th
 
 @pytest.mark.parametrize("output", ["a.onnx", "a.om"])
 @pytest.mark.usefixtures("atc")
-def test_gears_of_the_config(output: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gears_of_the_config_reach_atc_and_the_record(
+    output: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved(here, classifier(name="input", size="side"))
     cfg = str(ROOT / "configs/higher_hrnet_w32_512.yaml")
     assert convert.main(arguments(output, "--cfg", cfg, "--batch_size", "1")) == 0
@@ -300,7 +310,7 @@ def test_gears_of_the_config(output: str, here: Path, capsys: pytest.CaptureFixt
         assert str(seen["dynamic_dims"]).startswith("1024,512;960,512;") and seen["out_nodes"] == "class"
 
 
-def test_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_record_has_the_output_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg, model = str(tiny.write_pose_config(here)), classifier(size="side")
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
     saved(here, model)
@@ -316,7 +326,7 @@ def test_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "model.onnx: does not support the gear [96, 64]: " in line and "Sum" in line
 
 
-def test_an_error_of_the_emulator(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_emulator_is_one_line_with_a_hint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, without_kernel())
     assert convert.main(arguments("a.onnx")) == 1
     printed = capsys.readouterr()
@@ -350,7 +360,9 @@ def test_aoe_tunes_subgraphs_then_operators(
     assert record.outputs == [TensorInfo("class", "float32", [8, 10])]
 
 
-def test_errors_of_aoe(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_aoe_is_one_line_with_a_hint(
+    here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     aoe.setenv("FAKE_AOE", "no_device")
     assert "aoe failed" in refused(capsys, arguments("a.om", "--tune", "aoe"), 1)
     aoe.setenv("FAKE_AOE", "nothing")
@@ -365,8 +377,8 @@ def test_errors_of_aoe(here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.Captu
     assert files_in(here) == ["model.onnx"]
 
 
-def test_an_exported_model_that_was_damaged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It differs from its record; an ONNX file of another tool has none."""
+def test_a_damaged_exported_model_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file differs from its record. An ONNX file of another tool has no record."""
     write_record("model.onnx.json", "export", {"model_sha256": sha256_file("model.onnx")})
     assert convert.main(arguments("a.onnx")) == 0
     with open("model.onnx", "ab") as file:

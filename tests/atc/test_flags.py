@@ -1,4 +1,4 @@
-"""--atc_flags: passed to atc as they are, recorded, and part of what a compiled model is made from."""
+"""--atc_flags: passed to atc unchanged, and recorded; a changed flag makes the compiled model out of date."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_a_changed_flag_or_file_compiles_again(here: Path, capsys: pytest.Captur
     [("FP16", "float16"), ("FP32", "float32"), ("Gemm_4:0:FP16", "float16"), ("UINT8", "uint8")],
 )
 @pytest.mark.usefixtures("here", "atc")
-def test_the_record_has_the_type_of_output_type(text: str, dtype: str) -> None:
+def test_output_type_sets_the_dtype_in_the_record(text: str, dtype: str) -> None:
     assert convert.main(given(f"--output_type={text}")) == 0
     assert CompiledModel.read("a.om").outputs == [TensorInfo("class", dtype, [1, 10])]
 
 
-def test_the_last_output_type_counts() -> None:
+def test_the_last_output_type_is_used() -> None:
     outputs = [TensorInfo("class", "float32", [1, 10])]
     words = ["--output_type=FP32", "--output_type=FP16"]
     assert flags.output_dtypes(words, outputs, classifier()) == [TensorInfo("class", "float16", [1, 10])]
@@ -85,7 +85,7 @@ def test_the_last_output_type_counts() -> None:
 )
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
 @pytest.mark.usefixtures("here", "atc")
-def test_flags_that_are_refused(
+def test_flags_that_the_pipeline_sets_itself_are_rejected(
     output: str, text: str, part: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(capsys, given(text, output))
@@ -93,7 +93,7 @@ def test_flags_that_are_refused(
 
 
 @pytest.mark.usefixtures("atc")
-def test_the_precision_is_chosen_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_choice_of_precision_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "--precision_mode=allow_mix_precision"
     assert convert.main(given(text)) == 0
     assert seen_by_atc("a.om")["precision_mode"] == "allow_mix_precision"
@@ -102,7 +102,7 @@ def test_the_precision_is_chosen_once(here: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("here")
-def test_the_emulator_checks_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_checks_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(given("--op_select_implmode=high_precision --oo_level=O3", "a.onnx")) == 0
     assert "unknown command line flag 'keepdtype'" in refused(capsys, given("--keepdtype=1", "a.onnx"))
     assert convert.main(given("--output_type=FP16", "a.onnx")) == 1
@@ -110,7 +110,7 @@ def test_the_emulator_checks_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("here", "atc")
-def test_atc_knows_its_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    """One that is not in our rules reaches atc, whose answer is shown."""
+def test_an_unknown_flag_reaches_atc(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag that is not in our rules is passed to atc, and its error is shown."""
     assert convert.main(given("--of_a_later_release=1")) == 1
     assert "unknown command line flag 'of_a_later_release'" in capsys.readouterr().out

@@ -39,7 +39,7 @@ def test_outputs_equal_those_of_normalised_images(height: int, width: int) -> No
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_names_in_use() -> None:
+def test_new_names_avoid_names_in_use() -> None:
     model = pyramid(2)
     for node in model.graph.node:
         node.output[:] = [name.replace("up", "image_pixels_planes") for name in node.output]
@@ -49,7 +49,7 @@ def test_names_in_use() -> None:
     assert model.graph.node[0].output[0] == "image_pixels___planes"
 
 
-def test_another_input_is_refused() -> None:
+def test_an_input_of_another_shape_is_rejected() -> None:
     model = pyramid(2)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     with pytest.raises(ValueError, match=r"input float32\[N, 3, H, W\], found image float16\[-1, 3, -1, -1\]"):
@@ -67,7 +67,7 @@ def call(here: Path, model: onnx.ModelProto, *more: str) -> int:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_gears_of_pixels(here: Path, precision: str) -> None:
+def test_a_pixel_model_has_the_gears_of_the_config(here: Path, precision: str) -> None:
     assert call(here, pyramid(2), "--precision", precision) == 0
     record = CompiledModel.read("om/a.onnx")
     assert "--model=om/a.pixels.onnx" in record.command and "--input_shape=image:1,-1,-1,3" in record.command
@@ -79,7 +79,7 @@ def test_gears_of_pixels(here: Path, precision: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if precision == "fp32" else 0.05)
 
 
-def test_another_number_of_channels_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_number_of_channels_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier(size="side")
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
     assert call(here, model) == 2

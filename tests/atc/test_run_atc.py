@@ -15,12 +15,12 @@ from tests.support import fakes
 
 
 def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A virtual environment that is this interpreter's, first on PATH, with a python3."""
+    """A virtual environment, first on PATH, with a python3; sys.prefix names it."""
     venv = folder / "own/.venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("")
     python = venv / "bin/python3"
-    python.write_text("#!/bin/sh\nexit 1\n")  # what the fake atc takes for one of a virtual environment
+    python.write_text("#!/bin/sh\nexit 1\n")  # the fake atc regards it as one of a virtual environment
     python.chmod(0o755)
     monkeypatch.setattr(sys, "prefix", str(venv))
     monkeypatch.setenv("VIRTUAL_ENV", str(venv))
@@ -36,7 +36,9 @@ def test_atc_does_not_find_the_python_of_the_venv(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("here", "aoe")
-def test_aoe_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_aoe_does_not_find_the_python_of_the_venv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     venv = environment(tmp_path, monkeypatch)
     folder = tmp_path / "tool"
     folder.mkdir()
@@ -47,7 +49,7 @@ def test_aoe_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     assert str(folder) in path.split(os.pathsep) and str(venv / "bin") not in path.split(os.pathsep)
 
 
-def test_links_and_slashes_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_venv_is_removed_from_path_also_behind_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     venv = environment(tmp_path, monkeypatch)
     (tmp_path / "link").symlink_to(venv)
     folders = [f"{venv}/bin/", f"{tmp_path}/link/bin", "/usr/bin", str(tmp_path)]
@@ -55,17 +57,17 @@ def test_links_and_slashes_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run_atc.outer_path().split(os.pathsep) == folders[2:]
 
 
-def test_a_python_that_is_not_in_a_venv_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_is_unchanged_outside_of_a_venv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     monkeypatch.setenv("PATH", f"{sys.base_prefix}/bin{os.pathsep}/usr/bin")
     assert run_atc.outer_path() == os.environ["PATH"]
 
 
 @pytest.mark.usefixtures("here", "atc")
-def test_a_python_without_the_packages_of_tbe(
+def test_a_python_without_the_packages_of_tbe_gets_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A virtual environment of the user's own."""
+    """The python3 of another virtual environment, which the user made."""
     (tmp_path / "other").mkdir()
     fakes.program(tmp_path / "other/python3", "false")
     monkeypatch.setenv("PATH", f"{tmp_path}/other{os.pathsep}{os.environ['PATH']}")
@@ -73,7 +75,7 @@ def test_a_python_without_the_packages_of_tbe(
     assert "EC0010" in line and "pip install decorator" in line
 
 
-def test_the_script_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_names_the_environment_script_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
     new, old = tmp_path / "cann/set_env.sh", tmp_path / "ascend-toolkit/set_env.sh"
     monkeypatch.setattr(cann, "SET_ENV", (str(new), str(old)))
@@ -91,7 +93,7 @@ def test_the_script_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert cann.source_set_env() == f"source {own.parent}/set_env.sh"
 
 
-def test_no_atc_names_the_script(
+def test_a_missing_atc_is_reported_with_the_environment_script(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = here / "cann/set_env.sh"

@@ -1,4 +1,4 @@
-"""benchmarks/index.py: each layout is read whole, and the table has its figures."""
+"""benchmarks/index.py: all images of each layout are counted, and the table has the figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_all_images_are_found(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert (dataset.absent, dataset.broken, dataset.unlabelled) == ([], {}, [])
 
 
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert index.main(["--images", "1000", "--layouts", "class folders"]) == 0
     header, line = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["images", "s", "CPU"]

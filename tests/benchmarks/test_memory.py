@@ -17,19 +17,19 @@ WITH_CHILD = f"import subprocess, sys; child = subprocess.Popen([sys.executable,
 CONFIG = f"MODEL: {{NUM_CLASSES: {linear_model.CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n"
 
 
-def test_children_count() -> None:
+def test_memory_of_child_processes_is_included() -> None:
     alone, two = memory.peak_of(["-c", HOLD]), memory.peak_of(["-c", WITH_CHILD])
     assert 100 << 20 < alone < 180 << 20
     assert two > alone + (100 << 20)
 
 
-def test_a_stage_that_fails() -> None:
+def test_a_failing_stage_is_reported() -> None:
     with pytest.raises(WorkFailed) as error:
         memory.peak_of(["-c", "raise SystemExit(3)"])
     assert error.value.found == "exit 3" and "-c raise SystemExit(3)" in str(error.value.where)
 
 
-def test_stages_at_two_numbers_of_images(
+def test_memory_is_measured_at_two_numbers_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG)

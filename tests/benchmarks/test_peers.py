@@ -52,7 +52,7 @@ def test_ratio_is_the_median_of_the_rounds(capsys: pytest.CaptureFixture[str]) -
     )
 
 
-def test_topn_against_a_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_topn_is_compared_with_a_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "peer.py").write_text(PEER)
     assert topn_peer.main(["--peer", str(tmp_path / "peer.py"), "--images", "20", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -60,13 +60,13 @@ def test_topn_against_a_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [line[:13].strip() for line in lines[1:]] == ["peer from txt", "from txt", "from npy", "from bin"]
 
 
-def test_topn_of_a_peer_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_peer_with_other_topn_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "peer.py").write_text(PEER.replace("hits[place:] += 1", "hits[:] += 1"))
     assert topn_peer.main(["--peer", str(tmp_path / "peer.py"), "--images", "20", "--rounds", "1"]) == 1
     assert "results differ" in capsys.readouterr().err
 
 
-def test_copies_of_images(tmp_path: Path) -> None:
+def test_images_and_labels_are_copied(tmp_path: Path) -> None:
     (tmp_path / "set/val").mkdir(parents=True)
     for name in ("a", "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"set/val/{name}.JPEG")
@@ -75,7 +75,7 @@ def test_copies_of_images(tmp_path: Path) -> None:
     assert (tmp_path / "more/val_label.txt").read_text() == "0_a.JPEG 3\n1_a.JPEG 3\n0_b.JPEG 4\n1_b.JPEG 4\n"
 
 
-def test_copies_of_coco_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_images_and_annotations_are_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = coco_set(tmp_path / "coco", {"a.jpg": (20, 16), "b.jpg": (16, 20)})
     (source / "images/val2017/b.jpg").unlink()
     assert preprocess_pose_peer.link_copies(source, tmp_path / "more", copies=2) == 2
@@ -86,7 +86,7 @@ def test_copies_of_coco_images(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("suffix", ["bin", "npy"])
-def test_differences_of_inputs(suffix: str, tmp_path: Path) -> None:
+def test_different_inputs_are_counted(suffix: str, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder in (ours, theirs):
         folder.mkdir()
@@ -109,7 +109,7 @@ for name in os.listdir(images):
 """
 
 
-def test_preprocessing_against_a_peer_that_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_peer_with_other_inputs_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "set/val").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "set/val/a.JPEG")
     (tmp_path / "set/val_label.txt").write_text("a.JPEG 3\n")
@@ -119,7 +119,7 @@ def test_preprocessing_against_a_peer_that_differs(tmp_path: Path, capsys: pytes
     assert "2 inputs, 2 differ" in capsys.readouterr().err
 
 
-def test_emulator_and_a_plain_loop(
+def test_the_emulator_is_compared_with_a_plain_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -133,7 +133,7 @@ def test_emulator_and_a_plain_loop(
     assert lines[3].startswith("compute bound, sgemm ")
 
 
-def test_multiply_adds_of_an_image(tmp_path: Path) -> None:
+def test_multiply_adds_of_an_image_are_counted(tmp_path: Path) -> None:
     weights = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4), helper.make_node("Relu", ["y"], ["z"])],
@@ -160,7 +160,7 @@ class Peer:
         return people.keypoints + np.float32(self.moved), people.scores
 
 
-def test_poses_against_a_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_poses_are_compared_with_a_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pose_decode, "WIDTH", 160)
     monkeypatch.setattr(pose_decode, "HEIGHT", 128)
     monkeypatch.setattr(pose_decode, "UpstreamDecoder", Peer(0.0))
@@ -176,13 +176,13 @@ def test_poses_against_a_peer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "2 people, scene 0: person 0 nose x: " in capsys.readouterr().err
 
 
-def test_no_checkout_of_upstream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_checkout_of_upstream_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pose_decode.main(["--peer", str(tmp_path)]) == 2
     assert "git clone https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("installed", ["3.0.0", "none"])
-def test_upstream_with_another_munkres(
+def test_another_munkres_is_rejected(
     installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def version(name: str) -> str:

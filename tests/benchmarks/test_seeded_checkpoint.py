@@ -64,7 +64,7 @@ def test_calibration_is_the_average_of_each_layers_input(tmp_path):
     assert not net.training
 
 
-def test_first_images_in_natural_order(images):
+def test_the_first_images_are_used_in_natural_order(images):
     names = [path.name for path in seeded_checkpoint.list_images(images, 3)]
     assert names == ["photo0.JPEG", "photo1.JPEG", "photo2.JPEG"]
 
@@ -96,14 +96,14 @@ def test_the_steadiest_mix_excludes_differences_between_images():
     assert moved < 0.1 * steady
 
 
-def test_a_damaged_image(tmp_path, images, capsys):
+def test_a_damaged_image_is_reported(tmp_path, images, capsys):
     (images / "photo0.JPEG").write_bytes(b"no image")
     assert make_pose(tmp_path, images, "a.pth") == 2
     assert f"error: {images / 'photo0.JPEG'}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("folder", "error"), [("none", "no such directory"), (".", "no images")])
-def test_a_directory_without_images(tmp_path, folder, error, capsys):
+def test_a_directory_without_images_is_rejected(tmp_path, folder, error, capsys):
     assert make(tmp_path, tmp_path / folder, "a.pth") == 2
     assert error in capsys.readouterr().err
     assert not (tmp_path / "a.pth").exists()

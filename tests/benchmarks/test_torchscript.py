@@ -13,7 +13,7 @@ from hrnet.cli import WorkFailed
 
 
 @pytest.mark.slow
-def test_four_ways(
+def test_all_four_runtimes_are_timed(
     torchscript_files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torchscript, "cores", lambda: 1)  # two threads are slower on such small layers
@@ -28,7 +28,7 @@ def test_four_ways(
         assert re.fullmatch(rf"{name} +[\d.]+ images/s +[\d.]+ x torch eager", line)
 
 
-def test_outputs_that_differ() -> None:
+def test_different_outputs_are_an_error() -> None:
     expected = np.array([[1.0, -20.0], [3.0, 4.0]])
     assert torchscript.difference("ours", expected + 1e-3, expected) == pytest.approx(1e-3)
     for wrong, found in ((expected + 3e-3, "3.0e-03"), (expected * np.nan, "nan")):

@@ -27,7 +27,7 @@ def test_both_loops_have_the_same_loss(call: list[str], capsys: pytest.CaptureFi
     assert lines[2].startswith("trainer, float32 ") and lines[2].endswith(" x plain loop")
 
 
-def test_loops_that_differ(
+def test_different_losses_are_an_error(
     call: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train_loop, "plain", lambda *_: lambda: [9.0])
@@ -35,6 +35,6 @@ def test_loops_that_differ(
     assert "expected 9.0, found " in capsys.readouterr().err
 
 
-def test_more_steps_than_images(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_steps_than_images_are_rejected(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_loop.main([*call, "--steps", "3"]) == 2
-    assert "--batch_size times --steps (expected at most 9 images, found 12)" in capsys.readouterr().err
+    assert "--batch_size times --steps is too large (expected at most 9 images, found 12)" in capsys.readouterr().err

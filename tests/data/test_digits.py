@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_layout_and_modes(folder):
+def test_the_data_set_has_this_layout_and_modes(folder):
     labels = read_labels(folder / "val_label.txt")
     assert sorted(labels) == sorted(path.name for path in (folder / "val").iterdir())
     assert len(labels) == 500

@@ -1,4 +1,4 @@
-"""data/gears.py: no other gears cost less; what it writes."""
+"""data/gears.py: the gears have the lowest cost, and the file that is written."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from data import gears
 from hrnet.gears import choose, read_gears, whole_size
+from tests.support import coco_sets
 
 CONFIG = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 64}\n"
+CONFIG += coco_sets.DECODING
 
 
 def by_trying(sizes: list[tuple[int, int]], count: int, longest: int) -> int:
@@ -43,19 +45,19 @@ def test_no_gears_cost_less(sizes: list[tuple[int, int]]) -> None:
 
 
 def test_the_square_is_shared() -> None:
-    """1000 x 1001 pixels are portrait, and fit the square nevertheless."""
+    """1000 x 1001 pixels are portrait, but fit the square gear."""
     assert gears.cheapest_gears([(500, 500), (1000, 1001)], 512, 1024)[1] == [(512, 512)]
     assert gears.cheapest_gears([(500, 500), (1000, 1001), (640, 480)], 512, 1024)[2] == [(512, 512), (512, 704)]
 
 
-def test_the_model_zoo_s_gears() -> None:
+def test_the_model_zoos_gears_are_found() -> None:
     found = gears.model_zoo_gears(512)
     assert len(found) == 17
     assert {(512, 512), (512, 1024), (1024, 512), (960, 512)} < set(found)
     assert len(gears.model_zoo_gears(640)) == 21
 
 
-def test_waste() -> None:
+def test_waste_counts_padding_and_cropped_images() -> None:
     found = gears.waste([(128, 64), (96, 64), (640, 64), (64, 80)], 64, [(64, 128), (64, 64), (128, 64)])
     assert found.pixels == 4 * 128 * 64
     assert found.border == pytest.approx(1 - (128 + 96 + 128 + 80) / (4 * 128))
@@ -90,13 +92,13 @@ def test_the_report_and_the_file(dataset: Path, capsys: pytest.CaptureFixture[st
     assert lines[4:6] == [["64", "x", "192", "10", "images"], ["128", "x", "64", "2", "images"]]
 
 
-def test_more_gears_than_sizes(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_gears_than_sizes_are_rejected(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(dataset) == 0
     assert "more than 2 gears" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [("--gears", "101"), ("--gears", "1"), ("--longest", "0.5"), ("--longest", "nan")])
-def test_invalid_options(options: tuple[str, str], dataset: Path) -> None:
+@pytest.mark.parametrize("options", [("--gears", "257"), ("--gears", "1"), ("--longest", "0.5"), ("--longest", "nan")])
+def test_invalid_options_are_rejected(options: tuple[str, str], dataset: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         call(dataset, *options)
     assert caught.value.code == 2

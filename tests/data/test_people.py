@@ -1,4 +1,4 @@
-"""data/people.py and data/figures.py: the same bytes from a seed, and annotations that tell what is in the pictures."""
+"""data/people.py and data/figures.py: equal bytes for equal seeds, and annotations that match the images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def keypoints(person: dict[str, Any]) -> np.ndarray:
     return np.array(person["keypoints"]).reshape(COUNT, 3)
 
 
-def test_layout(folder: Path, content: dict[str, Any]) -> None:
+def test_the_data_set_has_the_layout_of_coco(folder: Path, content: dict[str, Any]) -> None:
     names = [image["file_name"] for image in content["images"]]
     assert sorted(path.name for path in (folder / "images/val2017").iterdir()) == names
     assert (names[0], len(names)) == ("000000000001.jpg", IMAGES)
@@ -53,8 +53,8 @@ def test_layout(folder: Path, content: dict[str, Any]) -> None:
     assert len({(image["width"], image["height"]) for image in content["images"]}) > 5
 
 
-def test_a_seed_s_bytes(folder: Path, tmp_path: Path) -> None:
-    """Fewer images of a seed are the first of more; another seed, or split, has others."""
+def test_a_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """A smaller set has the first images of a larger one; another seed or split has other images."""
     written(tmp_path / "a", "--images", 3)
     written(tmp_path / "b", "--images", 3, "--seed", 2)
     for name in ("000000000001.jpg", "000000000003.jpg"):
@@ -66,7 +66,7 @@ def test_a_seed_s_bytes(folder: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "a/images/train2017").iterdir())) == 1
 
 
-def test_annotations_are_coco_s(content: dict[str, Any]) -> None:
+def test_annotations_have_the_fields_of_coco(content: dict[str, Any]) -> None:
     (category,) = content["categories"]
     assert (category["id"], category["name"], category["keypoints"]) == (1, "person", list(NAMES))
     assert category["skeleton"][0] == [16, 14]
@@ -85,10 +85,10 @@ def test_annotations_are_coco_s(content: dict[str, Any]) -> None:
         assert 0 < person["area"] <= wide * high
 
 
-def test_there_is_some_of_everything(content: dict[str, Any]) -> None:
+def test_images_have_crowds_hidden_joints_and_empty_scenes(content: dict[str, Any]) -> None:
     found = content["annotations"]
     counts = Counter(person["image_id"] for person in found)
-    assert len(counts) < IMAGES  # images of nobody
+    assert len(counts) < IMAGES  # some images have no people
     assert max(counts.values()) > 2
     assert any(person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
     assert any(not person["iscrowd"] and person["num_keypoints"] == 0 for person in found)
@@ -97,7 +97,7 @@ def test_there_is_some_of_everything(content: dict[str, Any]) -> None:
     assert flags[1] > 0
 
 
-def test_a_crowd_s_mask_has_its_area(content: dict[str, Any]) -> None:
+def test_the_mask_of_a_crowd_has_its_area(content: dict[str, Any]) -> None:
     crowd = next(person for person in content["annotations"] if person["iscrowd"])
     lengths, (height, width) = crowd["segmentation"]["counts"], crowd["segmentation"]["size"]
     assert sum(lengths) == height * width
@@ -108,7 +108,7 @@ def test_a_crowd_s_mask_has_its_area(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("mask", [[[0, 1], [1, 0]], [[1, 1], [1, 1]], [[0, 0], [0, 1]], [[1, 0], [0, 0]]])
-def test_run_lengths_begin_with_nothing_and_go_by_columns(mask: list[list[int]]) -> None:
+def test_run_lengths_start_with_the_background_and_go_by_columns(mask: list[list[int]]) -> None:
     owner = np.array(mask) - 1
     crowd = people.annotate_crowd(owner, 1)
     assert crowd is not None and people.annotate_crowd(np.full((3, 3), -1), 2) is None
@@ -136,8 +136,8 @@ def shown(seed: int) -> tuple[figures.Canvas, figures.Figure]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_left_is_left(seed: int) -> None:
-    """Who faces the viewer shows a nose, and a left shoulder on the right; who does not shows neither."""
+def test_left_joints_are_on_the_persons_left(seed: int) -> None:
+    """A person who faces the viewer has a visible nose and the left shoulder on the right; from behind neither."""
     canvas, figure = shown(seed)
     flags = figures.visibility(canvas, figure, 0)
     if figure.towards < 0:
@@ -171,7 +171,7 @@ def test_plain_scenes_have_few_large_people(tmp_path: Path) -> None:
     assert (marked > 0).mean() > 0.9 and marked.max() == COUNT
 
 
-def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         people.main(["--size", "10"])
     assert caught.value.code == 2

@@ -109,8 +109,8 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
 
 
 @pytest.mark.parametrize("size", [HALF - 1, HALF, HALF + 50_000, len(DATA)])
-def test_a_changed_file_is_never_mixed(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Shorter than the part (416), or with another ETag or only another size."""
+def test_a_changed_file_is_downloaded_again(interrupted: Server, size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is shorter than the part (status 416), or has another ETag or another size."""
     interrupted.data = b"\xff" * size
     if size == len(DATA):
         interrupted.etag = '"v2"'
@@ -121,7 +121,7 @@ def test_a_changed_file_is_never_mixed(interrupted: Server, size: int, capsys: p
 
 
 @pytest.mark.parametrize("record", ["", "{}", None])
-def test_a_part_without_a_valid_record(server: Server, record: str | None) -> None:
+def test_a_part_without_a_valid_record_is_downloaded_again(server: Server, record: str | None) -> None:
     Path("w").mkdir()
     Path("w/m.pth.part").write_bytes(b"x" * HALF)
     if record is not None:
@@ -130,7 +130,7 @@ def test_a_part_without_a_valid_record(server: Server, record: str | None) -> No
     assert server.asked == [None] and is_whole()
 
 
-def test_a_part_of_another_url(interrupted: Server) -> None:
+def test_a_part_of_another_url_is_downloaded_again(interrupted: Server) -> None:
     assert download(f"{interrupted.url}/moved", MD5) == 0
     assert interrupted.asked == [None, None] and is_whole()
 
@@ -192,14 +192,14 @@ def test_another_hash_removes_the_file(server: Server, capsys: pytest.CaptureFix
     assert files() == []
 
 
-def test_without_a_published_hash_ours_is_printed(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_hash_is_printed_if_none_is_published(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(f"{server.url}/file.pth") == 0
     assert f" MB/s, MD5 {MD5}; " in capsys.readouterr().out
     assert download(f"{server.url}/file.pth") == 0
     assert "w/m.pth exists, not checked" in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_ones_own_is_not_overwritten(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_checkpoint_is_not_overwritten(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     Path("w").mkdir()
     Path("w/m.pth").write_bytes(b"mine")
     assert download(f"{server.url}/file.pth", MD5) == 2
@@ -210,7 +210,7 @@ def test_a_checkpoint_of_ones_own_is_not_overwritten(server: Server, capsys: pyt
     assert Path("w/m.pth").read_bytes() == b"mine" and server.asked == []
 
 
-def test_a_server_that_sends_no_size(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_may_send_no_size(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.sized = False
     assert download(f"{server.url}/file.pth", MD5) == 0
     assert Path("w/m.pth").read_bytes() == DATA
@@ -225,7 +225,9 @@ def test_a_server_that_sends_no_size(server: Server, capsys: pytest.CaptureFixtu
     "path, found",
     [("/gone", "404 Not Found"), ("/loop", "302 The HTTP server returned"), ("/ftp", "ftp://127.0.0.1/file.pth")],
 )
-def test_refusals(server: Server, path: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_server_are_one_line(
+    server: Server, path: str, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert download(f"{server.url}{path}", MD5) == 2
     line = error(capsys)
     assert f"{server.url}{path}: " in line and f"found {found}" in line
@@ -233,7 +235,7 @@ def test_refusals(server: Server, path: str, found: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("status, kind", [(200, "text/html"), (204, "application/octet-stream")])
-def test_an_html_page_is_refused(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_html_page_is_rejected(server: Server, status: int, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     server.status, server.kind = status, kind
     assert download(f"{server.url}/file.pth") == 2
     assert f"{server.url}/file.pth: not a file (found status {status}, {kind}); " in error(capsys)
@@ -247,10 +249,10 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
     ("content", "found"),
     [(LFS, "a Git LFS pointer"), (b"<html>Sign in</html>", "an HTML page"), (bytes(9000), "zeros")],
 )
-def test_a_file_that_is_no_checkpoint_is_refused(
+def test_a_file_that_is_not_a_checkpoint_is_rejected(
     server: Server, content: bytes, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever the server calls it."""
+    """Its Content-Type does not matter."""
     server.data = content
     assert download(f"{server.url}/file.pth") == 2
     line = error(capsys)
@@ -261,7 +263,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(
     assert "w/m.pth: not a checkpoint" in line and "mv w/m.pth w/m.pth.old" in line
 
 
-def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_host_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -271,15 +273,15 @@ def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert files() == []
 
 
-def test_a_port_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:  # bound, so that no one else uses it, and not listening
+def test_a_port_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:  # bound, so that nobody else uses it, but not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.pth"
         assert download(url) == 2
     assert f"{url}: cannot be reached: Connection refused; check the network, or " in error(capsys)
 
 
-def test_a_silent_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_silent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(weights, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth"
@@ -313,19 +315,19 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.parametrize(
     "url", ["ftp://x/y.pth", "file:///etc/passwd", "weights.pth", "http://", "http://x y/z", "http://x:port/z", "//x/y"]
 )
-def test_invalid_urls(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_urls_are_rejected(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert download(url) == 2
     line = error(capsys)
     assert "m.yaml: WEIGHTS.URL: " in line and f"(expected an http or https URL, found {url})" in line
 
 
-def test_a_config_without_url(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_without_url_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert download("") == 2
     line = error(capsys)
     assert "m.yaml: no WEIGHTS.URL; " in line and weights.UPSTREAM in line and "w/m.pth" in line
 
 
-def test_how_to_get_a_missing_checkpoint(
+def test_a_missing_checkpoint_is_reported_with_the_way_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -347,7 +349,7 @@ def test_how_to_get_a_missing_checkpoint(
     assert weights.main(["--cfg", "hrnet_w18", "--missing", str(tmp_path / "m.pth")]) == 0
 
 
-def test_a_disk_that_is_too_small(
+def test_too_little_disk_is_reported_before_the_download(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -359,7 +361,7 @@ def test_a_disk_that_is_too_small(
     assert files() == []
 
 
-def test_a_disk_that_fills_up(
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not Path("/dev/full").exists():

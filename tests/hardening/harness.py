@@ -1,4 +1,4 @@
-"""One stage, run as a process, killed at a chosen moment, and run again: what must hold afterwards.
+"""One stage, run as a process, killed at a chosen moment, and run again: the checks after it.
 
 A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
 write equal bytes. Measured times are not compared: `seconds`, `images_per_second`, `device` in the records of infer and
@@ -41,7 +41,7 @@ class Stage:
     module: str
     arguments: str  # as in a shell
     products: tuple[str, ...]  # files, or directories with all their files
-    last: str  # the record written last (before its stamp): once it exists, it and all others are whole
+    last: str  # the record written last (before its stamp): once it exists, all files are complete
     kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
     files: int = 1  # files of one finished input, output or part, with equal names up to the first dot or number
 
@@ -73,7 +73,7 @@ class Stage:
         return started.returncode, output
 
     def finish(self, folder: Path) -> str:
-        """Run it to its end, which must be a good one; return its output."""
+        """Run it to its end, which must be exit code 0; return its output."""
         code, output = self.run(folder)
         assert code == 0, output
         return output
@@ -86,7 +86,7 @@ class Point:
     entries: int
     seconds: float
     whole_group: bool  # kill all processes of the run, or only its first one
-    redone: bool  # before it starts there are the products of a finished run, which is not up to date
+    redone: bool  # start with the products of a finished run that is not up to date
 
 
 def points(seed: int, count: int, entries: int, seconds: float) -> list[Point]:
@@ -190,7 +190,7 @@ def rerun(stage: Stage, folder: Path, group: int) -> None:
     """Run the stage again at once; it may only report that a process of the killed run is still running."""
     code, output = stage.run(folder)
     assert group_is_gone(group)
-    for _ in range(10):  # make.shards: the tool of a stage that it has ended holds a lock for a moment
+    for _ in range(10):  # make.shards ended a stage, whose tool holds a lock for a moment
         if not (code == 2 and AT_WORK in output):
             break
         time.sleep(0.2)
@@ -209,7 +209,9 @@ def check_killed(stage: Stage, inputs: Path, finished: Path, folder: Path, point
             path.unlink()
     killed = kill_at(stage, folder, point)
     before = identities(folder, stage)
-    if (folder / stage.last).exists():  # then all is whole, and a rerun without the stamp may do all again
+    if (
+        folder / stage.last
+    ).exists():  # then all files are complete, and a rerun without the stamp may compute all again
         found = contents(folder, stage)
         whole = {name: data for name, data in expected.items() if not name.endswith(".stamp")}
         assert {name: found[name] for name in whole} == whole, point

@@ -76,7 +76,7 @@ MERGE = Stage(
 )
 SHOW = Stage(
     "postprocess.show",
-    f"--predictions {EVAL}/bs1/predictions.jsonl --dataset people --output build/show/show.png",
+    f"--cfg {CONFIG} --predictions {EVAL}/bs1/predictions.jsonl --dataset people --output build/show/show.png",
     ("build/show",),
     "build/show/show.png",
 )

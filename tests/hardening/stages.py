@@ -65,7 +65,7 @@ MERGE = Stage(
 )
 SHOW = Stage(
     "postprocess.show",
-    f"--predictions {EVAL}/bs4/predictions.jsonl --dataset digits --output build/show/show.png",
+    f"--cfg {CONFIG} --predictions {EVAL}/bs4/predictions.jsonl --dataset digits --output build/show/show.png",
     ("build/show",),
     "build/show/show.png",
 )

@@ -69,14 +69,16 @@ def check_refused(stage: Stage, folder: Path, expected: dict[str, bytes], code: 
     else:
         assert code == 2 and last.startswith(f"{stage.module}: error: ") and re.search(reasons, last), output
     for name, data in contents(folder, stage).items():
-        inside = re.search(r"-of-[0-9]+/", name)  # inputs and outputs of a part, which a rerun takes up
+        inside = re.search(r"-of-[0-9]+/", name)  # inputs and outputs of a part, which a rerun uses
         if not inside and not name.endswith(("_lock", "_settings.json", ".stamp")):
             assert expected.get(name) == data, name
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_disk_of_too_few_bytes(stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path) -> None:
+def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
+    stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
+) -> None:
     folder, expected = prepare(stage, built, tmp_path, bound)
     blocks = sum(-(-len(data) // 4096) for data in expected.values())
     limit(bound, f"size={max(1, int(blocks * fraction)) * 4}k")
@@ -89,11 +91,13 @@ def test_a_disk_of_too_few_bytes(stage: Stage, fraction: float, built: Path, tmp
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_disk_of_too_few_files(stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path) -> None:
+def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
+    stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
+) -> None:
     """Bytes are free, so that the check before the work passes and the disk is full in the middle of it."""
     folder, expected = prepare(stage, built, tmp_path, bound)
     folders = {path.parent for path in below(tmp_path / "finished", stage.products)}
-    spare = 1 if len(expected) > 1 else 0  # a stage with one file must not find room for it
+    spare = 1 if len(expected) > 1 else 0  # no room even for the only file of a stage
     limit(bound, f"size=64m,nr_inodes={len(folders) + int(fraction * (len(expected) - 1)) + spare}")
     code, output = stage.run(folder)
     check_refused(stage, folder, expected, code, output, "No space left on device")
@@ -103,7 +107,7 @@ def test_a_disk_of_too_few_files(stage: Stage, fraction: float, built: Path, tmp
 
 
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_file_that_may_not_grow(stage: Stage, built: Path, tmp_path: Path) -> None:
+def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_path: Path) -> None:
     """`ulimit -f` instead of a full disk, which not every machine can mount: a write fails after its first bytes."""
     expected = contents(stages.finished(stage, built, tmp_path), stage)
     most = max(map(len, expected.values())) // 2
@@ -115,7 +119,7 @@ def test_a_file_that_may_not_grow(stage: Stage, built: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_read_only_folder(stage: Stage, built: Path, tmp_path: Path, bound: Path) -> None:
+def test_a_read_only_directory_is_one_line(stage: Stage, built: Path, tmp_path: Path, bound: Path) -> None:
     folder, expected = prepare(stage, built, tmp_path, bound)
     limit(bound, "ro,size=64m")
     code, output = stage.run(folder)
@@ -127,7 +131,7 @@ def test_a_read_only_folder(stage: Stage, built: Path, tmp_path: Path, bound: Pa
     assert contents(folder, stage) == expected
 
 
-def test_inputs_on_a_read_only_disk(built: Path, tmp_path: Path, bound: Path) -> None:
+def test_inputs_on_a_read_only_disk_are_inferred(built: Path, tmp_path: Path, bound: Path) -> None:
     """Hard links cannot cross disks: the remaining inputs of a killed run are copied then."""
     stage = stages.INFER
     folder = stages.inputs_of(stage, built, tmp_path / "inputs")

@@ -55,11 +55,11 @@ def errors(capfd: pytest.CaptureFixture[str], code: int, call: Callable[[], int]
     return err.splitlines()
 
 
-def test_onnx_file_truncated_anywhere(
+def test_an_onnx_file_truncated_anywhere_is_rejected(
     workdir: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = classifier()
-    del model.metadata_props[:]  # the end of the file; the model is whole without it
+    del model.metadata_props[:]  # the end of the file; the model is complete without it
     whole = model.SerializeToString()
     for cut in range(0, len(whole), 23):
         Path("cut.onnx").write_bytes(whole[:cut])
@@ -102,7 +102,9 @@ READERS: dict[str, tuple[Callable[..., int], list[str], Callable[[], onnx.ModelP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
-def test_onnx_file_with_flipped_bits(reader: str, workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_flipped_bits_of_an_onnx_file_are_one_line_or_a_valid_model(
+    reader: str, workdir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Each reader reports an error in one line, or uses what the bits now mean."""
     call, arguments, model, config = READERS[reader]
     Path("c.yaml").write_text(config)
@@ -137,7 +139,7 @@ FLIPPED = {
 
 
 @pytest.mark.parametrize(("before", "after", "message"), FLIPPED.values(), ids=FLIPPED)
-def test_onnx_file_with_a_flipped_byte(
+def test_a_flipped_byte_of_an_onnx_file_is_one_line_or_a_valid_model(
     before: bytes, after: bytes, message: str, workdir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = classifier().SerializeToString()
@@ -149,7 +151,7 @@ def test_onnx_file_with_a_flipped_byte(
     check_error(line, "atc.adopt", "f.onnx: ", message)
 
 
-def test_model_that_cannot_be_run(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_cannot_run_is_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = onnx.load("m.onnx")
     del model.graph.output[:]
     onnx.save(model, "f.onnx")
@@ -177,7 +179,9 @@ def test_emulator_of_atc_does_not_blame_the_model_for_a_full_disk(workdir: Path)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 0.9, 0.99])
-def test_truncated_compiled_model(workdir: Path, fraction: float, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_compiled_model_is_rejected(
+    workdir: Path, fraction: float, capfd: pytest.CaptureFixture[str]
+) -> None:
     os.truncate("m.onnx", int(os.path.getsize("m.onnx") * fraction))
     (line,) = errors(capfd, 2, infer)
     check_error(line, "infer.run", "m.onnx.json: ", "the hash of m.onnx", *REMAKE)
@@ -202,7 +206,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("error", BAD_INPUTS)
-def test_input_of_another_size(workdir: Path, error: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_input_of_another_size_is_rejected(workdir: Path, error: str, capfd: pytest.CaptureFixture[str]) -> None:
     change, parts = BAD_INPUTS[error]
     change()
     first, second = errors(capfd, 1, infer)
@@ -214,8 +218,8 @@ def test_input_of_another_size(workdir: Path, error: str, capfd: pytest.CaptureF
     check_logits(images)
 
 
-def test_input_of_nan_is_found_at_the_end(workdir: Path) -> None:
-    """Only its values show that it is corrupt: they go through the model to where accuracy is computed."""
+def test_an_input_of_nan_is_found_by_postprocessing(workdir: Path) -> None:
+    """Only its values are wrong: they pass through the model, and postprocessing reports the output."""
     Path("in/img2.bin").write_bytes(np.full(48, np.nan, np.float32).tobytes())
     assert infer() == 0
     record = RunRecord.read("out/run_run.json")
@@ -228,13 +232,15 @@ def test_input_of_nan_is_found_at_the_end(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hints"), [("in/manifest.json", ("rm in/manifest.json; make preprocess",)), ("m.onnx.json", REMAKE)]
 )
-def test_empty_record(workdir: Path, name: str, hints: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_record_is_rejected(
+    workdir: Path, name: str, hints: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
     os.truncate(name, 0)
     (line,) = errors(capfd, 2, infer)
     check_error(line, "infer.run", f"{name}: ", "JSON", *hints)
 
 
-def test_copied_inputs_that_the_group_may_write(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_group_writable_inputs_are_rejected(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.move("in", "first")
     shutil.copytree("first", "in")
     os.chmod("in/img1.bin", 0o664)
@@ -245,7 +251,7 @@ def test_copied_inputs_that_the_group_may_write(workdir: Path, capfd: pytest.Cap
     assert infer() == 0
 
 
-def test_manifest_edited_by_hand_is_another_one(workdir: Path) -> None:
+def test_an_edited_manifest_counts_as_another_one(workdir: Path) -> None:
     assert infer() == 0
     remove_records()
     text = Path("in/manifest.json").read_text()
@@ -259,7 +265,7 @@ def run_tool(*words: str) -> None:
     infer_run.run(Path("m.onnx"), plan_passes(Path("in"), Path("out/run"), None, None, "", tool), tool, "0")
 
 
-def test_older_summary_is_not_used(workdir: Path) -> None:
+def test_an_old_summary_is_not_used(workdir: Path) -> None:
     assert infer() == 0
     remove_records()
     with pytest.raises(FormatError) as caught:
@@ -267,7 +273,7 @@ def test_older_summary_is_not_used(workdir: Path) -> None:
     assert str(caught.value.where) == "out/run_summary.json"
 
 
-def test_inputs_that_change_while_they_are_inferred(workdir: Path) -> None:
+def test_inputs_that_change_during_inference_are_an_error(workdir: Path) -> None:
     """Preprocessing does not wait for readers: the record must not describe other inputs."""
     tool = workdir / "tool.py"
     tool.write_text(

@@ -82,14 +82,14 @@ SMALL_INFER = Stage(
 )
 
 
-def test_preprocess_killed_twice(tmp_path: Path) -> None:
+def test_preprocess_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     built = tmp_path / "built"
     image_sets.listed(built / "data", {f"img{i}.JPEG": i % image_sets.CLASSES for i in range(40)})
     image_sets.write_config(built)
     check_points(SMALL_PREPROCESS, built, tmp_path, count=2)
 
 
-def test_infer_killed_twice(tmp_path: Path) -> None:
+def test_infer_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     built = tmp_path / "built"
     prep_folder(built / "in", 40)
     linear_model(built / "m.onnx", 4)
@@ -98,17 +98,17 @@ def test_infer_killed_twice(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_stage_killed_anywhere(stage: Stage, built: Path, tmp_path: Path) -> None:
+def test_a_stage_killed_anywhere_gives_the_same_bytes(stage: Stage, built: Path, tmp_path: Path) -> None:
     assert check_points(stage, built, tmp_path, POINTS) >= POINTS // 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", pose_stages.CHAIN, ids=pose_stages.name)
-def test_a_stage_of_pose_killed_anywhere(stage: Stage, built_pose: Path, tmp_path: Path) -> None:
+def test_a_pose_stage_killed_anywhere_gives_the_same_bytes(stage: Stage, built_pose: Path, tmp_path: Path) -> None:
     assert check_points(stage, built_pose, tmp_path, POINTS) >= POINTS // 2
 
 
 @pytest.mark.slow
-def test_a_download_killed_anywhere(built: Path, published: Server, tmp_path: Path) -> None:
+def test_a_download_killed_anywhere_gives_the_same_bytes(built: Path, published: Server, tmp_path: Path) -> None:
     assert check_points(stages.WEIGHTS, built, tmp_path, POINTS) >= POINTS // 2
     assert any(published.asked), "a resumed download requests a range"

@@ -93,7 +93,9 @@ def test_workers_of_a_killed_run_keep_its_lock(
 @pytest.mark.slow
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
-def test_a_stage_twice_at_once(stage: Stage, offset: float, built: Path, tmp_path: Path) -> None:
+def test_a_stage_run_twice_at_once_gives_one_right_result(
+    stage: Stage, offset: float, built: Path, tmp_path: Path
+) -> None:
     finished = stages.finished(stage, built, tmp_path)
     folder = stages.inputs_of(stage, built, tmp_path / "inputs")
     first = stage.start(folder)
@@ -112,7 +114,7 @@ def test_a_stage_twice_at_once(stage: Stage, offset: float, built: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 2.0, 6.0])
-def test_make_twice_at_once(offset: float, tmp_path: Path) -> None:
+def test_make_run_twice_at_once_gives_one_right_result(offset: float, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""One line for each fault, and the exit code that goes with it."""
+"""Each error is one line, with its exit code."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def stage(result: Union[int, BaseException, None]) -> Callable[..., int]:
         (KeyboardInterrupt(), 130, "interrupted; finished work is kept, rerun the same command"),
     ],
 )
-def test_a_fault_is_one_line_on_stderr(
+def test_an_error_is_one_line_on_stderr(
     error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage(error)([]) == code
@@ -74,7 +74,7 @@ def test_a_fault_is_one_line_on_stderr(
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError("ours")])
-def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"):
         stage(error)([])
 
@@ -97,7 +97,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(("call", "name"), [(["-m", "some_stage"], "some_stage"), (["some_stage.py"], "some_stage.py")])
-def test_a_script_tells_its_name_however_it_is_called(call: list[str], name: str, tmp_path: Path) -> None:
+def test_errors_start_with_the_name_of_the_script(call: list[str], name: str, tmp_path: Path) -> None:
     (tmp_path / "some_stage.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, *call], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
@@ -109,29 +109,29 @@ def test_a_script_tells_its_name_however_it_is_called(call: list[str], name: str
     ("names", "text"),
     [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d", "e"], "a, b, c and 2 more")],
 )
-def test_first_few(names: list[str], text: str) -> None:
+def test_long_lists_are_shortened(names: list[str], text: str) -> None:
     assert first_few(iter(names)) == text
 
 
 @pytest.mark.parametrize(("least", "text", "value"), [(0, "0", 0), (0, "007", 7), (1, "50000", 50000)])
-def test_whole_numbers(least: int, text: str, value: int) -> None:
+def test_integers_are_read(least: int, text: str, value: int) -> None:
     assert integer(least)(text) == value
 
 
 @pytest.mark.parametrize(("least", "text"), [(0, "-1"), (1, "0"), (0, "1.5"), (0, ""), (0, "²"), (0, "many")])
-def test_no_whole_number(least: int, text: str) -> None:
+def test_other_values_than_integers_are_rejected(least: int, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         integer(least)(text)
     assert str(caught.value) == f"expected an integer of at least {least}, found {text!r}"
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1.5", 1.5), ("1e-3", 0.001), ("100", 100.0)])
-def test_numbers(text: str, value: float) -> None:
+def test_numbers_are_read(text: str, value: float) -> None:
     assert real(0, 100)(text) == value
 
 
 @pytest.mark.parametrize("text", ["-1", "101", "nan", "inf", "", "one"])
-def test_not_a_number(text: str) -> None:
+def test_other_values_than_numbers_are_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         real(0, 100)(text)
     assert repr(text) in str(caught.value) and "at least 0" in str(caught.value) and "at most 100" in str(caught.value)
@@ -150,7 +150,7 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("counted", "expected"), [(6, 6), (None, 1)])
-def test_cores_where_affinity_is_unknown(
+def test_cores_are_counted_where_affinity_is_unknown(
     counted: Optional[int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

@@ -31,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_import_closure(root: Path) -> None:
+def test_the_closure_has_all_imported_files(root: Path) -> None:
     found = {path.as_posix() for path in code.import_closure(["a.stage"])}
     inner = {"a/__init__.py", "a/stage.py", "a/used.py"}
     assert found == inner | {"b/__init__.py", "b/lazy.py", "b/plain.py", "b/fast.c"}
@@ -52,7 +52,7 @@ def test_the_hash_changes_with_each_file_of_the_closure_and_no_other(root: Path)
 
 
 @pytest.mark.parametrize("module", ["preprocess.classification", "infer.run", "postprocess.pose", "atc.convert"])
-def test_the_closure_holds_every_module_that_python_loads(module: str) -> None:
+def test_the_closure_has_every_module_that_python_loads(module: str) -> None:
     """Python's own account of what an import loads."""
     files = "getattr(m, '__file__', None) for m in list(sys.modules.values())"
     call = f"import sys, {module}; print(*filter(None, ({files})))"

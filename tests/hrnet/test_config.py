@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
+from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, named_files
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests.support import tiny
+from tests.support import coco_sets, tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -50,6 +50,9 @@ MODEL:
   PRETRAINED: 'models/pytorch/imagenet/hrnet_w32-36af842e.pth'
 TEST:
   FLIP_TEST: True
+  NMS_KERNEL: 5
+  NMS_PADDING: 2
+  PROJECT2IMAGE: True
   SCALE_FACTOR: [1]
   WITH_AE: (True, False)
 TRAIN: {IMAGES_PER_GPU: 12, LR: 0.001, LR_STEP: [200, 260]}
@@ -102,7 +105,7 @@ def check_refused(path: Path, key: str, found: Optional[str]) -> None:
 
 
 @pytest.mark.parametrize("model", REFERENCES)
-def test_reference_figures(model):
+def test_reference_figures_are_the_published_ones(model):
     reference = load_config(CONFIGS / f"{model}.yaml").REFERENCE
     assert (reference.TOP1, reference.TOP5, reference.PARAMS_M) == REFERENCES[model]
     assert reference.SOURCE
@@ -130,14 +133,14 @@ def test_the_recipe_is_that_of_upstreams_experiments():
 
 
 @pytest.mark.parametrize("model", POSE_REFERENCES)
-def test_reference_figures_of_pose(model):
+def test_reference_figures_of_pose_are_the_published_ones(model):
     config = load_config(CONFIGS / f"{model}.yaml", POSE)
     reference = config.REFERENCE
     assert (reference.AP, reference.PARAMS_M, config.DATASET.INPUT_SIZE) == POSE_REFERENCES[model]
     assert "commit aa23881" in reference.SOURCE
 
 
-def test_gears_are_the_model_zoos_and_their_like_for_640():
+def test_gears_are_the_model_zoos_or_made_alike_for_640():
     gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
     assert ";".join(f"{height},{width}" for height, width in gears) == MODEL_ZOO_GEARS
     for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
@@ -153,7 +156,7 @@ def test_a_users_upstream_pose_file_loads_and_means_the_same_net(write):
     assert config.MODEL.EXTRA == ours.MODEL.EXTRA and config.INPUT.GEARS == []
 
 
-def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
+def test_the_hash_of_pose_depends_on_the_short_side_and_the_tags(write):
     plain = config_sha256(load_config(write(UPSTREAM_POSE)))
     for change in (
         ("INPUT_SIZE: 512", "INPUT_SIZE: 640"),
@@ -164,7 +167,7 @@ def test_the_hash_of_pose_sees_the_short_side_and_the_tags(write):
     assert config_sha256(load_config(write(UPSTREAM_POSE.replace("FLIP: 0.5", "FLIP: 0.3")))) == plain
 
 
-def test_a_config_of_the_other_task(write):
+def test_a_config_of_the_other_task_is_rejected(write):
     for text, kind, found in ((UPSTREAM_POSE, CLASSIFICATION, POSE), ("{}", POSE, CLASSIFICATION)):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
@@ -193,11 +196,14 @@ def test_a_config_of_the_other_task(write):
         ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
         ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
         ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
+        ("INPUT:", "TEST: {NMS_KERNEL: 3, PROJECT2IMAGE: true}\nINPUT:", "TEST.NMS_KERNEL", "3"),
+        ("INPUT:", "TEST: {SCALE_FACTOR: [0.5, 1]}\nINPUT:", "TEST.SCALE_FACTOR", "[0.5, 1]"),
     ],
 )
-def test_a_bad_pose_config(write, old, new, key, found):
+def test_an_invalid_pose_config_is_rejected(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
-    check_refused(write(tiny.POSE_CONFIG.replace(old, new, 1)), key, found)
+    text = tiny.POSE_CONFIG.replace(old, new, 1)
+    check_refused(write(text if "TEST" in text else text + coco_sets.DECODING), key, found)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
@@ -285,7 +291,7 @@ def test_a_loaded_config_cannot_change(write):
         ("{", "not YAML", None),
     ],
 )
-def test_a_bad_config(write, text, key, found):
+def test_an_invalid_config_is_rejected(write, text, key, found):
     check_refused(write(text), key, found)
 
 
@@ -303,6 +309,59 @@ def test_shipped_configs_set_no_key_without_effect(model, capsys):
     assert capsys.readouterr().err == ""
 
 
+NAMED = "MODEL: {NUM_CLASSES: 3}\nINPUT: {CLASS_NAMES: %s}"
+
+
+def test_class_names(write, tmp_path):
+    path = write(NAMED % "names.txt")
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\n a dog \r\n猫\r\n".encode())
+    assert load_config(path).INPUT.CLASS_NAMES == ["cat", "a dog", "猫"]
+    assert named_files(path) == [tmp_path / "names.txt"]
+    assert load_config(write(NAMED % "[cat, 'no', '1']")).INPUT.CLASS_NAMES == ["cat", "no", "1"]
+    assert named_files(path) == []
+    assert config_sha256(load_config(path)) == config_sha256(load_config(write("MODEL: {NUM_CLASSES: 3}"))), "no pixels"
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["no such file", "INPUT.CLASS_NAMES"]),
+        (b"", ["empty"]),
+        (b"cat\ndog\n", ["MODEL.NUM_CLASSES", "expected 3 names", "found 2"]),
+        (b"cat\n\nbird\n", ["line 2"]),
+        (b"cat\nd\x01og\nbird\n", ["line 2", "d"]),
+        ("cat\ndog\nkäse\n".encode("latin-1"), ["UTF-8"]),
+    ],
+)
+def test_invalid_class_names(content, parts, write, tmp_path):
+    if content is not None:
+        (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_config(write(NAMED % "names.txt"))
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_unquoted_class_names_are_not_text(write):
+    check_refused(write(NAMED % "[cat, no, dog]"), "INPUT.CLASS_NAMES", "['cat', False, 'dog']")
+
+
+@pytest.mark.parametrize("model", REFERENCES)
+def test_shipped_class_names(model):
+    """In the order of ImageNet's indices; the first ten, and some whose neighbours are similar."""
+    names = load_config(CONFIGS / f"{model}.yaml").INPUT.CLASS_NAMES
+    assert len(set(names)) == 1000
+    known = {
+        0: "tench",
+        7: "cock",
+        8: "hen",
+        134: "crane bird",
+        207: "golden retriever",
+        517: "crane",
+        999: "toilet tissue",
+    }
+    assert {index: names[index] for index in known} == known
+
+
 def test_cfg_is_a_name_or_a_path():
     parser = argparse.ArgumentParser()
     add_cfg_argument(parser)
@@ -316,7 +375,7 @@ def test_a_missing_config_names_the_nearest():
 
 
 @given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ_", min_size=1, max_size=12))
-def test_no_key_beyond_the_schema_passes(tmp_path_factory, key):
+def test_keys_that_are_not_in_the_schema_are_rejected(tmp_path_factory, key):
     known = load_config(CONFIGS / "hrnet_w18.yaml")
     path = tmp_path_factory.mktemp("config") / "model.yaml"
     path.write_text(f"INPUT: {{'{key}': 1}}", encoding="utf-8")

@@ -54,7 +54,7 @@ def test_sorted_class_folders_are_the_indices_however_the_disk_lists_them(
     assert (dataset.unlabelled, dataset.absent) == ([], [])
 
 
-def test_images_to_train_on_are_class_folders_likewise(class_folders: Path) -> None:
+def test_training_images_are_in_class_folders(class_folders: Path) -> None:
     os.rename(class_folders / "val", class_folders / "train")
     touch(class_folders, "train/list.txt")
     dataset = find_training_images(class_folders, 4)
@@ -77,7 +77,7 @@ def test_the_three_layouts_give_the_same_images_and_labels(class_folders: Path) 
     assert names == ["val", "val_list.txt", "val_label.txt"]
 
 
-def test_the_seed_s_own_layout_in_natural_order(tmp_path: Path) -> None:
+def test_the_model_zoos_layout_is_read_in_natural_order(tmp_path: Path) -> None:
     touch(tmp_path, "val/img10.JPEG", "val/img2.JPEG", "val/img1.JPEG", "val/.hidden", "val/folder/x.JPEG")
     (tmp_path / "val_label.txt").write_text("img10.JPEG 5\nimg1.JPEG 7\nimg2.JPEG 5\n")
     dataset = find_images(tmp_path, 10)
@@ -86,7 +86,7 @@ def test_the_seed_s_own_layout_in_natural_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["imagenet", "val"])
-def test_the_model_zoo_s_call_names_val_itself(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_val_folder_itself_is_accepted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, f"{name}/val/a.JPEG")
     (tmp_path / name / "val_label.txt").write_text("a.JPEG 3\n")
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_the_model_zoo_s_call_names_val_itself(name: str, tmp_path: Path, monkey
     assert find_images(Path("val"), 10).labels == {"val/a.JPEG": 3}
 
 
-def test_a_list_of_images_that_lie_beside_it(tmp_path: Path) -> None:
+def test_a_list_may_name_images_beside_it(tmp_path: Path) -> None:
     touch(tmp_path, "a.JPEG", "deep/er/b.JPEG")
     (tmp_path / "val_list.txt").write_text("a.JPEG 3\n./deep/er/b.JPEG 4\n")
     dataset = find_images(tmp_path, 10)
@@ -104,7 +104,7 @@ def test_a_list_of_images_that_lie_beside_it(tmp_path: Path) -> None:
     assert dataset.unlabelled == []
 
 
-def test_images_without_a_label_and_labels_without_an_image(tmp_path: Path) -> None:
+def test_missing_labels_and_missing_images_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "val/a.JPEG", "val/10.JPEG", "val/9.JPEG")
     (tmp_path / "val_label.txt").write_text("a.JPEG 1\nz10.JPEG 2\nz9.JPEG 2\n")
     dataset = find_images(tmp_path, 10)
@@ -126,7 +126,7 @@ def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [3, 6, 1000])
-def test_another_number_of_class_folders_than_the_model_s(classes: int, class_folders: Path) -> None:
+def test_another_number_of_class_folders_is_rejected(classes: int, class_folders: Path) -> None:
     touch(class_folders, "val/backup/x.JPEG", "val/__MACOSX/readme")
     os.rename(class_folders / "val/n9", class_folders / "val/n99")
     with pytest.raises(UserError) as caught:
@@ -143,7 +143,7 @@ def numbered(root: Path, split: str, names: Iterable[object]) -> Path:
     return root
 
 
-def test_folders_of_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+def test_folders_named_by_integers_are_sorted_by_value(tmp_path: Path) -> None:
     for split, find in (("val", find_images), ("train", find_training_images)):
         assert find(numbered(tmp_path, split, range(12)), 12).labels == {f"{split}/{i}/x.JPEG": i for i in range(12)}
     one = find_images(numbered(tmp_path / "from one", "val", range(1, 13)), 12)
@@ -151,7 +151,7 @@ def test_folders_of_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     assert "01 and 1" in refusal(numbered(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
 
 
-def test_a_subset_of_the_classes_only_where_no_label_can_shift(tmp_path: Path) -> None:
+def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> None:
     some = find_images(numbered(tmp_path / "numbers", "val", [0, 3, 11]), 12)
     assert some.labels == {"val/0/x.JPEG": 0, "val/3/x.JPEG": 3, "val/11/x.JPEG": 11}
     (note,) = some.notes()
@@ -167,7 +167,7 @@ def test_a_subset_of_the_classes_only_where_no_label_can_shift(tmp_path: Path) -
     assert "expected 4" in refusal(beside), "a folder that train/ has not"
 
 
-def test_class_names_that_disagree_with_those_of_train(tmp_path: Path) -> None:
+def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None:
     data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
     error = refusal(data)
     assert error.startswith(f"{data}: train/ and val/ have different class folders (found 0 only in train/, ")
@@ -178,7 +178,7 @@ def test_class_names_that_disagree_with_those_of_train(tmp_path: Path) -> None:
     assert list(find_images(indices, 4).labels.values()) == [0, 1, 2, 3]
 
 
-def test_links_to_nothing_are_no_images_in_any_layout(class_folders: Path) -> None:
+def test_broken_links_are_not_images_in_any_layout(class_folders: Path) -> None:
     for name in ("val/n01/9.JPEG", "val/n9/y.JPEG"):
         (class_folders / name).unlink()
         (class_folders / name).symlink_to("nowhere")
@@ -212,7 +212,7 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
         ("a.JPEG 10", "label outside the classes"),
         ("a.JPEG 123456789", "label outside the classes"),
-        ("a.JPEG 1234567890", "line 1"),
+        ("a.JPEG 1234567890", "invalid line 1"),
     ):
         (tmp_path / "val_label.txt").write_text(line)
         with pytest.raises(UserError) as caught:
@@ -220,17 +220,17 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         assert (caught.value.where, caught.value.what) == (tmp_path / "val_label.txt", what)
 
 
-def test_names_in_a_list_that_are_not_utf8(tmp_path: Path) -> None:
+def test_names_in_a_list_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     try:
         open(os.fsencode(tmp_path) + b"/val/caf\xe9.JPEG", "wb").close()
     except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
+        pytest.skip("this file system only accepts UTF-8 names")
     (tmp_path / "val_label.txt").write_bytes(b"caf\xe9.JPEG 1\n")
     assert find_images(tmp_path, 10).labels == {"val/caf\udce9.JPEG": 1}
 
 
-def test_the_hash_tells_another_image_or_label(class_folders: Path) -> None:
+def test_the_hash_changes_with_images_and_labels(class_folders: Path) -> None:
     before = find_images(class_folders, 4).sha256()
     assert find_images(class_folders, 4).sha256() == before
     os.utime(class_folders / "val/n9/y.JPEG", ns=(0, 1))
@@ -243,18 +243,18 @@ def test_the_hash_tells_another_image_or_label(class_folders: Path) -> None:
     assert len({before, touched, longer, relabelled}) == 4
 
 
-def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     (tmp_path / "val/a").mkdir(parents=True)
     try:
         open(os.fsencode(tmp_path) + b"/val/a/caf\xe9.JPEG", "wb").close()
     except OSError:
-        pytest.skip("this file system takes UTF-8 names alone")
+        pytest.skip("this file system only accepts UTF-8 names")
     dataset = find_images(tmp_path, 1)
     assert dataset.labels == {"val/a/caf\udce9.JPEG": 0}
     assert len(dataset.sha256()) == 64
 
 
-def test_no_data_set(tmp_path: Path) -> None:
+def test_a_directory_without_a_data_set_is_rejected(tmp_path: Path) -> None:
     line = f"no such dataset folder (expected {LAYOUTS}); give DATASET=<folder>"
     assert refusal(tmp_path / "x") == f"{tmp_path / 'x'}: {line}"
     assert refusal(tmp_path) == f"{tmp_path}: not an ImageNet folder (expected {LAYOUTS})"
@@ -265,7 +265,7 @@ def test_no_data_set(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class folders (found n01)"
 
 
-def test_a_list_of_other_images(tmp_path: Path) -> None:
+def test_a_list_that_matches_no_image_is_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "val/x.JPEG")
     (tmp_path / "val_label.txt").write_text("".join(f"{name}.JPEG 1\n" for name in "abcd"))
     expected = "val/a.JPEG, val/b.JPEG, val/c.JPEG and 1 more"
@@ -286,7 +286,7 @@ def test_a_list_of_other_images(tmp_path: Path) -> None:
         ("a\u2028b\x0c.JPEG 1\n".encode(), {"a\u2028b\x0c.JPEG": 1}),
     ],
 )
-def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
+def test_label_files_are_read(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
     (tmp_path / "val_label.txt").write_bytes(data)
     assert read_labels(tmp_path / "val_label.txt") == labels
 
@@ -295,17 +295,17 @@ def test_labels(data: bytes, labels: dict[str, int], tmp_path: Path) -> None:
     ("data", "line"),
     [
         (b"\n\n", "no labels (expected lines `name index`)"),
-        (b"a.JPEG 0\na.JPEG\n", "line 2 (expected name index, found 'a.JPEG')"),
-        (b"5\n", "line 1 (expected name index, found '5')"),
-        (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
-        ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
+        (b"a.JPEG 0\na.JPEG\n", "invalid line 2 (expected name index, found 'a.JPEG')"),
+        (b"5\n", "invalid line 1 (expected name index, found '5')"),
+        (b"a.JPEG -1\n", "invalid line 1 (expected name index, found 'a.JPEG -1')"),
+        ("a.JPEG ²\n".encode(), "invalid line 1 (expected name index, found 'a.JPEG ²')"),
         (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
         ("a.JPEG 1\n".encode("utf-16"), "not UTF-8 text"),
         ("a.JPEG 1\n".encode("utf-16-le"), "not UTF-8 text"),
-        (b"caf\xe9.JPEG\n", "line 1 (expected name index, found 'caf\\udce9.JPEG')"),
+        (b"caf\xe9.JPEG\n", "invalid line 1 (expected name index, found 'caf\\udce9.JPEG')"),
     ],
 )
-def test_invalid_labels(data: bytes, line: str, tmp_path: Path) -> None:
+def test_invalid_label_files_are_rejected(data: bytes, line: str, tmp_path: Path) -> None:
     path = tmp_path / "val_label.txt"
     path.write_bytes(data)
     check_invalid(read_labels, path, f"{path}: {line}")
@@ -325,7 +325,7 @@ def coco_refusal(folder: Path) -> str:
     return refusal(folder, lambda root: find_coco(root, "val2017"))
 
 
-def test_coco_images_in_natural_order_with_what_is_listed_or_there_alone(tmp_path: Path) -> None:
+def test_coco_images_are_in_natural_order_and_differences_are_reported(tmp_path: Path) -> None:
     coco(tmp_path, ["10.jpg", "9.jpg", "z2.jpg", "z10.jpg"], ["9.jpg", "10.jpg", "x.jpg", ".hidden"])
     found = find_coco(tmp_path, "val2017")
     assert {source: image.image_id for source, image in found.images.items()} == {
@@ -339,7 +339,7 @@ def test_coco_images_in_natural_order_with_what_is_listed_or_there_alone(tmp_pat
     assert find_coco(tmp_path, "val2017").sha256() != before
 
 
-def test_coco_images_in_folders_and_links_to_nothing(tmp_path: Path) -> None:
+def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: Path) -> None:
     names = ["cam1/1.jpg", "./2.jpg", str(tmp_path / "images/val2017/3.jpg"), "gone.jpg", "cam2/1.jpg", "cam1"]
     coco(tmp_path, names, ["cam1/1.jpg", "2.jpg", "3.jpg", "cam1/x.jpg"])
     (tmp_path / "images/val2017/gone.jpg").symlink_to("nowhere")
@@ -350,7 +350,7 @@ def test_coco_images_in_folders_and_links_to_nothing(tmp_path: Path) -> None:
     assert (found.absent, found.unlisted) == (["cam2/1.jpg"], ["cam1/x.jpg"])
 
 
-def test_no_coco_set(tmp_path: Path) -> None:
+def test_a_directory_without_a_coco_set_is_rejected(tmp_path: Path) -> None:
     layout = f"expected {COCO_LAYOUT}"
     assert coco_refusal(tmp_path / "x") == f"{tmp_path / 'x'}: no such dataset folder ({layout}); give DATASET=<folder>"
     index = tmp_path / "annotations/person_keypoints_val2017.json"

@@ -1,4 +1,4 @@
-"""Which gear an image takes, and which files of gears are refused."""
+"""hrnet/gears.py: which gear is chosen for an image, and which gears files are refused."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ZOO = [*((512, long) for long in ZOO_LONGS), *((long, 512) for long in ZOO_LONGS
 
 
 def zoo_choice(width: int, height: int) -> tuple[int, int]:
-    """The model zoo's choice: a binary search for the next of its long sides, the last for what is longer."""
+    """The model zoo's choice: a binary search for the next long side; the last one for longer images."""
     long = int((512 / min(width, height) * max(width, height) + 63) // 64 * 64)
     chosen = next((value for value in ZOO_LONGS if value >= long), ZOO_LONGS[-1])
     return (chosen, 512) if width < height else (512, chosen)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
-def test_the_model_zoo_s_gears(width: int, height: int) -> None:
+def test_gears_are_chosen_as_by_the_model_zoo(width: int, height: int) -> None:
     assert gears.choose(width, height, 512, ZOO) == zoo_choice(width, height)
 
 
@@ -44,11 +44,11 @@ def test_the_model_zoo_s_gears(width: int, height: int) -> None:
         ((1000, 1001), [], (512, 512)),  # 512.512, cut to an integer as upstream does
     ],
 )
-def test_choose(size: tuple[int, int], offered: list[tuple[int, int]], chosen: object) -> None:
+def test_the_nearest_gear_is_chosen(size: tuple[int, int], offered: list[tuple[int, int]], chosen: object) -> None:
     assert gears.choose(*size, 512, offered) == chosen
 
 
-def test_written_gears_come_back(tmp_path: Path) -> None:
+def test_gears_are_read_as_written(tmp_path: Path) -> None:
     gears.write_gears(tmp_path / "g.yaml", [(512, 512), (768, 512)], "for a test")
     assert (tmp_path / "g.yaml").read_text() == "# for a test\nGEARS: [[512, 512], [768, 512]]\n"
     assert gears.read_gears(tmp_path / "g.yaml", 512) == [(512, 512), (768, 512)]
@@ -75,14 +75,14 @@ def read(path: Path) -> list[gears.Gear]:
         ("GEARS: [[512, 640], [512, 512], [512, 640]]", "[512, 640]"),
     ],
 )
-def test_no_gears(text: str, found: str, tmp_path: Path) -> None:
+def test_invalid_gears_are_rejected(text: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text)
     error = check_invalid(read, path, "GEARS")
     assert (error.what, str(error.found)) == ("invalid GEARS", found)
 
 
-def test_no_gears_file(tmp_path: Path) -> None:
+def test_missing_and_invalid_gears_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     check_invalid(read, path, "run make gears")
     path.write_text("GEARS: [")

@@ -1,4 +1,4 @@
-"""The pixel maths, to the bit, against the plain steps of the model zoo and of PaddleClas."""
+"""Pixel arithmetic equals the steps of the model zoo and of PaddleClas to the bit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ SIZES = st.integers(1, 90)
 @example(80, 32, 32, 28, "bicubic")
 @example(35, 36, 32, 31, "bilinear")  # half a pixel goes to the even neighbour: 0.5 to 0
 @example(37, 32, 32, 30, "bilinear")  # 3.5 to 4
-def test_resize_and_crop(width: int, height: int, short: int, crop: int, interpolation: str) -> None:
+def test_resize_and_crop_equal_the_model_zoo(
+    width: int, height: int, short: int, crop: int, interpolation: str
+) -> None:
     pixels = noise(width, height)
     mine = transform(short, crop, crop, interpolation=interpolation).crop(pixels)
     theirs = reference_pixels.centre_crop(
@@ -54,7 +56,7 @@ def test_resize_and_crop(width: int, height: int, short: int, crop: int, interpo
     assert np.array_equal(mine, np.asarray(theirs))
 
 
-def test_crop_of_half_pixels() -> None:
+def test_half_pixels_of_a_crop_are_rounded_to_even() -> None:
     pixels = noise(35, 37)
     assert np.array_equal(transform(35, 32, 32).crop(pixels), pixels[2:34, 2:34])
     assert np.array_equal(transform(35, 10, 4).crop(pixels), pixels[16:20, 12:22])
@@ -128,7 +130,7 @@ def test_a_transform_is_that_of_its_config() -> None:
 
 
 @given(nps.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))))
-def test_normalise(pixels: np.ndarray) -> None:
+def test_normalisation_equals_the_model_zoo(pixels: np.ndarray) -> None:
     mine = images.normalise(pixels, images.normalise_table(reference_pixels.MEAN, reference_pixels.STD))
     assert (mine.dtype, mine.shape) == (np.float32, (3, *pixels.shape[:2]))
     assert mine.flags.c_contiguous
@@ -157,7 +159,7 @@ def test_affine_keeps_angles_and_fits_the_short_side(width: int, height: int, si
     assert center == [(width + 1) // 2, (height + 1) // 2]
 
 
-def test_affine_of_a_photograph() -> None:
+def test_affine_equals_upstream_on_an_image() -> None:
     """What upstream's get_affine_transform gives for 640 x 426 pixels in 832 x 512."""
     center, scale = images.alignment(640, 426, (832, 512))
     assert (center, scale) == ([320.0, 213.0], [3.46125, 2.13])
@@ -165,7 +167,7 @@ def test_affine_of_a_photograph() -> None:
     assert np.allclose(images.affine(center, scale, (832, 512)), upstream, rtol=0, atol=1e-12)
 
 
-def test_resize_align_ends_in_black() -> None:
+def test_resize_align_pads_with_black() -> None:
     pixels = np.full((100, 150, 3), 200, np.uint8)
     resized = images.resize_align(pixels, *images.alignment(150, 100, (192, 64)), (192, 64))
     assert resized.shape == (64, 192, 3)
@@ -174,7 +176,7 @@ def test_resize_align_ends_in_black() -> None:
     assert not resized[:, 146:].any()
 
 
-def test_resize_align_cuts_both_ends() -> None:
+def test_resize_align_crops_both_ends() -> None:
     pixels = np.zeros((64, 192, 3), np.uint8)
     pixels[:, 32:160] = 255
     resized = images.resize_align(pixels, *images.alignment(192, 64, (128, 64)), (128, 64))

@@ -1,4 +1,4 @@
-"""Resizing, to the bit, against Pillow itself."""
+"""Resizing equals Pillow to the bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ compiled = pytest.mark.skipif(not resample.COMPILED, reason="hrnet/_resample.c w
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Half of it black and white only: the sums that come nearest to an overflow."""
+    """One half is only black and white, which gives the sums nearest to an overflow."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
     pixels[: height // 2] = np.where(pixels[: height // 2] > 127, 255, 0)
@@ -26,7 +26,7 @@ def by_pillow(pixels: np.ndarray, size: tuple[int, int], method: int = Image.Res
 
 
 @compiled
-def test_it_is_compiled_code_that_the_tests_below_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiled_code_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resample, "Image", None)
     assert resample.resize_part(noise(40, 30), (20, 15), 0, 0, 20, 15).shape == (15, 20, 3)
 
@@ -38,7 +38,7 @@ def test_it_is_compiled_code_that_the_tests_below_speak_of(monkeypatch: pytest.M
 @example(100, 200, 0.64, 0, None)
 @example(100, 201, 0.64, 0, None)  # more than twice as high as wide
 @example(1, 1, 4.0, 0, None)
-def test_any_part_is_pillow_s(width: int, height: int, factor: float, seed: int, data: st.DataObject) -> None:
+def test_any_part_equals_pillow(width: int, height: int, factor: float, seed: int, data: st.DataObject) -> None:
     pixels = noise(width, height, seed)
     size = (max(1, int(width * factor)), max(1, int(height * factor)))
     left, top, right, bottom = 0, 0, *size
@@ -50,7 +50,7 @@ def test_any_part_is_pillow_s(width: int, height: int, factor: float, seed: int,
 
 
 @pytest.mark.parametrize("compiled", [False, resample.COMPILED])
-def test_with_and_without_the_compiled_part(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_equal_without_the_compiled_code(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resample, "COMPILED", compiled)
     pixels = noise(500, 375)
     part = resample.resize_part(pixels, (341, 256), 58, 16, 224, 224)
@@ -63,20 +63,20 @@ def test_a_bicubic_part_is_pillow_s() -> None:
     assert np.array_equal(part, by_pillow(pixels, (341, 256), Image.Resampling.BICUBIC)[16:240, 58:282])
 
 
-def test_what_lies_outside_is_black() -> None:
+def test_pixels_outside_the_image_are_black() -> None:
     part = resample.resize_part(noise(40, 30), (20, 15), -2, -1, 24, 17)
     assert not part[0].any()
     assert not part[:, -2:].any()
     assert np.array_equal(part[1:16, 2:22], by_pillow(noise(40, 30), (20, 15)))
 
 
-def test_pixels_that_are_not_contiguous() -> None:
+def test_strided_pixels_are_resized() -> None:
     pixels = noise(80, 60)[::2, ::2]
     assert np.array_equal(resample.resize_part(pixels, (20, 15), 0, 0, 20, 15), by_pillow(pixels.copy(), (20, 15)))
 
 
 @pytest.mark.parametrize("source, resized", [(375, 256), (500, 341), (64, 256), (1, 9), (9, 1), (256, 256)])
-def test_weights_are_an_average(source: int, resized: int) -> None:
+def test_weights_sum_to_one(source: int, resized: int) -> None:
     first, weights = resample.weights(source, resized, 0, resized)
     assert (first.dtype, weights.dtype) == (np.int32, np.int32)
     assert weights.min() >= 0
@@ -99,7 +99,7 @@ def test_weights_are_an_average(source: int, resized: int) -> None:
         ({"target": np.empty((2, 3, 3), np.uint8)}, "rows x columns"),
     ],
 )
-def test_memory_of_others_is_not_touched(change: dict[str, object], line: str) -> None:
+def test_invalid_buffers_are_rejected(change: dict[str, object], line: str) -> None:
     arguments = {
         "source": np.zeros((8, 8, 3), np.uint8),
         "width": 8,

@@ -1,4 +1,4 @@
-"""A screen that takes no more (a closed pipe, a full disk, no descriptor) costs neither exit code nor product."""
+"""If printing fails (a closed pipe, a full disk, no descriptor), product and exit code stay the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("screen", [*SCREENS, "2>&1 | true", "| head -1", "2>&1 | head -1"])
 @pytest.mark.parametrize("unbuffered", ["", "-u"])
-def test_a_stage_finishes_without_its_screen(screen: str, unbuffered: str, tmp_path: Path) -> None:
+def test_a_stage_finishes_if_printing_fails(screen: str, unbuffered: str, tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(WORK)
     done = in_shell(f"{sys.executable} {unbuffered} stage.py {screen}", tmp_path)
     assert done.returncode == 0
@@ -53,14 +53,14 @@ def test_a_stage_finishes_without_its_screen(screen: str, unbuffered: str, tmp_p
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_an_error_keeps_its_exit_code(screen: str, tmp_path: Path) -> None:
+def test_an_error_keeps_its_exit_code_if_printing_fails(screen: str, tmp_path: Path) -> None:
     (tmp_path / "stage.py").write_text(WORK)
     done = in_shell(f"{sys.executable} stage.py wrong {screen}", tmp_path)
     assert done.returncode == 2 and (tmp_path / "product").read_text() == "whole"
 
 
-def test_a_pipe_that_does_not_block(tmp_path: Path) -> None:
-    """Another program that shares it may have made it so."""
+def test_a_nonblocking_pipe_gets_the_whole_output(tmp_path: Path) -> None:
+    """Another program that shares the pipe may have made it nonblocking."""
     (tmp_path / "stage.py").write_text(WORK)
     reader = "import sys, time; time.sleep(0.5); sys.stdout.write(sys.stdin.read())"
     shared = "import os; os.set_blocking(1, False)"
@@ -71,7 +71,7 @@ def test_a_pipe_that_does_not_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("screen", ["| true", "> /dev/full", ">&-"])
-def test_the_emulator_of_atc(screen: str, tmp_path: Path) -> None:
+def test_the_emulator_of_atc_finishes_if_printing_fails(screen: str, tmp_path: Path) -> None:
     saved(tmp_path, classifier())
     arguments = " ".join(f"'{argument}'" for argument in command_of(tmp_path))
     done = in_shell(f"{sys.executable} -m atc.emulator {arguments} {screen}", tmp_path)

@@ -48,12 +48,12 @@ def test_the_list_s_hash_depends_on_names_labels_and_order() -> None:
     assert len({list_sha256(each) for each in [pairs, *others]}) == 6
 
 
-def test_a_name_that_is_not_utf_8() -> None:
+def test_the_hash_accepts_names_that_are_not_utf8() -> None:
     assert list_sha256([("a\udcff", 1)]) != list_sha256([("a", 1)])
 
 
 @pytest.mark.parametrize("ends", [(), (2, 3)])
-def test_more_parts_than_images(ends: tuple[int, ...]) -> None:
+def test_more_parts_than_images_are_rejected(ends: tuple[int, ...]) -> None:
     with pytest.raises(UserError) as caught:
         select_part(listing(3), Shard(1, 4), 0, ends, "the/set")
     assert (caught.value.where, caught.value.expected) == ("the/set", "SHARDS=3 or less")
@@ -67,12 +67,12 @@ def test_more_parts_than_tar_files_divide_them(sizes: list[int], parts: int) -> 
     assert all(cuts) and [pair for chosen in cuts for pair in chosen.items()] == list(images.items())
 
 
-def test_an_argument() -> None:
+def test_a_shard_argument_is_read() -> None:
     assert shard("3/16") == Shard(3, 16)
     assert (shard("3/16").name, str(shard("3/16"))) == ("3-of-16", "3/16")
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/3", "4/3", "3/0", "-1/3", "1/3/5", "1 / 3", "a/b", "³/16", "01/3"])
-def test_a_wrong_argument(text: str) -> None:
+def test_an_invalid_shard_argument_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         shard(text)

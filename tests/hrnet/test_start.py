@@ -1,4 +1,4 @@
-"""What goes wrong before a stage's first line runs: a missing package, an old python, Ctrl-C while modules load."""
+"""Errors before a stage starts: a missing package, an old Python, Ctrl-C while modules load."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def test_a_missing_package_is_one_line(stage: str, bare: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["raise ImportError('libc.so.7: cannot open shared object file')", "from os import nothing_of_this_name"]
+    "error", ["raise ImportError('libc.so.7: cannot open shared object file')", "from os import nothing_of_this_name"]
 )
-def test_a_package_that_cannot_be_imported(fault: str, tmp_path: Path) -> None:
-    (tmp_path / "numpy.py").write_text(fault)
+def test_a_broken_package_is_one_line(error: str, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text(error)
     started = start(sys.executable, "preprocess.classification", tmp_path)
     errors = started.communicate()[1]
     assert started.returncode == 2 and errors.count("\n") == 1 and "make setup" in errors
 
 
-def test_a_fault_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "yacs").mkdir()
     for name in ("__init__.py", "config.py"):
         (tmp_path / "yacs" / name).write_text("from hrnet.cli import nothing_of_this_name")
@@ -72,7 +72,7 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["preprocess.classification", "train.classification", "atc.emulator"])
-def test_ctrl_c_while_modules_load(stage: str, tmp_path: Path) -> None:
+def test_ctrl_c_while_modules_load_is_one_line(stage: str, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("import time; open('loading', 'w'); time.sleep(60)")
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child in the background ignores it
     try:
@@ -87,7 +87,7 @@ def test_ctrl_c_while_modules_load(stage: str, tmp_path: Path) -> None:
     assert errors.startswith(f"{stage}: interrupted") and "rerun" in errors
 
 
-def test_a_python_that_is_too_old(bare: Path) -> None:
+def test_a_python_that_is_too_old_is_one_line(bare: Path) -> None:
     code = f"import sys; sys.version_info = (3, 7, 9); sys.path.insert(0, {str(ROOT)!r}); import hrnet"
     done = subprocess.run([bare, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""hrnet/tars.py: which images and labels tar files hold, and what is refused."""
+"""hrnet/tars.py: the images and labels in tar files, and what is rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data_of(index: dict[str, Member]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_images_in_the_order_of_the_file(form: int, tmp_path: Path) -> None:
+def test_images_are_in_the_order_of_the_file(form: int, tmp_path: Path) -> None:
     entries: list[Entry] = [
         entry("val/", tarfile.DIRTYPE),
         ("val/b.JPEG", b"BB"),
@@ -60,7 +60,7 @@ def test_images_in_the_order_of_the_file(form: int, tmp_path: Path) -> None:
     assert found.labels == {"val/b.JPEG": 3, "a.png": 2}
 
 
-def test_tar_s_own_file(tmp_path: Path) -> None:
+def test_a_file_written_by_tar_is_read(tmp_path: Path) -> None:
     """As `tar -C folder -cf x.tar .` writes it: `./` in front, folders, owners, blocks of 10 kB."""
     for name, data in (("in/b.jpg", "B"), ("in/b.cls", "1"), ("in/long name ü.jpg", "L"), ("in/long name ü.cls", "0")):
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def test_tar_s_own_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("key", ["k" * 150, "deep/" * 60 + "k" * 120, "caf\udce9", "日本" * 40])
-def test_long_names_and_names_of_other_letters(key: str, form: int, tmp_path: Path) -> None:
+def test_long_and_non_ascii_names_are_read(key: str, form: int, tmp_path: Path) -> None:
     found = read_tar(write_tar(tmp_path / "x.tar", samples({key: 7}), form))
     assert found.labels == {f"{key}.jpg": 7}
     assert data_of(found.images) == {f"{key}.jpg": key.encode("utf-8", "surrogateescape")}
@@ -99,7 +99,7 @@ def test_long_names_and_names_of_other_letters(key: str, form: int, tmp_path: Pa
         (b"[" * 100_000, "not JSON"),
     ],
 )
-def test_labels_in_json(data: bytes, label: Union[int, str], tmp_path: Path) -> None:
+def test_labels_in_json_are_read(data: bytes, label: Union[int, str], tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.json", data)])
     if isinstance(label, int):
         assert read_tar(path).labels == {"a.jpg": label}
@@ -111,7 +111,7 @@ def test_labels_in_json(data: bytes, label: Union[int, str], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1.0", b"1 2", b"\x07", b"9" * 10, "٣".encode(), b"1" * (2 << 20)])
-def test_a_class_that_is_no_index(text: bytes, tmp_path: Path) -> None:
+def test_a_class_that_is_not_an_index_is_rejected(text: bytes, tmp_path: Path) -> None:
     assert "a.cls" in refusal(write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.cls", text)]))
 
 
@@ -140,7 +140,7 @@ def test_a_class_that_is_no_index(text: bytes, tmp_path: Path) -> None:
         ([entry("a.jpg", tarfile.FIFOTYPE)], ("a.jpg is not a file",)),
     ],
 )
-def test_what_is_refused(entries: list[Entry], parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_invalid_members_are_rejected(entries: list[Entry], parts: tuple[str, ...], tmp_path: Path) -> None:
     line = refusal(write_tar(tmp_path / "x.tar", entries))
     assert str(tmp_path / "x.tar") in line
     assert all(part in line for part in parts), line
@@ -150,7 +150,7 @@ def test_one_key_in_two_folders_is_two_keys(tmp_path: Path) -> None:
     assert read_tar(write_tar(tmp_path / "x.tar", samples({"a/x": 1, "b/x": 2}))).labels == {"a/x.jpg": 1, "b/x.jpg": 2}
 
 
-def test_a_sparse_member(tmp_path: Path) -> None:
+def test_a_sparse_member_is_rejected(tmp_path: Path) -> None:
     with open(tmp_path / "a.jpg", "wb") as file:
         file.truncate(1 << 20)
         file.write(b"x")
@@ -175,13 +175,13 @@ def test_a_sparse_member(tmp_path: Path) -> None:
         (b"PK\x03\x04" + b"x" * 600, ("zip", "unzip")),
     ],
 )
-def test_another_kind_of_file(data: bytes, parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_another_kind_of_file_is_rejected(data: bytes, parts: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(data)
     line = refusal(tmp_path / "x.tar")
     assert all(part in line for part in ("x.tar", *parts)), line
 
 
-def test_a_truncated_file_anywhere(tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_rejected(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "x.tar", [("a.jpg", b"A" * 700), ("a.cls", b"1"), *samples({"b": 2})]).read_bytes()
     end = len(whole.rstrip(b"\0")) + BLOCK & -BLOCK
     for size in {*range(0, end + BLOCK, 97), *range(0, end + BLOCK, BLOCK)}:
@@ -192,7 +192,7 @@ def test_a_truncated_file_anywhere(tmp_path: Path) -> None:
     assert read_tar(tmp_path / "x.tar").labels == {"a.jpg": 1, "b.jpg": 2}
 
 
-def test_two_files_one_behind_the_other(tmp_path: Path) -> None:
+def test_concatenated_files_are_rejected(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", samples({"a": 1}))
     path.write_bytes(path.read_bytes() * 2)
     assert "tar -A" in refusal(path)
@@ -200,7 +200,7 @@ def test_two_files_one_behind_the_other(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32))
-def test_flipped_bytes_are_refused_or_change_nothing_else(seed: int) -> None:
+def test_flipped_bytes_are_rejected_or_change_nothing_else(seed: int) -> None:
     check_flipped(random.Random(seed))
 
 
@@ -211,7 +211,7 @@ def test_many_flipped_bytes() -> None:
 
 
 def check_flipped(source: random.Random) -> None:
-    """A damaged header is found; in the data of a label a byte may change it, as in any file."""
+    """A damaged header is rejected; a changed byte in the data of a label may give another label, as in any file."""
     form = source.choice([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
     with tempfile.TemporaryDirectory() as folder:
         path = write_tar(Path(folder, "x.tar"), samples({"a": 1, "k" * 90: 2, "ü": 3}), form)
@@ -252,7 +252,7 @@ LABELS = {
 }
 
 
-def test_tar_files_in_natural_order(tars: Path) -> None:
+def test_tar_files_are_read_in_natural_order(tars: Path) -> None:
     dataset = find_images(tars, 4)
     assert list(dataset.labels.items()) == list(LABELS.items())
     assert (dataset.root, dataset.index, dataset.ends) == (tars, tars, (1, 3, 5))
@@ -261,7 +261,7 @@ def test_tar_files_in_natural_order(tars: Path) -> None:
         assert dataset.find(source).read_bytes() == find_source(tars, source).read_bytes() == key
 
 
-def test_in_val_by_a_list_and_alone(tars: Path) -> None:
+def test_tar_files_are_found_in_val_by_a_list_or_alone(tars: Path) -> None:
     names = sorted(path.name for path in tars.iterdir())
     (tars / "some.txt").write_text("\ufeff# mine\r\n\r\n./val-10.tar\r\n val-2.tar \n")
     some = {source: label for source, label in LABELS.items() if "val-9" not in source}
@@ -281,7 +281,7 @@ def test_in_val_by_a_list_and_alone(tars: Path) -> None:
     assert find_source(tars, "val/val-9.tar/b.jpg").read_bytes() == b"b"
 
 
-def test_a_list_or_class_folders_come_first(tars: Path) -> None:
+def test_a_list_or_class_folders_take_precedence(tars: Path) -> None:
     for name in ("val/a/1.jpg", "val/b/2.jpg"):
         (tars / name).parent.mkdir(parents=True)
         (tars / name).write_bytes(b"x")
@@ -327,7 +327,7 @@ def set_of(root: Path, *names: str) -> Path:
         (["net-train-0.tar", "net-validation-0.tar"], ("net-train-0.tar", "list")),
     ],
 )
-def test_what_is_refused_of_a_folder(names: list[str], parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_invalid_folders_of_tar_files_are_rejected(names: list[str], parts: tuple[str, ...], tmp_path: Path) -> None:
     line = refusal(set_of(tmp_path / "set", *names), lambda path: find_images(path, 4))
     assert all(part in line for part in parts), line
 
@@ -345,7 +345,7 @@ def test_what_is_refused_of_a_folder(names: list[str], parts: tuple[str, ...], t
         ("0.tar\0", ("not a data set",)),
     ],
 )
-def test_what_is_refused_of_a_list(text: str, parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_invalid_lists_of_tar_files_are_rejected(text: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     set_of(tmp_path, "0.tar")
     (tmp_path / "link.tar").symlink_to("0.tar")
     (tmp_path / "folder.tar").mkdir()
@@ -360,19 +360,19 @@ def test_a_list_may_name_any_files(tmp_path: Path) -> None:
     assert len(find_images(tmp_path / "list.txt", 4).labels) == 2
 
 
-def test_other_files_and_names(tmp_path: Path) -> None:
+def test_paths_that_are_not_data_sets_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
     assert "not a data set" in refusal(tmp_path / "x.bin", lambda path: find_images(path, 4))
     assert "no such dataset folder" in refusal(tmp_path / "none.txt", lambda path: find_images(path, 4))
     assert "train/" in refusal(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
 
 
-def test_labels_outside_the_classes(tars: Path) -> None:
+def test_labels_outside_the_classes_are_rejected(tars: Path) -> None:
     line = refusal(tars, lambda path: find_images(path, 3))
     assert "val-10.tar/a.jpg (3)" in line and "0 to 2" in line
 
 
-def test_a_tar_that_changed_since(tars: Path) -> None:
+def test_a_tar_that_changed_since_it_was_listed_is_rejected(tars: Path) -> None:
     member = find_images(tars, 4).members["val-10.tar/c.jpg"]
     assert "no member d.jpg" in refusal(tars, lambda path: find_source(path, "val-10.tar/d.jpg"))
     os.truncate(tars / "val-10.tar", BLOCK)

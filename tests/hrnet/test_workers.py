@@ -19,13 +19,13 @@ def fail(task: int) -> int:
     raise ValueError(f"worker {task}")
 
 
-def test_a_worker_that_dies() -> None:
+def test_a_worker_that_dies_is_reported() -> None:
     with pytest.raises(UserError) as caught:
         map_files(die, [1], 2)
     assert "--workers" in str(caught.value.hint)
 
 
-def test_an_error_of_a_worker() -> None:
+def test_an_error_of_a_worker_is_raised() -> None:
     with pytest.raises(ValueError, match="worker 7"):
         map_files(fail, [7], 2)
 
@@ -35,8 +35,10 @@ def test_results_come_in_order() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_no_room_for_semaphores(workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """A read-only /dev/shm: one process needs none, and does the work of several too."""
+def test_one_process_works_if_semaphores_are_missing(
+    workers: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A read-only /dev/shm: one process needs no semaphores, and does the work of all."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

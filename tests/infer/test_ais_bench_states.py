@@ -1,4 +1,4 @@
-"""Which ais_bench is accepted, by the files of its package, and what it is not to be given: paths and owners."""
+"""Which ais_bench is accepted, by the files of its package; paths and owners that ais_bench rejects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refusal(python: str) -> UserError:
 
 
 @pytest.mark.parametrize("kind", sorted(WORDS))
-def test_another_ais_bench_is_named(kind: str, tmp_path: Path) -> None:
+def test_an_unsupported_ais_bench_is_named(kind: str, tmp_path: Path) -> None:
     error = refusal(python_with(tmp_path, PACKAGES[kind], "-S"))
     assert WORDS[kind] in error.what and "gitee.com/ascend/tools" in str(error.expected)
     if kind != "missing":
@@ -43,14 +43,14 @@ def test_the_version_of_a_fork_is_named(tmp_path: Path) -> None:
     assert "0.1.0" in str(refusal(python_with(tmp_path, PACKAGES["renamed"], "-S")).found)
 
 
-def test_the_official_one_beside_aisbenchs_benchmark(tmp_path: Path) -> None:
-    """Both were installed in one interpreter; a Python that warns changes nothing."""
+def test_the_official_ais_bench_is_found_beside_aisbenchs_benchmark(tmp_path: Path) -> None:
+    """Both are installed in one interpreter, which also treats warnings as errors."""
     python = python_with(tmp_path, {**PACKAGES["benchmark"], **PACKAGES["official"]}, "-W", "error", "-S")
     assert run_ais_bench.find_tool("ascend", python, ["0"]).start == [python, "-m", "ais_bench"]
 
 
 @pytest.mark.parametrize(("text", "crashes"), EARLY.items())
-def test_pkg_resources_is_needed_by_early_ones(text: str, crashes: bool, tmp_path: Path) -> None:
+def test_early_versions_need_pkg_resources(text: str, crashes: bool, tmp_path: Path) -> None:
     files = {**PACKAGES["official"], "infer/common/miscellaneous.py": f"import pkg_resources\n{text}"}
     python = python_with(tmp_path, files, "-S")
     if not crashes:
@@ -79,7 +79,7 @@ def call(output: str = "out/run") -> int:
 
 
 @pytest.mark.parametrize("name", ["my dir", "köln", "a+b", "v1@x"])
-def test_a_character_in_a_directory_above(
+def test_a_directory_with_an_illegal_character_is_rejected(
     name: str, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     here = Path.cwd()
@@ -94,7 +94,7 @@ def test_a_character_in_a_directory_above(
 
 
 def test_the_fake_rejects_the_absolute_path_itself(images: np.ndarray) -> None:
-    """Without our check, which is never the only one."""
+    """Without our own check before it."""
     Path("a b").mkdir()
     shutil.move("in", "a b/in")
     words = ["--model", "../m.om", "--input", "in", "--output", "../out", "--output_dirname", "run"]
@@ -106,10 +106,10 @@ def test_the_fake_rejects_the_absolute_path_itself(images: np.ndarray) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("path", ["m.om", "in", "in/img1.bin", "out"])
 @pytest.mark.parametrize("checked", [True, False])
-def test_a_file_of_another_user(
+def test_a_file_of_another_user_is_rejected(
     checked: bool, path: str, images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The fake rejects it too, with ais_bench's own words, where our check is left out."""
+    """Without our check the fake rejects it, with the message of ais_bench."""
     Path("out").mkdir(0o750)
     os.chown(path, 12345, 12345)
     if not checked:
@@ -128,7 +128,7 @@ def test_a_file_of_another_user(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_the_emulator_runs_where_ais_bench_would_not(images: np.ndarray, tmp_path: Path) -> None:
-    """As on a laptop, in any directory, with files that another user unpacked."""
+    """On a laptop: any directory, and files that another user unpacked."""
     os.chown("in/img1.bin", 12345, 12345)
     assert len(path_checks.list_inputs("in")) == 4 - 1
     with pytest.raises(UserError):

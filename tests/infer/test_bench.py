@@ -47,7 +47,7 @@ def record() -> dict[str, Any]:
     return content
 
 
-def test_emulator_in_three_ways(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_is_timed_in_three_ways(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     out = capfd.readouterr().out
     commands = [line.partition(" -m infer.emulator ")[2] for line in out.splitlines() if " -m infer.emulator " in line]
@@ -103,7 +103,7 @@ def test_each_gear_is_a_row(workdir: Path, capfd: pytest.CaptureFixture[str]) ->
     check_gears()
 
 
-def test_each_gear_with_ais_bench(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ais_bench_times_each_gear(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert gears("om", "--backend", "ascend", "--ais_python", "./python_npu") == 0
     check_gears()
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("./python_npu -m ais_bench ")]
@@ -163,7 +163,7 @@ def test_ais_bench_computes_one_after_another(workdir: Path, capfd: pytest.Captu
         assert row["image_ms"] == pytest.approx(mean / row["batch"])
 
 
-def test_card_of_310_has_four_devices(workdir: Path) -> None:
+def test_a_card_of_310_is_counted_as_four_devices(workdir: Path) -> None:
     """Two devices are measured together; a card has four. Other chips have no such column."""
     assert npu("--soc_version", "Ascend310", "--device", "0,1") == 0
     for row in record()["rows"]:
@@ -174,7 +174,7 @@ def test_card_of_310_has_four_devices(workdir: Path) -> None:
     assert "card" not in Path("bench/x.md").read_text()
 
 
-def test_a_call_for_each_device(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ais_bench_is_called_for_each_device(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Each has its own inputs, outputs and summary; the inputs of a row are divided among them."""
     assert npu("--device", "3,1") == 0
     out = capfd.readouterr().out
@@ -205,7 +205,9 @@ def test_all_inputs_are_divided(workdir: Path, monkeypatch: pytest.MonkeyPatch) 
     assert counts == [1, 2, 6, 6]
 
 
-def test_one_device_fails(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_device_is_an_error(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "device1")
     assert npu("--device", "0,1") == 1
     check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
@@ -214,7 +216,7 @@ def test_one_device_fails(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     assert npu("--device", "0,1") == 0
 
 
-def test_page() -> None:
+def test_the_page_has_a_row_for_each_batch() -> None:
     times = {"median": 16.0, "percentile(99%)": 17.125, "mean": 16.25, "count": 20}
     row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
     machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
@@ -239,7 +241,7 @@ def test_random_inputs_are_seeded() -> None:
     assert (first.min(), first.max()) == (0, 255) or first.max() > 200, "the whole range of uint8"
 
 
-def test_user_errors(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu("--device", "0,1,2,3") == 2
     check_error(capfd.readouterr().err, "infer.bench", "found 3", "--loop 4")
     for suffix in ("", ".json"):
@@ -249,7 +251,9 @@ def test_user_errors(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert not Path("bench").exists()
 
 
-def test_up_to_date(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_times_nothing(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert call() == 0
     before = {name: Path("bench", name).read_bytes() for name in ("x.json", "x.md")}
     capfd.readouterr()
@@ -263,7 +267,7 @@ def test_up_to_date(workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytes
     assert call() == 0 and "-m infer.emulator" in capfd.readouterr().out
 
 
-def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_record_with_a_wrong_batch_is_rejected(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     linear_model(Path("bs4-x.onnx"), 2)
     content = json.loads(Path("bs4-x.onnx.json").read_text())
     for tensor in (*content["inputs"], *content["outputs"]):
@@ -275,7 +279,7 @@ def test_record_with_a_wrong_batch(workdir: Path, capfd: pytest.CaptureFixture[s
     assert not Path("bench/x.json").exists()
 
 
-def test_tool_that_divides_by_another_batch(
+def test_throughput_for_another_batch_is_rejected(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "halved")
@@ -283,7 +287,7 @@ def test_tool_that_divides_by_another_batch(
     check_error(capfd.readouterr().err, "infer.bench", "bench/x_scratch/run0_summary.json", "batch 1")
 
 
-def test_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert npu() == 0
     Path("bs4-x.om").write_bytes(b"text")
     content = json.loads(Path("bs4-x.om.json").read_text())

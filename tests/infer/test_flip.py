@@ -48,7 +48,7 @@ def summaries() -> list[dict[str, Any]]:
     return [json.loads(Path(f"{folder}_summary.json").read_text()) for folder in OUTPUTS]
 
 
-def test_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     check_files(images)
     assert capfd.readouterr().out.count(" -m infer.emulator ") == 1
@@ -64,7 +64,7 @@ def test_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pytest.C
 
 
 def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
-    """The second pass writes what a call of its own with --flip writes."""
+    """The second pass writes the files of a separate call with --flip."""
     assert call() == 0
     together = summaries()
     own = ["--model", "m.onnx", "--input", "in", "--outfmt", "NPY", "--batchsize", "1", "--device", "0"]
@@ -76,7 +76,7 @@ def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
         assert both["filesinfo"] == alone["filesinfo"] and list(both) == list(alone)
 
 
-def test_passes_that_are_up_to_date_are_touched(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_up_to_date_passes_are_only_touched(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     before = [Path(f"{folder}_run.json").read_bytes() for folder in OUTPUTS]
     capfd.readouterr()
@@ -125,7 +125,7 @@ pipeline.Pipeline._write = killed
 """
 
 
-def test_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
+def test_a_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
     images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("patch").mkdir()
@@ -168,7 +168,9 @@ def test_free_disk_is_checked_for_both_passes(images: list[np.ndarray], monkeypa
     assert max(needs) == 2 * sum(image.nbytes + 3 * 4 for image in images)
 
 
-def test_either_lock_excludes_another_run(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_of_either_pass_excludes_another_run(
+    images: list[np.ndarray], capfd: pytest.CaptureFixture[str]
+) -> None:
     for folder in OUTPUTS:
         os.makedirs(os.path.dirname(folder), 0o750, exist_ok=True)
         with locked(f"{folder}_lock"):
@@ -177,7 +179,7 @@ def test_either_lock_excludes_another_run(images: list[np.ndarray], capfd: pytes
         assert not Path(f"{folder}_settings.json").exists()
 
 
-def test_errors(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     assert call(*ASCEND, model="m.om") == 2
     check_error(capfd.readouterr().err, "infer.run", "--inputs_flip")
     gear_folder(Path("in"), COUNT - 1)

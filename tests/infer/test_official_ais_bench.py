@@ -1,5 +1,5 @@
-"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` with each gives what it gives with
-the emulator, and versions that are not supported are refused by name.
+"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives the same outputs with each
+of them as with the emulator, and versions that are not supported are refused by name.
 
 None of that code is part of this repository. AIS_BENCH_GIT names the git directory of a clone that has the history of
 https://gitee.com/ascend/tools, such as https://github.com/Yanguan619/aclruntime; without it these tests are skipped.
@@ -79,7 +79,7 @@ def call(*more: str) -> int:
 
 
 @pytest.mark.parametrize("commit", STATES)
-def test_one_device(commit: str) -> None:
+def test_outputs_of_one_device_equal_the_emulator(commit: str) -> None:
     install(commit)
     om_model(Path("m.om"), 4)
     images = prep_folder(Path("in"), 11)
@@ -90,7 +90,7 @@ def test_one_device(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", STATES)
-def test_two_devices(commit: str) -> None:
+def test_parts_run_on_two_devices(commit: str) -> None:
     """As `make eval DEVICE=0,1` calls it: a part of the images on each device, at the same time."""
     install(commit)
     om_model(Path("m.om"), 4)
@@ -120,7 +120,7 @@ def test_two_devices(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "4be9fed3", "7d48a93e"])
-def test_gears(commit: str) -> None:
+def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
     install(commit)
     gear_model(Path("m.om"))
     images = gear_folder(Path("in"), COUNT)
@@ -130,8 +130,8 @@ def test_gears(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])
-def test_without_pkg_resources(commit: str) -> None:
-    """These use another run mode then; earlier ones fail, and are refused by the files of their package."""
+def test_versions_that_run_without_pkg_resources(commit: str) -> None:
+    """These versions use another run mode; earlier ones fail, and are rejected by the files of their package."""
     install(commit, pkg_resources=False)
     om_model(Path("m.om"), 2)
     images = prep_folder(Path("in"), 3)
@@ -140,7 +140,7 @@ def test_without_pkg_resources(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", STATES)
-def test_which_fail_without_pkg_resources(commit: str) -> None:
+def test_versions_that_need_pkg_resources_are_rejected_without_it(commit: str) -> None:
     found = package(commit, OFFICIAL, Path("clone").resolve())
     fakes.program(Path("python_s"), f"env PYTHONPATH={found} {sys.executable} -S")
     if STATES[commit] >= "2024-07-24":
@@ -151,7 +151,7 @@ def test_which_fail_without_pkg_resources(commit: str) -> None:
 
 
 @pytest.mark.parametrize("commit", REFUSED)
-def test_others_are_refused_by_name(commit: str) -> None:
+def test_other_packages_are_rejected_by_name(commit: str) -> None:
     path, part = REFUSED[commit]
     fakes.ais_python(Path.cwd(), package(commit, path, Path("clone").resolve()))
     with pytest.raises(UserError) as caught:
@@ -161,7 +161,7 @@ def test_others_are_refused_by_name(commit: str) -> None:
 
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "c7215bd7", "7d48a93e"])
 @pytest.mark.parametrize("kind", ["batch", "gears"])
-def test_bench(commit: str, kind: str) -> None:
+def test_bench_times_each_gear(commit: str, kind: str) -> None:
     """Pure inference (`--pure_data_type zero --loop`), with `--dymDims` for each gear, then files to files."""
     install(commit)
     if kind == "gears":
@@ -176,10 +176,10 @@ def test_bench(commit: str, kind: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "7d48a93e"])
-def test_a_file_of_another_user(
+def test_a_file_of_another_user_is_rejected(
     commit: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What our own check and the fake say before the tool can."""
+    """By our own check, and by the tool."""
     install(commit)
     om_model(Path("m.om"), 2)
     prep_folder(Path("in"), 3)

@@ -45,7 +45,7 @@ def make_variables(monkeypatch: pytest.MonkeyPatch, *more: str, code: int = 0, *
     return dict(word.split("=", 1) for word in calls[0][5:])
 
 
-def test_flags_of_eval(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_of_eval_become_make_variables(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = make_variables(monkeypatch, "--batch_size", "8", "--device_id", "1")
     assert found == {
         "MODEL": "demo_digits",
@@ -63,7 +63,7 @@ def test_flags_of_eval(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["MODEL"], found["BATCHES"], found["BACKEND"]) == ("hrnet_w18", "1 4", "torch_aie")
 
 
-def test_labels_and_images_from_anywhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_and_images_may_be_anywhere(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workdir / "labels.txt").write_text("a.JPEG 2\n")
     for _ in range(2):
         folder = Path(make_variables(monkeypatch, labels="labels.txt")["DATASET"])
@@ -73,7 +73,9 @@ def test_labels_and_images_from_anywhere(workdir: Path, monkeypatch: pytest.Monk
     assert Path(make_variables(monkeypatch, dataset="set", labels="labels.txt")["DATASET"]) != folder
 
 
-def test_failing_make(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_make_is_one_line(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_variables(monkeypatch, code=2)
     check_error(capsys.readouterr().err, "infer.qps", "make", "exit 2")
 
@@ -87,14 +89,14 @@ def test_failing_make(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         ({"model": "set/val_label.txt"}, ("set/val_label.txt: ", "TorchScript")),
     ],
 )
-def test_user_errors(
+def test_user_errors_are_one_line(
     workdir: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], parts: tuple[str, ...]
 ) -> None:
     assert call(**files) == 2
     check_error(capsys.readouterr().err, "infer.qps", *parts)
 
 
-def test_unknown_model_and_batch(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_and_batch_are_rejected(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--model", "resnet50") == 2
     check_error(capsys.readouterr().err, "infer.qps", "m.ts: ", "resnet50", "--model", "demo_digits")
     with pytest.raises(SystemExit):

@@ -52,7 +52,7 @@ def kept() -> int:
     return RunRecord.read("out/run_run.json").kept
 
 
-def test_record(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_record_describes_the_run(capfd: pytest.CaptureFixture[str]) -> None:
     images = prepare(6)
     assert call() == 0
     check_logits(images)
@@ -75,7 +75,7 @@ def test_record(capfd: pytest.CaptureFixture[str]) -> None:
     assert "inferred 6 images into out/run (" in out
 
 
-def test_a_pass_that_is_up_to_date_is_only_touched(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_up_to_date_pass_is_only_touched(capfd: pytest.CaptureFixture[str]) -> None:
     prepare(6)
     assert call() == 0
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("out").rglob("*") if path.is_file()}
@@ -125,7 +125,7 @@ def test_another_format_or_tool_runs_again(capfd: pytest.CaptureFixture[str]) ->
         assert "inferred 3 images" in capfd.readouterr().out
 
 
-def test_killed_run_only_does_what_is_left(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_run_only_computes_what_is_missing(capfd: pytest.CaptureFixture[str]) -> None:
     images = prepare(7)
     assert call() == 0
     interrupt(finished=3, count=7)
@@ -161,7 +161,7 @@ def test_other_code_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept() == 0
 
 
-def test_partial_outputs_of_a_killed_run_are_done_again() -> None:
+def test_partial_outputs_of_a_killed_run_are_computed_again() -> None:
     images = prepare(7)
     assert call() == 0
     interrupt(finished=4, count=7)
@@ -172,7 +172,7 @@ def test_partial_outputs_of_a_killed_run_are_done_again() -> None:
     check_logits(images)
 
 
-def test_run_killed_before_its_record_does_one_input_again() -> None:
+def test_a_run_killed_before_its_record_computes_one_input_again() -> None:
     prepare(7)
     assert call() == 0
     remove_records()
@@ -180,7 +180,7 @@ def test_run_killed_before_its_record_does_one_input_again() -> None:
     assert kept() == 6
 
 
-def test_unreadable_settings_are_other_settings() -> None:
+def test_unreadable_settings_keep_nothing() -> None:
     prepare(3)
     for text in ("", "{}", '{"kind": "settings", "format_version": 1}'):
         make_folder("out")
@@ -246,14 +246,14 @@ def test_inputs_must_match_the_manifest(
     check_error(capsys.readouterr().err, "infer.run", "in: ", found, "rm in/manifest.json; make preprocess")
 
 
-def test_missing_manifest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_manifest_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     prepare(3)
     os.unlink("in/manifest.json")
     assert call() == 2
     check_error(capsys.readouterr().err, "infer.run", "in/manifest.json", "run make preprocess")
 
 
-def test_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> None:
     prepare(3)
     os.truncate("in/img1.bin", 8)
     assert call() == 1
@@ -284,7 +284,7 @@ def run_fake_tool(workdir: Path, body: str) -> None:
     infer_run.run(Path("m.onnx"), plan_passes(Path("in"), Path("out/run"), None, None, "", tool), tool, "0")
 
 
-def test_tool_without_host_times(workdir: Path) -> None:
+def test_a_tool_without_host_times_is_accepted(workdir: Path) -> None:
     run_fake_tool(workdir, "pass")
     record = RunRecord.read("out/run_run.json")
     assert record.tool == "ais_bench"
@@ -309,7 +309,7 @@ def test_counts_must_agree(workdir: Path, body: str, found: str) -> None:
     assert not Path("out/run_run.json").exists()
 
 
-def test_tool_without_summary(workdir: Path) -> None:
+def test_a_tool_without_summary_is_an_error(workdir: Path) -> None:
     with pytest.raises(FormatError) as failure:
         run_fake_tool(workdir, "sys.exit(0)")
     assert str(failure.value.where) == "out/run_summary.json"

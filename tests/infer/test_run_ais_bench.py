@@ -37,7 +37,7 @@ def call(*more: str, python: str = "./python_npu") -> int:
     return infer_run.main([*where, "--backend", "ascend", "--ais_python", python, *more])
 
 
-def test_one_device(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ais_bench_runs_on_one_device(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
     assert call("--device", "3") == 0
     check_logits(images)
     record = RunRecord.read("out/run_run.json")
@@ -60,7 +60,9 @@ def test_another_device_runs_again(images: np.ndarray, capfd: pytest.CaptureFixt
     check_logits(images)
 
 
-def test_killed_tool(images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_tool_is_an_error_and_resumes(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
     assert call() == 1
     check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit ", "finished outputs are kept")
@@ -71,7 +73,7 @@ def test_killed_tool(images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capfd:
     check_logits(images)
 
 
-def test_missing_summary(
+def test_a_missing_summary_is_an_error(
     images: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call() == 0
@@ -82,7 +84,9 @@ def test_missing_summary(
     assert not Path("out/run_run.json").exists()
 
 
-def test_output_directory_that_is_too_open(images: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_output_directory_with_too_wide_a_mode_is_rejected(
+    images: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
     Path("out").mkdir()
     os.chmod("out", 0o755)
     assert call() == 2
@@ -95,7 +99,7 @@ def test_output_directory_that_is_too_open(images: np.ndarray, capfd: pytest.Cap
     "python, found",
     [("python_of_nobody", "no such interpreter"), (sys.executable, "no ais_bench"), ("/bin/false", "exit 1")],
 )
-def test_python_without_ais_bench(
+def test_a_python_without_ais_bench_is_rejected(
     images: np.ndarray, capfd: pytest.CaptureFixture[str], python: str, found: str
 ) -> None:
     assert call() == 0
@@ -108,7 +112,7 @@ def test_python_without_ais_bench(
 @pytest.mark.parametrize(
     "device, parts", [("0,", ("found '0,'",)), ("x", ("found 'x'",)), ("0,1", ("found '0,1'", "make eval DEVICE=0,1"))]
 )
-def test_invalid_devices(
+def test_invalid_devices_are_rejected(
     images: np.ndarray, capsys: pytest.CaptureFixture[str], device: str, parts: tuple[str, ...]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -119,7 +123,7 @@ def test_invalid_devices(
     assert not Path("out").exists()
 
 
-def test_emulator_has_one_device(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_devices_are_rejected_by_the_emulator(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--backend", "onnxruntime", "--device", "1") == 2
     check_error(capsys.readouterr().err, "infer.run", "expected --device 0", "found 1", "BACKEND=ascend")
     assert not Path("out").exists()
@@ -129,12 +133,12 @@ def spend(seconds: float, code: int = 0) -> list[str]:
     return [sys.executable, "-c", f"import sys, time; time.sleep({seconds}); sys.exit({code})"]
 
 
-def test_tools_run_at_the_same_time() -> None:
+def test_several_tools_run_at_the_same_time() -> None:
     assert 1.0 <= execute([spend(1.0), spend(1.0)], [], "again") < 1.9
 
 
 @pytest.mark.parametrize("codes, kind", [((0, 3), WorkFailed), ((-9, 0), WorkFailed), ((1, 2), UserError)])
-def test_one_of_several_tools_fails(codes: tuple[int, int], kind: type[UserError]) -> None:
+def test_an_error_of_one_tool_is_reported_after_all_ended(codes: tuple[int, int], kind: type[UserError]) -> None:
     """All have ended before the error is reported."""
     commands = [spend(0), spend(0)]
     for command_line, code in zip(commands, codes):

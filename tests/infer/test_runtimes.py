@@ -81,7 +81,7 @@ def test_outputs_are_not_overwritten(workdir: Path) -> None:
     np.testing.assert_allclose(first, expected_logits(images[0]), rtol=1e-4, atol=1e-4)
 
 
-def test_float16_inside_is_rejected(workdir: Path) -> None:
+def test_a_float16_model_is_rejected(workdir: Path) -> None:
     onnx.save(half.half(half.probe()), "half.onnx")
     with pytest.raises(UserError) as error:
         openvino(Path("half.onnx"))
@@ -89,7 +89,7 @@ def test_float16_inside_is_rejected(workdir: Path) -> None:
     assert "BACKEND=onnxruntime" in str(error.value.hint)
 
 
-def test_truncated_model(workdir: Path) -> None:
+def test_a_truncated_model_is_rejected(workdir: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     Path("cut.onnx").write_bytes(linear_model(workdir / "m.onnx", 1).read_bytes()[:50])
     with pytest.raises(UserError) as error:
@@ -97,7 +97,7 @@ def test_truncated_model(workdir: Path) -> None:
     assert str(error.value.where) == "cut.onnx" and "Unable to read the model" in error.value.what
 
 
-def test_emulator_on_openvino(workdir: Path) -> None:
+def test_the_emulator_runs_on_openvino(workdir: Path) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     images = prep_folder(Path("in"), 5)
     linear_model(Path("m.onnx"), 2)
@@ -106,7 +106,7 @@ def test_emulator_on_openvino(workdir: Path) -> None:
     check_logits(images, tolerance=1e-4)
 
 
-def test_runtime_that_is_not_installed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_is_not_installed_is_named(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "infer.runtimes.openvino_runtime", raising=False)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError) as error:

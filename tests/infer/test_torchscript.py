@@ -46,7 +46,7 @@ def test_inputs_and_outputs_are_those_of_the_record(workdir: Path) -> None:
     assert runtime.version == f"torchscript by torch {torch.__version__.split('+')[0]}"
 
 
-def test_requests_side_by_side(workdir: Path) -> None:
+def test_concurrent_requests_give_the_same_outputs(workdir: Path) -> None:
     runtime = runtimes.load("torchscript", str(torchscript_model(workdir / "m.ts", 3)), 2)
     batches = np.random.default_rng(2).standard_normal((6, 3, *SHAPE)).astype(np.float32)
     with ThreadPoolExecutor(3) as pool:  # one more than there are requests
@@ -55,7 +55,7 @@ def test_requests_side_by_side(workdir: Path) -> None:
         np.testing.assert_allclose(output, expected_logits(batch), rtol=1e-4, atol=1e-4)
 
 
-def test_emulator(workdir: Path) -> None:
+def test_the_emulator_pads_the_last_batch(workdir: Path) -> None:
     """Seven images and batch 2: the last batch is padded, and the outputs of the padding are dropped."""
     images = prep_folder(Path("in"), 7)
     torchscript_model(Path("m.ts"), 2)
@@ -78,7 +78,7 @@ def check_rejected(
     assert err.count("\n") == 1 and not Path("out/run_summary.json").exists()
 
 
-def test_models_that_cannot_be_loaded(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_cannot_be_loaded_are_rejected(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2, **FP16)
     check_rejected(capsys, "m.ts: ", "float16", "PRECISION=fp32", "BACKEND=onnxruntime")
@@ -95,7 +95,7 @@ def test_models_that_cannot_be_loaded(workdir: Path, capsys: pytest.CaptureFixtu
     check_rejected(capsys, "m.ts: ", "PytorchStreamReader failed")
 
 
-def test_record_of_another_net(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_of_another_net_is_rejected(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2)
     record = json.loads(Path("m.ts.json").read_text())
@@ -104,7 +104,7 @@ def test_record_of_another_net(workdir: Path, capsys: pytest.CaptureFixture[str]
     check_rejected(capsys, "output class", "float32[2, 9]", "float32[2, 5]")
 
 
-def test_devices_without_cuda(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_devices_are_rejected_without_cuda(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2)
     check_rejected(capsys, "no CUDA", "expected 0", "found 1", "DEVICE=0", more=("--device", "1"))
@@ -123,7 +123,7 @@ def test_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float16, 1e-2)])
-def test_constants_for_a_gpu(torchscript_files: Path, dtype: torch.dtype, tolerance: float) -> None:
+def test_constants_are_converted_to_the_dtype(torchscript_files: Path, dtype: torch.dtype, tolerance: float) -> None:
     """Constants of a frozen graph, which `to` does not convert; the CPU computes float16 too, slowly."""
     module, plain = (torchscript_runtime.load_module(str(torchscript_files / "model.ts")) for _ in range(2))
     torchscript_runtime.prepare_constants(module, dtype)
@@ -136,8 +136,10 @@ def test_constants_for_a_gpu(torchscript_files: Path, dtype: torch.dtype, tolera
 
 
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-4), ("fp16", 2e-2)])
-def test_gpu_path(workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float) -> None:
-    """On a CPU that pretends to be a GPU: float16 inside, float32 outside, one batch after another."""
+def test_a_gpu_computes_in_float16_one_batch_after_another(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float
+) -> None:
+    """The CPU in place of a GPU: float16 inside, float32 outside, one batch after another."""
     monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     model = torchscript_model(workdir / "m.ts", 2, **{"torchscript.precision": precision})
@@ -162,7 +164,7 @@ def torch_aie(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("torch_aie")
-def test_torch_aie(workdir: Path) -> None:
+def test_torch_aie_gives_the_outputs_of_torchscript(workdir: Path) -> None:
     images = prep_folder(Path("in"), 7)
     torchscript_model(Path("m.ts"), 2, **NPU)
     assert call("--device", "3", runtime="torch_aie") == 0
@@ -187,7 +189,7 @@ def test_mindietorch_is_tried_first(workdir: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("torch_aie")
-def test_torch_aie_errors(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_torch_aie_are_one_line(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2)
     torchscript_model(Path("m.ts"), 2)
     check_rejected(capsys, "m.ts: ", "make om BACKEND=torch_aie SOC=<chip>", runtime="torch_aie")
@@ -196,7 +198,7 @@ def test_torch_aie_errors(workdir: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.usefixtures("torch_aie")
-def test_fake_torch_aie_rejects_wrong_calls(workdir: Path) -> None:
+def test_the_fake_torch_aie_rejects_wrong_calls(workdir: Path) -> None:
     """The errors of a runtime that forgets a call."""
     import torch_aie as aie
 
@@ -225,7 +227,7 @@ def test_fake_torch_aie_rejects_wrong_calls(workdir: Path) -> None:
         assert output.to("cpu").numpy().shape == (2, CLASSES)
 
 
-def test_torch_aie_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torch_aie_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "infer.runtimes.torch_aie_runtime", raising=False)
     monkeypatch.setitem(sys.modules, "torch_aie", None)
     with pytest.raises(UserError) as error:

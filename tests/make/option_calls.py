@@ -42,6 +42,7 @@ DEFAULTS = {
     "KEEP": "",
     "BUNDLE": "inputs",
     "MODELS": "",
+    "IMAGES": "",
 }
 
 

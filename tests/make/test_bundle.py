@@ -1,4 +1,4 @@
-"""make/bundle.py by itself; tests/test_bundle.py unpacks what it packs and runs it."""
+"""make/bundle.py without make; tests/test_bundle.py unpacks a bundle and runs it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def contents(member: str) -> str:
         return file.read().decode()
 
 
-def test_settings_and_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--set", "GATE=2", "--set", "BATCHES=1,4") == 0
     assert contents("bundle.mk").splitlines()[1:] == [
         "MODEL ?= c",
@@ -58,6 +58,22 @@ def test_settings_and_readme(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert first.startswith("packed the model, 3 inputs and 8 files into out/b.tar (0.0 MB); on the board:")
     assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_files_that_a_config_names_are_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names.txt").write_text("cat\ndog\n")
+    Path("c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: names.txt}\n")
+    assert call() == 0
+    assert contents("configs/names.txt") == "cat\ndog\n"
+    Path("c.yaml").write_text(f"MODEL: {{NUM_CLASSES: 2}}\nINPUT: {{CLASS_NAMES: {place}/names.txt}}\n")
+    assert call() == 0
+    (place / "deep").mkdir()
+    shutil.copy("c.yaml", "deep/c.yaml")
+    assert call("--cfg", "deep/c.yaml") == 0 and contents("names.txt"), "it is beside configs/ in the bundle"
+    Path("deep/c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: ../../names.txt}\n")
+    shutil.copy("names.txt", place.parent / "names.txt")
+    assert call("--cfg", "deep/c.yaml") == 2
+    assert "names.txt: cannot be packed" in capsys.readouterr().err
 
 
 def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:
@@ -104,7 +120,7 @@ def test_a_board_that_preprocesses_needs_more(place: Path) -> None:
     )
 
 
-def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inputs_that_a_board_would_reject_are_not_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.unlink("in/img1.bin")
     assert call() == 2
     err = capsys.readouterr().err
@@ -116,7 +132,7 @@ def test_what_a_board_would_refuse_is_not_packed(place: Path, capsys: pytest.Cap
     assert not Path("out").exists()
 
 
-def test_a_setting_without_a_value(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_without_a_value_is_rejected(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call("--set", "GATE")
     assert "expected NAME=value, found 'GATE'" in capsys.readouterr().err
@@ -132,7 +148,9 @@ def test_the_code_behind_om_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(path.parts[:2] == ("hrnet", "nets") for path in packed)
 
 
-def test_a_full_disk(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 9))
     assert call() == 2

@@ -1,4 +1,4 @@
-"""make/doctor.py with stand-ins of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter that has nothing."""
+"""make/doctor.py with fakes of npu-smi, atc and AIS_PYTHON on PATH, and in an interpreter without packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
 from tests.make.doctor_calls import call, report, tool
-from tests.support import ROOT
+from tests.support import ROOT, coco_sets
 
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
@@ -38,7 +38,7 @@ SMI = """\
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
-def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     out, err = capsys.readouterr()
     lines = report(out)
@@ -56,7 +56,7 @@ def test_a_machine_without_an_npu(place: Path, capsys: pytest.CaptureFixture[str
     assert lines["disk"].endswith(" GB free, 0.0 GB needed for 3 images")
 
 
-def test_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "atc")
     tool(place, "npu-smi", f'[ "$*" = info ] || exit 3\nwhile read -r line; do echo "$line"; done <<END\n{SMI}END')
     tool(place, "python3", '[ "$1" = -c ]')
@@ -72,7 +72,7 @@ def test_a_machine_with_an_npu(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
 
 
-def test_each_thing_that_is_missing_has_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_missing_requirement_has_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "npu-smi", f"while read -r line; do echo \"$line\"; done <<'END'\n{SMI.replace('310P3', '910B4')}END")
     tool(place, "board", 'echo Traceback >&2; echo "ImportError: no libascendcl.so" >&2; exit 1')
     assert call("4.1", BACKEND="ascend", AIS_PYTHON="board", DATASET="nowhere", REFERENCE="torch") == 2
@@ -107,7 +107,7 @@ def test_openvino_is_needed_only_where_it_is_asked_for(
     assert err.count("\n") == 1 and 'pip install ".[openvino]"' in err
 
 
-def test_a_tool_that_hangs_is_left(
+def test_a_tool_that_hangs_is_stopped(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
@@ -117,7 +117,7 @@ def test_a_tool_that_hangs_is_left(
 
 
 def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file of the future is named; two machines may differ by a minute."""
+    """A file with a time in the future is named; a minute of difference is tolerated."""
     later = time.time() + 30
     os.utime("m.yaml", (later, later))
     assert call() == 0
@@ -128,8 +128,10 @@ def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str])
     assert "m.yaml: its time is 36" in printed and "touch m.yaml" in printed
 
 
-def test_disk_against_need(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; what is there already is not needed again."""
+def test_free_disk_is_compared_with_the_need(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; existing files need no more disk."""
     monkeypatch.setattr(doctor, "count_images", lambda *_: (50_000, 0))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
@@ -154,7 +156,7 @@ def test_pose_needs_the_disk_of_its_middle_gear(tmp_path: Path) -> None:
     seed = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
     assert doctor.values_per_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
     path = tmp_path / "upstream.yaml"
-    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}")
+    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}\n" + coco_sets.DECODING)
     assert doctor.values_per_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
     path.write_text("MODEL: {IMAGE_SIZE: [192, 224]}")
     assert doctor.values_per_image(load_config(path)) == (3 * 192 * 224, 1000)
@@ -179,11 +181,11 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files would be rejected"
 
 
-def test_coco_sets_are_read_too_and_both_passes_need_disk(
+def test_coco_sets_are_read_and_both_passes_need_disk(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coco = place / "coco"
-    (place / "pose.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {TEST: mine}\n")
+    (place / "pose.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {TEST: mine}\n" + coco_sets.DECODING)
     config = load_config(place / "pose.yaml")
     (coco / "images/mine").mkdir(parents=True)
     (coco / "images/mine/1.jpg").touch()
@@ -208,7 +210,7 @@ def test_coco_sets_are_read_too_and_both_passes_need_disk(
         assert f"{gigabytes} GB needed for 1000 images" in report(capsys.readouterr().out)["disk"]
 
 
-def test_a_bad_config_is_a_line_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_config_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "m.yaml").write_text("WEIGHT: {}\n")
     assert call() == 2
     assert "m.yaml: unknown key WEIGHT; did you mean WEIGHTS?" in capsys.readouterr().err
@@ -237,8 +239,8 @@ def test_pyproject_names_the_same_packages() -> None:
         assert f'"{name}' in text, name
 
 
-def test_a_given_model_and_inputs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As on a board that a bundle came to: no compiler, no checkpoint, no data set."""
+def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a board with a bundle: no compiler, no checkpoint, no data set."""
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)
@@ -259,7 +261,7 @@ def test_a_given_model_and_inputs(place: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
-def test_backends_that_compute_with_torch(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_torch_is_required_only_by_backends_that_use_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "m.ts").touch()
     assert call(BACKEND="torchscript") == 0
     out, err = capsys.readouterr()

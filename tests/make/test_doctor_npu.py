@@ -32,7 +32,7 @@ def warnings(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("make doctor: warning: ")]
 
 
-def test_no_torch_npu_beside_an_npu(
+def test_a_missing_torch_npu_beside_an_npu_is_a_warning(
     place: Path,
     versions: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -52,7 +52,7 @@ def test_no_torch_npu_beside_an_npu(
     assert err == "" and report(out)["torch_npu"] == "2.6.0"
 
 
-def test_a_cuda_torch_beside_torch_npu(
+def test_a_cuda_torch_beside_torch_npu_is_a_warning(
     place: Path,
     versions: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -71,7 +71,7 @@ def test_a_cuda_torch_beside_torch_npu(
     ("text", "found"),
     [("cuda: Optional[str] = '12.4'\nhip: Optional[str] = None\n", "12.4"), ("cuda = None\n", ""), ("", "")],
 )
-def test_the_build_of_torch_without_importing_it(
+def test_the_build_of_torch_is_found_without_importing_it(
     text: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torch").mkdir()
@@ -82,7 +82,7 @@ def test_the_build_of_torch_without_importing_it(
     assert doctor.cuda_of_torch() == found
 
 
-def test_versions_that_do_not_belong_together(
+def test_versions_that_do_not_fit_are_a_warning(
     place: Path,
     versions: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -97,7 +97,7 @@ def test_versions_that_do_not_belong_together(
     assert call() == 0 and capsys.readouterr().err == ""
 
 
-def test_two_opencvs(
+def test_two_opencvs_are_a_warning(
     place: Path,
     versions: dict[str, str],
     capsys: pytest.CaptureFixture[str],
@@ -112,7 +112,7 @@ def test_two_opencvs(
 
 
 @pytest.mark.parametrize("kind", sorted(set(WORDS) - {"missing"}))
-def test_another_ais_bench(
+def test_an_unsupported_ais_bench_is_reported(
     kind: str,
     place: Path,
     tmp_path: Path,
@@ -128,7 +128,7 @@ def test_another_ais_bench(
     assert call(AIS_PYTHON=python, BACKEND="onnxruntime") == 0, "it is not used"
 
 
-def test_no_pkg_resources(
+def test_missing_pkg_resources_are_reported(
     place: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

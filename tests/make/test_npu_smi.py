@@ -1,4 +1,4 @@
-"""npu-smi's tables and board pages, as the tool prints them, and what the doctor makes of them."""
+"""npu-smi's tables and board pages, as the tool prints them, and what the doctor reads from them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ Chip Version                   : V100
 """
 
 
-def test_the_rows_of_each_table() -> None:
+def test_the_chips_of_each_table_are_read() -> None:
     assert chip_rows(SMI_310B) == [Chip("Ascend310B4", "Alarm", "0", "0")]
     assert chip_rows(SMI_910B4_1) == [Chip("Ascend910B4-1", "OK", npu, "0") for npu in ("0", "1")]
     assert chip_rows(SMI_A3) == [Chip("Ascend910", "OK", "0", chip) for chip in ("0", "1")]
@@ -100,7 +100,7 @@ def test_the_rows_of_each_table() -> None:
         ("Ascend310P3", {"-c": BOARD_A3}, "Ascend310P3"),
     ],
 )
-def test_the_name_on_the_board(name: str, pages: dict[str, str], full: str) -> None:
+def test_the_chip_name_is_read_from_the_board_page(name: str, pages: dict[str, str], full: str) -> None:
     def ask(command: list[str]) -> tuple[bool, str]:
         assert command[:6] == ["npu-smi", "info", "-t", "board", "-i", "2"]
         assert command[6:] in (["-c", "1"], [])
@@ -144,8 +144,8 @@ def test_the_doctor_compares_soc_with_the_chip(
     assert f"use SOC={soc}" in capsys.readouterr().err
 
 
-def test_the_name_by_cann(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """acl.get_soc_name(), which knows what npu-smi does not print."""
+def test_the_chip_name_is_taken_from_cann(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """acl.get_soc_name() returns names that npu-smi does not print."""
     smi(place, SMI_A3)
     tool(place, "atc")
     tool(place, "python3", 'case "$2" in *get_soc_name*) echo "[warning] x"; echo Ascend910_9362;; esac')

@@ -65,14 +65,16 @@ def test_defaults_of_pose() -> None:
         ({"BACKEND": "torch_aie"}, "torch_aie-bs16-Ascend310P3", ".ts"),
     ],
 )
-def test_what_a_run_is_called(checkout: Path, given: dict[str, str], tag: str, extension: str) -> None:
+def test_runs_are_named_by_backend_batch_and_precision(
+    checkout: Path, given: dict[str, str], tag: str, extension: str
+) -> None:
     add_atc(checkout)
     found = resolve(**given)
     assert (found["TAG"], found["EXT"]) == (tag, extension)
     assert found["QPS"] == f"{tag.split('-bs')[0]}-{found['TARGET']}-qps"
 
 
-def test_names_of_inputs_and_sweeps() -> None:
+def test_inputs_and_sweeps_have_these_names() -> None:
     add_atc(Path())
     found = resolve(INPUT="uint8", LIMIT="60", DEVICE="0,1", BUNDLE="stage", MODEL="net")
     assert found["SET"] == "imagenet-uint8-first60"
@@ -81,7 +83,7 @@ def test_names_of_inputs_and_sweeps() -> None:
     assert resolve(BATCHES="1 2, 4", MODEL="net")["BATCHES"] == "1,2,4"
 
 
-def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_given_model_and_inputs_are_used(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("prep").mkdir()
     Path("prep/manifest.json").touch()
     for name in ("my.om", "my.om.json"):
@@ -136,7 +138,7 @@ def test_given_model_and_inputs(checkout: Path, capsys: pytest.CaptureFixture[st
         ("KEEP", "0"),
     ],
 )
-def test_wrong_values(name: str, value: str) -> None:
+def test_invalid_values_are_rejected(name: str, value: str) -> None:
     assert refused(**{name: value}).startswith(f"{name}={value}: ")
 
 
@@ -146,7 +148,7 @@ def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
 
 
 def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """make splits the answer at spaces; it has the value itself."""
+    """make would split the printed value at spaces, and already has the value."""
     given = "--output_type=FP16  --input_hint_shape=image:1,3,16,16;x:[2] "
     assert "ATC_FLAGS" not in resolve(ATC_FLAGS=given)
     path = Path("build/net/settings/ATC_FLAGS.mk")
@@ -166,13 +168,13 @@ def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixtu
         ({"ATC_FLAGS": "--log=debug"}, "ATC_FLAGS=--log=debug"),
     ],
 )
-def test_tuning_that_aoe_does_not_do(checkout: Path, given: dict[str, str], part: str) -> None:
+def test_unsupported_tuning_is_rejected(checkout: Path, given: dict[str, str], part: str) -> None:
     add_atc(checkout)
     line = refused(TUNE="aoe", **given)
     assert line.startswith("TUNE=aoe: ") and part in line and "TUNE=none" in line
 
 
-def test_the_absolute_path_of_what_ais_bench_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_atc(tmp_path)
     odd = tmp_path / "a b"
     (tmp_path / "configs").rename(tmp_path / "kept")
@@ -188,7 +190,7 @@ def test_the_absolute_path_of_what_ais_bench_gets(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("given", [{"BATCH": "4"}, {"BATCHES": "1,4"}, {"FLIP": "x"}])
-def test_wrong_values_for_pose(given: dict[str, str]) -> None:
+def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
     ((name, value),) = given.items()
     assert refused(MODEL="people", **given).startswith(f"{name}={value}: ")
 
@@ -224,7 +226,7 @@ def test_wrong_values_for_pose(given: dict[str, str]) -> None:
         ("eval", {"CFG": "my.onnx"}, "my.onnx"),
     ],
 )
-def test_what_does_not_exist_or_fit(goals: str, given: dict[str, str], part: str) -> None:
+def test_missing_files_and_values_that_do_not_fit_are_rejected(goals: str, given: dict[str, str], part: str) -> None:
     Path("set/val").mkdir(parents=True)
     for name in ("my.onnx", "my.om", "my.ts", "whole.onnx", "whole.onnx.json"):
         Path(name).touch()
@@ -238,12 +240,12 @@ def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("BATHC", "BATCH"), ("dataset", "DATASET"), ("XYZ", None), ("WEIGHT", "WEIGHTS")]
 )
-def test_unknown_variables(name: str, near: Optional[str]) -> None:
+def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
     line = refused(unknown=name)
     assert line.startswith(f"{name}: ") and (near or "make help") in line
 
 
-def test_a_config_of_ones_own() -> None:
+def test_a_users_config_names_the_model() -> None:
     Path("mine").mkdir()
     Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
     found = resolve(MODEL="own", CFG="mine/own.yaml")
@@ -254,7 +256,7 @@ def test_a_config_of_ones_own() -> None:
     assert resolve(CFG="configs/net.yaml")["CFG"] == "configs/net.yaml"
 
 
-def test_a_config_that_would_share_the_products_of_a_shipped_one() -> None:
+def test_a_config_named_like_a_shipped_one_is_rejected() -> None:
     Path("mine").mkdir()
     Path("mine/net.yaml").write_text("MODEL: {}\n")
     assert "mine/net.yaml" in refused(CFG="mine/net.yaml")
@@ -284,7 +286,7 @@ def test_a_dry_run_writes_nothing() -> None:
 @pytest.mark.parametrize(
     "text", ["", "GATE ?= 1\nBATCH ?= 3\n", "GATE := 1\n", "GATE ?= $(shell date)\n", "\0", "BATCH ?= 1\n", "GATE ?= 1"]
 )
-def test_settings_that_were_edited_by_hand(text: str) -> None:
+def test_invalid_settings_files_are_rejected(text: str) -> None:
     path = Path("build/net/settings/GATE.mk")
     path.parent.mkdir(parents=True)
     path.write_text(text)
@@ -293,14 +295,14 @@ def test_settings_that_were_edited_by_hand(text: str) -> None:
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).endswith(f"rm {path}")
 
 
-def test_settings_that_cannot_be_written() -> None:
+def test_settings_that_cannot_be_written_are_one_line() -> None:
     Path("file").touch()
     with pytest.raises(OptionError) as caught:
         resolve(BUILD="file", GATE="2")
     assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/GATE.mk" in str(caught.value)
 
 
-def test_as_a_command() -> None:
+def test_the_command_prints_make_assignments() -> None:
     values = {**DEFAULTS, "LIMIT": "7", "MODEL": "hrnet_w18", "BUILD": str(Path("b").absolute())}
     words = [f"{name}:{'command' if name == 'LIMIT' else 'file'}:{value}" for name, value in values.items()]
     call = [sys.executable, "-S", "-m", "make.options", "--dry_run", "--goals", "eval", "--overrides", "LIMIT"]

@@ -1,4 +1,4 @@
-"""SHARDS, SHARD and KEEP in make/options.py: chosen values, what is refused, what is remembered."""
+"""SHARDS, SHARD and KEEP in make/options.py: chosen, rejected and remembered values."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_given_numbers_win_over_the_choice() -> None:
     assert shards(DEVICE="0,1", SHARDS="2") == ("2", "1")
 
 
-def test_a_part() -> None:
+def test_one_part_can_be_computed() -> None:
     add_atc(Path())
     found = resolve("part", SHARD="3/16", KEEP="1", GATE="2", DEVICE="0,1")
     assert (found["SHARDS"], found["SHARDED"], found["STALE"]) == ("16", "1", "")
@@ -111,7 +111,7 @@ def test_the_number_of_parts_is_remembered() -> None:
         ("eval", {"CHUNK": "many"}, ("CHUNK=many", "SHARDS=")),
     ],
 )
-def test_what_is_refused(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
+def test_invalid_shards_are_rejected(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
     Path("prep").mkdir()
     Path("prep/manifest.json").touch()
     line = refused(goals, **given)
@@ -151,7 +151,7 @@ def test_a_remembered_chunk_names_its_file() -> None:
         ([f"set/{number}.tar" for number in range(65)], {}, "64"),
     ],
 )
-def test_a_part_for_each_tar_file(checkout: Path, names: list[str], given: dict[str, str], expected: str) -> None:
+def test_each_tar_file_is_a_part(checkout: Path, names: list[str], given: dict[str, str], expected: str) -> None:
     add_atc(checkout)
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def test_a_part_for_each_tar_file(checkout: Path, names: list[str], given: dict[
     assert shards(DATASET="set", BACKEND="ascend", **given)[0] == expected
 
 
-def test_a_list_of_tar_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tar_files_of_a_list_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("1.tar", "2.tar", "3.tar"):
         Path(name).write_bytes(b"x")
     Path("list.txt").write_text("1.tar\n3.tar\n")
@@ -170,7 +170,7 @@ def test_a_list_of_tar_files(capsys: pytest.CaptureFixture[str]) -> None:
 # --- make/images.py ---------------------------------------------------------------------------------------------------
 
 
-def test_images_of_a_list_and_of_folders() -> None:
+def test_images_of_lists_and_folders_are_counted() -> None:
     assert images.count_classified(Path(listed(61))) == 61
     for name in ("a/1.JPEG", "a/2.JPEG", "b/3.JPEG"):
         path = Path("classes/val", name)
@@ -189,14 +189,14 @@ def annotate(count: int, path: Path = ANNOTATIONS) -> None:
     path.write_text(f'{{"images": [{", ".join([entry] * count)}]}}')
 
 
-def test_images_of_coco() -> None:
+def test_images_of_coco_are_counted() -> None:
     for count in (7, 20):
         annotate(count)
         assert images.count_coco(ANNOTATIONS, 0) == count
     assert images.count_coco(ANNOTATIONS, 10_000) == 0, "too small a file for more than that is not read"
 
 
-def test_a_coco_of_many_images_is_computed_in_parts() -> None:
+def test_a_large_coco_set_is_computed_in_parts() -> None:
     annotate(LIMIT)
     assert shards(MODEL="people", DATASET="coco") == ("1", "")
     annotate(LIMIT + 1)
@@ -230,13 +230,13 @@ def test_a_data_set_that_changed_is_preprocessed_again() -> None:
 
 
 @pytest.mark.parametrize("state", [{"set/gone": [1, 2]}, None, [], "text"])
-def test_a_missing_directory_or_a_damaged_record(state: object) -> None:
+def test_a_missing_directory_or_a_damaged_record_is_preprocessed_again(state: object) -> None:
     dataset = listed(3)
     preprocessed(state)
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again"
 
 
-def test_parts_have_a_record_of_their_own() -> None:
+def test_parts_have_their_own_record() -> None:
     dataset = listed(3)
     path = "build/net/eval/set-float32/onnxruntime-bs16-fp32/parts/data.json"
     preprocessed({dataset: [1, 2]}, path)

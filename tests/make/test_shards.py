@@ -1,4 +1,4 @@
-"""make/shards.py: which part is computed when and on which device, what is kept and removed, and what ends a run."""
+"""make/shards.py: the order of parts, their devices, which files are kept and removed, and what stops a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTS = Path("parts")
 
 
 class Stages(shards.Stages):
-    """Stages that write what the real ones would, in no time, and keep a log."""
+    """Fakes of the stages: they write the same files at once, and keep a log."""
 
     log: list[tuple[str, str, str]]  # stage, part, device
     on_disk: list[int]  # directories of parts, when a stage starts
@@ -115,7 +115,7 @@ def stages_of(part: str, log: list[tuple[str, str, str]]) -> list[str]:
     return [name for name, each, _ in log if each == part]
 
 
-def test_all_parts_in_order_and_nothing_left(stages: type[Stages]) -> None:
+def test_all_parts_run_in_order_and_inputs_are_removed(stages: type[Stages]) -> None:
     assert call(4) == 0
     for part in ("1/4", "2/4", "3/4", "4/4"):
         assert stages_of(part, stages.log) == ["preprocess", "infer", "evaluate"]
@@ -207,13 +207,13 @@ def test_a_data_set_that_grew_behind_limit_is_a_subset_now(stages: type[Stages])
     assert {part for _, part, _ in stages.log} == {"1/2", "2/2"}
 
 
-def test_one_part(stages: type[Stages]) -> None:
+def test_one_part_can_be_computed(stages: type[Stages]) -> None:
     assert call(0, shard="2/3") == 0
     assert {part for _, part, _ in stages.log} == {"2/3"}
     assert [path.name for path in PARTS.glob("*.json")] == ["2-of-3.json"]
 
 
-def test_two_runs_of_one_part(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_of_one_part_exclude_each_other(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
     PARTS.mkdir()
     with locked(PARTS / "2-of-3_lock"):
         assert call(0, shard="2/3") == 2
@@ -222,7 +222,7 @@ def test_two_runs_of_one_part(stages: type[Stages], capsys: pytest.CaptureFixtur
     assert stages.log == []
 
 
-def test_a_missing_model(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_model_is_rejected(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
     Path("m.onnx").unlink()
     assert call(0, shard="2/3") == 2
     line = capsys.readouterr().err
@@ -230,14 +230,14 @@ def test_a_missing_model(stages: type[Stages], capsys: pytest.CaptureFixture[str
     assert stages.log == [] and not PARTS.exists()
 
 
-def test_kept_inputs_and_outputs(stages: type[Stages]) -> None:
+def test_keep_leaves_inputs_and_outputs(stages: type[Stages]) -> None:
     assert call(3, "--keep") == 0
     assert all((PARTS / f"{number}-of-3/prep").is_dir() for number in (1, 2, 3))
     assert call(3) == 0
     assert not any(path.is_dir() for path in PARTS.iterdir()), "a later run without --keep removes them"
 
 
-def test_what_a_killed_run_of_another_number_left_is_removed(stages: type[Stages]) -> None:
+def test_files_of_a_killed_run_with_other_shards_are_removed(stages: type[Stages]) -> None:
     (PARTS / "5-of-9/prep").mkdir(parents=True)
     (PARTS / "6-of-9/prep").mkdir(parents=True)
     with locked(PARTS / "6-of-9_lock"):
@@ -245,9 +245,9 @@ def test_what_a_killed_run_of_another_number_left_is_removed(stages: type[Stages
     assert [path.name for path in PARTS.iterdir() if path.is_dir()] == ["6-of-9"], "but not of one that is running"
 
 
-def test_pytorch_s_accuracy_of_each_part(stages: type[Stages]) -> None:
-    """A rerun that asks for it computes it for the parts that lack it, or have it of other weights."""
-    torch = ("--reference", "d", "--weights", "net.pth")
+def test_pytorchs_accuracy_is_computed_for_each_part(stages: type[Stages]) -> None:
+    """A rerun computes it for parts without it, and for parts with that of other weights."""
+    torch = ("--reference", "python -m train.classification.reference", "--weights", "net.pth")
     assert call(2) == 0
     stages.log.clear()
     assert call(2, *torch) == 0
@@ -264,7 +264,7 @@ def test_pytorch_s_accuracy_of_each_part(stages: type[Stages]) -> None:
     assert stages_of("1/2", stages.log) == [] and len(stages_of("2/2", stages.log)) == 4
 
 
-def test_more_parts_than_images(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_parts_than_images_are_rejected(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
     write_part_of = Path("parts/1-of-11.json")
     write_part_of.parent.mkdir()
     stages.fail = {("preprocess", "1/11"): UserError("more parts than images")}

@@ -1,4 +1,4 @@
-"""Outputs to metrics: the record, the stamp, and files that do not belong together."""
+"""From outputs to metrics: the record, the stamp, and files that do not match."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path, logits, [0, 1, 2, 2], 3)
 
 
-def test_metrics_record(run: Run) -> None:
+def test_the_metrics_record_has_this_content(run: Run) -> None:
     assert main(run.arguments()) == 0
     three, all_four = gate.wilson_interval(0.75, 4), gate.wilson_interval(1.0, 4)
     assert run.metrics() == {
@@ -51,7 +51,7 @@ def test_metrics_record(run: Run) -> None:
         "reference": None,
         "drop": None,
         "verdict": "not judged",
-        "why": "no reference is known; give REFERENCE=torch or a metrics file",
+        "why": "no reference is known; give REFERENCE=torch, REFERENCE=onnx or a metrics file",
         "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "evaluated": {
             "manifest_sha256": sha256_file(run.manifest),
@@ -67,7 +67,7 @@ def test_metrics_record(run: Run) -> None:
     assert run.output.stat().st_mode & 0o777 == 0o640
 
 
-def test_predictions(run: Run) -> None:
+def test_predictions_have_the_best_classes_and_probabilities(run: Run) -> None:
     """Softmax of 3, 2, 1 in any order; the last image's label has the lowest logit."""
     assert main(run.arguments()) == 0
     probabilities = [round(each, 6) for each in np.exp([3.0, 2.0, 1.0]) / np.exp([3.0, 2.0, 1.0]).sum()]
@@ -80,7 +80,7 @@ def test_predictions(run: Run) -> None:
     ]
 
 
-def test_a_background_class_is_minus_one(tmp_path: Path) -> None:
+def test_a_background_class_is_predicted_as_minus_one(tmp_path: Path) -> None:
     """Four outputs for three classes: the first is the background."""
     logits = np.array([[0, 1, 2, 3], [9, 1, 2, 3]], np.float32)
     run = Run(tmp_path, logits, [2, 2], 3)
@@ -90,7 +90,7 @@ def test_a_background_class_is_minus_one(tmp_path: Path) -> None:
     assert (second.label, second.rank, second.classes[:2]) == (2, 1, [-1, 2])
 
 
-def test_the_config_s_figures_are_the_reference(run: Run) -> None:
+def test_the_figures_of_the_config_are_the_reference(run: Run) -> None:
     run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, TOP5: 100, SOURCE: the paper}\n")
     assert main(run.arguments()) == 0
     assert run.metrics()["reference"] == {"top1": 76.0, "source": "the paper"}
@@ -102,8 +102,8 @@ def test_the_config_s_figures_are_the_reference(run: Run) -> None:
     assert gate.main([str(run.output)]) == gate.main([str(run.output)]) == 1
 
 
-def test_a_subset_is_not_judged_by_the_config_s_figure(run: Run) -> None:
-    """Four of ten images: only a reference on the same images judges, or an explicit wish."""
+def test_a_subset_is_not_judged_by_the_figure_of_the_config(run: Run) -> None:
+    """Four of ten images are judged only by a reference on the same images, or with --judge_subset."""
     run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
     dataclasses.replace(Manifest.read(run.manifest), available=10).write(run.manifest)
     run.rewrite(manifest_sha256=sha256_file(run.manifest))
@@ -129,14 +129,14 @@ def reference(run: Run, **changes: Any) -> Path:
     return path
 
 
-def test_a_reference_on_the_same_images(run: Run) -> None:
+def test_a_reference_on_the_same_images_is_used(run: Run) -> None:
     assert main(run.arguments("--reference", str(reference(run)), "--gate", "5")) == 0
     assert run.metrics()["reference"] == {"top1": 80.0, "source": "torch 2 on the same images"}
     assert run.metrics()["drop"] == {"points": 5.0, "relative_percent": 6.25}
     assert run.metrics()["verdict"] == "pass"
 
 
-def test_metrics_of_another_run_are_a_reference(run: Run) -> None:
+def test_metrics_of_another_run_can_be_the_reference(run: Run) -> None:
     assert main(run.arguments()) == 0
     first = run.output.rename(run.root / "first.json")
     assert main(run.arguments("--reference", str(first))) == 0
@@ -145,7 +145,7 @@ def test_metrics_of_another_run_are_a_reference(run: Run) -> None:
 
 
 @pytest.mark.parametrize("figure", [0, 0.0, 100])
-def test_a_reference_at_an_end_of_the_scale(figure: float, run: Run) -> None:
+def test_a_reference_of_0_or_100_is_accepted(figure: float, run: Run) -> None:
     assert main(run.arguments("--reference", str(reference(run, metrics={"top1": figure})))) == 0
     assert run.metrics()["reference"]["top1"] == figure
     assert run.metrics()["verdict"] == ("fail" if figure == 100 else "pass")
@@ -165,7 +165,7 @@ RANK, EVALUATE = "rank_files", "evaluate_classes"
 
 
 def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    """What a call does: rank the classes, evaluate the ranks, or nothing."""
+    """The steps of a call: rank the classes, evaluate the ranks, both or none."""
     return steps_of(lambda: main(run.arguments(*options)), monkeypatch, [(topn, RANK), (merge, EVALUATE)])
 
 
@@ -201,7 +201,7 @@ def test_a_change_repeats_what_depends_on_it(what: str, run: Run, monkeypatch: p
     assert work(run, monkeypatch) == []
 
 
-def test_other_options_or_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_options_or_code_repeat_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert work(run, monkeypatch) == [RANK, EVALUATE]
     assert work(run, monkeypatch, "--gate", "2") == [EVALUATE]
     assert work(run, monkeypatch, "--gate", "2", "--reference", str(reference(run))) == [EVALUATE]
@@ -234,7 +234,7 @@ def refused(
     assert all(part in captured.err for part in parts), captured.err
 
 
-def test_an_error_of_a_process(
+def test_an_error_of_a_worker_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", 0)
@@ -275,13 +275,13 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_files_that_do_not_match(what: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_match_are_rejected(what: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     change, where, part = REFUSED[what]
     change(run)
     refused(run, capsys, where.format(**vars(run)), part.format(**vars(run)))
 
 
-def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_record_of_another_name_is_rejected(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.record = run.record.rename(run.root / "run.json")
     refused(run, capsys, run.root / "run.json", "_run.json")
 
@@ -300,26 +300,26 @@ def test_a_run_record_of_another_name(run: Run, capsys: pytest.CaptureFixture[st
         ),  # no hint to infer again
     ],
 )
-def test_a_broken_output(
+def test_an_invalid_output_is_rejected(
     name: str, data: bytes, parts: tuple[str, str], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.folder / f"{name}.bin").write_bytes(data)
     refused(run, capsys, run.folder / f"{name}.bin", *parts)
 
 
-def test_broken_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_text_output_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, logits_of(4, 3), [0, 1, 2, 2], 3, "txt")
     (run.folder / "img1_0.txt").write_text("1.0 two 3.0 \n")
     refused(run, capsys, run.folder / "img1_0.txt", "make infer")
 
 
-def test_outputs_of_another_number_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_of_another_number_of_classes_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, logits_of(4, 5), [0, 1, 2, 2], 3)
     refused(run, capsys, run.folder, "found 5")
 
 
 @pytest.mark.parametrize("images", [None, [], "text", 5, HASH])
-def test_a_reference_on_other_or_unknown_images(images: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_on_other_images_is_rejected(images: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.root / "reference.json"
     write_record(path, "metrics", {"metrics": {"top1": 80.0}, "images_sha256": images})
     refused(run, capsys, path, "REFERENCE=torch", options=("--reference", str(path)))
@@ -329,13 +329,15 @@ FIGURES = [None, "80", True, float("nan"), -0.1, 100.1]
 
 
 @pytest.mark.parametrize("metrics", [*({"top1": figure} for figure in FIGURES), {}, {"top5": 1.0}, [80.0], None])
-def test_a_reference_without_a_percentage(metrics: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_without_a_percentage_is_rejected(
+    metrics: object, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = reference(run, metrics=metrics)
     refused(run, capsys, path, "top1", "REFERENCE=torch", options=("--reference", str(path)))
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "101", "one", ""])
-def test_an_invalid_gate(text: str, run: Run) -> None:
+def test_an_invalid_gate_is_rejected(text: str, run: Run) -> None:
     with pytest.raises(SystemExit) as caught:
         main(run.arguments("--gate", text))
     assert caught.value.code == 2
@@ -343,6 +345,6 @@ def test_an_invalid_gate(text: str, run: Run) -> None:
 
 
 @pytest.mark.parametrize("option", ["--reference", "--run", "--manifest"])
-def test_missing_files(option: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_are_rejected(option: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     absent = str(run.root / "absent.json")
     refused(run, capsys, absent, options=(option, absent))

@@ -1,4 +1,4 @@
-"""postprocess/decode.py, through postprocess.pose: people as hrnet.pose.decode finds them; what is refused."""
+"""postprocess/decode.py, through postprocess.pose: the people that hrnet.pose.decode finds; what is rejected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def directly(run: PoseRun, flip: bool) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_people_equal_the_library_s(run: PoseRun, flip: bool) -> None:
+def test_people_equal_those_of_the_library(run: PoseRun, flip: bool) -> None:
     assert main(run.decode_arguments(flip=flip)) == 0
     people = json.loads(keypoints_path(run.part).read_text())
     assert people == directly(run, flip)
@@ -63,7 +63,7 @@ def test_people_equal_the_library_s(run: PoseRun, flip: bool) -> None:
     assert [line.gear for line in lines] == [list(image.sides()) for image in Manifest.read(run.manifest).images]
 
 
-def test_workers_change_nothing(run: PoseRun) -> None:
+def test_people_do_not_depend_on_the_workers(run: PoseRun) -> None:
     assert main(run.decode_arguments()) == 0
     alone = keypoints_path(run.part).read_bytes()
     run.part.unlink()
@@ -83,7 +83,7 @@ def test_joints_are_where_they_were_annotated(run: PoseRun) -> None:
         assert min(np.abs(joints - other).max() for other in others) < 4 * 400 / 128
 
 
-def test_images_that_a_resumed_inference_kept_do_not_count(run: PoseRun) -> None:
+def test_images_kept_by_a_resumed_inference_are_not_timed(run: PoseRun) -> None:
     run.rewrite(run.folder, kept=2)
     assert main(run.decode_arguments()) == 0
     assert Part.read(run.part).inferred == 1
@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_files_that_do_not_match(run: PoseRun, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_match_are_rejected(run: PoseRun, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     change, where, part = REFUSED[what]
     change(run)
     assert main(run.decode_arguments()) == 2
@@ -150,7 +150,7 @@ def test_files_that_do_not_match(run: PoseRun, what: str, capsys: pytest.Capture
     assert not run.part.exists()
 
 
-def test_several_scales_are_refused(run: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_scales_are_rejected(run: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     run.edit_config("true}", "true, SCALE_FACTOR: [0.5, 1]}")
     assert main(run.decode_arguments()) == 2
     assert "SCALE_FACTOR" in capsys.readouterr().err

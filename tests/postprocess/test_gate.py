@@ -26,13 +26,13 @@ REFERENCE = {"top1": 76.8, "top5": 93.4, "source": "the paper"}
         (38230, 50000, 0.7608611, 0.7682982),
     ],
 )
-def test_wilson_interval(hits: int, count: int, low: float, high: float) -> None:
+def test_the_wilson_interval_has_known_values(hits: int, count: int, low: float, high: float) -> None:
     """Known values: the roots p of (p - hits / count)**2 = z**2 * p * (1 - p) / count."""
     assert wilson_interval(hits / count, count) == pytest.approx((low, high), abs=5e-8)
 
 
 @given(st.integers(1, 50_000).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count))))
-def test_wilson_interval_contains_the_fraction(counts: tuple[int, int]) -> None:
+def test_the_wilson_interval_contains_the_fraction(counts: tuple[int, int]) -> None:
     hits, count = counts
     low, high = wilson_interval(hits / count, count)
     assert 0.0 <= low <= hits / count + 1e-12
@@ -45,14 +45,14 @@ def test_wilson_interval_contains_the_fraction(counts: tuple[int, int]) -> None:
         (76.8, 1.0, "pass"),
         (99.0, 1.0, "pass"),  # better than the reference
         (75.8, 1.0, "pass"),  # exactly at the allowed drop
-        (75.6, 1.2, "pass"),  # so too, although 76.8 - 75.6 is 1.2000000000000028
+        (75.6, 1.2, "pass"),  # passes, although 76.8 - 75.6 is 1.2000000000000028
         (75.798, 1.0, "fail"),  # one image of 50,000 below it
         (76.8, 0.0, "pass"),
         (76.798, 0.0, "fail"),
         (0.0, 1.0, "fail"),
     ],
 )
-def test_judge(value: float, allowed: float, verdict: str) -> None:
+def test_a_drop_within_the_gate_passes(value: float, allowed: float, verdict: str) -> None:
     assert judge("top1", value, REFERENCE, allowed) == {
         "gate": {"metric": "top1", "allowed_points": allowed},
         "reference": REFERENCE,
@@ -61,22 +61,22 @@ def test_judge(value: float, allowed: float, verdict: str) -> None:
     }
 
 
-def test_every_drop_of_exactly_one_point_passes() -> None:
-    """500 images: 5 of them are a point, whatever the binary fractions."""
+def test_a_drop_of_exactly_one_point_passes() -> None:
+    """5 of 500 images are one point, also where binary fractions are inexact."""
     for hits in range(6, 501):
         reference, value, less = (100 * (count / 500) for count in (hits, hits - 5, hits - 6))
         assert judge("top1", value, {"top1": reference}, 1.0)["verdict"] == "pass", hits
         assert judge("top1", less, {"top1": reference}, 1.0)["verdict"] == "fail", hits
 
 
-def test_no_reference_is_not_judged() -> None:
+def test_a_run_without_a_reference_is_not_judged() -> None:
     found = judge("top1", 5.0, None, 1.0)
     assert "REFERENCE=torch" in found.pop("why")
     gate = {"metric": "top1", "allowed_points": 1.0}
     assert found == {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
 
 
-def test_a_reference_that_cannot_judge() -> None:
+def test_a_reference_on_other_images_does_not_judge() -> None:
     """Even a value far below it does not fail."""
     found = judge("top1", 5.0, REFERENCE, 1.0, "a subset")
     assert (found["verdict"], found["why"], found["drop"], found["reference"]) == (
@@ -87,7 +87,7 @@ def test_a_reference_that_cannot_judge() -> None:
     )
 
 
-def test_a_reference_of_0() -> None:
+def test_a_reference_of_0_is_accepted() -> None:
     """Random weights on a few images."""
     judged = judge("top1", 0.0, {"top1": 0.0}, 1.0)
     assert (judged["drop"], judged["verdict"]) == ({"points": 0.0, "relative_percent": 0.0}, "pass")
@@ -112,7 +112,7 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
         (75.5, None, 3, ("NOT JUDGED: small top1 75.50%", "on 200 images", "REFERENCE=torch")),
     ],
 )
-def test_the_verdict(
+def test_the_verdict_has_its_line_and_exit_code(
     value: float,
     reference: Optional[dict[str, Any]],
     code: int,
@@ -157,10 +157,10 @@ def test_a_subset_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ],
 )
 @pytest.mark.parametrize("value", [76.0, 70.0])
-def test_an_incomplete_record(
+def test_an_incomplete_record_is_rejected(
     value: float, changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a verdict `pass` and of `fail`; `...` removes the key."""
+    """With the verdicts `pass` and `fail`; `...` removes the key."""
     path = tmp_path / "metrics.json"
     content = {**metrics(value, REFERENCE), **changes}
     assert main([str(path)]) == 2, "no record"

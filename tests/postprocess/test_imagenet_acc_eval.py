@@ -1,4 +1,4 @@
-"""The model zoo's call: a directory of outputs and a label file, joined by names."""
+"""The model zoo's call: a directory of outputs and a label file, matched by names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CALL = ["result/dumpOutput_device0/", "val_label.txt", "./", "result.json"]
 
 @pytest.mark.parametrize("k", [0, 1])
 @pytest.mark.parametrize("ending", ["txt", "bin", "npy"])
-def test_the_model_zoo_s_call(ending: str, k: int) -> None:
+def test_the_model_zoos_call_gives_its_result(ending: str, k: int) -> None:
     logits, labels = logits_of(40, 1000), labels_of(40, 1000)
     for i in range(30):
         logits[i, labels[i]] = np.sort(logits[i])[-1 - i % 5] + 0.005
@@ -45,9 +45,9 @@ def test_the_model_zoo_s_call(ending: str, k: int) -> None:
 
 
 @pytest.mark.parametrize("binary", [False, True], ids=["-output_binary=False", "-output_binary=True"])
-def test_outputs_of_benchmark_x86_64(binary: bool) -> None:
+def test_outputs_of_benchmark_x86_64_are_read(binary: bool) -> None:
     """Byte for byte, not by our own writer: `result/dumpOutput_device0/<stem>_1.txt` (a line of numbers, a space behind
-    each) or `.bin` (float32), and its times beside that folder, which are no outputs."""
+    each) or `.bin` (float32), and its times beside that folder, which are not outputs."""
     rows = {"a": [0.5, 3.25, -1.0], "b_2": [2.0, 0.125, 1.0], "c": [0.0, 0.25, 0.75], "d": [1.0, 2.0, 1.5]}
     Path("result/dumpOutput_device0").mkdir(parents=True)
     Path("result/perf_vision_batchsize_1_device_0.txt").write_text("[e2e] throughputRate: 125.08, latency: 399743\n")
@@ -65,7 +65,7 @@ def test_outputs_of_benchmark_x86_64(binary: bool) -> None:
 
 
 @pytest.mark.parametrize(("outputs", "classes"), [(1001, 1000), (3, 3)])
-def test_background_class_and_few_classes(outputs: int, classes: int) -> None:
+def test_a_background_class_and_few_classes_are_evaluated(outputs: int, classes: int) -> None:
     logits, labels = logits_of(20, outputs), labels_of(20, classes)
     logits[np.arange(10), np.array(labels[:10]) + outputs - classes] = 99
     write("out", "txt", logits, labels)
@@ -110,19 +110,21 @@ def test_outputs_and_labels_must_match(capsys: pytest.CaptureFixture[str]) -> No
         ("bin", bytes(16), "expected 5, found 4"),
     ],
 )
-def test_a_broken_output(name: str, data: bytes, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_output_is_rejected(name: str, data: bytes, part: str, capsys: pytest.CaptureFixture[str]) -> None:
     write("out", name, logits_of(3, 5), [0, 1, 2])
     Path(f"out/img_1_0.{name}").write_bytes(data)
     refused(capsys, f"out/img_1_0.{name}", part)
 
 
 @pytest.mark.parametrize(("outputs", "label", "below"), [(5, 5, 5), (1001, 1000, 1000)])
-def test_a_label_outside_the_classes(outputs: int, label: int, below: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_label_outside_the_classes_is_rejected(
+    outputs: int, label: int, below: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     write("out", "bin", logits_of(3, outputs), [0, label, 2])
     refused(capsys, "out/img_1_0.bin", f"expected below {below}, found {label}")
 
 
-def test_missing_files_and_directories(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_and_directories_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, "out")
     Path("out").mkdir()
     refused(capsys, "val_label.txt")
@@ -131,7 +133,7 @@ def test_missing_files_and_directories(capsys: pytest.CaptureFixture[str]) -> No
     refused(capsys, "absent", "mkdir -p absent", to="absent")
 
 
-def test_called_as_a_module() -> None:
+def test_the_script_runs_as_a_module() -> None:
     write("out", "txt", logits_of(3, 5), [0, 1, 2])
     call = [sys.executable, "-m", "postprocess.imagenet_acc_eval", "out", *CALL[1:]]
     done = subprocess.run(call, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)

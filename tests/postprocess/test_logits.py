@@ -1,4 +1,4 @@
-"""postprocess/logits.py: the fast readers give exactly the values of the general ones, or nothing."""
+"""postprocess/logits.py: the fast readers give exactly the values of the general readers, or None."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_other_text_is_not_parsed(text: str) -> None:
     assert parse_line(text.encode()) is None
 
 
-def test_the_header_of_an_npy(tmp_path: Path) -> None:
+def test_the_header_of_an_npy_is_read(tmp_path: Path) -> None:
     path, values = tmp_path / "x.npy", np.arange(6, dtype=np.float32).reshape(2, 3)
     for version in ((1, 0), (2, 0)):
         with open(path, "wb") as file:
@@ -59,7 +59,7 @@ def test_the_header_of_an_npy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [b"", b"header"])
-def test_values_into_a_row(header: bytes, tmp_path: Path) -> None:
+def test_values_are_read_into_a_row(header: bytes, tmp_path: Path) -> None:
     path, values = tmp_path / "x", np.array([1.5, -2.5], np.float32)
     rows = np.zeros((2, 2), np.float32)
     path.write_bytes(header + values.tobytes())
@@ -68,7 +68,7 @@ def test_values_into_a_row(header: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"head", b"header" + bytes(7), b"header" + bytes(9), b"Header" + bytes(8)])
-def test_other_files(data: bytes, tmp_path: Path) -> None:
+def test_other_files_are_left_to_the_general_reader(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "x", b"header")
     assert not read_values_into(np.zeros(2, np.float32), tmp_path / "absent", b"header")

@@ -1,4 +1,4 @@
-"""postprocess/merge.py: any split gives the result of the whole; missing, doubled and foreign parts are named."""
+"""postprocess/merge.py: any split gives the result of all images; missing, duplicate and foreign parts are named."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def rewrite(**changes: Any) -> Callable[[Path], object]:
     return lambda parts: dataclasses.replace(Part.read(parts / "3-of-4.json"), **changes).write(parts / "3-of-4.json")
 
 
-def double(parts: Path) -> None:
+def duplicate(parts: Path) -> None:
     for name in ("json", "predictions.jsonl"):
         shutil.copy(parts / f"2-of-4.{name}", parts / f"3-of-4.{name}")
 
@@ -131,7 +131,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {  # a change, and wh
     "another input dtype": (rewrite(dtype="uint8"), "found uint8"),
     "another tool": (rewrite(tool="emulator 2"), "found emulator 2"),
     "other code": (rewrite(code_sha256=OTHER), "code"),
-    "a doubled part": (double, "found 2/4"),
+    "a duplicate part": (duplicate, "found 2/4"),
     "damaged predictions": (lambda parts: (parts / "3-of-4.predictions.jsonl").write_text(""), "predictions.jsonl"),
     "no predictions": (lambda parts: (parts / "3-of-4.predictions.jsonl").unlink(), "predictions.jsonl"),
     "a damaged record": (lambda parts: (parts / "3-of-4.json").write_text("{"), "not JSON"),
@@ -140,7 +140,7 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {  # a change, and wh
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_foreign_part_is_refused_by_name(
+def test_a_foreign_part_is_rejected_by_name(
     what: str, divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, named = FOREIGN[what]
@@ -151,7 +151,7 @@ def test_a_foreign_part_is_refused_by_name(
     assert not (divided.parent / "merged.json").exists()
 
 
-def test_parts_of_another_version(
+def test_parts_of_another_version_are_rejected(
     divided: Path, whole: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(merge, "stages_sha256", lambda task: OTHER)
@@ -159,14 +159,16 @@ def test_parts_of_another_version(
     assert "code" in capsys.readouterr().err
 
 
-def test_parts_of_another_config(divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_another_config_are_rejected(
+    divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cfg = tmp_path / "small.yaml"
     cfg.write_text(f"MODEL: {{NUM_CLASSES: {CLASSES}}}\nINPUT: {{RESIZE: 300}}")
     assert join(whole, divided, 4, "--cfg", str(cfg)) == 2
     assert str(cfg) in capsys.readouterr().err
 
 
-def test_rejected_images_of_all_parts_count(divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejected_images_of_all_parts_are_added(divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for number, name in ((2, "val/broken.JPEG"), (3, "val/empty.JPEG")):
         path = divided / f"{number}-of-4.json"
         dataclasses.replace(Part.read(path), rejected=1, reasons={name: "empty file"}).write(path)
@@ -190,7 +192,7 @@ def test_a_second_merge_only_touches(divided: Path, whole: Run, capsys: pytest.C
 
 
 def write_references(parts: Path, count: int, **changes: Any) -> None:
-    """Of each part: PyTorch has the same hits, but for one image of the last part, which it gets right."""
+    """References of all parts: PyTorch has the same hits, and one more in the last part."""
     for number in range(1, count + 1):
         path = parts / f"{Shard(number, count).name}.json"
         found = list(read_predictions(predictions_path(path), ClassPrediction))
@@ -209,7 +211,7 @@ def write_references(parts: Path, count: int, **changes: Any) -> None:
 def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: Path) -> None:
     write_references(divided, 4)
     torch = tmp_path / "reference/all.json"
-    assert join(whole, divided, 4, "--torch", str(torch)) == 0
+    assert join(whole, divided, 4, "--measured", str(torch)) == 0
     found = metrics(divided)
     assert found["reference"] == {"top1": whole.metrics()["metrics"]["top1"], "source": "torch 2 on the same images"}
     assert (found["drop"]["points"], found["verdict"]) == (0.0, "pass")
@@ -219,18 +221,20 @@ def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: 
 
 
 @pytest.mark.parametrize("changes", [{"weights_sha256": "a"}, {"images_sha256": "a"}, {"tool": "torch 1"}])
-def test_a_foreign_reference(
+def test_a_foreign_reference_is_rejected(
     changes: dict[str, str], divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_references(divided, 4, **changes)
-    assert join(whole, divided, 4, "--torch", str(tmp_path / "torch.json")) == 2
+    assert join(whole, divided, 4, "--measured", str(tmp_path / "torch.json")) == 2
     assert f"{divided}/2-of-4.reference.json" in capsys.readouterr().err
 
 
-def test_a_missing_reference(divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_reference_is_rejected(
+    divided: Path, whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_references(divided, 4)
     (divided / "4-of-4.reference.json").unlink()
-    assert join(whole, divided, 4, "--torch", str(tmp_path / "torch.json")) == 2
+    assert join(whole, divided, 4, "--measured", str(tmp_path / "torch.json")) == 2
     line = capsys.readouterr().err
     assert f"{divided}/4-of-4.reference.json" in line and "REFERENCE=torch" in line
 
@@ -242,7 +246,7 @@ PEOPLE = results(SCENE, 1, 6.0)
 
 
 def divide_people(run: PoseRun, folder: Path, count: int) -> Path:
-    """The parts of a run whose only part is there."""
+    """The parts of a run whose only part exists."""
     whole = Part.read(run.part)
     lines, people = (
         list(read_predictions(predictions_path(run.part), PosePrediction)),
@@ -281,11 +285,11 @@ def test_people_of_any_split_equal_the_whole(count: int, tmp_path: Path) -> None
         assert metrics(parts)[key] == expected[key], key
 
 
-def test_references_of_people(tmp_path: Path) -> None:
-    """PyTorch found everyone: 100% of the whole, although a part without people has no AP of its own."""
+def test_references_of_pose_parts_are_merged(tmp_path: Path) -> None:
+    """PyTorch found all people: AP 100 of all images, although a part without people has no AP."""
     run = PoseRun(tmp_path, SCENE).find(PEOPLE)
     parts = divide_people(run, tmp_path / "divided", 9)
-    assert join(run, parts, 9, "--torch", str(tmp_path / "torch.json")) == 0
+    assert join(run, parts, 9, "--measured", str(tmp_path / "torch.json")) == 0
     ids = [image["id"] for image in SCENE["images"]]
     content = json.loads((tmp_path / "torch.json").read_text())
     assert content["metrics"] == percentages(evaluate(ground_truth(SCENE), exact(SCENE), ids))

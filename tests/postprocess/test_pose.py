@@ -1,4 +1,4 @@
-"""postprocess/pose.py: COCO's ten figures as pycocotools computes them, the gate, stamps, and what is refused."""
+"""postprocess/pose.py: COCO's ten figures equal pycocotools'; the gate, stamps, and what is rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluated(run: PoseRun, *more: str) -> dict[str, Any]:
     return content
 
 
-def test_perfect_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exact_people_have_an_ap_of_100(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(each["iscrowd"] for each in SCENE["annotations"]), "a crowd is among them, and does not count"
     assert set(IDS) - {each["image_id"] for each in SCENE["annotations"]}, "and an image without people"
     people = exact(SCENE)
@@ -51,7 +51,7 @@ def test_perfect_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.splitlines()[1] == "  ".join(f"{name} 100.0" for name in FIGURES)
 
 
-def test_figures_equal_coco(tmp_path: Path) -> None:
+def test_all_figures_equal_pycocotools(tmp_path: Path) -> None:
     people = results(SCENE, 1, 6.0)
     found = evaluated(PoseRun(tmp_path, SCENE).find(people))
     stats = evaluate(ground_truth(SCENE), people, IDS).stats
@@ -61,7 +61,7 @@ def test_figures_equal_coco(tmp_path: Path) -> None:
     assert low < found["metrics"]["AP"] < high
 
 
-def test_ap_of_each_gear_equals_coco(tmp_path: Path) -> None:
+def test_ap_of_each_gear_equals_pycocotools(tmp_path: Path) -> None:
     people = results(SCENE, 1, 6.0)
     found = evaluated(PoseRun(tmp_path, SCENE).find(people))
     for gear, ids in (("128x128", IDS[::2]), ("128x192", IDS[1::2])):
@@ -77,7 +77,7 @@ def test_a_gear_without_people_has_no_ap(tmp_path: Path) -> None:
     assert found["gears"]["128x192"] == {"images": 4, "AP": None}
 
 
-def test_only_the_manifest_s_images_count(tmp_path: Path) -> None:
+def test_only_images_of_the_manifest_count(tmp_path: Path) -> None:
     """The annotation file of 8 images, the first 4 of which were inferred (LIMIT=4)."""
     few = {**SCENE, "images": SCENE["images"][:4]}
     people = [person for person in results(SCENE, 2, 6.0) if person["image_id"] in IDS[:4]]
@@ -88,14 +88,14 @@ def test_only_the_manifest_s_images_count(tmp_path: Path) -> None:
     assert found["counts"]["evaluated"] == 4
 
 
-def test_figures_of_a_size_without_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_a_size_without_people_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = {**SCENE, "annotations": [{**each, "area": 1e5} for each in SCENE["annotations"]]}
     found = evaluated(PoseRun(tmp_path, large).find(exact(large)))
     assert (found["metrics"]["APM"], found["metrics"]["ARM"]) == (None, None)
     assert "  APM -  " in capsys.readouterr().out
 
 
-def test_no_people_found_is_0(tmp_path: Path) -> None:
+def test_ap_is_0_if_no_people_are_found(tmp_path: Path) -> None:
     found = evaluated(PoseRun(tmp_path, SCENE, REFERENCE).find([]))
     assert (found["metrics"]["AP"], found["verdict"]) == (0.0, "fail")
 
@@ -109,7 +109,7 @@ def test_no_people_found_is_0(tmp_path: Path) -> None:
         (REFERENCE, results(SCENE, 1, 6.0), ("--gate", "80"), "pass", 0),
     ],
 )
-def test_the_gate(
+def test_the_gate_judges_ap(
     tmp_path: Path, config: str, people: list[dict[str, Any]], more: tuple[str, ...], verdict: str, code: int
 ) -> None:
     run = PoseRun(tmp_path, SCENE, config).find(people)
@@ -121,7 +121,7 @@ def test_the_gate(
     assert gate.main([str(run.metrics)]) == code
 
 
-def test_a_metrics_record_is_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metrics_record_can_be_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = PoseRun(tmp_path, SCENE).find(exact(SCENE))
     evaluated(run)
     best = run.metrics.rename(tmp_path / "best.json")
@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
     "no number": (lambda run: annotate(run, annotations=[{**FIRST, "area": float("nan")}]), "{annotations}", "NaN"),
     "no people": (lambda run: annotate(run, annotations=[]), "{annotations}", "LIMIT=0"),
     "only a crowd": (lambda run: annotate(run, annotations=[{**FIRST, "iscrowd": 1}]), "{annotations}", "LIMIT=0"),
-    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "another config"),
+    "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{part}", "config differs"),
     "too few images": (lambda run: run.find([], images=3), "{parts}", "expected 8 in the list, found 3"),
     "people on other images": (lambda run: run.find([{**exact(SCENE)[0], "image_id": 7}]), "{keypoints}", "found 7"),
     "other keypoints": (lambda run: keypoints_path(run.part).write_text("[]"), "{found}", "rm {part}; make part"),
@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_files_that_do_not_match(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_match_are_rejected(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = PoseRun(tmp_path, SCENE).find(exact(SCENE))
     change, where, part = REFUSED[what]
     change(run)
@@ -185,7 +185,7 @@ def test_files_that_do_not_match(tmp_path: Path, what: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     "more", [[], ["--run", "a_run.json", "--dump_dir", "b"], ["--run", "a_run.json", "--part", "c"]]
 )
-def test_one_run_and_one_product(more: list[str], tmp_path: Path) -> None:
+def test_other_combinations_of_runs_and_products_are_rejected(more: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(PoseRun(tmp_path, SCENE).arguments(*more))
     assert caught.value.code == 2
@@ -206,7 +206,7 @@ DECODE, EVALUATE = "decode_runs", "evaluate_people"
 
 
 def work(run: PoseRun, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
-    """What a call does: decode, evaluate, or nothing."""
+    """The steps of a call: decode, evaluate, both or none."""
     return steps_of(lambda: main(run.run_arguments(*options)), monkeypatch, [(decode, DECODE), (merge, EVALUATE)])
 
 
@@ -250,7 +250,7 @@ def test_a_change_repeats_what_depends_on_it(what: str, finished: PoseRun, monke
     assert work(finished, monkeypatch) == []
 
 
-def test_other_options_or_code(finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_options_or_code_repeat_the_work(finished: PoseRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert work(finished, monkeypatch, "--gate", "2") == SECOND
     monkeypatch.setattr(stamp, "code_sha256", lambda module: module)
     assert work(finished, monkeypatch, "--gate", "2") == BOTH

@@ -46,7 +46,7 @@ def call(*more: str, batches: tuple[int, ...] = (64, 1, 8)) -> int:
     return qps_table.main(["--metrics", *paths, "--output", "out/qps.json", *more])
 
 
-def test_table_and_lines(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_and_the_lines_equal_the_model_zoos(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     accuracy = "imagenet-float32, 50000 images | top-1: 76.756% <br>top-5: 93.446%"
     page = (
@@ -75,7 +75,7 @@ def test_table_and_lines(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
     }
 
 
-def test_the_chip(place: Path) -> None:
+def test_the_table_names_the_chip(place: Path) -> None:
     for batch in RATES:
         write(batch, tool="ais_bench", metrics={"top1": 50.0})
     assert call("--chip", "Ascend310") == 0
@@ -96,14 +96,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("key", OTHERS)
-def test_rows_of_different_runs(place: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_different_runs_are_rejected(place: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
     write(8, **OTHERS[key])
     assert call() == 2
     assert capsys.readouterr().err.startswith(f"postprocess.qps_table: error: imagenet-float32/bs8.json: {key} ")
     assert not Path("out").exists()
 
 
-def test_invalid_rows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_rows_are_rejected(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(batches=(1, 1)) == 2
     assert "found [1, 1]" in capsys.readouterr().err
     write(8, images_per_second={"infer end to end": 1.0, "device alone": None})

@@ -25,7 +25,8 @@ GREY = 60
 
 
 def call(run: Run | PoseRun, *more: object) -> int:
-    given = ["--predictions", run.predictions, "--dataset", run.root, "--output", run.root / "eval/show.png", *more]
+    given = ["--cfg", run.cfg, "--predictions", run.predictions, "--dataset", run.root, *more]
+    given += ["--output", run.root / "eval/show.png"]
     return show.main(list(map(str, given)))
 
 
@@ -48,7 +49,7 @@ def refused(run: Run | PoseRun, where: object, capsys: pytest.CaptureFixture[str
     assert not (run.root / "eval/show.png").exists()
 
 
-def test_rows_of_a_sheet() -> None:
+def test_the_sheet_has_these_rows() -> None:
     assert tiles.draw_sheet([Image.new("RGB", CLASS_TILE)] * 7, 6).size == size(CLASS_TILE, 6, 2)
 
 
@@ -66,7 +67,7 @@ def classes(tmp_path: Path) -> Run:
     return run
 
 
-def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hits_and_errors_have_their_colours(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(classes) == 0
     assert capsys.readouterr().out.endswith("the first 3 images, Top-1 wrong on 1\n")
     picture = sheet(classes)
@@ -81,16 +82,48 @@ def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no JPEG"])
-def test_an_unreadable_image(content: bytes | None, classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_image_is_rejected(
+    content: bytes | None, classes: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = classes.root / "val/img1.JPEG"
     path.unlink() if content is None else path.write_bytes(content)
     refused(classes, path, capsys)
 
 
 @pytest.mark.parametrize("content", [None, "{}\n", "no JSON\n"])
-def test_unreadable_predictions(content: str | None, classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_predictions_are_rejected(
+    content: str | None, classes: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     classes.predictions.unlink() if content is None else classes.predictions.write_text(content)
     refused(classes, classes.predictions, capsys)
+
+
+def text_width(picture: Image.Image, row: int) -> int:
+    """Width in pixels of the text in a row below the first image; 0 is the label's."""
+    top = BORDER + CLASS_SIDE + 2 * BORDER + row * LINE
+    tile = picture.crop((BORDER, top, BORDER + CLASS_TILE[0], top + LINE)).convert("L")
+    columns = np.flatnonzero((np.asarray(tile) < 200).any(axis=0))
+    return int(columns[-1] - columns[0])
+
+
+def test_class_names(classes: Run) -> None:
+    """The names of the config are drawn; a long one is cut off with dots at the tile's border."""
+    assert call(classes) == 0
+    without = sheet(classes)
+    names = ["cat", "d", "American Staffordshire terrier and friends", "bird", "fish", "kite 猫"]
+    (classes.root / "names.txt").write_text("\n".join(names), encoding="utf-8")
+    classes.cfg.write_text(classes.cfg.read_text() + "INPUT: {CLASS_NAMES: names.txt}\n")
+    assert call(classes) == 0
+    drawn = sheet(classes)
+    assert drawn.size == without.size and text_width(drawn, 0) < text_width(without, 0), "d, not class 1"
+    widest = max(text_width(drawn, row) for row in range(1, 6))
+    assert CLASS_TILE[0] - 30 < widest <= CLASS_TILE[0] - 2 * BORDER
+
+
+def test_a_wrong_number_of_class_names(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (classes.root / "names.txt").write_text("cat\n")
+    classes.cfg.write_text(classes.cfg.read_text() + "INPUT: {CLASS_NAMES: names.txt}\n")
+    refused(classes, classes.cfg, capsys)
 
 
 # --- poses ------------------------------------------------------------------------------------------------------------
@@ -131,7 +164,7 @@ def pixel(picture: Image.Image, tile: int, x: float, y: float) -> object:
     return picture.getpixel((round(left + x * FACTOR), round(2 * BORDER + top + y * FACTOR)))
 
 
-def test_bones_and_joints(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bones_and_joints_are_drawn(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     first = person(10, 0.9, _11=(100, 200, 0.9), _12=(300, 200, 0.9), _5=(100, 100, 0.9), _6=(300, 100, 0.04))
     second = person(10, 0.5, _11=(100, 300, 0.2), _12=(300, 300, 0.9))
     third = person(20, 0.9, _5=(100, 50, 0.9), _6=(300, 50, 0.9))
@@ -159,13 +192,13 @@ def test_people_of_a_low_score_are_not_drawn(poses: PoseRun) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 30])
-def test_each_person_has_a_colour(count: int) -> None:
+def test_each_person_has_its_own_colour(count: int) -> None:
     found = tiles.colours(count)
     assert len(set(found)) == count
     assert all(max(colour) == 255 and min(colour) < 70 for colour in found), "bright, and no grey"
 
 
-def test_a_missing_image(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_image_is_rejected(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     path = evaluated(poses, []).root / "images/val2017/000000000020.jpg"
     path.unlink()
     refused(poses, path, capsys)

@@ -43,7 +43,17 @@ def test_ranks_are_places_in_a_stable_descending_sort(logits: np.ndarray, data: 
     assert label_ranks(logits, labels).tolist() == expected
 
 
-def test_cumulative_accuracies() -> None:
+def test_outputs_that_are_probabilities_stay_as_they_are() -> None:
+    """In predictions.jsonl; the metadata of a model that ends in Softmax has `output`."""
+    values = np.array([[0.1, 0.7, 0.2], [0.25, 0.25, 0.5]], np.float32)
+    best, probabilities = topn.best_classes(values, 2, softmax=False)
+    assert best.tolist() == [[1, 2], [2, 0]]
+    np.testing.assert_array_equal(probabilities, values[[[0], [1]], best].astype(np.float64))
+    softmax = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(topn.best_classes(values, 1)[1][:, 0], softmax.max(axis=1), rtol=1e-6)
+
+
+def test_accuracies_are_cumulative() -> None:
     assert cumulative_accuracies(np.array([0, 0, 1, 4, 9]), 5) == [0.4, 0.6, 0.6, 0.6, 0.8]
 
 
@@ -60,7 +70,7 @@ def test_result_equals_the_model_zoo(images: int, outputs: int, classes: int, tm
 
 @pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
 @pytest.mark.parametrize("alone", [0, 2048], ids=["processes", "one process"])
-def test_more_images_than_are_read_at_once(
+def test_more_images_than_one_block_are_read(
     ending: str, alone: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", alone)
@@ -70,7 +80,7 @@ def test_more_images_than_are_read_at_once(
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
-def test_an_npy_of_another_dtype_among_float32(dtype: str, tmp_path: Path) -> None:
+def test_an_npy_of_another_dtype_among_float32_is_read(dtype: str, tmp_path: Path) -> None:
     logits, labels = np.rint(logits_of(20, 64) * 10), labels_of(20, 64)  # 64 float16 are as long as npy's header
     run = Run(tmp_path, logits.astype(np.float32), labels, 64, "npy")
     tensors.write_output(run.folder / "img5_0.npy", logits[5:6].astype(dtype))
@@ -84,7 +94,7 @@ def test_all_formats_and_dtypes_give_the_same(ending: str, dtype: str, tmp_path:
     assert written(Run(tmp_path, logits, labels, 7, ending)) == zoo_result(logits.astype(np.float32), labels)
 
 
-def test_bytes_of_the_result(tmp_path: Path) -> None:
+def test_the_result_has_these_bytes(tmp_path: Path) -> None:
     write_result(tmp_path / "result.json", [0.7646, 0.86328, 0.9, 0.9197, 0.93144], 50000, 1000)
     assert (tmp_path / "result.json").read_bytes() == ZOO_RESULT.encode()
 
@@ -97,6 +107,6 @@ def test_percentages_are_rounded_by_numpy(counts: tuple[int, int]) -> None:
     assert result([hits / images], images, 2)["value"][2]["value"] == str(round(theirs[0] * 100, 2)) + "%"
 
 
-def test_halves_that_python_would_round_otherwise() -> None:
+def test_halves_are_rounded_by_numpy_and_not_by_python() -> None:
     value = result([1 / 20_000, 3 / 20_000], 20_000, 2)["value"]
     assert [each["value"] for each in value[2:]] == ["0.0%", "0.02%"]

@@ -1,4 +1,4 @@
-"""Images to inputs: equal to the reference to the bit, whatever the file; what is rejected, kept and refused."""
+"""Images to inputs: equal to the reference to the bit for every kind of file; rejected images, kept inputs, errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) 
     assert (output / f"{images[0].stem}.bin").stat().st_size == 3 * 224 * 224 * 4
 
 
-def test_crop_that_is_not_square(tmp_path: Path, output: Path) -> None:
+def test_a_crop_may_not_be_square(tmp_path: Path, output: Path) -> None:
     cfg = write_config(tmp_path, "MODEL: {NUM_CLASSES: 1, IMAGE_SIZE: [32, 64]}\nINPUT: {RESIZE: 70}\n")
     listed(tmp_path, {"a.JPEG": 0})
     assert prepare(cfg, tmp_path, output) == 0
@@ -104,7 +104,7 @@ def test_all_real_images_equal_the_reference(output: Path) -> None:
 # --- the output directory ---------------------------------------------------------------------------------------------
 
 
-def test_the_output_directory_to_the_byte(
+def test_the_output_directory_has_this_content(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed(tmp_path, {"img10.JPEG": 9, "img9.JPEG": 0})
@@ -145,7 +145,7 @@ def test_the_output_directory_to_the_byte(
     assert capsys.readouterr().err == ""
 
 
-def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Path) -> None:
+def test_names_with_spaces_quotes_and_dots_are_sanitised(cfg: str, tmp_path: Path, output: Path) -> None:
     names = {"a.b.c.JPEG": 0, "potter's wheel.JPEG": 1, "a b.JPEG": 2, "a_b.JPEG": 3, "a_b-2.JPEG": 4, "图.JPEG": 5}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
@@ -159,7 +159,7 @@ def test_names_with_spaces_quotes_and_dots(cfg: str, tmp_path: Path, output: Pat
     }
 
 
-def test_class_folders_make_the_same_inputs(
+def test_class_folders_give_the_same_inputs(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_images(tmp_path, ["val/1/x.JPEG", "val/2/x.JPEG", "val/2/y.png"])
@@ -183,7 +183,7 @@ def test_limit_takes_the_first_in_natural_order(cfg: str, tmp_path: Path, output
     assert not (output / "img10.bin").exists()
 
 
-def test_a_subset_of_the_labelled_images(
+def test_a_subset_of_the_labelled_images_is_prepared(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed(tmp_path, {f"{name}.JPEG": 1 for name in "abcdef"})
@@ -220,7 +220,7 @@ REASONS = {
 }
 
 
-def test_broken_files_are_rejected_and_the_others_done(
+def test_broken_files_are_rejected_and_the_others_prepared(
     cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(cfg, broken, output) == 1
@@ -234,7 +234,7 @@ def test_broken_files_are_rejected_and_the_others_done(
     assert f"{output / 'rejected.json'}: 6 of 7 files rejected" in line and "MAX_REJECTED=6" in line
 
 
-def test_rejections_that_are_allowed(cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_allowed_rejections_exit_0(cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(cfg, broken, output, "--max_rejected", "5") == 1
     assert not (output / "manifest.json").exists()
     assert prepare(cfg, broken, output, "--max_rejected", "6") == 0
@@ -258,7 +258,7 @@ def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output
 # --- what is refused before the work ----------------------------------------------------------------------------------
 
 
-def test_a_label_outside_the_classes(
+def test_a_label_outside_the_classes_is_rejected(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed(tmp_path, {"a.JPEG": 9, "b.JPEG": 10, "c.JPEG": 1000})
@@ -271,7 +271,7 @@ def test_a_label_outside_the_classes(
 @pytest.mark.parametrize(
     "option", [("--limit", "-1"), ("--max_rejected", "-1"), ("--workers", "0"), ("--input_dtype", "int8")]
 )
-def test_invalid_options(option: tuple[str, str]) -> None:
+def test_invalid_options_are_rejected(option: tuple[str, str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["hrnet", "a", "b", *option])
     assert caught.value.code == 2
@@ -296,7 +296,7 @@ def test_disk_is_only_needed_for_missing_inputs(
 
 @pytest.fixture
 def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
-    """The output of a finished run on images a to d, some time ago."""
+    """The output of an earlier run on images a to d."""
     listed(tmp_path, {f"{name}.JPEG": 1 for name in "abcd"})
     assert prepare(cfg, tmp_path, output) == 0
     for path in output.glob("*.bin"):
@@ -304,7 +304,7 @@ def finished(cfg: str, tmp_path: Path, output: Path) -> Path:
     return output
 
 
-def test_the_other_dtype_starts_again_and_resumes(
+def test_another_dtype_starts_again_and_resumes(
     cfg: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = (finished / "a.bin").stat().st_size
@@ -338,7 +338,7 @@ def test_a_change_starts_again(
     read_checked(tmp_path, finished, 64 if change == "the config" else RESIZE)
 
 
-def test_names_longer_than_a_stem_may_be(cfg: str, tmp_path: Path, output: Path) -> None:
+def test_long_names_are_shortened(cfg: str, tmp_path: Path, output: Path) -> None:
     names = {f"{'x' * 245}{end}.JPEG": label for label, end in enumerate("abc")}
     listed(tmp_path, names)
     assert prepare(cfg, tmp_path, output) == 0
@@ -358,7 +358,7 @@ def many(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Path, output: Path) -> None:
     started = start_many(cfg, many, output)
-    os.kill(started.pid, number)  # the parent alone: its workers must not outlive it
+    os.kill(started.pid, number)  # only the parent: its workers must end too
     assert started.wait(5) == -number
     assert group_is_gone(started.pid)
     before = times(output)
@@ -369,7 +369,7 @@ def test_a_killed_run_is_resumed(number: int, cfg: str, tmp_path: Path, many: Pa
     assert len(after) == MANY
     assert {name: after[name] for name in before} == before
     records = {"inputs.info", "manifest.json", "rejected.json", "settings.json"}
-    assert {path.name for path in output.iterdir()} == {*after, *records}  # and no half file
+    assert {path.name for path in output.iterdir()} == {*after, *records}  # and no partial file
     expected = small(many / "val/img0.JPEG")
     assert all((output / name).read_bytes() == expected for name in after)
 

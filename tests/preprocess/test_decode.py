@@ -64,7 +64,7 @@ def test_jpegs_equal_pillow(data: bytes) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(place=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0.02, 1))
-def test_damaged_jpegs_are_decoded_or_refused_as_pillow_does(place: float, value: int, cut: float) -> None:
+def test_damaged_jpegs_are_decoded_or_rejected_as_by_pillow(place: float, value: int, cut: float) -> None:
     data = bytearray(jpeg(drawn(60, 40), quality=80))
     data[min(int(place * len(data)), len(data) - 1)] = value
     damaged = bytes(data[: int(cut * len(data))])
@@ -74,7 +74,7 @@ def test_damaged_jpegs_are_decoded_or_refused_as_pillow_does(place: float, value
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_common_jpegs_take_the_fast_way(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_jpegs_use_the_fast_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = jpeg(drawn(30, 20, mode))
     monkeypatch.setattr(decode.Image, "open", None)
     assert decode.decode(data).shape == (20, 30, 3)
@@ -94,7 +94,7 @@ def test_jpegs_equal_opencv(data: bytes) -> None:
     assert np.array_equal(decode.decode_as_cv2(data), expected[:, :, ::-1])
 
 
-def test_files_that_opencv_cannot_read_or_only_in_part() -> None:
+def test_files_that_opencv_cannot_read_are_rejected() -> None:
     whole = jpeg(drawn(60, 50))
     with pytest.raises(OSError, match="truncated"):
         decode.decode_as_cv2(whole[:-60])  # OpenCV fills it with grey
@@ -105,7 +105,9 @@ def test_files_that_opencv_cannot_read_or_only_in_part() -> None:
 
 
 @pytest.mark.parametrize("read", [decode.decode, decode.decode_as_cv2, decode.size_of])
-def test_one_limit_of_pixels_for_every_reader(read: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_readers_have_the_same_limit_of_pixels(
+    read: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The header of a JPEG of 14,000 x 14,000 pixels is enough: none of them decodes it."""
     data = bytearray(jpeg(drawn(32, 32)))
     at = data.index(b"\xff\xc0") + 5  # height and width in the frame's header

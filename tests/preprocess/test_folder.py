@@ -1,4 +1,4 @@
-"""The output directory of preprocessing: what is kept, what is removed, what is refused."""
+"""The output directory of preprocessing: what is kept, removed and rejected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_new_directory_contains_its_settings(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "prep").stat().st_mode & 0o777 == 0o750
 
 
-def test_equal_settings_keep_the_inputs_and_nothing_else(used: Path) -> None:
+def test_equal_settings_keep_only_the_inputs(used: Path) -> None:
     before = (used / "settings.json").stat().st_mtime_ns
     start_folder(used, dict(SETTINGS), INPUTS, {})
     assert names(used) == {"a.bin", "settings.json", "below"}
@@ -78,13 +78,13 @@ def test_other_settings_keep_nothing(used: Path) -> None:
     assert (used / "settings.json").read_text() == SETTINGS_TEXT.replace('"limit": 0', '"limit": 1')
 
 
-def test_a_run_killed_before_its_settings_were_whole(tmp_path: Path) -> None:
+def test_a_directory_without_complete_settings_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / ".settings.json.tmp").write_bytes(b"{")
     start_folder(tmp_path, SETTINGS, INPUTS, {})
     assert contents(tmp_path) == {"settings.json": SETTINGS_TEXT.encode()}
 
 
-def test_a_directory_of_other_files_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_a_directory_of_other_files_is_rejected_and_untouched(tmp_path: Path) -> None:
     for name in ("thesis.tex", "manifest.json"):
         (tmp_path / name).write_bytes(b"mine")
     check_refused(tmp_path, tmp_path)
@@ -92,14 +92,14 @@ def test_a_directory_of_other_files_is_refused_and_untouched(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"kind": "settings", "format_version": 0}'])
-def test_settings_of_another_program_are_refused_and_untouched(text: str, tmp_path: Path) -> None:
+def test_settings_of_another_program_are_rejected_and_untouched(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(text)
     (tmp_path / "manifest.json").write_bytes(b"mine")
     check_refused(tmp_path, tmp_path / "settings.json")
     assert contents(tmp_path) == {"settings.json": text.encode(), "manifest.json": b"mine"}
 
 
-def test_a_path_with_a_space_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_a_path_with_a_space_is_rejected_before_the_work(tmp_path: Path) -> None:
     output = tmp_path / "my inputs"
     check_refused(output, output)
     assert not output.exists()

@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_bins_in_natural_order() -> None:
+def test_bins_are_listed_in_natural_order() -> None:
     folder = Path("prep_dataset")
     folder.mkdir()
     for name in ("img10.bin", "img2.bin", "img1.bin", "a.npy", "inputs.info"):
@@ -49,7 +49,7 @@ def test_images_have_their_own_size() -> None:
         (["bin", "my bins", "x.info", "1", "1"], "my bins/x.bin"),
     ],
 )
-def test_refusals(arguments: list[str], where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_inputs_are_rejected(arguments: list[str], where: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("images/bad.jpg", "bins/x.bin", "my bins/x.bin"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
@@ -59,13 +59,13 @@ def test_refusals(arguments: list[str], where: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("more", [["bin"], ["bin", "224"], ["jpg", "224", "224"], ["bin", "0", "224"], ["png"]])
-def test_usage(more: list[str]) -> None:
+def test_wrong_arguments_print_the_usage(more: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([more[0], "a", "b", *more[1:]])
     assert caught.value.code == 2
 
 
-def test_called_as_a_module() -> None:
+def test_the_script_runs_as_a_module() -> None:
     call = [sys.executable, "-m", "preprocess.get_info", "bin", "missing", "x.info", "1", "1"]
     done = subprocess.run(call, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")

@@ -51,7 +51,7 @@ def manifest(output: Path) -> Manifest:
 # --- the arithmetic ---------------------------------------------------------------------------------------------------
 
 
-def test_inputs_are_the_reference_s_to_the_bit(dataset: Path, prep: Path, tmp_path: Path) -> None:
+def test_inputs_equal_the_reference(dataset: Path, prep: Path, tmp_path: Path) -> None:
     assert prepare(dataset, prep, "--output_flip", tmp_path / "flip") == 0
     found = {image.source: image for image in manifest(prep).images}
     assert list(found) == [f"{FOLDER}/{name}" for name in SIZES]
@@ -80,7 +80,7 @@ def test_uint8_inputs_are_the_pixels(dataset: Path, prep: Path, tmp_path: Path) 
         assert np.array_equal(np.load(tmp_path / f"flip/{image.stem}.npy"), pixels[None, :, ::-1])
 
 
-def test_odd_files_are_as_opencv_reads_them(tmp_path: Path, prep: Path) -> None:
+def test_unusual_files_are_read_as_by_opencv(tmp_path: Path, prep: Path) -> None:
     sizes = {"grey.jpg": (70, 60), "cmyk.jpg": (70, 60), "turned.jpg": (70, 60), "alpha.png": (70, 60)}
     dataset = coco_set(tmp_path / "coco", sizes)
     rgb, folder = noise(70, 60), dataset / FOLDER
@@ -97,14 +97,14 @@ def test_odd_files_are_as_opencv_reads_them(tmp_path: Path, prep: Path) -> None:
         assert np.array_equal(np.load(prep / f"{image.stem}.npy")[0], pixels), image.source
 
 
-def test_without_gears_the_long_side_holds_the_image_whole(dataset: Path, prep: Path) -> None:
+def test_without_gears_the_whole_image_fits(dataset: Path, prep: Path) -> None:
     cfg = coco_sets.CONFIG.replace(str(GEARS), "[]")
     assert prepare(dataset, prep, cfg=cfg) == 0
     assert [image.shape for image in manifest(prep).images] == [[3, 64, 128], [3, 128, 64], [3, 64, 64], [3, 64, 256]]
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["option", "config"])
-def test_gears_of_a_file(
+def test_gears_are_read_from_a_file(
     named: bool, dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "g.yaml"
@@ -134,8 +134,8 @@ def test_real_images_equal_the_reference(prep: Path) -> None:
 @pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
 @pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
 def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
-    """Upstream has no gears: without them all inputs are equal."""
-    cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"
+    """Upstream has no gears; without gears all inputs are equal."""
+    cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n" + coco_sets.DECODING
     given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(IMAGES), "--output", str(prep)]
     assert main([*given, "--input_dtype", "uint8"]) == 0
     code = (
@@ -161,7 +161,9 @@ def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
 # --- the output directories -------------------------------------------------------------------------------------------
 
 
-def test_the_output_directories(dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_directories_have_this_content(
+    dataset: Path, prep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert prepare(dataset, prep, "--output_flip", tmp_path / "flip") == 0
     inputs = {"9.npy", "10.npy", "a_b.npy", "wide.npy"}
     written = manifest(prep)
@@ -238,7 +240,7 @@ def test_two_runs_exclude_each_other(dataset: Path, prep: Path, capsys: pytest.C
 # --- subsets and errors -----------------------------------------------------------------------------------------------
 
 
-def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_listed_images_are_prepared(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (dataset / FOLDER / "wide.jpg").unlink()
     shutil.copy(dataset / FOLDER / "9.jpg", dataset / FOLDER / "stranger.jpg")
     assert prepare(dataset, prep) == 0
@@ -248,7 +250,7 @@ def test_a_subset_and_files_that_are_not_listed(dataset: Path, prep: Path, capsy
     assert unlisted.startswith(f"{annotations(dataset)}: 1 ") and unlisted.endswith(": stranger.jpg")
 
 
-def test_images_with_crowds_or_without_people_count(dataset: Path, prep: Path) -> None:
+def test_images_with_crowds_or_without_people_are_prepared(dataset: Path, prep: Path) -> None:
     content = json.loads(annotations(dataset).read_text())
     crowd = {"id": 0, "image_id": 100, "category_id": 1, "iscrowd": 1, "num_keypoints": 0, "area": 9.5}
     content["annotations"] = [{**crowd, "bbox": [0, 0, 9, 9], "keypoints": [0] * 51}]
@@ -257,7 +259,7 @@ def test_images_with_crowds_or_without_people_count(dataset: Path, prep: Path) -
     assert len(manifest(prep).images) == 4
 
 
-def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_cannot_be_read_are_rejected(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = dataset / FOLDER
     (folder / "9.jpg").write_bytes((folder / "9.jpg").read_bytes()[:-40])
     (folder / "10.jpg").write_bytes(b"")
@@ -276,7 +278,7 @@ def test_files_that_cannot_be_read(dataset: Path, prep: Path, capsys: pytest.Cap
     assert ([image.stem for image in manifest(prep).images], manifest(prep).rejected) == (["wide"], 3)
 
 
-def test_links_to_nothing_and_turned_images_are_rejected_by_name(dataset: Path, prep: Path) -> None:
+def test_broken_links_and_rotated_images_are_rejected_by_name(dataset: Path, prep: Path) -> None:
     (dataset / FOLDER / "9.jpg").unlink()
     (dataset / FOLDER / "9.jpg").symlink_to("nowhere")
     exif = Image.Exif()
@@ -290,7 +292,7 @@ def test_links_to_nothing_and_turned_images_are_rejected_by_name(dataset: Path, 
     assert "EXIF orientation 6" in reasons[f"{FOLDER}/10.jpg"]
 
 
-def test_images_in_sub_folders_of_any_split(tmp_path: Path, prep: Path) -> None:
+def test_images_may_be_in_sub_folders_of_any_split(tmp_path: Path, prep: Path) -> None:
     dataset = coco_set(tmp_path / "coco", {"9.jpg": (70, 60), "10.jpg": (40, 62)})
     (dataset / FOLDER / "cam1").mkdir()
     os.rename(dataset / FOLDER / "9.jpg", dataset / FOLDER / "cam1/9.jpg")
@@ -309,7 +311,7 @@ def test_images_in_sub_folders_of_any_split(tmp_path: Path, prep: Path) -> None:
     assert [image.source for image in manifest(prep).images] == ["images/mine/10.jpg", "images/mine/cam1/9.jpg"]
 
 
-def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:
+def test_an_image_too_long_for_opencv_is_rejected(tmp_path: Path, prep: Path) -> None:
     dataset = coco_set(tmp_path / "coco", {"long.png": (33000, 2), "9.jpg": (70, 60)})
     assert prepare(dataset, prep, "--max_rejected", 1) == 0
     assert list(record(prep / "rejected.json")["images"]) == [f"{FOLDER}/long.png"]
@@ -324,7 +326,7 @@ def test_an_image_too_long_for_opencv(tmp_path: Path, prep: Path) -> None:
         ("MODEL: {NAME: cls_hrnet}\n", ("MODEL.NAME", "cls_hrnet")),
     ],
 )
-def test_configs_that_are_refused(
+def test_invalid_configs_are_rejected(
     cfg: str, parts: tuple[str, str], dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(dataset, prep, cfg=cfg) == 2
@@ -333,7 +335,7 @@ def test_configs_that_are_refused(
     assert not prep.exists()
 
 
-def test_directories_that_are_refused(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_directories_are_rejected(dataset: Path, prep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(dataset, prep, "--output_flip", prep) == 2, "one directory for both"
     assert f"error: {prep}: " in capsys.readouterr().err
     assert prepare(dataset.parent / "nowhere", prep) == 2

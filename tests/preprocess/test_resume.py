@@ -1,4 +1,4 @@
-"""Preprocessing that was interrupted or is run again: finished files are kept, and nothing is done twice."""
+"""Preprocessing that was interrupted or is run again: finished files are kept, and nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES = ("whole", "half", "long", "empty", "missing", "temporary")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config, a data set of eight images, one of them broken, and what a finished run made of it."""
+    """A folder with a config, a data set of eight images, one of them broken, and the output of a finished run."""
     folder = tmp_path_factory.mktemp("resume")
     listed(folder, {f"img{i}.JPEG": i for i in range(8)})
     (folder / "val/img3.JPEG").write_bytes(b"no image")
@@ -52,7 +52,7 @@ def test_a_second_run_only_touches_the_manifest(
 
 
 def test_other_code_keeps_the_inputs(cfg: str, twice: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only code that changes pixels makes all inputs again."""
+    """Only changed code of pixel arithmetic computes all inputs again."""
     before = contents(output)
     monkeypatch.setattr(stamp, "code_sha256", lambda *modules: "0")
     assert prepare(cfg, twice, output) == 0
@@ -83,7 +83,7 @@ def test_a_damaged_directory_is_repaired(damage: str, cfg: str, twice: Path, out
     assert (output / "a.bin").stat().st_mtime_ns == 0
 
 
-def test_fewer_allowed_rejections_end_what_was_current(cfg: str, twice: Path, output: Path) -> None:
+def test_fewer_allowed_rejections_make_a_finished_run_fail(cfg: str, twice: Path, output: Path) -> None:
     (twice / "val/b.JPEG").write_bytes(b"")
     assert prepare(cfg, twice, output, "--max_rejected", "1") == 0
     assert prepare(cfg, twice, output, "--max_rejected", "2") == 0
@@ -97,7 +97,7 @@ def here(work: Callable[[object], object], tasks: list[object], workers: int) ->
 
 @settings(max_examples=40, deadline=None)
 @given(states=st.lists(st.sampled_from(STATES), min_size=8, max_size=8), records=st.booleans())
-def test_any_finished_files_are_kept_and_only_the_rest_is_done(
+def test_any_finished_files_are_kept_and_only_the_rest_is_prepared(
     finished: Path, states: list[str], records: bool
 ) -> None:
     before = contents(finished / "prep")
@@ -132,7 +132,7 @@ def test_an_image_that_cannot_be_resized_is_rejected(cfg: str, tmp_path: Path, o
     assert sorted(path.name for path in output.glob("*.bin")) == ["a.bin", "lath.bin"]
 
 
-def test_more_images_than_a_folder_may_hold(
+def test_more_images_than_a_folder_may_hold_are_rejected(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prep_folder, "MAX_IMAGES", 2)
@@ -144,12 +144,14 @@ def test_more_images_than_a_folder_may_hold(
     assert len(os.listdir(output)) == 2 + 4
 
 
-def test_the_most_images_fill_a_folder() -> None:
+def test_as_many_images_as_a_folder_may_hold_are_accepted() -> None:
     assert prep_folder.MAX_IMAGES == 100_000 - len({"settings.json", "inputs.info", "rejected.json", "manifest.json"})
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_files(cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_many_images_are_rejected_before_the_work(
+    cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """100,001 images are refused before any is read; as many files without a label, or foreign files in the output
     directory, are not."""
     listed(tmp_path, {"img0.JPEG": 1})

@@ -1,4 +1,4 @@
-"""A data set of tar files gives what the folder of the same images gives, in every stage that opens them."""
+"""A data set of tar files gives the same results as a folder with the same images, in every stage that reads images."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def expected(folder: Path) -> dict[str, tuple[bytes, InputImage]]:
 
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(NAMES), st.lists(st.integers(1, 5), unique=True, max_size=4), st.integers(1, 6))
-def test_any_cut_into_tar_files(
+def test_any_division_into_tar_files_gives_the_same_inputs(
     folder: Path, expected: dict[str, tuple[bytes, InputImage]], names: list[str], places: list[int], parts: int
 ) -> None:
     borders = [0, *sorted(places), len(names)]
@@ -80,7 +80,7 @@ def test_any_cut_into_tar_files(
         assert order == names
 
 
-def test_what_is_finished_is_kept(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_inputs_are_kept(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, cfg = in_tars(folder, tmp_path / "set", [NAMES[:2], NAMES[2:]]), f"{folder.parent}/small.yaml"
     assert prepare(cfg, dataset, tmp_path / "prep") == 0
     first = Manifest.read(tmp_path / "prep/manifest.json")
@@ -103,7 +103,7 @@ def test_broken_images_and_those_without_a_label_are_rejected(folder: Path, tmp_
     assert reasons["0.tar/b.jpg"] == "empty file" and "no label" in reasons["0.tar/u.jpg"]
 
 
-def test_a_refused_tar_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_tar_is_one_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = in_tars(folder, tmp_path / "set", [NAMES])
     with open(dataset / "val-0.tar", "r+b") as file:
         file.truncate(9000)

@@ -41,7 +41,7 @@ def export(folder, output, *more) -> int:
     return classification.main([*files, *map(str, more)])  # of two --cfg or --weights, argparse uses the last
 
 
-def test_interface_and_operators(model):
+def test_the_file_has_this_interface_and_these_operators(model):
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -52,7 +52,7 @@ def test_interface_and_operators(model):
     assert operators == {"Conv", "Relu", "Add", "Resize", "GlobalAveragePool", "Flatten", "Gemm", "Constant"}
 
 
-def test_metadata_and_record(exported, model):
+def test_the_file_has_metadata_and_a_record(exported, model):
     path = exported / "out" / "model.onnx"
     metadata = {
         "model": "tiny",
@@ -72,7 +72,7 @@ def test_metadata_and_record(exported, model):
     assert sorted(entry.name for entry in path.parent.iterdir()) == names
 
 
-def test_another_opset_and_the_closing_line(exported, tmp_path, capsys):
+def test_another_opset_is_exported_and_reported(exported, tmp_path, capsys):
     assert export(exported, tmp_path / "model.onnx", "--opset", "13") == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(f"wrote {tmp_path / 'model.onnx'} (opset 13, 0.1 M parameters, max |difference| ")
@@ -82,7 +82,7 @@ def test_another_opset_and_the_closing_line(exported, tmp_path, capsys):
 
 @pytest.mark.parametrize("mode", ["floor", "round_prefer_floor", "round_prefer_ceil"])
 def test_resize_is_the_same_with_half_pixels(exported, model, mode):
-    """ATC may compile nearest with half-pixel rules; for whole factors no value changes, however ties are rounded."""
+    """ATC may compile nearest with half-pixel rules; for integer factors the values stay the same."""
     coordinates = "asymmetric" if mode == "floor" else "half_pixel"
     for node in model.graph.node:
         for attribute in node.attribute if node.op_type == "Resize" else ():
@@ -98,7 +98,7 @@ def test_resize_is_the_same_with_half_pixels(exported, model, mode):
     assert np.array_equal(*results)
 
 
-def test_refusals(exported, tmp_path, capsys):
+def test_invalid_weights_and_configs_are_rejected(exported, tmp_path, capsys):
     output = tmp_path / "model.onnx"
     assert export(exported, output, "--weights", "none.pth") == 2
     assert "none.pth: no such checkpoint" in capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_lost_parity_keeps_an_older_file(exported, tmp_path, capsys, monkeypatch
         output.write_bytes(b"older")
 
 
-def test_a_rerun_works_only_when_something_relevant_changed(exported, tmp_path, capsys, monkeypatch):
+def test_a_rerun_exports_only_after_a_relevant_change(exported, tmp_path, capsys, monkeypatch):
     output = tmp_path / "model.onnx"
 
     def rerun(*more) -> bool:

@@ -34,7 +34,7 @@ def refusal(model) -> WorkFailed:
     return caught.value
 
 
-def test_another_opset_and_an_unknown_operator(model):
+def test_another_opset_and_unknown_operators_are_rejected(model):
     model.opset_import[0].version = 12
     assert refusal(model).found == {"ai.onnx": 12}
     model.opset_import[0].version = 11
@@ -42,20 +42,20 @@ def test_another_opset_and_an_unknown_operator(model):
     assert refusal(model).found == "Shape"
 
 
-def test_other_names(model):
+def test_other_names_of_inputs_and_outputs_are_rejected(model):
     model.graph.output[0].name = "logits"
     next(node for node in model.graph.node if node.op_type == "Gemm").output[0] = "logits"
     assert (refusal(model).expected, refusal(model).found) == (["image", "class"], ["image", "logits"])
 
 
-def test_a_resize_with_computed_scales(model):
+def test_a_resize_with_computed_scales_is_rejected(model):
     resize = next(node for node in model.graph.node if node.op_type == "Resize")
     resize.input[2] = model.graph.node[0].output[0]
     assert refusal(model).found == resize.name and "constant" in refusal(model).what
 
 
 @pytest.mark.parametrize("stored", ["Constant", "initializer"])
-def test_a_resize_by_a_broken_factor(model, stored):
+def test_a_resize_by_a_fractional_factor_is_rejected(model, stored):
     scales = onnx.numpy_helper.from_array(np.array([1, 1, 1.5, 2], np.float32), "broken")
     resize = next(node for node in model.graph.node if node.op_type == "Resize")
     resize.input[2] = "broken"
@@ -66,7 +66,7 @@ def test_a_resize_by_a_broken_factor(model, stored):
     assert refusal(model).found == resize.name and "not an integer" in refusal(model).what
 
 
-def test_a_torch_without_the_newer_exporter(monkeypatch):
+def test_a_torch_without_the_newer_exporter_is_accepted(monkeypatch):
     """torch 2.1: torch.onnx.export has no `dynamo`."""
     assert export.older_exporter() == {"dynamo": False}
 

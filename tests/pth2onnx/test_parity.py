@@ -27,7 +27,7 @@ INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], n
 
 
 @pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.SMALLEST)])
-def test_equal_models(tmp_path, factor, largest):
+def test_equal_models_have_parity(tmp_path, factor, largest):
     """Outputs that are all zeros are equal too."""
     result = parity.check_parity(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
     assert result == parity.Parity(0.0, 1.0, pytest.approx(parity.TOLERANCE * largest), [[1, 3], [2, 3]])
@@ -50,7 +50,7 @@ def test_the_tolerance_follows_the_largest_value(tmp_path):
     assert error.found in ("1.60e-03, cosine 1.000000", "6.00e-04, cosine 1.000000")
 
 
-def test_values_near_zero_may_be_rounded_and_small_ones_not_be_wrong(tmp_path):
+def test_values_near_zero_may_be_rounded_but_not_wrong(tmp_path):
     rounded = [np.full((1, 3), 1e-5, np.float32)]
     result = parity.check_parity(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
     assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
@@ -66,14 +66,14 @@ def test_each_image_has_its_own_scale(tmp_path):
     assert error.found.startswith("1.00e-02, ") and "3.01e-04" in error.expected
 
 
-def test_outputs_of_an_absurd_size_are_not_equal(tmp_path):
-    """A flipped bit in the weights: the two agree to 1e-6 of the values, which mean nothing."""
+def test_outputs_of_absurd_size_are_rejected(tmp_path):
+    """After a flipped bit in the weights both agree to 1e-6 of values that are meaningless."""
     inputs = [np.array([[1, 2, 3]], np.float32)]
     error = refusal(lambda x: x * 1e30, scale_model(tmp_path / "m.onnx", 1e30), inputs)
     assert error.found == "3e+30" and "checkpoint" in error.hint
 
 
-def test_other_shapes_and_values_that_are_not_finite(tmp_path):
+def test_other_shapes_and_values_that_are_not_finite_are_rejected(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1)
     error = refusal(lambda x: x.sum(dim=1), model)
     assert (error.expected, error.found) == ([[1]], [[1, 3]])
@@ -84,7 +84,7 @@ def test_other_shapes_and_values_that_are_not_finite(tmp_path):
     assert "infinite" in refusal(lambda x: x / 0, model, [np.ones((1, 3), np.float32)]).what
 
 
-def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
+def test_the_output_nearest_to_its_tolerance_is_reported(tmp_path):
     model = onnx.load(scale_model(tmp_path / "m.onnx", 1.00002))
     model.graph.node.append(helper.make_node("Mul", ["y", "hundred"], ["z"]))
     model.graph.initializer.append(helper.make_tensor("hundred", TensorProto.FLOAT, [], [100]))
@@ -111,7 +111,7 @@ def test_the_output_nearest_to_its_own_tolerance_counts(tmp_path):
         ([[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [-4.0, 3.0]], ([0.0, 7.0], [1.0, 0.0])),
     ],
 )
-def test_each_image_and_the_cosine_of_zeros(expected, found, figures):
+def test_errors_are_computed_for_each_image_and_zeros_have_cosine_1(expected, found, figures):
     differences, cosines = parity.compare(np.array(expected), np.array(found))
     assert (differences.tolist(), cosines.tolist()) == figures
 

@@ -24,7 +24,7 @@ def exported(tmp_path_factory):
     return folder
 
 
-def test_interface_and_operators(exported):
+def test_the_file_has_this_interface_and_these_operators(exported):
     model = onnx.load(exported / "model.onnx")
     shapes = {
         value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -43,7 +43,7 @@ def test_interface_and_operators(exported):
     assert len(doubling.input) == 3, "the folded batch norm is its bias"
 
 
-def test_record(exported):
+def test_the_record_has_the_parity_at_each_size(exported):
     record = json.loads((exported / "model.onnx.json").read_text(encoding="utf-8"))
     assert (record["metadata"]["model"], record["metadata"]["opset"]) == ("tiny_pose", "11")
     assert record["inputs"] == [[1, 3, 96, 64], [1, 3, 64, 64], [1, 3, 64, 128], [2, 3, 64, 64]]
@@ -56,7 +56,7 @@ def test_maps_of_any_size_equal_torch(exported):
     assert result.max_abs_difference <= result.tolerance / 10
 
 
-def test_compared_sizes(tmp_path):
+def test_parity_is_compared_at_these_sizes(tmp_path):
     gears = [(1, [512, 1024]), (1, [512, 512]), (1, [1024, 512]), (2, [512, 512])]
     assert pose.compared_sizes(load_config(CONFIGS / "higher_hrnet_w32_512.yaml")) == gears
     path = tmp_path / "upstream.yaml"
@@ -65,7 +65,7 @@ def test_compared_sizes(tmp_path):
     assert pose.compared_sizes(load_config(path)) == without_gears
 
 
-def test_refusals(exported, tmp_path, capsys):
+def test_invalid_weights_and_configs_are_rejected(exported, tmp_path, capsys):
     files = ["--weights", str(exported / "tiny_pose.pth"), "--output", str(tmp_path / "model.onnx")]
     assert pose.main(["--cfg", "hrnet_w18", *files]) == 2
     assert "MODEL.NAME (expected pose_higher_hrnet, found cls_hrnet)" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def call(cfg, model, output, *more) -> int:
     return static.main(["--cfg", str(cfg), "--model", str(model), "--output", str(output), *more])
 
 
-def test_a_batch(exported, tmp_path):
+def test_the_record_has_the_batch_size(exported, tmp_path):
     model, output = exported / "model.ts", tmp_path / "om/bs4.ts"
     assert call(exported / "tiny.yaml", model, output, "--batch_size", "4") == 0
     compiled = CompiledModel.read(output)
@@ -39,7 +39,7 @@ def test_a_batch(exported, tmp_path):
     assert compiled.source_sha256 == compiled.model_sha256 == sha256_file(output), "a copy"
 
 
-def test_gears(exported, tmp_path):
+def test_the_record_has_the_gears(exported, tmp_path):
     output = tmp_path / "pose.ts"
     assert call(exported / "tiny_pose.yaml", exported / "pose.ts", output, "--batch_size", "1") == 0
     compiled = CompiledModel.read(output)
@@ -66,7 +66,7 @@ def test_outputs_of_pixels_equal_those_of_normalised_images(exported, tmp_path, 
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_a_file_of_another_tool(exported, tmp_path):
+def test_a_file_of_another_tool_is_accepted(exported, tmp_path):
     """The model zoo's export.py neither freezes nor writes metadata."""
     layers = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, tiny.CLASSES)]
     net = torch.nn.Sequential(*layers).eval()
@@ -79,7 +79,7 @@ def test_a_file_of_another_tool(exported, tmp_path):
     assert compiled.metadata == {"torchscript.precision": "fp32"} and compiled.inputs[0].shape == [2, 3, 64, 64]
 
 
-def test_the_record_for_torch_aie(exported, tmp_path):
+def test_the_record_for_torch_aie_names_the_chip(exported, tmp_path):
     for precision, recorded in (("default", "fp16"), ("fp32", "fp32")):
         flags = ["--backend", "torch_aie", "--soc_version", "Ascend310P3", "--precision", precision]
         assert call(exported / "tiny.yaml", exported / "model.ts", tmp_path / "m.ts", *flags) == 0
@@ -94,7 +94,7 @@ def refusal(capsys, *arguments) -> str:
     return line
 
 
-def test_refusals(exported, tmp_path, capsys):
+def test_files_that_do_not_fit_are_rejected(exported, tmp_path, capsys):
     cfg, model, pose, output = (exported / name for name in ("tiny.yaml", "model.ts", "tiny_pose.yaml", "x.ts"))
     line = refusal(capsys, cfg, exported / "tiny.pth", output)
     assert "not a TorchScript file" in line and f"make torchscript WEIGHTS={exported}/tiny.pth\n" in line
@@ -110,7 +110,7 @@ def test_refusals(exported, tmp_path, capsys):
     assert not output.exists()
 
 
-def test_a_model_of_another_shape_without_metadata(exported, tmp_path, capsys):
+def test_a_model_of_another_shape_without_metadata_is_rejected(exported, tmp_path, capsys):
     class Bare(torch.nn.Module):
         def forward(self, image):
             return image.mean((2, 3))
@@ -129,7 +129,7 @@ def test_a_model_of_another_shape_without_metadata(exported, tmp_path, capsys):
     assert not output.exists() and not (tmp_path / "x.ts.json").exists()
 
 
-def test_a_rerun_works_only_when_something_relevant_changed(exported, tmp_path, capsys, monkeypatch):
+def test_a_rerun_works_only_after_a_relevant_change(exported, tmp_path, capsys, monkeypatch):
     output = tmp_path / "bs4.ts"
 
     def rerun(*more) -> bool:

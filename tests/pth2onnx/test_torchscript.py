@@ -21,7 +21,7 @@ def exported(torchscript_files):
 
 
 @pytest.mark.parametrize("name", ["model", "pose"])
-def test_frozen_graph(exported, name):
+def test_the_graph_is_frozen(exported, name):
     with parity.torchscript_warnings():
         module = torch.jit.load(str(exported / f"{name}.ts"))
     operators = {node.kind() for node in module.graph.nodes()}
@@ -40,7 +40,7 @@ def test_outputs_of_any_size_equal_torch(exported, name, build):
     assert result.max_abs_difference <= result.tolerance / 10
 
 
-def test_metadata_and_record(exported):
+def test_the_file_has_metadata_and_a_record(exported):
     path = exported / "model.ts"
     metadata = {
         "model": "tiny",
@@ -57,7 +57,7 @@ def test_metadata_and_record(exported):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_batch_size_that_is_fixed_in_the_graph(exported, tmp_path, capsys, monkeypatch):
+def test_a_batch_size_that_is_fixed_in_the_graph_is_rejected(exported, tmp_path, capsys, monkeypatch):
     """Comparing at other sizes than the traced one finds it."""
 
     class Baked(torch.nn.Module):

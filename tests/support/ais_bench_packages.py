@@ -16,7 +16,7 @@ OPTIONS = 'parser.add_argument("--auto_set_dymdims_mode", type=str2bool)\n'
 TYPER = "import typer\n\ndef run(auto_set_dymdims_mode: bool = typer.Option(False)): ...\n"
 
 
-PACKAGES = {  # the files that tell one from another, with what they have in them
+PACKAGES = {  # the files by which they are recognised, and their content
     "missing": {},
     "official": {**OFFICIAL, "infer/utils.py": OPTIONS},
     "older": {"__init__.py": "", "infer/__main__.py": OPTIONS, "infer/io_oprations.py": ""},

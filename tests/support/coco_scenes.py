@@ -10,7 +10,7 @@ SIDE = 400  # of an image, pixels
 
 
 def person(random: np.random.Generator, number: int, image: int) -> dict[str, Any]:
-    """An annotation of 17 joints spread over a box; now and then a crowd or a person without a visible joint."""
+    """An annotation of 17 joints spread over a box; some are crowds or have no visible joint."""
     left, top = random.uniform(0, SIDE / 2, 2)
     width, height = random.uniform(20, SIDE / 2, 2)
     places = np.stack([left + width * random.random(17), top + height * random.random(17)], axis=1)

@@ -1,4 +1,4 @@
-"""A file server on 127.0.0.1 whose answers tests choose."""
+"""A file server on 127.0.0.1; tests set its responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a bit
+DATA = np.random.default_rng(0).bytes(700_001)  # several blocks and a partial one
 REDIRECTS = {"/moved": "/file.pth", "/loop": "/loop", "/ftp": "ftp://127.0.0.1/file.pth", "/hub": "/moved"}
 
 

@@ -1,4 +1,4 @@
-"""Records that are changed in one place, and what their readers say."""
+"""Records with one changed value, and the errors of their readers."""
 
 from __future__ import annotations
 

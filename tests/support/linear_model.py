@@ -1,4 +1,4 @@
-"""Small ONNX models whose outputs can be computed by hand, directories of inputs for them, and what tests share."""
+"""A linear model as ONNX, .om and TorchScript, whose outputs can be computed by hand, and inputs for it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def check_logits(images: np.ndarray, folder: str = "out/run", tolerance: float =
 
 
 def remove_records(folder: str = "out/run") -> None:
-    """Leave what a run leaves that is killed before its record."""
+    """Remove the record and the stamp, as if the run was killed before it wrote them."""
     os.unlink(f"{folder}_run.json")
     os.unlink(stamp_path(folder))
 

@@ -60,7 +60,7 @@ def draw_people(random: np.random.Generator, count: int, width: int, height: int
 
 
 def flip(scene: Scene) -> Scene:
-    """The flipped scene: left and right joints change names."""
+    """The flipped scene: left and right joints are exchanged."""
     order = list(FLIPPED)
     xy = scene.xy[:, order] * (-1, 1) + (scene.width - 1, 0)
     return Scene(scene.width, scene.height, xy, scene.heights[:, order], scene.tags[:, order, ::-1])
@@ -74,8 +74,8 @@ def render(scene: Scene, random: np.random.Generator, noise: float) -> tuple[np.
 
 
 def _maps(scene: Scene, cell: int, random: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """float32 heatmaps and tags [17, H/cell, W/cell]; the highest blob's tag stands where a blob is, else one that
-    changes slowly, or with much noise at random."""
+    """float32 heatmaps and tags [17, H/cell, W/cell]; a blob has the tag of the highest blob there; elsewhere tags
+    change slowly, or are random if there is much noise."""
     shape = (COUNT, scene.height // cell, scene.width // cell)
     heat = noise * random.standard_normal(shape, np.float32)
     tags = np.zeros(shape, np.float32)

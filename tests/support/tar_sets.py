@@ -32,7 +32,7 @@ def write_tar(path: Path, entries: Iterable[Entry], form: int = tarfile.GNU_FORM
 
 
 def samples(labels: dict[str, int], ending: str = "jpg") -> list[Entry]:
-    """An image, which is none, and its label for each key."""
+    """A file in place of an image, and its label, for each key."""
     pairs = (
         ((f"{key}.{ending}", key.encode("utf-8", "surrogateescape")), (f"{key}.cls", b"%d" % label))
         for key, label in labels.items()

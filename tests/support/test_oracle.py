@@ -1,4 +1,4 @@
-"""tests/support/oracle.py: peaks are at the annotated positions, and a flip is one."""
+"""tests/support/oracle.py: peaks are at the annotated positions, and flipped outputs are correct."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def peak(heat: np.ndarray) -> tuple[int, int]:
     return int(column), int(row)
 
 
-def test_peaks_and_tags() -> None:
+def test_peaks_are_at_the_joints_and_tags_differ_by_person() -> None:
     two = [person(nose=(50, 60), left_ear=(10, 10)), person(nose=(150, 60))]
     low, high = oracle.render(image(), two)
     assert (low.shape, high.shape, low.dtype) == ((1, 34, 24, 32), (1, 17, 48, 64), np.float32)
@@ -57,7 +57,7 @@ def test_joints_outside_the_input_are_ignored() -> None:
     assert low[0, 3].max() == 1
 
 
-def test_the_flip() -> None:
+def test_flipped_outputs_exchange_left_and_right() -> None:
     low, high = outputs = oracle.render(image(), [person(left_ear=(50, 60))])
     flipped_low, flipped_high = oracle.flip(outputs)
     column, row = peak(high[0, 3])
@@ -69,7 +69,7 @@ def test_the_flip() -> None:
     assert [FLIPPED[FLIPPED[joint]] for joint in range(17)] == list(range(17))
 
 
-def test_outputs_of_a_manifest(tmp_path: Path) -> None:
+def test_outputs_are_written_for_a_manifest(tmp_path: Path) -> None:
     assert people.main(["--output", str(tmp_path), "--images", "4", "--size", "64"]) == 0
     index = tmp_path / "annotations/person_keypoints_val2017.json"
     manifest = Manifest("coco", "", "", "float32", "NCHW", "npy", 1, 0, [image()])

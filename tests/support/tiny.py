@@ -1,4 +1,4 @@
-"""Nets of both kinds that can be built, exported and run in a second; their configs and weights as files."""
+"""Networks for both tasks that can be built, exported and run in one second; their configs and weights as files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrnet.config import load_config
 from hrnet.nets import checkpoint, classification, pose
 from hrnet.pose.joints import COUNT
 
-torch.set_num_threads(1)  # two threads make such small layers slower, above all when other processes need the cores
+torch.set_num_threads(1)  # two threads are slower for such small layers
 
 CLASSES = 7
 SIDE = 64  # of its input, pixels

@@ -1,5 +1,5 @@
-"""A data set of three classes that a tiny net learns in a few epochs, drawn people for a tiny pose net, their configs,
-and calls of both trainers."""
+"""A data set of three classes that a tiny net learns in a few epochs, drawn people for a tiny pose net, and their
+configs."""
 
 from __future__ import annotations
 

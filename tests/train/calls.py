@@ -1,4 +1,4 @@
-"""Calls of the trainers, in this process and in one of their own, and what they wrote."""
+"""Calls of the trainers, in this process or a new one, and the metrics that they wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from train.pose import __main__ as pose
 from train.pose.task import PoseTask
 from train.recipe import Task
 
-SECONDS = 180  # after which a process is taken to hang
+SECONDS = 180  # after this time a process counts as hanging
 WEIGHTS = {"classification": "model_best.pth.tar", "pose": "small.pth"}
 MAINS = {"classification": classification.main, "pose": pose.main}
 

@@ -13,7 +13,7 @@ from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 @pytest.fixture(autouse=True)
 def handler_of_dead_workers() -> Iterator[None]:
-    """torch's handler of SIGCHLD, which a trainer removes when a worker process dies, is there for the next test."""
+    """Install torch's handler of SIGCHLD again, which a trainer removes when a worker process dies."""
     _set_SIGCHLD_handler()
     handler = signal.getsignal(signal.SIGCHLD)
     yield

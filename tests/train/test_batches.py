@@ -45,7 +45,7 @@ def test_each_image_is_validated_once(images: int, batch: int, processes: int) -
 
 
 @pytest.mark.parametrize("task", ["classification", "pose"])
-def test_epochs_differ_and_are_repeatable(task: str, tmp_path: Path) -> None:
+def test_epochs_differ_and_can_be_repeated(task: str, tmp_path: Path) -> None:
     """Also by workers, and by two processes with half as many images each."""
     folder = set_up(task, tmp_path)
     made = make_task(task, folder / "small.yaml")
@@ -68,7 +68,7 @@ def tensors(targets: object) -> list[torch.Tensor]:
     return [targets] if isinstance(targets, torch.Tensor) else [part for output in targets for part in output]
 
 
-def test_an_error_of_a_worker_keeps_its_parts() -> None:
+def test_an_error_of_a_worker_is_raised_with_its_parts() -> None:
     error = UserError("not a readable image", where="a.JPEG", hint="fix it")
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
     assert batches.collate([(torch.zeros(1), 0), error]) is error

@@ -20,7 +20,7 @@ def test_the_total_of_one_process_is_its_value() -> None:
     assert DistributedContext(0, 1, torch.device("cpu")).total(1.5, 2) == [1.5, 2.0]
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -48,7 +48,7 @@ def test_the_error_line_is_reported_not_its_consequences(tmp_path: Path, capsys:
     assert capsys.readouterr().err == ""
 
 
-def test_an_unexpected_exception_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_exception_keeps_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path, 0, "")
     write_log(tmp_path, 1, "Traceback …\nKeyError: 1\n")
     with pytest.raises(WorkFailed, match="process 1"):
@@ -87,19 +87,19 @@ def test_an_npu_without_torch_npu_is_one_warning(with_npu: Path) -> None:
     assert distributed.unused_npu("npu") is None
 
 
-def test_an_npu_that_torch_npu_does_not_see(with_npu: Path) -> None:
+def test_an_npu_that_torch_npu_does_not_find_is_a_warning(with_npu: Path) -> None:
     (with_npu / "torch_npu.py").write_text("class npu:\n    is_available = staticmethod(lambda: False)\n")
     assert distributed.accelerator() != "npu"
     assert "no NPU is available to torch_npu" in str(distributed.unused_npu("cpu"))
 
 
-def test_no_npu_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_an_npu_gets_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "NPUS", f"{tmp_path}/davinci[0-9]*")
     assert distributed.unused_npu("cpu") is None
 
 
 @pytest.mark.parametrize("error", ["ImportError('libhccl.so: cannot open')", "RuntimeError('Two accelerators')"])
-def test_a_torch_npu_that_cannot_be_imported(error: str, with_npu: Path) -> None:
+def test_a_torch_npu_that_cannot_be_imported_is_one_line(error: str, with_npu: Path) -> None:
     (with_npu / "torch_npu.py").write_text(f"raise {error}\n")
     with pytest.raises(UserError, match=error.split("'")[1]) as caught:
         distributed.accelerator()
@@ -109,7 +109,7 @@ def test_a_torch_npu_that_cannot_be_imported(error: str, with_npu: Path) -> None
 @pytest.mark.parametrize(
     ("version", "accepted"), [("2.1.0", False), ("2.3.1+cpu", False), ("2.4.0", True), ("3.0", True)]
 )
-def test_the_oldest_torch_for_training(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_older_than_2_4_is_rejected(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", version)
     if accepted:
         return distributed.check_torch()

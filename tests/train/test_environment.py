@@ -38,7 +38,7 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> No
         ("MASTER_ADDR", ""),
     ],
 )
-def test_values_that_no_launcher_sets(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_launcher_variables_are_rejected(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, {**WHOLE, name: value})
     with pytest.raises(UserError) as caught:
         distributed.launched()
@@ -58,7 +58,7 @@ def test_values_that_no_launcher_sets(name: str, value: str, monkeypatch: pytest
         (WHOLE, 2, False, ""),
     ],
 )
-def test_who_decides_the_number_of_processes(
+def test_the_number_of_processes_is_reported_with_its_source(
     values: dict[str, str],
     processes: int,
     launch: bool,
@@ -72,7 +72,7 @@ def test_who_decides_the_number_of_processes(
     assert found.count("\n") == bool(note) and found.startswith(note) and ("--nproc" in found) == bool(note)
 
 
-def test_environment_and_arguments_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_and_arguments_that_differ_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, WHOLE)
     with pytest.raises(UserError) as caught:
         distributed.must_launch(8)
@@ -80,7 +80,7 @@ def test_environment_and_arguments_that_differ(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_processes_that_never_come(
+def test_missing_processes_are_reported_and_time_out(
     rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as found:
@@ -99,7 +99,7 @@ def test_processes_that_never_come(
 
 
 class Numbers(Samples):
-    """Images of which one ends its reader."""
+    """Images, one of which ends the process that reads it."""
 
     source = Path("numbers")
 
@@ -127,7 +127,7 @@ def read_all(fatal: int) -> None:
         assert [label for _, labels in found.epoch(0) for label in labels.tolist()] == list(range(8))
 
 
-def test_a_reader_that_ends_is_one_line() -> None:
+def test_a_reader_process_that_ends_is_one_line() -> None:
     read_all(fatal=-1)
     with pytest.raises(UserError) as caught:
         read_all(fatal=5)
@@ -152,7 +152,7 @@ def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:
 
 
 def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the tensors of a batch find no space: the trainer must not wait for it."""
+    """If there is no space for the tensors of a batch, the trainer must not wait for it."""
 
     def refuse(storage: object) -> None:
         raise RuntimeError("unable to open shared memory object: No space left on device (28)")
@@ -163,7 +163,7 @@ def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatc
     assert "/dev/shm" in caught.value.what
 
 
-def test_no_room_for_semaphores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_semaphores_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, os.strerror(30))
 

@@ -74,7 +74,7 @@ def check(task: str, folder: Path, output: str) -> None:
     assert sorted(os.listdir(folder / output)) == sorted(os.listdir(folder / "out")), "no temporary file is left"
 
 
-def test_a_run_killed_anywhere(task: str, folder: Path) -> None:
+def test_a_run_killed_anywhere_resumes_to_equal_results(task: str, folder: Path) -> None:
     source = random.Random(1)
     killed = 0
     for number in range(POINTS):
@@ -87,7 +87,7 @@ def test_a_run_killed_anywhere(task: str, folder: Path) -> None:
     assert killed >= POINTS // 2
 
 
-def test_a_run_killed_again_and_again(task: str, folder: Path) -> None:
+def test_a_run_killed_repeatedly_resumes_to_equal_results(task: str, folder: Path) -> None:
     """Each time in the second epoch that it begins, so that each call adds one epoch."""
     for _ in range(3):
         kill(task, folder, "again", 3, 0.0, whole_group=True)

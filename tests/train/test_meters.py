@@ -17,7 +17,7 @@ def meter(*seconds: float) -> meters.Meter:
     return found
 
 
-def test_a_step_line() -> None:
+def test_a_step_line_equals_the_model_zoos() -> None:
     line = meter(1.0, 6.0883).step_line(3, 200, 5004, 0.0412)
     assert line == (
         "Epoch: [3][200/5004]\t\tTime 6.088s\t\tFPS 84.1\t\tData 0.041s\t\tLoss 3.00000\t\t"
@@ -27,7 +27,7 @@ def test_a_step_line() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 6, 10, 11])
-def test_averages_leave_out_the_first_steps_where_there_are_more(steps: int) -> None:
+def test_averages_leave_out_the_first_steps_of_longer_epochs(steps: int) -> None:
     found = meter(*range(1, steps + 1))
     counted = range(6, steps + 1) if steps > 5 else range(1, steps + 1)
     seconds = sum(counted) / len(counted)
@@ -38,7 +38,7 @@ def test_averages_leave_out_the_first_steps_where_there_are_more(steps: int) -> 
     )
 
 
-def test_the_line_of_a_validation() -> None:
+def test_the_validation_line_equals_the_model_zoos() -> None:
     line = meters.test_line(0.25, 0.98765, 76.456, 93.14)
     assert line == (
         "Test: Time 0.250\tLoss 0.9877\tError@1 23.544\tError@5 6.860\tAccuracy@1 76.456\tAccuracy@5 93.140\t"
@@ -46,7 +46,7 @@ def test_the_line_of_a_validation() -> None:
     assert line.split()[10] == "76.456", "fields that the model zoo's scripts read"
 
 
-def test_a_result() -> None:
+def test_the_result_lines_equal_the_model_zoos() -> None:
     result = meters.Result("hrnet_w18", 8, 256, "acc", Outcome(533.2, 76.4601, 1.234567), 36000.4)
     assert "\n".join(result.block()) == (
         "------------------ Final result ------------------\nFinal Performance images/sec : 533.2\n"
@@ -59,7 +59,7 @@ def test_a_result() -> None:
     )
 
 
-def test_a_task_without_accuracy() -> None:
+def test_a_task_without_accuracy_leaves_it_out() -> None:
     found = meters.Meter(8)
     found.add(2.0, {"loss": 0.5, "heatmap1": 0.25, "push1": 0.25})
     assert found.step_line(0, 0, 5, 0.1).endswith("Loss 0.50000\t\theatmap1 0.25000\t\tpush1 0.25000\t\t")

@@ -1,4 +1,5 @@
-"""Several processes of the trainer: the result of one, one line for an error, and no process left behind."""
+"""Several processes of the trainer: the same result as one process, one line for an error, and no process left
+running."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def run(folder: Path, *more: object, task: str = "classification") -> tuple[int,
 
 
 @pytest.mark.parametrize("task", ["classification", "pose"])
-def test_two_processes_learn_as_one_with_twice_the_batch(
+def test_two_processes_equal_one_with_twice_the_batch(
     task: str, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In loss and weights, to TOLERANCE, where batch norm is fixed. For classification the learning rate grows with the
@@ -68,7 +69,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
         assert both[name] == pytest.approx(single[name], rel=TOLERANCE), name
 
 
-def test_a_classification_run_of_two_and_its_logs(folder: Path, port: int) -> None:
+def test_two_classification_processes_train_and_write_logs(folder: Path, port: int) -> None:
     """Each process has its own log, each validation image counts once, and one process validates the same."""
     code, screen, errors = run(folder, "--nproc", 2, "--bs", 4, "--port", port)
     assert (code, errors) == (0, "")
@@ -88,7 +89,7 @@ def test_a_classification_run_of_two_and_its_logs(folder: Path, port: int) -> No
     assert again[0] == 0 and "4 of 5 epochs are finished in out\n" in again[1] and len(read_metrics(folder)) == 5
 
 
-def test_a_pose_run_of_two(tmp_path: Path, port: int) -> None:
+def test_two_pose_processes_train(tmp_path: Path, port: int) -> None:
     folder = set_up("pose", tmp_path)
     code, screen, errors = run(folder, "--nproc", 2, "--bs", 2, "--port", port, task="pose")
     assert (code, errors) == (0, "")
@@ -99,7 +100,7 @@ def test_a_pose_run_of_two(tmp_path: Path, port: int) -> None:
     assert (folder / "out/output/0/train_1.log").exists()
 
 
-def test_two_nodes_are_a_run(folder: Path, port: int) -> None:
+def test_two_nodes_train_together(folder: Path, port: int) -> None:
     given = ("--nodes", 2, "--bs", 4, "--port", port, "--train_epochs", 1)
     both = [start(folder, *given, "--dn", node) for node in (0, 1)]
     outputs = [each.communicate(timeout=SECONDS) for each in both]
@@ -109,7 +110,7 @@ def test_two_nodes_are_a_run(folder: Path, port: int) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_a_node_that_waits_in_vain(node: int, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_waits_too_long_is_one_line(node: int, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "WAIT", 2)
     with pytest.raises(UserError) as caught:
         distributed.launch("train.classification", [], 1, 2, node, "127.0.0.1", port)
@@ -117,7 +118,7 @@ def test_a_node_that_waits_in_vain(node: int, port: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("task", ["classification", "pose"])
-def test_torchrun_itself_starts_it(task: str, tmp_path: Path, port: int) -> None:
+def test_torchrun_can_start_the_trainer(task: str, tmp_path: Path, port: int) -> None:
     folder = set_up(task, tmp_path)
     launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port))
     started = start(folder, "--bs", 2, "--stop_step", 2, task=task, launch=launch)
@@ -127,7 +128,7 @@ def test_torchrun_itself_starts_it(task: str, tmp_path: Path, port: int) -> None
     assert (folder / "out/output/0/small_bs2_2p_perf.log").exists()
 
 
-def test_one_line_for_an_error_of_one_or_all(folder: Path, port: int) -> None:
+def test_an_error_of_one_or_all_processes_is_one_line(folder: Path, port: int) -> None:
     given = ("--nproc", 2, "--bs", 4, "--port", port)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
@@ -146,7 +147,7 @@ def test_one_line_for_an_error_of_one_or_all(folder: Path, port: int) -> None:
     assert code == 2 and errors.startswith("train.classification: error: none.yaml: ") and errors.count("\n") == 1
 
 
-def test_a_killed_launcher_takes_its_processes_along(folder: Path, port: int) -> None:
+def test_processes_end_with_a_killed_launcher(folder: Path, port: int) -> None:
     started = start(folder, "--nproc", 2, "--bs", 4, "--port", port, "--train_epochs", 1000)
     deadline = time.monotonic() + SECONDS
     while not (folder / "out/checkpoint.pth.tar").exists():

@@ -1,4 +1,4 @@
-"""train/run.py, loop.py, recipe.py and state.py: what both tasks share, on both of them."""
+"""train/run.py, loop.py, recipe.py and state.py: the code that both tasks share, with each task."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_an_interrupted_run_resumes_with_the_same_losses(
     assert (folder / "out" / WEIGHTS[task]).read_bytes() == (trained / "out" / WEIGHTS[task]).read_bytes()
 
 
-def test_float16_with_a_loss_scale_learns_too(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What NPU and CUDA compute in, on the CPU."""
+def test_float16_with_a_loss_scale_learns(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, with the precision of NPU and CUDA."""
     monkeypatch.setattr(recipe, "dtype_of", lambda precision, device: torch.float16)
     assert train(folder, task=task) == 0
     figures = read_metrics(folder)
@@ -85,7 +85,7 @@ def test_float16_with_a_loss_scale_learns_too(task: str, folder: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["--data_path", ""])
-def test_the_model_zoos_names_of_arguments(task: str, folder: Path, name: str) -> None:
+def test_the_model_zoos_argument_names_are_accepted(task: str, folder: Path, name: str) -> None:
     main = MAINS[task]
     given = [*([name] if name else []), folder / "data", "--cfg", folder / "small.yaml", "--output", folder / "out"]
     assert main([*map(str, given), "--stop_step=1", "--bs=2", "--device_id=3", "--lr=0.5"]) == 0
@@ -93,14 +93,18 @@ def test_the_model_zoos_names_of_arguments(task: str, folder: Path, name: str) -
 
 
 @pytest.mark.parametrize("lr", ["0", "-1", "nan", "fast"])
-def test_an_invalid_learning_rate(folder: Path, task: str, lr: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_learning_rate_is_rejected(
+    folder: Path, task: str, lr: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         train(folder, f"--lr={lr}", task=task)
     assert stopped.value.code == 2
     assert f"found {lr!r}" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_a_different_run(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_a_different_run_is_rejected(
+    task: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train(folder, "--train_epochs", 1, task=task) == 0
     path = folder / "out/checkpoint.pth.tar"
     error = error_of(task, folder, capsys, "--train_epochs", 1, "--lr", 0.1)
@@ -135,13 +139,15 @@ def test_different_targets_are_a_different_run(trained: Path, task: str) -> None
     assert samples.sha256() != before
 
 
-def test_two_runs_in_one_directory(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_in_one_directory_exclude_each_other(
+    task: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with locked(f"{folder / 'out'}_lock"):
         assert f"{folder / 'out'}_lock: " in error_of(task, folder, capsys)
     assert not (folder / "out/checkpoint.pth.tar").exists()
 
 
-def test_a_worker_that_is_killed(
+def test_a_killed_worker_is_one_line(
     task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Samples, "__getitem__", lambda self, key: os.kill(os.getpid(), signal.SIGKILL))
@@ -149,7 +155,7 @@ def test_a_worker_that_is_killed(
     assert "a worker process was killed" in error and "--workers" in error
 
 
-def test_a_loss_that_is_not_finite(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = error_of(task, folder, capsys, "--lr", 1e30, code=1)
     assert re.search(r": failed: the loss is (nan|inf) in epoch \d, step \d", error) and "--lr" in error
 
@@ -190,7 +196,7 @@ def test_a_run_starts_from_the_pretrained_weights_of_its_config(
     assert "MODEL.PRETRAINED" in capsys.readouterr().out
 
 
-def test_pretrained_weights_that_are_missing(
+def test_missing_pretrained_weights_are_rejected(
     task: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -199,7 +205,7 @@ def test_pretrained_weights_that_are_missing(
     assert "MODEL.PRETRAINED" in error and "models/none.pth" in error and "--weights" in error
 
 
-def test_pretrained_layers_of_pose(
+def test_only_the_configured_pretrained_layers_are_loaded(
     task: str, folder: Path, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
@@ -209,7 +215,7 @@ def test_pretrained_layers_of_pose(
     assert ("left as they were: conv2, bn2" in line) == (task == "pose")
 
 
-def test_learning_rates(tmp_path: Path) -> None:
+def test_learning_rates_follow_the_schedule(tmp_path: Path) -> None:
     settings = load_config(write_pose_config(tmp_path)).TRAIN.clone()
     settings.defrost()
     settings.LR, settings.END_EPOCH = 0.5, 10
@@ -220,13 +226,13 @@ def test_learning_rates(tmp_path: Path) -> None:
     assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
 
-def test_a_data_set_given_twice(folder: Path, task: str) -> None:
+def test_a_data_set_given_twice_is_rejected(folder: Path, task: str) -> None:
     with pytest.raises(SystemExit):
         train(folder, folder / "data", task=task)
 
 
-def test_channels_last_only_where_it_is_known_to_work(task: str, folder: Path) -> None:
-    """The meta device stands for any other than CPU and CUDA, such as an NPU, whose torch rejects that format."""
+def test_channels_last_is_used_only_on_cpu_and_cuda(task: str, folder: Path) -> None:
+    """The meta device in place of an NPU, whose torch rejects channels_last."""
     small = make_task(task, folder / "small.yaml")
     pixels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     for name in ("cpu", "meta"):
@@ -246,7 +252,7 @@ def test_channels_last_only_where_it_is_known_to_work(task: str, folder: Path) -
     ]
 
 
-def test_a_torch_that_is_too_old(
+def test_a_torch_that_is_too_old_is_rejected(
     task: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch, "__version__", "2.1.0")

@@ -41,7 +41,7 @@ def call(script: str, *flags: str, cwd: Path, root: Path = ROOT, python: str = s
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_without_a_data_path(script: str, tmp_path: Path) -> None:
+def test_a_missing_data_path_is_reported(script: str, tmp_path: Path) -> None:
     expected = (1, '[Error] para "data_path" must be confing\n', "")
     assert call(script, "--device_id=1", cwd=tmp_path) == expected
     assert call(script, "--data_path=", cwd=tmp_path) == expected
@@ -104,7 +104,7 @@ def test_the_digits_are_learned(digits: Path) -> None:
         ("train_performance_8p.sh", ["--nproc=2", "--stop_step=12"], "bs32_2p_perf"),
     ],
 )
-def test_each_script_on_the_digits(digits: Path, script: str, flags: list[str], case: str) -> None:
+def test_each_script_runs_on_the_digits(digits: Path, script: str, flags: list[str], case: str) -> None:
     given = ("--data_path=data/digits", "--cfg=demo_digits", f"--output=build/{case}", "--device_id=3")
     code, screen, errors = call(script, *given, *flags, cwd=digits, root=digits)
     assert (code, errors) == (0, "")

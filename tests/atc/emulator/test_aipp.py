@@ -1,4 +1,4 @@
-"""The AIPP file: written to the byte, read in every form, refused with a line for each error."""
+"""The AIPP file: exact bytes, all legal forms when it is read, and one line for each error."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ aipp_op {
 STATIC = "aipp_mode: static input_format: RGB888_U8"
 
 
-def test_the_file_to_the_byte() -> None:
+def test_the_aipp_file_has_these_bytes() -> None:
     config = load_config("configs/hrnet_w18.yaml")
     assert (config.INPUT.MEAN, config.INPUT.STD) == (MEAN, STD)
     assert render_aipp(224, 192, config.INPUT.MEAN, config.INPUT.STD) == IMAGENET
 
 
-def test_reading_what_was_written() -> None:
+def test_a_written_aipp_file_is_read_back() -> None:
     assert aipp.read(IMAGENET) == aipp.Aipp(
         width=224,
         height=192,
@@ -64,7 +64,7 @@ def test_any_mean_and_std_are_read_back_to_nine_digits(mean: list[float], std: l
     np.testing.assert_allclose(conf.var_reci, 1 / (255 * np.array(std)), rtol=1e-8)
 
 
-def test_difference_from_the_table() -> None:
+def test_aipp_differs_from_the_formula_by_the_documented_amount() -> None:
     """The figures of docs/decisions/0010: each pixel value of each channel, against `(value / 255 - mean) / std`."""
     conf, table = aipp.read(IMAGENET), normalise_table(MEAN, STD)
     pixels = np.arange(256, dtype=np.float32)
@@ -92,14 +92,14 @@ def test_difference_from_the_table() -> None:
         f"aipp_op {{ {STATIC} cpadding_value: 0.0 mean_chn_3: 7 var_reci_chn_3: 2 max_src_image_size: 4 }}",
     ],
 )
-def test_forms_of_an_aipp_without_effect(text: str) -> None:
+def test_equivalent_forms_of_an_aipp_file_read_alike(text: str) -> None:
     assert aipp.read(text) == aipp.Aipp(0, 0, (0.0,) * 3, (0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.mark.parametrize(
     ("word", "value"), [("-1.5", -1.5), ("2", 2.0), (".5", 0.5), ("1.", 1.0), ("1e-2", 0.01), ("1.5E+1", 15.0)]
 )
-def test_numbers(word: str, value: float) -> None:
+def test_number_formats_are_read(word: str, value: float) -> None:
     assert aipp.read(f"aipp_op {{ {STATIC} mean_chn_1: 104 min_chn_1: {word} }}") == aipp.Aipp(
         0, 0, (0.0, 104.0, 0.0), (0.0, value, 0.0), (1.0,) * 3
     )
@@ -139,7 +139,7 @@ WHOLE = "a whole number that is not smaller than 0"
         (f"aipp_op {{ {STATIC} src_image_size_h: 0x10 }}", f"line 1: src_image_size_h (expected {WHOLE}, found 0x10)"),
     ],
 )
-def test_invalid_files(text: str, reason: str) -> None:
+def test_invalid_aipp_files_are_rejected(text: str, reason: str) -> None:
     assert refusal(text) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
 
 
@@ -153,7 +153,7 @@ def test_invalid_files(text: str, reason: str) -> None:
         "input_format: YUV420SP_U8",
     ],
 )
-def test_what_is_not_emulated(field: str) -> None:
+def test_aipp_fields_that_are_not_emulated_are_rejected(field: str) -> None:
     fields = {line.split(":")[0]: line for line in ("aipp_mode: static", "input_format: RGB888_U8", field)}
     assert refusal(f"aipp_op {{ {' '.join(fields.values())} }}") == (
         f"E10055: The operation is not supported. Reason: The emulator of atc does not support {field} in "
@@ -161,7 +161,7 @@ def test_what_is_not_emulated(field: str) -> None:
     )
 
 
-def test_several_aipp_ops_are_not_emulated() -> None:
+def test_several_aipp_ops_are_rejected() -> None:
     assert "does not support several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
 
 
@@ -184,7 +184,7 @@ def test_several_aipp_ops_are_not_emulated() -> None:
         ),
     ],
 )
-def test_models_that_do_not_fit(shape: list[int], input_format: str, reason: str) -> None:
+def test_models_that_do_not_fit_the_aipp_file_are_rejected(shape: list[int], input_format: str, reason: str) -> None:
     aipp.check_fits(aipp.read(IMAGENET), [16, 3, 192, 224], "NCHW")
     with pytest.raises(AtcError) as caught:
         aipp.check_fits(aipp.read(IMAGENET), shape, input_format)
@@ -214,7 +214,7 @@ def test_aipp_is_the_formula_in_float32_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_mean_and_min_are_subtracted_separately(tmp_path: Path) -> None:
-    """Without any, pixels are only cast."""
+    """Without mean and min, pixels are only cast."""
     saved(tmp_path, passing())
     x = pixels(16)
     mean, low, factor = np.float32([104, 0, 7]), np.float32([0.1, 1e-3, 0]), np.float32([1, 3.3, 1])
@@ -237,7 +237,7 @@ def test_aipp_with_float16_inside_is_rounded_once_as_it_enters(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("taken", ["image_aipp_planes", "image_aipp"])
-def test_a_network_behind_aipp(taken: str, tmp_path: Path) -> None:
+def test_a_network_with_aipp_gives_the_logits_of_normalised_images(taken: str, tmp_path: Path) -> None:
     """The logits equal those of numpy's normalised pixels, whatever the tensors' names are."""
     model = classifier()
     model.graph.node[0].output[0] = model.graph.node[1].input[0] = taken

@@ -108,7 +108,7 @@ def test_single_operators_are_numpys_float16_to_the_bit(level: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_small_net_against_numpy(level: str, tmp_path: Path) -> None:
+def test_a_small_net_equals_numpy(level: str, tmp_path: Path) -> None:
     """onnx_models.classifier in plain steps: sums in float64, each result rounded to float16."""
     model, x = classifier(), images(2)
     kernel, linear, bias = (numpy_helper.to_array(tensor).astype(np.float16) for tensor in model.graph.initializer)
@@ -146,7 +146,7 @@ def test_inputs_are_rounded_as_by_numpy(values: list[float]) -> None:
         np.testing.assert_array_equal(found, x.astype(np.float16).astype(np.float32))
 
 
-def test_round_half() -> None:
+def test_values_are_rounded_to_even() -> None:
     x = np.float32([1, 1 + 2**-11, 1 + 3 * 2**-11, LARGEST, 65519, 65520, -1e6, 2**-24, 2**-25, 1e-9, np.nan])
     # The second and the third are halfway between two numbers: rounded to even.
     wanted = np.float32([1, 1, 1 + 2**-9, LARGEST, LARGEST, np.inf, -np.inf, 2**-24, 0, 0, np.nan])
@@ -154,7 +154,7 @@ def test_round_half() -> None:
     assert half.round_half(x).dtype == np.float32
 
 
-def test_the_graph(tmp_path: Path) -> None:
+def test_the_graph_has_casts_around_each_node(tmp_path: Path) -> None:
     before = classifier()
     untouched = before.SerializeToString()
     after = half.half(before)
@@ -179,7 +179,7 @@ def test_the_graph(tmp_path: Path) -> None:
     assert {(entry.domain, entry.version) for entry in onnx.load_from_string(first).opset_import} == {("", 11)}
 
 
-def test_names_in_use() -> None:
+def test_new_names_avoid_names_in_use() -> None:
     nodes = [helper.make_node("Mul", ["x", "x"], ["y_exact"], "a"), helper.make_node("Neg", ["y_exact"], ["y"], "b")]
     after = half.half(x_to_y(nodes, [1]))
     outputs = [name for node in after.graph.node for name in node.output]
@@ -188,7 +188,7 @@ def test_names_in_use() -> None:
 
 
 def test_integers_and_sizes_are_not_rounded(tmp_path: Path) -> None:
-    """Rounded scales would give other sizes; the positions of a MaxPool are integers."""
+    """Rounded scales would give other sizes; a MaxPool also returns integer positions."""
     scales, empty = np.float32([1, 1, 2.3334, 2.3334]), np.zeros(0, np.float32)
     nodes = [
         helper.make_node("MaxPool", ["x"], ["m", "at"], "Pool_0", kernel_shape=[1, 1]),
@@ -229,14 +229,14 @@ def obstacle(kind: str) -> onnx.ModelProto:
         ("unknown", "fp16 for Odd [Odd_0]: the type of z is unknown"),
     ],
 )
-def test_models_that_cannot_be_rounded(kind: str, what: str) -> None:
+def test_models_that_cannot_be_rounded_are_rejected(kind: str, what: str) -> None:
     with pytest.raises(ValueError) as caught:
         half.half(obstacle(kind))
     assert str(caught.value) == what
 
 
-def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As version 1.16; here `half` returns the graph without casts."""
+def test_an_onnxruntime_that_drops_the_casts_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime 1.16 does; here `half` is replaced by a function that returns the graph without casts."""
     monkeypatch.setattr(half, "half", lambda model: model)
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, classifier())
@@ -245,7 +245,7 @@ def test_an_onnxruntime_that_drops_the_casts(tmp_path: Path, monkeypatch: pytest
     assert compiled(tmp_path, classifier(), precision_mode="force_fp32").is_file()
 
 
-def test_the_emulator_refuses_such_a_model(tmp_path: Path) -> None:
+def test_the_emulator_rejects_a_model_that_cannot_be_rounded(tmp_path: Path) -> None:
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, obstacle("float16"))
     assert str(caught.value) == (

@@ -49,7 +49,7 @@ def test_static_batch_equals_the_dynamic_model(source: Path, batch: int, tmp_pat
         results(compiled, images(batch + 1))
 
 
-def test_metadata_operators_and_mode_of_the_file(tmp_path: Path) -> None:
+def test_the_file_has_metadata_operators_and_mode(tmp_path: Path) -> None:
     assert main.main(command_of(tmp_path, buffer_optimize="off_optimize", op_select_implmode="high_precision")) == 0
     path = tmp_path / "out.onnx"
     model = onnx.load(path)
@@ -83,7 +83,7 @@ def test_the_same_model_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-def test_the_model_zoos_command(source: Path, tmp_path: Path) -> None:
+def test_the_model_zoos_command_is_accepted(source: Path, tmp_path: Path) -> None:
     onnx.save(classifier(size=224), tmp_path / "hrnet_w18.onnx")
     source.unlink()
     words = (
@@ -147,7 +147,7 @@ def test_float16_inside_and_float32_outside(source: Path, name: str, value: str,
     assert 1e-5 < np.abs(found - wanted).max() < 2e-2
 
 
-def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_aipp_files_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf, lost = tmp_path / "m.aipp.cfg", tmp_path / "none.cfg"
     invalid = "E10052: AIPP configuration is invalid. Reason:"
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
@@ -185,7 +185,7 @@ def test_aipp_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"input_shape": "image:1~4,3,16,16"}, "a shape range (n1~n2) in --input_shape"),
     ],
 )
-def test_what_is_not_emulated_is_refused(
+def test_flags_that_are_not_emulated_are_rejected(
     changes: dict[str, str], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = (
@@ -212,7 +212,7 @@ FREE = {"input_format": "ND", "input_shape": "image:1,3,-1,-1"}
 
 
 @pytest.mark.parametrize("precision", [{}, {"precision_mode": "force_fp16"}], ids=str)
-def test_gears_leave_their_axes_free_and_are_recorded(tmp_path: Path, precision: dict[str, str]) -> None:
+def test_gear_axes_stay_dynamic_and_gears_are_recorded(tmp_path: Path, precision: dict[str, str]) -> None:
     source = saved(tmp_path, classifier(size="side"))
     assert main.main(command_of(tmp_path, **FREE, dynamic_dims="16,32;64,16", **precision)) == 0
     assert graph.metadata_of(onnx.load(tmp_path / "out.onnx"))["atc.dynamic_dims"] == "16,32;64,16"
@@ -224,7 +224,7 @@ def test_gears_leave_their_axes_free_and_are_recorded(tmp_path: Path, precision:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-2 if precision else 1e-6)
 
 
-def test_gears_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gears_that_do_not_fit_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path, pyramid(2))
     assert main.main(command_of(tmp_path, **FREE, dynamic_dims="16,16;16,18")) == 0
     capsys.readouterr()
@@ -246,13 +246,17 @@ def test_rules_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 0.5, -1], ids=str)
-def test_a_truncated_model(source: Path, kept: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_model_is_rejected(
+    source: Path, kept: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = source.read_bytes()
     source.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
     assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
-def test_a_missing_file_and_another_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_another_kind_of_file_are_rejected(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source.unlink()
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
     assert refused(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
@@ -263,7 +267,7 @@ def test_a_missing_file_and_another_file(source: Path, tmp_path: Path, capsys: p
     assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
-def test_operators_and_opsets_without_a_parser(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_operators_and_opsets_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.node[1].op_type = "Reluu"
     saved(tmp_path, model)
@@ -278,20 +282,24 @@ def test_operators_and_opsets_without_a_parser(tmp_path: Path, capsys: pytest.Ca
     assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
 
 
-def test_an_operator_without_a_kernel_in_onnxruntime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_operator_without_a_kernel_in_onnxruntime_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = saved(tmp_path, without_kernel())
     error = refused(tmp_path, capsys)
     assert error.startswith(f"E10041: Failed to load the model from {source}. onnxruntime: Could not find an implement")
     assert "Pool_6" in error
 
 
-def test_a_shape_at_which_the_model_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shape_at_which_the_model_does_not_run_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = refused(tmp_path, capsys, input_shape="image:16,5,16,16")
     start = "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run"
     assert error.startswith(start) and "Conv_0" in error
 
 
-def test_weights_in_another_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_in_another_file_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "model.onnx"
     onnx.save(classifier(), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert main.main(command_of(tmp_path)) == 0

@@ -1,4 +1,4 @@
-"""Annotation files: what is read of a valid one, and each way in which one can be invalid."""
+"""Annotation files: the content of valid files, and each way in which a file can be invalid."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def person(**changes: Any) -> dict[str, Any]:
-    """The content of a file whose one person has other fields."""
+    """The content of a file with one person, whose fields are changed."""
     fields = {name: value for name, value in {**PERSON, **changes}.items() if value is not MISSING}
     return {**VALID, "annotations": [fields]}
 
 
-def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
+def test_images_are_in_natural_order_and_people_unchanged(tmp_path: Path) -> None:
     path = written(tmp_path, VALID)
     found = coco.read_annotations(path)
     assert found.images == [(8, "9.jpg", 500, 375), (9, "10.jpg", 640, 480)]
@@ -58,7 +58,7 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ('{"images": ' + "9" * 5000, "not JSON"),
         ([FIRST], "a list in images, annotations, categories"),
         ({**VALID, "annotations": None}, "a list in annotations"),
-        ({**VALID, "images": []}, "lists no images"),
+        ({**VALID, "images": []}, "no images"),
         ({**VALID, "images": [FIRST, 5]}, "entry 1"),
         ({**VALID, "images": [{**FIRST, "id": "9"}]}, 'found ["9", "10.jpg", 640, 480]'),
         ({**VALID, "images": [{**FIRST, "id": 2**63}]}, "entry 0"),
@@ -80,12 +80,12 @@ def test_images_in_natural_order_and_people_as_they_are(tmp_path: Path) -> None:
         ({**VALID, "categories": [CATEGORY, {"id": 1, "name": "dog"}]}, "duplicate id (found 1)"),
         ({**VALID, "categories": [{**CATEGORY, "id": 2}]}, "annotation 7: invalid category_id (expected 2 (person)"),
         ({**VALID, "categories": [{**CATEGORY, "keypoints": list(NAMES[:14])}]}, "17 joints"),
-        ({**VALID, "categories": [{**CATEGORY, "keypoints": list(NAMES[::-1])}]}, "in another order"),
+        ({**VALID, "categories": [{**CATEGORY, "keypoints": list(NAMES[::-1])}]}, "in the wrong order"),
         ({**VALID, "annotations": [PERSON, PERSON]}, "duplicate id (found 7)"),
         ({**VALID, "annotations": [PERSON, 5]}, "annotations: invalid entry 1"),
     ],
 )
-def test_invalid_annotation_files(content: Any, part: str, tmp_path: Path) -> None:
+def test_invalid_annotation_files_are_rejected(content: Any, part: str, tmp_path: Path) -> None:
     check_invalid(coco.read_annotations, written(tmp_path, content), part)
 
 
@@ -112,16 +112,16 @@ def test_each_invalid_field_is_named_with_its_annotation(name: str, tmp_path: Pa
         assert "\n" not in str(error) and len(str(error)) < 400
 
 
-def test_joints_of_crowdpose_are_refused_with_what_is_expected(tmp_path: Path) -> None:
+def test_joints_of_crowdpose_are_rejected(tmp_path: Path) -> None:
     error = check_invalid(coco.read_annotations, written(tmp_path, person(keypoints=JOINTS[:42])), "17 joints")
     assert error.found == "42 numbers"
 
 
-def test_a_missing_annotation_file(tmp_path: Path) -> None:
+def test_a_missing_annotation_file_is_rejected(tmp_path: Path) -> None:
     check_invalid(coco.read_annotations, tmp_path / "x.json", "DATASET")
 
 
-def test_legal_files_that_are_not_coco_s_own(tmp_path: Path) -> None:
+def test_valid_files_that_differ_from_cocos_are_read(tmp_path: Path) -> None:
     """People without a box, an area without labelled joints, floats as flags, other categories with other joints."""
     hidden = {**CROWD, "iscrowd": 0, "area": 0, "bbox": [0, 0, 0, 0]}
     boxless = {**PERSON, "id": -1, "bbox": [0, 0, 0, 0], "keypoints": [float(value) for value in JOINTS]}
@@ -143,8 +143,8 @@ def test_paths_below_the_folder_of_images_are_normalised(name: str, tmp_path: Pa
     assert len(coco.read_annotations(linked).images) == 2, "absolute, and the data set's folder is a link"
 
 
-def test_ap_is_that_of_the_unedited_file_whatever_the_ids(tmp_path: Path) -> None:
-    """Annotation ids from 0 (pycocotools' "no match"), negative or huge ones; another id for the category person."""
+def test_ap_does_not_depend_on_the_ids(tmp_path: Path) -> None:
+    """Annotation ids from 0 (pycocotools' "no match"), negative and huge ids, another id of the category person."""
     content = scene(5, 8, 5)
     people, ids = results(content, 1, 6.0), [image["id"] for image in content["images"]]
     expected = evaluate(ground_truth(copy.deepcopy(content)), people, ids).stats.tolist()
@@ -162,7 +162,7 @@ def test_ap_is_that_of_the_unedited_file_whatever_the_ids(tmp_path: Path) -> Non
 
 
 def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:
-    """What training gets of a crowd's segmentation on an image of 6 x 4 pixels."""
+    """The mask of a crowd's segmentation, for training, on an image of 6 x 4 pixels."""
     crowd = {**CROWD, "bbox": [0, 0, 2, 2], "area": 4, "segmentation": segmentation, **changes}
     image = {"id": 9, "file_name": "a.jpg", "width": 6, "height": 4}
     content = {**VALID, "images": [image], "annotations": [crowd]}
@@ -170,7 +170,7 @@ def outlined(folder: Path, segmentation: Any, **changes: Any) -> Any:
     return found["segmentation"]
 
 
-def test_outlines_are_as_pycocotools_takes_them(tmp_path: Path) -> None:
+def test_outlines_are_read_as_by_pycocotools(tmp_path: Path) -> None:
     runs = {"counts": [3, 5, 16], "size": [4, 6]}
     assert outlined(tmp_path, runs) == runs
     assert outlined(tmp_path, {"counts": "35`0", "size": [4, 6]}) == runs
@@ -189,7 +189,7 @@ BAD_OUTLINES = [None, "x", 5, [1, 2, 3, 4, 5, 6], [[0, 0, 4, 0, 4]], [[0, 0, 4, 
 
 
 @pytest.mark.parametrize("segmentation", BAD_OUTLINES, ids=str)
-def test_outlines_that_would_end_pycocotools_are_refused(segmentation: Any, tmp_path: Path) -> None:
+def test_outlines_that_crash_pycocotools_are_rejected(segmentation: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         outlined(tmp_path, segmentation)
     assert caught.value.what.startswith("annotation 11: invalid segmentation: ")

@@ -1,4 +1,4 @@
-"""Any edit of an annotation file gives the AP of the unedited file, or a refusal: never another AP, or a crash."""
+"""Any edit of an annotation file gives the AP of the unedited file, or is rejected: never another AP, never a crash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCENE = scene(3, 5, 4)
 IDS = [image["id"] for image in SCENE["images"]]
 PEOPLE = results(SCENE, 1, 6.0)
 NOTHING = object()
-# What no field may be; the text of what is there, and a list of it, are added where an edit is drawn.
+# Invalid values of any field; an edit also uses the present value as text, and in a list.
 WRONG = [
     None,
     True,
@@ -107,8 +107,8 @@ def rename_category(content: dict[str, Any], data: st.DataObject) -> None:
                 person["category_id"] = number if person["category_id"] == old else person["category_id"]
 
 
-def double(content: dict[str, Any], data: st.DataObject) -> None:
-    """An entry twice, as where files were joined; perhaps with an id of its own."""
+def duplicate(content: dict[str, Any], data: st.DataObject) -> None:
+    """An entry twice, as in joined files, with the same id or a new one."""
     _, listed, at = entries(content, data)
     listed.append(copy.deepcopy(listed[at]))
     if data.draw(st.booleans()):
@@ -125,7 +125,7 @@ def other_entry(content: dict[str, Any], data: st.DataObject) -> None:
 
 
 EDITS: list[Callable[[dict[str, Any], st.DataObject], None]] = [
-    *(spoil_field, spoil_number, add_fields, reorder, renumber, rename_category, double, drop_section, other_entry)
+    *(spoil_field, spoil_number, add_fields, reorder, renumber, rename_category, duplicate, drop_section, other_entry)
 ]
 
 
@@ -152,12 +152,12 @@ def check(data: st.DataObject) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_any_edit_gives_the_same_ap_or_a_refusal(data: st.DataObject) -> None:
+def test_any_edit_gives_the_same_ap_or_is_rejected(data: st.DataObject) -> None:
     check(data)
 
 
 @pytest.mark.slow
 @settings(max_examples=3000, deadline=None)
 @given(st.data())
-def test_any_of_thousands_of_edits(data: st.DataObject) -> None:
+def test_thousands_of_edits_give_the_same_ap_or_are_rejected(data: st.DataObject) -> None:
     check(data)

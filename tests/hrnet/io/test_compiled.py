@@ -43,7 +43,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def check_rejected(model: Path, expected: Optional[str] = None) -> None:
-    """Reading the record of `model` is an error that names it, what was expected, and how to make or adopt it."""
+    """Reading the record is an error that names the model, the expected value and the commands that make the record."""
     with pytest.raises(FormatError) as caught:
         CompiledModel.read(model)
     error = caught.value
@@ -51,7 +51,7 @@ def check_rejected(model: Path, expected: Optional[str] = None) -> None:
     assert f"rm {model}; make om" in str(error.hint) and f"atc.adopt --om {model}" in str(error.hint)
 
 
-def test_static_model(model: Path) -> None:
+def test_a_static_model_is_read_as_written(model: Path) -> None:
     STATIC.write(model)
     assert Path(f"{model}.json").read_text() == (
         "{\n"
@@ -72,7 +72,7 @@ def test_static_model(model: Path) -> None:
     assert STATIC.output_bytes([3, 224, 224]) == [4000]
 
 
-def test_model_with_gears(model: Path) -> None:
+def test_a_model_with_gears_is_read_as_written(model: Path) -> None:
     DYNAMIC.write(model)
     assert (
         ' "gears": [\n'
@@ -88,7 +88,7 @@ def test_model_with_gears(model: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"gears": []}, {"inputs": [IMAGE]}, {"gears": [Gear([1, 3, 512, 640], [[1, 34, 128, 160]])]}]
 )
-def test_invalid_gears(changes: dict[str, Any], model: Path) -> None:
+def test_invalid_gears_are_rejected(changes: dict[str, Any], model: Path) -> None:
     dataclasses.replace(DYNAMIC, **changes).write(model)
     with pytest.raises(FormatError) as caught:
         CompiledModel.read(model)
@@ -96,7 +96,7 @@ def test_invalid_gears(changes: dict[str, Any], model: Path) -> None:
     assert caught.value.hint == f"rm {model}; make om"
 
 
-def test_another_model_or_record(model: Path) -> None:
+def test_a_record_of_another_model_is_rejected(model: Path) -> None:
     check_rejected(model)
     STATIC.write(model)
     model.write_bytes(b"another")
@@ -105,6 +105,6 @@ def test_another_model_or_record(model: Path) -> None:
     check_rejected(model, "kind 'compiled'")
 
 
-def test_bytes_of_one_image() -> None:
+def test_bytes_of_one_image_are_counted() -> None:
     assert IMAGE.bytes_of_one() == 3 * 224 * 224 * 4
     assert TensorInfo("x", "float16", [-1, 5]).bytes_of_one() == 10

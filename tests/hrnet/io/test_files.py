@@ -1,4 +1,4 @@
-"""Modes, whole files, order, disk."""
+"""hrnet/io/files.py: modes, files that appear only when complete, order, locks, free disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_modes_are_those_that_ais_bench_takes(tmp_path: Path) -> None:
+def test_ais_bench_accepts_the_modes(tmp_path: Path) -> None:
     folder = files.make_folder(tmp_path / "a" / "b")
     files.write_text(folder / "x.txt", "ä\n")
     tensors.write_bin(folder / "x.bin", np.zeros(2, np.float32))
@@ -50,7 +51,7 @@ def test_modes_are_those_that_ais_bench_takes(tmp_path: Path) -> None:
     assert (folder / "x.txt").read_bytes() == b"\xc3\xa4\n"
 
 
-def test_a_folder_that_is_there_keeps_its_mode_and_content(tmp_path: Path) -> None:
+def test_an_existing_folder_keeps_its_mode_and_content(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "x").touch()
     assert files.make_folder(str(tmp_path)) == tmp_path
@@ -59,14 +60,14 @@ def test_a_folder_that_is_there_keeps_its_mode_and_content(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("below", ["", "b/c"])
-def test_a_file_where_a_folder_should_be(below: str, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_rejected(below: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
     with pytest.raises(UserError, match=f"^{path}: not a folder; move the file out of the way: mv {path} {path}.old$"):
         files.make_folder(path / below)
 
 
-def test_replacing_shows_the_file_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_replacing_shows_the_file_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
     with files.replacing(path) as temporary:
@@ -88,7 +89,7 @@ def test_replacing_leaves_the_old_file_and_nothing_else(error: BaseException, tm
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_replacing_writes_over_what_a_killed_run_left(tmp_path: Path) -> None:
+def test_replacing_overwrites_files_of_a_killed_run(tmp_path: Path) -> None:
     path = tmp_path / "x"
     files.temporary_name(path).write_text("half of a longer text")
     files.write_text(path, "whole")
@@ -96,7 +97,7 @@ def test_replacing_writes_over_what_a_killed_run_left(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_two_that_write_one_file_exclude_each_other(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with files.replacing(path) as temporary:
         temporary.write_text("first")
@@ -109,8 +110,8 @@ def test_two_that_write_one_file_exclude_each_other(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_a_lock_taken_just_when_its_file_got_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between opening the temporary name and holding it another run may finish: what is held then is its file."""
+def test_a_lock_taken_while_its_file_is_renamed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run may finish between opening the temporary file and locking it; then its file would be locked."""
     path = tmp_path / "x"
     hold, moments = fcntl.flock, iter([lambda: os.replace(files.temporary_name(path), path)])
 
@@ -126,7 +127,7 @@ def test_a_lock_taken_just_when_its_file_got_its_name(tmp_path: Path, monkeypatc
     assert path.read_text() == "mine"
 
 
-def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(descriptor: int, how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -136,14 +137,69 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         files.write_text(tmp_path / "x", "")
 
 
-def test_a_folder_is_never_wider_than_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed before its mode is set, it is still one that ais_bench takes."""
+def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the run is killed before it sets the mode."""
     before = os.umask(0)
     try:
         monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
         assert mode(files.make_folder(tmp_path / "a")) == 0o750
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    path = tmp_path / "deep/result"
+    for old, new in ((None, "a"), ("a", "b")):
+        with files.replacing_folder(path) as temporary:
+            (temporary / new).write_text(new)
+            assert [each.name for each in path.iterdir()] == [old] if old else not path.exists()
+            with pytest.raises(UserError, match="locked by another run"), files.replacing_folder(path):
+                pass
+        assert [each.name for each in path.iterdir()] == [new] and mode(path) == 0o750
+    with pytest.raises(KeyboardInterrupt), files.replacing_folder(path) as temporary:
+        (temporary / "c").write_text("c")
+        raise KeyboardInterrupt
+    assert [each.name for each in path.iterdir()] == ["b"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["result", "result_lock"]
+
+
+REPLACE = """
+import sys
+from hrnet.io.files import replacing_folder
+for number in range(10**6):
+    with replacing_folder(sys.argv[1]) as folder:
+        for name in "ab":
+            (folder / name).write_text(str(number))
+"""
+
+
+def test_a_folder_is_whole_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    for wait in (0.0, 0.031, 0.077):
+        started = subprocess.Popen([sys.executable, "-c", REPLACE, str(path)], cwd=ROOT)
+        before = path.stat().st_ino if path.exists() else 0
+        deadline = time.monotonic() + 20
+        while not path.exists() or path.stat().st_ino == before:
+            assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(wait)
+        started.kill()
+        started.wait()
+        assert (path / "a").read_text() == (path / "b").read_text() and len(list(path.iterdir())) == 2
+
+
+def test_a_folder_of_a_killed_run_is_restored(tmp_path: Path) -> None:
+    """It was killed between its two renames, on a disk that cannot exchange folders."""
+    (tmp_path / ".result.old").mkdir()
+    (tmp_path / ".result.old/a").touch()
+    (tmp_path / ".result.tmp").mkdir()
+    (tmp_path / ".result.tmp/half").touch()
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "result") as temporary:
+        assert not list(temporary.iterdir())
+        raise ZeroDivisionError
+    assert [each.name for each in (tmp_path / "result").iterdir()] == ["a"]
 
 
 def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:
@@ -169,7 +225,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("ending", ["bin", "npy", "txt"])
 def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk: the write fails after its first part."""
+    """A limit on the size of files instead of a full disk: the write fails after its first part."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -182,7 +238,7 @@ def test_a_disk_that_is_full_half_way_is_one_line(ending: str, tmp_path: Path) -
     assert os.listdir(tmp_path) == []
 
 
-def test_sha256_of_a_file_of_several_blocks(tmp_path: Path) -> None:
+def test_sha256_covers_all_blocks_of_a_file(tmp_path: Path) -> None:
     data = b"0123456789abcdef" * 100_000  # 1.6 MB
     (tmp_path / "x").write_bytes(data)
     assert files.sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
@@ -191,14 +247,14 @@ def test_sha256_of_a_file_of_several_blocks(tmp_path: Path) -> None:
     assert files.sha256_file(tmp_path / "empty") == empty
 
 
-def test_natural_order() -> None:
+def test_file_names_are_sorted_in_natural_order() -> None:
     names = ["img10.bin", "img2.bin", "img1.bin", "10.bin", "9.bin", "a.bin", "img2_b.bin", "img01.bin", "²1", "٣"]
     expected = ["9.bin", "10.bin", "a.bin", "img01.bin", "img1.bin", "img2.bin", "img2_b.bin", "img10.bin", "²1", "٣"]
     assert sorted(names, key=files.natural_key) == expected
 
 
 @given(st.lists(st.text(st.sampled_from("a1023²_/\x01\udce9")), unique=True, max_size=8))
-def test_natural_order_is_that_of_texts_and_numbers_in_turn(names: list[str]) -> None:
+def test_natural_order_compares_texts_and_numbers_in_turn(names: list[str]) -> None:
     def parts(name: str) -> tuple[list[Union[int, str]], str]:
         return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))], name
 
@@ -206,7 +262,7 @@ def test_natural_order_is_that_of_texts_and_numbers_in_turn(names: list[str]) ->
     assert sorted(names, key=files.natural_key) == sorted(sorted(names), key=files.natural_key) == ordered
 
 
-def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def disk_usage(path: Path) -> tuple[int, int, int]:
@@ -223,7 +279,7 @@ def test_too_little_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [tmp_path, tmp_path]
 
 
-def test_a_lock_is_held_alone_and_given_back(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_and_released(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     for _ in range(2):
         with files.locked(path) as descriptor:
@@ -273,8 +329,8 @@ def test_paths_of_lists_are_normalised(tmp_path: Path, monkeypatch: pytest.Monke
             files.relative_path("", name)
 
 
-def test_a_disk_without_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As vfat, whose files all have the mode of the mount; ais_bench refuses such directories later."""
+def test_a_disk_without_modes_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On vfat all files have the mode of the mount, and ais_bench would reject such directories."""
     chmod = Path.chmod
     monkeypatch.setattr(Path, "chmod", lambda path, mode: chmod(path, 0o755))
     with pytest.raises(UserError) as caught:

@@ -61,7 +61,7 @@ COCO = dataclasses.replace(
 )
 
 
-def test_manifest_of_imagenet(tmp_path: Path) -> None:
+def test_a_manifest_of_imagenet_has_these_bytes(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     MANIFEST.write(path)
     assert path.read_text() == MANIFEST_TEXT
@@ -71,7 +71,7 @@ def test_manifest_of_imagenet(tmp_path: Path) -> None:
     assert MANIFEST.images[0].sides() == (224, 224)
 
 
-def test_manifest_of_coco(tmp_path: Path) -> None:
+def test_a_manifest_of_coco_has_these_bytes(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     COCO.write(path)
     assert Manifest.read(path) == COCO
@@ -132,7 +132,9 @@ def test_any_manifest_is_read_as_written(
         (COCO, ("dataset",), "imagenet", "images/val2017/1.jpg (None)"),
     ],
 )
-def test_invalid_manifests(manifest: Manifest, path: tuple[Any, ...], value: Any, part: str, tmp_path: Path) -> None:
+def test_invalid_manifests_are_rejected(
+    manifest: Manifest, path: tuple[Any, ...], value: Any, part: str, tmp_path: Path
+) -> None:
     file = tmp_path / "manifest.json"
     manifest.write(file)
     set_value(file, path, value)

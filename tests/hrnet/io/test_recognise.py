@@ -41,7 +41,7 @@ def kind_of(folder: Path, content: bytes, name: str = "it's.pth") -> tuple[str, 
     return kind
 
 
-def test_checkpoints(tmp_path: Path) -> None:
+def test_checkpoints_are_recognised(tmp_path: Path) -> None:
     for zipped in (True, False):
         assert kind_of(tmp_path, saved(zipped), "a.safetensors")[0] == CHECKPOINT
     save_file(WEIGHTS, tmp_path / "a.pth")
@@ -74,7 +74,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 85000000
         (b"PK\x03\x04" + b"\x14\0" * 90, "damaged zip archive", "download it again"),
     ],
 )
-def test_kinds_by_first_bytes(tmp_path: Path, content: bytes, name: str, hint: str) -> None:
+def test_kinds_are_recognised_by_their_first_bytes(tmp_path: Path, content: bytes, name: str, hint: str) -> None:
     found = kind_of(tmp_path, content)
     assert name in found[0] and hint in found[1]
 
@@ -82,7 +82,7 @@ def test_kinds_by_first_bytes(tmp_path: Path, content: bytes, name: str, hint: s
 @pytest.mark.parametrize(
     ("content", "begins"), [(b"\x01\x02\x03", None), (b"\xff" * 5000, None), (b"PK", "text"), (b"x\x00y", None)]
 )
-def test_unknown_bytes(tmp_path: Path, content: bytes, begins: Any) -> None:
+def test_unknown_bytes_are_shown(tmp_path: Path, content: bytes, begins: Any) -> None:
     (tmp_path / "a").write_bytes(content)
     found = recognise(tmp_path / "a")
     assert (found and found.name.split()[0]) == begins
@@ -107,7 +107,7 @@ def test_a_tar_archive_names_its_checkpoint(tmp_path: Path, mode: str) -> None:
     assert found.hint == f"tar -xf {tmp_path / 'model_best.pth.tar'}, then WEIGHTS=weights/w.pth"
 
 
-def test_a_checkpoint_of_torch_0_1(tmp_path: Path) -> None:
+def test_a_checkpoint_of_torch_0_1_is_recognised(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.pth", "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
             archive.addfile(tarfile.TarInfo(name))
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_torch_0_1(tmp_path: Path) -> None:
     assert found is not None and "PyTorch 0.1" in found.name and "torch.load" in found.hint
 
 
-def test_zip_archives_of_others(tmp_path: Path) -> None:
+def test_other_zip_archives_are_recognised(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     np.savez(tmp_path / "a.npz", w=np.ones(3))
     assert "NumPy" in kind_of(tmp_path, (tmp_path / "a.npz").read_bytes())[0]
@@ -130,7 +130,7 @@ def test_zip_archives_of_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_exported_models(tmp_path: Path) -> None:
+def test_exported_models_are_recognised(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
     assert recognise(path) == (TORCHSCRIPT, f"TS={path}")
@@ -155,7 +155,7 @@ def test_an_unpacked_folder_is_packed_by_the_hint(tmp_path: Path, inner: str, mo
     assert packed is not None and packed.name == CHECKPOINT
 
 
-def test_other_folders(tmp_path: Path) -> None:
+def test_other_folders_are_recognised(tmp_path: Path) -> None:
     found = recognise(tmp_path)
     assert found == ("a folder", "give a file")
     (tmp_path / "model.safetensors").write_bytes(b"")
@@ -167,6 +167,6 @@ def test_other_folders(tmp_path: Path) -> None:
     assert found is not None and found.name == "a distributed checkpoint" and "dcp_to_torch" in found.hint
 
 
-def test_a_list_of_shards(tmp_path: Path) -> None:
+def test_a_list_of_weight_shards_is_recognised(tmp_path: Path) -> None:
     text = json.dumps({"weight_map": {"conv1.weight": "model-00001-of-00002.safetensors"}})
     assert "weight_map" in kind_of(tmp_path, text.encode())[0]

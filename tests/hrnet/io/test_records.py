@@ -11,7 +11,7 @@ from hrnet.io.records import read_record, write_record
 from tests.support.invalid_records import check_invalid
 
 
-def test_a_line_for_each_key_and_each_entry(tmp_path: Path) -> None:
+def test_records_have_a_line_for_each_key_and_entry(tmp_path: Path) -> None:
     path = tmp_path / "rejected.json"
     write_record(path, "rejected", {"images": {"val/a.JPEG": "empty file"}})
     assert path.read_text() == (
@@ -34,7 +34,7 @@ def test_a_line_for_each_key_and_each_entry(tmp_path: Path) -> None:
         ('{"kind": "run", "format_version": 2}', "expected 1, found 2"),
     ],
 )
-def test_other_files(text: Optional[str], part: str, tmp_path: Path) -> None:
+def test_other_files_are_rejected(text: Optional[str], part: str, tmp_path: Path) -> None:
     path = tmp_path / "x_run.json"
     if text is not None:
         path.write_text(text)

@@ -62,7 +62,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "x_run.json"
 
 
-def test_run_record(file: Path) -> None:
+def test_a_run_record_has_these_bytes(file: Path) -> None:
     assert file.read_text() == RUN_TEXT
     assert RunRecord.read(file) == RUN
 
@@ -78,22 +78,22 @@ def test_run_record(file: Path) -> None:
         (("seconds", "read"), "1", "run record: invalid seconds (expected dict[str, Optional[float]], found "),
     ],
 )
-def test_invalid_run_records(path: tuple[Any, ...], value: Any, line: str, file: Path) -> None:
+def test_invalid_run_records_are_rejected(path: tuple[Any, ...], value: Any, line: str, file: Path) -> None:
     set_value(file, path, value)
     check_invalid(RunRecord.read, file, f"{file}: {line}")
 
 
 @pytest.mark.parametrize("dtype", tensors.DTYPES)
-def test_dtypes_of_outputs(dtype: str, file: Path) -> None:
+def test_output_sizes_follow_the_dtype(dtype: str, file: Path) -> None:
     set_value(file, ("outputs", 0, "dtype"), dtype)
     assert RunRecord.read(file).outputs[0].bytes_of_one() == 1000 * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64", "object", ">f4", ""])
-def test_an_unknown_dtype_of_an_output(dtype: str, file: Path) -> None:
+def test_an_unknown_dtype_of_an_output_is_rejected(dtype: str, file: Path) -> None:
     set_value(file, ("outputs", 0, "dtype"), dtype)
     facts = f"expected float32, float16, uint8, int8, int32, int64, found {dtype}"
-    check_invalid(RunRecord.read, file, f"{file}: dtype of class ({facts})")
+    check_invalid(RunRecord.read, file, f"{file}: invalid dtype of class ({facts})")
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
@@ -130,7 +130,7 @@ def test_any_run_record_is_read_as_written(tmp_path_factory: pytest.TempPathFact
     assert RunRecord.read(path) == record
 
 
-def test_the_folder_of_a_run_record() -> None:
+def test_the_folder_of_outputs_is_named_like_the_run_record() -> None:
     assert output_folder(Path("out/set/onnxruntime-bs16_run.json")) == Path("out/set/onnxruntime-bs16")
     with pytest.raises(FormatError) as caught:
         output_folder(Path("out/record.json"))

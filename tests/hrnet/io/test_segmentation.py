@@ -35,6 +35,6 @@ def test_any_other_text_is_refused_or_read_alike(text: str) -> None:
 
 
 @pytest.mark.parametrize("polygon", [[1, 1, 1, 1, 1, 1], [-4, -4, 9, -4, 9, 9], [0, 0, 5.5, 3, 0, 0, 2, 1]])
-def test_polygons_that_pycocotools_draws(polygon: list[float]) -> None:
+def test_polygons_are_drawn_as_by_pycocotools(polygon: list[float]) -> None:
     (drawn,) = run_lengths.frPyObjects(read_segmentation([polygon], 6, 4), 4, 6)
     assert run_lengths.decode(drawn).shape == (4, 6)

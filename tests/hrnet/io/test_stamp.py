@@ -26,7 +26,7 @@ def made(path: Path, modules: tuple[str, ...] = ("a",), **settings: Any) -> Stam
     return Stamp.compute(modules, {"batch": 1, **settings}, {"weights": path.parent / "weights"})
 
 
-def test_current_until_something_changes(product: Path) -> None:
+def test_a_product_is_current_until_something_changes(product: Path) -> None:
     assert is_current(product, made(product), [product])
     assert not is_current(product, made(product, batch=2), [product])
     assert not is_current(product, made(product, more=None), [product])
@@ -37,13 +37,13 @@ def test_current_until_something_changes(product: Path) -> None:
     assert not is_current(product, made(product), [product])
 
 
-def test_changed_input_files(product: Path) -> None:
+def test_a_changed_input_file_is_noticed(product: Path) -> None:
     (product.parent / "weights").write_text("others")
     assert not is_current(product, made(product), [product])
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"kind": "stamp"}', '{"kind": "manifest"}'])
-def test_a_missing_or_foreign_stamp(product: Path, content: str) -> None:
+def test_a_missing_or_foreign_stamp_is_not_current(product: Path, content: str) -> None:
     stamp_path(product).unlink()
     if content is not None:
         stamp_path(product).write_text(content)

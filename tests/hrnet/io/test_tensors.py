@@ -42,7 +42,7 @@ NAMES = st.text(st.sampled_from("ab-_.2 'é图"), min_size=1, max_size=5).filter
         ("val/-9.JPEG", "-9"),
     ],
 )
-def test_safe_stem(source: str, stem: str) -> None:
+def test_stems_have_only_legal_characters(source: str, stem: str) -> None:
     assert tensors.safe_stems([source]) == [stem]
 
 
@@ -86,7 +86,7 @@ def test_many_duplicates_take_linear_time() -> None:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def test_shapes_of_inputs() -> None:
+def test_input_shapes_follow_dtype_and_size() -> None:
     assert tensors.input_shape("float32", 64, 32) == [3, 32, 64]
     assert tensors.input_shape("uint8", 64, 32) == [32, 64, 3]
 
@@ -188,7 +188,7 @@ def test_txt_is_read_with_six_decimals(tmp_path_factory: pytest.TempPathFactory,
         ("x.jpg", None, "unknown output format"),
     ],
 )
-def test_invalid_outputs(name: str, data: Optional[bytes], part: str, tmp_path: Path) -> None:
+def test_invalid_outputs_are_rejected(name: str, data: Optional[bytes], part: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)

@@ -21,7 +21,7 @@ def archive(path: Path, **entries: str) -> Path:
 CODE = {"code/__torch__/net.py": "", "data.pkl": ""}
 
 
-def test_metadata_as_it_was_written(tmp_path: Path) -> None:
+def test_metadata_is_read_as_written(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": '{"model": "hrnet_w18"}'})
     assert read_metadata(path) == {"model": "hrnet_w18"}
 
@@ -37,7 +37,7 @@ def refusal(path: Path) -> UserError:
     return caught.value
 
 
-def test_other_kinds_of_files(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_rejected(tmp_path: Path) -> None:
     checkpoint = archive(tmp_path / "w.pth", **{"data.pkl": ""})
     assert refusal(checkpoint).hint == f"make torchscript WEIGHTS={checkpoint}"
     text = tmp_path / "x.ts"
@@ -48,7 +48,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     assert refusal(text).found == "an HTML page"
 
 
-def test_a_flipped_byte(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_rejected(tmp_path: Path) -> None:
     """torch.jit.load does not check the CRCs."""
     path = archive(tmp_path / "m.ts", **{**CODE, "constants/0": "weights"})
     path.write_bytes(path.read_bytes().replace(b"weights", b"weighs!", 1))
@@ -57,5 +57,5 @@ def test_a_flipped_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"model": 1}'])
-def test_invalid_metadata(tmp_path: Path, text: str) -> None:
+def test_invalid_metadata_is_rejected(tmp_path: Path, text: str) -> None:
     assert "metadata.json" in refusal(archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": text})).what

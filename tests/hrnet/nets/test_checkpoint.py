@@ -1,4 +1,4 @@
-"""hrnet/nets/checkpoint.py: which weights are taken from what a file holds, what is reported, and the refusals."""
+"""hrnet/nets/checkpoint.py: which weights of a file are loaded, what is reported, and what is rejected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def net(built: torch.nn.Module) -> torch.nn.Module:
 
 
 def loaded(net: torch.nn.Module, path: Path, content: Any = None) -> list[str]:
-    """Load `content`, or the file that is there; the reported lines, without the path in front."""
+    """Load `content`, or the existing file; returns the reported lines without the path."""
     if content is not None:
         torch.save(content, path)
     lines: list[str] = []
@@ -88,14 +88,16 @@ def prefixed(state: State, prefix: str) -> State:
     ],
     ids=["bare", "upstream", "before-0.4.1", "double"],
 )
-def test_forms_of_torch(tmp_path: Path, state: State, net: Any, wrap: Any, lines: list[str], zipped: bool) -> None:
+def test_all_forms_of_torch_files_are_loaded(
+    tmp_path: Path, state: State, net: Any, wrap: Any, lines: list[str], zipped: bool
+) -> None:
     torch.save(wrap(state), tmp_path / "a.pth.tar", _use_new_zipfile_serialization=zipped)
     found = loaded(net, tmp_path / "a.pth.tar")
     assert equal(net, state) and len(found) == len(lines) and all(a in b for a, b in zip(lines, found))
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a"])
-def test_safetensors_under_any_name(tmp_path: Path, state: State, net: Any, name: str) -> None:
+def test_safetensors_are_loaded_under_any_name(tmp_path: Path, state: State, net: Any, name: str) -> None:
     save_file(prefixed(state, "model."), tmp_path / name)
     assert loaded(net, tmp_path / name) == ["prefix model. removed from all names"] and equal(net, state)
     torch.save(state, tmp_path / "b.safetensors")
@@ -103,12 +105,12 @@ def test_safetensors_under_any_name(tmp_path: Path, state: State, net: Any, name
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_a_prefix_of_all_names(tmp_path: Path, state: State, net: Any, prefix: str) -> None:
+def test_a_prefix_of_all_names_is_removed(tmp_path: Path, state: State, net: Any, prefix: str) -> None:
     lines = loaded(net, tmp_path / "a.pth", {"state_dict": prefixed(state, prefix)})
     assert equal(net, state) and lines == [f"weights taken from state_dict; prefix {prefix} removed from all names"]
 
 
-def test_a_prefix_that_not_all_names_have(tmp_path: Path, state: State, net: Any) -> None:
+def test_a_prefix_of_only_some_names_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
     averaged = {"n_averaged": torch.tensor(3), **prefixed(state, "module.")}
     error = refusal(net, tmp_path / "a.pth", averaged)
     assert "prefix module., without it: n_averaged" in str(error.hint)
@@ -135,7 +137,7 @@ def test_a_prefix_that_not_all_names_have(tmp_path: Path, state: State, net: Any
         (lambda state: {"state_dict": state, "best": np.float64(76.4), "log": np.ones(3)}, "state_dict"),
     ],
 )
-def test_the_one_dictionary_of_weights_is_taken(
+def test_the_only_dictionary_of_weights_is_loaded(
     tmp_path: Path, state: State, net: Any, wrap: Callable[[State], Any], name: str
 ) -> None:
     assert loaded(net, tmp_path / "a.pth", wrap(state)) == [f"weights taken from {name}"] and equal(net, state)
@@ -152,7 +154,7 @@ def test_the_one_dictionary_of_weights_is_taken(
     ],
 )
 @pytest.mark.parametrize("prefixes", [("", ""), ("module.", "")])
-def test_of_two_that_differ_none_is_chosen(
+def test_two_different_dictionaries_of_weights_are_rejected(
     tmp_path: Path, state: State, net: Any, first: str, second: str, prefixes: tuple[str, str]
 ) -> None:
     average = {key: value.clone() for key, value in state.items()}
@@ -167,21 +169,21 @@ def test_of_two_that_differ_none_is_chosen(
         assert equal(net, expected)
 
 
-def test_an_average_without_buffers_is_named_too(tmp_path: Path, state: State, net: Any, built: Any) -> None:
+def test_an_average_without_buffers_is_named(tmp_path: Path, state: State, net: Any, built: Any) -> None:
     shadow = {name: value.detach() * 0.9 for name, value in built.named_parameters()}
     error = refusal(net, tmp_path / "a.pth", {"model": state, "ema": {"shadow": shadow}})
     assert "model and ema.shadow" in error.what
 
 
-def test_of_two_the_damaged_one_counts_too(tmp_path: Path, state: State, net: Any) -> None:
-    """The average that fits is not taken for weights of which one lacks the prefix."""
+def test_a_damaged_dictionary_beside_a_good_one_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
+    """The averaged weights fit, but are not used if one name of the others lacks the prefix."""
     damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
     content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
     assert "state_dict and ema" in refusal(net, tmp_path / "a.pth", content).what
 
 
-def test_two_that_are_equal_are_one(tmp_path: Path, state: State, net: Any) -> None:
-    """As upstream's checkpoint.pth.tar: the same weights, with `module.` and without."""
+def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: State, net: Any) -> None:
+    """Upstream's checkpoint.pth.tar has the same weights with `module.` and without."""
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
     (line,) = loaded(net, tmp_path / "a.pth.tar", content)
     assert equal(net, state)
@@ -189,7 +191,7 @@ def test_two_that_are_equal_are_one(tmp_path: Path, state: State, net: Any) -> N
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
-def test_half_weights_with_the_prefix_of_upstreams_training(tmp_path: Path, state: State, net: Any, kind: Any) -> None:
+def test_float16_weights_of_upstreams_training_are_loaded(tmp_path: Path, state: State, net: Any, kind: Any) -> None:
     """Upstream's network_to_half: convolutions in half, batch norms in float32, all in nn.Sequential."""
     norms = {key[: -len("running_mean")] for key in state if key.endswith("running_mean")}
     half = {key: value if key.rpartition(".")[0] + "." in norms else value.to(kind) for key, value in state.items()}
@@ -201,8 +203,8 @@ def test_half_weights_with_the_prefix_of_upstreams_training(tmp_path: Path, stat
     assert loaded(net, tmp_path / "a.safetensors") == [f"{str(kind)[6:]} converted to float32"]
 
 
-def test_biases_that_paddles_head_lacks(tmp_path: Path, state: State, net: Any) -> None:
-    """timm's hrnet_w18_ssld and hrnet_w48_ssld: converted from a head without them."""
+def test_biases_that_paddles_head_lacks_are_zero(tmp_path: Path, state: State, net: Any) -> None:
+    """timm's hrnet_w18_ssld and hrnet_w48_ssld were converted from a head without biases."""
     net.load_state_dict(state)
     assert "4 biases" in loaded(net, tmp_path / "a.pth", {k: v for k, v in state.items() if k not in BIASES})[0]
     assert equal(net, {**state, **{key: torch.zeros_like(state[key]) for key in BIASES}})
@@ -229,7 +231,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
     assert "--cfg" in str(error.hint)
 
 
-def test_weights_of_another_net(tmp_path: Path, state: State, net: Any) -> None:
+def test_weights_of_another_net_are_rejected(tmp_path: Path, state: State, net: Any) -> None:
     error = refusal(net, tmp_path / "a.pth", {"model": {"fc.weight": torch.ones(3), "fc.bias": torch.ones(3)}})
     assert f"{len(state) - sum('batches' in key for key in state)} missing" in error.what
     assert "2 unexpected: fc.weight, fc.bias" in error.what
@@ -237,13 +239,15 @@ def test_weights_of_another_net(tmp_path: Path, state: State, net: Any) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38, -1e19])
 @pytest.mark.parametrize("key", ["layer1.0.conv2.weight", "bn2.running_var"])
-def test_values_that_no_training_leaves(tmp_path: Path, state: State, net: Any, key: str, value: float) -> None:
+def test_nan_infinite_and_huge_values_are_rejected(
+    tmp_path: Path, state: State, net: Any, key: str, value: float
+) -> None:
     damaged = copy.deepcopy(state)
     damaged[key].view(-1)[-1] = value
     assert key in refusal(net, tmp_path / "a.pth", {"model": damaged}).what
 
 
-def test_float64_beyond_float32(tmp_path: Path, state: State, net: Any) -> None:
+def test_float64_beyond_float32_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
     state["bn1.bias"] = torch.full_like(state["bn1.bias"], 1e300, dtype=torch.float64)
     assert "bn1.bias" in refusal(net, tmp_path / "a.pth", state).what
 
@@ -265,7 +269,9 @@ def test_float64_beyond_float32(tmp_path: Path, state: State, net: Any) -> None:
         (lambda x: None, "NoneType"),
     ],
 )
-def test_weights_that_are_not_plain_floats(tmp_path: Path, state: State, net: Any, change: Any, name: str) -> None:
+def test_weights_that_are_not_plain_floats_are_rejected(
+    tmp_path: Path, state: State, net: Any, change: Any, name: str
+) -> None:
     broken: dict[str, Any] = {**state, "conv1.weight": change(state["conv1.weight"])}
     error = refusal(net, tmp_path / "a.pth", broken)
     assert "conv1.weight" in error.what and name in error.what
@@ -275,11 +281,11 @@ def test_weights_that_are_not_plain_floats(tmp_path: Path, state: State, net: An
     ("content", "found"),
     [([1, 2], "list"), ({}, "an empty dict"), ({"epoch": 3, "best": 1.0}, "epoch, best"), (torch.ones(3), "Tensor")],
 )
-def test_a_file_without_weights(tmp_path: Path, net: Any, content: Any, found: str) -> None:
+def test_a_file_without_weights_is_rejected(tmp_path: Path, net: Any, content: Any, found: str) -> None:
     assert refusal(net, tmp_path / "odd.pth", content).found == found
 
 
-def test_a_missing_file_a_broken_link_a_folder(tmp_path: Path, net: Any) -> None:
+def test_a_missing_file_a_broken_link_and_a_folder_are_rejected(tmp_path: Path, net: Any) -> None:
     assert refusal(net, tmp_path / "none.pth").what == "no such checkpoint"
     (tmp_path / "link.pth").symlink_to(tmp_path / "gone")
     assert "gone" in str(refusal(net, tmp_path / "link.pth").found)
@@ -289,7 +295,7 @@ def test_a_missing_file_a_broken_link_a_folder(tmp_path: Path, net: Any) -> None
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("kept", [0, 7, 0.3, 0.99])
-def test_a_file_cut_short(tmp_path: Path, state: State, net: Any, name: str, kept: float) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, state: State, net: Any, name: str, kept: float) -> None:
     path = tmp_path / name
     if path.suffix == ".safetensors":
         save_file(state, path)
@@ -303,7 +309,7 @@ def test_a_file_cut_short(tmp_path: Path, state: State, net: Any, name: str, kep
         assert error.expected == f"{len(whole)} bytes" and error.found == f"{path.stat().st_size} bytes"
 
 
-def test_a_damaged_header_of_safetensors(tmp_path: Path, state: State, net: Any) -> None:
+def test_a_damaged_header_of_safetensors_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
     save_file(state, tmp_path / "a.safetensors")
     whole = (tmp_path / "a.safetensors").read_bytes()
     for change in ((b"F32", b"F33"), (b'"shape"', b'"shbpe"'), (b"{", b"["), (b'":{', b'":"')):
@@ -326,7 +332,7 @@ def test_other_files_are_named(tmp_path: Path, net: Any) -> None:
 class TestMatching:
     """load_matching: MODEL.PRETRAINED."""
 
-    def test_weights_of_a_classifier_in_a_pose_net(self, tmp_path: Path, state: State) -> None:
+    def test_weights_of_a_classifier_are_loaded_into_a_pose_net(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
         before = copy.deepcopy(net.state_dict())
         torch.save({"state_dict": prefixed(state, "module.")}, tmp_path / "a.pth")
@@ -339,7 +345,7 @@ class TestMatching:
         assert f"{len(shared)} of {len(after)} weights" in lines[0]
         assert "left as they were: final_layers, deconv_layers" in lines[0]
 
-    def test_only_some_layers(self, tmp_path: Path, state: State) -> None:
+    def test_only_the_given_layers_are_loaded(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
         before = copy.deepcopy(net.state_dict())
         torch.save(state, tmp_path / "a.pth")
@@ -349,10 +355,10 @@ class TestMatching:
         assert changed <= {"conv1", "bn1"} and torch.equal(net.conv1.weight, state["conv1.weight"])
         assert "left as they were: conv2" in lines[0]
 
-    def test_refusals(self, tmp_path: Path, state: State) -> None:
+    def test_weights_that_do_not_match_are_rejected(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
         for content, part in (
-            ({"fc.weight": torch.ones(3)}, "holds 0 of "),
+            ({"fc.weight": torch.ones(3)}, "contains only 0 of "),
             ({**state, "conv1.weight": torch.ones(1)}, "conv1.weight [1] for"),
             ({**state, "bn1.bias": state["bn1.bias"] * float("nan")}, "bn1.bias"),
         ):

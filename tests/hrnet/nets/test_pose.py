@@ -33,7 +33,7 @@ def test_every_kernel_of_the_deconvolution_doubles(build, kernel):
         assert [list(output.shape) for output in net(torch.zeros(1, 3, 64, 96))] == [[1, 34, 16, 24], [1, 17, 32, 48]]
 
 
-def test_a_second_deconvolution_and_one_tag_map_for_all_joints(build):
+def test_deconvolutions_and_tag_maps_follow_the_config(build):
     deconv = "{NUM_DECONVS: 2, NUM_CHANNELS: [6, 3], KERNEL_SIZE: [4, 2], CAT_OUTPUT: [false, true]}"
     rest = "TAG_PER_JOINT: false\nLOSS: {WITH_AE_LOSS: [true, true, false]}"
     net = build(f"FINAL_CONV_KERNEL: 3\n    DECONV: {deconv}\n  {rest}")

@@ -47,7 +47,7 @@ def nets():
         return {model: BUILD[config.MODEL.NAME](config) for model, config in configs.items()}
 
 
-def test_all_other_configs_are_upstreams():
+def test_every_config_is_compared_with_upstream():
     assert set(MODELS) - set(UPSTREAM) == {"se_hrnet_w64_ssld", "demo_digits", "demo_pose"}
 
 

@@ -1,4 +1,4 @@
-"""hrnet/nets/torch_file.py: equal to torch.load for all that it reads, and its refusals by name."""
+"""hrnet/nets/torch_file.py: equal to torch.load, and files that are rejected by name."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ CONTENTS: dict[str, Any] = {
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("name", CONTENTS)
-def test_as_torch_reads_it(tmp_path: Path, name: str, zipped: bool, protocol: int) -> None:
+def test_values_equal_those_of_torch_load(tmp_path: Path, name: str, zipped: bool, protocol: int) -> None:
     path = saved(tmp_path / "a.pth", CONTENTS[name], zipped, protocol)
     assert equal(torch_file.read(path), torch.load(path, weights_only=False))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_the_state_of_an_optimiser(tmp_path: Path, zipped: bool) -> None:
+def test_the_state_of_an_optimiser_is_read(tmp_path: Path, zipped: bool) -> None:
     moments = {"step": torch.tensor(1.0), "exp_avg": WEIGHT, "exp_avg_sq": WEIGHT**2}
     groups = [{"lr": 0.1, "betas": (0.9, 0.999), "fused": None, "foreach": False, "params": [0]}]
     scheduler = {"milestones": collections.Counter([3, 5])}
@@ -89,7 +89,7 @@ def test_the_state_of_an_optimiser(tmp_path: Path, zipped: bool) -> None:
 
 
 def rewritten(path: Path, old: bytes, new: bytes) -> Path:
-    """The same file with another text of the same length in its pickle, and the CRCs of an archive made right."""
+    """The same file with another text of the same length in its pickle, and correct CRCs if it is an archive."""
     if not zipfile.is_zipfile(path):
         content = path.read_bytes()
         assert old in content
@@ -106,8 +106,8 @@ def rewritten(path: Path, old: bytes, new: bytes) -> Path:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("device", ["npu:0", "npu:7", "cuda:0", "xpu", "mps", "meta", "hpu:1"])
-def test_tensors_that_were_saved_on_a_device(tmp_path: Path, device: str, zipped: bool) -> None:
-    """Both forms hold the device's name as text, with its length before it."""
+def test_tensors_saved_on_a_device_are_read(tmp_path: Path, device: str, zipped: bool) -> None:
+    """Both forms store the name of the device as text, after its length."""
     path = saved(tmp_path / "a.pth", {"w": WEIGHT}, zipped)
     rewritten(path, b"X\x03\x00\x00\x00cpu", b"X" + len(device).to_bytes(4, "little") + device.encode())
     found = torch_file.read(path)["w"]
@@ -115,7 +115,7 @@ def test_tensors_that_were_saved_on_a_device(tmp_path: Path, device: str, zipped
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_tensors_that_torch_npu_saved(tmp_path: Path, zipped: bool) -> None:
+def test_tensors_saved_by_torch_npu_are_read(tmp_path: Path, zipped: bool) -> None:
     """torch_npu 1.11 to 2.1: its function, with the storage format of the chip as a seventh argument."""
     path = saved(tmp_path / "a.pth", {"w": WEIGHT}, zipped)
     rewritten(path, b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch_npu.utils.storage\n_rebuild_npu_tensor\n")
@@ -123,8 +123,8 @@ def test_tensors_that_torch_npu_saved(tmp_path: Path, zipped: bool) -> None:
     assert torch.equal(torch_file.read(path)["w"], WEIGHT)
 
 
-def test_an_old_file_with_views_of_a_storage(tmp_path: Path) -> None:
-    """As torch before 0.4 wrote them: the storage of a tensor may be a part of another one."""
+def test_an_old_file_with_views_of_a_storage_is_read(tmp_path: Path) -> None:
+    """torch before 0.4 wrote such files: the storage of a tensor may be part of another storage."""
 
     class Old(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:
@@ -177,7 +177,7 @@ def test_an_old_file_with_views_of_a_storage(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_plain_values_beside_the_weights(tmp_path: Path, beside: Any, protocol: int, zipped: bool) -> None:
+def test_plain_values_beside_the_weights_are_read(tmp_path: Path, beside: Any, protocol: int, zipped: bool) -> None:
     path = saved(tmp_path / "a.pth", {"state_dict": {"w": WEIGHT}, "best": beside}, zipped, protocol)
     assert torch.equal(torch_file.read(path)["state_dict"]["w"], WEIGHT)
 
@@ -218,7 +218,7 @@ def test_the_hint_saves_the_weights_alone(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.equal(torch_file.read(tmp_path / "timm's.pth.model.pth")["w"], WEIGHT)
 
 
-def test_a_whole_network(tmp_path: Path) -> None:
+def test_a_pickled_network_is_rejected(tmp_path: Path) -> None:
     error = refusal(saved(tmp_path / "a.pth", torch.nn.Linear(2, 2)))
     assert error.found == "torch.nn.modules.linear.Linear" and "state_dict()" in str(error.hint)
 
@@ -235,7 +235,9 @@ def test_a_whole_network(tmp_path: Path) -> None:
     ids=["coo", "csr", "meta", "quantised"],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_tensors_without_plain_values(tmp_path: Path, value: torch.Tensor, name: str, zipped: bool) -> None:
+def test_tensors_without_plain_values_are_marked_unusable(
+    tmp_path: Path, value: torch.Tensor, name: str, zipped: bool
+) -> None:
     found = torch_file.read(saved(tmp_path / "a.pth", {"w": value, "b": WEIGHT}, zipped))
     assert isinstance(found["w"], Unusable) and name in found["w"].name and torch.equal(found["b"], WEIGHT)
 
@@ -273,7 +275,7 @@ def test_a_flipped_byte_of_an_old_file_never_crashes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
-def test_a_file_cut_short(tmp_path: Path, zipped: bool, kept: float) -> None:
+def test_a_truncated_file_is_rejected(tmp_path: Path, zipped: bool, kept: float) -> None:
     path = saved(tmp_path / "a.pth", {"w": torch.ones(500)}, zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
@@ -282,7 +284,7 @@ def test_a_file_cut_short(tmp_path: Path, zipped: bool, kept: float) -> None:
 
 
 def test_a_packed_archive_is_read(tmp_path: Path) -> None:
-    """As an unpacked folder that was zipped again."""
+    """A folder that was unpacked and zipped again."""
     path = saved(tmp_path / "a.pth", {"w": WEIGHT})
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "folder")
@@ -293,7 +295,7 @@ def test_a_packed_archive_is_read(tmp_path: Path) -> None:
     assert torch.equal(torch_file.read(path)["w"], WEIGHT)
 
 
-def test_another_byte_order(tmp_path: Path) -> None:
+def test_another_byte_order_is_rejected(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"w": WEIGHT})
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -303,7 +305,7 @@ def test_another_byte_order(tmp_path: Path) -> None:
     assert "byte order" in str(refusal(path).found)
 
 
-def test_a_content_that_contains_itself(tmp_path: Path) -> None:
+def test_a_content_that_contains_itself_is_walked_once(tmp_path: Path) -> None:
     content: dict[str, Any] = {"w": WEIGHT}
     content["again"] = [content]
     assert [keys for keys, _ in torch_file.walk(content)] == [(), ("w",), ("again",)]

@@ -1,9 +1,9 @@
-"""Upstream's people of a few scenes -> tests/hrnet/pose/golden.npz.
+"""Decode a few scenes with upstream's decoder -> tests/hrnet/pose/golden.npz.
 
     python -m tests.hrnet.pose.make_golden --peer HigherHRNet-Human-Pose-Estimation
 
 The peer is a checkout of HRNet/HigherHRNet-Human-Pose-Estimation (aa23881). The scenes are not kept, they are drawn by
-seed; a sum of each is, so that scenes which another numpy draws differently are told from a decoder that errs.
+seed. A sum of each scene is stored, to recognise a numpy that draws other scenes.
 """
 
 from __future__ import annotations

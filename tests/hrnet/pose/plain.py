@@ -1,4 +1,4 @@
-"""The decoder's steps written plainly, on whole maps: slow and easy to read."""
+"""The decoder's steps on whole maps: slow, but easy to read."""
 
 from __future__ import annotations
 

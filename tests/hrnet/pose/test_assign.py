@@ -1,4 +1,4 @@
-"""The assignment, pair by pair that of the munkres package, where costs tie too."""
+"""The assignment equals that of the munkres package, pair by pair, also for equal costs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def tied_costs(draw: st.DrawFn) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None)
 @given(tied_costs())
-def test_ties_fall_as_in_munkres(costs: np.ndarray) -> None:
+def test_ties_are_resolved_as_by_munkres(costs: np.ndarray) -> None:
     if len(costs) > costs.shape[1]:  # as `group` pads them
         costs = np.concatenate([costs, np.full((len(costs), len(costs) - costs.shape[1]), NEW_PERSON_COST)], axis=1)
     assert assign(costs) == munkres_pairs(costs)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_crowds(seed: int) -> None:
+def test_crowds_are_assigned_as_by_munkres(seed: int) -> None:
     random = np.random.default_rng(seed)
     rows, columns = random.integers(20, 31, 2)
     costs = np.round(4 * random.random((rows, columns))) * 100 - random.random((rows, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""AP of all, of some and of resampled images, compared with pycocotools itself."""
+"""AP of all images, of some and of resampled images, compared with pycocotools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ap(dataset: dict[str, Any], people: list[dict[str, Any]], ids: list[int]) ->
 
 
 def repeated(dataset: dict[str, Any], people: list[dict[str, Any]], counts: list[int]) -> tuple[Any, Any, list[int]]:
-    """The data set with image i there `counts[i]` times, and the results with it."""
+    """The data set with `counts[i]` copies of image i, and its results."""
     images, annotations, found = [], [], []
     for image, count in zip(dataset["images"], counts):
         for copy in range(count):
@@ -54,7 +54,7 @@ def test_ap_of_images_counted_several_times_is_cocos_of_copies(seed: int, counts
     assert (-1 if np.isnan(ours) else ours) == pytest.approx(theirs, abs=1e-12)
 
 
-def test_ap_of_some_images_is_cocos_of_those_alone() -> None:
+def test_ap_of_some_images_is_cocos_of_only_these() -> None:
     dataset = scene(3, len(IDS), 5)
     people = results(dataset, 3, 8.0)
     detections = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS))
@@ -63,13 +63,13 @@ def test_ap_of_some_images_is_cocos_of_those_alone() -> None:
         assert detections.subset_average_precision(some) == pytest.approx(ap(dataset, selected, some), abs=1e-12)
 
 
-def test_truth_found_exactly_is_1_in_all_ten_figures() -> None:
+def test_exact_results_have_an_ap_of_1() -> None:
     dataset = scene(5, len(IDS), 5)
     stats = evaluate(ground_truth(dataset), exact(dataset), IDS).stats
     assert dict(zip(FIGURES, np.round(stats, 12))) == dict.fromkeys(FIGURES, 1.0)
 
 
-def test_nobody_found_is_0_and_nobody_to_find_is_no_number() -> None:
+def test_no_results_are_0_and_no_people_are_nan() -> None:
     dataset = scene(7, len(IDS), 5)
     evaluation = evaluate(ground_truth(dataset), [], IDS)
     assert evaluation.stats[0] == 0
@@ -82,7 +82,7 @@ def test_nobody_found_is_0_and_nobody_to_find_is_no_number() -> None:
     assert np.isnan(detections.interval95()).all()
 
 
-def test_the_results_are_left_as_they_were() -> None:
+def test_the_results_are_not_changed() -> None:
     dataset = scene(9, len(IDS), 3)
     people = results(dataset, 9, 3.0)
     keys = [set(each) for each in people]

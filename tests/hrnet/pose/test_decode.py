@@ -1,4 +1,4 @@
-"""The decoder whole: upstream's people from golden files, and from upstream itself where a checkout is given.
+"""The whole decoder: people equal golden files of upstream, and upstream's code if a checkout is given.
 
 HIGHERHRNET=<checkout of HRNet/HigherHRNet-Human-Pose-Estimation> make test SLOW=1
 """
@@ -28,7 +28,7 @@ def expected(golden: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.parametrize("name", make_golden.SCENES)
-def test_people_are_upstreams(name: str, golden: dict[str, np.ndarray]) -> None:
+def test_people_equal_upstreams_golden_files(name: str, golden: dict[str, np.ndarray]) -> None:
     pair = make_golden.scene(name)
     assert make_golden.sum_of(pair) == pytest.approx(golden[f"{name}_sum"], rel=1e-9), "another scene: make it anew"
     people = decode(*pair)
@@ -36,13 +36,13 @@ def test_people_are_upstreams(name: str, golden: dict[str, np.ndarray]) -> None:
     assert (people.keypoints.dtype, people.scores.dtype) == (np.float32, np.float32)
 
 
-def test_crowds_are_crowded(golden: dict[str, np.ndarray]) -> None:
+def test_golden_scenes_have_these_numbers_of_people(golden: dict[str, np.ndarray]) -> None:
     counts = {name: len(golden[f"{name}_scores"]) for name in make_golden.SCENES}
     assert counts["one"] == 1 and counts["five"] == 5 and counts["ten"] == 10
     assert counts["thirty"] >= 30 and counts["crowd_of_near_tags"] >= 20 and counts["nobody"] == 0
 
 
-def test_a_hundredth_of_a_pixel_is_a_difference(golden: dict[str, np.ndarray]) -> None:
+def test_a_hundredth_of_a_pixel_counts_as_a_difference(golden: dict[str, np.ndarray]) -> None:
     keypoints, scores = expected(golden, "five")
     shifted = keypoints.copy()
     shifted[3, 9, 0] += 0.01
@@ -50,7 +50,7 @@ def test_a_hundredth_of_a_pixel_is_a_difference(golden: dict[str, np.ndarray]) -
     assert found == f"person 3 left_wrist x: {shifted[3, 9, 0]}, expected {keypoints[3, 9, 0]}"
 
 
-def test_other_people_are_a_difference(golden: dict[str, np.ndarray]) -> None:
+def test_other_people_count_as_a_difference(golden: dict[str, np.ndarray]) -> None:
     keypoints, scores = expected(golden, "five")
     assert first_difference(People(keypoints[:4], scores[:4]), keypoints, scores) == "4 people, expected 5"
     order = [0, 2, 1, 3, 4]
@@ -62,7 +62,7 @@ def test_other_people_are_a_difference(golden: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("off", [{"refine": False}, {"adjust": False}, {"detection_threshold": 0.3}])
-def test_a_setting_is_a_difference(off: dict[str, float], golden: dict[str, np.ndarray]) -> None:
+def test_each_setting_changes_the_people(off: dict[str, float], golden: dict[str, np.ndarray]) -> None:
     people = decode(*make_golden.scene("half_the_joints"), settings=Settings(**off))
     assert first_difference(people, *expected(golden, "half_the_joints")) is not None
 
@@ -78,7 +78,7 @@ def test_without_refine_joints_stay_missing() -> None:
     assert before.scores[0] == pytest.approx(before.keypoints[0, :, 2].sum() / 17)
 
 
-def test_without_adjust_places_are_whole_pixels() -> None:
+def test_without_adjust_positions_are_whole_pixels() -> None:
     pair = make_golden.scene("without_flip")
     whole, between = (decode(*pair, settings=Settings(adjust=on, refine=False)) for on in (False, True))
     seen = whole.keypoints[:, :, 2] > 0
@@ -96,7 +96,7 @@ def test_timings_add_up_by_step() -> None:
     assert all(timings[step] > once[step] > 0 for step in STEPS)
 
 
-def test_outputs_are_not_written_to() -> None:
+def test_outputs_are_not_changed() -> None:
     pair = outputs_of(0, 3, 160, 128)
     before = [array.tobytes() for outputs in pair for array in outputs]
     for outputs in pair:
@@ -106,13 +106,19 @@ def test_outputs_are_not_written_to() -> None:
     assert [array.tobytes() for outputs in pair for array in outputs] == before
 
 
-def test_to_image() -> None:
+def test_positions_are_transformed_to_the_source_image() -> None:
     keypoints = np.zeros((1, 17, 5), np.float32)
     keypoints[0, 0] = (352, 256, 0.5, 1, 2)
     keypoints[0, 1] = (452, 156, 0.5, 1, 2)
     placed = to_image(keypoints, (320, 240), (660 / 200, 480 / 200), (704, 512))
     assert placed[0, 0].tolist() == [320, 240, 0.5, 1, 2]
-    assert placed[0, 1].tolist() == [413.75, 146.25, 0.5, 1, 2]  # 660 / 704 photograph's pixels a pixel, both ways
+    assert placed[0, 1].tolist() == [
+        413.75,
+        146.25,
+        0.5,
+        1,
+        2,
+    ]  # 660 / 704 pixels of the source image for each pixel, both ways
     assert placed[0, 2].tolist() == [-10, 0, 0, 0, 0]
     assert (placed.dtype, keypoints[0, 0, 0]) == (np.float32, 352)
 
@@ -133,7 +139,7 @@ SIZES = ((384, 256), (256, 384), (512, 512))
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(30))
-def test_people_of_upstream_itself(seed: int, kind: str, checkout: Path) -> None:
+def test_people_equal_those_of_upstreams_code(seed: int, kind: str, checkout: Path) -> None:
     width, height = SIZES[seed % 3]
     outputs, outputs_flip = outputs_of(seed, COUNTS[(seed + KINDS.index(kind)) % 7], width, height, kind)
     pair = (outputs, outputs_flip if seed % 4 else None)
@@ -152,7 +158,7 @@ def test_people_of_upstream_itself(seed: int, kind: str, checkout: Path) -> None
         {"refine": False},
     ],
 )
-def test_settings_of_upstream_itself(seed: int, changes: dict[str, float], checkout: Path) -> None:
+def test_people_equal_upstreams_at_other_settings(seed: int, changes: dict[str, float], checkout: Path) -> None:
     keys = {
         f"{'DATASET' if key == 'max_num_people' else 'TEST'}.{key.upper()}": value for key, value in changes.items()
     }
@@ -162,7 +168,7 @@ def test_settings_of_upstream_itself(seed: int, changes: dict[str, float], check
 
 
 @pytest.mark.slow
-def test_places_in_the_photograph_of_upstream_itself(checkout: Path) -> None:
+def test_positions_in_the_source_image_equal_upstreams(checkout: Path) -> None:
     upstream, random = UpstreamDecoder(checkout), np.random.default_rng(0)
     for width, height in ((640, 427), (427, 640), (333, 500), (500, 333), (37, 51), (3000, 4000)):
         size, center, scale = upstream.transforms.get_multi_scale_size(np.zeros((height, width, 3)), 512, 1, 1)

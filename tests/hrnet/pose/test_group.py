@@ -1,4 +1,4 @@
-"""Peaks to people, on peaks that are written down."""
+"""Grouping of peaks to people, on peaks that are given as numbers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def grouped(
     use_detection_val: bool = True,
     ignore_too_much: bool = False,
 ) -> list[dict[int, int]]:
-    """Of each person the x of its joints."""
+    """The x of the joints of each person."""
     people = group(peaks_of(found), tag_threshold, most, use_detection_val, ignore_too_much)
     assert (people.dtype, people.shape[1:]) == (np.float32, (17, 4))
     return [{int(k): int(person[k, 0]) for k in np.flatnonzero(person[:, 2])} for person in people]
 
 
-def test_nobody() -> None:
+def test_no_peaks_give_no_people() -> None:
     assert grouped({}) == []
 
 
@@ -46,14 +46,14 @@ def test_each_peak_goes_to_the_nearest_tag() -> None:
     assert grouped(found) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]
 
 
-def test_rows_are_place_height_and_tag() -> None:
+def test_rows_are_position_height_and_tag() -> None:
     people = group(peaks_of({LEFT_EAR: [(3, 0.5, 2.5)]}), 1.0, 30, True, False)
     expected = np.zeros((1, 17, 4), np.float32)
     expected[0, LEFT_EAR] = (3, 7, 0.5, 2.5)
     assert people.tolist() == expected.tolist()
 
 
-def test_a_peak_too_far_begins_a_person() -> None:
+def test_a_peak_with_a_distant_tag_starts_a_person() -> None:
     found = {NOSE: [(1, 0.9, 0.0)], LEFT_EYE: [(2, 0.8, 1.0)]}
     assert grouped(found) == [{NOSE: 1}, {LEFT_EYE: 2}]
     assert grouped(found, tag_threshold=1.01) == [{NOSE: 1, LEFT_EYE: 2}]
@@ -70,9 +70,9 @@ def test_the_mean_tag_moves_with_each_joint() -> None:
     assert grouped(found) == [{NOSE: 1, LEFT_EYE: 2, RIGHT_EYE: 3}]
 
 
-def test_only_the_first_people_are_offered_peaks() -> None:
+def test_only_the_first_people_get_peaks() -> None:
     found = {NOSE: [(1, 0.9, 0.0), (2, 0.8, 5.0)], LEFT_EYE: [(3, 0.7, 5.0), (4, 0.6, 0.0)]}
-    assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]  # the tag itself is the name
+    assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]  # each tag is its own person
     found[LEFT_EYE][0] = (3, 0.7, 5.1)
     assert grouped(found, most=1) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2}, {LEFT_EYE: 3}]
     assert grouped(found, most=1, ignore_too_much=True) == [{NOSE: 1}, {NOSE: 2}]

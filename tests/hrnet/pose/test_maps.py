@@ -1,4 +1,4 @@
-"""Values in windows, to the bit, against whole maps: written plainly, and interpolated by torch."""
+"""Values in windows equal those of whole maps to the bit; the whole maps equal torch's interpolation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def random_outputs(seed: int, width: int = 160, height: int = 128) -> Outputs:
 
 
 @pytest.mark.parametrize("shape", [(17, 32, 48), (17, 40, 64), (34, 64, 33)])
-def test_plain_maps_are_torchs(shape: tuple[int, int, int]) -> None:
+def test_reference_maps_equal_torch(shape: tuple[int, int, int]) -> None:
     torch = pytest.importorskip("torch")
     planes = np.random.default_rng(0).standard_normal(shape, np.float32)
     size = (2 * shape[1], 2 * shape[2])
@@ -45,7 +45,7 @@ def test_double_in_a_window(seed: int, top: int, left: int, m: int, n: int) -> N
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_heat_and_tags(flip: bool) -> None:
+def test_heat_and_tags_equal_the_whole_maps(flip: bool) -> None:
     outputs, outputs_flip = random_outputs(1), random_outputs(2) if flip else None
     heat, tags = plain.whole_maps(outputs, outputs_flip)
     maps = Maps(outputs, outputs_flip)
@@ -61,7 +61,7 @@ def test_heat_and_tags(flip: bool) -> None:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_mean_is_right_to_the_error(flip: bool) -> None:
+def test_the_mean_is_within_its_error_bound(flip: bool) -> None:
     outputs, outputs_flip = random_outputs(1), random_outputs(2) if flip else None
     maps = Maps(outputs, outputs_flip)
     distance = np.abs(plain.doubled(maps.mean()) - plain.whole_maps(outputs, outputs_flip)[0]).max()
@@ -104,7 +104,7 @@ LOW, HIGH = (1, 34, 32, 40), (1, 17, 64, 80)
         (random_outputs(0), broken(1, np.full(HIGH, -np.inf, np.float32)), FINITE),
     ],
 )
-def test_outputs_that_do_not_fit(outputs: Outputs, outputs_flip: Optional[Outputs], message: str) -> None:
+def test_outputs_that_do_not_fit_are_rejected(outputs: Outputs, outputs_flip: Optional[Outputs], message: str) -> None:
     with pytest.raises(UserError) as error:
         Maps(outputs, outputs_flip)
     assert str(error.value) == message

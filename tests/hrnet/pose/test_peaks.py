@@ -1,4 +1,4 @@
-"""Peaks against whole maps, and the order of equal ones against torch."""
+"""Peaks equal those of whole maps; equal peaks have the order of torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def torch_order(values: np.ndarray, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "near", "half", "steps", "noise"])
-def test_peaks_of_whole_maps(kind: str) -> None:
+def test_peaks_equal_those_of_the_whole_map(kind: str) -> None:
     pair = outputs_of(3, 12, 160, 128, kind)
     heat, tags = plain.whole_maps(*pair)
     maps = Maps(*pair)
@@ -38,7 +38,7 @@ def test_peaks_of_whole_maps(kind: str) -> None:
     assert sum(len(mine.xy) for mine in found) > 50
 
 
-def test_a_plateau_is_all_peaks_and_the_border_is_no_neighbour() -> None:
+def test_every_pixel_of_a_plateau_is_a_peak_also_at_the_border() -> None:
     outputs = np.zeros((1, 34, 32, 40), np.float32), np.zeros((1, 17, 64, 80), np.float32)
     for array in outputs:
         array[0, 5] = 0.5  # the whole map, more than MANY candidates
@@ -52,7 +52,7 @@ def test_a_plateau_is_all_peaks_and_the_border_is_no_neighbour() -> None:
     assert [len(mine.xy) for mine in found[8:]] == [0] * 9
 
 
-def test_what_lies_on_the_threshold_is_no_peak() -> None:
+def test_a_value_equal_to_the_threshold_is_not_a_peak() -> None:
     outputs = np.zeros((1, 34, 32, 32), np.float32), np.zeros((1, 17, 64, 64), np.float32)
     outputs[0][0, 0] = outputs[1][0, 0] = 0.25
     outputs[0][0, 1] = outputs[1][0, 1] = np.nextafter(np.float32(0.25), np.float32(1))
@@ -88,7 +88,7 @@ def test_equal_values_are_sorted_as_by_torch(seed: int, most: int, filled: int, 
     assert partial_sort(values, most) == torch_order(values, most)
 
 
-def test_between_pixels() -> None:
+def test_subpixel_positions_equal_those_of_the_whole_map() -> None:
     pair = outputs_of(3, 5, 160, 128)
     heat, _ = plain.whole_maps(*pair)
     joints = np.arange(17)

@@ -1,4 +1,4 @@
-"""The best pixel for a missing joint, against a look at the whole map."""
+"""The best pixel for a missing joint equals that of the whole map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def centres_of(random: np.random.Generator, count: int, dimensions: int) -> np.n
 
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_best_pixels_of_whole_maps(kind: str, flip: bool) -> None:
+def test_best_pixels_equal_those_of_the_whole_map(kind: str, flip: bool) -> None:
     outputs, outputs_flip = outputs_of(1, 6, 160, 128, kind)
     pair = (outputs, outputs_flip if flip else None)
     heat, tags = plain.whole_maps(*pair)
@@ -32,9 +32,7 @@ def test_best_pixels_of_whole_maps(kind: str, flip: bool) -> None:
 
 
 @pytest.mark.parametrize("ends", [(1,), (1, 2, 5)])
-def test_rounds_that_do_not_suffice_end_in_the_whole_map(
-    ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_map_is_searched_after_the_last_round(ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     maps = Maps(*outputs_of(1, 6, 160, 128, "noise"))
     joints, centres = np.arange(17), centres_of(np.random.default_rng(1), 17, 2)
     expected = best_pixels(maps, maps.mean(), joints, centres)
@@ -74,7 +72,7 @@ def test_only_missing_joints_are_filled() -> None:
         assert people[0, joint].tolist() == [*plain.quarter(heat[joint], x, y), heat[joint, y, x], 0, 0]
 
 
-def test_a_map_of_nothing_leaves_the_joint_missing() -> None:
+def test_an_empty_map_leaves_the_joint_missing() -> None:
     outputs = np.zeros((1, 34, 32, 32), np.float32), np.zeros((1, 17, 64, 64), np.float32)
     maps = Maps(outputs)
     people = np.zeros((1, 17, 4), np.float32)
@@ -84,7 +82,7 @@ def test_a_map_of_nothing_leaves_the_joint_missing() -> None:
     assert people.tolist() == before.tolist()
 
 
-def test_highest_places() -> None:
+def test_the_indices_of_the_highest_values_are_found() -> None:
     assert highest_indices(np.array([3, 9, 1, 7], np.float32), 2).tolist() == [1, 3]
     assert highest_indices(np.array([3, 9], np.float32), 5).tolist() == [1, 0]
     assert highest_indices(np.zeros(0, np.float32), 5).tolist() == []

@@ -67,7 +67,7 @@ def test_each_file_sets_the_shape(images: list[np.ndarray], capsys: pytest.Captu
     assert "throughput 1000*batchsize.mean(1)/" in capsys.readouterr().out
 
 
-def test_one_shape_for_all(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_shape_is_set_for_all_files(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(COUNT):
         if i % 3 != 1:
             os.unlink(f"in/img{i}.npy")
@@ -162,7 +162,7 @@ def test_infer_sets_the_mode_and_records_it(images: list[np.ndarray], backend: s
     assert (record.batch, record.images, record.kept) == (1, COUNT, 0)
 
 
-def test_killed_run_resumes(
+def test_a_killed_run_resumes(
     images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
@@ -181,7 +181,7 @@ def test_free_disk_is_checked_for_the_gears(images: list[np.ndarray], monkeypatc
     assert needs == [sum(image.nbytes + 3 * 4 for image in images)]
 
 
-def test_user_errors(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line(images: list[np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("onnxruntime", "--outfmt", "BIN") == 2
     check_error(capsys.readouterr().err, "infer.run", "--outfmt", "expected NPY", "found BIN")
     manifest = Path("in/manifest.json").read_text()
@@ -193,7 +193,7 @@ def test_user_errors(images: list[np.ndarray], capsys: pytest.CaptureFixture[str
     check_error(capsys.readouterr().err, "infer.run", "in: ", "expected .npy", "found .bin", "make preprocess")
 
 
-def test_output_of_another_gear_is_done_again(images: list[np.ndarray]) -> None:
+def test_an_output_of_another_gear_is_computed_again(images: list[np.ndarray]) -> None:
     """The expected size is that of the image's gear."""
     assert run("onnxruntime") == 0
     remove_records()

@@ -1,4 +1,4 @@
-"""The emulator follows the contract of ais_bench 0.0.2 (https://gitee.com/ascend/tools)."""
+"""The emulator behaves as ais_bench 0.0.2 (https://gitee.com/ascend/tools)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_npy_outputs_keep_the_batch_axis(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix, pixels", [("npy", False), ("bin", True), ("npy", True)])
-def test_npy_and_uint8_inputs(workdir: Path, suffix: str, pixels: bool) -> None:
+def test_npy_and_uint8_inputs_are_read(workdir: Path, suffix: str, pixels: bool) -> None:
     images = prep_folder(Path("in"), 5, suffix, pixels)
     linear_model(Path("m.onnx"), 2, pixels=pixels)
     assert call() == 0
@@ -77,7 +77,7 @@ def test_npy_and_uint8_inputs(workdir: Path, suffix: str, pixels: bool) -> None:
     check_logits(floats, tolerance=1e-3 if pixels else 1e-5)
 
 
-def test_npy_of_another_dtype(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_npy_of_another_dtype_is_rejected(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prep_folder(Path("in"), 2, "npy")
     linear_model(Path("m.onnx"), 2, pixels=True)
     assert call() == 1
@@ -115,7 +115,7 @@ def test_device_times_add_up_to_the_computing_time(workdir: Path) -> None:
     assert summary["host_seconds"]["infer"] == pytest.approx(sum(summary["npu_compute_time_list"]) / 1000)
 
 
-def test_file_modes(workdir: Path) -> None:
+def test_outputs_have_the_modes_of_ais_bench(workdir: Path) -> None:
     prep_folder(Path("in"), 1)
     linear_model(Path("m.onnx"), 1)
     assert call() == 0
@@ -123,7 +123,7 @@ def test_file_modes(workdir: Path) -> None:
     assert stat.S_IMODE(os.stat("out/run/img0_0.bin").st_mode) == 0o640
 
 
-def test_name_is_cut_at_its_first_dot(workdir: Path) -> None:
+def test_the_stem_ends_at_the_first_dot(workdir: Path) -> None:
     prep_folder(Path("in"), 1)
     os.rename("in/img0.bin", "in/img0.v1.bin")
     linear_model(Path("m.onnx"), 1)
@@ -149,7 +149,7 @@ REJECTED: dict[str, tuple[Callable[[], object], int, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("error", REJECTED)
-def test_rejected(workdir: Path, capsys: pytest.CaptureFixture[str], error: str) -> None:
+def test_invalid_inputs_are_rejected(workdir: Path, capsys: pytest.CaptureFixture[str], error: str) -> None:
     prep_folder(Path("in"), 3)
     linear_model(Path("m.onnx"), 2)
     change, code, parts = REJECTED[error]
@@ -211,8 +211,8 @@ def test_loop_computes_each_batch_repeatedly(workdir: Path) -> None:
     assert json.loads(Path("out/run_summary.json").read_text())["NPU_compute_time"]["count"] == 3 * 3
 
 
-def test_the_clock_shares_time_among_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request alone for 4 s, then two for 6 s: 4 + 6 / 2 and 6 / 2, which add up to the 10 s that passed."""
+def test_time_is_shared_among_concurrent_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request for 4 s, then two for 6 s: 4 + 6 / 2 s and 6 / 2 s, in total the 10 s that passed."""
     moments = iter([100.0, 104.0, 110.0, 110.0])
     monkeypatch.setattr("infer.emulator.pipeline.time.perf_counter", lambda: next(moments))
     clock = SharedClock()
@@ -221,7 +221,7 @@ def test_the_clock_shares_time_among_requests(monkeypatch: pytest.MonkeyPatch) -
     assert (clock.stop() - first, clock.stop() - second) == (7.0, 3.0)
 
 
-def test_emulator_has_one_device(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_devices_are_rejected(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--device", "0,1", "--divide_input", "1") == 2
     check_error(capsys.readouterr().err, "infer.emulator", "expected --device 0", "found 0,1", "BACKEND=ascend")
 

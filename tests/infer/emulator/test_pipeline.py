@@ -53,7 +53,7 @@ NAMES = st.lists(st.text("ab019_-", min_size=1, max_size=5), min_size=1, max_siz
 @given(
     names=NAMES, batch=st.integers(1, 7), suffix=st.sampled_from(["bin", "npy"]), ending=st.sampled_from(["bin", "npy"])
 )
-def test_any_batch_gives_what_one_by_one_gives(names: list[str], batch: int, suffix: str, ending: str) -> None:
+def test_results_do_not_depend_on_the_batch_size(names: list[str], batch: int, suffix: str, ending: str) -> None:
     with tempfile.TemporaryDirectory() as root:
         source, target = Path(root, "in"), Path(root, "out")
         source.mkdir()
@@ -84,7 +84,7 @@ def test_any_batch_gives_what_one_by_one_gives(names: list[str], batch: int, suf
 @pytest.mark.parametrize("error", ["missing", "short", "long"])
 @settings(max_examples=10, deadline=None)
 @given(count=st.integers(1, 12), batch=st.integers(1, 4), data=st.data())
-def test_a_bad_input_stops_all_and_is_named(error: str, count: int, batch: int, data: st.DataObject) -> None:
+def test_an_invalid_input_stops_the_run_and_is_named(error: str, count: int, batch: int, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as root:
         source, target = Path(root, "in"), Path(root, "out")
         source.mkdir()
@@ -109,7 +109,7 @@ STATES = st.sampled_from(["whole", "half", "missing", "temporary"])
 
 @settings(max_examples=60, deadline=None)
 @given(states=st.lists(st.tuples(STATES, STATES), min_size=1, max_size=8), foreign=st.booleans())
-def test_any_interrupted_run_keeps_what_is_whole(states: list[tuple[str, str]], foreign: bool) -> None:
+def test_an_interrupted_run_keeps_finished_outputs(states: list[tuple[str, str]], foreign: bool) -> None:
     stems = [f"img{i}" for i in range(len(states))]
     images = [InputImage(stem, f"val/{stem}.JPEG", 0, 9, 9, SHAPE) for stem in stems]
     manifest = Manifest("imagenet", "c", "d", "float32", "NCHW", "bin", 1, 0, images)

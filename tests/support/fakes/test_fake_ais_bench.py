@@ -31,7 +31,7 @@ def call(*more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_outputs_summary_and_screen(images: np.ndarray) -> None:
+def test_the_fake_writes_outputs_summary_and_screen_text(images: np.ndarray) -> None:
     done = call("--batchsize", "4")
     assert (done.returncode, done.stderr) == (0, "")
     check_logits(images)  # the padding is not written
@@ -49,7 +49,7 @@ def test_outputs_summary_and_screen(images: np.ndarray) -> None:
     assert line in done.stdout.splitlines()
 
 
-def test_npy_and_txt(images: np.ndarray) -> None:
+def test_the_fake_writes_npy_and_txt(images: np.ndarray) -> None:
     assert call("--outfmt", "NPY").returncode == 0
     assert np.load("out/run/img3_0.npy").shape == (1, 5)
     assert call("--outfmt", "TXT").returncode == 0
@@ -57,7 +57,7 @@ def test_npy_and_txt(images: np.ndarray) -> None:
     assert Path("out/run/img3_0.txt").read_text() == text
 
 
-def test_pure_inference(images: np.ndarray) -> None:
+def test_the_fake_runs_without_inputs(images: np.ndarray) -> None:
     words = ["--model=m.om", "--output=out", "--output_dirname=pure", "--loop=5", "--pure_data_type=zero"]
     command = [sys.executable, "-m", "ais_bench", *words]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(AIS_BENCH)}, capture_output=True, text=True)
@@ -85,7 +85,7 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("what", REJECTED)
-def test_rejected(images: np.ndarray, what: str) -> None:
+def test_the_fake_rejects_what_the_tool_rejects(images: np.ndarray, what: str) -> None:
     action, code, line = REJECTED[what]
     action()
     done = call()
@@ -96,11 +96,11 @@ def test_rejected(images: np.ndarray, what: str) -> None:
 @pytest.mark.parametrize(
     "words", [["--outfmt", "PNG"], ["--device", "256"], ["--divide_input", "maybe"], ["--new", "1"]]
 )
-def test_bad_arguments(images: np.ndarray, words: list[str]) -> None:
+def test_invalid_arguments_exit_2(images: np.ndarray, words: list[str]) -> None:
     assert call(*words).returncode == 2
 
 
-def test_as_careless_as_the_tool(images: np.ndarray) -> None:
+def test_the_fake_is_as_careless_as_the_tool(images: np.ndarray) -> None:
     """Names are cut at their first dot, so two inputs share one output; only bytes are checked, so float16 passes."""
     os.rename("in/img1.bin", "in/img0.v1.bin")
     assert call().returncode == 0
@@ -112,7 +112,7 @@ def test_as_careless_as_the_tool(images: np.ndarray) -> None:
     assert Path("out/run/half_0.bin").exists()
 
 
-def test_several_devices_each_infer_everything(images: np.ndarray) -> None:
+def test_each_of_several_devices_infers_all_inputs(images: np.ndarray) -> None:
     done = call("--device", "0,2")
     assert done.returncode == 0
     assert sorted(os.listdir("out/run")) == [
@@ -131,7 +131,7 @@ def test_several_devices_each_infer_everything(images: np.ndarray) -> None:
     assert done.stdout.splitlines()[-1] == f"[INFO] summary throughput:{sum(rates)}"
 
 
-def test_divided_input_and_a_failing_device(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_can_be_divided_and_a_device_can_fail(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("--device", "0,1", "--divide_input", "1").returncode == 0
     first, second = os.listdir("out/run/device0_0"), os.listdir("out/run/device1_1")
     assert sorted(first) == [f"img{i}_0.bin" for i in range(6)] and len(second) == 5

@@ -27,7 +27,7 @@ def test_a_crop_is_inside_the_image(width: int, height: int, least: float, seed:
     assert 0 <= top < bottom <= height
 
 
-def test_crops_have_the_areas_and_ratios_of_the_settings() -> None:
+def test_crops_have_the_configured_areas_and_ratios() -> None:
     source = random.Random(0)
     boxes = np.array([crop_box(500, 400, (0.08, 1.0), source) for _ in range(4000)])
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
@@ -86,7 +86,7 @@ def test_validation_sees_the_pixels_of_the_config(tmp_path: Path) -> None:
     assert not np.array_equal(found["pillow"], expected)
 
 
-def test_images_and_labels_of_both_splits(tmp_path: Path) -> None:
+def test_images_and_labels_of_both_splits_are_read(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path))
     data = data_set(tmp_path / "data")
     training, validation = (read_images(data, config, training) for training in (True, False))
@@ -104,7 +104,7 @@ def refused(data: Path, config: CfgNode, training: bool) -> UserError:
     return caught.value
 
 
-def test_all_files_that_are_no_images_are_named_before_the_first_step(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_named_before_the_first_step(tmp_path: Path) -> None:
     config, data = load_config(write_config(tmp_path)), data_set(tmp_path / "data")
     (data / "train/grey/Thumbs.db").write_bytes(b"x")
     (data / "train/grey/lost.JPEG").symlink_to("nowhere")

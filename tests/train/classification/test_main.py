@@ -122,7 +122,7 @@ def test_a_performance_run_writes_no_checkpoint(folder: Path, capsys: pytest.Cap
     assert (folder / "out/output/0/small_bs8_1p_perf.log").exists()
 
 
-def test_wrong_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_folders_are_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, data = folder / "small.yaml", folder / "data"
     config.write_text(CONFIG.replace("NUM_CLASSES: 3", "NUM_CLASSES: 4"))
     error = error_of(folder, capsys)
@@ -151,7 +151,9 @@ def test_an_unreadable_image_is_named(folder: Path, workers: int, capsys: pytest
     assert f": {path}: " in error_of(folder, capsys, "--workers", workers)
 
 
-def test_weights_that_are_not_finite(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_are_not_finite_are_rejected(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     net = classification.build(load_config(trained / "small.yaml"))
     net.classifier.bias.data.fill_(float("nan"))
     checkpoint.save(net, tmp_path / "nan.pth")

@@ -51,7 +51,7 @@ def test_an_image_of_the_nets_size_is_only_normalised(config):
         ((85, 80), (85, 80), (10, 8)),
     ],
 )
-def test_resize_and_crop(config, size, resized, corner):
+def test_resize_and_crop_give_these_pixels(config, size, resized, corner):
     pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     left, top = corner
@@ -92,7 +92,7 @@ def test_any_mode_is_converted_to_rgb(config, mode):
     assert np.array_equal(reference.prepare(image, config), reference.prepare(image.convert("RGB"), config))
 
 
-def test_hits_by_hand():
+def test_hits_equal_those_computed_by_hand():
     logits = np.array([[5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5], [1, 1, 0, 0, 0, 0], [9, 8, 7, 6, 5, 4]], np.float32)
     assert reference.count_hits(logits, np.array([0, 3, 1, 5])).tolist() == [1, 2, 3, 3, 3]
 
@@ -135,7 +135,7 @@ def call(arguments, **more) -> int:
     return reference.main([str(part) for pair in changed.items() for part in pair])
 
 
-def test_record_and_logits(dataset, tmp_path, capsys):
+def test_the_record_and_logits_are_written(dataset, tmp_path, capsys):
     assert call(dataset, logits=tmp_path / "out" / "logits.npy", batch_size=2) == 0
     logits = np.load(tmp_path / "out" / "logits.npy")
     assert (logits.shape, logits.dtype) == ((5, 7), np.float32)
@@ -156,7 +156,7 @@ def test_record_and_logits(dataset, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"wrote {dataset['--output']} (5 images, top1 ")
 
 
-def test_a_second_run_does_its_work_only_where_something_changed(dataset, tmp_path, monkeypatch):
+def test_a_second_run_computes_only_after_a_change(dataset, tmp_path, monkeypatch):
     """The record is touched if inputs, settings and code are the same."""
     logits, output = tmp_path / "out/logits.npy", dataset["--output"]
     work = Mock(side_effect=reference.logits_of)
@@ -191,7 +191,7 @@ def error_of(capsys, dataset, **more) -> str:
     return error
 
 
-def test_a_missing_and_a_truncated_image(dataset, tmp_path, capsys):
+def test_a_missing_and_a_truncated_image_are_rejected(dataset, tmp_path, capsys):
     path = tmp_path / "val" / "3.png"
     path.write_bytes(path.read_bytes()[:2000])
     assert f"{path}: " in error_of(capsys, dataset)
@@ -200,14 +200,14 @@ def test_a_missing_and_a_truncated_image(dataset, tmp_path, capsys):
     assert f"{path}: " in error and "--dataset" in error
 
 
-def test_a_manifest_of_a_different_config(dataset, tmp_path, capsys):
+def test_a_manifest_of_a_different_config_is_rejected(dataset, tmp_path, capsys):
     cfg = tmp_path / "other.yaml"
     cfg.write_text(tiny.CONFIG.replace("RESIZE: 80", "RESIZE: 81"), encoding="utf-8")
     error = error_of(capsys, dataset, cfg=cfg)
     assert f"{dataset['--manifest']}: " in error and f"run preprocess with {cfg}" in error
 
 
-def test_labels_beyond_the_nets_classes(dataset, capsys):
+def test_labels_beyond_the_nets_classes_are_rejected(dataset, capsys):
     manifest = Manifest.read(dataset["--manifest"])
     far = InputImage("9", "val/0.png", tiny.CLASSES, 100, 90, [3, 64, 64])
     wider = Manifest(**{**vars(manifest), "classes": tiny.CLASSES + 1, "images": [*manifest.images, far]})
@@ -215,5 +215,5 @@ def test_labels_beyond_the_nets_classes(dataset, capsys):
     assert "(expected labels below 7, found 7)" in error_of(capsys, dataset)
 
 
-def test_a_missing_manifest(dataset, tmp_path, capsys):
+def test_a_missing_manifest_is_rejected(dataset, tmp_path, capsys):
     assert str(tmp_path / "none.json") in error_of(capsys, dataset, manifest=tmp_path / "none.json")

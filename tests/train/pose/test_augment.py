@@ -44,7 +44,7 @@ def test_the_identity_motion_changes_nothing() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
-def test_two_flips_give_the_image_back(seed: int) -> None:
+def test_two_flips_restore_the_image(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image, flip = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8), SAME._replace(flip=True)
     joints = joints_at(rng.uniform(0, SIDE, (COUNT, 2)))
@@ -76,7 +76,7 @@ def test_joints_and_masks_follow_the_pixels(transform: Transform, x: int, y: int
         np.testing.assert_allclose(middle + 0.5, [column, row], atol=0.8)
 
 
-def test_the_mask_counts_the_area_beyond_the_image() -> None:
+def test_the_mask_includes_the_area_beyond_the_image() -> None:
     found = augment.warp_mask(np.zeros((SIDE, SIDE), bool), SAME._replace(x=SIDE / 2 + 10), SIDE)
     assert not found[:, : SIDE - 10].any() and found[:, SIDE - 10 :].all()
 
@@ -150,6 +150,6 @@ def test_images_joints_and_masks_equal_upstreams(seed: int, scale_type: str, mon
         our_mask = augment.warp_mask(mask, transform, side)
         assert (our_mask[inside] == their_mask[inside]).mean() > 0.99
         assert (our_mask[augment.warp_image(white, transform, side)[..., 0] == 0] == 1).all()
-        their_joints[:, :, 0] += transform.flip  # they count in whole cells
+        their_joints[:, :, 0] += transform.flip  # upstream counts in whole cells
         found = augment.transform_joints(joints, transform, side, FLIPPED)
         np.testing.assert_allclose(found, their_joints, rtol=1e-9, atol=1e-9)

@@ -70,7 +70,7 @@ def test_tag_losses_equal_those_of_a_loop_over_people(seed: int, kind: str) -> N
     assert_equal(found, with_gradients(lambda tags: one_by_one(tags, indices, kind), tags))
 
 
-def test_tags_by_hand() -> None:
+def test_tag_losses_equal_those_computed_by_hand() -> None:
     """Two people with tags (1, 3) and (2): means 2 and 2; three with means 0, 1 and 3."""
     tags = torch.tensor([1.0, 3.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0]).view(2, 1, 2, 2)
     indices = torch.tensor([[[0, 1], [2, NONE], [NONE, NONE]], [[0, NONE], [1, NONE], [2, NONE]]])
@@ -81,14 +81,14 @@ def test_tags_by_hand() -> None:
     assert push.tolist() == pytest.approx([0.5, float(np.exp([-1, -4, -9]).sum() / 6)])
 
 
-def test_nobody_and_one_person_have_no_push() -> None:
+def test_fewer_than_two_people_have_no_push() -> None:
     indices = torch.full((2, 3, 2), NONE)
     indices[1, 1] = torch.tensor([0, 3])
     push, pull = tag_losses(torch.arange(8.0).view(2, 1, 2, 2), indices, "exp")
     assert (push.tolist(), pull.tolist()) == ([0, 0], [0, 2.25])
 
 
-def test_the_mask_of_heatmaps() -> None:
+def test_masked_heatmaps_do_not_count() -> None:
     maps, targets = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
     mask = torch.tensor([[[1.0, 0], [0, 0]], [[1, 1], [1, 1]]])
     assert heatmap_loss(maps, targets, mask).tolist() == [0.25, 1]

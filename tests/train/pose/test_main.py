@@ -62,32 +62,32 @@ def test_a_run_learns_and_writes_weights_metrics_and_logs(folder: Path, capsys: 
 
 
 @pytest.mark.parametrize("name", ["out.state", "out/small.pth.state"])
-def test_a_state_of_release_0_1_is_refused(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_state_of_release_0_1_is_rejected(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"state")
     error = error_of(folder, capsys)
     assert f"{folder / name}: " in error and error.endswith(f"rm {folder / name}\n")
 
 
-def test_a_file_as_output_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_as_output_is_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"--output {folder / 'demo_pose'}\n" in error_of(folder, capsys, "--output", folder / "demo_pose.pth")
 
 
 @pytest.mark.parametrize("name, value", [("IMAGES_PER_GPU", 0), ("LR", -1), ("OPTIMIZER", "lars"), ("LR_STEP", [0])])
-def test_invalid_training_keys(name: str, value: object, tmp_path: Path) -> None:
+def test_invalid_training_keys_are_rejected(name: str, value: object, tmp_path: Path) -> None:
     cfg = write_pose_config(tmp_path, f"TRAIN: {{{name}: {value}}}\n")
     with pytest.raises(UserError) as caught:
         load_config(cfg)
     assert (caught.value.where, caught.value.what) == (cfg, f"invalid TRAIN.{name}")
 
 
-def test_the_length_of_one_cycle_belongs_to_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_length_of_one_cycle_is_part_of_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(folder, "--train_epochs", 1, task="pose") == 0
     error = error_of(folder, capsys, "--train_epochs", 2)
     assert "length of the one cycle (expected 2, found 1)" in error
 
 
-def test_sgd_trains_too(folder: Path) -> None:
+def test_sgd_trains(folder: Path) -> None:
     cfg = folder / "small.yaml"
     cfg.write_text(cfg.read_text().replace("LR: 0.01", "OPTIMIZER: sgd, LR: 0.01"))
     assert train(folder, task="pose") == 0
@@ -152,7 +152,7 @@ BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", BREAK)
-def test_a_broken_data_set_is_one_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_data_set_is_one_line(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     break_it, expected = BREAK[name]
     break_it(folder / "data")
     assert expected in error_of(folder, capsys)
@@ -167,7 +167,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("node, key, value", REFUSED)
-def test_unsupported_settings_are_refused(node: str, key: str, value: Any, tmp_path: Path) -> None:
+def test_unsupported_settings_are_rejected(node: str, key: str, value: Any, tmp_path: Path) -> None:
     cfg = write_pose_config(tmp_path)
     config = load_config(cfg).clone()
     config.defrost()
@@ -178,7 +178,9 @@ def test_unsupported_settings_are_refused(node: str, key: str, value: Any, tmp_p
     assert (caught.value.expected, caught.value.found) == REFUSED[node, key, value]
 
 
-def test_weights_of_a_different_width(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_a_different_width_are_rejected(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     net = pose.build(load_config(tiny.write_pose_config(other)))
@@ -200,7 +202,7 @@ def test_all_missing_images_are_named_before_the_first_step(tmp_path: Path) -> N
     assert caught.value.found == f"{first.name}: no such image, {second.name}: a broken link"
 
 
-def test_sizes_of_turned_images_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_of_rotated_images_are_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The annotation file has the width and height of the turned image, the pixels are read as they are stored."""
     content = json.loads((folder / "data" / ANNOTATIONS).read_text())
     for image in content["images"]:

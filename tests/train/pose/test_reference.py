@@ -65,7 +65,7 @@ def images(folder: Path) -> list[InputImage]:
         ((640, 300), ((1152, 512), [320.0, 150.0], [3.375, 1.5])),
     ],
 )
-def test_upstreams_view_by_hand(size: tuple[int, int], expected: tuple) -> None:
+def test_upstreams_input_size_equals_that_computed_by_hand(size: tuple[int, int], expected: tuple) -> None:
     found = reference.view(*size, 512)
     assert (found.size, found.center) == expected[:2]
     assert found.scale == pytest.approx(expected[2])
@@ -147,7 +147,9 @@ def test_errors_name_the_file(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert f"{folder}/prep/manifest.json: " in error and f"run preprocess with {cfg}" in error
 
 
-def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_without_people_is_rejected(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     truth = json.loads(annotations(folder / "people").read_text())
     (tmp_path / "annotations").mkdir()
     write_annotations(tmp_path, {**truth, "annotations": []})
@@ -156,7 +158,7 @@ def test_a_data_set_without_people(folder: Path, tmp_path: Path, capsys: pytest.
     assert f"found no person in {IMAGES} images" in error and "LIMIT=0" in error
 
 
-def test_a_second_run_does_its_work_only_where_something_changed(
+def test_a_second_run_computes_only_after_a_change(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "torch.json"

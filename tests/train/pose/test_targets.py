@@ -57,7 +57,7 @@ def test_unlabelled_joints_and_those_beyond_the_map_have_no_target(x: float, y: 
     assert (targets.tag_indices(joints, SIDE, 2, True) == NONE).all()
 
 
-def test_indices_by_value() -> None:
+def test_indices_have_these_values() -> None:
     joints = np.concatenate([joints_from((2.7, 1.9, 1), (0, 0, 0), (23.9, 23.9, 2)), joints_from((-0.5, 0, 1))])
     assert targets.tag_indices(joints, SIDE, 3, True).tolist() == [
         [26, NONE, 2 * 576 + 575],
@@ -77,7 +77,7 @@ SIGMAS = {
 
 
 @pytest.mark.parametrize("kind", SIGMAS)
-def test_sigmas(kind: str) -> None:
+def test_sigmas_follow_the_config(kind: str) -> None:
     keys, expected = SIGMAS[kind]
     people = [{"bbox": [0, 0, 128, 64]}, {"bbox": [5, 5, 10, 320]}]
     assert targets.sigmas_of(people, dataset(**keys), SIDE, 1.25).tolist() == pytest.approx(expected)
@@ -99,7 +99,7 @@ def test_the_mask_leaves_out_unlabelled_people_and_crowds() -> None:
     assert targets.labelled_people([labelled, unlabelled, crowd]) == [labelled]
 
 
-def test_joints_of_people() -> None:
+def test_joints_are_read_from_annotations() -> None:
     joints = targets.joints_of([person(17, [])], COUNT)
     assert joints.shape == (1, COUNT, 3) and joints[0, 5].tolist() == [1, 2, 2]
     assert targets.joints_of([], COUNT).shape == (0, COUNT, 3)

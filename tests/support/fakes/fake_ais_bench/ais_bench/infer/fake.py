@@ -42,7 +42,7 @@ def info(text: str) -> None:
 
 def illegal(path: str, wide: int) -> str:
     """Why the tool rejects a path; `wide` are the mode bits that it must not have. Empty if it accepts the path. It
-    looks at the absolute path, and only takes what belongs to its user or to one of the user's groups, root's too."""
+    checks the absolute path, and the file must belong to the user or to one of the user's groups, also for root."""
     if re.search(r"[^A-Za-z0-9_\-/.]", os.path.abspath(path)) or not path:
         return "contains invalid characters"
     if len(os.path.abspath(path)) > 4096 or max(map(len, path.split("/"))) > 255:
@@ -253,7 +253,7 @@ def main() -> int:
             rates.append(
                 infer(args, device, files[share] if divided and files else files, prefix / f"device{device}_{i}")
             )
-        except RuntimeError as error:  # the tool's own way: a process of its own for each device
+        except RuntimeError as error:  # the tool continues too: it has one process for each device
             print(f"[ERROR] subprocess run failed error_callback:{error}", flush=True)
     code = 0 if len(rates) == len(args.device) else 1
     info(f"multidevice run end qsize:{2 * len(rates)} result:{code}")

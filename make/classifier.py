@@ -1,0 +1,61 @@
+"""What a config of an ONNX classifier (`MODEL: {NAME: onnx}`) means for a call of make; standard library only.
+
+Such a config is completed with values of its ONNX file: CFG becomes `<BUILD>/<MODEL>/<MODEL>.yaml`, which
+atc.classifier writes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from make.call import TORCH_BACKENDS, OptionError, Options, note
+
+NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network of hrnet/nets
+
+
+def read_kind(options: Options, config: str) -> None:
+    """Set what the text of a config says: whether its model is an ONNX file, and whether it has a figure for Top-1."""
+    text = re.sub(r"(^|\s)#.*", "", config)
+    options.onnx = re.search(r"\bNAME:\s*[\"']?onnx\b", text) is not None
+    options.published = any(float(value) > 0 for value in re.findall(r"\bTOP1:\s*([0-9]+\.?[0-9]*)", text))
+
+
+def completed(options: Options) -> str:
+    """The config that the stages read."""
+    path = options.folder / f"{options['MODEL']}.yaml"
+    known = Path(options["ONNX"]).is_file() and Path(options["CFG"]).resolve() != path.resolve()
+    return str(path) if options.onnx and known else options["CFG"]
+
+
+def check_classifier(options: Options) -> None:
+    """Refuse what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
+    model, given = options["MODEL"], options["ONNX"] != str(options.folder / "model.onnx")  # where make onnx exports to
+    if options["REFERENCE"] == "onnx" and options.pose:
+        raise options.error("REFERENCE", "only for classification models; give REFERENCE=torch")
+    if not options.onnx:
+        return
+    for goal in sorted(options.goals & set(NETWORK_GOALS)):
+        raise OptionError(f"make {goal}: {model} is an ONNX file, without a network of this project (MODEL.NAME: onnx)")
+    if options["BACKEND"] in TORCH_BACKENDS:
+        raise options.error("BACKEND", f"{model} is an ONNX file; use onnxruntime, openvino or ascend")
+    if options["REFERENCE"] == "torch":
+        raise options.error("REFERENCE", f"{model} has no network of this project; give REFERENCE=onnx")
+    if given and not Path(options["ONNX"]).is_file():
+        raise options.error("ONNX", "no such file")
+    if not given and (not options["OM"] or options["REFERENCE"] == "onnx"):
+        raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx); give ONNX=<file>")
+    if "WEIGHTS" in options.given:
+        note(f"WEIGHTS={options['WEIGHTS']} is ignored because the weights of {model} are in its ONNX file")
+
+
+def set_reference(options: Options) -> None:
+    """Compare with the ONNX file itself where an ONNX file was given and the config has no figure to compare with."""
+    given = "ONNX" in options.given or "ONNX" in options.remembered() or options.onnx
+    board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # measures its own inputs
+    if options["REFERENCE"] or options.pose or options.published or board or not given:
+        return
+    if Path(options["ONNX"]).is_file():
+        options.values["REFERENCE"] = "onnx"
+        if options.goals & {"eval", "gate", "merge"}:
+            note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32, since the config has no figure")

@@ -1,0 +1,117 @@
+"""make/classifier.py: what a config of an ONNX file means for a call of make, and the default of REFERENCE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from make.call import OptionError
+from tests.make import doctor_calls
+from tests.make.doctor_calls import report
+from tests.make.option_calls import DEFAULTS, refused, resolve
+from tests.support.onnx_models import classifier, saved
+
+MINE = {"CFG": "mine.yaml", "MODEL": "mine", "ONNX": "mine.onnx"}
+EXPORTED = "build/mine/model.onnx"
+
+
+@pytest.fixture
+def files(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEFAULTS, "ONNX", EXPORTED)
+    Path("mine.yaml").write_text("MODEL: {NAME: onnx}  # REFERENCE: {TOP1: 70}\n")
+    Path("mine.onnx").write_bytes(b"onnx")
+
+
+@pytest.mark.usefixtures("files")
+def test_stages_read_the_completed_config() -> None:
+    names = resolve(**MINE)
+    assert (names["CFG"], names["CFG_GIVEN"]) == ("build/mine/mine.yaml", "mine.yaml")
+    assert names["TASK"] == "classification" and names["ONNX"] == "mine.onnx"
+    assert Path("build/mine/settings/CFG.mk").read_text() == "CFG ?= mine.yaml\n"
+    again = resolve(MODEL="mine")
+    assert (again["CFG"], again["REFERENCE"]) == ("build/mine/mine.yaml", "onnx")
+    names = resolve()
+    assert names["CFG"] == names["CFG_GIVEN"] == "configs/net.yaml", "not that of a network"
+
+
+@pytest.mark.usefixtures("files")
+def test_a_completed_config_is_taken_as_it_is() -> None:
+    Path("build/mine").mkdir(parents=True)
+    Path("build/mine/mine.yaml").write_text("MODEL: {NAME: onnx, NUM_CLASSES: 10}\n")
+    assert resolve(**{**MINE, "CFG": "build/mine/mine.yaml"})["CFG"] == "build/mine/mine.yaml"
+
+
+@pytest.mark.usefixtures("files")
+def test_a_board_has_a_completed_config_without_the_file() -> None:
+    Path("mine.om").write_bytes(b"IMOD")
+    Path("mine.om.json").write_text("{}")
+    bundled = resolve(CFG="mine.yaml", MODEL="mine", OM="mine.om")
+    assert bundled["CFG"] == "mine.yaml" and bundled["REFERENCE"] == ""
+
+
+@pytest.mark.usefixtures("files")
+def test_the_reference_is_onnx_where_nothing_else_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert resolve(**MINE)["REFERENCE"] == "onnx"
+    assert "REFERENCE=onnx: comparing with mine.onnx" in capsys.readouterr().err
+    assert not Path("build/mine/settings/REFERENCE.mk").exists()
+    assert resolve(**MINE, REFERENCE="config")["REFERENCE"] == "config"
+    Path("mine.yaml").write_text("MODEL: {NAME: onnx}\nREFERENCE:\n  TOP1: 70.5\n")
+    assert resolve(**{**MINE, "REFERENCE": ""})["REFERENCE"] == ""
+    assert resolve()["REFERENCE"] == "", "a network's config without a figure, exported here"
+    assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same with an ONNX file"
+    assert resolve("bundle", **{**MINE, "BUNDLE": "stage", "REFERENCE": ""})["REFERENCE"] == ""
+
+
+@pytest.mark.parametrize(
+    ("goals", "given", "parts"),
+    [
+        ("eval", {"ONNX": "none.onnx"}, ("ONNX=none.onnx", "no such file")),
+        ("eval", {"REFERENCE": "torch"}, ("REFERENCE=torch", "REFERENCE=onnx")),
+        ("eval", {"BACKEND": "torchscript"}, ("BACKEND=torchscript", "onnxruntime, openvino or ascend")),
+        ("train", {}, ("make train", "mine is an ONNX file")),
+        ("weights", {}, ("make weights", "mine is an ONNX file")),
+        ("eval", {"MODEL": "people", "CFG": "", "REFERENCE": "onnx"}, ("REFERENCE=onnx", "REFERENCE=torch")),
+    ],
+)
+@pytest.mark.usefixtures("files")
+def test_what_a_file_without_a_network_cannot_do(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
+    line = refused(goals, **{**MINE, **given})
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.usefixtures("files")
+def test_without_a_file() -> None:
+    line = refused(CFG="mine.yaml", MODEL="mine")
+    assert "MODEL=mine" in line and "MODEL.NAME: onnx" in line and "give ONNX=<file>" in line
+
+
+@pytest.mark.usefixtures("files")
+def test_ignored_values(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.pth").write_bytes(b"")
+    resolve(**MINE, WEIGHTS="w.pth")
+    assert "WEIGHTS=w.pth is ignored" in capsys.readouterr().err
+    Path("mine.om").write_bytes(b"IMOD")
+    Path("mine.om.json").write_text("{}")
+    resolve(**MINE, OM="mine.om", AIS_PYTHON="python3")
+    assert "ONNX=mine.onnx is ignored" not in capsys.readouterr().err
+    with pytest.raises(OptionError, match="did you mean"):
+        resolve(**MINE, unknown="ONX")
+
+
+def test_doctor_reads_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it contains is shown, and what is wrong with it reported; no checkpoint is asked for."""
+    Path("m.yaml").write_text("MODEL: {NAME: onnx}\n")
+    model = classifier()
+    saved(place, model).rename("m.onnx")
+    doctor_calls.call(REFERENCE="onnx")
+    shown = capsys.readouterr()
+    assert report(shown.out)["ONNX file"].endswith("16 x 16 pixels, any batch; output class, 10 classes")
+    assert "3 images" in report(shown.out)["data set"] and "checkpoint" not in shown.out + shown.err
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    saved(place, model).rename("m.onnx")
+    doctor_calls.call()
+    assert "m.onnx: its batch size is fixed; give BATCH=4" in capsys.readouterr().err
+    doctor_calls.call(ONNX="none.onnx", BACKEND="torchscript")
+    assert "BACKEND=torchscript: m is an ONNX file" in capsys.readouterr().err
+    assert doctor_calls.call(ONNX="build/m/model.onnx") == 2 and "give ONNX=<file>" in capsys.readouterr().err
