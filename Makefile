@@ -45,10 +45,11 @@ SHARDS       ?=#                              number of parts: less disk, severa
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
+IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION CALIB SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS
-STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show bench qps gears bundle family
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES
+STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict bench qps gears bundle family compare
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -94,7 +95,7 @@ $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))
 
 $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call set,WEIGHTS)
 	$(PYTHON) -m pth2onnx.$(if $(filter %.ts,$@),torchscript,$(TASK)) --cfg $(CFG) --weights $(WEIGHTS) --output $@
-$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
+$(B)/$(MODEL).yaml: $(CFG_GIVEN) $(CLASS_NAMES) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
 	$(PYTHON) -m atc.classifier --cfg $(CFG_GIVEN) --model $(ONNX) --output $@
 
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
@@ -103,8 +104,8 @@ $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set
 $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(INT8) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
 	$(PYTHON) -m atc.convert $(COMPILE) $(INT8:%=--quantized %) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
-preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $1 $(if $(FLIP_INPUTS),--output_flip $1-flip) \
-	    --input_dtype $(INPUT) --limit $(LIMIT) --max_rejected $(MAX_REJECTED)
+preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
+	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)
 $(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
         $(if $(FLIP_INPUTS),$(if $(wildcard $(FLIP_INPUTS)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
@@ -141,9 +142,9 @@ $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(M
 endif
 
 $(MEASURED_FILE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(or $(SOURCE_CODE),train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=))
+	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=)) $(if $(POSE)$(BY_ONNX),,--logits $(MEASURED_FILE:.json=.logits.npy))
 
-$(METRICS:.json=)/show.png: $(METRICS) $(call code,postprocess)
-	$(PYTHON) -m postprocess.show --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
+$(METRICS:.json=)/show.png: $(METRICS) $(CLASS_NAMES) $(call code,postprocess)
+	$(PYTHON) -m postprocess.show --cfg $(CFG) --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@
 
 include make/project.mk

@@ -1,4 +1,4 @@
-"""A classifier in an ONNX file, and the config that the stages read: the user's, completed by what the file contains.
+"""Complete the config of a classifier that is an ONNX file with the values that the file contains.
 
     python -m atc.classifier --cfg mine.yaml --model mine.onnx --output build/mine/mine.yaml
 
@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 from atc import graph
 from atc.shapes import DYNAMIC, AtcError
 from hrnet.cli import UserError, command
-from hrnet.config import add_cfg_argument, load_config
+from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
 from hrnet.io.recognise import recognise
@@ -151,7 +151,7 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     exported = graph.metadata_of(model)
     if "config_sha256" in exported:
         hint = f"give MODEL={exported.get('model', '<its config>')} and ONNX={path}, without CFG"
-        raise UserError("exported by make onnx from a config of its own", where=path, hint=hint)
+        raise UserError("exported by make onnx from another config", where=path, hint=hint)
     found = inspect(model, path, config.MODEL.IMAGE_SIZE)
     classes = config.MODEL.NUM_CLASSES or found.outputs
     if classes not in (found.outputs, found.outputs - 1):
@@ -167,6 +167,7 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     config.defrost()
     config.MODEL.IMAGE_SIZE, config.MODEL.NUM_CLASSES, config.INPUT.RESIZE = found.size, classes, resize
     config.freeze()
+    check_class_names(config, cfg)
     return config, found
 
 

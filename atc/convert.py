@@ -32,6 +32,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -57,6 +58,7 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
+LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # of the absolute path of a file that atc reads
 
 
 @contextlib.contextmanager
@@ -91,6 +93,13 @@ def check_arguments(
         raise UserError("wrong file name suffix", where=output, expected=ending, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
+    for path in (model, output.parent) if backend == "ascend" else ():
+        found = os.path.realpath(path)
+        if not re.fullmatch(LEGAL_PATH, found):
+            hint = "copy it, or the whole checkout, to another directory, or give another BUILD="
+            raise UserError(
+                "atc rejects this absolute path", where=found, expected="letters, digits and _-./", hint=hint
+            )
     check_export(model)
 
 

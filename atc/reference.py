@@ -7,8 +7,8 @@
 Reads    the config, the ONNX file, the manifest and the inputs beside it
 Writes   a metrics record, as train.classification.reference does for PyTorch
 
-Nothing of what atc or its emulator does to the file is used: no fixed batch size, no AIPP, no float16. Pixels of uint8
-inputs are normalised by `(pixel / 255 - mean) / std`, each step in float32.
+The file is used as given, without the changes that atc or its emulator makes: no fixed batch size, AIPP or float16.
+Pixels of uint8 inputs are normalised by `(pixel / 255 - mean) / std`, each step in float32.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_input(folder: Path, image: InputImage, manifest: Manifest, config: CfgN
     path = folder / f"{image.stem}.{manifest.suffix}"
     values = read_output(path, manifest.dtype, PREPARE)
     if values.size != np.prod(image.shape):
-        raise FormatError("number of values", where=path, expected=image.shape, found=values.size, hint=PREPARE)
+        raise FormatError("wrong number of values", where=path, expected=image.shape, found=values.size, hint=PREPARE)
     values = values.reshape(image.shape)
     if manifest.dtype == "float32":
         return values
@@ -101,7 +101,7 @@ def check(config: CfgNode, config_hash: str, manifest: Manifest, args: argparse.
     classes = config.MODEL.NUM_CLASSES
     if found.outputs not in (classes, classes + 1):
         expected = f"{classes} as MODEL.NUM_CLASSES, or {classes + 1} with a background class first"
-        raise UserError("number of outputs", where=args.model, expected=expected, found=found.outputs)
+        raise UserError("wrong number of outputs", where=args.model, expected=expected, found=found.outputs)
     return found
 
 

@@ -147,7 +147,7 @@ def _batch_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[
         )
     given = arguments["dynamic_batch_size"]
     sizes = given.removesuffix(",").split(",")
-    if not all(re.fullmatch("[0-9]+", size) for size in sizes):
+    if not all(re.fullmatch(" *[0-9]+ *", size) for size in sizes):
         raise invalid("dynamic_batch_size", given, 'It can only contain digits and ",".', "E10003")
     return [(int(size),) for size in sizes]
 

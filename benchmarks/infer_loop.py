@@ -5,8 +5,8 @@
 
 The loop is what users write: a default InferenceSession (one request on all cores) with inputs and outputs in memory.
 The emulator also reads every input and writes every output. Both run alternately in one process, with the model loaded.
-With an odd number of batches, one of two cores is idle at the end. The default is 64 inputs, 8 batches of 8, so that
-this does not occur.
+With an odd number of batches, one of two cores is idle at the end. The default of 64 inputs (8 batches of 8) avoids
+this.
 
 The last line is a compute bound: the multiply-adds of an image as one product of square matrices in torch (sgemm). A
 direct convolution in float32 cannot be faster.

@@ -1,4 +1,4 @@
-"""Paddle's side of benchmarks.paddle: run by a python that has paddlepaddle, and imports nothing of this project.
+"""The Paddle process of benchmarks.paddle. It runs in a Python with paddlepaddle, and imports nothing of this project.
 
     python paddle_worker.py FOLDER THREADS
 

@@ -6,7 +6,7 @@ inputs.
 The peer is not part of this repository: give a checkout of HRNet/HigherHRNet-Human-Pose-Estimation. Its functions are
 called as in the model zoo's HigherHRNet_preprocess.py: one process, cv2.imread, resize_align_multi_scale, torchvision's
 ToTensor and Normalize written in torch, torch.flip, and two float32 npy files for each image. Neither side uses gears,
-because upstream does not have them; this does not reduce our work.
+because upstream does not have them.
 """
 
 from __future__ import annotations

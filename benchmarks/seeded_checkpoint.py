@@ -32,8 +32,9 @@ from torch import nn
 from torch.nn.functional import interpolate
 from yacs.config import CfgNode
 
+from benchmarks.calibration import calibrate
 from hrnet import gears
-from hrnet.cli import UserError, command, integer, progress
+from hrnet.cli import UserError, command, integer
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import alignment, normalise, normalise_table, open_image, resize_align
 from hrnet.io.files import natural_key
@@ -48,22 +49,6 @@ NOISE = 4  # images of noise
 SUFFIXES = (".jpeg", ".jpg", ".png")
 OWN = 0.05  # the fraction of a joint's map that differs from the other joints' maps
 HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's thresholds are 0.1 and 1
-
-
-def calibrate(net: nn.Module, batches: Sequence[torch.Tensor]) -> None:
-    """Set the running mean and variance of all batch norms from batches of images, float32 [N, 3, H, W] each."""
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over batches
-    net.train()
-    with torch.no_grad():
-        for batch in progress(batches, unit="batch"):
-            net(batch)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    net.eval()
 
 
 def centre(net: classification.ClassificationNet, logits: np.ndarray) -> None:

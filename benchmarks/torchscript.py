@@ -2,10 +2,10 @@
 
     python -m benchmarks.torchscript --cfg configs/hrnet_w18.yaml --weights build/w18.pth --batches 1 8 --rounds 5
 
-The checkpoint may be any of a classification model, such as from benchmarks.seeded_checkpoint. Both runtimes compute
-several requests at the same time, as in the emulator; torch computes one batch after another on all cores, as users do.
-All candidates use arrays in memory and run alternately in one process. The run fails if outputs differ from torch's by
-more than the parity tolerance.
+The checkpoint may be from any classification model, for example one of benchmarks.seeded_checkpoint. Both runtimes
+compute several requests at the same time, as in the emulator; torch computes one batch after another on all cores, as
+users do. All candidates use arrays in memory and run alternately in one process. The run fails if outputs differ from
+torch's by more than the parity tolerance.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
     images.training = True
     count = args.batch_size * args.steps
     if count > len(images):
-        raise UserError("--batch_size times --steps", expected=f"at most {len(images)} images", found=count)
+        most = f"at most {len(images)} images"
+        raise UserError("--batch_size times --steps is too large", expected=most, found=count)
     precisions = dict.fromkeys(
         str(recipe.dtype_of(each, CONTEXT.device)).partition(".")[2] for each in ("fp32", "auto")
     )

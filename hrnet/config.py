@@ -27,11 +27,12 @@ from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, RESIZERS, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, POSE_TEST, RESIZERS, SCHEMAS
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
 LARGEST = 2**31 - 1  # largest number in a config
+NAMED_FILES = ("GEARS", "CLASS_NAMES")  # keys of INPUT whose value may be the path of a file
 MULTIPLE = 32  # pixels; height and width must be multiples of it: the last branch has 1/32 of the resolution
 
 # All of upstream's classification files have a misspelt key (NUM_RANCHES); yacs would warn each time.
@@ -78,7 +79,7 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
             raise UserError(f"{name} has no value", where=path, hint="leave the key out to use its default")
     if ignored:
         print(f"{path}: keys without effect here: {', '.join(ignored)}", file=sys.stderr)
-    _read_gears_file(values, schema, path)
+    _read_named_files(values, schema, path)
     try:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as error:
@@ -88,7 +89,7 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
         hint = (
             f"make eval CFG={path} ONNX=<file>, or python -m atc.classifier --cfg {path} --model <file> --output <YAML>"
         )
-        what = "a config of an ONNX file without its size and classes"
+        what = "incomplete config of an ONNX classifier"
         raise UserError(what, where=path, expected="MODEL.IMAGE_SIZE, MODEL.NUM_CLASSES and INPUT.RESIZE", hint=hint)
     schema.freeze()
     return schema
@@ -133,12 +134,49 @@ def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str
         yield name, value
 
 
-def _read_gears_file(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
-    """If INPUT.GEARS is a path, relative to the config, replace it by the gears in that file."""
-    named = values.get("INPUT", {}).get("GEARS")
-    if isinstance(named, str):
+def named_files(path: AnyPath) -> list[Path]:
+    """The files that a config, which `load_config` accepts, names in INPUT; paths are relative to the config."""
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("INPUT", {})
+    return [Path(path).parent / values[key] for key in NAMED_FILES if isinstance(values.get(key), str)]
+
+
+def _read_named_files(values: dict[str, Any], schema: CfgNode, path: Path) -> None:
+    """Replace the paths in INPUT.GEARS and INPUT.CLASS_NAMES, relative to the config, by the content of the files."""
+    given = values.get("INPUT", {})
+    if isinstance(given.get("GEARS"), str):
         short = values.get("DATASET", {}).get("INPUT_SIZE", schema.DATASET.INPUT_SIZE)
-        values["INPUT"]["GEARS"] = [list(gear) for gear in read_gears(path.parent / named, short)]
+        given["GEARS"] = [list(gear) for gear in read_gears(path.parent / given["GEARS"], short)]
+    if isinstance(given.get("CLASS_NAMES"), str):
+        given["CLASS_NAMES"] = _read_class_names(path.parent / given["CLASS_NAMES"])
+
+
+def _read_class_names(path: Path) -> list[str]:
+    """Read the names of classes, one per line in the order of their indices. Raises UserError for a missing file, text
+    that is not UTF-8, and an empty or unprintable line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError("no such file of class names", where=path, hint="fix INPUT.CLASS_NAMES in the config") from None
+    except UnicodeDecodeError:
+        raise UserError("class names are not UTF-8 text", where=path) from None
+    if not lines:
+        raise UserError("an empty file", where=path, expected="one name of a class per line")
+    names = [line.strip() for line in lines]
+    for number, name in enumerate(names, 1):
+        if not name or not name.isprintable():
+            raise UserError(f"line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
+    return names
+
+
+def check_class_names(config: CfgNode, path: AnyPath) -> None:
+    """Raise UserError unless INPUT.CLASS_NAMES is empty or has a name for each of MODEL.NUM_CLASSES classes."""
+    names, classes = config.INPUT.CLASS_NAMES, config.MODEL.NUM_CLASSES
+    if not all(isinstance(name, str) for name in names):
+        expected = "a text file with one name per line, or a list of names in quotes"
+        raise UserError("invalid INPUT.CLASS_NAMES", where=path, expected=expected, found=str(names)[:80])
+    if names and len(names) != classes:
+        expected = f"{classes} names, MODEL.NUM_CLASSES"
+        raise UserError("wrong number of INPUT.CLASS_NAMES", where=path, expected=expected, found=len(names))
 
 
 class _Check:
@@ -193,6 +231,7 @@ class _Check:
         self.counts("MODEL.EXTRA.HEAD.CHANNELS", model.EXTRA.HEAD.CHANNELS, 4)
         self.count("MODEL.EXTRA.HEAD.FEATURES", model.EXTRA.HEAD.FEATURES)
         self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
+        check_class_names(self.config, self.path)
         self.count("INPUT.RESIZE", resize)
         self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
         large = resize >= max(model.IMAGE_SIZE)
@@ -210,6 +249,7 @@ class _Check:
         model, resize = self.config.MODEL, self.config.INPUT.RESIZE
         if model.NUM_CLASSES != 0:
             self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
+            check_class_names(self.config, self.path)
         if model.IMAGE_SIZE != []:
             self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2)
         if resize != 0:
@@ -256,6 +296,10 @@ class _Check:
         scales = 0 < data.MIN_SCALE <= data.MAX_SCALE
         self.require(scales, "DATASET.MIN_SCALE", "above 0, at most MAX_SCALE", [data.MIN_SCALE, data.MAX_SCALE])
         self.percent("AP")
+        for key, expected in POSE_TEST.items():
+            found = config.TEST[key]
+            same = (list(found) if isinstance(found, tuple) else found) == expected
+            self.require(same, f"TEST.{key}", str(expected), found)
 
     def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
         self.require(set(sizes) <= set(known), name, " or ".join(map(str, known)), sizes)
@@ -305,8 +349,9 @@ def _are_numbers(values: Any, length: int) -> bool:
 
 def config_sha256(config: CfgNode) -> str:
     """Hash of the keys that define the model and its input: MODEL and INPUT, and for pose also DATASET.INPUT_SIZE and
-    LOSS.WITH_AE_LOSS. Training keys, such as the learning rate, are not included."""
+    LOSS.WITH_AE_LOSS. Training keys, such as the learning rate, and the names of the classes are not included."""
     content = {"MODEL": _plain(config.MODEL), "INPUT": _plain(config.INPUT)}
+    content["INPUT"].pop("CLASS_NAMES", None)
     if config.MODEL.NAME == POSE:
         content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
         content["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}

@@ -61,7 +61,7 @@ class Dataset:
 
     def sha256(self) -> str:
         """Hash of all paths, labels, file sizes and modification times."""
-        return _sha256_of_members(self.members, self.labels) if self.ends else _sha256_of_files(self.root, self.labels)
+        return _sha256_of_members(self.members, self.labels) if self.ends else files_sha256(self.root, self.labels)
 
     def lists(self) -> list[Path]:
         """The files that define which images are used, also those that do not exist yet."""
@@ -106,10 +106,11 @@ class CocoSet:
     def sha256(self) -> str:
         """Hash of all paths, file sizes and modification times, and of ids and sizes in the annotation file."""
         facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in self.images.items()}
-        return _sha256_of_files(self.root, facts)
+        return files_sha256(self.root, facts)
 
 
-def _sha256_of_files(root: Path, facts: Mapping[str, object]) -> str:
+def files_sha256(root: AnyPath, facts: Mapping[str, object]) -> str:
+    """Hash of paths relative to `root` (empty: the working directory), their facts, sizes and modification times."""
     digest = hashlib.sha256()
     folder = os.path.join(root, "")
     for source, fact in facts.items():
@@ -417,7 +418,8 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             continue
         name, index = (parts[0].strip(), parts[1]) if len(parts) == 2 else ("", parts[0])
         if not name or not WHOLE.fullmatch(index):
-            raise FormatError(f"line {number}", where=path, expected="name index", found=repr(line[:80].rstrip("\n")))
+            found = repr(line[:80].rstrip("\n"))
+            raise FormatError(f"invalid line {number}", where=path, expected="name index", found=found)
         if folder is not None:
             try:
                 name = relative_path(folder, name)

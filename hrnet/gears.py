@@ -17,7 +17,7 @@ from hrnet.io.files import AnyPath, write_text
 from hrnet.io.records import FormatError
 
 STEP = 64  # pixels: upstream rounds the long side up to a multiple of it
-MOST_GEARS = 100  # limit of atc
+MOST_GEARS = 256  # limit of atc for an Ascend 950; for other chips it is 100
 
 Gear = tuple[int, int]  # height, width
 

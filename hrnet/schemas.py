@@ -108,6 +108,16 @@ IGNORED: dict[str, dict[str, Any]] = {
     ONNX: {},
 }
 
+# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them.
+POSE_TEST = {
+    "SCALE_FACTOR": [1],
+    "WITH_HEATMAPS": [True, True],
+    "WITH_AE": [True, False],
+    "PROJECT2IMAGE": True,
+    "NMS_KERNEL": 5,
+    "NMS_PADDING": 2,
+}
+
 
 def _stage(modules: int, branches: int, block: str, blocks: list[int], channels: list[int]) -> CfgNode:
     return CfgNode(
@@ -191,6 +201,8 @@ def classification() -> CfgNode:
     schema.INPUT.RESIZE = 256  # short side after the resize, pixels; MODEL.IMAGE_SIZE is cropped from its centre
     schema.INPUT.RESIZER = "pillow"  # as torchvision and timm, antialiased; cv2: as PaddleClas, not antialiased
     schema.INPUT.INTERPOLATION = "bilinear"  # or bicubic; random crops of training are always bilinear, by Pillow
+
+    schema.INPUT.CLASS_NAMES = []  # for make predict and make show: a text file with one name per line, or a list
 
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent

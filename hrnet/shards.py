@@ -1,4 +1,4 @@
-"""Divide the list of a data set's images, in natural order, into contiguous parts, numbered from 1.
+"""Divide the list of a data set's images, in natural order, into contiguous parts. Parts are numbered from 1.
 
 Each part is preprocessed, inferred and evaluated separately; `postprocess.merge` combines the results. Sizes of
 parts differ by at most one image. If there are at least as many tar files as parts, a part consists of whole tar files,

@@ -161,7 +161,8 @@ def _read_list(path: Path) -> list[str]:
         if not line.strip() or line.startswith("#"):
             continue
         if not name.endswith(".tar") and not COMPRESSED.search(name):
-            raise FormatError(f"line {number}", where=path, expected="a path that ends in .tar", found=repr(line[:80]))
+            expected, found = "a path that ends in .tar", repr(line[:80])
+            raise FormatError(f"invalid line {number}", where=path, expected=expected, found=found)
         names.append(name)
     if not names:
         raise FormatError("no tar files in the list", where=path, expected="one path per line, relative to the list")
@@ -226,7 +227,7 @@ def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples
     if not info.isreg() or info.issparse():
         what = KINDS[tarfile.GNUTYPE_SPARSE] if info.issparse() else KINDS.get(info.type, "not a file")
         hint = "write the tar again with: tar --hard-dereference -h"
-        raise FormatError(f"{name} is {what}", where=path, expected="files", hint=hint)
+        raise FormatError(f"{name} is {what}", where=path, expected="a regular file", hint=hint)
     if key in (samples.images if image else samples.labels if ending == "cls" else samples.json_labels):
         found = f"{samples.images[key]} and {name}" if image else f"{name} twice"
         hint = "the key is the name up to its first dot; each key has one image and one label"
@@ -311,7 +312,7 @@ def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
     kind: Optional[str] = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     if kind is not None:
         hint = f"decompress it first: {DECOMPRESS[kind]}"
-        raise FormatError("a compressed file", where=path, expected="a plain tar file", found=kind, hint=hint)
+        raise FormatError("compressed file", where=path, expected="a plain tar file", found=kind, hint=hint)
     if start.startswith(b"version https://git-lfs"):
         hint = f"git lfs pull --include {os.path.basename(path)}"
         raise FormatError("not a tar file", where=path, found="a Git LFS pointer", hint=hint)

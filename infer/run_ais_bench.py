@@ -46,7 +46,7 @@ class Tool(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for `find_tool`."""
-    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="ascend: ais_bench, else emulator")
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="ascend: ais_bench; else: emulator")
     parser.add_argument("--ais_python", default="python3", help="Python interpreter that has ais_bench, for ascend")
 
 

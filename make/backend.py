@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 from hrnet import cann
+from hrnet.cli import UserError
+from hrnet.plain_images import find_plain_images
 from make.call import EXTENSIONS, TORCH_BACKENDS, OptionError, Options
 from make.checks import PATH
 
@@ -17,6 +19,7 @@ ON_DEVICE = {
     "part",
     "gate",
     "show",
+    "predict",
     "bench",
     "family",
     "doctor",
@@ -33,6 +36,8 @@ def check_files(options: Options) -> None:
         raise options.error("PREP", "contains no manifest.json; expected a directory written by make preprocess")
     if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.error("REFERENCE", "no such metrics file")
+    if "predict" in options.goals:
+        check_images(options)
     dataset = Path(options["DATASET"])
     if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
         raise options.error("DATASET", f"give the parent directory of val: DATASET={dataset.parent}")
@@ -41,6 +46,16 @@ def check_files(options: Options) -> None:
             "REFERENCE",
             "not supported with BUNDLE=stage; give REFERENCE= (the config's figure)",
         )
+
+
+def check_images(options: Options) -> None:
+    """Check that IMAGES names images. Raises OptionError."""
+    if not options["IMAGES"].strip():
+        raise OptionError('make predict: give IMAGES=<files and folders>, such as IMAGES="a.jpg photos/"')
+    try:
+        find_plain_images(options["IMAGES"].split())
+    except UserError as error:
+        raise OptionError(f"IMAGES: {error}") from None
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:

@@ -11,9 +11,9 @@ Writes   a tar of one directory: model/, prep/, data/annotations/, reference.jso
          includes and which sets OM, PREP, DATASET and REFERENCE
 
 The same content gives the same bytes. The tar has no owners, and all times are in 1970: the clock of a board may start
-in 1970, and make repeats work for files from the future. The directory's name contains a digest of its content, so that
-two bundles are never unpacked into one directory: make would not notice the new files, since the times are equal. The
-tar is not compressed; for a slow connection to the board use `gzip` or `ssh -C`.
+in 1970, and make repeats work if a file has a time in the future. The directory's name contains a digest of its
+content, so that two bundles are never unpacked into one directory: make would not notice the new files, since the times
+are equal. The tar is not compressed; for a slow connection to the board use `gzip` or `ssh -C`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
 import sys
 import tarfile
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from hrnet.cli import UserError, command, progress
-from hrnet.config import add_cfg_argument
+from hrnet.config import add_cfg_argument, load_config, named_files
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.manifest import Manifest
@@ -105,6 +106,19 @@ def collect_inputs(folder: Path, manifest: Manifest, target: str) -> tuple[dict[
     return records, {f"{target}/{name}": folder / name for name in names}
 
 
+def config_files(cfg: Path) -> dict[str, Source]:
+    """{name in the bundle: file} for the config and the files that it names. Raises UserError for an absolute path, and
+    one outside of the bundle."""
+    files: dict[str, Source] = {f"configs/{cfg.name}": cfg}
+    load_config(cfg)
+    for file in named_files(cfg):
+        name = os.path.normpath(os.path.join("configs", os.path.relpath(file, cfg.parent)))
+        if name.startswith(os.pardir):
+            raise UserError("cannot be packed", where=file, expected=f"a file below {cfg.parent}", hint="move it there")
+        files[name] = file
+    return files
+
+
 def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Source]]:
     """{name in the bundle: file or text} for everything except the inputs, and for the inputs. Raises UserError if the
     model has no record, or if the inputs do not match the model."""
@@ -112,7 +126,7 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
     model, pose = f"model/{args.model.name}", bool(compiled.gears)
     settings = {"MODEL": args.cfg.stem, "PYTHON": "python3", "OM": model}
     files: dict[str, Source] = {path.as_posix(): path for path in code_files()}
-    files[f"configs/{args.cfg.name}"] = args.cfg
+    files.update(config_files(args.cfg))
     files[model] = args.model
     files[f"{model}.json"] = CompiledModel.record_path(args.model)
     inputs: dict[str, Source] = {}

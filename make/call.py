@@ -27,6 +27,7 @@ class Options:
     goals: set[str]
     pose: bool = False
     split: str = "val2017"  # the part of COCO that is evaluated
+    class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
     published: bool = False  # the config has a figure for Top-1
 

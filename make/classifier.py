@@ -1,7 +1,7 @@
 """What a config of an ONNX classifier (`MODEL: {NAME: onnx}`) means for a call of make; standard library only.
 
-Such a config is completed by what its ONNX file contains: CFG becomes `<BUILD>/<MODEL>/<MODEL>.yaml`, which make has
-written by atc.classifier.
+Such a config is completed with values of its ONNX file: CFG becomes `<BUILD>/<MODEL>/<MODEL>.yaml`, which
+atc.classifier writes.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json
         --bench bench/onnxruntime-fp32-dev0.json --set BACKEND=onnxruntime --set BATCHES=1,4,8 …
 
-Called by `make family`. A row is measured by other stages in processes of their own: pth2onnx.cost, and make with the
-settings of --set, which exports, compiles and times the model, and evaluates it where --metrics names the record. A
-model without weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published one of its config.
+Called by `make family`. Other stages, in separate processes, measure a row: pth2onnx.cost, and make with the settings
+of --set. make exports, compiles and times the model, and with --metrics also evaluates it. A model without
+weights/<MODEL>.pth is timed with random weights of a fixed seed; its accuracy is then the published figure in its
+config.
 
 Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)
 Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;
@@ -310,8 +311,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.family", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", required=True, help="names in configs/")
     parser.add_argument("--output", type=Path, required=True, help="the record, .json; table and charts go beside it")
-    parser.add_argument("--bench", required=True, help="where make bench writes its record, below build/MODEL")
-    parser.add_argument("--metrics", help="where make eval does, to evaluate models that have weights")
+    parser.add_argument("--bench", required=True, help="record of make bench, below build/MODEL")
+    parser.add_argument("--metrics", help="record of make eval, below build/MODEL; evaluates models with weights")
     parser.add_argument(
         "--set", dest="settings", type=setting, action="append", required=True, help="NAME=VALUE for make"
     )

@@ -27,7 +27,7 @@ from make.classifier import check_classifier, completed, read_kind, set_referenc
 from make.images import data_changed, reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
-NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP"}
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP", "IMAGES"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -66,6 +66,7 @@ def find_config(options: Options) -> None:
     options.pose = "pose_higher_hrnet" in text
     read_kind(options, text)
     options.split = coco_split(text)
+    options.class_names = class_names_file(text, path.parent)
 
 
 def set_models(options: Options) -> None:
@@ -94,6 +95,12 @@ def coco_split(config: str) -> str:
     section = re.search(r"^DATASET:(.*(?:\n(?![^ #\n]).*)*)", config, re.MULTILINE)
     found = re.search(r"\bTEST:[ ]*[\"']?([A-Za-z0-9_-]+)", section[1]) if section else None
     return found[1] if found else "val2017"
+
+
+def class_names_file(config: str, folder: Path) -> str:
+    """The path in INPUT.CLASS_NAMES of a config in `folder`; empty if there is no such file."""
+    found = re.search(r"\bCLASS_NAMES:[ ]*[\"']?([A-Za-z0-9_./-]+)", config)
+    return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
 
 
 def set_defaults(options: Options) -> None:
@@ -157,6 +164,7 @@ def product_names(options: Options) -> dict[str, str]:
     return {
         "CFG": completed(options),
         "CFG_GIVEN": value["CFG"],
+        "CLASS_NAMES": options.class_names,
         "TASK": "pose" if options.pose else "classification",
         "POSE": "1" if options.pose else "",
         "FLIPS": flips,
@@ -191,6 +199,12 @@ def report_ignored(options: Options) -> None:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options.goals == {"predict"}:
+        for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
+            if name in options.given and options[name]:
+                note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
+    elif options["IMAGES"] and "predict" not in options.goals:
+        note("IMAGES is ignored: only make predict uses it")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:
@@ -281,7 +295,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--goals", default="")
     parser.add_argument("--overrides", default="", help="names of the variables on make's command line")
     parser.add_argument("--unknown", help="a target or file that make has no rule for")
-    parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE")
+    parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE of each option")
     return parser.parse_args(argv)
 
 

@@ -10,6 +10,14 @@ $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.jso
         $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
+WORK = $(B)/predict_work
+predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, which need no labels
+	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
+	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
+	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
+	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
+	@rm -rf $(WORK)
+
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
@@ -24,6 +32,20 @@ FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION CALIB TUNE BATCHES LOOP AIS
 family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
 	    $(if $(DATASET),--metrics eval/$(NAME)/$(TAG).json) $(foreach v,$(FAMILY_SETTINGS),--set '$v=$($v)')
+
+COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
+TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
+TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
+compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
+$(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
+	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
+	    --device $(firstword $(subst $(comma), ,$(DEVICE)))
+$(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX_FILES) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
+	$(PYTHON) -m compare.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --onnx $(ONNX) --model $(MODEL_FILE) --run $(RUN) \
+	    --metrics $(METRICS) --output $@ $(if $(POSE),--dataset $(DATASET) $(if $(FLIPS),--flip)) \
+	    $(if $(TORCH),--torch_images $(TORCH).$(TORCH_END) --torch_inputs $(TORCH)-inputs.$(TORCH_END))
+$(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
@@ -81,7 +103,7 @@ else
 endif
 
 test: $(VENV)/done                ## run the tests (SLOW=1: also the slow tests)
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 $(if $(SLOW),,-m "not slow")
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadscope $(if $(SLOW),,-m "not slow")
 
 check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/ruff check .

@@ -8,7 +8,7 @@
 
 Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`; the Makefile provides the commands. One
 part is preprocessed while others are inferred, and a free device takes the next part. So the disk contains the inputs
-of at most one part per device and one more.
+of at most one part per device, plus one part.
 
 Reads    the compiled model with its record, and the files that the commands read
 Writes   <parts>/<k>-of-<n>.json with the files beside it, by --evaluate and --reference; data.json, the state of the
@@ -289,7 +289,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
     for name in ("preprocess", "infer", "evaluate"):
         parser.add_argument(
-            f"--{name}", required=True, help="command, with {work}, {shard}, {device}, {part} and {reference}"
+            f"--{name}", required=True, help="command; may contain {work}, {shard}, {device}, {part} and {reference}"
         )
     parser.add_argument("--reference", default="", help="command that computes the reference of a part")
     return parser.parse_args(argv)

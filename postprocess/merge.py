@@ -88,7 +88,7 @@ def raise_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], ot
     pairs = [(actual, wanted) for actual, wanted in zip(part.identity(what), expected) if actual != wanted]
     found, wanted = (str(value)[:40] for value in pairs[0])
     hint = f"rm {path}; make part SHARD={part.part}"
-    raise FormatError(f"foreign part: another {what} than {other}", where=path, expected=wanted, found=found, hint=hint)
+    raise FormatError(f"foreign part: {what} differs from {other}", where=path, expected=wanted, found=found, hint=hint)
 
 
 def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[Path]) -> None:
@@ -245,7 +245,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
-    parser.add_argument("--measured", type=Path, help="compare with the parts' references; file to write them to")
+    parser.add_argument("--measured", type=Path, help="compare with the parts' references; merged record to write")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 

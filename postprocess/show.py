@@ -1,9 +1,10 @@
 """Draw the first images of a run into one PNG, with the five most probable classes or with skeletons of people.
 
-    python -m postprocess.show --dataset data/imagenet --output show.png
+    python -m postprocess.show --cfg hrnet_w18 --dataset data/imagenet --output show.png
         --predictions build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/predictions.jsonl
 
-Reads    predictions.jsonl, the images and, for a pose model, keypoints.json beside predictions.jsonl
+Reads    predictions.jsonl, the images and, for a pose model, keypoints.json beside predictions.jsonl; from the config
+         INPUT.CLASS_NAMES
 Writes   the PNG --output with one tile per image, in the order of the predictions
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Optional
@@ -20,24 +22,32 @@ import numpy as np
 from PIL import Image
 
 from hrnet.cli import command, integer
+from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import open_image
 from hrnet.io.coco import JOINTS, read_keypoints
 from hrnet.io.files import make_folder, replacing
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.tars import find_source
 from postprocess.tiles import Guess, draw_classes, draw_poses, draw_sheet
+from postprocess.topn import class_name
 
 CLASS_COUNT, CLASS_COLUMNS = 24, 6
 POSE_COUNT, POSE_COLUMNS = 12, 4
-MIN_PERSON_SCORE = 0.1  # only people with a higher score are drawn
+MIN_PERSON_SCORE = 0.1  # only people with a higher score are drawn, and counted by postprocess.predict
 
 
-def class_tiles(found: list[ClassPrediction], dataset: Path) -> tuple[list[Image.Image], str]:
+def guesses(classes: Sequence[int], probabilities: Sequence[float], names: Sequence[str]) -> list[Guess]:
+    """The most probable classes with their names. `names`: INPUT.CLASS_NAMES."""
+    return [Guess(label, value, class_name(names, label)) for label, value in zip(classes, probabilities)]
+
+
+def class_tiles(found: list[ClassPrediction], dataset: Path, names: Sequence[str]) -> tuple[list[Image.Image], str]:
     """Draw one tile per image. Returns the tiles and a summary to print."""
     tiles = []
     for each in found:
+        best = guesses(each.classes, each.probabilities, names)
         with open_image(find_source(dataset, each.source)) as source:
-            tiles.append(draw_classes(source, each.label, list(map(Guess, each.classes, each.probabilities))))
+            tiles.append(draw_classes(source, f"label {class_name(names, each.label)}", each.label, best))
     return tiles, f"Top-1 wrong on {sum(each.rank > 0 for each in found)}"
 
 
@@ -55,24 +65,30 @@ def pose_tiles(found: list[PosePrediction], keypoints: Path, dataset: Path) -> t
     return tiles, f"{drawn} people with a score above {MIN_PERSON_SCORE}"
 
 
-def run(predictions: Path, dataset: Path, output: Path, count: Optional[int]) -> None:
+def run(cfg: Path, predictions: Path, dataset: Path, output: Path, count: Optional[int]) -> None:
     """Write the PNG. `count`: number of images, by default CLASS_COUNT or POSE_COUNT."""
-    keypoints = predictions.with_name("keypoints.json")
+    config, keypoints = load_config(cfg), predictions.with_name("keypoints.json")
     pose = keypoints.exists()
     if pose:
         people = list(islice(read_predictions(predictions, PosePrediction), count or POSE_COUNT))
         tiles, summary = pose_tiles(people, keypoints, dataset)
     else:
         classes = list(islice(read_predictions(predictions, ClassPrediction), count or CLASS_COUNT))
-        tiles, summary = class_tiles(classes, dataset)
+        tiles, summary = class_tiles(classes, dataset, config.INPUT.CLASS_NAMES)
     make_folder(output.parent)
-    with replacing(output) as temporary:
-        draw_sheet(tiles, POSE_COLUMNS if pose else CLASS_COLUMNS).save(temporary, format="PNG")
+    save_sheet(output, tiles, POSE_COLUMNS if pose else CLASS_COLUMNS)
     print(f"wrote {output}: the first {len(tiles)} images, {summary}")
+
+
+def save_sheet(path: Path, tiles: list[Image.Image], columns: int) -> None:
+    """Write the tiles as a PNG."""
+    with replacing(path) as temporary:
+        draw_sheet(tiles, columns).save(temporary, format="PNG")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.show", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
     parser.add_argument("--predictions", type=Path, required=True, help="predictions.jsonl to read")
     parser.add_argument("--dataset", type=Path, required=True, help="data set that the inputs were made from")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -16,16 +16,17 @@ BORDER = 6  # around an image and between tiles, pixels
 LINE = 14  # height of a line of text
 INK, PAPER, RIGHT, WRONG = "#202020", "#ffffff", "#2e7d32", "#c62828"
 CLASS_SIDE, POSE_SIDE = 160, 320  # side of the square for an image, pixels
-PROBABILITY = 40  # offset of the probability from the class, pixels
+CLASS = 48  # offset of the class from the probability, pixels
 MIN_JOINT_SCORE = 0.05  # only joints with a higher score are drawn
 FILLED_JOINT_SCORE = 0.3  # joints with a higher score are drawn as filled dots
 
 
 class Guess(NamedTuple):
-    """A class and its probability, 0 to 1."""
+    """A class, its probability (0 to 1) and its name."""
 
     label: int
     probability: float
+    name: str
 
 
 def draw_sheet(tiles: list[Image.Image], columns: int) -> Image.Image:
@@ -44,20 +45,33 @@ def empty_tile(side: int, lines: int) -> Image.Image:
     return Image.new("RGB", (side + 2 * BORDER, side + 3 * BORDER + lines * LINE), PAPER)
 
 
-def draw_classes(image: Image.Image, label: int, best: list[Guess]) -> Image.Image:
-    """Draw an image with its label and its most probable classes, best first. The frame is red if the best is wrong."""
-    hit = best[0].label == label
-    tile = empty_tile(CLASS_SIDE, TOP + 1)
+def draw_text(tile: Image.Image, x: int, y: int, text: str, colour: str) -> None:
+    """Write a line of text, cut off at the border of the tile. Characters that the font cannot have are replaced."""
     pen, font = ImageDraw.Draw(tile), ImageFont.load_default()
-    pen.rectangle((0, 0, tile.width - 1, CLASS_SIDE + 2 * BORDER - 1), fill=RIGHT if hit else WRONG)
+    unicode = isinstance(font, ImageFont.FreeTypeFont)  # else Pillow's bitmap font, which raises an exception
+    encoding, dots = ("utf-8", "…") if unicode else ("latin-1", "...")
+    text = text.encode(encoding, "replace").decode(encoding)
+    if pen.textlength(text, font=font) > tile.width - BORDER - x:
+        while text and pen.textlength(text + dots, font=font) > tile.width - BORDER - x:
+            text = text[:-1]
+        text += dots
+    pen.text((x, y), text, fill=colour, font=font)
+
+
+def draw_classes(image: Image.Image, title: str, label: Optional[int], best: list[Guess]) -> Image.Image:
+    """Draw an image with a title and its most probable classes, best first. The frame is green if the best one is the
+    label, red if it is not, and dark without a label."""
+    wrong = label is not None and best[0].label != label
+    colour = INK if label is None else WRONG if wrong else RIGHT
+    tile = empty_tile(CLASS_SIDE, TOP + 1)
+    ImageDraw.Draw(tile).rectangle((0, 0, tile.width - 1, CLASS_SIDE + 2 * BORDER - 1), fill=colour)
     tile.paste(ImageOps.pad(image.convert("RGB"), (CLASS_SIDE, CLASS_SIDE), color=PAPER), (BORDER, BORDER))
     top = CLASS_SIDE + 2 * BORDER
-    head = f"label {label}" if hit else f"label {label}: WRONG"
-    pen.text((BORDER, top), head, fill=RIGHT if hit else WRONG, font=font)
+    draw_text(tile, BORDER, top, f"WRONG, {title}" if wrong else title, colour)
     for row, guess in enumerate(best, 1):
         colour = RIGHT if guess.label == label else INK
-        pen.text((BORDER, top + row * LINE), str(guess.label), fill=colour, font=font)
-        pen.text((BORDER + PROBABILITY, top + row * LINE), f"{guess.probability:.2%}", fill=colour, font=font)
+        draw_text(tile, BORDER, top + row * LINE, f"{guess.probability:.2%}", colour)
+        draw_text(tile, BORDER + CLASS, top + row * LINE, guess.name, colour)
     return tile
 
 
@@ -72,9 +86,13 @@ def draw_poses(image: Image.Image, name: str, people: list[np.ndarray]) -> Image
         draw_person(pen, np.column_stack([joints[:, :2] * factor, joints[:, 2]]), colour)
     tile = empty_tile(POSE_SIDE, 1)
     tile.paste(resized, (BORDER + (POSE_SIDE - width) // 2, BORDER + (POSE_SIDE - height) // 2))
-    text = f"{name}: {len(people)} {'person' if len(people) == 1 else 'people'}"
-    ImageDraw.Draw(tile).text((BORDER, POSE_SIDE + 2 * BORDER), text, fill=INK, font=ImageFont.load_default())
+    draw_text(tile, BORDER, POSE_SIDE + 2 * BORDER, f"{name}: {count_people(len(people))}", INK)
     return tile
+
+
+def count_people(number: int) -> str:
+    """`1 person` or `2 people`."""
+    return f"{number} {'person' if number == 1 else 'people'}"
 
 
 def draw_person(pen: ImageDraw.ImageDraw, joints: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -78,6 +79,13 @@ def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[
     return best, np.take_along_axis(probabilities, best, axis=1)
 
 
+def class_name(names: Sequence[str], index: int) -> str:
+    """The name of a class for people. `names`: INPUT.CLASS_NAMES, may be empty; index -1: the background class."""
+    if index < 0:
+        return "background"
+    return names[index] if names else f"class {index}"
+
+
 class Block(NamedTuple):
     """Some images: output files, labels as output indices, and paths of the images (may be empty)."""
 
@@ -143,20 +151,38 @@ def rank_files(
     return Ranking(np.concatenate([ranks for ranks, _ in results]), outputs, lines)
 
 
+class Outputs(NamedTuple):
+    """The outputs of a run over a manifest's images."""
+
+    manifest: Manifest
+    record: RunRecord
+    files: list[str]  # one for each image, in the manifest's order
+    dtype: str
+    size: int  # number of outputs, C
+    softmax: bool  # whether they are logits; else probabilities
+
+
+def read_outputs(cfg: Path, path: Path, run: Path) -> Outputs:
+    """The outputs that the run record at `run` lists for the manifest at `path`. Raises UserError if config, manifest
+    and run describe different models or images."""
+    config, manifest, record = load_config(cfg, *CLASSIFIERS), Manifest.read(path), RunRecord.read(run)
+    check_manifest(manifest, path, config, cfg)
+    check_inputs(record.manifest_sha256, run, [sha256_file(path)], path, "run make infer")
+    check_run(record, run, manifest, cfg, outputs=1)
+    folder, (output,) = output_folder(run), record.outputs
+    files = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
+    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    softmax = record.metadata.get("output") != "probabilities"
+    return Outputs(manifest, record, files, output.dtype, size, softmax)
+
+
 def predict(job: Job) -> None:
     """Write the predictions for all images of a run, then the part's record. Raises UserError if config, manifest and
     run describe different models or images."""
     started, (run,) = time.perf_counter(), job.runs
-    config, manifest, record = load_config(job.cfg, *CLASSIFIERS), Manifest.read(job.manifest), RunRecord.read(run)
-    check_manifest(manifest, job.manifest, config, job.cfg)
-    check_inputs(record.manifest_sha256, run, [sha256_file(job.manifest)], job.manifest, "run make infer")
-    check_run(record, run, manifest, job.cfg, outputs=1)
-    folder, (output,) = output_folder(run), record.outputs
-    paths = [os.path.join(folder, record.files[image.stem][0]) for image in manifest.images]
-    size = output.bytes_of_one() // np.dtype(output.dtype).itemsize
+    manifest, record, paths, dtype, size, softmax = read_outputs(job.cfg, job.manifest, run)
     sources, hint = [image.source for image in manifest.images], f"rm {run}; make infer"
-    softmax = record.metadata.get("output") != "probabilities"
-    ranking = rank_files(paths, manifest.labels(), manifest.classes, output.dtype, size, hint, sources, softmax)
+    ranking = rank_files(paths, manifest.labels(), manifest.classes, dtype, size, hint, sources, softmax)
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)

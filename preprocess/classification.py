@@ -3,7 +3,8 @@
     python -m preprocess.classification --cfg hrnet_w18 --dataset data/imagenet --output prep_dataset
     python -m preprocess.classification hrnet /data/imagenet/val ./prep_dataset
 
-Reads    a data set in one of the layouts of hrnet/datasets.py; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
+Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images files and folders of files without
+         labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
 Int8     --calibration N prepares N images to calibrate an int8 model instead: of train/<class>/* if the data set has
@@ -23,30 +24,35 @@ import argparse
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
+from yacs.config import CfgNode
 
 from hrnet import calibration, images, resample
 from hrnet.cli import command, integer
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import Dataset, find_images, find_training_images
+from hrnet.datasets import Dataset, files_sha256, find_images, find_training_images
 from hrnet.images import Transform
 from hrnet.io import tensors
-from hrnet.io.manifest import InputImage
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFIERS
+from hrnet.tars import Source
 from preprocess import decode
 from preprocess.folder import (
     Done,
     Rejection,
     Task,
     add_arguments,
+    add_images_argument,
     add_listing,
     choose_images,
+    choose_plain_images,
     empty_manifest,
     read_image,
     run_tasks,
@@ -79,41 +85,69 @@ def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
     return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
 
 
-def run(args: argparse.Namespace) -> None:
-    """Preprocess the images of the data set."""
-    config = load_config(args.cfg, *CLASSIFIERS)
+class Found(NamedTuple):
+    """The images to prepare, and the facts about them that are recorded."""
+
+    labels: Mapping[str, Optional[int]]  # source -> class index; None without labels
+    find: Callable[[str], Source]
+    manifest: Manifest  # without images
+    rejected: Mapping[str, str]
+    state: dict[str, Optional[list[int]]]  # of the data set
+
+
+def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
+    """The images of --dataset."""
+    classes = config.MODEL.NUM_CLASSES
     if args.calibration:
-        dataset = find_calibration_images(args.dataset, config.MODEL.NUM_CLASSES, args.calibration)
+        dataset = find_calibration_images(args.dataset, classes, args.calibration)
     else:
-        dataset = find_images(args.dataset, config.MODEL.NUM_CLASSES)
+        dataset = find_images(args.dataset, classes)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)
     part = dataclasses.replace(dataset, labels=labels)
-    dtype, transform = args.input_dtype, Transform.of(config)
+    manifest = empty_manifest("imagenet", config, part.sha256(), args.input_dtype, "bin", classes)
+    rejected = {**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken}
+    manifest = add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent))
+    return Found(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
+
+
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+    """The images of --images."""
+    labels = dict.fromkeys(choose_plain_images(args))
+    sha256 = files_sha256("", labels)
+    manifest = empty_manifest("images", config, sha256, args.input_dtype, "bin", config.MODEL.NUM_CLASSES)
+    return Found(labels, Path, manifest, {}, {})
+
+
+def run(args: argparse.Namespace) -> None:
+    """Preprocess the images of the data set."""
+    config = load_config(args.cfg, *CLASSIFIERS)
+    images_of = plain_images if args.images else labelled_images
+    found = images_of(args, config)
+    dtype, transform, labels = args.input_dtype, Transform.of(config), found.labels
     shape = tensors.input_shape(dtype, transform.width, transform.height)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     tasks = [
         Task(
             InputImage(stem, source, label, 0, 0, shape),
-            dataset.find(source),
+            found.find(source),
             (args.output / f"{stem}.bin",),
             size,
         )
         for (source, label), stem in zip(labels.items(), tensors.safe_stems(list(labels)))
     ]
-    manifest = empty_manifest("imagenet", config, part.sha256(), dtype, "bin", config.MODEL.NUM_CLASSES)
     cv2.setNumThreads(1)  # before the workers are forked: OpenCV's threads do not survive a fork
     run_tasks(
         "preprocess.classification",
         args,
         [args.output],
-        add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent)),
+        found.manifest,
         tasks,
         partial(write_input, transform=transform, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, resample.__file__),
-        rejected={**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken},
-        state=data_state(dataset.root, dataset.lists(), labels),
+        rejected=found.rejected,
+        state=found.state,
         decoders=[f"opencv {cv2.__version__}"] if transform.resizer == "cv2" else [],
     )
 
@@ -132,12 +166,15 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     layouts = (
         "ImageNet directory (val/ with val_label.txt, class folders or val_list.txt), tar files, or a list of tar files"
     )
-    parser.add_argument("--dataset", type=Path, required=True, help=layouts)
+    add_images_argument(parser, layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
     text = "prepare only N images to calibrate an int8 model, from train/ if it exists"
     parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     add_arguments(parser)
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if args.calibration and args.images:
+        parser.error("--calibration needs --dataset")
+    return args
 
 
 @command

@@ -1,9 +1,9 @@
 """Image files -> RGB pixels, bit for bit equal to Pillow's `convert("RGB")` (classification) or cv2.imread (pose). EXIF
 rotation is ignored.
 
-simplejpeg decodes common JPEGs. It uses the same libjpeg-turbo with fewer copies: 1.5 ms for an ImageNet image, Pillow
-needs 2.3 ms. Pillow or OpenCV decode all other files and every JPEG that libjpeg warns about. Pillow decides which
-files are unreadable.
+simplejpeg decodes common JPEGs. It uses the same libjpeg-turbo with fewer copies: it needs 1.5 ms for an ImageNet
+image, and Pillow needs 2.3 ms. Pillow or OpenCV decode all other files and every JPEG that libjpeg warns about. Pillow
+decides which files are unreadable.
 """
 
 from __future__ import annotations

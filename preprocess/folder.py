@@ -1,5 +1,5 @@
-"""Shared by preprocess.classification and preprocess.pose: arguments, reading images, and the output directory
-(`settings.json` is written first, then the inputs, `manifest.json` last), including what a rerun keeps."""
+"""Shared by preprocess.classification and preprocess.pose: arguments, reading of images, and the output directory.
+`settings.json` is written first, then the inputs, and `manifest.json` last; a rerun keeps the finished inputs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
+from hrnet.plain_images import find_plain_images
 from hrnet.shards import Listing, Shard, select_part, shard
 from hrnet.tars import Source
 from hrnet.workers import map_files
@@ -61,13 +62,20 @@ class Task(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that both tasks share, except --cfg, --dataset and --output."""
+    """Add the options that both tasks share, except --cfg, --dataset, --images and --output."""
     layouts = "float32: normalised channels; uint8: RGB pixels, for a model compiled with --input_dtype uint8"
     parser.add_argument("--input_dtype", choices=tensors.INPUT_LAYOUTS, default="float32", help=layouts)
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
     parser.add_argument("--shard", type=shard, help="preprocess only one part of the images, such as 3/16")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
+
+
+def add_images_argument(parser: argparse.ArgumentParser, dataset: str, default: Optional[Path] = None) -> None:
+    """Add --dataset, with the help text `dataset`, and --images, which excludes it."""
+    group = parser.add_mutually_exclusive_group(required=default is None)
+    group.add_argument("--dataset", type=Path, default=default, help=dataset)
+    group.add_argument("--images", nargs="+", metavar="PATH", help="images without labels: files, or folders of files")
 
 
 def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:
@@ -84,11 +92,25 @@ def choose_images(
     """
     part = args.shard or Shard(1, 1)
     chosen, listing = select_part(images, part, args.limit, ends, args.dataset)
-    if len(chosen) > MAX_IMAGES:
-        hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
-        what = "too many images for one directory of ais_bench"
-        raise UserError(what, where=args.dataset, expected=f"at most {MAX_IMAGES}", found=len(chosen), hint=hint)
+    hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
+    check_count(len(chosen), args.dataset, hint)
     return chosen, listing
+
+
+def check_count(images: int, where: object, hint: str) -> None:
+    """Raise UserError if ais_bench would reject this number of inputs in one directory."""
+    if images > MAX_IMAGES:
+        what = "too many images for one directory of ais_bench"
+        raise UserError(what, where=where, expected=f"at most {MAX_IMAGES}", found=images, hint=hint)
+
+
+def choose_plain_images(args: argparse.Namespace) -> list[str]:
+    """The images of --images. Raises UserError for --shard and --limit."""
+    if args.shard or args.limit:
+        raise UserError("--shard and --limit need --dataset")
+    sources = find_plain_images(args.images)
+    check_count(len(sources), "--images", "give fewer images")
+    return sources
 
 
 def add_listing(manifest: Manifest, part: Optional[Shard], listing: Listing, available: int) -> Manifest:
@@ -151,7 +173,7 @@ def run_tasks(
             touch(outputs[0], manifests[::-1], f"rm -r {outputs[0]}")
             return
         for output in outputs:
-            flipped = {"flipped": output != outputs[0]} if manifest.dataset == "coco" else {}
+            flipped = {"flipped": output != outputs[0]} if manifest.suffix == "npy" else {}
             names = {path.name for task in tasks for path in task.targets}
             start_folder(output, {**settings, **flipped}, names, state)
         check_free_disk(outputs[0], sum(task.missing_bytes() for task in tasks))

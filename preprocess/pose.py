@@ -3,8 +3,9 @@
     python -m preprocess.pose --output prep_dir --output_flip prep_flip_dir
     python -m preprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco --output prep_dir --gears gears.yaml
 
-Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes) and images/<split>/; from the config
-         DATASET.INPUT_SIZE and TEST (the split), INPUT.GEARS, MEAN and STD
+Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes) and images/<split>/, or with --images
+         files and folders of files, which get the ids 1, 2, …; from the config DATASET.INPUT_SIZE and TEST (the split),
+         INPUT.GEARS, MEAN and STD
 Writes   settings.json first, <stem>.npy, rejected.json, and manifest.json last; with --output_flip also a directory of
          flipped inputs; a stamp beside each directory (hrnet/io/stamp.py)
 Resumes  a rerun with the same settings and images keeps the files that are complete
@@ -21,21 +22,23 @@ import argparse
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
+from yacs.config import CfgNode
 
 from hrnet import gears, images
 from hrnet.cli import UserError, command, first_few
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import find_coco
+from hrnet.datasets import files_sha256, find_coco
 from hrnet.gears import Gear
 from hrnet.io import tensors
 from hrnet.io.coco import CocoImage
-from hrnet.io.manifest import InputImage
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
 from hrnet.schemas import POSE
 from preprocess import decode
@@ -44,8 +47,10 @@ from preprocess.folder import (
     Rejection,
     Task,
     add_arguments,
+    add_images_argument,
     add_listing,
     choose_images,
+    choose_plain_images,
     empty_manifest,
     read_image,
     run_tasks,
@@ -101,6 +106,47 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     return fit
 
 
+class Found(NamedTuple):
+    """The images to prepare, and the facts about them that are recorded."""
+
+    images: dict[str, CocoImage]  # by source, a path relative to `root`
+    root: Path
+    manifest: Manifest  # without images
+    rejected: Mapping[str, str]
+    state: dict[str, Optional[list[int]]]  # of the data set
+
+
+def coco_images(args: argparse.Namespace, config: CfgNode) -> Found:
+    """The images of --dataset."""
+    split = config.DATASET.TEST
+    dataset = find_coco(args.dataset, split)
+    if dataset.absent:
+        print(f"{dataset.index}: {len(dataset.absent)} listed images do not exist: {first_few(dataset.absent)}")
+    if dataset.unlisted:
+        print(f"{dataset.index}: {len(dataset.unlisted)} unlisted files are ignored: {first_few(dataset.unlisted)}")
+    listed, listing = choose_images(dataset.images, args)
+    part = dataclasses.replace(dataset, images=listed)
+    manifest = empty_manifest("coco", config, part.sha256(), args.input_dtype, "npy", classes=1)
+    manifest = add_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent))
+    rejected = {f"images/{split}/{name}": reason for name, reason in dataset.broken.items()}
+    return Found(listed, dataset.root, manifest, rejected, data_state(dataset.root, dataset.lists(), listed))
+
+
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+    """The images of --images; their sizes are read from the files."""
+    images: dict[str, CocoImage] = {}
+    rejected: dict[str, str] = {}
+    for number, source in enumerate(choose_plain_images(args), 1):
+        size = read_image(Path(source), decode.size_of)
+        if isinstance(size, Rejection):
+            rejected[source] = size.reason
+        else:
+            images[source] = CocoImage(number, source, *size)
+    facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in images.items()}
+    manifest = empty_manifest("images", config, files_sha256("", facts), args.input_dtype, "npy", classes=1)
+    return Found(images, Path(), manifest, rejected, {})
+
+
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
     config = load_config(args.cfg, POSE)
@@ -110,33 +156,27 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--output and --output_flip are the same directory", where=args.output)
     short = gears.short_side(config.DATASET.INPUT_SIZE, args.cfg)
     offered = gears.read_gears(args.gears, short) if args.gears else [(h, w) for h, w in config.INPUT.GEARS]
-    dataset = find_coco(args.dataset, config.DATASET.TEST)
-    if dataset.absent:
-        print(f"{dataset.index}: {len(dataset.absent)} listed images do not exist: {first_few(dataset.absent)}")
-    if dataset.unlisted:
-        print(f"{dataset.index}: {len(dataset.unlisted)} unlisted files are ignored: {first_few(dataset.unlisted)}")
-    listed, listing = choose_images(dataset.images, args)
-    part = dataclasses.replace(dataset, images=listed)
+    found = (plain_images if args.images else coco_images)(args, config)
+    listed = found.images
     chosen = choose_gears(listed, short, offered, args.gears or args.cfg)
 
     dtype, outputs = args.input_dtype, [args.output] + ([args.output_flip] if args.output_flip else [])
     stems = tensors.safe_stems([image.file_name for image in listed.values()])
     tasks = [
-        to_task(stem, source, image, gear, dtype, dataset.root, outputs)
+        to_task(stem, source, image, gear, dtype, found.root, outputs)
         for stem, (source, image), gear in zip(stems, listed.items(), chosen)
     ]
-    manifest = empty_manifest("coco", config, part.sha256(), dtype, "npy", classes=1)
     cv2.setNumThreads(1)  # before the workers are forked: OpenCV's threads do not survive a fork
     run_tasks(
         "preprocess.pose",
         args,
         outputs,
-        add_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent)),
+        found.manifest,
         tasks,
         partial(write_inputs, mean=config.INPUT.MEAN, std=config.INPUT.STD, dtype=dtype),
         code=(__file__, decode.__file__, images.__file__, gears.__file__),
-        rejected={f"images/{config.DATASET.TEST}/{name}": reason for name, reason in dataset.broken.items()},
-        state=data_state(dataset.root, dataset.lists(), listed),
+        rejected=found.rejected,
+        state=found.state,
         decoders=[f"opencv {cv2.__version__}"],
         gears=[list(gear) for gear in offered],
     )
@@ -145,7 +185,7 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m preprocess.pose", description=__doc__.splitlines()[0])
     add_cfg_argument(parser, default="higher_hrnet_w32_512")
-    parser.add_argument("--dataset", type=Path, default=Path("data/coco"), help="COCO directory (%(default)s)")
+    add_images_argument(parser, "COCO directory (%(default)s)", Path("data/coco"))
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
     parser.add_argument("--output_flip", type=Path, help="output directory for flipped inputs (default: none)")
     parser.add_argument("--gears", type=Path, help="YAML file of data.gears that replaces INPUT.GEARS of the config")

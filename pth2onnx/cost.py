@@ -6,8 +6,9 @@
 Reads    a config, classification or pose (a square image of DATASET.INPUT_SIZE)
 Writes   with --output a record of kind `cost`: `gmacs` and `params_m`, of one image and its `size` (width, height)
 
-Counted by torch's FlopCounterMode on the meta device, which computes nothing: convolutions and matrix products, two
-operations for each multiply-add. Resizing, sums and activations are not counted, as in the publishers' tables.
+torch's FlopCounterMode counts convolutions and matrix products on the meta device, without computing values. It counts
+two operations for each multiply-add, so its result is halved. Resizing, sums and activations are not counted, as in the
+publishers' tables.
 """
 
 from __future__ import annotations

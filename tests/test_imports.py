@@ -1,4 +1,4 @@
-"""Which folder may import what, read from the sources with `ast`."""
+"""Which directory may import which modules, read from the sources with `ast`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ ALLOWED = {
     "infer/emulator": set(),
     "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
     "postprocess": {"PIL", "cv2"},
+    # outputs are read and ranked as make eval does
+    "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
     "make": {"infer", "atc", "matplotlib"},
 }

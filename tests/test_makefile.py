@@ -1,4 +1,5 @@
-"""The Makefile, on the demo's model: nothing is done twice, values are remembered, a dry run shows what is due."""
+"""The Makefile, on the demo's model: nothing is done twice, values are remembered, and a dry run lists the work that is
+needed."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from tests.support import ROOT, fakes
 from tests.support.checkout import STAGES, Checkout
 
 KINDS = ("float32", "uint8")
+EXPORTED = "ONNX=build/demo_digits/model.onnx"  # of `built`: other values of BUILD need no second export
 MODEL_ZOO_BATCHES = (1, 4, 8, 16, 32, 64)
 
 
@@ -163,9 +165,9 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["show", "qps", "bench", "reference", "bundle", "BATCHES=2"],
+        ["show", "qps", "bench", "reference", "bundle", "compare", "BATCHES=2"],
         ["eval", "bench", "BACKEND=torchscript"],
-        ["show", "bench", "reference", "bundle", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
+        ["show", "bench", "reference", "bundle", "compare", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
         ["eval", "PRECISION=int8"],
         ["eval", "SHARDS=4"],
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
@@ -352,7 +354,7 @@ def test_the_model_zoos_eval_call_gives_the_accuracies_of_the_chain(built: Check
 
 def test_bench_compiles_what_is_missing_and_times_once(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
-    given = ["BUILD=npu", "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
+    given = ["BUILD=npu", EXPORTED, "BACKEND=ascend", "SOC=310", "BATCHES=1 2", "LOOP=2", "DEVICE=0,1"]
     given += [f"AIS_PYTHON={fakes.ais_python(tmp_path)}"]
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = built.make("bench", *given, PATH=path)
@@ -532,10 +534,10 @@ def test_the_pipeline_runs_with_the_fake_tools(built: Checkout, tmp_path: Path, 
     python = fakes.ais_python(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"
     build = f"npu{device.count(',')}"
-    given = ["DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config", "SOC=310P3", f"DEVICE={device}"]
-    given += [f"AIS_PYTHON={python}", f"INPUT={kind}"]
+    given = [EXPORTED, "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config", "SOC=310P3"]
+    given += [f"DEVICE={device}", f"AIS_PYTHON={python}", f"INPUT={kind}"]
     whole = [] if "," in device else ["preprocess", "infer"]
-    targets = ["onnx", "om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
+    targets = ["om", *whole, "eval", f"BUILD={build}", "BACKEND=ascend"]
     done = built.make(*targets, *given, PATH=path)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
@@ -544,7 +546,7 @@ def test_the_pipeline_runs_with_the_fake_tools(built: Checkout, tmp_path: Path, 
     om, name = f"{place}/om/bs16-{kind}-Ascend310P3", f"digits-{kind}-first60"
     aipp = f" --insert_op_conf={om}.aipp.cfg" if kind == "uint8" else ""
     assert (
-        f"atc --framework=5 --model={place}/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
+        f"atc --framework=5 --model=build/demo_digits/model.onnx --input_format=NCHW --input_shape=image:16,3,64,64 "
         f"--output={om}{aipp} --soc_version=Ascend310P3 --log=error"
     ) in said
     run = f"{name}/ascend-bs16-Ascend310P3"
@@ -596,13 +598,20 @@ def test_a_changed_flag_of_atc_or_its_file_compiles_again(built: Checkout, tmp_p
 
 def test_a_python_without_ais_bench_is_reported(built: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
-    given = ["DATASET=data/digits", "LIMIT=60", f"AIS_PYTHON={sys.executable}", "BACKEND=ascend", "BUILD=none"]
+    given = [
+        EXPORTED,
+        "DATASET=data/digits",
+        "LIMIT=60",
+        f"AIS_PYTHON={sys.executable}",
+        "BACKEND=ascend",
+        "BUILD=none",
+    ]
     done = built.make("infer", *given, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert done.returncode == 2
     assert f"infer.run: error: {sys.executable}: " in done.stderr and "AIS_PYTHON" in done.stderr
 
 
-IN_PARTS = ["BUILD=parts", "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
+IN_PARTS = ["BUILD=parts", EXPORTED, "DATASET=data/digits", "LIMIT=60", "GATE=50", "REFERENCE=config"]
 SHARDED = ("make.shards", "postprocess.merge")
 
 
@@ -618,7 +627,7 @@ def test_parts_give_the_metrics_of_all_images(built: Checkout) -> None:
     given = [*IN_PARTS, "SHARDS=3"]
     place = built.root / "parts/demo_digits"
     shown = due(built.make("-n", "eval", *given))
-    assert shown == [*STAGES[:2], *SHARDED]
+    assert shown == [STAGES[1], *SHARDED]
     assert [stage for stage in due(built.make("eval", *given)) if stage in shown] == shown
     assert (place / "settings/SHARDS.mk").read_text() == "SHARDS ?= 3\n"
     path = place / "eval/digits-float32-first60/onnxruntime-bs16-fp32.json"
@@ -702,6 +711,31 @@ def test_a_new_image_in_a_class_folder_is_noticed(built: Checkout) -> None:
     assert built.stages(*given) == []
     shutil.copy(digits[1], folder)
     assert built.stages("-n", *given) == ["preprocess.classification"]
+
+
+def test_predict_equals_eval_and_needs_no_labels(built: Checkout) -> None:
+    """The same classes as make eval found, on images of a folder and on a file; a failed call leaves the result."""
+    folder, result = built.root / "photos", built.root / "build/demo_digits/predict"
+    folder.mkdir()
+    eval_folder = built.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"
+    lines = (eval_folder / "predictions.jsonl").read_text()
+    evaluated = [json.loads(line) for line in lines.splitlines()[:3]]
+    names = ("a digit.JPEG", "b.JPEG", "c.JPEG")
+    for each, name in zip(evaluated, names):
+        shutil.copy(built.root / "data/digits" / each["source"], folder / name)
+    shutil.move(folder / "c.JPEG", built.root / "c.JPEG")
+    done = built.make("predict", "IMAGES=photos/ c.JPEG", "LIMIT=60")
+    assert done.returncode == 0 and "LIMIT=60 is ignored" in done.stderr, done.stderr
+    record = json.loads((result / "predictions.json").read_text())
+    assert [each["image"] for each in record["images"]] == ["photos/a digit.JPEG", "photos/b.JPEG", "c.JPEG"]
+    for each, other in zip(record["images"], evaluated):
+        assert (each["classes"], each["probabilities"]) == (other["classes"], other["probabilities"])
+        assert f"{each['image']}: class {other['classes'][0]} " in done.stdout
+    assert not (built.root / "build/demo_digits/predict_work").exists()
+    (built.root / "bad.jpg").write_bytes(b"%PDF-1.4")
+    done = built.make("predict", "IMAGES=c.JPEG bad.jpg")
+    assert done.returncode == 2 and "bad.jpg: not an image" in done.stderr and "MAX_REJECTED=1" in done.stderr
+    assert json.loads((result / "predictions.json").read_text()) == record
 
 
 def test_family_names_what_bench_and_eval_write(checkout: Checkout) -> None:

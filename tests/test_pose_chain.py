@@ -1,5 +1,5 @@
-"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, parts and the flip test agree; and with
-the oracle's outputs in the place of a network's, the pipeline's files give COCO's AP."""
+"""The pose pipeline through make: the emulator, the fakes of the NPU's tools, parts and the flip test agree; with the
+oracle's outputs instead of a network's, the pipeline computes COCO's AP."""
 
 from __future__ import annotations
 

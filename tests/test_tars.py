@@ -31,7 +31,8 @@ def evaluated(dataset: Path, place: Path) -> tuple[list[dict[str, Any]], dict[st
     assert classification.main(["--cfg", cfg, *products, "--output", f"{place}/eval.json"]) == 0
     predictions = place / "eval/predictions.jsonl"
     sheet = place / "show.png"
-    assert show.main(["--predictions", f"{predictions}", "--dataset", f"{dataset}", "--output", f"{sheet}"]) == 0
+    shown = ["--predictions", f"{predictions}", "--dataset", f"{dataset}", "--output", f"{sheet}"]
+    assert show.main(["--cfg", cfg, *shown]) == 0
     lines = [line for line in map(json.loads, predictions.read_text().splitlines()) if "source" in line]
     named = [{**line, "source": Path(line["source"]).name} for line in lines]
     metrics = json.loads((place / "eval.json").read_text())

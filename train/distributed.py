@@ -286,4 +286,4 @@ def _raise_failure(module: str, logs: Path, first: int) -> None:
     for file in files:
         if file.parent.name == str(first):
             sys.stderr.write(file.read_text(encoding="utf-8", errors="replace"))
-    raise WorkFailed(f"process {first} failed; its output is above")
+    raise WorkFailed(f"process {first} failed, see above")

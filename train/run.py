@@ -135,7 +135,7 @@ def load_initial_weights(net: torch.nn.Module, args: argparse.Namespace, config:
         layers = model.EXTRA.PRETRAINED_LAYERS if model.NAME == POSE else ["*"]
         if not Path(model.PRETRAINED).exists():
             hint = "put the file there, give --weights, or remove MODEL.PRETRAINED to start from random weights"
-            raise UserError("MODEL.PRETRAINED is missing", where=args.cfg, found=model.PRETRAINED, hint=hint)
+            raise UserError("file of MODEL.PRETRAINED is missing", where=args.cfg, found=model.PRETRAINED, hint=hint)
         checkpoint.load_matching(net, model.PRETRAINED, layers, log)
 
 

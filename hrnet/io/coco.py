@@ -113,7 +113,7 @@ def _check_duplicate_people(people: list[dict[str, Any]], path: AnyPath) -> None
 
 def _read_images(listed: list[Any], path: AnyPath) -> list[CocoImage]:
     if not listed:
-        raise FormatError("lists no images", where=path, expected="a COCO annotation file")
+        raise FormatError("no images", where=path, expected="a COCO annotation file")
     annotations = Path(path).absolute()
     folder = annotations.parent.parent / "images" / annotations.stem.removeprefix(PREFIX)
     images = [_image(entry, number, folder, path) for number, entry in enumerate(listed)]
@@ -146,14 +146,14 @@ def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int
     people = [entry for entry in entries if entry["name"] == "person"]
     if len(people) != 1:
         found = first_few(_as_json(entry["name"]) for entry in entries) or "none"
-        raise FormatError("no single category person", where=path, expected='exactly one named "person"', found=found)
+        raise FormatError("not one category person", where=path, expected='exactly one named "person"', found=found)
     joints = people[0].get("keypoints", list(NAMES))
     expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
     if not isinstance(joints, list) or len(joints) != JOINTS:
         found = f"{len(joints)} joints" if isinstance(joints, list) else _as_json(joints)
         raise FormatError("category person: invalid keypoints", where=path, expected=expected, found=found)
     if joints != list(NAMES) and sorted(map(str, joints)) == sorted(NAMES):
-        raise FormatError("category person: keypoints in another order", where=path, expected=expected)
+        raise FormatError("category person: keypoints in the wrong order", where=path, expected=expected)
     return people[0]["id"], {entry["id"] for entry in entries} - {people[0]["id"]}
 
 

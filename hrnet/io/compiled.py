@@ -41,7 +41,8 @@ class TensorInfo:
 def check_dtypes(tensors: Sequence[TensorInfo], path: AnyPath) -> None:
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
-            raise FormatError(f"dtype of {tensor.name}", where=path, expected=", ".join(DTYPES), found=tensor.dtype)
+            expected = ", ".join(DTYPES)
+            raise FormatError(f"invalid dtype of {tensor.name}", where=path, expected=expected, found=tensor.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ input folders with more than MAX_FILES entries. So all files get mode 0640 and a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -22,6 +23,7 @@ FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 NUMBER = re.compile(r"[0-9]+")
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")  # a normalised path
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: paths are relative to the working directory; exchange two paths
 MAX_FILES = 100_000  # entries of a folder of inputs
 IMAGES = (
     ".jpeg",
@@ -124,6 +126,37 @@ def _lock(path: str, refusal: UserError) -> int:
             hint = "set BUILD= to another disk"
             raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: AnyPath) -> Iterator[Path]:
+    """Yield an empty folder beside the folder `path`. If the block succeeds, it takes the place of `path` in one step,
+    with all that is in it; else it is removed. `<path>_lock` is locked meanwhile."""
+    path = Path(path)
+    temporary, old = temporary_name(path), path.with_name(f".{path.name}.old")
+    make_folder(path.parent)
+    with locked(path.with_name(f"{path.name}_lock")):
+        if old.exists() and not path.exists():  # a killed run on a disk without RENAME_EXCHANGE
+            old.rename(path)
+        for rest in (temporary, old):  # of a killed run
+            shutil.rmtree(rest, ignore_errors=True)
+        try:
+            yield make_folder(temporary)
+            if not path.exists():
+                temporary.rename(path)
+            elif not _exchange(temporary, path):
+                path.rename(old)
+                temporary.rename(path)
+                shutil.rmtree(old)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # after an exchange it contains the old files
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders atomically by Linux's renameat2. Returns False if the system or the disk cannot do it."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    return exchange is not None and exchange(*names, RENAME_EXCHANGE) == 0
 
 
 def write_text(path: AnyPath, text: str) -> None:

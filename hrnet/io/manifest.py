@@ -17,12 +17,12 @@ class InputImage:
     """One image of a manifest: its source file and its input file."""
 
     stem: str
-    source: str  # path relative to the data set
-    label: Optional[int]  # class index; None for COCO
+    source: str  # path relative to the data set; plain images: absolute, or relative to the working directory
+    label: Optional[int]  # class index; None for COCO and plain images
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
-    image_id: Optional[int] = None  # COCO's; image_id, center and scale are None for ImageNet
+    image_id: Optional[int] = None  # COCO's, or from 1; image_id, center and scale are None for classification
     center: Optional[list[float]] = None  # the input's centre in the source image, pixels
     scale: Optional[list[float]] = None  # width and height of the image area in the input, in units of 200 pixels
 
@@ -36,7 +36,7 @@ class InputImage:
 class Manifest:
     """The content of a prep directory; written last, so that its presence means that the directory is complete."""
 
-    dataset: str
+    dataset: str  # imagenet, coco, or images: plain images without labels
     config_sha256: str
     index_sha256: str  # of the paths, labels, sizes and modification times of all images
     dtype: str
@@ -86,8 +86,11 @@ class Manifest:
             _check_labels(manifest, path)
         elif manifest.dataset == "coco":
             _check_alignment(manifest, path)
-        else:
-            raise FormatError("unknown data set", where=path, expected="imagenet or coco", found=manifest.dataset)
+        elif manifest.dataset != "images":
+            expected = "imagenet, coco or images"
+            raise FormatError("unknown data set", where=path, expected=expected, found=manifest.dataset)
+        elif manifest.suffix == "npy":
+            _check_alignment(manifest, path)
         return manifest
 
 

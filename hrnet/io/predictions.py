@@ -67,7 +67,7 @@ def _parse(line: str, number: int, path: AnyPath, kind: type[P]) -> P:
         return kind(**json.loads(line))
     except (ValueError, TypeError):
         expected, found = f"a line of {kind.__name__}", repr(line[:60])
-        raise FormatError(f"line {number}", where=path, expected=expected, found=found, hint=HINT) from None
+        raise FormatError(f"invalid line {number}", where=path, expected=expected, found=found, hint=HINT) from None
 
 
 def write_predictions(path: AnyPath, predictions: Iterable[Prediction]) -> None:

@@ -1,4 +1,4 @@
-"""Recognise the kind of a file by its first bytes, for error messages about wrong files and failed downloads."""
+"""Recognise the kind of a file by its first bytes. Used in error messages about wrong files and failed downloads."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ OTHERS = (
     (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
     (b"\x89HDF", "an HDF5 file", "this is a format of Keras; give a checkpoint of PyTorch"),
     (b"IMOD", "a compiled model of atc", "OM={path}"),
+    (b"%PDF-", "a PDF file", "give a checkpoint of PyTorch"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
 )
 # ModelProto: ir_version, then the tag of another field.

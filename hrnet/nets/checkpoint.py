@@ -1,12 +1,13 @@
-"""Checkpoints: find the weights of a net in what a file holds, check them, load them, and report what was done.
+"""Checkpoints: find the weights of a net in a file, check them, load them, and report what was done.
 
 Files: what `torch.save` writes (hrnet/nets/torch_file.py), safetensors, and what `paddle.save` writes
-(hrnet/nets/paddle_file.py), recognised by their content. In it, the one dictionary with the names of the net's weights
-is taken, under whatever key (`state_dict`, `model`, `net`, …). Several such dictionaries, for example the trained
-weights and their moving average (EMA), are refused unless they are equal. A prefix that all names have (`module.`,
-`_orig_mod.`, `1.` of upstream's training in float16, …) is removed.
+(hrnet/nets/paddle_file.py), recognised by their content. The dictionary with the names of the net's weights may have
+any key in the file (`state_dict`, `model`, `net`, …). Several such dictionaries, for example the trained weights and
+their moving average (EMA), are refused unless they are equal. A prefix that all names have (`module.`, `_orig_mod.`,
+`1.` of upstream's training in float16, …) is removed.
 
-Names of weights are upstream's, which timm kept. PaddleClas' are changed to them (hrnet/nets/paddle_names.py).
+The names of the weights are upstream's; timm uses the same names. PaddleClas' names are converted
+(hrnet/nets/paddle_names.py).
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def load_matching(net: nn.Module, path: AnyPath, layers: Iterable[str], report: 
     found = _choose(read(path), wanted, path)
     state = {key: value for key, value in found.state.items() if key in wanted}
     if 2 * _weights(state) < _weights(wanted):
-        what = f"holds {_weights(state)} of {_weights(wanted)} weights of the net"
+        what = f"contains only {_weights(state)} of {_weights(wanted)} weights of the net"
         raise UserError(what, where=path, expected="at least half", found=first_few(found.state), hint=WRONG_CONFIG)
     left = Counter(key.split(".")[0] for key in net.state_dict() if key not in state and not key.endswith(COUNT))
     found.notes.append(f"{len(state)} of {len(net.state_dict())} weights are loaded")
@@ -143,14 +144,14 @@ def _read_safetensors(path: Path) -> Any:
             tensors = json.loads(file.read(header))
         expected = 8 + header + max(entry["data_offsets"][1] for entry in tensors.values() if "dtype" in entry)
         if size < expected:
-            what = "a safetensors file that was cut short"
+            what = "truncated safetensors file"
             raise UserError(what, where=path, expected=f"{expected} bytes", found=f"{size} bytes", hint=AGAIN)
         return load_file(path)
     except (UserError, OSError):
         raise
     except Exception as error:  # SafetensorError, or of any type for a damaged header
         found = f"{size} bytes, {' '.join(str(error).split())}"
-        raise UserError("a damaged safetensors file", where=path, found=found, hint=AGAIN) from None
+        raise UserError("damaged safetensors file", where=path, found=found, hint=AGAIN) from None
 
 
 class Found(NamedTuple):

@@ -1,14 +1,14 @@
-"""Read what `paddle.save` wrote (`.pdparams`), without PaddlePaddle and without running code that is in it.
+"""Read files of `paddle.save` (`.pdparams`) without PaddlePaddle and without running the code in them.
 
 A file is one pickle of protocol 2, 3 or 4: a dictionary of names and NumPy arrays, and `StructuredToParameterName@@`, a
-table of the names that the parameters have inside PaddlePaddle. An array that the pickle could not hold whole is saved
-as one-dimensional parts `<name>@@.0`, `<name>@@.1`, …, and `UnpackBigParamInfor@@` describes them. Tensors in a nested
-dictionary are saved as pairs of a name and an array. bfloat16 is saved as uint16.
-Format: https://github.com/PaddlePaddle/Paddle python/paddle/framework/io.py and io_utils.py, release 3.2.2.
+table of the names that the parameters have inside PaddlePaddle. An array that is too large for the pickle is saved as
+one-dimensional parts `<name>@@.0`, `<name>@@.1`, …, and `UnpackBigParamInfor@@` describes them. Tensors in a nested
+dictionary are saved as pairs of a name and an array. bfloat16 is saved as uint16. Format:
+https://github.com/PaddlePaddle/Paddle python/paddle/framework/io.py and io_utils.py, release 3.2.2.
 
-The pickle can only call the few functions in `FUNCTIONS`, none of which builds more than dictionaries, tuples and
-unconverted arrays. An array is converted after the pickle ended, when nothing but the dictionary holds its bytes, so
-that the file is never in memory twice.
+The pickle can only call the few functions in `FUNCTIONS`, which build only dictionaries, tuples and unconverted arrays.
+Arrays are converted after the pickle has been read, when only the dictionary refers to their bytes, so that the file is
+never in memory twice.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def read(path: AnyPath) -> Any:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        what, found = "a damaged PaddlePaddle file", f"{size} bytes, {message}"
+        what, found = "damaged PaddlePaddle file", f"{size} bytes, {message}"
         raise UserError(what, where=path, found=found, hint=AGAIN) from None
     return content
 

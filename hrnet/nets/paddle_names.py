@@ -1,8 +1,9 @@
-"""The names that PaddleClas gives to HRNet's weights, changed to upstream's.
+"""Convert PaddleClas' names of HRNet's weights to upstream's.
 
 Source: https://github.com/PaddlePaddle/PaddleClas ppcls/arch/backbone/legendary_models/hrnet.py, commit 70da41c
-(Apache-2.0). Each of its layers is a convolution `conv` and a batch norm `bn`. The weights of linear layers are
-[inputs, outputs], in PyTorch [outputs, inputs]; those of squeeze-and-excite gates are 1x1 convolutions here.
+(Apache-2.0). Each of its layers is a convolution `conv` and a batch norm `bn`. The weights of its linear layers are
+[inputs, outputs]; in PyTorch they are [outputs, inputs]. Its squeeze-and-excite gates are linear layers; here they are
+1x1 convolutions.
 """
 
 from __future__ import annotations

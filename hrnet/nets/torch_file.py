@@ -1,12 +1,12 @@
-"""Read what `torch.save` wrote, without running code that is in it, on any device, with any torch.
+"""Read files of `torch.save` without running the code in them, for any device and any version of torch.
 
 A file is a zip archive (`<name>/data.pkl`, a pickle; `<name>/data/<key>`, the bytes of each storage; since torch 1.6)
-or, before, a row of pickles (magic number, protocol, machine, content, storage keys) and then the storages. Formats:
-https://github.com/pytorch/pytorch torch/serialization.py and torch/_utils.py.
+or, in older versions, a sequence of pickles (magic number, protocol, machine, content, storage keys) followed by the
+storages. Formats: https://github.com/pytorch/pytorch torch/serialization.py and torch/_utils.py.
 
 Unlike torch.load(weights_only=True), this reader checks the CRC of all members of the archive, ignores the device that
 a tensor was saved on (`npu:0`), reads tensors that torch_npu saved, and names the key of an object that it refuses.
-Only tensors, containers and plain values are built; `StandIn`s take the place of everything else.
+Only tensors, containers and plain values are built; all other objects are replaced by `StandIn`s.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def read(path: AnyPath) -> Any:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         found = f"{path.stat().st_size} bytes, {message}"
-        raise UserError("a damaged PyTorch checkpoint", where=path, found=found, hint=AGAIN) from None
+        raise UserError("damaged PyTorch checkpoint", where=path, found=found, hint=AGAIN) from None
     if foreign:
         raise _refusal(path, content, foreign)
     return content

@@ -1,10 +1,11 @@
 """The HRNet trunk: a stem at 1/4 of the image, then four stages; each adds a branch at half the resolution.
 
-Paper: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition (https://arxiv.org/abs/1908.07919).
-Names of parameters follow https://github.com/HRNet/HRNet-Image-Classification lib/models/cls_hrnet.py, commit f130a24
-(MIT, Microsoft; Bin Xiao, Ke Sun), so that its checkpoints load. The squeeze-and-excite gates follow
-https://github.com/PaddlePaddle/PaddleClas ppcls/arch/backbone/legendary_models/hrnet.py, commit 70da41c (Apache-2.0):
-one gate at the end of each residual block, before the sum, with biases, 16 times narrower inside.
+Paper: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition
+(https://arxiv.org/abs/1908.07919). Names of parameters follow https://github.com/HRNet/HRNet-Image-Classification
+lib/models/cls_hrnet.py, commit f130a24 (MIT, Microsoft; Bin Xiao, Ke Sun), so that its checkpoints load. The
+squeeze-and-excite gates follow https://github.com/PaddlePaddle/PaddleClas
+ppcls/arch/backbone/legendary_models/hrnet.py, commit 70da41c (Apache-2.0): one gate at the end of each residual block,
+before the sum. It has biases, and its hidden layer has 1/16 of the channels.
 
 Tensors are float32 [N, C, H, W]. Upsampling is nearest by an integer factor, which is a Resize with constant scales in
 ONNX.

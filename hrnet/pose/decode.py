@@ -19,23 +19,12 @@ from typing import Optional
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError
 from hrnet.pose.group import group
 from hrnet.pose.maps import Maps
 from hrnet.pose.peaks import find_peaks, subpixel_positions
 from hrnet.pose.refine import refine
 
 STEPS = ("maps", "peaks", "group", "adjust", "refine")
-
-# The only supported values of these TEST keys; upstream's COCO configs have them.
-FIXED = {
-    "SCALE_FACTOR": [1],
-    "WITH_HEATMAPS": [True, True],
-    "WITH_AE": [True, False],
-    "PROJECT2IMAGE": True,
-    "NMS_KERNEL": 5,
-    "NMS_PADDING": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -52,11 +41,7 @@ class Settings:
 
 
 def read_settings(config: CfgNode) -> Settings:
-    """The decoder's settings in a config. Raises UserError for values that are not supported."""
-    for key, expected in FIXED.items():
-        found = config.TEST[key]
-        if (list(found) if isinstance(found, (list, tuple)) else found) != expected:
-            raise UserError(f"unsupported value of TEST.{key}", expected=expected, found=found)
+    """The decoder's settings in a config."""
     keys = [field.name for field in fields(Settings) if field.name != "max_num_people"]
     return Settings(max_num_people=config.DATASET.MAX_NUM_PEOPLE, **{key: config.TEST[key.upper()] for key in keys})
 

@@ -1,4 +1,4 @@
-"""Find the joints that a person lacks by a search of the whole map.
+"""Find the missing joints of a person by searching the whole map.
 
 A missing joint gets the pixel with the highest score: the heatmap value minus the rounded distance between the pixel's
 tag and the person's mean tag. The network's outputs give an upper bound of the score in each block of 4 x 4 pixels.

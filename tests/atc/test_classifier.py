@@ -228,7 +228,7 @@ def test_a_file_of_make_onnx_names_its_own_config(tmp_path: Path) -> None:
 
 def test_stages_ask_for_the_completed_config(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(CONFIG)
-    with pytest.raises(UserError, match="without its size and classes") as caught:
+    with pytest.raises(UserError, match="incomplete config of an ONNX classifier") as caught:
         load_config(tmp_path / "mine.yaml")
     assert "python -m atc.classifier" in str(caught.value.hint)
 

@@ -1,4 +1,4 @@
-"""--atc_flags: passed to atc as they are, recorded, and part of what a compiled model is made from."""
+"""--atc_flags: passed to atc unchanged, and recorded; a changed flag makes the compiled model out of date."""
 
 from __future__ import annotations
 

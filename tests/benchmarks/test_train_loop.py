@@ -37,4 +37,4 @@ def test_different_losses_are_an_error(
 
 def test_more_steps_than_images_are_rejected(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train_loop.main([*call, "--steps", "3"]) == 2
-    assert "--batch_size times --steps (expected at most 9 images, found 12)" in capsys.readouterr().err
+    assert "--batch_size times --steps is too large (expected at most 9 images, found 12)" in capsys.readouterr().err

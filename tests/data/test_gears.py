@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from data import gears
 from hrnet.gears import choose, read_gears, whole_size
+from tests.support import coco_sets
 
 CONFIG = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 64}\n"
+CONFIG += coco_sets.DECODING
 
 
 def by_trying(sizes: list[tuple[int, int]], count: int, longest: int) -> int:
@@ -95,7 +97,7 @@ def test_more_gears_than_sizes_are_rejected(dataset: Path, capsys: pytest.Captur
     assert "more than 2 gears" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [("--gears", "101"), ("--gears", "1"), ("--longest", "0.5"), ("--longest", "nan")])
+@pytest.mark.parametrize("options", [("--gears", "257"), ("--gears", "1"), ("--longest", "0.5"), ("--longest", "nan")])
 def test_invalid_options_are_rejected(options: tuple[str, str], dataset: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         call(dataset, *options)

@@ -65,7 +65,7 @@ MERGE = Stage(
 )
 SHOW = Stage(
     "postprocess.show",
-    f"--predictions {EVAL}/bs4/predictions.jsonl --dataset digits --output build/show/show.png",
+    f"--cfg {CONFIG} --predictions {EVAL}/bs4/predictions.jsonl --dataset digits --output build/show/show.png",
     ("build/show",),
     "build/show/show.png",
 )
@@ -88,7 +88,21 @@ QUANTIZE = Stage(
     ("build/int8/emulator",),
     "build/int8/emulator/model_deploy_model.onnx",
 )
-CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE)
+OPERATORS = Stage(
+    "compare.operators",
+    f"--cfg {CONFIG} --onnx {MODEL} --model {COMPILED} --inputs {PREP} --images 2 "
+    "--output build/compare/operators.json",
+    ("build/compare",),
+    "build/compare/operators.json",
+)
+COMPARE = Stage(
+    "compare.classification",
+    f"--cfg {CONFIG} --manifest {MANIFEST} --onnx {MODEL} --model {COMPILED} --run {RUN} --metrics {EVAL}/bs4.json "
+    "--torch_images build/reference/logits.npy --output build/compared/stages.json",
+    ("build/compared",),
+    "build/compared/stages.json",
+)
+CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE, OPERATORS, COMPARE)
 
 
 def sources(folder: Path) -> Path:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
-from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config
+from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, named_files
 from hrnet.schemas import CLASSIFICATION, POSE
-from tests.support import tiny
+from tests.support import coco_sets, tiny
 
 # As every upstream experiment file spells it, its misspelt key included (commit f130a24).
 UPSTREAM_W18 = """
@@ -50,6 +50,9 @@ MODEL:
   PRETRAINED: 'models/pytorch/imagenet/hrnet_w32-36af842e.pth'
 TEST:
   FLIP_TEST: True
+  NMS_KERNEL: 5
+  NMS_PADDING: 2
+  PROJECT2IMAGE: True
   SCALE_FACTOR: [1]
   WITH_AE: (True, False)
 TRAIN: {IMAGES_PER_GPU: 12, LR: 0.001, LR_STEP: [200, 260]}
@@ -193,11 +196,14 @@ def test_a_config_of_the_other_task_is_rejected(write):
         ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
         ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
         ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
+        ("INPUT:", "TEST: {NMS_KERNEL: 3, PROJECT2IMAGE: true}\nINPUT:", "TEST.NMS_KERNEL", "3"),
+        ("INPUT:", "TEST: {SCALE_FACTOR: [0.5, 1]}\nINPUT:", "TEST.SCALE_FACTOR", "[0.5, 1]"),
     ],
 )
 def test_an_invalid_pose_config_is_rejected(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
-    check_refused(write(tiny.POSE_CONFIG.replace(old, new, 1)), key, found)
+    text = tiny.POSE_CONFIG.replace(old, new, 1)
+    check_refused(write(text if "TEST" in text else text + coco_sets.DECODING), key, found)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
@@ -301,6 +307,59 @@ def test_keys_without_effect_are_reported_once_a_load(write, capsys):
 def test_shipped_configs_set_no_key_without_effect(model, capsys):
     load_config(CONFIGS / f"{model}.yaml")
     assert capsys.readouterr().err == ""
+
+
+NAMED = "MODEL: {NUM_CLASSES: 3}\nINPUT: {CLASS_NAMES: %s}"
+
+
+def test_class_names(write, tmp_path):
+    path = write(NAMED % "names.txt")
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\n a dog \r\n猫\r\n".encode())
+    assert load_config(path).INPUT.CLASS_NAMES == ["cat", "a dog", "猫"]
+    assert named_files(path) == [tmp_path / "names.txt"]
+    assert load_config(write(NAMED % "[cat, 'no', '1']")).INPUT.CLASS_NAMES == ["cat", "no", "1"]
+    assert named_files(path) == []
+    assert config_sha256(load_config(path)) == config_sha256(load_config(write("MODEL: {NUM_CLASSES: 3}"))), "no pixels"
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["no such file", "INPUT.CLASS_NAMES"]),
+        (b"", ["empty"]),
+        (b"cat\ndog\n", ["MODEL.NUM_CLASSES", "expected 3 names", "found 2"]),
+        (b"cat\n\nbird\n", ["line 2"]),
+        (b"cat\nd\x01og\nbird\n", ["line 2", "d"]),
+        ("cat\ndog\nkäse\n".encode("latin-1"), ["UTF-8"]),
+    ],
+)
+def test_invalid_class_names(content, parts, write, tmp_path):
+    if content is not None:
+        (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_config(write(NAMED % "names.txt"))
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_unquoted_class_names_are_not_text(write):
+    check_refused(write(NAMED % "[cat, no, dog]"), "INPUT.CLASS_NAMES", "['cat', False, 'dog']")
+
+
+@pytest.mark.parametrize("model", REFERENCES)
+def test_shipped_class_names(model):
+    """In the order of ImageNet's indices; the first ten, and some whose neighbours are similar."""
+    names = load_config(CONFIGS / f"{model}.yaml").INPUT.CLASS_NAMES
+    assert len(set(names)) == 1000
+    known = {
+        0: "tench",
+        7: "cock",
+        8: "hen",
+        134: "crane bird",
+        207: "golden retriever",
+        517: "crane",
+        999: "toilet tissue",
+    }
+    assert {index: names[index] for index in known} == known
 
 
 def test_cfg_is_a_name_or_a_path():

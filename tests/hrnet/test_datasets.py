@@ -212,7 +212,7 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
         ("a.JPEG 10", "label outside the classes"),
         ("a.JPEG 123456789", "label outside the classes"),
-        ("a.JPEG 1234567890", "line 1"),
+        ("a.JPEG 1234567890", "invalid line 1"),
     ):
         (tmp_path / "val_label.txt").write_text(line)
         with pytest.raises(UserError) as caught:
@@ -295,14 +295,14 @@ def test_label_files_are_read(data: bytes, labels: dict[str, int], tmp_path: Pat
     ("data", "line"),
     [
         (b"\n\n", "no labels (expected lines `name index`)"),
-        (b"a.JPEG 0\na.JPEG\n", "line 2 (expected name index, found 'a.JPEG')"),
-        (b"5\n", "line 1 (expected name index, found '5')"),
-        (b"a.JPEG -1\n", "line 1 (expected name index, found 'a.JPEG -1')"),
-        ("a.JPEG ²\n".encode(), "line 1 (expected name index, found 'a.JPEG ²')"),
+        (b"a.JPEG 0\na.JPEG\n", "invalid line 2 (expected name index, found 'a.JPEG')"),
+        (b"5\n", "invalid line 1 (expected name index, found '5')"),
+        (b"a.JPEG -1\n", "invalid line 1 (expected name index, found 'a.JPEG -1')"),
+        ("a.JPEG ²\n".encode(), "invalid line 1 (expected name index, found 'a.JPEG ²')"),
         (b"a.JPEG 1\nb.JPEG 2\na.JPEG 1\n", "line 3: a second label for a.JPEG"),
         ("a.JPEG 1\n".encode("utf-16"), "not UTF-8 text"),
         ("a.JPEG 1\n".encode("utf-16-le"), "not UTF-8 text"),
-        (b"caf\xe9.JPEG\n", "line 1 (expected name index, found 'caf\\udce9.JPEG')"),
+        (b"caf\xe9.JPEG\n", "invalid line 1 (expected name index, found 'caf\\udce9.JPEG')"),
     ],
 )
 def test_invalid_label_files_are_rejected(data: bytes, line: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which gear an image takes, and which files of gears are refused."""
+"""hrnet/gears.py: which gear is chosen for an image, and which gears files are refused."""
 
 from __future__ import annotations
 

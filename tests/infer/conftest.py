@@ -1,4 +1,4 @@
-"""Fixtures of several modules."""
+"""Fixtures that several test modules use."""
 
 from __future__ import annotations
 

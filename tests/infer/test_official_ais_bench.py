@@ -1,5 +1,5 @@
-"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` with each gives what it gives with
-the emulator, and versions that are not supported are refused by name.
+"""The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives the same outputs with each
+of them as with the emulator, and versions that are not supported are refused by name.
 
 None of that code is part of this repository. AIS_BENCH_GIT names the git directory of a clone that has the history of
 https://gitee.com/ascend/tools, such as https://github.com/Yanguan619/aclruntime; without it these tests are skipped.

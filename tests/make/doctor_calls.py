@@ -1,4 +1,4 @@
-"""Calls of make/doctor.py, and the tools that it finds."""
+"""Calls of make/doctor.py, and fakes of the tools that it looks for."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ DEFAULTS = {
     "KEEP": "",
     "BUNDLE": "inputs",
     "MODELS": "",
+    "IMAGES": "",
 }
 
 

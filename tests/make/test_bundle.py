@@ -1,4 +1,4 @@
-"""make/bundle.py by itself; tests/test_bundle.py unpacks what it packs and runs it."""
+"""make/bundle.py without make; tests/test_bundle.py unpacks a bundle and runs it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureF
     assert first.startswith("packed the model, 3 inputs and 8 files into out/b.tar (0.0 MB); on the board:")
     assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_files_that_a_config_names_are_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("names.txt").write_text("cat\ndog\n")
+    Path("c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: names.txt}\n")
+    assert call() == 0
+    assert contents("configs/names.txt") == "cat\ndog\n"
+    Path("c.yaml").write_text(f"MODEL: {{NUM_CLASSES: 2}}\nINPUT: {{CLASS_NAMES: {place}/names.txt}}\n")
+    assert call() == 0
+    (place / "deep").mkdir()
+    shutil.copy("c.yaml", "deep/c.yaml")
+    assert call("--cfg", "deep/c.yaml") == 0 and contents("names.txt"), "it is beside configs/ in the bundle"
+    Path("deep/c.yaml").write_text("MODEL: {NUM_CLASSES: 2}\nINPUT: {CLASS_NAMES: ../../names.txt}\n")
+    shutil.copy("names.txt", place.parent / "names.txt")
+    assert call("--cfg", "deep/c.yaml") == 2
+    assert "names.txt: cannot be packed" in capsys.readouterr().err
 
 
 def test_the_readme_names_the_runtime_that_is_used(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""make/charts.py: labels that overlap nothing, and files of equal bytes."""
+"""make/charts.py: labels that do not overlap, and the same bytes for the same points."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
 from tests.make.doctor_calls import call, report, tool
-from tests.support import ROOT
+from tests.support import ROOT, coco_sets
 
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
@@ -156,7 +156,7 @@ def test_pose_needs_the_disk_of_its_middle_gear(tmp_path: Path) -> None:
     seed = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
     assert doctor.values_per_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
     path = tmp_path / "upstream.yaml"
-    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}")
+    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}\n" + coco_sets.DECODING)
     assert doctor.values_per_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
     path.write_text("MODEL: {IMAGE_SIZE: [192, 224]}")
     assert doctor.values_per_image(load_config(path)) == (3 * 192 * 224, 1000)
@@ -185,7 +185,7 @@ def test_coco_sets_are_read_and_both_passes_need_disk(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coco = place / "coco"
-    (place / "pose.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {TEST: mine}\n")
+    (place / "pose.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {TEST: mine}\n" + coco_sets.DECODING)
     config = load_config(place / "pose.yaml")
     (coco / "images/mine").mkdir(parents=True)
     (coco / "images/mine/1.jpg").touch()

@@ -1,4 +1,4 @@
-"""make/family.py with stages that write their records in no time: what is measured, kept, shown and refused."""
+"""make/family.py with fake stages that only write records: what is measured, kept, shown and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which functions a call runs, to show what a rerun repeats."""
+"""Record which functions a call runs, to check what a rerun repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs to metrics: the record, the stamp, and files that do not belong together."""
+"""From outputs to metrics: the record, the stamp, and files that do not match."""
 
 from __future__ import annotations
 

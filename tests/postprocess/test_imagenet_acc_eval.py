@@ -1,4 +1,4 @@
-"""The model zoo's call: a directory of outputs and a label file, joined by names."""
+"""The model zoo's call: a directory of outputs and a label file, matched by names."""
 
 from __future__ import annotations
 

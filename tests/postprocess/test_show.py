@@ -25,7 +25,8 @@ GREY = 60
 
 
 def call(run: Run | PoseRun, *more: object) -> int:
-    given = ["--predictions", run.predictions, "--dataset", run.root, "--output", run.root / "eval/show.png", *more]
+    given = ["--cfg", run.cfg, "--predictions", run.predictions, "--dataset", run.root, *more]
+    given += ["--output", run.root / "eval/show.png"]
     return show.main(list(map(str, given)))
 
 
@@ -95,6 +96,34 @@ def test_unreadable_predictions_are_rejected(
 ) -> None:
     classes.predictions.unlink() if content is None else classes.predictions.write_text(content)
     refused(classes, classes.predictions, capsys)
+
+
+def text_width(picture: Image.Image, row: int) -> int:
+    """Width in pixels of the text in a row below the first image; 0 is the label's."""
+    top = BORDER + CLASS_SIDE + 2 * BORDER + row * LINE
+    tile = picture.crop((BORDER, top, BORDER + CLASS_TILE[0], top + LINE)).convert("L")
+    columns = np.flatnonzero((np.asarray(tile) < 200).any(axis=0))
+    return int(columns[-1] - columns[0])
+
+
+def test_class_names(classes: Run) -> None:
+    """The names of the config are drawn; a long one is cut off with dots at the tile's border."""
+    assert call(classes) == 0
+    without = sheet(classes)
+    names = ["cat", "d", "American Staffordshire terrier and friends", "bird", "fish", "kite 猫"]
+    (classes.root / "names.txt").write_text("\n".join(names), encoding="utf-8")
+    classes.cfg.write_text(classes.cfg.read_text() + "INPUT: {CLASS_NAMES: names.txt}\n")
+    assert call(classes) == 0
+    drawn = sheet(classes)
+    assert drawn.size == without.size and text_width(drawn, 0) < text_width(without, 0), "d, not class 1"
+    widest = max(text_width(drawn, row) for row in range(1, 6))
+    assert CLASS_TILE[0] - 30 < widest <= CLASS_TILE[0] - 2 * BORDER
+
+
+def test_a_wrong_number_of_class_names(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (classes.root / "names.txt").write_text("cat\n")
+    classes.cfg.write_text(classes.cfg.read_text() + "INPUT: {CLASS_NAMES: names.txt}\n")
+    refused(classes, classes.cfg, capsys)
 
 
 # --- poses ------------------------------------------------------------------------------------------------------------

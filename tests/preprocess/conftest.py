@@ -1,4 +1,4 @@
-"""The config of the small data sets, and an output directory that is not there yet."""
+"""The config of the small data sets, and an output directory that does not exist yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""INPUT.RESIZER, INTERPOLATION and RESIZE: the inputs they give, and that a change makes all inputs again."""
+"""INPUT.RESIZER, INTERPOLATION and RESIZE: the inputs for each value; after a change, all inputs are written again."""
 
 from __future__ import annotations
 

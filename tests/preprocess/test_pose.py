@@ -135,7 +135,7 @@ def test_real_images_equal_the_reference(prep: Path) -> None:
 @pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
 def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
     """Upstream has no gears; without gears all inputs are equal."""
-    cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"
+    cfg = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n" + coco_sets.DECODING
     given = ["--cfg", write_config(tmp_path, cfg), "--dataset", str(IMAGES), "--output", str(prep)]
     assert main([*given, "--input_dtype", "uint8"]) == 0
     code = (

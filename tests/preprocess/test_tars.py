@@ -1,4 +1,4 @@
-"""A data set of tar files gives what the folder of the same images gives, in every stage that opens them."""
+"""A data set of tar files gives the same results as a folder with the same images, in every stage that reads images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of several folders share: fakes of the NPU tools, small networks and data sets, and checks."""
+"""Code that tests in several directories share: fakes of the NPU tools, small networks and data sets, and checks."""
 
 from __future__ import annotations
 

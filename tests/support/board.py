@@ -1,4 +1,4 @@
-"""A machine that has only an unpacked bundle."""
+"""Simulate a machine that has only an unpacked bundle."""
 
 from __future__ import annotations
 

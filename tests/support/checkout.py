@@ -13,6 +13,7 @@ from tests.support import ROOT
 FOLDERS = (
     "amct",
     "atc",
+    "compare",
     "configs",
     "data",
     "hrnet",

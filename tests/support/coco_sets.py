@@ -11,7 +11,9 @@ from tests.support.image_sets import noise
 
 SHORT = 64
 GEARS = [[64, 64], [64, 128], [128, 64]]
+DECODING = "TEST: {NMS_KERNEL: 5, NMS_PADDING: 2, PROJECT2IMAGE: true}\n"  # the values that pose decoding supports
 CONFIG = f"MODEL: {{NAME: pose_higher_hrnet}}\nDATASET: {{INPUT_SIZE: {SHORT}}}\nINPUT: {{GEARS: {GEARS}}}\n"
+CONFIG += DECODING
 SIZES = {"9.jpg": (70, 60), "10.jpg": (40, 62), "a b.jpg": (64, 64), "wide.jpg": (200, 50)}
 FOLDER = "images/val2017"
 PERSON = {"id": 1, "name": "person"}

@@ -1,4 +1,4 @@
-"""A file server on 127.0.0.1 whose answers tests choose."""
+"""A file server on 127.0.0.1; tests set its responses."""
 
 from __future__ import annotations
 

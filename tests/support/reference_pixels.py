@@ -1,4 +1,4 @@
-"""What every input must equal to the bit: the arithmetic of the model zoo, and of PaddleClas, in plain steps."""
+"""The reference for all inputs: a simple implementation of the model zoo's and PaddleClas' arithmetic, bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nets of both kinds that can be built, exported and run in a second; their configs and weights as files."""
+"""Networks for both tasks that can be built, exported and run in one second; their configs and weights as files."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
     python -m tests.train.frozen <task> <data set> <config> <file>
 
-A batch norm that uses the statistics of its own process's images makes two processes compute something else than one.
+Otherwise each process would use the batch norm statistics of its own images, and two processes would not compute the
+same as one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Several processes of the trainer: the result of one, one line for an error, and no process left behind."""
+"""Several processes of the trainer: the same result as one process, one line for an error, and no process left
+running."""
 
 from __future__ import annotations
 

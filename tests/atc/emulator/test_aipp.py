@@ -1,4 +1,4 @@
-"""The AIPP file: written to the byte, read in every form, refused with a line for each error."""
+"""The AIPP file: exact bytes, all legal forms when it is read, and one line for each error."""
 
 from __future__ import annotations
 

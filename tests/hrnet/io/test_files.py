@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,61 @@ def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.
         assert mode(files.make_folder(tmp_path / "a")) == 0o750
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    path = tmp_path / "deep/result"
+    for old, new in ((None, "a"), ("a", "b")):
+        with files.replacing_folder(path) as temporary:
+            (temporary / new).write_text(new)
+            assert [each.name for each in path.iterdir()] == [old] if old else not path.exists()
+            with pytest.raises(UserError, match="locked by another run"), files.replacing_folder(path):
+                pass
+        assert [each.name for each in path.iterdir()] == [new] and mode(path) == 0o750
+    with pytest.raises(KeyboardInterrupt), files.replacing_folder(path) as temporary:
+        (temporary / "c").write_text("c")
+        raise KeyboardInterrupt
+    assert [each.name for each in path.iterdir()] == ["b"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["result", "result_lock"]
+
+
+REPLACE = """
+import sys
+from hrnet.io.files import replacing_folder
+for number in range(10**6):
+    with replacing_folder(sys.argv[1]) as folder:
+        for name in "ab":
+            (folder / name).write_text(str(number))
+"""
+
+
+def test_a_folder_is_whole_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    for wait in (0.0, 0.031, 0.077):
+        started = subprocess.Popen([sys.executable, "-c", REPLACE, str(path)], cwd=ROOT)
+        before = path.stat().st_ino if path.exists() else 0
+        deadline = time.monotonic() + 20
+        while not path.exists() or path.stat().st_ino == before:
+            assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(wait)
+        started.kill()
+        started.wait()
+        assert (path / "a").read_text() == (path / "b").read_text() and len(list(path.iterdir())) == 2
+
+
+def test_a_folder_of_a_killed_run_is_restored(tmp_path: Path) -> None:
+    """It was killed between its two renames, on a disk that cannot exchange folders."""
+    (tmp_path / ".result.old").mkdir()
+    (tmp_path / ".result.old/a").touch()
+    (tmp_path / ".result.tmp").mkdir()
+    (tmp_path / ".result.tmp/half").touch()
+    with pytest.raises(ZeroDivisionError), files.replacing_folder(tmp_path / "result") as temporary:
+        assert not list(temporary.iterdir())
+        raise ZeroDivisionError
+    assert [each.name for each in (tmp_path / "result").iterdir()] == ["a"]
 
 
 def test_replacing_names_the_file_and_not_its_temporary_name(tmp_path: Path) -> None:

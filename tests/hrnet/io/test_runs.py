@@ -93,7 +93,7 @@ def test_output_sizes_follow_the_dtype(dtype: str, file: Path) -> None:
 def test_an_unknown_dtype_of_an_output_is_rejected(dtype: str, file: Path) -> None:
     set_value(file, ("outputs", 0, "dtype"), dtype)
     facts = f"expected float32, float16, uint8, int8, int32, int64, found {dtype}"
-    check_invalid(RunRecord.read, file, f"{file}: dtype of class ({facts})")
+    check_invalid(RunRecord.read, file, f"{file}: invalid dtype of class ({facts})")
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)

@@ -358,7 +358,7 @@ class TestMatching:
     def test_weights_that_do_not_match_are_rejected(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
         for content, part in (
-            ({"fc.weight": torch.ones(3)}, "holds 0 of "),
+            ({"fc.weight": torch.ones(3)}, "contains only 0 of "),
             ({**state, "conv1.weight": torch.ones(1)}, "conv1.weight [1] for"),
             ({**state, "bn1.bias": state["bn1.bias"] * float("nan")}, "bn1.bias"),
         ):

@@ -268,7 +268,7 @@ class Forged:
 )
 def test_arrays_with_another_state(tmp_path: Path, state: tuple[Any, ...]) -> None:
     error = refusal(saved(tmp_path / "a.pdparams", state_of({"a": Forged(*state)})))
-    assert error.what == "a damaged PaddlePaddle file" and "download it again" in str(error.hint)
+    assert error.what == "damaged PaddlePaddle file" and "download it again" in str(error.hint)
 
 
 def test_a_dictionary_inside_of_itself(tmp_path: Path) -> None:

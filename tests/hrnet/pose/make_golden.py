@@ -1,4 +1,4 @@
-"""Upstream's people of a few scenes -> tests/hrnet/pose/golden.npz.
+"""Decode a few scenes with upstream's decoder -> tests/hrnet/pose/golden.npz.
 
     python -m tests.hrnet.pose.make_golden --peer HigherHRNet-Human-Pose-Estimation
 

@@ -1,4 +1,4 @@
-"""The emulator follows the contract of ais_bench 0.0.2 (https://gitee.com/ascend/tools)."""
+"""The emulator behaves as ais_bench 0.0.2 (https://gitee.com/ascend/tools)."""
 
 from __future__ import annotations
 

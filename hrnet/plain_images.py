@@ -1,0 +1,54 @@
+"""Find images without labels: files, and folders of files, as given to `make predict` in IMAGES. Uses only the standard
+library, since make checks IMAGES before packages are installed.
+
+A file in a folder is an image if its name has an extension of an image (hrnet.io.files.IMAGES); folders in it are not
+searched. A file that is given by name may have any extension.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hrnet.cli import UserError, first_few
+from hrnet.io.files import IMAGES, natural_key
+from hrnet.io.recognise import recognise
+
+BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its folder"
+
+
+def find_plain_images(given: Iterable[str]) -> list[str]:
+    """The paths of the images in the given order, those of a folder in natural order, each one once. Raises UserError
+    for a path that does not exist, a file that is not an image, and a folder without images."""
+    found: dict[str, None] = {}
+    for each in given:
+        path = os.path.normpath(each)
+        if os.path.isdir(path):
+            found.update(dict.fromkeys(_in_folder(path)))
+        elif os.path.isfile(path):
+            _check_file(path)
+            found[path] = None
+        else:
+            raise UserError("no such file or folder", where=each, hint=BLANKS)
+    return list(found)
+
+
+def _in_folder(folder: str) -> Sequence[str]:
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    images = [entry.name for entry in entries if entry.is_file() and entry.name.lower().endswith(IMAGES)]
+    if not images:
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
+        inside = next((os.path.join(folder, name) for name in names if name.endswith("/")), None)
+        hint = f"folders in it are not searched: give IMAGES={inside}" if inside else None
+        expected = ", ".join(f"*{ending}" for ending in IMAGES)
+        found = first_few(names) or "nothing"
+        raise UserError("no images in this folder", where=folder, expected=expected, found=found, hint=hint)
+    return [os.path.normpath(os.path.join(folder, name)) for name in sorted(images, key=natural_key)]
+
+
+def _check_file(path: str) -> None:
+    """Raise UserError for a file of another known kind, such as a PDF. Decoding finds damaged images."""
+    kind = None if path.lower().endswith(IMAGES) else recognise(Path(path))
+    if kind:
+        raise UserError("not an image", where=path, found=kind.name)

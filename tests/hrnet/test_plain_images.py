@@ -1,0 +1,60 @@
+"""hrnet/plain_images.py: which files of IMAGES are images, in which order, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hrnet.cli import UserError
+from hrnet.plain_images import find_plain_images
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a.jpg, and photos/ with two images, a text, a hidden file and a folder of one image."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos/more").mkdir(parents=True)
+    for name in ("a.jpg", "photos/img10.PNG", "photos/img2 b.jpeg", "photos/.b.jpg", "photos/notes.txt"):
+        (tmp_path / name).write_bytes(b"\x00\xffx")
+    (tmp_path / "photos/more/c.webp").write_bytes(b"x")
+    return tmp_path
+
+
+def refused(*given: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        find_plain_images(given)
+    return caught.value
+
+
+def test_files_and_folders_in_order(folder: Path) -> None:
+    inside = ["photos/img2 b.jpeg", "photos/img10.PNG"]
+    assert find_plain_images(["photos/", "a.jpg", "./photos/img10.PNG"]) == [*inside, "a.jpg"], "each image once"
+    assert find_plain_images([f"{folder}/a.jpg", "."]) == [f"{folder}/a.jpg", "a.jpg"]
+    (folder / "photo.data").write_bytes(b"\xff\xd8\xff\xe0")
+    assert find_plain_images(["photo.data"]) == ["photo.data"], "any name, if it is given"
+
+
+def test_missing_files() -> None:
+    error = refused("a.jpg", "my", "cat.jpg")
+    assert error.where == "my" and "give its folder" in str(error.hint)
+
+
+def test_folders_without_images(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    assert refused("empty").found == "nothing"
+    (folder / "empty/deep").mkdir()
+    (folder / "empty/x.txt").touch()
+    error = refused("a.jpg", "empty")
+    assert (error.where, error.found) == ("empty", "deep/, x.txt")
+    assert "*.jpg" in str(error.expected) and str(error.hint).endswith("IMAGES=empty/deep/")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [("x.pdf", b"%PDF-1.7\n%\xe2\xe3", "a PDF file"), ("x", b"name index\n", "text"), ("x.dat", b"", "an empty file")],
+)
+def test_files_of_other_kinds(name: str, content: bytes, found: str, folder: Path) -> None:
+    (folder / name).write_bytes(content)
+    error = refused(name)
+    assert error.where == name and found in str(error.found)
