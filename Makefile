@@ -28,7 +28,8 @@ BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: al
 MODELS       ?=#                              family: names in configs/ (all HRNet classifiers)
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
-PRECISION    ?= default#                      precision of the model: fp16, fp32, default (NPU: fp16)
+PRECISION    ?= default#                      precision inside: fp16, fp32, int8, default (NPU: fp16)
+CALIB        ?= 64#                           int8: number of calibration images, of train/ or val/
 SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
@@ -46,9 +47,9 @@ KEEP         ?=#                              1: keep inputs and outputs of part
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
 IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
-OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION SOC DEVICE BACKEND \
+OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION CALIB SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES
-STAGES  := train weights onnx torchscript om preprocess infer eval part merge gate reference show predict bench qps gears bundle family
+STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict bench qps gears bundle family compare
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -100,8 +101,8 @@ $(B)/$(MODEL).yaml: $(CFG_GIVEN) $(CLASS_NAMES) $(ONNX_FILES) $(call code,atc) $
 COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
-$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
-	$(PYTHON) -m atc.convert $(COMPILE) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
+$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(INT8) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
+	$(PYTHON) -m atc.convert $(COMPILE) $(INT8:%=--quantized %) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
 	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)
@@ -141,7 +142,7 @@ $(B)/eval/$(NAME)/%$(NOFLIP).json: $(OUT)/%_run.json $(INPUTS)/manifest.json $(M
 endif
 
 $(MEASURED_FILE): $(INPUTS)/manifest.json $(SOURCE) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,$(or $(SOURCE_CODE),train)) $(call set,WEIGHTS ONNX PREP DATASET FLIP)
-	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=))
+	$(call reference,$(INPUTS),$(MEASURED_FILE:.json=)) $(if $(POSE)$(BY_ONNX),,--logits $(MEASURED_FILE:.json=.logits.npy))
 
 $(METRICS:.json=)/show.png: $(METRICS) $(CLASS_NAMES) $(call code,postprocess)
 	$(PYTHON) -m postprocess.show --cfg $(CFG) --predictions $(@D)/predictions.jsonl --dataset $(DATASET) --output $@

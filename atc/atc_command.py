@@ -22,7 +22,12 @@ from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
 from hrnet.io.tensors import input_shape
 
-PRECISIONS = {"default": [], "fp16": ["--precision_mode=force_fp16"], "fp32": ["--precision_mode=force_fp32"]}
+PRECISIONS = {
+    "default": [],
+    "fp16": ["--precision_mode=force_fp16"],
+    "fp32": ["--precision_mode=force_fp32"],
+    "int8": [],  # the quantized operators say so themselves; the others are computed as by default
+}
 PIXEL_MAX = 255
 
 

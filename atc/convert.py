@@ -3,7 +3,8 @@
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model; from --cfg only INPUT.GEARS, the image size and, for uint8, INPUT.MEAN and STD
+Reads    --model; with --quantized also that file and its record; from --cfg only INPUT.GEARS, the image size and, for
+         uint8, INPUT.MEAN and STD
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
 Locks    `<output>_lock` until the tool has ended
@@ -16,6 +17,8 @@ The tool runs in a temporary directory, since atc writes extra files to the curr
 gears, height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the
 model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
 operators in the ONNX file normalise them.
+With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, in place of
+--model. Gears are not supported then.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
 device. --atc_flags are passed to atc unchanged (atc/flags.py).
 
@@ -29,6 +32,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -41,17 +45,20 @@ from yacs.config import CfgNode
 
 from atc import atc_command, atc_rules, flags, graph
 from atc.plan import prepare, restore_tool_input, uses_aipp, write_aipp
-from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_program, find_result, run_tool
+from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_result, run_tool
 from atc.shapes import AtcError
 from hrnet import cann
+from hrnet.cann_tool import find_program
 from hrnet.cli import UserError, command, integer
 from hrnet.config import config_path, load_config
 from hrnet.io.compiled import CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
+from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
+LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # of the absolute path of a file that atc reads
 
 
 @contextlib.contextmanager
@@ -86,7 +93,27 @@ def check_arguments(
         raise UserError("wrong file name suffix", where=output, expected=ending, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
+    for path in (model, output.parent) if backend == "ascend" else ():
+        found = os.path.realpath(path)
+        if not re.fullmatch(LEGAL_PATH, found):
+            hint = "copy it, or the whole checkout, to another directory, or give another BUILD="
+            raise UserError(
+                "atc rejects this absolute path", where=found, expected="letters, digits and _-./", hint=hint
+            )
     check_export(model)
+
+
+def read_quantized(model: Path, quantized: Optional[Path], precision: str, pixels: bool) -> dict[str, str]:
+    """The metadata that an int8 model adds; none for other precisions. Raises UserError if --quantized and --precision
+    contradict each other, for gears or uint8 pixels without AIPP (`pixels`), and FormatError for another source."""
+    if (precision == "int8") != (quantized is not None):
+        raise UserError("give both --precision int8 and --quantized", found=f"--precision {precision}")
+    if quantized is None:
+        return {}
+    if pixels:
+        what = "an int8 model allows neither gears nor a chip without AIPP for uint8 inputs"
+        raise UserError(what, where=quantized, hint="PRECISION=fp16, or INPUT=float32")
+    return QuantizedModel.read(quantized, model).metadata()
 
 
 def stamp_of(
@@ -119,16 +146,21 @@ def run(
     tune: str,
     log: str,
     atc_flags: list[str],
+    quantized: Optional[Path] = None,
 ) -> None:
-    """Compile `model` to `output` and write its record. `cfg` is needed for gears and for uint8."""
+    """Compile `model`, or the int8 model `quantized` made from it, to `output`, and write its record. `cfg` is needed
+    for gears and for uint8."""
     chip = atc_command.chip(soc_version)
     check_arguments(model, output, backend, precision, tune, chip, atc_flags)
     started, config = time.monotonic(), load_config(cfg) if cfg else None
     gears = atc_command.config_gears(config, batch_size) if config else []
+    without_aipp = bool(gears) or (input_dtype == "uint8" and not uses_aipp(gears, chip))
+    int8 = read_quantized(model, quantized, precision, without_aipp)
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
-    stamp = stamp_of(model, config, tool, arguments, flags.files(atc_flags))
+    files = {**flags.files(atc_flags), **({"quantized": quantized} if quantized else {})}
+    stamp = stamp_of(model, config, tool, {**arguments, **int8}, files)
     records = [CompiledModel.record_path(output), output]
     if is_current(output, stamp, records):
         if config and input_dtype == "uint8":
@@ -140,6 +172,7 @@ def run(
         source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
             plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags)
+            plan = plan._replace(model=quantized or plan.model, metadata={**plan.metadata, **int8})
             del source  # the tool needs the memory
             seen = plan.relative_to(folder)
             checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
@@ -186,6 +219,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
     text = "precision inside the model; fp32 is atc's force_fp32, where convolutions may still use float16 inputs"
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
+    text = "--precision int8: the int8 model, made from --model by amct.quantize"
+    parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)
     text = "ascend: atc; others: the emulator of atc (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")

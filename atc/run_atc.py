@@ -5,26 +5,19 @@ Source of the codes: CANN's error table and ATC's documentation. The hints are o
 
 from __future__ import annotations
 
-import collections
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional
 
 from atc import atc_rules
 from atc.shapes import LEAST_GEARS, MOST_GEARS, MOST_GEARS_950
-from hrnet import cann
-from hrnet.cli import UserError, WorkFailed
+from hrnet import cann, cann_tool
+from hrnet.cli import WorkFailed
 
 EMULATOR = ["python", "-m", "atc.emulator"]
 TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
-ROOT = Path(__file__).resolve().parent.parent  # on PYTHONPATH for `-m atc.emulator`
-LAST_LINES = 200  # lines to search for an error code; --log=debug prints about a million
 
 _SHAPE = "--input_shape must have the input names and ranks of the ONNX file; python -m atc.convert sets it correctly"
 _GEARS = (
@@ -69,57 +62,14 @@ def find_hint(lines: Iterable[str]) -> Optional[str]:
     return code and f"{code}: {HINTS[code]}"
 
 
-def find_program(name: str) -> Optional[str]:
-    """The path of a CANN tool on PATH; virtual environments of this project are not searched."""
-    return shutil.which(name, path=outer_path())
-
-
-def outer_path() -> str:
-    """PATH without virtual environments of this project: atc uses the `python3` on PATH and imports packages that
-    `.venv` does not have."""
-    own = {os.path.realpath(folder / "bin") for folder in (Path(sys.prefix), ROOT / ".venv")}
-    if sys.prefix == sys.base_prefix:
-        own.discard(os.path.realpath(Path(sys.prefix, "bin")))
-    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(folder for folder in folders if os.path.realpath(folder) not in own)
-
-
 def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: int) -> None:
     """Run the tool in `folder` and print its log line by line. The tool inherits the file descriptor `lock`. Raises
     WorkFailed if it fails, UserError if it is not on PATH."""
-    name, environment = tool[-1], dict(os.environ)
-    if tool[0] != "python":
-        program = find_program(name)
-        if program is None:
-            instead = "--tune none" if tool == AOE else "--backend onnxruntime"
-            raise UserError(f"{name} is not on PATH", hint=f"{cann.source_set_env()}, or use {instead}")
-        tool = [program]
-        environment["PATH"] = outer_path()
-        environment.pop("VIRTUAL_ENV", None)
-    else:
-        tool = [sys.executable, *tool[1:]]
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment["PYTHONUNBUFFERED"] = "1"
-        environment["TMPDIR"] = str(folder)  # so that the files of a killed tool are removed too
-    last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
-    with subprocess.Popen(
-        [*tool, *arguments],
-        cwd=folder,
-        env=environment,
-        pass_fds=[lock],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            print(line, end="", flush=True)
-            last.append(line.rstrip("\n"))
-    if running.returncode:
+    name, instead = tool[-1], "--tune none" if tool == AOE else "--backend onnxruntime"
+    code, last = cann_tool.run(tool, arguments, folder, lock, instead)
+    if code:
         failure = last.index(atc_rules.FAILURE) if atc_rules.FAILURE in last else 0
-        hint = find_hint(list(last)[failure:])
-        raise WorkFailed(f"{name} failed, see above", found=f"exit code {running.returncode}", hint=hint)
+        raise WorkFailed(f"{name} failed, see above", found=f"exit code {code}", hint=find_hint(last[failure:]))
 
 
 def find_result(tool: str, folder: Path, name: str, ending: str) -> Path:

@@ -90,6 +90,8 @@ def check_backend(options: Options) -> None:
         raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs; write it: {hint}")
     if model and "qps" in options.goals:
         raise options.error("OM", "make qps compiles a model for each batch size; give OM=")
+    if backend in TORCH_BACKENDS and ("quantize" in options.goals or options["PRECISION"] == "int8"):
+        raise options.error("BACKEND", "int8 needs an ONNX file; use onnxruntime, openvino or ascend")
     if backend in TORCH_BACKENDS and "bundle" in options.goals:
         raise options.error("BACKEND", "not supported by make bundle, which is for boards without torch")
     if backend not in (*TORCH_BACKENDS, "ascend") and set(options["DEVICE"].split(",")) != {"0"}:

@@ -30,7 +30,7 @@ CHECKS = {
     **dict.fromkeys(("DATASET", "OM", "PREP"), optional(PATH)),  # DATASET: make family may measure speed only
     "CFG": optional(FILE),  # make family has none
     **dict.fromkeys(("WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
-    **dict.fromkeys(("BATCH", "LOOP"), POSITIVE),
+    **dict.fromkeys(("BATCH", "LOOP", "CALIB"), POSITIVE),
     **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
     "SHARDS": optional(POSITIVE),
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
@@ -40,7 +40,7 @@ CHECKS = {
     "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes and $; for others give their folder"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
-    "PRECISION": one_of("default", "fp16", "fp32"),
+    "PRECISION": one_of("default", "fp16", "fp32", "int8"),
     "FLIP": one_of("0", "1"),
     "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none to allow no verdict"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),

@@ -21,11 +21,31 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, 
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
-FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
+quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
+$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
+	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
+$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,amct) $(call set,ONNX)
+	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND)
+
+FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
     $(if $(DATASET),DATASET BATCH LIMIT MAX_REJECTED SHARDS)
 family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
 	    $(if $(DATASET),--metrics eval/$(NAME)/$(TAG).json) $(foreach v,$(FAMILY_SETTINGS),--set '$v=$($v)')
+
+COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
+TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
+TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
+compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
+$(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
+	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
+	    --device $(firstword $(subst $(comma), ,$(DEVICE)))
+$(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX_FILES) $(MODEL_FILE) $(TORCH:%=%.json) $(TORCH:%=%-inputs.json) $(call code,compare postprocess)
+	$(PYTHON) -m compare.$(TASK) --cfg $(CFG) --manifest $(INPUTS)/manifest.json --onnx $(ONNX) --model $(MODEL_FILE) --run $(RUN) \
+	    --metrics $(METRICS) --output $@ $(if $(POSE),--dataset $(DATASET) $(if $(FLIPS),--flip)) \
+	    $(if $(TORCH),--torch_images $(TORCH).$(TORCH_END) --torch_inputs $(TORCH)-inputs.$(TORCH_END))
+$(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
+	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \

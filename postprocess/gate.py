@@ -76,6 +76,8 @@ def verdict_line(record: dict[str, Any]) -> str:
     subset = f" of {record['available']}" if "available" in record else ""
     seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {record['images']}{subset} images"
     seen += f" (95% interval {low:.2f} to {high:.2f})"
+    if record.get("calibration_in_eval"):
+        seen += f", {record['calibration_in_eval']} of them calibrated the model"
     if record["verdict"] == "not judged":
         return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this)"
     reference, drop = record["reference"], record["drop"]

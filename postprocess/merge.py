@@ -27,12 +27,14 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hrnet.calibration import count_calibrated
 from hrnet.cli import UserError, WorkFailed, command, first_few, integer, real
 from hrnet.code import stages_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.coco import annotation_path, read_keypoints, write_keypoints
 from hrnet.io.files import make_folder, replacing, sha256_file
 from hrnet.io.parts import IDENTITY, Part, keypoints_path, predictions_path
+from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.schemas import CLASSIFIERS, POSE
@@ -119,9 +121,11 @@ def metrics_content(
     evaluation: Evaluation,
     hashes: dict[str, str],
     reference: Optional[dict[str, Any]],
+    calibrated: int,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """The content of the metrics record. `hashes`: of the joined files."""
+    """The content of the metrics record. `hashes`: of the joined files; `calibrated`: images that an int8 model was
+    calibrated with."""
     values = list(parts.values())
     available = values[0].available
     why_not = None
@@ -149,6 +153,7 @@ def metrics_content(
         },
         **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, args.gate, why_not),
         "images_sha256": evaluation.images_sha256,
+        **({"calibration_in_eval": calibrated} if calibrated else {}),
         "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},
         "model": values[0].metadata,
         "tool": values[0].tool,
@@ -198,12 +203,20 @@ def run(args: argparse.Namespace) -> None:
     reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
     hashes = {"predictions_sha256": sha256_file(predictions)}
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
-    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, args)
+    calibrated = 0
+    if task == "classification":
+        sources = (each.source for each in read_predictions(predictions, ClassPrediction))
+        calibrated = count_calibrated(first.metadata, sources)
+    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, calibrated, args)
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
     seconds, count = time.perf_counter() - started, f" of {len(parts)} parts" if len(parts) > 1 else ""
     print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
     print(*evaluation.lines, sep="\n")
+    if calibrated:
+        print(
+            f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add train/<class>/*"
+        )
 
 
 def merge_whole(args: argparse.Namespace) -> None:

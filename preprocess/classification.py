@@ -7,6 +7,8 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
          labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
+Int8     --calibration N prepares N images to calibrate an int8 model instead: of train/<class>/* if the data set has
+         it, otherwise of the images to evaluate; those whose names have the smallest hashes
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
@@ -31,10 +33,10 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import images, resample
-from hrnet.cli import command
+from hrnet import calibration, images, resample
+from hrnet.cli import command, integer
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import files_sha256, find_images
+from hrnet.datasets import Dataset, files_sha256, find_images, find_training_images
 from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage, Manifest
@@ -75,6 +77,14 @@ def write_input(task: Task, transform: Transform, dtype: str) -> Union[Done, Rej
     return Done(width, height, kept=False)
 
 
+def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
+    """`count` images to calibrate an int8 model, with nothing reported about the others."""
+    found = find_training_images(root, classes) if (root / "train").is_dir() else find_images(root, classes)
+    chosen = calibration.choose(found.labels, count)
+    labels = {source: label for source, label in found.labels.items() if source in chosen}
+    return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
+
+
 class Found(NamedTuple):
     """The images to prepare, and the facts about them that are recorded."""
 
@@ -88,7 +98,10 @@ class Found(NamedTuple):
 def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
     """The images of --dataset."""
     classes = config.MODEL.NUM_CLASSES
-    dataset = find_images(args.dataset, classes)
+    if args.calibration:
+        dataset = find_calibration_images(args.dataset, classes, args.calibration)
+    else:
+        dataset = find_images(args.dataset, classes)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)
@@ -155,8 +168,13 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     )
     add_images_argument(parser, layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
+    text = "prepare only N images to calibrate an int8 model, from train/ if it exists"
+    parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     add_arguments(parser)
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if args.calibration and args.images:
+        parser.error("--calibration needs --dataset")
+    return args
 
 
 @command

@@ -22,6 +22,8 @@ ALLOWED = {
     "train/classification": TORCH | {"PIL", "cv2"},
     "train/pose": TORCH | {"cv2", "pycocotools"},
     "pth2onnx": TORCH,
+    "amct": {"onnx"},
+    "amct/emulator": {"onnx", "onnxruntime"},
     "atc": {"onnx", "onnxruntime"},
     "atc/emulator": {"onnx", "onnxruntime"},
     "preprocess": {"PIL", "cv2", "simplejpeg"},
@@ -30,6 +32,8 @@ ALLOWED = {
     "infer/emulator": set(),
     "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
     "postprocess": {"PIL", "cv2"},
+    # outputs are read and ranked as make eval does
+    "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
     "make": {"infer", "atc", "matplotlib"},
 }

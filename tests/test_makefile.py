@@ -159,15 +159,16 @@ def recipes(database: str, commands: str) -> Iterator[tuple[list[str], set[str]]
 
 LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}_runtime" for name in
                   ("onnxruntime", "openvino", "torchscript", "torch_aie"))],
-                  "atc": ["atc.emulator.__main__"]}  # fmt: skip
+                  "atc": ["atc.emulator.__main__"], "amct": ["amct.emulator.__main__"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["show", "qps", "bench", "reference", "bundle", "BATCHES=2"],
+        ["show", "qps", "bench", "reference", "bundle", "compare", "BATCHES=2"],
         ["eval", "bench", "BACKEND=torchscript"],
-        ["show", "bench", "reference", "bundle", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
+        ["show", "bench", "reference", "bundle", "compare", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth"],
+        ["eval", "PRECISION=int8"],
         ["eval", "SHARDS=4"],
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],

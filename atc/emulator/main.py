@@ -14,6 +14,7 @@ directories are equal. Exit code 0, or 255 with ATC's error message and no file.
   (atc.emulator.aipp). With fp16 the result of this arithmetic is rounded too.
 - A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
   infer.emulator rejects other shapes, as the device does.
+- For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc does for models of amct_onnx.
 - --out_nodes accepts only names of graph outputs.
 - Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
@@ -42,7 +43,7 @@ import onnxruntime
 from atc import atc_rules, flags, graph
 from atc.emulator import aipp, half
 from atc.emulator.aipp import not_emulated
-from atc.shapes import DYNAMIC, AtcError, at_gear, invalid
+from atc.shapes import DYNAMIC, GEAR_PARAMETERS, AtcError, at_gear, invalid
 from hrnet.cli import command
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, replacing
@@ -69,6 +70,8 @@ _ANY_VALUE = (
 # fmt: on
 PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
+INT8 = "amct.method"  # in the metadata of a model that amct.emulator has quantized
+NOT_FOR_INT8 = (*GEAR_PARAMETERS, "input_shape_range")
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
     "precision_mode": ("force_fp16", "force_fp32", "must_keep_origin_dtype"),
@@ -90,6 +93,17 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
         raise not_emulated(f"--out_nodes={arguments['out_nodes']}, nodes instead of names of outputs")
     if any(isinstance(dim, tuple) for shape in atc_rules.input_shapes(arguments).values() for dim in shape):
         raise not_emulated("a shape range (n1~n2) in --input_shape")
+
+
+def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
+    """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx."""
+    if all(entry.key != INT8 for entry in model.metadata_props):
+        return
+    refused = [name for name in NOT_FOR_INT8 if name in arguments]
+    refused += [name for name in ("precision_mode",) if arguments.get(name) == "force_fp32"]
+    if refused:
+        reason = f"A quantized model does not support --{refused[0]}={arguments[refused[0]]}."
+        raise AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 
 def read_conf(path: str) -> str:
@@ -195,6 +209,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     check_emulated(arguments)
     conf = aipp.read(read_conf(arguments["insert_op_conf"])) if "insert_op_conf" in arguments else None
     model = graph.read(arguments["model"])
+    check_int8(arguments, model)
     atc_rules.check_model(arguments, graph.describe(model))
     shapes = atc_rules.input_shapes(arguments)
     fixed = {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()}

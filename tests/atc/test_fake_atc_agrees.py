@@ -145,7 +145,6 @@ def test_errors_of_an_older_atc_have_the_same_hint(
 
 
 @pytest.mark.parametrize("name", ["my project", "c++"])
-@pytest.mark.xfail(strict=True, reason="atc checks the absolute path of its input files, atc.convert the given one")
 def test_a_directory_with_an_illegal_character_is_rejected(
     name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

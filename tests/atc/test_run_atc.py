@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atc import convert, run_atc
-from hrnet import cann
+from atc import convert
+from hrnet import cann, cann_tool
 from tests.atc.calls import arguments, refused
 from tests.support import fakes
 
@@ -32,7 +32,7 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_atc_does_not_find_the_python_of_the_venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     venv = environment(tmp_path, monkeypatch)
     assert convert.main(arguments("a.om", "--batch_size", "1")) == 0
-    assert str(venv / "bin") in os.environ["PATH"] and str(venv / "bin") not in run_atc.outer_path()
+    assert str(venv / "bin") in os.environ["PATH"] and str(venv / "bin") not in cann_tool.outer_path()
 
 
 @pytest.mark.usefixtures("here", "aoe")
@@ -54,13 +54,13 @@ def test_the_venv_is_removed_from_path_also_behind_links(tmp_path: Path, monkeyp
     (tmp_path / "link").symlink_to(venv)
     folders = [f"{venv}/bin/", f"{tmp_path}/link/bin", "/usr/bin", str(tmp_path)]
     monkeypatch.setenv("PATH", os.pathsep.join(folders))
-    assert run_atc.outer_path().split(os.pathsep) == folders[2:]
+    assert cann_tool.outer_path().split(os.pathsep) == folders[2:]
 
 
 def test_path_is_unchanged_outside_of_a_venv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     monkeypatch.setenv("PATH", f"{sys.base_prefix}/bin{os.pathsep}/usr/bin")
-    assert run_atc.outer_path() == os.environ["PATH"]
+    assert cann_tool.outer_path() == os.environ["PATH"]
 
 
 @pytest.mark.usefixtures("here", "atc")

@@ -20,7 +20,9 @@ def run_all(chain: tuple[Stage, ...], folder: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which all stages of classification ran."""
     pytest.importorskip("sklearn")
-    return run_all(stages.CHAIN, stages.sources(tmp_path_factory.mktemp("built")))
+    return run_all(
+        (*stages.CHAIN, stages.CALIBRATION, stages.QUANTIZE), stages.sources(tmp_path_factory.mktemp("built"))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -87,9 +87,16 @@ EVALUATE = Stage(
     ("build/reference",),
     "build/reference/people.json",
 )
+COMPARE = Stage(
+    "compare.pose",
+    f"--cfg {CONFIG} --dataset people --manifest {MANIFEST} --onnx {MODEL} --model {COMPILED} --run {OUT}/bs1_run.json "
+    f"--metrics {METRICS} --flip --output build/compared/stages.json",
+    ("build/compared",),
+    "build/compared/stages.json",
+)
 CHAIN = (
     *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, PART, POSE, SHARDS, MERGE, SHOW),
-    EVALUATE,
+    *(EVALUATE, COMPARE),
 )
 
 

@@ -76,7 +76,33 @@ EVALUATE = Stage(
     ("build/reference",),
     "build/reference/digits.json",
 )
-CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE)
+CALIBRATION = Stage(
+    "preprocess.classification",
+    f"--cfg {CONFIG} --dataset digits --output build/int8/inputs --calibration 12 --workers 2",
+    ("build/int8",),
+    "build/int8/inputs/manifest.json",
+)
+QUANTIZE = Stage(
+    "amct.quantize",
+    f"--model {MODEL} --inputs build/int8/inputs --output build/int8/emulator/model_deploy_model.onnx",
+    ("build/int8/emulator",),
+    "build/int8/emulator/model_deploy_model.onnx",
+)
+OPERATORS = Stage(
+    "compare.operators",
+    f"--cfg {CONFIG} --onnx {MODEL} --model {COMPILED} --inputs {PREP} --images 2 "
+    "--output build/compare/operators.json",
+    ("build/compare",),
+    "build/compare/operators.json",
+)
+COMPARE = Stage(
+    "compare.classification",
+    f"--cfg {CONFIG} --manifest {MANIFEST} --onnx {MODEL} --model {COMPILED} --run {RUN} --metrics {EVAL}/bs4.json "
+    "--torch_images build/reference/logits.npy --output build/compared/stages.json",
+    ("build/compared",),
+    "build/compared/stages.json",
+)
+CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE, OPERATORS, COMPARE)
 
 
 def sources(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from tests.hardening.harness import Stage, below, check_killed, points
 from tests.support import image_sets
 from tests.support.http_server import Handler, Server
 from tests.support.linear_model import linear_model, prep_folder
+from tests.support.onnx_models import classifier, saved
 
 POINTS = 20
 BLOCK = 1 << 16  # bytes that the slow server sends at once
@@ -77,6 +78,12 @@ SMALL_PREPROCESS = Stage(
     "prep/set/manifest.json",
     kept="prep/set/*.bin",
 )
+SMALL_QUANTIZE = Stage(
+    "amct.quantize",
+    "--model model.onnx --inputs in --output int8/m_deploy_model.onnx",
+    ("int8",),
+    "int8/m_deploy_model.onnx",
+)
 SMALL_INFER = Stage(
     "infer.run", "--model m.onnx --inputs in --output out/run", ("out",), "out/run_run.json", kept="out/run/*.bin"
 )
@@ -96,8 +103,15 @@ def test_infer_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     check_points(SMALL_INFER, built, tmp_path, count=2)
 
 
+def test_quantize_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    prep_folder(built / "in", 8)
+    saved(built, classifier(size=4))
+    check_points(SMALL_QUANTIZE, built, tmp_path, count=2)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, stages.QUANTIZE), ids=lambda stage: stage.module)
 def test_a_stage_killed_anywhere_gives_the_same_bytes(stage: Stage, built: Path, tmp_path: Path) -> None:
     assert check_points(stage, built, tmp_path, POINTS) >= POINTS // 2
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from tests.support import ROOT
 
 FOLDERS = (
+    "amct",
     "atc",
+    "compare",
     "configs",
     "data",
     "hrnet",

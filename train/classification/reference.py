@@ -4,7 +4,8 @@
         --manifest build/demo_digits/prep/digits-float32/manifest.json --dataset data/digits \\
         --output build/demo_digits/reference/digits-float32.json
 
-Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images
+Reads   a config, a checkpoint, a manifest of `preprocess` and the data set's images; with --inputs the prepared inputs
+        beside the manifest instead of the images
 Writes  a metrics record, and with --logits a float32 [images, classes] .npy in the manifest's order
 
 Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
@@ -19,7 +20,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
 import cv2
 import numpy as np
@@ -31,14 +32,17 @@ from hrnet.cli import UserError, command, integer, progress
 from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.images import open_image
+from hrnet.inputs import planes, read_input
 from hrnet.io.files import make_folder
-from hrnet.io.manifest import Manifest
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
-from hrnet.tars import Source, find_source
+from hrnet.tars import find_source
+
+T = TypeVar("T")
 
 TOP = 5  # Top-1 to Top-5
 MODULE = "train.classification.reference"
@@ -89,11 +93,14 @@ def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
     return resized[top : top + crop_height, left : left + crop_width]
 
 
-def logits_of(net: torch.nn.Module, paths: Sequence[Source], config: CfgNode, batch: int) -> Iterator[np.ndarray]:
-    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller."""
+def logits_of(
+    net: torch.nn.Module, images: Sequence[T], read: Callable[[T], np.ndarray], batch: int
+) -> Iterator[np.ndarray]:
+    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller. `read` gives the net's
+    input for an image, float32 [3, H, W]."""
     net.eval()
-    for start in progress(range(0, len(paths), batch), unit="batch"):
-        inputs = np.stack([prepare(open_image(path, HINT), config) for path in paths[start : start + batch]])
+    for start in progress(range(0, len(images), batch), unit="batch"):
+        inputs = np.stack([read(image) for image in images[start : start + batch]])
         with torch.inference_mode():
             yield net(torch.from_numpy(inputs)).numpy()
 
@@ -126,6 +133,7 @@ def run(args: argparse.Namespace) -> None:
         "dataset": str(args.dataset),
         "torch": torch.__version__,
         "batch_size": args.batch_size,
+        "inputs": args.inputs,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
     stamp = Stamp.compute([MODULE], settings, files)
@@ -133,8 +141,14 @@ def run(args: argparse.Namespace) -> None:
     if is_current(args.output, stamp, products):
         touch(args.output, products)
         return
-    paths = [find_source(args.dataset, image.source) for image in manifest.images]
-    logits = np.concatenate(list(logits_of(net, paths, config, args.batch_size)))
+    folder = args.manifest.parent
+
+    def read(image: InputImage) -> np.ndarray:
+        if args.inputs:
+            return planes(read_input(folder, image, manifest), config)[0]
+        return prepare(open_image(find_source(args.dataset, image.source), HINT), config)
+
+    logits = np.concatenate(list(logits_of(net, manifest.images, read, args.batch_size)))
     hits = count_hits(logits, labels)
     metrics = {f"top{n}": float(value) for n, value in enumerate(hits / len(labels) * 100, 1)}
     if args.logits:
@@ -144,7 +158,7 @@ def run(args: argparse.Namespace) -> None:
     content = {
         "metrics": metrics,
         "hits": hits.tolist(),
-        "images": len(paths),
+        "images": len(labels),
         "classes": logits.shape[1],
         "weights_sha256": weights_hash,
         "code_sha256": code_sha256(MODULE),
@@ -155,7 +169,7 @@ def run(args: argparse.Namespace) -> None:
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, products)
     figures = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({len(paths)} images, {figures})")
+    print(f"wrote {args.output} ({len(labels)} images, {figures})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -168,6 +182,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
     parser.add_argument("--logits", type=Path, help="also write the logits here (.npy)")
+    parser.add_argument("--inputs", action="store_true", help="use the prepared inputs instead of the images")
     parser.add_argument("--batch_size", type=integer(1), default=32, help="batch size (%(default)s)")
     return parser.parse_args(argv)
 

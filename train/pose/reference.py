@@ -4,7 +4,8 @@
         --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json --dataset data/coco --flip 1 \\
         --output build/higher_hrnet_w32_512/reference/coco-float32.json
 
-Reads   a config, a checkpoint, a manifest of `preprocess`, the data set's images and annotations
+Reads   a config, a checkpoint, a manifest of `preprocess`, the data set's images and annotations; with --inputs the
+        prepared inputs beside the manifest instead of the images
 Writes  a metrics record, and with --keypoints the people as COCO results
 
 Images are read and aligned as in upstream's tools/valid.py (HRNet/HigherHRNet-Human-Pose-Estimation aa23881,
@@ -27,6 +28,7 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError, command, first_few, integer, progress
 from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.inputs import planes, read_input
 from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
@@ -93,7 +95,14 @@ def find_people(
     """Find the people in an image, uint8 RGB [H, W, 3]: keypoints float [P, 17, 3] with x and y in image pixels, and
     scores [P]. `flip`: average with the maps of the flipped image."""
     part = view(pixels.shape[1], pixels.shape[0], config.DATASET.INPUT_SIZE)
-    image = torch.from_numpy(prepare(pixels, part, config))
+    return people_of(net, prepare(pixels, part, config), part, settings, flip)
+
+
+def people_of(
+    net: torch.nn.Module, values: np.ndarray, part: View, settings: Settings, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`find_people` for the net's input of an image, float32 [1, 3, h, w], which shows this part of the image."""
+    image = torch.from_numpy(values)
     with torch.inference_mode():
         outputs = [output.numpy() for output in net(image)]
         flipped = [output.numpy() for output in net(image.flip(3))] if flip else None
@@ -124,6 +133,7 @@ def run(args: argparse.Namespace) -> None:
         "dataset": str(args.dataset),
         "torch": torch.__version__,
         "flip": args.flip,
+        "inputs": args.inputs,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
     stamp = Stamp.compute([MODULE], used, files)
@@ -133,8 +143,13 @@ def run(args: argparse.Namespace) -> None:
         return
     people: list[dict[str, Any]] = []
     for image in progress(manifest.images, unit="img"):
-        pixels = read_pixels(args.dataset / image.source)
-        for keypoints, score in zip(*find_people(net, pixels, config, settings, bool(args.flip))):
+        if args.inputs:
+            values, (height, width) = planes(read_input(args.manifest.parent, image, manifest), config), image.sides()
+            part = View((width, height), image.center or [], image.scale or [])
+            seen = people_of(net, values, part, settings, bool(args.flip))
+        else:
+            seen = find_people(net, read_pixels(args.dataset / image.source), config, settings, bool(args.flip))
+        for keypoints, score in zip(*seen):
             numbers = {"keypoints": keypoints.ravel().tolist(), "score": float(score)}
             people.append({"image_id": image.image_id, "category_id": PERSON, **numbers})
     if args.keypoints:
@@ -172,6 +187,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "--flip", type=integer(0, 1), default=0, help="1: average with the maps of the flipped images (%(default)s)"
     )
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write (JSON)")
+    parser.add_argument("--inputs", action="store_true", help="use the prepared inputs instead of the images")
     parser.add_argument("--keypoints", type=Path, help="also write the people here (JSON)")
     return parser.parse_args(argv)
 

@@ -1,5 +1,5 @@
-"""The fakes of the NPU tools, installed where the project looks for them: `atc` and `aoe` on PATH, ais_bench in a
-python, Torch-AIE on PYTHONPATH."""
+"""The fakes of the NPU tools, installed where the project looks for them: `atc`, `aoe`, `amct_onnx` and `msprobe` on
+PATH, ais_bench in a python, Torch-AIE on PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 ATC = FOLDER / "fake_atc.py"
 AOE = FOLDER / "fake_aoe.py"
+AMCT = FOLDER / "fake_amct.py"
+MSPROBE = FOLDER / "fake_msprobe.py"
 AIS_BENCH = FOLDER / "fake_ais_bench"
 ACLRUNTIME = FOLDER / "fake_aclruntime"
 TORCH_AIE = FOLDER / "fake_torch_aie"  # for PYTHONPATH
@@ -26,6 +28,16 @@ def program(path: Path, command: str) -> Path:
 def atc(folder: Path) -> Path:
     """`atc` in `folder`, which is to be on PATH."""
     return program(folder / "atc", f"{shlex.quote(sys.executable)} -E {shlex.quote(str(ATC))}")
+
+
+def amct(folder: Path) -> Path:
+    """`amct_onnx` in `folder`, which is to be on PATH."""
+    return program(folder / "amct_onnx", f"{shlex.quote(sys.executable)} -E {shlex.quote(str(AMCT))}")
+
+
+def msprobe(folder: Path) -> Path:
+    """`msprobe` in `folder`, which is to be on PATH."""
+    return program(folder / "msprobe", f"{shlex.quote(sys.executable)} -E {shlex.quote(str(MSPROBE))}")
 
 
 def aoe(folder: Path) -> Path:

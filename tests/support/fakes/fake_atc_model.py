@@ -10,6 +10,7 @@ import onnx
 from fake_atc_rules import Gears, Refused, Shapes, invalid
 
 NEWEST_OPSET = 18  # the newest one that CANN documents
+OF_AMCT = ("AscendQuant", "AscendDequant", "AscendWeightQuant")  # operators of amct_onnx, for which atc has parsers
 AIPP = {"mean": 0.0, "min": 0.0, "var_reci": 1.0}  # default values of the fields for each channel
 
 
@@ -28,6 +29,7 @@ def check_model(
 ) -> Optional[dict[str, list[float]]]:
     """Apply the rules that need the model; returns the values of the AIPP file, if there is one."""
     check_operators(model)
+    check_quantized(model, flags)
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: value for value in model.graph.input if value.name not in stored}
     for name, shape in shapes.items():
@@ -63,6 +65,8 @@ def check_operators(model: onnx.ModelProto) -> None:
     constant |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"} | {""}
     for node in model.graph.node:
         version = versions.get(node.domain, 0)
+        if node.op_type in OF_AMCT and not node.domain:
+            continue
         known = (
             not node.domain and version <= NEWEST_OPSET and onnx.defs.has(node.op_type, max_inclusive_version=version)
         )
@@ -73,6 +77,14 @@ def check_operators(model: onnx.ModelProto) -> None:
             mode = next((each.s.decode() for each in node.attribute if each.name == "mode"), "nearest")
             if mode not in ("nearest", "linear") or not set(node.input[1:]) <= constant:
                 raise Refused("E19999", f"Inner Error! Resize {node.name}: mode {mode}, or sizes that are computed")
+
+
+def check_quantized(model: onnx.ModelProto, flags: dict[str, str]) -> None:
+    """A model of amct_onnx allows no gears and not force_fp32."""
+    if any(node.op_type in OF_AMCT for node in model.graph.node):
+        gears = [name for name in flags if name.startswith("dynamic_")]
+        if gears or flags.get("precision_mode") == "force_fp32":
+            raise Refused("E10055", f"The operation is not supported. Reason: {gears} for a quantized model.")
 
 
 def check_out_nodes(model: onnx.ModelProto, text: str) -> None:

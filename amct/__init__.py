@@ -1,0 +1,1 @@
+import hrnet  # noqa: F401 reports failed imports in one line

@@ -1,0 +1,102 @@
+"""The command line of `amct_onnx calibration`, and what it requires of a model: shared by amct.quantize, which builds
+the command, and by amct.emulator, which accepts it.
+
+Source: the help text of amct_onnx (CANN 7.0 to 9.0) and CANN's documentation of AMCT. Without --batch_num only one
+file is used. Flags and values are separated by a space or by `=`, without a space after the `=`: the value would be
+empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import onnx
+
+from hrnet.cli import UserError, integer
+from hrnet.io.files import AnyPath
+
+COMMAND = "calibration"
+OPSETS = range(8, 15)
+DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
+DATA_TYPE = "float32"
+
+
+def build_command(
+    model: AnyPath, save_path: AnyPath, name: str, shape: Sequence[int], data: AnyPath, batches: int
+) -> list[str]:
+    """The arguments of amct_onnx for one input."""
+    return [
+        COMMAND,
+        "--model",
+        str(model),
+        "--save_path",
+        str(save_path),
+        "--input_shape",
+        f"{name}:{','.join(map(str, shape))}",
+        "--data_dir",
+        str(data),
+        "--data_types",
+        DATA_TYPE,
+        "--batch_num",
+        str(batches),
+    ]
+
+
+def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
+    """Read a command line. Exits with argparse's message for an unknown command, flag or word."""
+    parser = argparse.ArgumentParser(prog=program)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    calibration = commands.add_parser(COMMAND, help="quantize an ONNX file with calibration inputs")
+    calibration.add_argument("--model", required=True, help="float32 ONNX file")
+    calibration.add_argument("--save_path", required=True, help="directory and first part of the names to write")
+    calibration.add_argument("--input_shape", required=True, help="name:n,c,h,w")
+    calibration.add_argument("--data_dir", required=True, help="directory of .bin files, each with one whole batch")
+    calibration.add_argument("--data_types", required=True, help=DATA_TYPE)
+    calibration.add_argument("--batch_num", type=integer(1), default=1, help="number of files to use (%(default)s)")
+    calibration.add_argument("--calibration_config", help='text file with lines such as skip_layers: "Conv_0"')
+    return parser.parse_args(list(argv))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def check_opset(model: onnx.ModelProto, where: Path) -> None:
+    """Raise UserError for an opset that amct_onnx does not support."""
+    if opset_of(model) not in OPSETS:
+        expected = f"{OPSETS[0]} to {OPSETS[-1]}"
+        hint = "export it with opset 11 (make onnx does), or give PRECISION=fp16"
+        raise UserError(
+            "amct_onnx does not support its opset", where=where, expected=expected, found=opset_of(model), hint=hint
+        )
+
+
+def read_model(path: Path, weights: bool = True) -> onnx.ModelProto:
+    """Read an ONNX file. Raises UserError if it is missing, or not an ONNX file."""
+    if not path.is_file():
+        raise UserError("no such model", where=path, hint="run make onnx")
+    try:
+        model = onnx.load(path, load_external_data=weights)
+        if not (model.graph.node and model.graph.output and model.opset_import):
+            raise ValueError("truncated")
+    except Exception:  # from protobuf or external weights: no common base class
+        raise UserError("not an ONNX file that can be read", where=path) from None
+    return model
+
+
+def one_input(model: onnx.ModelProto, where: Path) -> onnx.ValueInfoProto:
+    """The only input of the model. Raises UserError if there are several, or if it is not float32."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        found = ", ".join(value.name for value in inputs)
+        raise UserError("cannot be quantized here", where=where, expected="one float32 input", found=found)
+    return inputs[0]
+
+
+def dims(value: onnx.ValueInfoProto) -> list[Optional[int]]:
+    """The shape of an input; None where it is dynamic."""
+    return [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]

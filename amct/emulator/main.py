@@ -1,0 +1,170 @@
+"""Emulator of `amct_onnx calibration` for machines without CANN: the same arguments and files, for onnxruntime.
+
+    python -m amct.emulator calibration --model hrnet_w18.onnx --save_path int8/hrnet_w18 \\
+        --input_shape "image:16,3,224,224" --data_dir batches --data_types float32 --batch_num 4
+
+Reads    --model, and the first --batch_num files of --data_dir in the order of their names; each .bin is a whole batch
+Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. Here both are the same file, a QDQ model
+         that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
+
+The range of each tensor comes from three quarters of the batches. There are three ways to compute it
+(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used. The metadata of the
+files contain the arguments, without directories, the method, and the error of each method.
+
+--calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
+supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the texts of
+errors are our own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+import onnx
+
+from amct import amct_rules
+from amct.emulator import quantizer
+from amct.emulator.ranges import METHODS
+from hrnet.cli import UserError, command, first_few
+from hrnet.io.files import make_folder, replacing
+
+CHUNK = 2 * 3 * 224 * 224  # values of the input that are computed at a time, if the batch size is dynamic
+METADATA_PREFIX = "amct."
+PATHS = ("model", "save_path", "data_dir", "calibration_config")
+
+
+class Settings(NamedTuple):
+    """The content of a --calibration_config file."""
+
+    skipped: list[str]
+    batch_num: Optional[int]
+
+
+class Inputs(NamedTuple):
+    """Chunks of calibration inputs: (file, first image) of each, and how many images it has."""
+
+    chunks: list[tuple[Path, int]]
+    size: int
+    shape: list[int]  # of a file
+
+    def read(self) -> Iterator[np.ndarray]:
+        """float32 [size, C, H, W] for each chunk."""
+        for path, first in self.chunks:
+            batch = np.fromfile(path, np.dtype("<f4")).reshape(self.shape)
+            yield batch[first : first + self.size]
+
+
+def read_settings(path: Optional[str], nodes: set[str]) -> Settings:
+    """Read a protobuf text file. Raises UserError for a field that is not supported, and for an unknown node."""
+    skipped, batch_num = [], None
+    if path is None:
+        return Settings([], None)
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        field = re.fullmatch(r'(skip_layers)\s*:\s*"([^"]*)"|(batch_num)\s*:\s*([1-9][0-9]*)', text)
+        if text and not field:
+            expected = 'skip_layers: "NAME" or batch_num: N'
+            raise UserError(
+                f"line {number} is not supported by the emulator", where=path, expected=expected, found=text
+            )
+        if field and field[1]:
+            skipped.append(field[2])
+        elif field:
+            batch_num = int(field[4])
+    unknown = [name for name in skipped if name not in nodes]
+    if unknown:
+        raise UserError("skip_layers: no such node in the model", where=path, found=first_few(unknown))
+    return Settings(skipped, batch_num)
+
+
+def read_shape(text: str, value: onnx.ValueInfoProto) -> list[int]:
+    """The shape in --input_shape. Raises UserError if it does not fit the model's input."""
+    match = re.fullmatch(r"(.+):([1-9][0-9]*(?:,[1-9][0-9]*)*)", text)
+    own = amct_rules.dims(value)
+    named = ",".join("-1" if size is None else str(size) for size in own)
+    if not match or match[1] != value.name:
+        raise UserError("wrong --input_shape", expected=f"{value.name}:{named} with a size for each -1", found=text)
+    shape = [int(size) for size in match[2].split(",")]
+    if len(shape) != len(own) or any(known not in (None, size) for known, size in zip(own, shape)):
+        raise UserError("--input_shape does not fit the model", expected=f"{value.name}:{named}", found=text)
+    return shape
+
+
+def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inputs:
+    """The chunks in the first `count` files. `whole`: the model has a fixed batch size. Raises UserError if there are
+    fewer files, or if one has another size than a batch."""
+    if not folder.is_dir():
+        raise UserError("no such directory", where=folder)
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".bin")[:count]
+    if len(files) < count:
+        raise UserError("too few .bin files", where=folder, expected=f"{count} (--batch_num)", found=len(files))
+    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    for path in files:
+        if path.stat().st_size != size:
+            expected = f"{size} bytes, one batch of float32{shape}"
+            raise UserError("not a whole batch", where=path, expected=expected, found=path.stat().st_size)
+    images = shape[0] if whole else max(1, min(shape[0], CHUNK // int(np.prod(shape[1:]))))
+    return Inputs([(path, first) for path in files for first in range(0, shape[0], images)], images, shape)
+
+
+def hold_back(inputs: Inputs) -> tuple[Inputs, Inputs]:
+    """The chunks for calibration, and a quarter of them that is held back; a single chunk is used for both."""
+    kept = len(inputs.chunks) - max(1, len(inputs.chunks) // 4)
+    if not kept:
+        return inputs, inputs
+    return inputs._replace(chunks=inputs.chunks[:kept]), inputs._replace(chunks=inputs.chunks[kept:])
+
+
+def metadata(args: argparse.Namespace, method: str, errors: dict[str, float]) -> dict[str, str]:
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    recorded = {name: Path(value).name if name in PATHS else str(value) for name, value in given.items()}
+    figures = {f"error_{name}": f"{error:.6g}" for name, error in errors.items()}
+    return {METADATA_PREFIX + name: value for name, value in {**recorded, "method": method, **figures}.items()}
+
+
+def quantize(args: argparse.Namespace) -> list[Path]:
+    """Quantize --model and return the two files. Raises UserError."""
+    path = Path(args.model)
+    model = amct_rules.read_model(path)
+    amct_rules.check_opset(model, path)
+    value = amct_rules.one_input(model, path)
+    if args.data_types != amct_rules.DATA_TYPE:
+        raise UserError("unsupported --data_types", expected=amct_rules.DATA_TYPE, found=args.data_types)
+    settings = read_settings(args.calibration_config, {node.name for node in model.graph.node})
+    shape = read_shape(args.input_shape, value)
+    count = settings.batch_num or args.batch_num
+    inputs = find_inputs(Path(args.data_dir), shape, count, whole=amct_rules.dims(value)[0] is not None)
+    calibrating, held = hold_back(inputs)
+    prepared = quantizer.prepare(model)
+    histograms = quantizer.collect(prepared, calibrating.read())
+    expected = list(quantizer.results(prepared, held.read()))
+    candidates, errors = {}, {}
+    for method in METHODS:
+        ranges = {name: found.range(method) for name, found in histograms.items() if found.counts.any()}
+        candidates[method] = quantizer.quantize(prepared, ranges, settings.skipped)
+        errors[method] = quantizer.relative_error(expected, quantizer.results(candidates[method], held.read()))
+        print(f"{method}: relative error {errors[method]:.3g} on {len(held.chunks) * held.size} held-back images")
+    method = min(METHODS, key=lambda name: errors[name])
+    chosen, own = candidates[method], {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(chosen, {**own, **metadata(args, method, errors)})
+    targets = [Path(args.save_path + ending) for ending in (amct_rules.FAKE_QUANT, amct_rules.DEPLOY)]
+    make_folder(targets[0].parent)
+    for target in targets:
+        with replacing(target) as temporary:
+            onnx.save(chosen, temporary)
+    images = len(calibrating.chunks) * calibrating.size
+    print(f"chosen: {method}, calibrated by {images} images")
+    return targets
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    args = amct_rules.parse(argv, "python -m amct.emulator")
+    quantize(args)

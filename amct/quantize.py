@@ -1,0 +1,218 @@
+"""ONNX file and calibration inputs -> int8 model for atc; runs amct_onnx or the emulator of amct_onnx.
+
+    python -m amct.quantize --model build/hrnet_w18/model.onnx --inputs build/hrnet_w18/int8/inputs \\
+        --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
+
+Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
+Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches; PREFIX_fake_quant_model.onnx,
+         --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
+Locks    `<output>_lock` until the tool has ended
+
+The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
+ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
+`python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
+added afterwards, by atc.
+
+Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import onnx
+
+from amct import amct_rules
+from hrnet import cann_tool
+from hrnet.cli import UserError, WorkFailed, command
+from hrnet.io.compiled import check_export
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_atomic
+from hrnet.io.manifest import Manifest
+from hrnet.io.quantized import QuantizedModel
+from hrnet.io.records import FormatError
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+
+EMULATOR = ["python", "-m", "amct.emulator"]
+TOOLS = {"ascend": ["amct_onnx"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
+LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
+QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
+REPORT = ("method", "error_percentile", "error_entropy", "error_minmax")  # of the emulator, in the file's metadata
+PREPARE = "run make quantize"
+
+
+@contextlib.contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """A temporary directory beside `output`, where the tool runs. The directory of a killed run is removed first."""
+    folder = output.with_name(f".amct-{output.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(0o700)
+    try:
+        yield folder.resolve()
+    finally:
+        shutil.rmtree(folder)
+
+
+def batch_size(fixed: Optional[int], images: int, where: Path) -> int:
+    """Images in one file of --data_dir: the model's batch, or the largest one that uses all images. Raises UserError if
+    there are fewer images than the model's batch."""
+    if fixed is None:
+        return max(size for size in range(1, LARGEST_BATCH + 1) if images % size == 0)
+    if images < fixed:
+        raise UserError("fewer images than the model's batch", where=where, found=images, hint=f"CALIB={fixed}")
+    return fixed
+
+
+def find_inputs(folder: Path, shape: Sequence[int]) -> dict[str, Path]:
+    """{path of an image in the data set: its input}. Raises UserError unless they are float32 .bin files of `shape`."""
+    path = folder / "manifest.json"
+    manifest = Manifest.read(path)
+    if (manifest.dtype, manifest.suffix) != ("float32", "bin"):
+        raise UserError("not inputs for calibration", where=path, expected="float32 in .bin", found=manifest.dtype)
+    wrong = next((image for image in manifest.images if image.shape != list(shape)), None)
+    if wrong:
+        hint = "give the config that the model was exported with"
+        raise UserError("inputs do not fit the model", where=path, expected=list(shape), found=wrong.shape, hint=hint)
+    inputs = {image.source: folder / f"{image.stem}.bin" for image in manifest.images}
+    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    for file in inputs.values():
+        if not file.is_file() or file.stat().st_size != size:
+            raise FormatError(
+                "missing or incomplete", where=file, expected=f"{size} bytes", hint=f"rm {path}; {PREPARE}"
+            )
+    return inputs
+
+
+def write_batches(folder: Path, inputs: Sequence[Path], batch: int) -> int:
+    """Write the inputs as whole batches, in order, and remove other files; returns the number of batches."""
+    count = len(inputs) // batch
+    names = [f"batch_{number:05}.bin" for number in range(count)]  # amct_onnx sorts names as text
+    make_folder(folder)
+    for path in folder.iterdir():
+        if path.name not in names:
+            path.unlink()
+    for number, name in enumerate(names):
+        write_atomic(folder / name, *(path.read_bytes() for path in inputs[number * batch : (number + 1) * batch]))
+    return count
+
+
+def check_result(path: Path, source: onnx.ModelProto, tool: str) -> onnx.ModelProto:
+    """The deploy model that the tool wrote. Raises WorkFailed if it has other inputs or outputs than its source, or
+    nothing is quantized in it."""
+    if not path.is_file():
+        raise WorkFailed(f"{tool} succeeded but wrote no {path.name}")
+    try:
+        model = amct_rules.read_model(path)
+    except UserError as error:
+        raise WorkFailed(f"{tool} wrote an unusable model", found=error.what) from None
+    stored = {tensor.name for graph in (source.graph, model.graph) for tensor in graph.initializer}
+    for values, expected in ((model.graph.input, source.graph.input), (model.graph.output, source.graph.output)):
+        names, wanted = ([value.name for value in each if value.name not in stored] for each in (values, expected))
+        if names != wanted:
+            raise WorkFailed(f"{tool} changed the model's inputs or outputs", expected=wanted, found=names)
+    if not any(node.op_type in QUANTIZING for node in model.graph.node):
+        raise WorkFailed(f"{tool} quantized no operator", where=path.name)
+    return model
+
+
+def stamp_of(model: Path, tool: Sequence[str], inputs: Sequence[Path], settings: dict[str, Any]) -> Stamp:
+    """What the int8 model is made from."""
+    digest = hashlib.sha256("".join(map(sha256_file, inputs)).encode())
+    program = cann_tool.find_program(tool[-1])
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("onnx", "onnxruntime")]
+    version = versions if tool == EMULATOR else program and os.path.realpath(program)
+    modules = ["amct.quantize", *(["amct.emulator.__main__"] if tool == EMULATOR else [])]
+    data = {entry.name: entry for entry in sorted(model.parent.glob(f"{model.name}*data"))}
+    made_from = {**settings, "model": model.name, "tool": [tool[-1], version], "inputs_sha256": digest.hexdigest()}
+    return Stamp.compute(modules, made_from, {"model": model, **data})
+
+
+def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
+    """Quantize `model` with the `inputs` and write `output` and its record."""
+    started, tool = time.monotonic(), TOOLS[backend]
+    if not output.name.endswith(amct_rules.DEPLOY):
+        raise UserError("wrong file name", where=output, expected=f"PREFIX{amct_rules.DEPLOY}")
+    source = amct_rules.read_model(model, weights=False)
+    check_export(model)
+    amct_rules.check_opset(source, model)
+    value = amct_rules.one_input(source, model)
+    fixed, *sizes = amct_rules.dims(value)
+    shape = [size for size in sizes if size is not None]
+    if len(sizes) != 3 or shape != sizes:
+        expected = "[N, C, H, W] with fixed C, H and W"
+        raise UserError("cannot be quantized", where=model, expected=expected, found=[fixed, *sizes])
+    files = find_inputs(inputs, shape)
+    batch = batch_size(fixed, len(files), inputs)
+    used = len(files) // batch * batch
+    sources, paths = list(files)[:used], list(files.values())[:used]
+    stamp = stamp_of(model, tool, paths, {"batch": batch, "images": sources})
+    prefix = Path(str(output)[: -len(amct_rules.DEPLOY)])
+    fake_quant, records = Path(f"{prefix}{amct_rules.FAKE_QUANT}"), [QuantizedModel.record_path(output), output]
+    if is_current(output, stamp, records):
+        return touch(output, records)
+    make_folder(output.parent)
+    check_free_disk(output.parent, 3 * model.stat().st_size + sum(path.stat().st_size for path in paths))
+    with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
+        data = output.parent / "batches"
+        count = write_batches(data, paths, batch)
+        shape = [batch, *shape]
+        shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count)]
+        print(shlex.join(shown), flush=True)
+        seen = [model.parent.resolve() / model.name, folder / prefix.name, data.resolve()]
+        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count)
+        code, _ = cann_tool.run(tool, arguments, folder, lock, "BACKEND=onnxruntime")
+        if code:
+            raise WorkFailed(f"{tool[-1]} failed, see above", found=f"exit code {code}")
+        deploy, fake = folder / output.name, folder / fake_quant.name
+        written = check_result(deploy, source, tool[-1])
+        if not fake.is_file():
+            raise WorkFailed(f"{tool[-1]} succeeded but wrote no {fake.name}")
+        props = {entry.key: entry.value for entry in written.metadata_props}
+        calibration = {f"int8.{name}": props[f"amct.{name}"] for name in REPORT if f"amct.{name}" in props}
+        for path in (fake, deploy):
+            path.chmod(FILE_MODE)
+        QuantizedModel(
+            model_sha256=sha256_file(deploy),
+            fake_quant_sha256=sha256_file(fake),
+            source_sha256=stamp.files["model"],
+            command=shown,
+            tool=tool[-1],
+            batch=batch,
+            images=sources,
+            calibration=calibration,
+        ).write(output)  # before the model: if the model exists, both are complete
+        os.replace(fake, fake_quant)
+        os.replace(deploy, output)
+        write_stamp(output, stamp, records)
+    megabytes, seconds = output.stat().st_size / 1e6, time.monotonic() - started
+    return print(f"wrote {output} (int8, {used} calibration images, {megabytes:.1f} MB, {seconds:.1f} s)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m amct.quantize", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="float32 ONNX file")
+    parser.add_argument("--inputs", type=Path, required=True, help="directory of calibration inputs with its manifest")
+    parser.add_argument("--output", type=Path, required=True, help=f"int8 model to write: PREFIX{amct_rules.DEPLOY}")
+    text = "ascend: amct_onnx; others: its emulator (%(default)s)"
+    parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(**vars(parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where accuracy is lost: by stage (`compare.stages`) and by operator (`compare.operators`)."""

@@ -1,0 +1,222 @@
+"""Compare a compiled model with its ONNX file operator by operator, to find where accuracy is lost.
+
+    python -m compare.operators --cfg demo_digits --onnx build/demo_digits/model.onnx
+        --model build/demo_digits/om/bs16-float32-fp16.onnx --inputs build/demo_digits/prep/digits-float32
+        --output build/demo_digits/compare/digits-float32/onnxruntime-bs16-fp16/operators.json
+
+Reads    the ONNX file, the compiled model with its record, a directory of inputs with its manifest
+Writes   <output> (kind `operators`): one entry for each operator in the order of the graph; and the worst as .md
+
+Both graphs are run with all intermediate results on `--images` images, one at a time (compare/walk.py). For each
+operator there is the error after it, and the error that it adds itself: it is computed with float32 inputs from the
+ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which reports only the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import onnx
+from yacs.config import CfgNode
+
+from compare import msprobe
+from compare.tables import Table, short
+from compare.walk import HALF_LARGEST, BatchDiffers, Operator, Walk, worst
+from hrnet.cli import UserError, WorkFailed, command, integer, progress
+from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.inputs import planes, read_input, spread
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import make_folder, sha256_file, write_text
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.records import FormatError, write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.tensors import write_bin
+from postprocess.checks import check_manifest
+
+SHOWN = 10  # operators in the table on the screen
+LISTED = 40  # operators in the Markdown file
+HEAD = ("layer", "operator", "own error", "error after", "1 - cosine", "overflow", "saturated", "largest value")
+SAME = ("config_sha256", "weights_sha256")  # metadata of the two files that must be equal
+
+
+class Job(NamedTuple):
+    """What is compared."""
+
+    config: CfgNode
+    source: onnx.ModelProto
+    compiled: CompiledModel
+    manifest: Manifest
+    images: list[InputImage]
+    args: argparse.Namespace
+
+    def batch(self, images: list[InputImage]) -> np.ndarray:
+        """The inputs of these images, as preprocess wrote them, with the batch axis."""
+        return np.concatenate([read_input(self.args.inputs, image, self.manifest) for image in images])
+
+
+def read_onnx(path: Path, hint: str) -> onnx.ModelProto:
+    """Raises UserError for a missing or damaged ONNX file, and for one without exactly one input."""
+    if not path.is_file():
+        raise UserError("no such model", where=path, hint=hint)
+    try:
+        model = onnx.load(path)
+    except Exception:  # from protobuf or external weights: no common base class
+        raise FormatError("not a readable ONNX file", where=path, hint=f"rm {path}; {hint}") from None
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in stored]
+    if len(inputs) != 1 or not model.graph.node:
+        raise FormatError("unsuitable ONNX file", where=path, expected="operators and one input", found=inputs)
+    return model
+
+
+def check_same_weights(source: onnx.ModelProto, compiled: CompiledModel, args: argparse.Namespace) -> None:
+    """Raise UserError if the two files are known to have different weights or configs."""
+    own = {entry.key: entry.value for entry in source.metadata_props}
+    for name in SAME:
+        found = compiled.metadata.get(name)
+        if found and found != own.get(name, found):
+            what = f"not compiled from this ONNX file: different {name}"
+            raise UserError(what, where=args.model, expected=f"that of {args.onnx}", hint=f"rm {args.model}; make om")
+
+
+def walk_graphs(job: Job) -> list[Operator]:
+    """Compare by running both graphs, with one image at a time; or, if the compiled graph accepts only its own batch
+    size, with batches that repeat one image."""
+    size = max(1, job.compiled.inputs[0].shape[0])
+    walk = Walk(job.source, read_onnx(job.args.model, "make om"))
+    for count in dict.fromkeys((1, size)):
+        try:
+            for image in progress(job.images, unit="img"):
+                values = job.batch([image] * count)
+                walk.add(planes(values, job.config), values)
+            return walk.operators()
+        except BatchDiffers as error:
+            reason = str(error)
+            walk.reset()
+    raise WorkFailed(f"the graphs cannot be compared: {reason}", where=job.args.model)
+
+
+def run_msprobe(job: Job) -> list[Operator]:
+    """Compare on the device, with one batch: the first images, repeated if there are too few."""
+    size = job.compiled.inputs[0].shape[0]
+    images = [image for image in job.images if image.shape == job.images[0].shape]
+    values = job.batch([images[at % len(images)] for at in range(size)])
+    folder = job.args.output.with_suffix("")
+    msprobe.clean(folder)
+    batch = folder / "batch.bin"
+    write_bin(batch, values)
+    name = job.compiled.inputs[0].name
+    shape = ",".join(map(str, planes(values[:1], job.config).shape[1:]))
+    command_line = msprobe.build_command(
+        job.args.onnx, job.args.model, folder, batch, f"{name}:{size},{shape}", job.args.device
+    )
+    msprobe.run(command_line)
+    found = msprobe.read_result(msprobe.find_result(folder), job.source)
+    if not found:
+        raise WorkFailed("no operator of the ONNX file in msprobe's table", where=folder)
+    return found
+
+
+def table(operators: list[Operator], count: int) -> Table:
+    def row(each: Operator) -> list[str]:
+        own = "-" if each.own_error is None else short(each.own_error)
+        counts = ["-" if value is None else str(value) for value in (each.overflow, each.saturated)]
+        largest = "-" if each.largest_value is None else f"{each.largest_value:.3g}"
+        cosine = short(1 - each.cosine)
+        return [each.layer or each.node or each.tensor, each.kind, own, short(each.error), cosine, *counts, largest]
+
+    shown = worst(operators)[:count]
+    if not shown:
+        return Table(f"All {len(operators)} operators give the values of the ONNX file", (), ())
+    by = "own error" if shown[0].own_error is not None else "error after"
+    return Table(f"Worst {len(shown)} of {len(operators)} operators, by {by}", HEAD, [row(each) for each in shown])
+
+
+def findings(operators: list[Operator]) -> list[str]:
+    """One line for each fact that explains a loss."""
+
+    def named(operator: Operator) -> str:
+        return operator.layer or operator.node or operator.tensor
+
+    lines = []
+    spilled = [each for each in operators if each.own_overflow]
+    above = [each for each in operators if (each.largest_value or 0) > HALF_LARGEST]
+    clipped = [each for each in operators if each.saturated]
+    if spilled:
+        lines.append(f"operators that overflow although their inputs do not: {len(spilled)}, first {named(spilled[0])}")
+    elif above:
+        what = f"operators with values above {HALF_LARGEST:.0f}, which overflow in float16"
+        lines.append(f"{what}: {len(above)}, first {named(above[0])}")
+    if clipped:
+        most = max(clipped, key=lambda each: each.saturated or 0)
+        lines.append(f"operators with saturated values: {len(clipped)}, most in {named(most)}")
+    return lines
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, write the Markdown and the record, print the worst operators."""
+    if args.model.suffix not in (".onnx", ".om"):
+        what, hint = "cannot compare the operators of this model", "BACKEND=onnxruntime"
+        raise UserError(what, where=args.model, expected=".onnx or .om", hint=hint)
+    config, path = load_config(args.cfg), args.inputs / "manifest.json"
+    manifest, compiled, source = Manifest.read(path), CompiledModel.read(args.model), read_onnx(args.onnx, "make onnx")
+    check_manifest(manifest, path, config, args.cfg)
+    check_same_weights(source, compiled, args)
+    images = spread(manifest.images, args.images)
+    unsuitable = next((image for image in images if not compiled.accepts(image.shape)), None)
+    if unsuitable or manifest.dtype != compiled.inputs[0].dtype:
+        found = f"{manifest.dtype}{(unsuitable or images[0]).shape}"
+        expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
+        raise UserError("inputs do not fit the model", where=args.inputs, expected=expected, found=found)
+    settings = {"images": args.images, "config_sha256": config_sha256(config), "device": args.device}
+    stamp = Stamp.compute(["compare.operators"], settings, {"onnx": args.onnx, "model": args.model, "manifest": path})
+    products = [args.output.with_suffix(".md"), args.output]
+    if is_current(args.output, stamp, products):
+        return touch(args.output, products)
+    make_folder(args.output.parent)
+    job = Job(config, source, compiled, manifest, images, args)
+    operators = walk_graphs(job) if args.model.suffix == ".onnx" else run_msprobe(job)
+    lines = findings(operators)
+    print("\n".join([table(operators, SHOWN).text(), *lines]))
+    title = f"# {args.model.name}: error of each operator on {len(images)} images\n"
+    facts = "".join(f"- {line}\n" for line in lines)
+    write_text(products[0], "\n".join(filter(None, [title, facts, table(operators, LISTED).markdown()])))
+    content: dict[str, Any] = {
+        "model": args.model.name,
+        "model_sha256": compiled.model_sha256,
+        "onnx_sha256": sha256_file(args.onnx),
+        "manifest_sha256": manifest.sha256(),
+        "tool": "msprobe" if args.model.suffix == ".om" else "onnxruntime",
+        "images": [image.source for image in images],
+        "findings": lines,
+        "operators": [asdict(each) for each in operators],
+    }
+    write_record(args.output, "operators", content)
+    write_stamp(args.output, stamp, products)
+    return print(f"wrote {args.output} ({len(operators)} operators, {len(images)} images)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m compare.operators", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--onnx", type=Path, required=True, help="the float32 ONNX file")
+    parser.add_argument("--model", type=Path, required=True, help="compiled model with its record beside it")
+    parser.add_argument("--inputs", type=Path, required=True, help="directory of inputs with its manifest.json")
+    parser.add_argument("--output", type=Path, required=True, help="record to write (JSON); .md is written beside it")
+    parser.add_argument("--images", type=integer(1), default=8, help="number of images (%(default)s)")
+    parser.add_argument("--device", default="0", help="device id, for an .om (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Match the people that two stages found on an image, by COCO's object keypoint similarity (OKS).
+
+Source: computeOks in https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py). COCO takes a person's
+area from the annotation; people that a model found have none, so it is the area of the box around their keypoints, as
+in pycocotools' loadRes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pycocotools.cocoeval import Params
+
+SIGMAS = np.asarray(Params("keypoints").kpt_oks_sigmas)  # of the 17 joints
+
+
+def similarities(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """OKS of each pair of people, [P, Q], 0 to 1. `before` [P, 17, 2], `after` [Q, 17, 2]: pixels of the image."""
+    sides = before.max(axis=1, initial=-np.inf) - before.min(axis=1, initial=np.inf)
+    areas = sides.prod(axis=1) + np.spacing(1)
+    squares = ((before[:, None] - after[None]) ** 2).sum(axis=3)
+    scaled = squares / (2 * SIGMAS) ** 2 / areas[:, None, None] / 2
+    means: np.ndarray = np.exp(-scaled).mean(axis=2)
+    return means
+
+
+def matched(before: np.ndarray, after: np.ndarray, least: float = 0.5) -> list[float]:
+    """The OKS of people that both stages found: the most similar pair first, each person once, OKS at least `least`."""
+    table, found = similarities(before, after), []
+    while table.size and table.max() >= least:
+        i, j = np.unravel_index(table.argmax(), table.shape)
+        found.append(float(table[i, j]))
+        table[i], table[:, j] = -1.0, -1.0
+    return found

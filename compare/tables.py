@@ -1,0 +1,35 @@
+"""Tables for the screen, and the Markdown file with the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hrnet import markdown
+
+
+class Table(NamedTuple):
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def text(self) -> str:
+        """Aligned columns: the first one left, the others right."""
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
+
+        def aligned(line: Sequence[str]) -> str:
+            cells = [
+                cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(line, widths))
+            ]
+            return "  ".join(cells).rstrip()
+
+        return "\n".join([self.title, *(f"  {aligned(line)}" for line in lines if line)])
+
+    def markdown(self) -> str:
+        return f"## {self.title}\n\n{markdown.table(self.head, self.rows) if self.head else ''}"
+
+
+def short(value: float) -> str:
+    """An error in three characters or little more: `0`, `3.1e-05`."""
+    return "0" if value == 0 else f"{value:.1e}"

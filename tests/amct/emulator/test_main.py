@@ -1,0 +1,139 @@
+"""The emulator of amct_onnx: what it refuses, what it writes, and that the int8 model agrees with float32."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from amct.emulator import main
+from tests.amct.calls import batches, command_line
+from tests.support.errors import check_error
+from tests.support.onnx_models import classifier, results, saved
+
+DEPLOY, FAKE_QUANT = Path("out/m_deploy_model.onnx"), Path("out/m_fake_quant_model.onnx")
+
+
+def metadata(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+@pytest.mark.usefixtures("here")
+def test_the_int8_model_agrees_with_float32() -> None:
+    assert main.main(command_line()) == 0
+    assert DEPLOY.read_bytes() == FAKE_QUANT.read_bytes()
+    model = onnx.load(DEPLOY)
+    counts = Counter(node.op_type for node in model.graph.node)
+    assert counts["QuantizeLinear"] and counts["DequantizeLinear"]
+    assert [node.op_type for node in model.graph.node if "class" in node.output] == ["Gemm"], "logits are not rounded"
+    scales = {len(tensor.float_data) or np.prod(tensor.dims) for tensor in model.graph.initializer}
+    assert 8 in scales, "one scale for each output channel of the convolution"
+    images = np.fromfile("batches/batch_00001.bin", np.float32).reshape(4, 3, 16, 16)
+    wanted, found = results(Path("model.onnx"), images), results(DEPLOY, images)
+    assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+    facts = metadata(DEPLOY)
+    assert facts["model"] == "hrnet_w18" and facts["amct.batch_num"] == "2" and facts["amct.save_path"] == "m"
+    errors = {name: float(facts[f"amct.error_{name}"]) for name in ("percentile", "entropy", "minmax")}
+    assert errors[facts["amct.method"]] == min(errors.values())
+
+
+@pytest.mark.usefixtures("here")
+def test_equal_calls_write_equal_bytes() -> None:
+    assert main.main(command_line()) == 0
+    first = DEPLOY.read_bytes()
+    assert main.main(command_line()) == 0
+    assert DEPLOY.read_bytes() == first
+
+
+@pytest.mark.usefixtures("here")
+def test_one_file_is_used_without_batch_num(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(command_line(batch_num="")) == 0
+    assert "calibrated by" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
+    assert metadata(DEPLOY)["amct.batch_num"] == "1"
+
+
+def test_a_space_after_the_equals_sign_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = command_line(input_shape="")
+    with pytest.raises(SystemExit) as stopped:
+        main.main([*words, "--input_shape=", "image:4,3,16,16"])
+    assert stopped.value.code == 2 and "unrecognized arguments: image:4,3,16,16" in capsys.readouterr().err
+    assert not DEPLOY.exists() and main.main([*words, "--input_shape=image:4,3,16,16"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"model": "none.onnx"}, ("none.onnx", "no such model")),
+        ({"model": "batches/batch_00000.bin"}, ("not an ONNX file",)),
+        ({"input_shape": "images:4,3,16,16"}, ("image:-1,3,16,16", "images:4,3,16,16")),
+        ({"input_shape": "image:-1,3,16,16"}, ("--input_shape",)),
+        ({"input_shape": "image:4,3,16"}, ("--input_shape",)),
+        ({"input_shape": "image:4,3,16,32"}, ("--input_shape",)),
+        ({"input_shape": "image:8,3,16,16"}, ("not a whole batch", "batch_00000.bin", 8 * 3 * 16 * 16 * 4)),
+        ({"data_types": "uint8"}, ("--data_types", "float32")),
+        ({"data_dir": "nowhere"}, ("nowhere",)),
+        ({"batch_num": "3"}, ("batches", "expected 3", "found 2")),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_what_does_not_fit_is_refused(
+    changes: dict[str, str], parts: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(command_line(**changes)) == 2
+    check_error(capsys.readouterr().err, "amct.emulator", *parts)
+    assert not DEPLOY.exists()
+
+
+@pytest.mark.parametrize("opset", [7, 15, 18])
+def test_other_opsets_are_refused(opset: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(here, classifier(opset=opset))
+    assert main.main(command_line()) == 2
+    check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}")
+
+
+@pytest.mark.parametrize("opset", [8, 13, 14])
+def test_other_supported_opsets(opset: int, here: Path) -> None:
+    saved(here, classifier(opset=opset))
+    assert main.main(command_line()) == 0
+    assert all(entry.version in (13, 14) for entry in onnx.load(DEPLOY).opset_import if not entry.domain)
+
+
+def test_a_fixed_batch_size(here: Path) -> None:
+    model = classifier()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    saved(here, model)
+    assert main.main(command_line()) == 0
+
+
+def test_skipped_layers_stay_float(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "keep.cfg").write_text('# a comment\nskip_layers: "Conv_0"\nbatch_num: 1\n')
+    assert main.main(command_line(calibration_config="keep.cfg")) == 0
+    model = onnx.load(DEPLOY)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    assert conv.input[1] in stored, "its weights are not dequantized"
+    for line, part in (('skip_layers: "Conv_9"', "Conv_9"), ("activation_offset: true", "line 1")):
+        (here / "keep.cfg").write_text(line)
+        assert main.main(command_line(calibration_config="keep.cfg")) == 2
+        check_error(capsys.readouterr().err, "amct.emulator", "keep.cfg", part)
+
+
+def test_values_that_are_not_finite_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batches(here / "batches")
+    np.full(4 * 3 * 16 * 16, np.nan, np.float32).tofile("batches/batch_00000.bin")
+    assert main.main(command_line()) == 2
+    check_error(capsys.readouterr().err, "amct.emulator", "tensor image", "NaN")
+
+
+def test_a_model_without_layers_to_quantize_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    del model.graph.node[:]
+    model.graph.node.append(helper.make_node("Neg", ["image"], ["class"], "Neg_0"))
+    saved(here, model)
+    assert main.main(command_line()) == 2
+    check_error(capsys.readouterr().err, "amct.emulator", "nothing to quantize")

@@ -1,0 +1,37 @@
+"""Fixtures: a small classifier through the stages."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from hrnet.config import config_sha256, load_config
+from tests.compare.small_chain import CONFIG, SIDE, run_chain
+from tests.support import onnx_models
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """small.yaml, m.onnx, and for float32 in both precisions and uint8 in fp16: om/, in-<dtype>/, out/, eval/."""
+    folder = tmp_path_factory.mktemp("compare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("small.yaml").write_text(CONFIG)
+        model = onnx_models.classifier(size=SIDE)
+        config = config_sha256(load_config(Path("small.yaml")))
+        onnx.helper.set_model_props(model, {"model": "small", "config_sha256": config, "weights_sha256": "ab" * 32})
+        onnx.save(model, "m.onnx")
+        for dtype, precision in (("float32", "fp32"), ("float32", "fp16"), ("uint8", "fp16")):
+            run_chain(dtype, precision)
+    return folder
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `built`, the working directory."""
+    shutil.copytree(built, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
