@@ -75,9 +75,13 @@ def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, 
         width, height = config.MODEL.IMAGE_SIZE
         calibrate(net, [torch.randn(NOISE, 3, height, width)])
         return net, "to measure speed"
-    calibrate(net, torch.from_numpy(np.stack([prepare(open_image(path), config) for path in paths])).split(BATCH))
-    centre(net, np.concatenate(list(logits_of(net, paths, config, BATCH))))
-    logits = np.concatenate(list(logits_of(net, paths, config, BATCH)))
+
+    def read(path: Path) -> np.ndarray:
+        return prepare(open_image(path), config)
+
+    calibrate(net, torch.from_numpy(np.stack([read(path) for path in paths])).split(BATCH))
+    centre(net, np.concatenate(list(logits_of(net, paths, read, BATCH))))
+    logits = np.concatenate(list(logits_of(net, paths, read, BATCH)))
     return net, f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"
 
 
