@@ -25,6 +25,7 @@ from hrnet.io.files import make_folder
 
 SPLIT = "val2017"
 CONFIG = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 512}\n"  # no gears
+CONFIG += "TEST: {NMS_KERNEL: 5, NMS_PADDING: 2, PROJECT2IMAGE: true}\n"
 PEER = """
 import os, sys
 import cv2, numpy as np, torch

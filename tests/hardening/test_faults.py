@@ -27,7 +27,7 @@ from infer.emulator import main as infer_emulator
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
 from postprocess import topn
-from tests.support import ROOT
+from tests.support import ROOT, coco_sets
 from tests.support.errors import check_error
 from tests.support.linear_model import CLASSES, check_logits, linear_model, prep_folder, remove_records
 from tests.support.onnx_models import classifier, pyramid, saved
@@ -83,6 +83,7 @@ def damaged(whole: bytes, seed: int) -> bytes:
 
 
 POSE = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 64}\nINPUT: {GEARS: [[64, 64], [64, 128]]}\n"
+POSE += coco_sets.DECODING
 PIXELS = "MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 40}\n"
 SHAPED = ["--framework=5", "--soc_version=Ascend310P3", "--input_format=NCHW", "--input_shape=image:2,3,32,32"]
 EMULATOR = [*SHAPED, "--model=f.onnx", "--output=om/f"]

@@ -11,7 +11,7 @@ import pytest
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose as nets
 from pth2onnx import parity, pose
-from tests.support import tiny
+from tests.support import coco_sets, tiny
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_parity_is_compared_at_these_sizes(tmp_path):
     gears = [(1, [512, 1024]), (1, [512, 512]), (1, [1024, 512]), (2, [512, 512])]
     assert pose.compared_sizes(load_config(CONFIGS / "higher_hrnet_w32_512.yaml")) == gears
     path = tmp_path / "upstream.yaml"
-    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}")
+    path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}\n" + coco_sets.DECODING)
     without_gears = [(1, [640, 704]), (1, [640, 640]), (1, [704, 640]), (2, [640, 640])]
     assert pose.compared_sizes(load_config(path)) == without_gears
 

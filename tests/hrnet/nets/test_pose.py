@@ -11,7 +11,7 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import pose
-from tests.support import tiny
+from tests.support import coco_sets, tiny
 
 CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files at that commit
 
@@ -20,7 +20,9 @@ CHECKOUT = os.environ.get("HIGHERHRNET", "")  # a folder with upstream's files a
 def build(tmp_path):
     def built(more: str) -> pose.PoseNet:
         path = tmp_path / "model.yaml"
-        path.write_text(tiny.POSE_CONFIG.replace("DECONV: {NUM_CHANNELS: [6], NUM_BASIC_BLOCKS: 1}", more))
+        path.write_text(
+            tiny.POSE_CONFIG.replace("DECONV: {NUM_CHANNELS: [6], NUM_BASIC_BLOCKS: 1}", more) + coco_sets.DECODING
+        )
         return pose.build(load_config(path)).eval()
 
     return built
