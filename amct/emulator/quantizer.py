@@ -7,7 +7,7 @@ tensor. Quantized are the operators in QUANTIZED; the results of Gemm and MatMul
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import onnxruntime
 from onnx import TensorProto, version_converter
 
 from amct.amct_rules import opset_of
+from amct.emulator.kept import all_layers, read_exact, with_neighbours
 from amct.emulator.ranges import Histogram
 from hrnet.cli import UserError, cores
 
@@ -93,15 +94,19 @@ def collect(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, 
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Sequence[str]
+    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32."""
+    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32; if these are
+    all layers, the copy stays float32. Raises UserError if there is nothing to quantize."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     source = onnx.ModelProto()
     source.CopyFrom(model)
+    if all_layers(model, skipped):
+        return source
+    skipped = with_neighbours(model, skipped)
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         source,
@@ -117,6 +122,7 @@ def quantize(
     )
     quantizer.quantize_model()
     quantized: onnx.ModelProto = quantizer.model.model
+    read_exact(quantized, model, skipped)
     if not any(node.op_type == NODES for node in quantized.graph.node):
         raise UserError("nothing to quantize", expected=f"one of the operators {', '.join(QUANTIZED)}")
     kept = [entry for entry in quantized.opset_import if entry.domain in {node.domain for node in quantized.graph.node}]

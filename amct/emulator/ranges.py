@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 
 BINS = 4096
-METHODS = ("percentile", "entropy", "minmax")  # of equally good ones the first is chosen
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries
