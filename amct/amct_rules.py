@@ -27,7 +27,7 @@ DATA_TYPE = "float32"
 def build_command(
     model: AnyPath, save_path: AnyPath, name: str, shape: Sequence[int], data: AnyPath, batches: int
 ) -> list[str]:
-    """The arguments of amct_onnx for one input."""
+    """The arguments of amct_onnx for one input. A -1 in `shape` is only for the emulator."""
     return [
         COMMAND,
         "--model",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 BINS = 4096
+PIECE = 1 << 16  # values that are counted at a time
 METHODS = ("percentile", "entropy", "minmax")  # of equally good ones the first is chosen
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
@@ -42,8 +43,10 @@ class Histogram:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
             self.limit *= 2
-        bins = np.floor(values.reshape(-1) * np.float64(BINS / 2 / self.limit)).astype(np.int64) + BINS // 2
-        self.counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+        flat, scale = values.reshape(-1), np.float32(BINS / 2 / self.limit)  # a power of two: products are exact
+        for start in range(0, flat.size, PIECE):
+            bins = np.floor(flat[start : start + PIECE] * scale).astype(np.intp) + BINS // 2
+            self.counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
 
     def edges(self) -> np.ndarray:
         """float64 [BINS + 1]."""
