@@ -9,6 +9,8 @@ Source of the entropy method: S. Migacz, 8-bit Inference with TensorRT, GTC 2017
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 BINS = 4096
@@ -36,14 +38,14 @@ class Histogram:
             raise ValueError("NaN or infinite values")
         self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(-low, high, self.limit)
-        limit = 2.0 ** np.ceil(np.log2(largest))
+        limit = 2.0 ** math.frexp(largest)[1]  # larger than all values: a value at the limit would have no bin
         if not self.counts.any():
             self.limit = limit
         while self.limit < limit:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
             self.limit *= 2
-        flat, scale = values.reshape(-1), np.float32(BINS / 2 / self.limit)  # a power of two: products are exact
+        flat, scale = values.reshape(-1), np.float64(BINS / 2 / self.limit)
         for start in range(0, flat.size, PIECE):
             bins = np.floor(flat[start : start + PIECE] * scale).astype(np.intp) + BINS // 2
             self.counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
