@@ -37,7 +37,7 @@ class Histogram:
         if not np.isfinite([low, high]).all():
             raise ValueError("NaN or infinite values")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        largest = max(-low, high, self.limit)
+        largest = max(-low, high, SMALLEST / 2)
         limit = 2.0 ** math.frexp(largest)[1]  # larger than all values: a value at the limit would have no bin
         if not self.counts.any():
             self.limit = limit
