@@ -35,7 +35,8 @@ def build_command(
     batches: int,
     config: Optional[AnyPath] = None,
 ) -> list[str]:
-    """The arguments of amct_onnx for one input. `config`: the --calibration_config file."""
+    """The arguments of amct_onnx for one input. A -1 in `shape` is only for the emulator. `config`: the
+    --calibration_config file."""
     return [
         COMMAND,
         "--model",

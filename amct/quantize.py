@@ -4,7 +4,8 @@
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
 
 Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
-Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches; PREFIX_fake_quant_model.onnx,
+Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches (.npy of one image each if
+         height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
          --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
 Locks    `<output>_lock` until the tool has ended
 
@@ -34,26 +35,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import onnx
 
 from amct import amct_rules
+from amct.batches import batch_size, find_inputs, write_batches
 from hrnet import cann_tool
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import check_export
-from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_atomic, write_text
-from hrnet.io.manifest import Manifest
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_text
 from hrnet.io.quantized import QuantizedModel
-from hrnet.io.records import FormatError
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.keep_float import KEPT, read_list
 
 EMULATOR = ["python", "-m", "amct.emulator"]
 TOOLS = {"ascend": ["amct_onnx"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
-LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
 QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
 REPORT = ("method", "error_percentile", "error_entropy", "error_minmax")  # of the emulator, in the file's metadata
-PREPARE = "run make quantize"
 
 
 @contextlib.contextmanager
@@ -68,47 +65,18 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def batch_size(fixed: Optional[int], images: int, where: Path) -> int:
-    """Images in one file of --data_dir: the model's batch, or the largest one that uses all images. Raises UserError if
-    there are fewer images than the model's batch."""
-    if fixed is None:
-        return max(size for size in range(1, LARGEST_BATCH + 1) if images % size == 0)
-    if images < fixed:
-        raise UserError("fewer images than the model's batch", where=where, found=images, hint=f"CALIB={fixed}")
-    return fixed
-
-
-def find_inputs(folder: Path, shape: Sequence[int]) -> dict[str, Path]:
-    """{path of an image in the data set: its input}. Raises UserError unless they are float32 .bin files of `shape`."""
-    path = folder / "manifest.json"
-    manifest = Manifest.read(path)
-    if (manifest.dtype, manifest.suffix) != ("float32", "bin"):
-        raise UserError("not inputs for calibration", where=path, expected="float32 in .bin", found=manifest.dtype)
-    wrong = next((image for image in manifest.images if image.shape != list(shape)), None)
-    if wrong:
-        hint = "give the config that the model was exported with"
-        raise UserError("inputs do not fit the model", where=path, expected=list(shape), found=wrong.shape, hint=hint)
-    inputs = {image.source: folder / f"{image.stem}.bin" for image in manifest.images}
-    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
-    for file in inputs.values():
-        if not file.is_file() or file.stat().st_size != size:
-            raise FormatError(
-                "missing or incomplete", where=file, expected=f"{size} bytes", hint=f"rm {path}; {PREPARE}"
-            )
-    return inputs
-
-
-def write_batches(folder: Path, inputs: Sequence[Path], batch: int) -> int:
-    """Write the inputs as whole batches, in order, and remove other files; returns the number of batches."""
-    count = len(inputs) // batch
-    names = [f"batch_{number:05}.bin" for number in range(count)]  # amct_onnx sorts names as text
-    make_folder(folder)
-    for path in folder.iterdir():
-        if path.name not in names:
-            path.unlink()
-    for number, name in enumerate(names):
-        write_atomic(folder / name, *(path.read_bytes() for path in inputs[number * batch : (number + 1) * batch]))
-    return count
+def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Optional[int]]:
+    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError if C is dynamic or only
+    one of H and W, and, with --backend ascend, if both are."""
+    shape = amct_rules.dims(value)
+    gears = shape[2:] == [None, None] and shape[1] is not None
+    if len(shape) != 4 or (None in shape[1:] and not gears):
+        expected = "[N, C, H, W] with fixed C, H and W"
+        raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
+    if gears and backend == "ascend":
+        hint = "PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        raise UserError("amct_onnx does not support dynamic height and width (gears)", where=model, hint=hint)
+    return shape
 
 
 def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool) -> onnx.ModelProto:
@@ -160,13 +128,9 @@ def run(
     check_export(model)
     amct_rules.check_opset(source, model)
     value = amct_rules.one_input(source, model)
-    fixed, *sizes = amct_rules.dims(value)
-    shape = [size for size in sizes if size is not None]
-    if len(sizes) != 3 or shape != sizes:
-        expected = "[N, C, H, W] with fixed C, H and W"
-        raise UserError("cannot be quantized", where=model, expected=expected, found=[fixed, *sizes])
-    files = find_inputs(inputs, shape)
-    batch = batch_size(fixed, len(files), inputs)
+    fixed, *sizes = read_shape(value, model, backend)
+    files = find_inputs(inputs, sizes)
+    batch = 1 if None in sizes else batch_size(fixed, len(files), inputs)
     used = len(files) // batch * batch
     sources, paths = list(files)[:used], list(files.values())[:used]
     if method and tool != EMULATOR:
@@ -184,7 +148,8 @@ def run(
     with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
         data = output.parent / "batches"
         count = write_batches(data, paths, batch)
-        shape, own = [batch, *shape], ["--method", method] if method else []
+        shape = [batch, *(-1 if size is None else size for size in sizes)]
+        own = ["--method", method] if method else []
         if config:
             write_text(config, amct_rules.render_config(skipped))
         shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count, config), *own]

@@ -18,7 +18,7 @@ gears, height and width are dynamic (--dynamic_dims), and outputs are selected b
 model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
 operators in the ONNX file normalise them.
 With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, in place of
---model. Gears are not supported then.
+--model. Only the emulator supports gears then.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
 device. --atc_flags are passed to atc unchanged (atc/flags.py).
 With --keep_float the operators in that list stay in float32; it is passed as --keep_dtype.
@@ -106,16 +106,15 @@ def check_arguments(
     check_export(model)
 
 
-def read_quantized(model: Path, quantized: Optional[Path], precision: str, pixels: bool) -> dict[str, str]:
-    """The metadata that an int8 model adds; none for other precisions. Raises UserError if --quantized and --precision
-    contradict each other, for gears or uint8 pixels without AIPP (`pixels`), and FormatError for another source."""
+def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears: bool) -> dict[str, str]:
+    """The metadata that an int8 model adds; none for other precisions. `gears`: for atc. Raises UserError if
+    --quantized and --precision contradict each other, for gears, and FormatError for another source."""
     if (precision == "int8") != (quantized is not None):
         raise UserError("give both --precision int8 and --quantized", found=f"--precision {precision}")
     if quantized is None:
         return {}
-    if pixels:
-        what = "an int8 model allows neither gears nor a chip without AIPP for uint8 inputs"
-        raise UserError(what, where=quantized, hint="PRECISION=fp16, or INPUT=float32")
+    if gears:
+        raise UserError("atc allows no gears for an int8 model", where=quantized, hint="PRECISION=fp16")
     return QuantizedModel.read(quantized, model).metadata()
 
 
@@ -171,8 +170,8 @@ def run(
     check_arguments(model, output, backend, precision, tune, chip, atc_flags)
     started, config = time.monotonic(), load_config(cfg) if cfg else None
     gears = atc_command.config_gears(config, batch_size) if config else []
-    without_aipp = bool(gears) or (input_dtype == "uint8" and not uses_aipp(gears, chip))
-    more = read_quantized(model, quantized, precision, without_aipp) | ({KEPT: str(len(kept))} if kept else {})
+    int8 = read_quantized(model, quantized, precision, bool(gears) and backend == "ascend")
+    more = int8 | ({KEPT: str(len(kept))} if kept else {})
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
@@ -181,15 +180,17 @@ def run(
     records = [CompiledModel.record_path(output), output]
     if is_current(output, stamp, records):
         if config and input_dtype == "uint8":
-            restore_tool_input(config, model, output, uses_aipp(gears, chip))
+            restore_tool_input(config, quantized or model, output, uses_aipp(gears, chip))
         return touch(output, records)
     make_folder(output.parent)
     check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's temporary files
     try:
         source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags)
-            plan = plan._replace(model=quantized or plan.model, metadata={**plan.metadata, **more})
+            plan, description = prepare(
+                source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags, quantized
+            )
+            plan = plan._replace(metadata={**plan.metadata, **more})
             del source  # the tool needs the memory
             seen = plan.relative_to(folder)
             checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags

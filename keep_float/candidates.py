@@ -32,7 +32,7 @@ def int8(model: onnx.ModelProto, where: Any, calibrating: Batches, held: Batches
     operators. Raises UserError for a model that cannot be quantized."""
     check_opset(model, where)
     prepared = quantizer.prepare(model)
-    histograms = quantizer.collect(prepared, calibrating())
+    histograms = quantizer.collect(prepared, calibrating)
     ranges, errors = {}, {}
     for method in METHODS:
         ranges[method] = {name: each.range(method) for name, each in histograms.items() if each.counts.any()}

@@ -72,6 +72,9 @@ def resolve_backend(asked: str, model: str) -> tuple[str, str]:
 def check_backend(options: Options) -> None:
     """Check the requirements of the backend. Raises OptionError."""
     backend, model = options["BACKEND"], options["OM"]
+    if backend == "ascend" and options.pose and ("quantize" in options.goals or options["PRECISION"] == "int8"):
+        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support; {hint}")
     if backend == "ascend" and not (model or shutil.which("atc")):
         raise options.error("BACKEND", f"atc is not on PATH; {cann.source_set_env()}")
     for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():

@@ -138,8 +138,6 @@ def check_values(options: Options) -> None:
         for name in ("BATCH", "BATCHES"):
             if options[name] != "1":
                 raise options.error(name, "expected 1: a pose model computes one image at a time")
-    if options.pose and (options["PRECISION"] == "int8" or "quantize" in options.goals):
-        raise OptionError(f"PRECISION=int8: not available for pose models such as {options['MODEL']}, which have gears")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
         raise options.error("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
 

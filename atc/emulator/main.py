@@ -15,6 +15,7 @@ directories are equal. Exit code 0, or 255 with ATC's error message and no file.
 - A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
   infer.emulator rejects other shapes, as the device does.
 - For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc does for models of amct_onnx.
+  Gears are accepted if the model was quantized with -1 in --input_shape, which amct_onnx does not support.
 - --out_nodes accepts only names of graph outputs.
 - Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
@@ -71,7 +72,7 @@ _ANY_VALUE = (
 # fmt: on
 PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
-INT8 = "amct.method"  # in the metadata of a model that amct.emulator has quantized
+INT8 = "amct.input_shape"  # in the metadata of a model that amct.emulator has quantized; with -1 for gears
 NOT_FOR_INT8 = (*GEAR_PARAMETERS, "input_shape_range")
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
@@ -98,10 +99,12 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
 
 
 def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
-    """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx."""
-    if all(entry.key != INT8 for entry in model.metadata_props):
+    """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx. Gears are allowed for a
+    model that was quantized for them, which only amct.emulator can."""
+    shape = next((entry.value for entry in model.metadata_props if entry.key == INT8), None)
+    if shape is None:
         return
-    refused = [name for name in NOT_FOR_INT8 if name in arguments]
+    refused = [name for name in NOT_FOR_INT8 if name in arguments and str(DYNAMIC) not in shape.rpartition(":")[2]]
     refused += [name for name in ("precision_mode",) if arguments.get(name) == "force_fp32"]
     if refused:
         reason = f"A quantized model does not support --{refused[0]}={arguments[refused[0]]}."
