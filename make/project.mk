@@ -24,10 +24,20 @@ gears:                            ## choose a few input sizes for a pose DATASET
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
 $(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
-$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,amct) $(call set,ONNX)
-	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND)
+$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
+	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
+$(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(CFG) $(call code,keep_float compare amct atc) $(call set,ONNX)
+	$(PYTHON) -m keep_float.search --cfg $(CFG) --model $< --inputs $(B)/int8/inputs --precision $* --output $@
 
-FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
+PRECISION_SETTINGS = DATASET WEIGHTS ONNX BATCH INPUT CALIB LIMIT MAX_REJECTED SHARDS PYTHON $(if $(POSE),FLIP)
+precision:                        ## compare precisions: accuracy, flips and images/s, as a table
+	$(PYTHON) -m make.precision --cfg $(CFG) --make_cfg $(CFG_GIVEN) --build $(BUILD) --output $(B)/precision/$(NAME).json \
+	    --metrics $(B)/eval/$(NAME) --batch_size $(BATCH) $(NOFLIP:%=--ending %) $(foreach v,$(PRECISION_SETTINGS),--set '$v=$($v)')
+.PHONY: once
+once:                             # the values of this call are not remembered
+	@:
+
+FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION KEEP_FLOAT CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
     $(if $(DATASET),DATASET BATCH LIMIT MAX_REJECTED SHARDS)
 family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
