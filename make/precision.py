@@ -1,11 +1,11 @@
 """Compare precisions of one model: accuracy, changed predictions and images/s of each, as a table.
 
-    python -m make.precision --cfg demo_digits --make_cfg configs/demo_digits.yaml --build build --batch_size 16
-        --output build/demo_digits/precision/digits-float32.json --metrics build/demo_digits/eval/digits-float32
-        --set DATASET=data/digits …
+    python -m make.precision --model demo_digits --build build --batch_size 16
+        --metrics build/demo_digits/eval/digits-float32 --output build/demo_digits/precision/digits-float32.json
 
-Called by `make precision`. Each row is a call of make with the settings of --set and a PRECISION, on the CPU with
-onnxruntime and with OpenVINO if it is installed. make evaluates only what was not evaluated before.
+Called by `make precision`. Each row is a call of make with another PRECISION, on the CPU with onnxruntime and with
+OpenVINO if it is installed; other values are those that make remembers. make evaluates only what was not evaluated
+before.
 
 Reads    the metrics and predictions that make eval writes, and the record of keep_float.search
 Writes   <output> (kind `precision`) and <name>.md
@@ -26,13 +26,11 @@ from typing import Any, NamedTuple, Optional
 
 from hrnet import markdown
 from hrnet.cli import UserError, WorkFailed, command, integer
-from hrnet.config import add_cfg_argument
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import read_json, read_record, write_record
 from hrnet.machine import machine
 from make.checks import CHECKS
-from make.family import setting
 
 BACKENDS = ("onnxruntime", "openvino")
 PACKAGES = ("onnx", "onnxruntime", "openvino")
@@ -70,9 +68,9 @@ def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) ->
     environment = {key: value for key, value in os.environ.items() if key not in {*CHECKS, "MODEL", "MFLAGS"}}
     environment = {key: value for key, value in environment.items() if not key.startswith("MAKE")}
     given = {
-        "CFG": args.make_cfg,
+        "MODEL": args.model,
         "BUILD": args.build,
-        **dict(args.settings),
+        "PYTHON": args.python,
         "PRECISION": row.precision,
         "KEEP_FLOAT": row.keep_float,
         "BACKEND": backend,
@@ -164,11 +162,11 @@ def run(args: argparse.Namespace) -> None:
             path = args.metrics / f"{tag(row, backends[0], args.batch_size)}{args.ending}.json"
             pose = "AP" in read_json(path, "metrics")["metrics"]
             expected = read_top(path, pose)
-    search = read_search(args.build / args.cfg.stem / "keep_float/int8.json")
+    search = read_search(args.build / args.model / "keep_float/int8.json")
     here = machine()
     images = rows[0]["backends"][backends[0]]["images"]
     about = (
-        f"{args.cfg.stem}, {images} images, batch {args.batch_size}, {dict(args.settings)['INPUT']} inputs; "
+        f"{args.model}, {images} images ({args.metrics.name}), batch {args.batch_size}; "
         f"{here['processor']}, {here['cores']} cores. Flips: images whose result differs from the first row. "
         "images/s: from files to files, without starting.\n\n"
     )
@@ -180,22 +178,21 @@ def run(args: argparse.Namespace) -> None:
     installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
     versions = {name: installed[name] for name in PACKAGES if name in installed}
     versions["python"] = platform.python_version()
-    settings = {name: value for name, value in args.settings if name != "PYTHON"}
-    content = {"settings": settings, "machine": here, "versions": versions, "search": search, "rows": rows}
+    about_inputs = {"model": args.model, "inputs": args.metrics.name, "batch": args.batch_size}
+    content = {**about_inputs, "machine": here, "versions": versions, "search": search, "rows": rows}
     write_record(args.output, "precision", content)
     print(f"{text}\nwrote {args.output} and {args.output.stem}.md")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.precision", description=__doc__.splitlines()[0])
-    add_cfg_argument(parser)
-    parser.add_argument("--make_cfg", type=Path, required=True, help="CFG of make, before an ONNX file completes it")
+    parser.add_argument("--model", required=True, help="MODEL of make")
     parser.add_argument("--build", type=Path, required=True, help="BUILD of make")
+    parser.add_argument("--python", default=sys.executable, help="PYTHON of make")
     parser.add_argument("--output", type=Path, required=True, help="record to write, .json; a table is beside it")
     parser.add_argument("--metrics", type=Path, required=True, help="directory of the metrics of make eval")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="BATCH of make (%(default)s)")
     parser.add_argument("--ending", default="", help="of the metrics' names: -noflip for FLIP=0")
-    parser.add_argument("--set", dest="settings", type=setting, action="append", required=True, help="NAME=VALUE")
     return parser.parse_args(argv)
 
 

@@ -29,10 +29,9 @@ $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KE
 $(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(CFG) $(call code,keep_float compare amct atc) $(call set,ONNX)
 	$(PYTHON) -m keep_float.search --cfg $(CFG) --model $< --inputs $(B)/int8/inputs --precision $* --output $@
 
-PRECISION_SETTINGS = DATASET WEIGHTS ONNX BATCH INPUT CALIB LIMIT MAX_REJECTED SHARDS PYTHON $(if $(POSE),FLIP)
 precision:                        ## compare precisions: accuracy, flips and images/s, as a table
-	$(PYTHON) -m make.precision --cfg $(CFG) --make_cfg $(CFG_GIVEN) --build $(BUILD) --output $(B)/precision/$(NAME).json \
-	    --metrics $(B)/eval/$(NAME) --batch_size $(BATCH) $(NOFLIP:%=--ending %) $(foreach v,$(PRECISION_SETTINGS),--set '$v=$($v)')
+	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
+	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%)
 .PHONY: once
 once:                             # the values of this call are not remembered
 	@:
