@@ -1,6 +1,6 @@
 """Find a small set of operators that should stay in float, so that an int8 or fp16 model agrees with float32.
 
-    python -m keep_float.search --cfg hrnet_w18 --model build/hrnet_w18/model.onnx --precision int8 \\
+    python -m keep_float.search --model build/hrnet_w18/model.onnx --precision int8 \\
         --inputs build/hrnet_w18/int8/inputs --output build/hrnet_w18/keep_float/int8.txt
 
 Reads    the float32 ONNX file, and calibration inputs with their manifest
@@ -33,10 +33,9 @@ import onnxruntime
 from amct import amct_rules
 from amct.emulator import quantizer
 from atc.shapes import AtcError
-from compare.walk import Operator, Walk, worst
+from compare.walk import Walk
 from hrnet import markdown
 from hrnet.cli import UserError, WorkFailed, command, first_few
-from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import read_input, spread
 from hrnet.io.files import make_folder, sha256_file, write_text
 from hrnet.io.manifest import InputImage, Manifest
@@ -106,12 +105,26 @@ class Search:
         print(f"{action}: divergence {step.divergence:.2e}, {step.operators} in float", flush=True)
         return step
 
-    def walk(self, kept: Collection[str]) -> list[Operator]:
+    def walk(self, kept: Collection[str]) -> Walk:
         """The errors of the operators of a model."""
         walk = Walk(self.model, self.candidates.build(kept))
         for batch in self.inputs.read(spread(self.inputs.images, max(WALKED, self.inputs.size))):
             walk.add(batch, batch)
-        return walk.operators()
+        return walk
+
+
+def by_error(walk: Walk) -> list[str]:
+    """The names of the nodes by the error that each adds itself, largest first: its own error, or, if this is larger,
+    the growth of the error from its inputs to its result. A tensor with one channel of large values has a small
+    relative error; what its rounding costs is seen in the result of the operator that reads it."""
+    operators = {each.tensor: each for each in walk.operators()}
+    worst: dict[str, tuple[int, float]] = {}
+    for tensor, each in operators.items():
+        before = [operators[name].error for name in walk.parts[0][tensor].feeds.values()]
+        added = max(each.own_error or 0.0, each.error - max(before, default=0.0))
+        if each.own_overflow or added:
+            worst[each.node] = max(worst.get(each.node, (0, 0.0)), (each.own_overflow or 0, added))
+    return sorted(worst, key=lambda name: worst[name], reverse=True)
 
 
 def refuse(found: list[candidates.Overflow], where: Path) -> None:
@@ -127,18 +140,18 @@ def refuse(found: list[candidates.Overflow], where: Path) -> None:
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
     """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 cannot be repaired."""
     names = search.candidates.names
-    walked = search.walk(())
+    walk = search.walk(())
     needed: set[str] = set()
     if precision == "fp16":
-        largest = {each.tensor: each.largest_value or 0.0 for each in walked}
+        largest = {each.tensor: each.largest_value or 0.0 for each in walk.operators()}
         needed, impossible = candidates.overflow(search.model, largest)
         refuse(impossible, where)
-    order = list(dict.fromkeys(each.node for each in worst(walked) if each.node in set(names)))
+    order = [name for name in by_error(walk) if name in set(names)]
     most = max(1, math.ceil(steps.SHARE * len(names)))
     kept, done = steps.search(search.evaluate, order, needed & set(names), most)
     last = next(step for step in reversed(done) if step.accepted)
     if not math.isfinite(last.divergence):
-        first = next((each.node for each in search.walk(kept) if each.own_overflow), "unknown")
+        first = next((each.node for each in search.walk(kept).operators() if each.own_overflow), "unknown")
         raise WorkFailed("not repairable here: the outputs overflow", where=where, found=f"first in {first}")
     return [name for name in names if name in kept], done
 
@@ -164,11 +177,10 @@ def run(args: argparse.Namespace) -> None:
     model = amct_rules.read_model(args.model)
     value = amct_rules.one_input(model, args.model)
     size = amct_rules.dims(value)[0] or BATCH
-    inputs, config = Inputs(args.inputs, size), load_config(args.cfg)
+    inputs = Inputs(args.inputs, size)
     data = {entry.name: entry for entry in sorted(args.model.parent.glob(f"{args.model.name}*data"))}
     data |= {image.stem: args.inputs / f"{image.stem}.{inputs.manifest.suffix}" for image in inputs.images}
-    settings = {"precision": args.precision, "config_sha256": config_sha256(config)}
-    settings["onnxruntime"] = onnxruntime.__version__
+    settings = {"precision": args.precision, "onnxruntime": onnxruntime.__version__}
     stamp = Stamp.compute(["keep_float.search"], settings, {"model": args.model, **data})
     products = [args.output.with_suffix(".md"), args.output.with_suffix(".json"), args.output]
     if is_current(args.output, stamp, products):
@@ -202,7 +214,6 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m keep_float.search", description=__doc__.splitlines()[0])
-    add_cfg_argument(parser)
     parser.add_argument("--model", type=Path, required=True, help="float32 ONNX file")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of calibration inputs with its manifest")
     parser.add_argument("--precision", choices=("int8", "fp16"), required=True, help="of the model to repair")

@@ -26,8 +26,8 @@ $(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
 $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
-$(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(CFG) $(call code,keep_float compare amct atc) $(call set,ONNX)
-	$(PYTHON) -m keep_float.search --cfg $(CFG) --model $< --inputs $(B)/int8/inputs --precision $* --output $@
+$(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,keep_float compare amct atc) $(call set,ONNX)
+	$(PYTHON) -m keep_float.search --model $< --inputs $(B)/int8/inputs --precision $* --output $@
 
 precision:                        ## compare precisions: accuracy, flips and images/s, as a table
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \

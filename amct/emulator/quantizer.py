@@ -101,15 +101,16 @@ def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) ->
     return found
 
 
-def keep_float_outputs(graph: onnx.GraphProto) -> None:
+def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
     """Remove the rounding of the graph's outputs, such as heatmaps, in place. Nodes that read an output get the rounded
-    values, under another name."""
+    values, under another name. The result of a ReLU that became part of the rounding stays rounded."""
+    kinds = {name: node.op_type for node in original.node for name in node.output}
     made = {name: node for node in graph.node for name in node.output}
     for value in graph.output:
         dequantize = made.get(value.name)
         quantize = made.get(dequantize.input[0]) if dequantize and dequantize.op_type == "DequantizeLinear" else None
         source = made.get(quantize.input[0]) if quantize else None
-        if dequantize is None or quantize is None or source is None:
+        if dequantize is None or quantize is None or source is None or source.op_type != kinds.get(value.name):
             continue
         name, rounded = quantize.input[0], f"{value.name}_rounded"
         readers = [node for node in graph.node if value.name in node.input]
@@ -155,8 +156,8 @@ def quantize(
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     read_exact(quantized, model, skipped)
-    keep_float_outputs(quantized.graph)
-    if not any(node.op_type == NODES for node in quantized.graph.node):
+    keep_float_outputs(quantized.graph, model.graph)
+    if not skipped and not any(node.op_type == NODES for node in quantized.graph.node):
         raise UserError("nothing to quantize", expected=f"one of the operators {', '.join(QUANTIZED)}")
     kept = [entry for entry in quantized.opset_import if entry.domain in {node.domain for node in quantized.graph.node}]
     del quantized.opset_import[:]
