@@ -156,6 +156,11 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
     return [name for name in names if name in kept], done
 
 
+def step_record(step: Step) -> dict[str, Any]:
+    """JSON has no infinite numbers."""
+    return {**asdict(step), "divergence": step.divergence if math.isfinite(step.divergence) else None}
+
+
 def table(done: list[Step]) -> str:
     head = ["step", "operators in float", "divergence", "Top-1 changed", "images/s", "kept"]
     rows = [
@@ -201,7 +206,7 @@ def run(args: argparse.Namespace) -> None:
         **search.candidates.facts,
         "candidates": len(search.candidates.names),
         "operators": names,
-        "steps": [asdict(each) for each in done],
+        "steps": [step_record(each) for each in done],
     }
     write_record(products[1], "keep_float", content)
     write_text(args.output, "".join(f"{name}\n" for name in names))
