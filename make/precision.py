@@ -75,12 +75,8 @@ def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) ->
         "KEEP_FLOAT": row.keep_float,
         "BACKEND": backend,
         "OM": "",
-        "PREP": "",
-        "REFERENCE": "config",
-        "ATC_FLAGS": "",
         "TUNE": "none",
         "DEVICE": "0",
-        "GATE": "none",
     }
     words = ["make", "--no-print-directory", "once", str(product)]
     words += [f"{name}={value}" for name, value in given.items()]
