@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from hrnet.io.files import make_folder, write_text
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import read_json, read_record, write_record
 from hrnet.machine import machine
-from make.checks import CHECKS
+from make.call import outer_environment
 
 BACKENDS = ("onnxruntime", "openvino")
 PACKAGES = ("onnx", "onnxruntime", "openvino")
@@ -64,9 +63,7 @@ def tag(row: Row, backend: str, batch: int) -> str:
 
 
 def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) -> None:
-    """Evaluate one row, without the values of the make that runs this. Raises UserError if make fails."""
-    environment = {key: value for key, value in os.environ.items() if key not in {*CHECKS, "MODEL", "MFLAGS"}}
-    environment = {key: value for key, value in environment.items() if not key.startswith("MAKE")}
+    """Evaluate one row. Raises UserError if make fails."""
     given = {
         "MODEL": args.model,
         "BUILD": args.build,
@@ -80,7 +77,7 @@ def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) ->
     }
     words = ["make", "--no-print-directory", "once", str(product)]
     words += [f"{name}={value}" for name, value in given.items()]
-    code = subprocess.run(words, env=environment).returncode
+    code = subprocess.run(words, env=outer_environment()).returncode
     if code:
         raise UserError(f"{row.name} with {backend}: make failed, see above", found=f"exit {code}", hint=HINT)
 
