@@ -1,15 +1,20 @@
-"""Scatter charts with a label for each point that overlaps neither another label nor a point; SVG and PNG.
+"""Charts by matplotlib. For files: scatter charts with a label for each point that overlaps neither another label nor a
+point, SVG and PNG. For a page of HTML: curves, bars, one stacked bar and intervals, as SVG elements whose text and axes
+have the colour of the page's text.
 
-matplotlib (the extra `charts`) is only imported by `draw`. The same points give the same bytes.
+matplotlib (the extra `report`) is only imported by the functions that draw. The same values give the same bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from hrnet.cli import UserError
 from hrnet.io.files import replacing
@@ -20,6 +25,21 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER = 6.5  # diameter, points
 FONT = 8.0  # of a label, points
 MARGIN = 0.08  # around the points, part of the axis
+STYLE = {"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}
+INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
+WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
+PAGE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names may contain $
+    "font.size": FONT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
 GAP = 2.0  # between a point and its label, and between two labels, points
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a label from its point
 
@@ -38,6 +58,24 @@ class Series(NamedTuple):
 
     name: str
     points: Sequence[Point]
+
+
+class Curve(NamedTuple):
+    """Points that are connected. `grey`: published by others."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    grey: bool = False
+
+
+class Interval(NamedTuple):
+    """A value with its interval; NaN: no interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
 
 
 class Box(NamedTuple):
@@ -118,7 +156,7 @@ def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: boo
     lines: dict[str, list[Point]] = {}
     for point in sorted((point for each in series for point in each.points), key=lambda point: point.x):
         lines.setdefault(point.label, []).append(point)
-    with rc_context({"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}):
+    with rc_context(STYLE):
         figure = Figure(SIZE, 72, layout="constrained")  # so that a pixel is a point while labels are placed
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -190,3 +228,112 @@ def steps(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
     count = max(1, math.ceil(math.dist(start, end) / MARKER))
     where = [tuple(a + (b - a) * step / count for a, b in zip(start, end)) for step in range(count + 1)]
     return [Box(x, y, x, y).grow(1) for x, y in where]
+
+
+def _page_chart(height: float, plot: Callable[[Any, Any], None]) -> str:
+    """An SVG element without a size, for a page of HTML. `plot` draws on a figure and its axes."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**STYLE, **PAGE}), io.StringIO() as file:
+        figure = Figure((WIDTH, height), 72, layout="constrained")
+        axes = figure.add_subplot()
+        plot(figure, axes)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing, transparent=True)
+        text = file.getvalue()
+    unused = (
+        r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*"  # such a style is for the whole page
+    )
+    text = re.sub(unused, "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2).replace(INK, "currentColor")
+    text = text.replace("'DejaVu Sans'", "sans-serif")
+    prefix = f"c{hashlib.sha256(text.encode()).hexdigest()[:8]}-"  # ids are unique in the page
+    return re.sub(r'( id="|url\(#|href="#)', rf"\1{prefix}", text)
+
+
+def curves(
+    lines: Sequence[Curve], x: str, y: str, *, ticks: Sequence[float] = (), log: bool = False, zero: bool = True
+) -> str:
+    """Curves of y against x, with a legend. `ticks`: the only values to mark on the x axis; `log`: x is logarithmic."""
+
+    def plot(figure: Any, axes: Any) -> None:
+        own = 0
+        for line in lines:
+            style = {"color": GREY, "ls": "--"} if line.grey else {"color": COLOURS[own % len(COLOURS)]}
+            marker = MARKERS[own % len(MARKERS)] if len(line.x) < 40 else ""
+            axes.plot(line.x, line.y, label=line.name, marker=marker, ms=4, lw=1.4, **style)
+            own += not line.grey
+        axes.set(xlabel=x, ylabel=y)
+        axes.grid()
+        if log:
+            axes.set_xscale("log")
+        if ticks:
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        if zero:
+            axes.set_ylim(bottom=0)
+        if any(line.name for line in lines):
+            figure.legend(loc="outside upper left", ncols=2, fontsize=FONT - 1)
+
+    return _page_chart(HEIGHT, plot)
+
+
+def bars(names: Sequence[str], values: Sequence[float], x: str) -> str:
+    """Horizontal bars, the first one on top, each with its value."""
+
+    def plot(_: Any, axes: Any) -> None:
+        drawn = axes.barh(range(len(names)), values, color=COLOURS[0], height=0.7)
+        axes.bar_label(drawn, fmt="{:.4g}", padding=3, fontsize=FONT - 1)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set(xlabel=x)
+        axes.grid(axis="x")
+
+    return _page_chart(0.8 + 0.2 * len(names), plot)
+
+
+def stacked(parts: Sequence[tuple[str, float]], x: str) -> str:
+    """One horizontal bar in parts, with a legend."""
+
+    def plot(figure: Any, axes: Any) -> None:
+        left = 0.0
+        for number, (name, value) in enumerate(parts):
+            hatch = "//" if number >= len(COLOURS) else ""
+            colour = COLOURS[number % len(COLOURS)]
+            axes.barh(0, value, left=left, color=colour, hatch=hatch, label=f"{name} {value:.3g}", height=0.6)
+            left += value
+        axes.set(xlabel=x, yticks=[], xlim=(0, left or 1))
+        axes.spines["left"].set_visible(False)
+        figure.legend(loc="outside upper left", ncols=3, fontsize=FONT - 1)
+
+    return _page_chart(1.6, plot)
+
+
+def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None) -> str:
+    """A dot with its interval for each row, the first one on top. `limit`: the least value that passes."""
+
+    def plot(_: Any, axes: Any) -> None:
+        for number, row in enumerate(rows):
+            axes.plot([row.low, row.high], [number, number], color=COLOURS[0], lw=4, alpha=0.45, solid_capstyle="butt")
+            axes.plot(row.value, number, color=COLOURS[0], marker="o", ms=MARKER)
+        if limit is not None:
+            axes.axvline(limit, color=COLOURS[1], lw=1.4)
+            axes.annotate(
+                f"limit {limit:.2f}",
+                (limit, 1),
+                (3, -8),
+                ("data", "axes fraction"),
+                "offset points",
+                color=COLOURS[1],
+                fontsize=FONT - 1,
+            )
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.8)
+        axes.margins(x=0.1)
+        axes.set(xlabel=x)
+        axes.ticklabel_format(axis="x", useOffset=False)
+        axes.grid(axis="x")
+
+    return _page_chart(0.8 + 0.24 * len(rows), plot)

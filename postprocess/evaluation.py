@@ -5,22 +5,27 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, first_few
-from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
+from hrnet.io.coco import NAMES, annotation_path, read_annotations, read_keypoints
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError
 from hrnet.shards import ListHash, list_sha256
 from postprocess.gate import wilson_interval
 from postprocess.topn import TOP, cumulative_accuracies, write_result
 
+if TYPE_CHECKING:
+    from hrnet.pose.average_precision import Detections
+
+CROWDS = {"1": 1, "2": 2, "3-4": 4, "5-8": 8}  # groups of images by their people: the largest number; above: 9+
+WORST = 12  # images with the lowest AP of their own that the record lists
 METRIC = {"classification": "top1", "pose": "AP"}  # {task: the metric for the gate}
 
 
@@ -84,7 +89,7 @@ def check_people(people: list[dict[str, Any]], found: Sequence[PosePrediction], 
 
 def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: CfgNode) -> Evaluation:
     """Compute COCO's AP and AR values for the people in `keypoints` on the images of `predictions`."""
-    from hrnet.pose.average_precision import Detections, evaluate, ground_truth, percentages
+    from hrnet.pose.average_precision import Detections, evaluate, ground_truth, keypoint_similarities, percentages
 
     found, people = list(read_predictions(predictions, PosePrediction)), read_keypoints(keypoints)
     check_people(people, found, keypoints)
@@ -95,14 +100,17 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
         none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
         where = annotation_path(dataset, config.DATASET.TEST)
         raise UserError("no person with keypoints, AP is undefined", where=where, found=none, hint=hint)
-    of_gear: dict[str, list[int]] = defaultdict(list)
-    for each in sorted(found, key=lambda each: each.gear):
-        of_gear["x".join(map(str, each.gear))].append(each.image_id)
-    values = {gear: detections.subset_average_precision(members) for gear, members in of_gear.items()}
-    gears = {
-        gear: {"images": len(of_gear[gear]), "AP": None if np.isnan(value) else 100 * value}
-        for gear, value in values.items()
-    }
+    present = dict(zip(detections.images.tolist(), detections.people.tolist()))
+    gears = group_precisions(
+        detections, (("x".join(map(str, each.gear)), each.image_id) for each in sorted(found, key=lambda i: i.gear))
+    )
+    counts = sorted((count, image_id) for image_id, count in present.items() if count)
+    crowds = group_precisions(detections, ((crowd(count), image_id) for count, image_id in counts))
+    alone = dict(zip(detections.images.tolist(), detections.image_average_precisions().tolist()))
+    worst = sorted(
+        (each for each in found if present[each.image_id]), key=lambda i: (alone[i.image_id], -present[i.image_id])
+    )[:WORST]
+    similarities, pairs = (values.tolist() for values in keypoint_similarities(evaluation))
     metrics = percentages(evaluation)
     lines = ["  ".join(f"{name} {percent(value)}" for name, value in metrics.items())]
     lines += [f"{gear:>9}: {each['images']} images, AP {percent(each['AP'])}" for gear, each in gears.items()]
@@ -112,9 +120,43 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
         interval95={"AP": [100 * end for end in detections.interval95()]},
         images=len(evaluation.params.imgIds),
         images_sha256=list_sha256((each.source, each.image_id) for each in found),
-        details={"people": len(people), "gears": gears},
+        details={
+            "people": len(people),
+            "gears": gears,
+            "crowds": crowds,
+            "keypoints": {
+                name: {"pairs": count, "similarity": value if count else None}
+                for name, value, count in zip(NAMES, similarities, pairs)
+            },
+            "worst_images": [
+                {
+                    "source": each.source,
+                    "image_id": each.image_id,
+                    "AP": 100 * alone[each.image_id],
+                    "people": present[each.image_id],
+                }
+                for each in worst
+            ],
+        },
         lines=lines,
     )
+
+
+def crowd(people: int) -> str:
+    """The group of images with as many people: `1`, `2`, `3-4`, `5-8` or `9+`."""
+    return next((name for name, most in CROWDS.items() if people <= most), "9+")
+
+
+def group_precisions(detections: Detections, members: Iterable[tuple[str, int]]) -> dict[str, dict[str, Any]]:
+    """{group: number of images, and their AP in percent, None without people}. `members`: group and image id."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for name, image_id in members:
+        groups[name].append(image_id)
+    values = {name: detections.subset_average_precision(ids) for name, ids in groups.items()}
+    return {
+        name: {"images": len(groups[name]), "AP": None if np.isnan(value) else 100 * value}
+        for name, value in values.items()
+    }
 
 
 def percent(value: Optional[float]) -> str:

@@ -101,6 +101,24 @@ class Detections:
         """AP of a subset of the images, a fraction."""
         return self.average_precision(np.isin(self.images, np.asarray(image_ids)).astype(np.float64))
 
+    def image_average_precisions(self) -> np.ndarray:
+        """AP of each image alone, float [N], fractions; NaN for images without people in the ground truth."""
+        order = np.argsort(self.owner, kind="stable")  # within an image still best first
+        ends = np.cumsum(np.bincount(self.owner, minlength=len(self.images)))
+        values = np.full(len(self.images), np.nan)
+        for i in np.flatnonzero(self.people):
+            own = order[ends[i - 1] if i else 0 : ends[i]]
+            alone = Detections(
+                self.images[i : i + 1],
+                np.zeros(len(own), np.int64),
+                self.hit[:, own],
+                self.miss[:, own],
+                self.people[i : i + 1],
+                self.recalls,
+            )
+            values[i] = alone.average_precision(np.ones(1))
+        return values
+
     def interval95(self) -> tuple[float, float]:
         """95% bootstrap interval of the AP, fractions; NaN without people in the ground truth."""
         random = np.random.default_rng(SEED)
@@ -111,3 +129,24 @@ class Detections:
             return float("nan"), float("nan")
         low, high = np.nanpercentile(values, (2.5, 97.5))
         return float(low), float(high)
+
+
+def keypoint_similarities(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
+    """Mean similarity of each keypoint, float [K], exp(-d^2 / (2 s^2 k^2)) with COCO's distance d, s^2 the area of the
+    person and k the keypoint's constant, and the number of pairs, int [K]. The pairs are those of pycocotools at OKS
+    0.5, where the person's keypoint is labelled. NaN for a keypoint without pairs."""
+    params = evaluation.params
+    variances = (2 * params.kpt_oks_sigmas) ** 2
+    sums, counts = np.zeros(len(variances)), np.zeros(len(variances), np.int64)
+    for image in evaluation.evalImgs[: len(params.imgIds)]:  # the first area range: all
+        for found_id, true_id in zip(image["dtIds"], image["dtMatches"][0]) if image is not None else ():
+            truth = evaluation.cocoGt.anns.get(int(true_id))
+            if not truth or truth["iscrowd"] or not truth["num_keypoints"]:  # COCO ignores these
+                continue
+            true = np.reshape(truth["keypoints"], (-1, 3)).astype(np.float64)
+            found = np.reshape(evaluation.cocoDt.anns[found_id]["keypoints"], (-1, 3))
+            square = ((found[:, :2] - true[:, :2]) ** 2).sum(axis=1)
+            labelled = true[:, 2] > 0
+            sums += np.where(labelled, np.exp(-square / (2 * (truth["area"] + np.spacing(1)) * variances)), 0.0)
+            counts += labelled
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0), counts

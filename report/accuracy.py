@@ -1,0 +1,96 @@
+"""The accuracy of a run beside torch, ONNX, the published figure and other runs of the model, and where it is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet.io.records import read_json
+from make import charts
+from report.changes import count_changed, results
+from report.run import NOFLIP, Run
+from report.sources import Source, Sources
+
+CLASS_FIGURES = ("top1", "top2", "top3", "top4", "top5")
+POSE_FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+WORST_OPERATORS, MAX_RUNS = 10, 40
+
+
+def verdict_chart(run: Run) -> str:
+    """The accuracy with its interval, the reference and the least accuracy that passes."""
+    content, metric = run.metrics.content, run.metric
+    value = content["metrics"][metric]
+    rows = [charts.Interval("this run", value, *content["interval95"][metric])]
+    reference, limit = content["reference"], None
+    if reference:
+        known = reference[metric]
+        rows.append(charts.Interval("reference", known, known, known))
+        limit = known - content["gate"]["allowed_points"]
+    return charts.intervals(rows, f"{metric}, %", limit)
+
+
+def published(run: Run) -> Optional[dict[str, Any]]:
+    """The config's figures, or None."""
+    known = run.config.REFERENCE
+    names = [name for name in ("TOP1", "TOP5", "AP") if known.get(name)]
+    if not names:
+        return None
+    figures = {name if name == "AP" else name.lower(): known[name] for name in names}
+    return {**figures, "source": known.SOURCE or "the config", "images": known.IMAGES}
+
+
+def reference_record(run: Run, sources: Sources, ending: str) -> Optional[Source]:
+    """The accuracy of torch, or with `-onnx` of the ONNX file, on the same images; None if it was not computed."""
+    path = run.build / "reference" / f"{run.set_name}{run.noflip}{ending}.json"
+    found = sources.record(path, "metrics")
+    same = found is not None and found.content.get("images_sha256") == run.metrics.content["images_sha256"]
+    return found if same else None
+
+
+def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
+    """All evaluated runs of the model, this one first, with the number of images that have another result in it."""
+    mine = run.metrics.content
+    before = results(Path(run.predictions.path), run.pose)
+    rows = []
+    for path in sorted((run.build / "eval").glob("*/*.json"), key=lambda each: (each != run.path, each))[:MAX_RUNS]:
+        if path.name.startswith(".") or read_json(path, "record").get("kind") != "metrics":
+            continue
+        record = sources.record(path, "metrics")
+        assert record is not None
+        row: dict[str, Any] = {"source": record, "set": path.parent.name, "tag": path.stem, "own": path == run.path}
+        predictions = path.with_suffix("") / "predictions.jsonl"
+        same = record.content.get("images_sha256") == mine["images_sha256"] and predictions.is_file()
+        row["changed"] = count_changed(before, predictions, run.pose) if same else None
+        rows.append(row)
+    return rows
+
+
+def worst_operators(record: Source) -> list[int]:
+    """Indices of the operators with the largest own error, or with the largest error if there are no own errors."""
+    found: list[dict[str, Any]] = record.content["operators"]
+    own = [value if value is not None else each.get("error") for each in found for value in [each.get("own_error")]]
+    known = [index for index, value in enumerate(own) if value is not None]
+    return sorted(known, key=lambda index: -own[index])[:WORST_OPERATORS]
+
+
+def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
+    """What the template needs; adds `published`, `changed` and `operators` to `own`."""
+    figures = POSE_FIGURES if run.pose else CLASS_FIGURES
+    folder = run.build / "compare" / run.set_name / run.tag
+    operators = sources.record(folder / "operators.json", "operators")
+    rows = other_runs(run, sources)
+    own["published"] = published(run)
+    own["changed"] = [row["changed"] for row in rows]
+    return {
+        "figures": [name for name in figures if name in run.metrics.content["metrics"]],
+        "verdict_chart": verdict_chart(run),
+        "torch": reference_record(run, sources, ""),
+        "onnx": reference_record(run, sources, "-onnx"),
+        "runs": rows,
+        "stages": sources.record(folder / "stages.json", "comparison"),
+        "operators": operators,
+        "worst_operators": worst_operators(operators) if operators else [],
+        "keep_float": sources.records(run.build / "keep_float", "*.json", "keep_float"),
+        "precision": sources.record(run.build / "precision" / f"{run.set_name}.json", "precision"),
+        "no_precision": run.make("precision", **({"FLIP": "0"} if run.tag.endswith(NOFLIP) else {})),
+    }

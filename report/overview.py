@@ -1,0 +1,101 @@
+"""What ran: model, weights, chip, precision, tools, machine, and the commands, from the records of the stages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.records import FormatError
+from report.run import Run
+from report.sources import Source, Sources
+
+LONGEST = 4000  # characters of a command: amct_onnx may get many files
+
+
+def compiled_record(run: Run, sources: Sources, model: Optional[Path]) -> Optional[Source]:
+    """The record of the compiled model; None if it is no longer there, or now that of another model."""
+    if model is None or not model.is_file():
+        return None
+    found = sources.typed(Path(f"{model}.json"), lambda _: CompiledModel.read(model), "compiled")
+    same = found and found.content["model_sha256"] == run.metrics.content["evaluated"]["model_sha256"]
+    return found if same else None
+
+
+def machine_of(run: Run, sources: Sources) -> Optional[Source]:
+    """A record of this model that names the machine."""
+    for folder, kind in (("bench", "bench"), ("precision", "precision")):
+        for found in sources.records(run.build / folder, "*.json", kind):
+            if "machine" in found.content:
+                return found
+    return None
+
+
+def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tuple[str, str, Optional[Source]]]:
+    """(what it does, the command, the record that has it), in the order of the stages."""
+    found: list[tuple[str, str, Optional[Source]]] = []
+    remembered = {name: value for name, value in run.remembered().items() if value}
+    found.append(("all stages", run.make("eval", **remembered), None))
+    for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
+        record = sources.record(path, "quantized")
+        if record and compiled and record.content.get("model_sha256") == compiled.content["source_sha256"]:
+            found.append(("quantize", shlex.join(record.content["command"]), record))
+    if compiled and compiled.content["command"]:
+        found.append(("compile", shlex.join(compiled.content["command"]), compiled))
+    ran = sources.record(run.run_record, "run")
+    if ran and ran.content.get("model_sha256") == run.metrics.content["evaluated"]["model_sha256"]:
+        found.append(("infer", shlex.join(ran.content["command"]), ran))
+    return [(name, text[:LONGEST], source) for name, text, source in found]
+
+
+def precision(run: Run) -> str:
+    """Such as `fp32`, from the name of the metrics record, which make chooses; with an OM= file its name."""
+    tag = run.tag.removesuffix(run.noflip)
+    match = re.fullmatch(r"[a-z_]+-bs[0-9]+-(.*)", tag)
+    return match[1] if match else tag
+
+
+def chip(run: Run, compiled: Optional[Source]) -> str:
+    """The NPU that computed the outputs, or that none did."""
+    words = compiled.content["command"] if compiled else []
+    target = next((word.partition("=")[2] for word in words if word.startswith("--soc_version=")), "")
+    tool = run.metrics.content["tool"]
+    if on_npu(run):
+        return target or "an NPU (the record of the compiled model, with the chip's name, is not there)"
+    return f"none: {tool} computed the outputs{f'; compiled for {target}' if target else ''}"
+
+
+def on_npu(run: Run) -> bool:
+    return str(run.metrics.content["tool"]).startswith(("ais_bench", "torch_aie", "mindie"))
+
+
+def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dict[str, Any]:
+    """What the template needs."""
+    compiled = compiled_record(run, sources, model)
+    exported = sources.record(run.build / "model.onnx.json", "export")
+    if exported and compiled and compiled.content["metadata"].get("int8.tool") is None:
+        same = exported.content["model_sha256"] == compiled.content["source_sha256"]
+        exported = exported if same else None
+    return {
+        "compiled": compiled,
+        "exported": exported,
+        "machine": machine_of(run, sources),
+        "commands": commands(run, sources, compiled),
+        "precision": precision(run),
+        "chip": chip(run, compiled),
+        "npu": on_npu(run),
+        "config": sources.file(cfg),
+        "weights": run.remembered().get("WEIGHTS", ""),
+        "weights_url": run.config.get("WEIGHTS", {}).get("URL", ""),
+    }
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines. Raises FormatError."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise FormatError("not lines of JSON", where=path, hint=f"rm {path}") from None

@@ -1,0 +1,145 @@
+"""Write one run's records as a page of HTML: verdict, accuracy, speed, worst images, differences from an older run.
+
+    python -m report.write --cfg hrnet_w18 --build build/hrnet_w18 --output build/hrnet_w18/report.html
+        --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json --dataset /data/imagenet
+
+Reads    the metrics record with its predictions, and the records of other stages below --build; from --dataset only the
+         images that are shown and, for pose, the annotations. --base: the metrics record of an older run, with its
+         predictions in the directory beside it
+Writes   --output. Nothing is inferred again. A part without a record is named, with the command that writes it
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet.cli import UserError, command
+from hrnet.config import add_cfg_argument
+from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
+from hrnet.io.manifest import Manifest
+from hrnet.io.predictions import ClassPrediction, read_predictions
+from hrnet.io.records import FormatError
+from make import charts
+from report import accuracy, changes, classes, extras, overview, speed
+from report.page import LARGEST, Page, check_installed
+from report.pictures import annotated_people, found_people, pose_pair, thumbnail
+from report.run import Run, read_metrics, read_predictions_of, read_run
+from report.sources import Source, Sources
+
+
+def image_sides(run: Run, sources: Sources) -> dict[str, int]:
+    """The short side of each image in pixels, from the manifest; empty without one, and for that of other images."""
+    path = run.inputs / "manifest.json"
+    source = sources.file(path)
+    if source is None or source.sha256 != run.metrics.content["evaluated"].get("manifest_sha256"):
+        return {}
+    return {image.source: min(image.width, image.height) for image in Manifest.read(path).images}
+
+
+def classification(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
+    """The part of the page for a classifier; adds `classes` to `own`."""
+    sides = image_sides(run, sources)
+    found = read_predictions(run.predictions.path, ClassPrediction)
+    own["classes"] = content = classes.collect(found, run.config.INPUT.CLASS_NAMES, sides)
+    bins = content["reliability"]
+    lines = [charts.Curve("this run", [each["mean"] for each in bins], [each["top1"] / 100 for each in bins])]
+    lines.append(charts.Curve("perfectly calibrated", [0, 1], [0, 1], grey=True))
+    return {
+        "thumbnails": [thumbnail(dataset, each["source"]) for each in content["worst_images"]],
+        "reliability_chart": charts.curves(lines, "mean probability of the best class", "part that is right"),
+    }
+
+
+def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
+    """The part of the page for a pose model."""
+    content = run.metrics.content
+    keypoints = run.path.with_suffix("") / "keypoints.json"
+    annotations = annotation_path(dataset, run.config.DATASET.TEST) if dataset else Path("no data set")
+    worst = content.get("worst_images", [])
+    pairs: list[Optional[tuple[str, str]]] = [None] * len(worst)
+    truth = sources.file(annotations)
+    if sources.file(keypoints) and truth:
+        found, true = found_people(read_keypoints(keypoints)), annotated_people(read_annotations(annotations).people)
+        pairs = [
+            pose_pair(dataset, each["source"], found.get(each["image_id"], []), true.get(each["image_id"], []))
+            for each in worst
+        ]
+    joints = {name: each["similarity"] for name, each in content.get("keypoints", {}).items() if each["pairs"]}
+    names = [name.replace("_", " ") for name in joints]
+    return {
+        "pairs": pairs,
+        "annotations": truth,
+        "keypoints_chart": charts.bars(names, list(joints.values()), "mean similarity (0 to 1)") if joints else "",
+    }
+
+
+def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names: Any) -> Source:
+    """The older run; adds `base` to `own`. Raises FormatError if it is for another task."""
+    hint = "give BASE=<metrics record>, with its predictions in the directory beside it"
+    older = read_metrics(sources, base, hint)
+    if older.content["gate"]["metric"] != run.metric:
+        found = older.content["gate"]["metric"]
+        raise FormatError("a run of another task", where=base, expected=run.metric, found=found, hint=hint)
+    before = read_predictions_of(sources, older, hint)
+    pair = [changes.results(Path(each.path), run.pose) for each in (before, run.predictions)]
+    own["base"] = changes.compare(*pair, str if run.pose else names)
+    return older
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the records and write the page."""
+    check_installed()
+    sources = Sources(args.output)
+    one = read_run(sources, args.cfg, args.build, args.metrics, args.inputs, args.run_record)
+    dataset = args.dataset if args.dataset and args.dataset.exists() else None
+    own: dict[str, Any] = {}
+    context = {
+        "run": one,
+        "pose": one.pose,
+        "metrics": one.metrics,
+        "overview": overview.section(one, sources, args.model, args.cfg),
+        "accuracy": accuracy.section(one, sources, own),
+        "speed": speed.section(one, sources, own),
+        "images": (pose if one.pose else classification)(one, sources, own, dataset),
+        "extras": extras.section(one, sources, own),
+        "dataset": dataset,
+        "base": None,
+        "listed": changes.LISTED,
+    }
+    if args.base:
+        names = one.config.INPUT.get("CLASS_NAMES", [])
+        context["base"] = base_run(one, sources, own, args.base, lambda label: classes.class_name(names, label))
+    size = Page(sources, own).write("run.html", **context)
+    if size > LARGEST:
+        print(f"warning: {args.output} has {size:,} bytes", file=sys.stderr)
+    print(f"wrote {args.output} ({size / 1000:.0f} kB, from {len(sources.listed())} files)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m report.write", description=__doc__.splitlines()[0])
+    add_cfg_argument(parser)
+    parser.add_argument("--build", type=Path, required=True, help="directory with the products of the model")
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics record to report")
+    parser.add_argument("--output", type=Path, required=True, help="page to write")
+    parser.add_argument("--inputs", type=Path, help="directory with the manifest (default: below --build)")
+    parser.add_argument("--run", dest="run_record", type=Path, help="run record (default: below --build)")
+    parser.add_argument("--model", type=Path, help="compiled model, for the commands that made it")
+    parser.add_argument("--dataset", type=Path, help="data set, for the images that are shown")
+    parser.add_argument("--base", type=Path, help="metrics record of an older run to compare with")
+    args = parser.parse_args(argv)
+    args.inputs = args.inputs or args.build / "prep" / args.metrics.parent.name
+    if not args.build.is_dir():
+        raise UserError("no such directory", where=args.build, hint="run make eval")
+    return args
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
