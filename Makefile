@@ -25,7 +25,7 @@ OM           ?=#                              a compiled model to use instead of
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
 BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: also 64; family: 1,4,8)
-MODELS       ?=#                              family: names in configs/ (all HRNet classifiers)
+MODELS       ?=#                              family: names in configs/ (all HRNet classifiers); report: names in BUILD
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      precision inside: fp16, fp32, int8, default (NPU: fp16)
@@ -49,8 +49,8 @@ BUNDLE       ?= inputs#                       bundle: inputs, or stage (the boar
 IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION KEEP_FLOAT CALIB SOC DEVICE BACKEND \
-           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES
-STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict bench qps gears bundle family compare precision
+           TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES BASE
+STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict bench qps gears bundle family compare precision report
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif

@@ -36,6 +36,8 @@ def check_files(options: Options) -> None:
         raise options.error("PREP", "contains no manifest.json; expected a directory written by make preprocess")
     if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.error("REFERENCE", "no such metrics file")
+    if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
+        raise options.error("BASE", "no such metrics record of an older run, such as old/eval/<SET>/<TAG>.json")
     kept = Path(options["KEEP_FLOAT"])
     if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
         why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"

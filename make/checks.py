@@ -34,6 +34,7 @@ CHECKS = {
     **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
     "SHARDS": optional(POSITIVE),
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
+    "BASE": optional(FILE),
     "KEEP": optional(one_of("1")),
     "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics file"),
     "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),

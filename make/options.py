@@ -27,7 +27,7 @@ from make.classifier import check_classifier, completed, read_kind, set_referenc
 from make.images import data_changed, reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
-NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP", "IMAGES"}
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP", "IMAGES", "BASE"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -224,8 +224,10 @@ def report_ignored(options: Options) -> None:
                 note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
     elif options["IMAGES"] and "predict" not in options.goals:
         note("IMAGES is ignored: only make predict uses it")
-    if options["MODELS"] and "family" not in options.goals:
-        note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
+    if options["MODELS"] and not options.goals & {"family", "report"}:
+        note(f"MODELS={options['MODELS']} is ignored: only make family and make report use it")
+    if options["BASE"] and ("report" not in options.goals or options["MODELS"]):
+        note("BASE is ignored: only make report of one model uses it")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):

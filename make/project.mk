@@ -56,6 +56,15 @@ $(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX_FILES) $(MODEL_FILE) $(TORCH:%=
 $(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
 	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
 
+BASE ?=#                                      report: metrics record of an older run; not remembered
+report:                           ## write build/MODEL/report.html from the records (MODELS="a b": compare their runs)
+ifneq ($(MODELS),)
+	$(PYTHON) -m report.index --build $(BUILD) --models $(subst $(comma), ,$(MODELS)) --output $(BUILD)/report.html
+else
+	$(PYTHON) -m report.write --cfg $(CFG) --build $(B) --metrics $(METRICS) --inputs $(INPUTS) --run $(RUN) --model $(MODEL_FILE) \
+	    --dataset $(DATASET) --output $(B)/report.html $(BASE:%=--base %)
+endif
+
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
@@ -76,7 +85,7 @@ help:                             ## print this list
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	python3 -m venv $(VENV)
-	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
+	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,report,dev]"
 	@touch $@
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run
@@ -93,6 +102,7 @@ demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL
 	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python
 	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
+	@echo "next: make report MODEL=$(DEMO) BUILD=$(BUILD)/demo    writes $(BUILD)/demo/$(DEMO)/report.html"
 
 data/digits/val_label.txt: data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)

@@ -68,9 +68,9 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 def worst_operators(record: Source) -> list[int]:
     """Indices of the operators with the largest own error, or with the largest error if there are no own errors."""
     found: list[dict[str, Any]] = record.content["operators"]
-    own = [value if value is not None else each.get("error") for each in found for value in [each.get("own_error")]]
-    known = [index for index, value in enumerate(own) if value is not None]
-    return sorted(known, key=lambda index: -own[index])[:WORST_OPERATORS]
+    errors = [each.get("error") if each.get("own_error") is None else each["own_error"] for each in found]
+    known = [(-error, index) for index, error in enumerate(errors) if error is not None]
+    return [index for _, index in sorted(known)[:WORST_OPERATORS]]
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,9 @@ class Statistics:
             heapq.heappushpop(self.worst, entry)
 
     def name(self, label: int) -> str:
-        return class_name(self.names, label)
+        """A class with its index: `3 tiger shark`, or `class 3` without names."""
+        name = class_name(self.names, label)
+        return f"{label} {name}" if self.names and label >= 0 else name
 
     def content(self) -> dict[str, Any]:
         """JSON values for the page."""

@@ -41,7 +41,7 @@ class Page:
     def __init__(self, sources: Sources, own: dict[str, Any]) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-        self.sources, self.own = sources, Source(OWN, "", "", "", own)
+        self.sources, self.own = sources, Source(OWN, "", "", "", "", own)
         self.shown: dict[str, dict[str, Any]] = {}
         self.environment = Environment(
             loader=FileSystemLoader(TEMPLATES),

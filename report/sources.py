@@ -25,6 +25,7 @@ class Source:
 
     id: str
     path: str
+    name: str  # the path relative to the page's directory if the file is in it, else the path
     link: str  # relative to the page, quoted
     sha256: str
     content: Any = None  # of a JSON record
@@ -58,8 +59,11 @@ class Sources:
 
     def _add(self, path: Path, content: Any) -> Source:
         if path not in self.found:
-            number, text = len(self.found) + 1, os.fsencode(path).decode("utf-8", "replace")
-            self.found[path] = Source(f"r{number}", text, self.link(path), sha256_file(path), content)
+            text = os.fsencode(path).decode("utf-8", "replace")
+            name = text.removeprefix(f"{self.page.parent}/")
+            self.found[path] = Source(
+                f"r{len(self.found) + 1}", text, name, self.link(path), sha256_file(path), content
+            )
         return self.found[path]
 
     def file(self, path: Path) -> Optional[Source]:

@@ -52,14 +52,9 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     runs = [each for each in found if each]
     evaluated = run.metrics.content["evaluated"]
     if len(runs) == len(records) and runs[0].sha256 == evaluated.get("run_sha256"):
-        contents = [each.content for each in runs]
-        counts = [content["images"] - content["kept"] for content in contents]
-        steps = {
-            step: sum(
-                1000 * (content["seconds"][step] or 0) / count for content, count in zip(contents, counts) if count
-            )
-            for step in STEPS
-        }
+        steps = {step: sum(milliseconds(each.content, step) for each in runs) for step in STEPS}
+        if not any(steps.values()):  # the tool reports only the whole
+            steps = {"infer": sum(milliseconds(each.content, "total") for each in runs)}
         used = runs
     else:
         parts = run.path.with_suffix("") / "parts"
@@ -76,6 +71,12 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     decoding = run.metrics.content.get("decode_milliseconds_an_image") or {}
     parts_of_chain += [(f"decode: {name}", value) for name, value in decoding.items()]
     return {"sources": used[:3], "steps": dict(parts_of_chain), "total": sum(value for _, value in parts_of_chain)}
+
+
+def milliseconds(content: dict[str, Any], step: str) -> float:
+    """For each image of a run record; 0 if the tool does not report the step, or all images were finished before."""
+    count: int = content["images"] - content["kept"]
+    return 1000 * (content["seconds"].get(step) or 0.0) / count if count else 0.0
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:

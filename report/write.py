@@ -84,8 +84,8 @@ def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names:
         found = older.content["gate"]["metric"]
         raise FormatError("a run of another task", where=base, expected=run.metric, found=found, hint=hint)
     before = read_predictions_of(sources, older, hint)
-    pair = [changes.results(Path(each.path), run.pose) for each in (before, run.predictions)]
-    own["base"] = changes.compare(*pair, str if run.pose else names)
+    one, other = (changes.results(Path(each.path), run.pose) for each in (before, run.predictions))
+    own["base"] = changes.compare(one, other, str if run.pose else names)
     return older
 
 

@@ -45,6 +45,7 @@ DEFAULTS = {
     "BUNDLE": "inputs",
     "MODELS": "",
     "IMAGES": "",
+    "BASE": "",
 }
 
 

@@ -1,0 +1,189 @@
+"""report.write: verdict, numbers that are those of the records, untrusted names, missing parts, and an older run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrnet.io.runs import BenchRecord, BenchRow
+from report import write
+from tests.report.pages import Page
+from tests.report.runs import IMAGES, NAMES, Built, BuiltPose
+from tests.support.errors import check_error
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    return Built(tmp_path)
+
+
+def bench(path: Path) -> None:
+    rows = [
+        BenchRow(n, "m.onnx", "ab", 100.0 * n, 10 / n, None, {"median": 9.5, "percentile(99%)": 12.25}, 20, 1.5, 13.3)
+        for n in (1, 4)
+    ]
+    machine = {"processor": "A <fast> one", "kind": "x86_64", "cores": 2}
+    path.parent.mkdir()
+    BenchRecord({}, "emulator 1", ["0"], None, 20, False, machine, {"python": "3.11"}, rows).write(path)
+
+
+def test_every_number_is_that_of_its_record(built: Built) -> None:
+    built.add_images()
+    bench(built.build / "bench/emulator.json")
+    page = built.write()
+    page.check_safe()
+    assert page.check_numbers() > 100
+    metrics = json.loads(built.metrics.read_text())
+    first = page.numbers[0]
+    assert first[1] == f"{metrics['metrics']['top1']:.2f}", "the accuracy is the first number"
+    assert page.text.index("not judged") < page.text.index("What ran"), "the verdict is first"
+    assert "9.50" in page.text and "12.25" in page.text and "A <fast> one" in page.text
+    assert page.text_of_file.count("data:image/jpeg") == 24
+
+
+def test_sums_are_those_of_the_predictions(built: Built) -> None:
+    """Counted again, in plain steps."""
+    own = built.write().json["page"]["classes"]
+    predictions = built.predictions
+    right = [each["classes"][0] == each["label"] for each in predictions]
+    assert (own["images"], own["hits"]) == (IMAGES, sum(right))
+    pairs = Counter((each["label"], each["classes"][0]) for each, hit in zip(predictions, right) if not hit)
+    assert {(row["label"], row["found"]): row["images"] for row in own["confusions"]}.items() <= pairs.items()
+    assert own["confusions"][0]["images"] == max(pairs.values()) and own["pairs"] == len(pairs)
+    for row in own["worst"]:
+        members = [hit for each, hit in zip(predictions, right) if each["label"] == row["label"]]
+        assert (row["images"], row["hits"]) == (len(members), sum(members))
+    rates = [row["top1"] for row in own["worst"]]
+    assert rates == sorted(rates)
+    for row in own["reliability"]:
+        inside = [
+            (each["probabilities"][0], hit)
+            for each, hit in zip(predictions, right)
+            if row["least"] <= each["probabilities"][0] < row["most"] + (row["most"] == 1)
+        ]
+        assert row["images"] == len(inside) and row["mean"] == pytest.approx(np.mean([p for p, _ in inside]))
+        assert row["top1"] == pytest.approx(100 * np.mean([hit for _, hit in inside]))
+    wrong = sorted((each["probabilities"][0] for each, hit in zip(predictions, right) if not hit), reverse=True)
+    shown = [row["guesses"][0]["probability"] for row in own["worst_images"]]
+    assert shown == wrong[:24]
+    (size,) = own["sizes"]
+    assert (size["least"], size["most"], size["images"], size["hits"]) == (0, 64, IMAGES, sum(right)), "all are 9 x 9"
+
+
+def test_names_are_shown_and_not_run(built: Built) -> None:
+    hostile = "val/<img src=x onerror=alert(1)>\n.JPEG"
+    folder = built.metrics.with_suffix("")
+    path = folder / "predictions.jsonl"
+    path.write_text(path.read_text().replace("val/img1.JPEG", json.dumps(hostile)[1:-1]))
+    record = json.loads(built.metrics.read_text())
+    record["evaluated"]["predictions_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    record["reference"] = {"top1": 10.0, "source": "</style></script><script>alert(2)</script>"}
+    built.metrics.write_text(json.dumps(record))
+    page = built.write()
+    page.check_safe()
+    assert NAMES[1] in page.text and "$x^2$" in page.text and "\u732b" in page.text
+    assert "</style></script><script>alert(2)</script>" in page.text
+    assert page.tags.count("img") == 0, "there are no images: it has only names"
+
+
+def test_what_is_missing_is_named_with_its_command(built: Built) -> None:
+    page = built.write()
+    where = f"MODEL=small BUILD={built.build.parent}"
+    for target in ("bench", "compare", "precision", "train", "reference"):
+        assert any(each.startswith(f"make {target} {where}") for each in page.pre), target
+    assert any("DATASET" in each and each.startswith("make report") for each in page.pre), "there are no images"
+    assert any(each.startswith(f"make eval {where}") for each in page.pre)
+
+
+def test_the_same_records_give_the_same_page(built: Built) -> None:
+    first = built.write().text_of_file
+    assert built.write().text_of_file == first
+
+
+def test_warnings(built: Built) -> None:
+    record = json.loads(built.metrics.read_text())
+    record |= {"available": 5000, "calibration_in_eval": 7}
+    record["counts"]["rejected"] = 2
+    built.metrics.write_text(json.dumps(record))
+    page = built.write()
+    page.check_numbers()
+    assert f"Only {IMAGES} of 5,000 images" in page.text
+    assert "7 of the evaluated images also calibrated" in page.text and "2 images could not be read" in page.text
+
+
+def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+    path = built.metrics.with_suffix("") / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"rank": 0', '"rank": 1', 1))
+    assert write.main(built.arguments()) == 2
+    check_error(capsys.readouterr().err, "report.write", path, "SHA-256", "make eval MODEL=small")
+    assert not built.page.exists()
+
+
+def test_without_an_evaluation(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+    built.metrics.unlink()
+    assert write.main(built.arguments()) == 2
+    check_error(capsys.readouterr().err, "report.write", built.metrics, "make eval MODEL=small")
+
+
+def test_changes_since_an_older_run(tmp_path: Path) -> None:
+    old, new = Built(tmp_path / "old", seed=5), Built(tmp_path / "new")
+    page = new.write("--base", str(old.metrics))
+    page.check_numbers()
+    found = page.json["page"]["base"]
+    pairs = list(zip(old.predictions, new.predictions))
+    changed = [(a, b) for a, b in pairs if a["classes"][0] != b["classes"][0]]
+    assert found["changed"] == len(changed) == len(found["listed"]) and found["images"] == IMAGES
+    assert found["broken"] == sum(a["rank"] == 0 for a, _ in changed)
+    assert found["fixed"] == sum(b["rank"] == 0 for _, b in changed)
+    listed = {row["source"]: row["effect"] for row in found["listed"]}
+    for before, after in changed:
+        effect = "broken" if before["rank"] == 0 else "fixed" if after["rank"] == 0 else "other"
+        assert listed[after["source"]] == effect
+    assert "base" not in new.write().json["page"]
+
+
+def test_runs_of_the_same_model(built: Built) -> None:
+    other = built.metrics.with_name("emulator-bs1-fp16.json")
+    record = json.loads(built.metrics.read_text())
+    shutil.copytree(built.metrics.with_suffix(""), other.with_suffix(""))
+    path = other.with_suffix("") / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["classes"][0] = (lines[0]["classes"][0] + 1) % 6
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    other.write_text(json.dumps(record))
+    built.metrics.with_name("emulator-qps.json").write_text('{"kind": "qps", "format_version": 1}')
+    page = built.write()
+    assert page.json["page"]["changed"] == [0, 1]
+    page.check_numbers()
+
+
+def test_a_pose_model(tmp_path: Path) -> None:
+    page = BuiltPose(tmp_path).write()
+    page.check_safe()
+    assert page.check_numbers() > 50
+    assert page.text_of_file.count("data:image/jpeg") == 8, "four images, as found and as annotated"
+    assert "AP by number of people" in page.text and "left shoulder" in page.text
+    assert "read" in page.json["page"]["chain"]["steps"] or "decode: read" in page.json["page"]["chain"]["steps"]
+
+
+def test_a_base_of_the_other_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built, people = Built(tmp_path / "a"), BuiltPose(tmp_path / "b")
+    capsys.readouterr()
+    assert write.main(built.arguments("--base", str(people.metrics))) == 2
+    check_error(capsys.readouterr().err, "report.write", people.metrics, "top1", "AP")
+
+
+def test_no_page_names_a_file_that_is_not_there(built: Built) -> None:
+    page: Page = built.write()
+    for link in page.links:
+        if not link.startswith(("#", "http")):
+            assert (page.path.parent / link).exists(), link
