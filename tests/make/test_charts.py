@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,32 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
         charts.check_installed()
     assert "matplotlib" in str(caught.value) and "pip install" in (caught.value.hint or "")
+
+
+def drawn() -> list[str]:
+    """One chart of each kind for a page, with names that are marks of XML and of TeX."""
+    pytest.importorskip("matplotlib")
+    curves = [charts.Curve("<b> & $x$", [1, 4], [5.0, 7.0]), charts.Curve("published", [1, 4], [9.0, 9.5], grey=True)]
+    return [
+        charts.curves(curves, "batch", "images/s", ticks=[1, 4], log=True),
+        charts.bars(["<b> & $x$", "b"], [0.5, 0.25], "similarity"),
+        charts.stacked([("<b> & $x$", 1.0), ("infer", 3.0)], "ms"),
+        charts.intervals([charts.Interval("<b> & $x$", 76.0, 75.0, 77.0)], "Top-1, %", limit=75.8),
+    ]
+
+
+def test_charts_for_pages_are_elements_with_text() -> None:
+    for chart in drawn():
+        element = ET.fromstring(chart)
+        texts = ["".join(each.itertext()) for each in element.iter() if each.tag.endswith("}text")]
+        assert any("<b> & $x$" in text for text in texts), "text is text, not paths"
+        assert "width" not in element.attrib and "currentColor" in chart and charts.INK not in chart
+        assert "metadata" not in chart and "<style" not in chart
+
+
+def test_ids_of_charts_differ_and_are_the_same_again() -> None:
+    first, again = drawn(), drawn()
+    assert first == again
+    ids = [name for chart in first for name in re.findall(r' id="([^"]*)"', chart)]
+    used = [name for chart in first for name in re.findall(r'(?:url\(|href=")#([^")]*)', chart)]
+    assert len(set(ids)) == len(ids) and set(used) <= set(ids)

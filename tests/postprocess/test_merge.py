@@ -281,7 +281,7 @@ def test_people_of_any_split_equal_the_whole(count: int, tmp_path: Path) -> None
     for name in ("predictions.jsonl", "keypoints.json"):
         assert (parts.parent / "merged" / name).read_bytes() == run.predictions.with_name(name).read_bytes()
     expected = json.loads(run.metrics.read_text())
-    for key in (*SAME, "people", "gears", "flip"):
+    for key in (*SAME, "people", "gears", "crowds", "keypoints", "worst_images", "flip"):
         assert metrics(parts)[key] == expected[key], key
 
 

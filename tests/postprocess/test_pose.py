@@ -70,6 +70,26 @@ def test_ap_of_each_gear_equals_pycocotools(tmp_path: Path) -> None:
         assert found["gears"][gear] == {"images": len(ids), "AP": pytest.approx(expected)}
 
 
+def test_ap_by_number_of_people_and_of_single_images_equals_pycocotools(tmp_path: Path) -> None:
+    people = results(SCENE, 1, 6.0)
+    found = evaluated(PoseRun(tmp_path, SCENE).find(people))
+
+    def ap(ids: list[int]) -> float:
+        alone = [person for person in people if person["image_id"] in ids]
+        return float(100 * evaluate(ground_truth(SCENE), alone, ids).stats[0])
+
+    annotated = [each["image_id"] for each in SCENE["annotations"] if each["num_keypoints"] and not each["iscrowd"]]
+    counts = {image_id: annotated.count(image_id) for image_id in IDS}
+    ends = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-8": (5, 8), "9+": (9, 99)}
+    groups = {name: [i for i in IDS if low <= counts[i] <= high] for name, (low, high) in ends.items()}
+    expected = {name: {"images": len(ids), "AP": pytest.approx(ap(ids))} for name, ids in groups.items() if ids}
+    assert found["crowds"] == expected
+    each_ap = {image_id: ap([image_id]) for image_id in IDS if counts[image_id]}
+    assert [row["AP"] for row in found["worst_images"]] == pytest.approx(sorted(each_ap.values())[:12])
+    for row in found["worst_images"]:
+        assert row["AP"] == pytest.approx(each_ap[row["image_id"]]) and row["people"] == counts[row["image_id"]]
+
+
 def test_a_gear_without_people_has_no_ap(tmp_path: Path) -> None:
     landscape = set(IDS[1::2])
     some = {**SCENE, "annotations": [each for each in SCENE["annotations"] if each["image_id"] not in landscape]}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth
+from hrnet.pose.average_precision import FIGURES, Detections, evaluate, ground_truth, keypoint_similarities
 from tests.support.coco_scenes import exact, results, scene
 
 IDS = [10, 20, 30, 40, 50, 60]
@@ -101,3 +101,57 @@ def test_the_interval_holds_the_ap_and_narrows_with_more_images() -> None:
         assert (low, high) == detections.interval95()
         widths.append(high - low)
     assert widths[1] < widths[0]
+
+
+def test_similarities_of_keypoints_by_hand() -> None:
+    """One person, with the nose 3 and 4 pixels off and one ear not labelled; COCO's sigmas of nose and wrist."""
+    joints = [value for k in range(17) for value in (10.0 * k, 20.0, 0 if k == 4 else 2)]
+    entry = {"id": 1, "image_id": 10, "category_id": 1, "iscrowd": 0, "area": 2000.0, "bbox": [0.0, 0.0, 200.0, 60.0]}
+    truth = ground_truth(
+        {
+            "images": [{"id": 10, "width": 300, "height": 100}],
+            "categories": [{"id": 1, "name": "person"}],
+            "annotations": [{**entry, "num_keypoints": 16, "keypoints": joints}],
+        }
+    )
+    found = list(joints)
+    found[0:2] = [3.0, 24.0]
+    found[30] += 2.0  # x of the right wrist, joint 10
+    people = [{"image_id": 10, "category_id": 1, "keypoints": found, "score": 0.9}]
+    values, counts = keypoint_similarities(evaluate(truth, people, [10]))
+    assert counts.tolist() == [1, 1, 1, 1, 0, *[1] * 12]
+    assert np.isnan(values[4])
+    expected = {0: np.exp(-25 / (2 * 2000 * (2 * 0.026) ** 2)), 10: np.exp(-4 / (2 * 2000 * (2 * 0.062) ** 2))}
+    for joint in set(range(17)) - {4}:
+        assert values[joint] == pytest.approx(expected.get(joint, 1.0)), joint
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_similarities_agree_with_cocos_oks(seed: int) -> None:
+    """The mean over the labelled keypoints of a matched person is its OKS."""
+    dataset = scene(seed, 1, 1)
+    dataset["annotations"] = [each for each in dataset["annotations"] if each["num_keypoints"] and not each["iscrowd"]][
+        :1
+    ]
+    evaluation = evaluate(ground_truth(dataset), results(dataset, seed, 2.0)[:1], IDS[:1])
+    values, counts = keypoint_similarities(evaluation)
+    oks = np.asarray(evaluation.ious[IDS[0], 1]).ravel()
+    if oks.size == 0 or oks[0] < 0.5:
+        assert not counts.any()
+    else:
+        assert np.average(values[counts > 0], weights=counts[counts > 0]) == pytest.approx(oks[0])
+
+
+def test_without_matches_there_is_no_similarity() -> None:
+    dataset = scene(3, 2, 2)
+    values, counts = keypoint_similarities(evaluate(ground_truth(dataset), [], IDS[:2]))
+    assert np.isnan(values).all() and not counts.any()
+
+
+def test_ap_of_each_image_is_cocos_of_only_that_image() -> None:
+    dataset = scene(4, len(IDS), 4)
+    people = results(dataset, 4, 6.0)
+    alone = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS)).image_average_precisions()
+    for image_id, value in zip(IDS, alone):
+        theirs = ap(dataset, [each for each in people if each["image_id"] == image_id], [image_id])
+        assert (-1 if np.isnan(value) else value) == pytest.approx(theirs, abs=1e-12)

@@ -1,0 +1,96 @@
+"""report.write on 50,000 images: its memory and its size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrnet.io.files import make_folder, sha256_file
+from hrnet.io.manifest import InputImage, Manifest
+from tests.report.pages import Page
+from tests.support import ROOT
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+
+IMAGES, CLASSES = 50_000, 1000
+MOST_MEMORY, MOST_BYTES = 1_000_000, 1_000_000  # kB, bytes
+
+
+def write_run(build: Path) -> tuple[Path, int]:
+    """A run as make eval leaves it, of made-up predictions; returns its metrics record and the number of hits."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(CLASSES), IMAGES // CLASSES)
+    ranks = random.integers(0, 4, IMAGES)
+    metrics = build / "eval/imagenet-float32/emulator-bs1.json"
+    folder = make_folder(metrics.with_suffix(""))
+    with open(folder / "predictions.jsonl", "w") as file:
+        for number, (label, rank) in enumerate(zip(labels.tolist(), ranks.tolist())):
+            classes = [(label + 1 + k) % CLASSES for k in range(5)]
+            classes[rank] = label
+            best = round(float(random.uniform(0.2, 1)), 6)
+            values = [best, *(round((1 - best) / 4, 6) for _ in range(4))]
+            line = {"source": f"val/n{label:08d}_{number}.JPEG", "label": label, "rank": rank, "classes": classes}
+            file.write(json.dumps({**line, "probabilities": values}) + "\n")
+    images = [
+        InputImage(f"n{label:08d}_{i}", f"val/n{label:08d}_{i}.JPEG", label, 500, 300 + i % 300, [3, 224, 224])
+        for i, label in enumerate(labels.tolist())
+    ]
+    manifest = make_folder(build / "prep/imagenet-float32") / "manifest.json"
+    Manifest("imagenet", "ab", "cd", "float32", "NCHW", "bin", CLASSES, 0, images).write(manifest)
+    hits = int((ranks == 0).sum())
+    top1 = 100 * hits / IMAGES
+    content = {
+        "kind": "metrics",
+        "format_version": 1,
+        "name": "hrnet_w18",
+        "metrics": {"top1": top1},
+        "interval95": {"top1": [top1 - 0.4, top1 + 0.4]},
+        "images": IMAGES,
+        "batch": 16,
+        "counts": {"inputs": IMAGES, "outputs": IMAGES, "evaluated": IMAGES, "rejected": 0},
+        "gate": {"metric": "top1", "allowed_points": 1.0},
+        "reference": {"top1": 76.8, "source": "made up"},
+        "drop": {"points": 76.8 - top1, "relative_percent": 1.0},
+        "verdict": "fail",
+        "images_sha256": "ab",
+        "evaluated": {
+            "manifest_sha256": sha256_file(manifest),
+            "predictions_sha256": sha256_file(folder / "predictions.jsonl"),
+            "model_sha256": "ab",
+        },
+        "model": {},
+        "tool": "emulator 1",
+        "images_per_second": {"infer end to end": 10.0, "device alone": 12.0},
+        "versions": {},
+    }
+    metrics.write_text(json.dumps(content))
+    return metrics, hits
+
+
+@pytest.mark.slow
+def test_memory_size_and_content(tmp_path: Path) -> None:
+    build = tmp_path / "build/hrnet_w18"
+    metrics, hits = write_run(build)
+    named = {"--cfg": "hrnet_w18", "--build": build, "--metrics": metrics, "--output": build / "report.html"}
+    words = [sys.executable, "-m", "report.write", *(str(word) for pair in named.items() for word in pair)]
+    process = subprocess.Popen([*words, "--base", str(metrics)], cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    print(f"{usage.ru_maxrss / 1000:.0f} MB, {usage.ru_utime + usage.ru_stime:.1f} s of CPU time")
+    assert usage.ru_maxrss < MOST_MEMORY
+    assert (build / "report.html").stat().st_size < MOST_BYTES
+    page = Page(build / "report.html")
+    page.check_safe()
+    page.check_numbers()
+    own = page.json["page"]
+    assert (own["classes"]["images"], own["classes"]["hits"], own["classes"]["classes"]) == (IMAGES, hits, CLASSES)
+    assert sum(row["images"] for row in own["classes"]["sizes"]) == IMAGES
+    assert own["base"]["changed"] == 0 and own["base"]["images"] == IMAGES
