@@ -21,7 +21,7 @@ NOT_OURS = {"ais_bench", "venv", "pip"}
 PACKAGES = "|".join(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
 FOLDERS = f"{PACKAGES}|configs|docs|weights"
 SUFFIXES = "py|pyi|c|md|sh|mk|toml|npz|yaml"  # of files that no stage writes below these folders
-NOT_MODULES = {"atc.dynamic_dims", "atc.precision_mode", "hrnet.pt"}  # metadata of a model; a file of the model zoo
+NOT_MODULES = {"atc.dynamic_dims", "atc.precision_mode", "hrnet.pt", "report.html"}  # metadata of a model; files
 
 
 def each(documents: list[Path]) -> pytest.MarkDecorator:
