@@ -230,13 +230,13 @@ def steps(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
     return [Box(x, y, x, y).grow(1) for x, y in where]
 
 
-def _page_chart(height: float, plot: Callable[[Any, Any], None]) -> str:
+def _page_chart(height: float, plot: Callable[[Any, Any], None], width: float = WIDTH) -> str:
     """An SVG element without a size, for a page of HTML. `plot` draws on a figure and its axes."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context({**STYLE, **PAGE}), io.StringIO() as file:
-        figure = Figure((WIDTH, height), 72, layout="constrained")
+        figure = Figure((width, height), 72, layout="constrained")
         axes = figure.add_subplot()
         plot(figure, axes)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -311,8 +311,8 @@ def stacked(parts: Sequence[tuple[str, float]], x: str) -> str:
     return _page_chart(1.6, plot)
 
 
-def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None) -> str:
-    """A dot with its interval for each row, the first one on top. `limit`: the least value that passes."""
+def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None, width: float = WIDTH) -> str:
+    """A dot with its interval for each row, the first one on top; `limit`: the least value that passes."""
 
     def plot(_: Any, axes: Any) -> None:
         for number, row in enumerate(rows):
@@ -336,4 +336,4 @@ def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None) -
         axes.ticklabel_format(axis="x", useOffset=False)
         axes.grid(axis="x")
 
-    return _page_chart(0.8 + 0.24 * len(rows), plot)
+    return _page_chart(0.8 + 0.24 * len(rows), plot, width)

@@ -22,6 +22,7 @@ from report.run import read_metrics
 from report.sources import Source, Sources
 
 HINT = "run make eval again"
+CHART = 8.0  # width of a chart with long names, inches
 
 
 def runs_of(sources: Sources, build: Path, model: str) -> list[Source]:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
                 f"{model} {path.parent.name} {path.stem}", content["metrics"][metric], *content["interval95"][metric]
             )
             charted.setdefault(metric, []).append(interval)
-    drawn = {metric: charts.intervals(found, f"{metric}, %") for metric, found in charted.items()}
+    drawn = {metric: charts.intervals(found, f"{metric}, %", width=CHART) for metric, found in charted.items()}
     size = Page(sources, {}).write("index.html", rows=rows, charts=drawn)
     print(f"wrote {args.output} ({len(rows)} runs, {size / 1000:.0f} kB)")
 

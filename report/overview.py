@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.io.compiled import CompiledModel
-from hrnet.io.records import FormatError
+from hrnet.io.records import FormatError, read_record
 from report.run import Run
 from report.sources import Source, Sources
 
@@ -40,9 +40,9 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
     remembered = {name: value for name, value in run.remembered().items() if value}
     found.append(("all stages", run.make("eval", **remembered), None))
     for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
-        record = sources.record(path, "quantized")
-        if record and compiled and record.content.get("model_sha256") == compiled.content["source_sha256"]:
-            found.append(("quantize", shlex.join(record.content["command"]), record))
+        content = read_record(path, "quantized")
+        if compiled and content.get("model_sha256") == compiled.content["source_sha256"]:
+            found.append(("quantize", shlex.join(content["command"]), sources.record(path, "quantized")))
     if compiled and compiled.content["command"]:
         found.append(("compile", shlex.join(compiled.content["command"]), compiled))
     ran = sources.record(run.run_record, "run")

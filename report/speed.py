@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.code import ROOT
 from hrnet.io.parts import Part
+from hrnet.io.records import read_record
 from hrnet.io.runs import BenchRecord, RunRecord
 from make import charts
 from make.charts import Curve
@@ -81,8 +84,7 @@ def milliseconds(content: dict[str, Any], step: str) -> float:
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """What the template needs; adds `chain` to `own`."""
-    known = sources.record(PUBLISHED, "published_speed")
-    published: list[dict[str, Any]] = known.content["models"].get(run.config_name, []) if known else []
+    published = read_record(PUBLISHED, "published_speed")["models"].get(run.config_name, [])
     benches = [
         source
         for path in sorted((run.build / "bench").glob("*.json"))
@@ -91,7 +93,7 @@ def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     steps = chain(run, sources)
     own["chain"] = {"steps": steps["steps"], "total": steps["total"]} if steps else None
     return {
-        "known": known if published else None,
+        "known": sources.record(Path(os.path.relpath(PUBLISHED)), "published_speed") if published else None,
         "published": published,
         "sweeps": [sweep(bench, published) for bench in benches],
         "chain": steps,

@@ -76,8 +76,8 @@ def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path
     }
 
 
-def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names: Any) -> Source:
-    """The older run; adds `base` to `own`. Raises FormatError if it is for another task."""
+def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names: Any) -> list[Source]:
+    """The older run and its predictions; adds `base` to `own`. Raises FormatError if it is for another task."""
     hint = "give BASE=<metrics record>, with its predictions in the directory beside it"
     older = read_metrics(sources, base, hint)
     if older.content["gate"]["metric"] != run.metric:
@@ -86,7 +86,7 @@ def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names:
     before = read_predictions_of(sources, older, hint)
     one, other = (changes.results(Path(each.path), run.pose) for each in (before, run.predictions))
     own["base"] = changes.compare(one, other, str if run.pose else names)
-    return older
+    return [older, before]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -111,7 +111,9 @@ def run(args: argparse.Namespace) -> None:
     }
     if args.base:
         names = one.config.INPUT.get("CLASS_NAMES", [])
-        context["base"] = base_run(one, sources, own, args.base, lambda label: classes.class_name(names, label))
+        context["base"], context["before"] = base_run(
+            one, sources, own, args.base, lambda label: classes.class_name(names, label)
+        )
     size = Page(sources, own).write("run.html", **context)
     if size > LARGEST:
         print(f"warning: {args.output} has {size:,} bytes", file=sys.stderr)
