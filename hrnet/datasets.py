@@ -29,12 +29,11 @@ from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
 from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
 from hrnet.io.records import FormatError
+from hrnet.layouts import COCO_LAYOUT, check_coco, check_imagenet, root_of
 from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
 from hrnet.workers import map_files
 
-COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
-LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
-
+OTHER_CLASSES = "fix the labels, or give CFG=<a config with the classes of this data set>"
 WHOLE = re.compile(r"[0-9]{1,9}")
 LISTED = 10  # names in an error about files or folders that the user must fix one by one
 
@@ -139,15 +138,12 @@ def find_images(folder: Path, classes: int) -> Dataset:
     place, tars = find_tars(folder)
     if tars:
         return _read_tar_dataset(place, tars, folder, classes)
-    if not folder.is_dir():
-        raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
-    root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
+    check_imagenet(folder)
+    root = root_of(folder)
     for name in LISTS:
         if (root / name).is_file():
             return _read_listed_dataset(root, root / name, classes)
-    if (root / "val").is_dir():
-        return _read_class_folders(root, "val", classes)
-    raise UserError("not an ImageNet folder", where=folder, expected=LAYOUTS)
+    return _read_class_folders(root, "val", classes)
 
 
 def find_training_images(root: Path, classes: int) -> Dataset:
@@ -191,12 +187,11 @@ def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
     """Find the images of a split (such as val2017) in a COCO folder. `segmentations`: see `read_annotations`. Raises
     UserError if the folder is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
-        raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
+        raise UserError("no such dataset directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=")
+    check_coco(root, split)
     index, folder = annotation_path(root, split), root / "images" / split
     annotations = read_annotations(index, segmentations)
     listed = annotations.images
-    if not folder.is_dir():
-        raise UserError("no such image folder", where=folder, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
     there, others = _list_files_in(folder, {os.path.dirname(image.file_name) for image in listed})
     images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in there}
     broken = {image.file_name: others[image.file_name] for image in listed if image.file_name in others}
@@ -236,8 +231,12 @@ def _read_tar_dataset(root: Path, tars: list[str], index: Path, classes: int) ->
 def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
     outside = [f"{source} ({label})" for source, label in labels.items() if label >= classes]
     if outside:
-        expected = f"0 to {classes - 1}, MODEL.NUM_CLASSES"
-        raise UserError("label outside the classes", where=index, expected=expected, found=first_few(outside))
+        expected = f"0 to {classes - 1}, since MODEL.NUM_CLASSES is {classes}"
+        from_one = min(labels.values()) == 1 and max(labels.values()) == classes
+        hint = "the labels start at 1: subtract 1 from each" if from_one else OTHER_CLASSES
+        raise UserError(
+            "label outside the classes", where=index, expected=expected, found=first_few(outside), hint=hint
+        )
 
 
 def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:

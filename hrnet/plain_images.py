@@ -2,7 +2,7 @@
 library, since make checks IMAGES before packages are installed.
 
 A file in a folder is an image if its name has an extension of an image (hrnet.io.files.IMAGES); folders in it are not
-searched. A file that is given by name may have any extension.
+searched, and its other files are skipped. A file that is given by name may have any extension.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ def _in_folder(folder: str) -> Sequence[str]:
         found = first_few(names) or "nothing"
         raise UserError("no images in this folder", where=folder, expected=expected, found=found, hint=hint)
     return [os.path.normpath(os.path.join(folder, name)) for name in sorted(images, key=natural_key)]
+
+
+def skipped_files(given: Iterable[str]) -> list[str]:
+    """The files in the given directories that are not images by their names, without hidden ones."""
+    folders = dict.fromkeys(os.path.normpath(each) for each in given if os.path.isdir(each))
+    entries = [entry for folder in folders for entry in os.scandir(folder) if entry.name[0] != "." and entry.is_file()]
+    names = [os.path.normpath(entry.path) for entry in entries if not entry.name.lower().endswith(IMAGES)]
+    return sorted(names, key=natural_key)
 
 
 def _check_file(path: str) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from hrnet.cli import UserError
-from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images, read_labels
+from hrnet.datasets import find_coco, find_images, find_training_images, read_labels
+from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS
 from tests.support.invalid_records import check_invalid
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
@@ -255,12 +256,13 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_data_set_is_rejected(tmp_path: Path) -> None:
-    line = f"no such dataset folder (expected {LAYOUTS}); give DATASET=<folder>"
-    assert refusal(tmp_path / "x") == f"{tmp_path / 'x'}: {line}"
-    assert refusal(tmp_path) == f"{tmp_path}: not an ImageNet folder (expected {LAYOUTS})"
+    line = refusal(tmp_path / "x")
+    assert line.startswith(f"{tmp_path / 'x'}: no such") and IMAGENET_LAYOUTS in line and "DATASET=" in line
+    line = refusal(tmp_path)
+    assert line.startswith(f"{tmp_path}: not an ImageNet") and IMAGENET_LAYOUTS in line and "found an empty" in line
     (tmp_path / "val").mkdir()
-    hint = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no class folders; {hint}"
+    line = refusal(tmp_path)
+    assert line.startswith(f"{tmp_path / 'val'}: ") and f"{tmp_path}/val_label.txt, lines `name.JPEG index`" in line
     (tmp_path / "val/n01").mkdir()
     assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class folders (found n01)"
 
@@ -351,13 +353,14 @@ def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: P
 
 
 def test_a_directory_without_a_coco_set_is_rejected(tmp_path: Path) -> None:
-    layout = f"expected {COCO_LAYOUT}"
-    assert coco_refusal(tmp_path / "x") == f"{tmp_path / 'x'}: no such dataset folder ({layout}); give DATASET=<folder>"
+    line = coco_refusal(tmp_path / "x")
+    assert line.startswith(f"{tmp_path / 'x'}: no such dataset directory") and COCO_LAYOUT in line
     index = tmp_path / "annotations/person_keypoints_val2017.json"
-    assert coco_refusal(tmp_path).startswith(f"{index}: no annotation file (")
+    line = coco_refusal(tmp_path)
+    assert line.startswith(f"{tmp_path}: ") and "no annotations/person_keypoints_val2017.json (" in line
     coco(tmp_path, ["a.jpg", "b.jpg"], [])
     folder = tmp_path / "images/val2017"
-    assert coco_refusal(tmp_path) == f"{folder}: no such image folder ({layout}); give DATASET=<folder>"
+    assert "no images/val2017 (" in coco_refusal(tmp_path)
     touch(tmp_path, "images/val2017/c.jpg")
     found = f"expected a.jpg, b.jpg, found none of its 2 in {folder}"
     assert coco_refusal(tmp_path) == f"{index}: none of the listed images exists ({found})"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hrnet.cli import UserError
-from hrnet.plain_images import find_plain_images
+from hrnet.plain_images import find_plain_images, skipped_files
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,14 @@ def test_files_and_folders_in_order(folder: Path) -> None:
     assert find_plain_images([f"{folder}/a.jpg", "."]) == [f"{folder}/a.jpg", "a.jpg"]
     (folder / "photo.data").write_bytes(b"\xff\xd8\xff\xe0")
     assert find_plain_images(["photo.data"]) == ["photo.data"], "any name, if it is given"
+
+
+def test_other_files_in_directories_are_skipped(folder: Path) -> None:
+    assert skipped_files(["photos/", "a.jpg", "photos"]) == ["photos/notes.txt"]
+    (folder / "photos/report10.pdf").touch()
+    (folder / "photos/report2.pdf").touch()
+    assert skipped_files(["photos"]) == [f"photos/{name}" for name in ("notes.txt", "report2.pdf", "report10.pdf")]
+    assert skipped_files(["photos/more", "a.jpg"]) == []
 
 
 def test_missing_files() -> None:

@@ -189,7 +189,7 @@ def test_coco_sets_are_read_and_both_passes_need_disk(
     config = load_config(place / "pose.yaml")
     (coco / "images/mine").mkdir(parents=True)
     (coco / "images/mine/1.jpg").touch()
-    with pytest.raises(UserError, match="no annotation file"):
+    with pytest.raises(UserError, match="no annotations/person_keypoints_mine"):
         doctor.count_images(coco, config)
     (coco / "annotations").mkdir()
     listed = {"images": [{"id": 1, "file_name": "1.jpg", "width": 8, "height": 8}], "annotations": []}
