@@ -45,7 +45,7 @@ SHARDS       ?=#                              number of parts: less disk, severa
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
-IMAGES       ?=#                              predict: image files and folders of them; not remembered
+IMAGES       ?=#                              predict: image files and directories; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION CALIB SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES

@@ -15,7 +15,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, natural_key
 from hrnet.io.recognise import recognise
 
-BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its folder"
+BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its directory"
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:
@@ -30,7 +30,7 @@ def find_plain_images(given: Iterable[str]) -> list[str]:
             _check_file(path)
             found[path] = None
         else:
-            raise UserError("no such file or folder", where=each, hint=BLANKS)
+            raise UserError("no such file or directory", where=each, hint=BLANKS)
     return list(found)
 
 
@@ -40,10 +40,10 @@ def _in_folder(folder: str) -> Sequence[str]:
     if not images:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
         inside = next((os.path.join(folder, name) for name in names if name.endswith("/")), None)
-        hint = f"folders in it are not searched: give IMAGES={inside}" if inside else None
+        hint = f"directories in it are not searched: give IMAGES={inside}" if inside else None
         expected = ", ".join(f"*{ending}" for ending in IMAGES)
         found = first_few(names) or "nothing"
-        raise UserError("no images in this folder", where=folder, expected=expected, found=found, hint=hint)
+        raise UserError("no images in this directory", where=folder, expected=expected, found=found, hint=hint)
     return [os.path.normpath(os.path.join(folder, name)) for name in sorted(images, key=natural_key)]
 
 

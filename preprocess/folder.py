@@ -76,7 +76,9 @@ def add_images_argument(parser: argparse.ArgumentParser, dataset: str, default: 
     """Add --dataset, with the help text `dataset`, and --images, which excludes it."""
     group = parser.add_mutually_exclusive_group(required=default is None)
     group.add_argument("--dataset", type=Path, default=default, help=dataset)
-    group.add_argument("--images", nargs="+", metavar="PATH", help="images without labels: files, or folders of files")
+    group.add_argument(
+        "--images", nargs="+", metavar="PATH", help="images without labels: files, or directories of files"
+    )
 
 
 def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:

@@ -432,6 +432,18 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     assert not (checkout.root / "build").exists(), "a refused value is not remembered"
 
 
+@pytest.mark.parametrize("text", ["LOOP ?= $(shell touch evil)\n", "LOOP ?= 1\ninclude x\n$(shell touch evil)\n"])
+def test_make_runs_nothing_that_a_changed_settings_file_contains(checkout: Checkout, text: str) -> None:
+    path = checkout.root / "build/demo_digits/settings/LOOP.mk"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    (checkout.root / "x").write_text("$(shell touch evil)\n")
+    for target in ("om", "help", "-n"):
+        done = checkout.make(target)
+        assert target != "om" or (done.returncode == 2 and "LOOP" in done.stderr), done.stderr
+    assert not (checkout.root / "evil").exists()
+
+
 @pytest.mark.parametrize("value", ["MODEL=", "MODEL=../configs", "MODEL=nothing"])
 def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
     (checkout.root / "build/kept").mkdir(parents=True)

@@ -47,7 +47,7 @@ def make_folder(path: AnyPath) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise UserError("not a folder", where=path, hint=f"move the file out of the way: mv {path} {path}.old")
+        raise UserError("not a directory", where=path, hint=f"move the file out of the way: mv {path} {path}.old")
     if path.parent != path:
         make_folder(path.parent)
     path.mkdir(FOLDER_MODE, exist_ok=True)  # never more permissions, even if the run is killed before chmod
@@ -238,10 +238,10 @@ def relative_path(folder: AnyPath, name: str) -> str:
         roots = (os.path.abspath(folder), os.path.realpath(folder))
         root = next((root for root in roots if path.startswith(os.path.join(root, ""))), None)
         if root is None:
-            raise ValueError("outside of the folder")
+            raise ValueError("outside of the directory")
         path = os.path.relpath(path, root)
     if path == os.pardir or path.startswith(os.pardir + os.sep):
-        raise ValueError("outside of the folder")
+        raise ValueError("outside of the directory")
     if path == os.curdir:
         raise ValueError("not a file name")
     return path

@@ -179,4 +179,4 @@ def _folder(path: Path) -> Kind:
         return Kind("a distributed checkpoint", f"{command} {shlex.quote(str(path))} {output}")
     inside = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(SUFFIXES))
     give = f"WEIGHTS={shlex.quote(str(path / inside[0]))}" if inside else "give a file"
-    return Kind(f"a folder{f' of {first_few(inside)}' if inside else ''}", give)
+    return Kind(f"a directory{f' of {first_few(inside)}' if inside else ''}", give)

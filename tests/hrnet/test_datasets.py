@@ -62,7 +62,9 @@ def test_training_images_are_in_class_folders(class_folders: Path) -> None:
     assert {name.replace("train/", "val/"): label for name, label in dataset.labels.items()} == LABELS
     assert dataset.unlabelled == ["train/list.txt"]
     (class_folders / "flat/train").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"flat/train: no class folders; put the images of each class into one folder"):
+    with pytest.raises(
+        UserError, match=r"flat/train: no class directories; put the images of each class into one directory"
+    ):
         find_training_images(class_folders / "flat", 4)
 
 
@@ -132,7 +134,7 @@ def test_another_number_of_class_folders_is_rejected(classes: int, class_folders
     os.rename(class_folders / "val/n9", class_folders / "val/n99")
     with pytest.raises(UserError) as caught:
         find_images(class_folders, classes)
-    assert (caught.value.where, caught.value.what) == (class_folders / "val", "wrong number of class folders")
+    assert (caught.value.where, caught.value.what) == (class_folders / "val", "wrong number of class directories")
     assert str(caught.value.found).startswith(
         "1 without images: __MACOSX; 1 with unusual names: backup; 5 with images: "
     )
@@ -171,7 +173,7 @@ def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> Non
 def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None:
     data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
     error = refusal(data)
-    assert error.startswith(f"{data}: train/ and val/ have different class folders (found 0 only in train/, ")
+    assert error.startswith(f"{data}: train/ and val/ have different class directories (found 0 only in train/, ")
     assert "zero only in val/" in error
     some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
     assert len(find_images(some, 4).labels) == 4, "of train/ only a part is there"
@@ -208,8 +210,8 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         ("val/e.JPEG", 4),
     ]
     for line, what in (
-        ("../a.JPEG 1", "line 1: outside of the folder"),
-        ("/etc/passwd 1", "line 1: outside of the folder"),
+        ("../a.JPEG 1", "line 1: outside of the directory"),
+        ("/etc/passwd 1", "line 1: outside of the directory"),
         ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
         ("a.JPEG 10", "label outside the classes"),
         ("a.JPEG 123456789", "label outside the classes"),
@@ -264,7 +266,7 @@ def test_a_directory_without_a_data_set_is_rejected(tmp_path: Path) -> None:
     line = refusal(tmp_path)
     assert line.startswith(f"{tmp_path / 'val'}: ") and f"{tmp_path}/val_label.txt, lines `name.JPEG index`" in line
     (tmp_path / "val/n01").mkdir()
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class folders (found n01)"
+    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class directories (found n01)"
 
 
 def test_a_list_that_matches_no_image_is_rejected(tmp_path: Path) -> None:
@@ -348,7 +350,7 @@ def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: P
     found = find_coco(tmp_path, "val2017")
     assert [image.image_id for image in found.images.values()] == [1, 2, 0]
     assert list(found.images) == [f"images/val2017/{name}" for name in ("2.jpg", "3.jpg", "cam1/1.jpg")]
-    assert found.broken == {"cam1": "a folder", "gone.jpg": "a broken link"}
+    assert found.broken == {"cam1": "a directory", "gone.jpg": "a broken link"}
     assert (found.absent, found.unlisted) == (["cam2/1.jpg"], ["cam1/x.jpg"])
 
 

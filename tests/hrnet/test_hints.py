@@ -110,3 +110,11 @@ def test_each_command_in_a_hint_is_a_target() -> None:
         for hint in [word.value for word in call.keywords if word.arg == "hint"]:
             for name in re.findall(r"\bmake ([a-z-]+)", text_of(hint)):
                 assert name in known, f"{where}: make {name}"
+
+
+def test_errors_and_options_say_directory() -> None:
+    """One word for one thing; the code itself may say folder."""
+    for where, call in error_calls():
+        assert not re.search(r"\bfolders?\b", text_of(call)), f"{where}: {text_of(call)}"
+    shown = (ROOT / "Makefile").read_text(encoding="utf-8") + (ROOT / "make/project.mk").read_text(encoding="utf-8")
+    assert not re.search(r"#[^\n]*\bfolders?\b", shown)

@@ -45,7 +45,7 @@ def test_other_files_in_directories_are_skipped(folder: Path) -> None:
 
 def test_missing_files() -> None:
     error = refused("a.jpg", "my", "cat.jpg")
-    assert error.where == "my" and "give its folder" in str(error.hint)
+    assert error.where == "my" and "give its directory" in str(error.hint)
 
 
 def test_folders_without_images(folder: Path) -> None:

@@ -174,7 +174,10 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
         (place / "data/val" / name).write_bytes(b"x")
     assert call() == 2
     error = capsys.readouterr().err
-    assert error.startswith("make doctor: missing: data/val: wrong number of class folders ") and error.count("\n") == 1
+    assert (
+        error.startswith("make doctor: missing: data/val: wrong number of class directories ")
+        and error.count("\n") == 1
+    )
     assert "expected 1000" in error and "1 without images: empty" in error
     (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 2}\n")
     assert call() == 0

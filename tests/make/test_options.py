@@ -11,6 +11,7 @@ from typing import Optional
 import pytest
 
 from hrnet.code import import_closure
+from hrnet.io import files
 from make import options
 from make.options import OptionError, Options
 from tests.make.option_calls import DEFAULTS, add_atc, refused, resolve
@@ -282,6 +283,14 @@ def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None
     assert "DATASET=set LOOP=5 SOC=Ascend310P3" in capsys.readouterr().err
     assert resolve(LOOP="2")["STALE"] == f"{settings}/LOOP.mk"
     assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "LOOP.mk", "SOC.mk"]
+
+
+def test_clean_is_refused_while_another_run_works() -> None:
+    Path("build/net/out").mkdir(parents=True)
+    with files.locked("build/net/out/run_lock"), pytest.raises(OptionError) as caught:
+        resolve("clean")
+    assert "build/net/out/run_lock is locked by process" in caught.value.what
+    assert resolve("clean") == {}
 
 
 def test_a_dry_run_writes_nothing() -> None:

@@ -63,7 +63,9 @@ def test_an_existing_folder_keeps_its_mode_and_content(tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_folder_is_rejected(below: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
-    with pytest.raises(UserError, match=f"^{path}: not a folder; move the file out of the way: mv {path} {path}.old$"):
+    with pytest.raises(
+        UserError, match=f"^{path}: not a directory; move the file out of the way: mv {path} {path}.old$"
+    ):
         files.make_folder(path / below)
 
 

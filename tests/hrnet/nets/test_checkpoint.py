@@ -290,7 +290,7 @@ def test_a_missing_file_a_broken_link_and_a_folder_are_rejected(tmp_path: Path, 
     (tmp_path / "link.pth").symlink_to(tmp_path / "gone")
     assert "gone" in str(refusal(net, tmp_path / "link.pth").found)
     (tmp_path / "folder").mkdir()
-    assert refusal(net, tmp_path / "folder").found == "a folder"
+    assert refusal(net, tmp_path / "folder").found == "a directory"
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
