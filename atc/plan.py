@@ -86,7 +86,8 @@ def check_config(source: onnx.ModelProto, shapes: dict[str, list[int]], config: 
     expected = [3, *config.MODEL.IMAGE_SIZE[::-1]]
     found = [shape[1:] for shape in shapes.values()]
     if found != [expected]:
-        raise UserError("not the input of this config", where=where, expected=expected, found=found, hint=hint)
+        listed = ", ".join(map(str, found))
+        raise UserError("not the input of this config", where=where, expected=expected, found=listed, hint=hint)
     outputs = graph.output_shapes(source, shapes)
     if len(outputs) != 1 or outputs[0].shape[1:2] != [config.MODEL.NUM_CLASSES]:
         listed = ", ".join(f"{each.name} {each.shape[1:]}" for each in outputs)

@@ -13,19 +13,7 @@ from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
 # Targets that compute something from DATASET, and from a model
-DATA_GOALS = {
-    "preprocess",
-    "infer",
-    "eval",
-    "gate",
-    "show",
-    "reference",
-    "qps",
-    "compare",
-    "quantize",
-    "gears",
-    "train",
-}
+DATA_GOALS = set("preprocess infer eval part gate show reference qps compare quantize gears train".split())
 MODEL_GOALS = {"om", "infer", "eval", "gate", "show", "predict", "bench", "qps", "bundle", "compare"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
