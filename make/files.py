@@ -13,8 +13,9 @@ from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
 # Targets that compute something from DATASET, and from a model
-DATA_GOALS = set("preprocess infer eval part gate show reference qps compare quantize gears train".split())
-MODEL_GOALS = {"om", "infer", "eval", "gate", "show", "predict", "bench", "qps", "bundle", "compare"}
+EVALUATION = {"infer", "eval", "gate", "show", "qps", "compare"}
+DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}
+MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
 # The value that hides another one, which was given to an earlier call
