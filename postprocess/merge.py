@@ -44,7 +44,7 @@ from postprocess.gate import find_reference, judge
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
 
-SUBSET_HINT = "give LIMIT=0, REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
+SUBSET_HINT = "give REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
@@ -128,10 +128,12 @@ def metrics_content(
     calibrated with."""
     values = list(parts.values())
     available = values[0].available
+    images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
     why_not = None
-    if available and reference and args.reference is None and not args.judge_subset:
-        why_not = f"only a subset, but the reference ({reference['source']}) is for all images; {SUBSET_HINT}"
-    images = sum(part.images for part in values)
+    by_config = args.reference is None and not args.judge_subset
+    if reference and by_config and (available or images + rejected != reference["images"]):
+        published = f"the reference ({reference['source']}) is for {reference['images']} images"
+        why_not = f"{published}; {'give LIMIT=0, ' if available else ''}{SUBSET_HINT}"
     seconds: Counter[str] = Counter()
     for part in values:
         seconds.update(part.seconds)
@@ -149,7 +151,7 @@ def metrics_content(
             "inputs": images,
             "outputs": images,
             "evaluated": evaluation.images,
-            "rejected": sum(part.rejected for part in values),
+            "rejected": rejected,
         },
         **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, args.gate, why_not),
         "images_sha256": evaluation.images_sha256,
