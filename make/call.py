@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from make.checks import CHECKS
+
 CONFIGS = Path("configs")
 NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "GATE", "MAX_REJECTED", "SHARD", "KEEP", "IMAGES"}
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
@@ -78,6 +80,12 @@ class Options:
         path = self.settings / f"{name}.mk"
         remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
         return OptionError(f"{name}={self[name]}{remembered}: {why}", hint)
+
+
+def outer_environment() -> dict[str, str]:
+    """The environment without the variables of the make that runs this process, for another call of make."""
+    own = {*CHECKS, "MODEL", "MFLAGS"}
+    return {key: value for key, value in os.environ.items() if key not in own and not key.startswith("MAKE")}
 
 
 def note(line: str) -> None:

@@ -47,7 +47,7 @@ def used_files(options: Options) -> set[str]:
         used.add("OM" if options["OM"] else source if options.is_given(source) else "WEIGHTS")
     if goals & {"eval", "gate", "reference"} and options["REFERENCE"] == "torch":
         used.add("WEIGHTS")
-    int8 = options["PRECISION"] == "int8" and goals & MODEL_GOALS and not options["OM"]
+    int8 = options["PRECISION"].startswith("int8") and goals & MODEL_GOALS and not options["OM"]
     if int8 or (goals & DATA_GOALS and not options["PREP"]):
         used.add("DATASET")
     return used | ({"PREP"} if options["PREP"] else set())
@@ -71,6 +71,10 @@ def check_files(options: Options, dry_run: bool) -> None:
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
         raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
     check_reference(options)
+    kept = Path(options["KEEP_FLOAT"])
+    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
+        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
+        raise options.error("KEEP_FLOAT", why, "give another file, or KEEP_FLOAT=auto")
     if "predict" in options.goals:
         check_images(options)
     for name, known in KINDS.items():

@@ -34,7 +34,7 @@ from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.coco import annotation_path, read_keypoints, write_keypoints
 from hrnet.io.files import make_folder, replacing, sha256_file
 from hrnet.io.parts import IDENTITY, Part, keypoints_path, predictions_path
-from hrnet.io.predictions import ClassPrediction, read_predictions
+from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.schemas import CLASSIFIERS, POSE
@@ -207,10 +207,8 @@ def run(args: argparse.Namespace) -> None:
     reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
     hashes = {"predictions_sha256": sha256_file(predictions)}
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
-    calibrated = 0
-    if task == "classification":
-        sources = (each.source for each in read_predictions(predictions, ClassPrediction))
-        calibrated = count_calibrated(first.metadata, sources)
+    kind = PosePrediction if keypoints else ClassPrediction
+    calibrated = count_calibrated(first.metadata, (each.source for each in read_predictions(predictions, kind)))
     content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, calibrated, args)
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
@@ -218,9 +216,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
     print(*evaluation.lines, sep="\n")
     if calibrated:
-        print(
-            f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add train/<class>/*"
-        )
+        other = f"the split {config.DATASET.TRAIN}" if keypoints else "train/<class>/*"
+        print(f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add {other}")
 
 
 def merge_whole(args: argparse.Namespace) -> None:
