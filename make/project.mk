@@ -45,7 +45,7 @@ family:                           ## compare MODELS: accuracy, GMACs and latency
 COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
 TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
 TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
-compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
+compare:      $(if $(filter .ts,$(EXT)),,$(COMPARE)/operators.json) $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
 $(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
 	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
 	    --device $(firstword $(subst $(comma), ,$(DEVICE)))

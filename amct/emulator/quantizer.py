@@ -39,6 +39,7 @@ def load(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSessi
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: errors are also raised as exceptions
     options.intra_op_num_threads = threads or cores()
+    options.enable_cpu_mem_arena = False  # it keeps the memory of every input size
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base class
