@@ -13,6 +13,9 @@ The script builds one command, prints it, runs it in a temporary directory and c
 ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
 `python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
 added afterwards, by atc.
+With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
+Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
+the range of each tensor; without it the emulator chooses. amct_onnx has no such choice.
 
 Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
 """
@@ -39,9 +42,10 @@ from amct.batches import batch_size, find_inputs, write_batches
 from hrnet import cann_tool
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import check_export
-from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_text
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.keep_float import KEPT, read_list
 
 EMULATOR = ["python", "-m", "amct.emulator"]
 TOOLS = {"ascend": ["amct_onnx"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
@@ -75,9 +79,9 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
     return shape
 
 
-def check_result(path: Path, source: onnx.ModelProto, tool: str) -> onnx.ModelProto:
+def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool) -> onnx.ModelProto:
     """The deploy model that the tool wrote. Raises WorkFailed if it has other inputs or outputs than its source, or
-    nothing is quantized in it."""
+    nothing is quantized in it although something should be (`quantized`)."""
     if not path.is_file():
         raise WorkFailed(f"{tool} succeeded but wrote no {path.name}")
     try:
@@ -89,9 +93,15 @@ def check_result(path: Path, source: onnx.ModelProto, tool: str) -> onnx.ModelPr
         names, wanted = ([value.name for value in each if value.name not in stored] for each in (values, expected))
         if names != wanted:
             raise WorkFailed(f"{tool} changed the model's inputs or outputs", expected=wanted, found=names)
-    if not any(node.op_type in QUANTIZING for node in model.graph.node):
+    if quantized and not any(node.op_type in QUANTIZING for node in model.graph.node):
         raise WorkFailed(f"{tool} quantized no operator", where=path.name)
     return model
+
+
+def read_skipped(path: Optional[Path], source: onnx.ModelProto) -> list[str]:
+    """The layers among the operators listed in a file; none without a file. Raises UserError for an unknown name."""
+    names = set(read_list(path, source.graph)) if path else set()
+    return [node.name for node in source.graph.node if node.name in names and node.op_type in amct_rules.LAYERS]
 
 
 def stamp_of(model: Path, tool: Sequence[str], inputs: Sequence[Path], settings: dict[str, Any]) -> Stamp:
@@ -106,8 +116,11 @@ def stamp_of(model: Path, tool: Sequence[str], inputs: Sequence[Path], settings:
     return Stamp.compute(modules, made_from, {"model": model, **data})
 
 
-def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
-    """Quantize `model` with the `inputs` and write `output` and its record."""
+def run(
+    model: Path, inputs: Path, output: Path, backend: str, keep_float: Optional[Path] = None, method: str = ""
+) -> None:
+    """Quantize `model` with the `inputs` and write `output` and its record. `keep_float`: list of operators that stay
+    in float; `method`: of the emulator, empty for the best one."""
     started, tool = time.monotonic(), TOOLS[backend]
     if not output.name.endswith(amct_rules.DEPLOY):
         raise UserError("wrong file name", where=output, expected=f"PREFIX{amct_rules.DEPLOY}")
@@ -120,7 +133,12 @@ def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
     batch = 1 if None in sizes else batch_size(fixed, len(files), inputs)
     used = len(files) // batch * batch
     sources, paths = list(files)[:used], list(files.values())[:used]
-    stamp = stamp_of(model, tool, paths, {"batch": batch, "images": sources})
+    if method and tool != EMULATOR:
+        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="PRECISION=int8")
+    skipped = read_skipped(keep_float, source)
+    settings = {"batch": batch, "images": sources, "skipped": skipped, "method": method}
+    stamp = stamp_of(model, tool, paths, settings)
+    config = output.with_name("calibration.cfg") if skipped else None
     prefix = Path(str(output)[: -len(amct_rules.DEPLOY)])
     fake_quant, records = Path(f"{prefix}{amct_rules.FAKE_QUANT}"), [QuantizedModel.record_path(output), output]
     if is_current(output, stamp, records):
@@ -131,19 +149,24 @@ def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
         data = output.parent / "batches"
         count = write_batches(data, paths, batch)
         shape = [batch, *(-1 if size is None else size for size in sizes)]
-        shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count)]
+        own = ["--method", method] if method else []
+        if config:
+            write_text(config, amct_rules.render_config(skipped))
+        shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count, config), *own]
         print(shlex.join(shown), flush=True)
         seen = [model.parent.resolve() / model.name, folder / prefix.name, data.resolve()]
-        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count)
+        absolute = config and config.resolve()
+        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count, absolute) + own
         code, _ = cann_tool.run(tool, arguments, folder, lock, "BACKEND=onnxruntime")
         if code:
             raise WorkFailed(f"{tool[-1]} failed, see above", found=f"exit code {code}")
         deploy, fake = folder / output.name, folder / fake_quant.name
-        written = check_result(deploy, source, tool[-1])
+        written = check_result(deploy, source, tool[-1], quantized=not skipped)
         if not fake.is_file():
             raise WorkFailed(f"{tool[-1]} succeeded but wrote no {fake.name}")
         props = {entry.key: entry.value for entry in written.metadata_props}
         calibration = {f"int8.{name}": props[f"amct.{name}"] for name in REPORT if f"amct.{name}" in props}
+        calibration |= {KEPT: str(len(skipped))} if skipped else {}
         for path in (fake, deploy):
             path.chmod(FILE_MODE)
         QuantizedModel(
@@ -170,6 +193,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help=f"int8 model to write: PREFIX{amct_rules.DEPLOY}")
     text = "ascend: amct_onnx; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
+    parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
+    text = "of the emulator: how the range of each tensor is found (default: the best one)"
+    parser.add_argument("--method", choices=amct_rules.METHODS, default="", help=text)
     return parser.parse_args(argv)
 
 

@@ -22,12 +22,21 @@ gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
-$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
+$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
-$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,amct) $(call set,ONNX)
-	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND)
+$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
+	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
+$(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,keep_float compare amct atc) $(call set,ONNX)
+	$(PYTHON) -m keep_float.search --model $< --inputs $(B)/int8/inputs --precision $* --output $@
 
-FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
+precision:                        ## compare precisions: accuracy, flips and images/s, as a table
+	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
+	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%)
+.PHONY: once
+once:                             # the values of this call are not remembered
+	@:
+
+FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION KEEP_FLOAT CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
     $(if $(DATASET),DATASET BATCH LIMIT MAX_REJECTED SHARDS)
 family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
@@ -49,7 +58,7 @@ $(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
-        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
+        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE) $(BUNDLE_CHANGED)
 	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
@@ -66,6 +75,7 @@ help:                             ## print this list
 
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
+	@echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"
 	python3 -m venv $(VENV)
 	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
 	@touch $@

@@ -10,7 +10,8 @@ Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. He
          that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
 
 The range of each tensor comes from three quarters of the batches. There are three ways to compute it
-(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used. The metadata of the
+(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used, or that of --method,
+which amct_onnx does not have. The metadata of the
 files contain the arguments, without directories, the method, and the error of each method.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
@@ -31,10 +32,11 @@ import numpy as np
 import onnx
 
 from amct import amct_rules
+from amct.amct_rules import METHODS
 from amct.emulator import quantizer
-from amct.emulator.ranges import METHODS
 from hrnet.cli import UserError, command, first_few
 from hrnet.io.files import make_folder, replacing
+from hrnet.keep_float import locate
 
 DYNAMIC = -1  # in --input_shape
 CHUNK = 2 * 3 * 224 * 224  # values of the input that are computed at a time, if the batch size is dynamic
@@ -166,15 +168,16 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     inputs = find_inputs(Path(args.data_dir), shape, count, whole=amct_rules.dims(value)[0] is not None)
     calibrating, held = hold_back(inputs)
     prepared = quantizer.prepare(model)
+    skipped = locate(settings.skipped, model.graph, prepared.graph)
     histograms = quantizer.collect(prepared, calibrating.read)
     candidates, errors = {}, {}
-    for method in METHODS:
+    for method in [args.method] if args.method else METHODS:
         ranges = {name: values.range(method) for name, values in histograms.items() if values.counts.any()}
-        candidates[method] = quantizer.quantize(prepared, ranges, settings.skipped)
+        candidates[method] = quantizer.quantize(prepared, ranges, skipped)
         expected, found = (quantizer.results(each, held.read()) for each in (prepared, candidates[method]))
         errors[method] = quantizer.relative_error(expected, found)
         print(f"{method}: relative error {errors[method]:.3g} on {len(held.chunks) * held.size} held-back images")
-    method = min(METHODS, key=lambda name: errors[name])
+    method = min(errors, key=lambda name: errors[name])
     chosen, own = candidates[method], {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(chosen, {**own, **metadata(args, method, errors)})
     targets = [Path(args.save_path + ending) for ending in (amct_rules.FAKE_QUANT, amct_rules.DEPLOY)]

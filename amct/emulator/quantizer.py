@@ -8,7 +8,7 @@ float32.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Callable
 
@@ -18,6 +18,7 @@ import onnxruntime
 from onnx import TensorProto, version_converter
 
 from amct.amct_rules import opset_of
+from amct.emulator.kept import all_layers, read_exact, with_neighbours
 from amct.emulator.ranges import Histogram
 from hrnet.cli import UserError, cores
 
@@ -101,15 +102,16 @@ def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) ->
     return found
 
 
-def keep_float_outputs(graph: onnx.GraphProto) -> None:
+def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
     """Remove the rounding of the graph's outputs, such as heatmaps, in place. Nodes that read an output get the rounded
-    values, under another name."""
+    values, under another name. The result of a ReLU that became part of the rounding stays rounded."""
+    kinds = {name: node.op_type for node in original.node for name in node.output}
     made = {name: node for node in graph.node for name in node.output}
     for value in graph.output:
         dequantize = made.get(value.name)
         quantize = made.get(dequantize.input[0]) if dequantize and dequantize.op_type == "DequantizeLinear" else None
         source = made.get(quantize.input[0]) if quantize else None
-        if dequantize is None or quantize is None or source is None:
+        if dequantize is None or quantize is None or source is None or source.op_type != kinds.get(value.name):
             continue
         name, rounded = quantize.input[0], f"{value.name}_rounded"
         readers = [node for node in graph.node if value.name in node.input]
@@ -125,15 +127,19 @@ def keep_float_outputs(graph: onnx.GraphProto) -> None:
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Sequence[str]
+    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32."""
+    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32; if these are
+    all layers, the copy stays float32. Raises UserError if there is nothing to quantize."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     source = onnx.ModelProto()
     source.CopyFrom(model)
+    if all_layers(model, skipped):
+        return source
+    skipped = with_neighbours(model, skipped)
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         source,
@@ -150,8 +156,9 @@ def quantize(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
-    keep_float_outputs(quantized.graph)
-    if not any(node.op_type == NODES for node in quantized.graph.node):
+    read_exact(quantized, model, skipped)
+    keep_float_outputs(quantized.graph, model.graph)
+    if not skipped and not any(node.op_type == NODES for node in quantized.graph.node):
         raise UserError("nothing to quantize", expected=f"one of the operators {', '.join(QUANTIZED)}")
     kept = [entry for entry in quantized.opset_import if entry.domain in {node.domain for node in quantized.graph.node}]
     del quantized.opset_import[:]

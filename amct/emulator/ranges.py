@@ -15,7 +15,6 @@ import numpy as np
 
 BINS = 4096
 PIECE = 1 << 16  # values that are counted at a time
-METHODS = ("percentile", "entropy", "minmax")  # of equally good ones the first is chosen
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from amct.emulator.ranges import METHODS, Histogram
+from amct.amct_rules import METHODS
+from amct.emulator.ranges import Histogram
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 
