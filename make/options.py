@@ -170,7 +170,7 @@ def product_names(options: Options) -> dict[str, str]:
         "FLIPS": flips,
         "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
         "NOFLIP": "-noflip" if options.pose and not flips else "",
-        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or "merge" in options.goals else "",
+        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or options.goals & {"merge", "cluster"} else "",
         "ANNOTATIONS": str(options.annotations) if options.pose else "",
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
