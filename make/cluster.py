@@ -107,14 +107,17 @@ class Progress:
 
     kept: int  # parts that were finished before
     total: int
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    started: Optional[float] = None  # seconds; when the first part was started
     parts: int = 0
     images: int = 0
+
+    def start(self, now: float) -> None:
+        self.started = now if self.started is None else self.started
 
     def line(self, part: Shard, node: str, images: int, now: float) -> str:
         """The line for a part that is done, with the rate since the start and the time left at this rate."""
         self.parts, self.images = self.parts + 1, self.images + images
-        seconds = max(now - self.started, 1e-9)
+        seconds = max(now - (self.started or 0.0), 1e-9)
         done = self.kept + self.parts
         left = seconds / self.parts * (self.total - done)
         rate = f"{self.images / seconds:.1f} images/s, {left:.0f} s left"
@@ -173,6 +176,7 @@ class Run:
             for _ in range(node.slots - used[key]):
                 if (part := plan.take(key)) is None:
                     break
+                self.progress.start(time.monotonic())
                 wanted = f"build/*/eval/*/*/parts/{part.name}.*"
                 self.parts[self.nodes.start(node, self.job.part(part), wanted)] = part, node
 
