@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 from hrnet.cli import UserError
 
+ANSWER = 10  # seconds, for the head to accept a connection
 OUTPUT_LINES = 40  # of a command's output that are kept
 LOCK_TRIES = 100  # to get the lock of a part, one in 0.1 s; after that, make part reports who has it
 SECONDS = 60  # for the last clean-up of a node
@@ -145,21 +147,19 @@ def import_ray() -> Any:
 def connect(address: str) -> Any:
     """Ray, connected to the cluster at `address`, or to one that is started on this machine. Raises UserError."""
     ray = import_ray()
+    where = f"RAY_ADDRESS={address}" if address else "a Ray cluster on this machine"
     if "://" in address:
         hint = "run make cluster on a node of the cluster, with RAY_ADDRESS=auto"
-        raise UserError("Ray's client protocol is not supported", where=f"RAY_ADDRESS={address}", hint=hint)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        raise UserError("Ray's client protocol is not supported", where=where, hint=hint)
+    host, _, port = address.rpartition(":")
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(address="local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"RAY_ADDRESS={address}" if address else "a cluster on this machine"
-        hint = (
-            "start Ray on this machine too: ray start --address=<head>:6379" if address else "see ray's log in /tmp/ray"
-        )
-        raise UserError("cannot connect to Ray", where=where, found=last_line(str(error)), hint=hint) from None
+        if host and port.isdigit():  # Ray itself would try for a quarter of an hour
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+        more: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
+        ray.init(**more, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError) as error:
+        hint = "ray start --address=<head>:6379 on this machine too" if address else "see Ray's logs in /tmp/ray"
+        raise UserError("cannot connect", where=where, found=last_line(str(error)), hint=hint) from None
     return ray
 
 

@@ -35,7 +35,7 @@ ALLOWED = {
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
-    "make": {"infer", "atc", "matplotlib"},
+    "make": {"infer", "atc", "matplotlib", "ray"},
 }
 FAKES = ROOT / "tests/support/fakes"
 OF_FAKES = {"numpy", "onnx", "onnxruntime", "torch", "ais_bench", "fake_om", "fake_atc_model", "fake_atc_rules"}

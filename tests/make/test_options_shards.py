@@ -100,6 +100,7 @@ def test_the_number_of_parts_is_remembered() -> None:
     [
         ("part", {}, ("make part", "SHARD=3/16")),
         ("merge", {}, ("make merge", "SHARDS=")),
+        ("cluster", {}, ("make cluster", "SHARDS=")),
         ("part", {"SHARD": "17/16"}, ("SHARD=17/16", "1/16", "16/16")),
         ("part", {"SHARD": "3/16", "SHARDS": "8"}, ("SHARD=3/16", "SHARDS=8")),
         *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 import tarfile
 import threading
@@ -135,3 +136,14 @@ def test_addresses_of_rays_client_are_refused(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError) as caught:
         ray_nodes.connect("ray://head:10001")
     assert "ray://head:10001" in str(caught.value.where) and "RAY_ADDRESS=auto" in str(caught.value.hint)
+
+
+def test_a_head_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_nodes, "import_ray", lambda: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:{1}".format(*free.getsockname())
+        with pytest.raises(UserError) as caught:
+            ray_nodes.connect(address)
+    assert address in str(caught.value.where) and "refused" in str(caught.value.found)
+    assert "ray start" in str(caught.value.hint)
