@@ -205,6 +205,9 @@ def report_ignored(options: Options) -> None:
                 note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
     elif options["IMAGES"] and "predict" not in options.goals:
         note("IMAGES is ignored: only make predict uses it")
+    for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
+        if name in options.given:
+            note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:

@@ -5,6 +5,7 @@ Each node has its own TMPDIR, so its own unpacked bundle, as on another machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -153,6 +154,19 @@ def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@contextlib.contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """A disk of 1 MB, less than the bundle. Only root may mount it."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 def wait_until(what: Any) -> Any:
     deadline = time.monotonic() + SECONDS
     while not (found := what()):
@@ -238,9 +252,12 @@ def test_unsuitable_nodes_are_refused(built: Checkout, cluster: Cluster, tmp_pat
     cluster.add("no_package", PYTHONPATH=str(stubs))
     cluster.add("old_package", PYTHONPATH=str(old))
     cluster.add("no_disk", TMPDIR="/proc")
-    text = cluster.drive(built, build).finish()
+    with small_disk(tmp_path / "small") as disk:
+        cluster.add("full_disk", TMPDIR=str(disk))
+        text = cluster.drive(built, build).finish()
     check_results(built, build)
     for name, why in {
+        "full_disk": "No space left on device",
         "other_code": "another version of the code",
         "no_package": "simplejpeg: not installed",
         "old_package": 'pip install "Pillow==',
