@@ -26,7 +26,7 @@ ANSWER = 10  # seconds, for the head to accept a connection
 OUTPUT_LINES = 40  # of a command's output that are kept
 LOCK_TRIES = 100  # to get the lock of a part, one in 0.1 s; after that, make part reports who has it
 SECONDS = 60  # for the last clean-up of a node
-INSTALL = 'pip install "ray" in the environment of PYTHON, or pip install -e ".[cluster]"'
+INSTALL = f"{sys.executable} -m pip install -c constraints.txt ray"
 
 
 class Node(NamedTuple):
@@ -177,6 +177,7 @@ class RayNodes:
         self.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self._remote = {each.__name__: self.ray.remote(each) for each in (enter, execute, leave)}
         self._archive: Any = None
+        self._checks: dict[Any, str] = {}  # task -> node
         self._folders: dict[str, str] = {}  # node -> the bundle there
 
     def __enter__(self) -> RayNodes:
@@ -202,12 +203,15 @@ class RayNodes:
 
     def check(self, node: Node, commands: list[list[str]]) -> object:
         """Start to unpack the bundle and to run `commands` on a node; a task for `wait`."""
-        return self._start("enter", node, {"num_cpus": 0}, self._archive, self._name, commands)
+        task = self._start("enter", node, {"num_cpus": 0}, self._archive, self._name, commands)
+        self._checks[task] = node.key
+        return task
 
     def start(self, node: Node, words: list[str], wanted: str) -> object:
         """Start a part on a checked node; a task for `wait`."""
         cpus = node.resources.get("CPU", 0)
-        needs = {"num_cpus": min(1, cpus), "resources": {"NPU": 1}} if self.npu else {"num_cpus": int(cpus)}
+        share = min(1, cpus / node.slots)  # so that CPUs do not limit the number of parts
+        needs = {"num_cpus": share, "resources": {"NPU": 1}} if self.npu else {"num_cpus": int(cpus)}
         return self._start("execute", node, needs, self._folders[node.key], words, wanted)
 
     def _start(self, name: str, node: Node, needs: dict[str, Any], *arguments: object) -> object:
@@ -219,11 +223,11 @@ class RayNodes:
     def wait(self, tasks: Sequence[Any], seconds: float) -> list[tuple[Any, Outcome]]:
         """The tasks that end within `seconds`, at least one if possible, and their outcomes."""
         done, _ = self.ray.wait(list(tasks), num_returns=1, timeout=seconds)
-        return [(task, self._outcome(task)) for task in done]
-
-    def entered(self, node: Node, outcome: Outcome) -> None:
-        """Use a node that was checked."""
-        self._folders[node.key] = outcome.folder
+        ended = [(task, self._outcome(task)) for task in done]
+        for task, outcome in ended:
+            if outcome.folder and task in self._checks:
+                self._folders[self._checks.pop(task)] = outcome.folder
+        return ended
 
     def _outcome(self, task: Any) -> Outcome:
         try:

@@ -34,9 +34,6 @@ class Cluster:
         self.tasks.append((node.key, None))
         return self.tasks[-1]
 
-    def entered(self, node: Node, outcome: Outcome) -> None:
-        assert outcome.folder == f"/tmp/{node.key}"
-
     def start(self, node: Node, words: list[str], wanted: str) -> object:
         number, count = words[2].removeprefix("SHARD=").split("/")
         assert words[:2] == ["make", "part"] and f"/parts/{number}-of-{count}." in wanted

@@ -6,10 +6,12 @@ Each node has its own TMPDIR, so its own unpacked bundle, as on another machine.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Any, Optional
 
 import pytest
 
+from make import ray_nodes
 from tests.support import ROOT
 from tests.support.checkout import Checkout
 
@@ -59,11 +62,12 @@ class Cluster:
         self.names: dict[str, str] = {}  # ours -> as in messages
         self.drivers: list[Driver] = []
 
-    def add(self, name: str, **environment: str) -> Any:
+    def add(self, name: str, npus: int = 0, **environment: str) -> Any:
         place = self.folder / name
         place.mkdir()
         node = self.cluster.add_node(
             num_cpus=1,
+            resources={"NPU": npus} if npus else {},
             env_vars={"TMPDIR": str(place), **environment},
             include_dashboard=False,
             object_store_memory=80 << 20,
@@ -255,7 +259,7 @@ def test_unsuitable_nodes_are_refused(built: Checkout, cluster: Cluster, tmp_pat
     with small_disk(tmp_path / "small") as disk:
         cluster.add("full_disk", TMPDIR=str(disk))
         text = cluster.drive(built, build).finish()
-    check_results(built, build)
+    check_results(built, build, cluster)
     for name, why in {
         "full_disk": "No space left on device",
         "other_code": "another version of the code",
@@ -266,3 +270,29 @@ def test_unsuitable_nodes_are_refused(built: Checkout, cluster: Cluster, tmp_pat
         (line,) = (each for each in text.splitlines() if f"{cluster.names[name]}: not used: " in each)
         assert why in line
         assert f" is done on {os.uname().nodename} {cluster.names[name]}" not in text
+
+
+def test_each_part_gets_an_npu_of_its_own(cluster: Cluster) -> None:
+    """Two parts at a time on a node with two NPUs, each of which sees one."""
+    cluster.add("npus", npus=2)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in ("Makefile", "hrnet", "make"):
+            tar.add(ROOT / name, f"top/{name}", filter=lambda info: None if info.name.endswith(".so") else info)
+    script = "import os, pathlib, time; npu = os.environ['ASCEND_RT_VISIBLE_DEVICES']; pathlib.Path(npu).touch(); "
+    script += "[time.sleep(0.1) for _ in range(600) if not (os.path.exists('0') and os.path.exists('1'))]; print(npu)"
+    with ray_nodes.RayNodes(cluster.cluster.address, npu=True) as nodes:
+        (node,) = (each for each in nodes.alive() if each.slots)
+        assert node.slots == 2 and cluster.names["npus"] in node.name
+        nodes.send(archive.getvalue(), "npu")
+        check = nodes.check(node, [["{python}", "-c", "print(1)"]])
+        assert wait_until(lambda: nodes.wait([check], 1))[0][1].output == "1\n"
+        tasks = [nodes.start(node, ["{python}", "-c", script], "") for _ in range(2)]
+        found = []
+        while tasks:
+            for task, outcome in nodes.wait(tasks, 1):
+                tasks.remove(task)
+                found.append(outcome)
+        assert nodes.clean() == {}
+    assert not list(cluster.folder.glob("npus/hrnet_cluster-*/*"))
+    assert sorted(outcome.output for outcome in found) == ["0\n", "1\n"]

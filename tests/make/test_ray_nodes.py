@@ -128,7 +128,7 @@ def test_a_missing_package_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError) as caught:
         ray_nodes.connect("")
-    assert caught.value.where == sys.executable and "cluster" in str(caught.value.hint)
+    assert caught.value.where == sys.executable and "pip install" in str(caught.value.hint)
 
 
 def test_addresses_of_rays_client_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
