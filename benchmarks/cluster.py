@@ -14,6 +14,8 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,11 +45,12 @@ def timed(words: list[str]) -> float:
     return seconds
 
 
-def measure_parts(build: Path, dataset: Path, shards: int) -> tuple[float, float]:
-    """Seconds of all calls of `make part`, and of `make cluster` without the merge."""
+def measure_parts(build: Path, scratch: Path, dataset: Path, shards: int) -> tuple[float, float]:
+    """Seconds of all calls of `make part`, and of `make cluster` without the merge. The parts remain in `scratch`."""
     given = [*MODEL, f"DATASET={dataset}", f"PYTHON={sys.executable}", "GATE=none"]
-    places = {name: Path(f"{build}-{name}-{shards}") for name in ("alone", "cluster")}
+    places = {name: scratch / name for name in ("alone", "cluster")}
     for place in places.values():
+        shutil.rmtree(place, ignore_errors=True)
         timed(["make", "om", *given, f"BUILD={place}", f"ONNX={build}/demo_digits/model.onnx"])
     alone, ray = ([*given, f"BUILD={place}"] for place in places.values())
     seconds = sum(timed(["make", "part", f"SHARD={number}/{shards}", *alone]) for number in range(1, shards + 1))
@@ -72,23 +75,23 @@ def write_copies(record: Path, parts: Path, count: int, images: int) -> None:
         dataclasses.replace(part, shard=[number, count], **facts).write(path)  # type: ignore[arg-type]
 
 
-def measure_merge(build: Path, scratch: Path, count: int, images: int) -> float:
-    """Seconds of postprocess.merge over `count` copies of a part that was computed before."""
-    (record, *_) = sorted(build.parent.glob(f"{build.name}-alone-*/{RESULT}/parts/1-of-*.json"))
+def measure_merge(record: Path, scratch: Path, count: int, images: int) -> float:
+    """Seconds of postprocess.merge over `count` copies of a computed part."""
     write_copies(record, scratch / "parts", count, images)
     words = [sys.executable, "-m", "postprocess.merge", "--cfg", "configs/demo_digits.yaml", "--shards", str(count)]
     return timed([*words, "--parts", str(scratch / "parts"), "--output", str(scratch / "merged.json")])
 
 
-def run(images: int, shards: list[int], merge: int, part_images: int, digits: Path) -> None:
+def run(images: int, shards: list[int], repeat: int, merge: int, part_images: int, digits: Path) -> None:
     with tempfile.TemporaryDirectory(dir=digits.parent) as folder:
         scratch, build = Path(folder), Path(folder, "build")
         dataset = write_links(scratch / "set", digits, images)
         timed(["make", "onnx", *MODEL, f"PYTHON={sys.executable}", f"BUILD={build}"])
         print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {images} images of 64 pixels")
         over: dict[int, float] = {}
+        rounds = [{count: measure_parts(build, scratch, dataset, count) for count in shards} for _ in range(repeat)]
         for count in shards:
-            alone, cluster = measure_parts(build, dataset, count)
+            alone, cluster = (statistics.median(values) for values in zip(*(each[count] for each in rounds)))
             over[count] = cluster - alone
             figures = f"make part alone {alone:.1f} s, make cluster {cluster:.1f} s"
             print(f"{count} parts: {figures}, {over[count] / count:.2f} s more for each part, start-up included")
@@ -96,7 +99,8 @@ def run(images: int, shards: list[int], merge: int, part_images: int, digits: Pa
             few, many = min(over), max(over)
             slope = (over[many] - over[few]) / (many - few)
             print(f"start-up {over[few] - few * slope:.1f} s, then {slope:.2f} s for each part")
-        seconds = measure_merge(build, scratch, merge, part_images)
+        record = scratch / "alone" / RESULT / f"parts/1-of-{shards[-1]}.json"
+        seconds = measure_merge(record, scratch, merge, part_images)
         print(f"merge of {merge} parts of {part_images} images: {seconds:.1f} s")
 
 
@@ -104,6 +108,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=integer(1), default=256, help="images of the data set (%(default)s)")
     parser.add_argument("--shards", type=integer(1), nargs="+", default=[8, 64], help="numbers of parts (%(default)s)")
+    parser.add_argument("--repeat", type=integer(1), default=3, help="measurements, of which the median is printed")
     parser.add_argument("--merge", type=integer(1), default=10_000, help="parts to merge (%(default)s)")
     parser.add_argument("--part_images", type=integer(1), default=4, help="images of each of them (%(default)s)")
     parser.add_argument("--digits", type=Path, default=Path("data/digits"), help="written by data.digits (%(default)s)")

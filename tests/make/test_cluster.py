@@ -16,7 +16,7 @@ from hrnet.shards import Shard
 from make import cluster, machine
 from make.ray_nodes import Node, Outcome
 from tests.make.fake_cluster import Cluster, node
-from tests.make.part_files import write_inputs, write_part
+from tests.support.part_files import write_inputs, write_part
 
 IMAGES = 10
 

@@ -12,7 +12,7 @@ import pytest
 
 from hrnet.cli import UserError
 from make import machine
-from tests.make.part_files import write_inputs
+from tests.support.part_files import write_inputs
 
 ARGUMENTS = [
     "--cfg",

@@ -17,8 +17,8 @@ from hrnet.io.parts import reference_path
 from hrnet.io.records import write_record
 from hrnet.shards import Shard
 from make import shards
-from tests.make.part_files import write_inputs, write_part
 from tests.support.image_sets import write_images
+from tests.support.part_files import write_inputs, write_part
 
 IMAGES = 10
 PARTS = Path("parts")
