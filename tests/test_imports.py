@@ -34,6 +34,8 @@ ALLOWED = {
     "postprocess": {"PIL", "cv2"},
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
+    # candidates are what the emulators write, and operators are compared as make compare does
+    "keep_float": {"onnx", "onnxruntime", "amct", "atc", "compare"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
     "make": {"infer", "atc", "matplotlib", "ray"},
 }
