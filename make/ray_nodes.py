@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 
 def unpack(archive: bytes, name: str) -> str:
-    """Unpack the bundle to `<TMPDIR>/hrnet_cluster-<user>/<name>`, if it is not there. Returns the path."""
+    """Unpack the bundle to `<TMPDIR>/hrnet_cluster-<user id>/<name>`, if it is not there. Returns the path."""
     import fcntl
     import io
     import shutil

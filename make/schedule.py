@@ -169,7 +169,7 @@ class Run:
         if node.key not in self.known:
             return
         if outcome.lost or outcome.code:
-            self.refuse(node, outcome.lost or missing(outcome.output) or last_line(outcome.output))
+            self.refuse(node, outcome.lost or reason(outcome.output))
             return
         try:
             machine.check(node.name, outcome.folder, machine.read(outcome.output), self.job.machine)
@@ -181,7 +181,7 @@ class Run:
     def end_part(self, plan: Plan, part: Shard, node: Node, outcome: Outcome) -> None:
         why = outcome.lost
         if outcome.code:
-            why = last_line(outcome.output)
+            why = reason(outcome.output)
             print(outcome.output, file=sys.stderr)
         if not why:
             try:
@@ -206,7 +206,7 @@ class Run:
         print(line, flush=True)
 
 
-def missing(output: str) -> str:
-    """What make doctor and other scripts miss on a node, from their output."""
-    found = re.findall(r"^make doctor: missing: (.+)$|: error: (.+)$", output, re.MULTILINE)
-    return first_few(doctor or error for doctor, error in found).replace(DISK_HINT, NODE_DISK_HINT)
+def reason(output: str) -> str:
+    """Why a command failed: what make doctor misses, or the errors of scripts, else the last line of its output."""
+    found = re.findall(r"^(?:make doctor: missing|[a-z_.]+: (?:error|failed)): (.+)$", output, re.MULTILINE)
+    return first_few(found).replace(DISK_HINT, NODE_DISK_HINT) or last_line(output)
