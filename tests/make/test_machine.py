@@ -13,6 +13,7 @@ import pytest
 from hrnet.cli import UserError
 from make import machine
 from tests.support.part_files import write_inputs
+from tests.support.tar_sets import write_tar
 
 ARGUMENTS = [
     "--cfg",
@@ -84,3 +85,14 @@ def test_a_missing_data_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
 def test_other_output_is_not_a_description(output: str) -> None:
     with pytest.raises(UserError, match="no description"):
         machine.read(output)
+
+
+def test_tar_files_are_described_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        image = Path(f"set/val/{number}.png").read_bytes()
+        write_tar(Path(f"tars/{number}.tar"), [(f"{number}.cls", b"1"), (f"{number}.png", image)])
+    here = described(capsys, "--dataset", "tars")
+    assert described(capsys, "--dataset", "tars") == here
+    os.utime("tars/1.tar", (1, 1))
+    found = described(capsys, "--dataset", "tars")
+    assert {name for name in here if here[name] != found[name]} == {"index_sha256"}
