@@ -67,8 +67,8 @@ def set_shards(options: Options) -> None:
     asked, evaluating = options["SHARDS"], options.goals & {"eval", "gate", "show"}
     if "family" in options.goals and options["DATASET"]:
         evaluating = {"family"}
-    if not asked and "merge" in options.goals:
-        raise OptionError("make merge: no SHARDS", "give SHARDS=<number of parts>")
+    for goal in sorted(options.goals & {"merge", "cluster"}) if not asked else ():
+        raise OptionError(f"make {goal}: no SHARDS", "give SHARDS=<number of parts>")
     if not asked and evaluating and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1

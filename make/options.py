@@ -208,7 +208,7 @@ def product_names(options: Options) -> dict[str, str]:
         "FLIPS": flips,
         "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
         "NOFLIP": "-noflip" if options.pose and not flips else "",
-        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or "merge" in options.goals else "",
+        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or options.goals & {"merge", "cluster"} else "",
         "ANNOTATIONS": str(options.annotations) if options.pose else "",
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
@@ -253,6 +253,9 @@ def report_ignored(options: Options) -> None:
                 note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
     elif options["IMAGES"] and "predict" not in options.goals:
         note("IMAGES is ignored: only make predict uses it")
+    for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
+        if name in options.given:
+            note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     if not options.pose and "FLIP" in options.given:
