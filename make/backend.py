@@ -20,6 +20,7 @@ ON_DEVICE = {
     "gate",
     "show",
     "predict",
+    "serve",
     "bench",
     "family",
     "doctor",

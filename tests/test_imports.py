@@ -34,6 +34,8 @@ ALLOWED = {
     "postprocess": {"PIL", "cv2"},
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
+    # a composer: the arithmetic of the stages behind HTTP
+    "serve": {"starlette", "uvicorn", "prometheus_client", "cv2", "preprocess", "infer", "postprocess"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
     "make": {"infer", "atc", "matplotlib"},
 }

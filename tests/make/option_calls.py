@@ -44,6 +44,8 @@ DEFAULTS = {
     "BUNDLE": "inputs",
     "MODELS": "",
     "IMAGES": "",
+    "HOST": "",
+    "PORT": "",
 }
 
 

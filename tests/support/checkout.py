@@ -22,6 +22,7 @@ FOLDERS = (
     "postprocess",
     "preprocess",
     "pth2onnx",
+    "serve",
     "train",
     "weights",
 )
