@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -28,10 +28,10 @@ from starlette.requests import Request as HTTPRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from hrnet.cli import StageError, cores
-from serve.batches import Batcher
-from serve.models import Prepared, Served
-from serve.protocol import JSON_LENGTH, Request, RequestError, Spec, read_request, write_response
+from hrnet.cli import StageError
+from serve.batches import Batcher, Prepared
+from serve.models import Served
+from serve.protocol import JSON_LENGTH, RequestError, Spec, read_request, write_response
 
 SERVER, EXTENSIONS = "hrnet-ascend", ["binary_tensor_data"]
 MAX_BODY = 32 << 20  # bytes
@@ -91,7 +91,7 @@ class Server:
     held: int = 0  # bytes
 
     def __post_init__(self) -> None:
-        self.pool, self.lock = ThreadPoolExecutor(cores()), threading.Lock()
+        self.lock = threading.Lock()
         self.metrics.pending.set_function(lambda: self.pending)
 
     @property
@@ -106,7 +106,6 @@ class Server:
         await loading
         if self.batcher:
             await asyncio.to_thread(self.batcher.stop)
-        self.pool.shutdown()
 
     async def _load(self) -> None:
         try:
@@ -187,13 +186,12 @@ class Server:
         if self.batcher is None:
             raise Unavailable("the model is being loaded")
         ticket.add_images(1)
-        loop, json_length = asyncio.get_running_loop(), request.headers.get(JSON_LENGTH)
-        asked, prepared = await loop.run_in_executor(self.pool, prepare, model, body, json_length, ticket)
-        results = await self.batcher.submit(prepared.rows)
-        if model.answer_in_pool:
-            outputs = await loop.run_in_executor(self.pool, model.answer, prepared.context, results)
+        work = partial(prepare, model, body, request.headers.get(JSON_LENGTH), ticket)
+        (asked, context), results = await self.batcher.submit(work)
+        if model.slow_answer:
+            outputs = await asyncio.to_thread(model.answer, context, results)
         else:
-            outputs = model.answer(prepared.context, results)
+            outputs = model.answer(context, results)
         text, json_length = write_response(model.name, asked, outputs)
         if json_length is None:
             return Response(text, media_type="application/json")
@@ -261,13 +259,15 @@ async def receive(request: HTTPRequest, ticket: Ticket) -> bytearray:
     return body
 
 
-def prepare(model: Served, body: bytearray, json_length: Optional[str], ticket: Ticket) -> tuple[Request, Prepared]:
-    """Read a request and prepare its rows. Raises RequestError."""
+def prepare(model: Served, body: bytearray, json_length: Optional[str], ticket: Ticket) -> Prepared:
+    """Read a request and prepare its rows; the context is the request and the context of its answer. Raises
+    RequestError."""
     asked = read_request(body, json_length, model.input, [output.name for output in model.outputs])
     if len(asked.values) > ticket.server.max_images:
         raise RequestError(f"too many images in a request (expected at most {ticket.server.max_images})")
     ticket.add_images(len(asked.values) - 1)
-    return asked, model.prepare(asked.values)
+    rows, context = model.prepare(asked.values)
+    return Prepared(rows, (asked, context))
 
 
 def version() -> str:

@@ -1,8 +1,8 @@
 """Batches of the rows that queued while the device computed, padded up to the next compiled batch size.
 
-Each of the runtime's requests has a thread. A thread takes all rows that are waiting, up to the largest batch, and
-never waits for more. So a single client has the latency of a batch of one, and under load the batches grow by
-themselves. The number of waiting rows is bounded by the server, not here.
+A request is prepared by one of several threads, which queues its rows. Each of the runtime's requests has a thread,
+which takes all rows that are waiting, up to the largest batch, and never waits for more. So a single client has the
+latency of a batch of one, and under load the batches grow by themselves. The server bounds the number of requests.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
+from hrnet.cli import cores
 from infer.emulator.pipeline import warm_up
 from infer.runtimes.base import Runtime
 
@@ -32,14 +33,24 @@ class Result(NamedTuple):
 NOTHING = Result([], None)  # not computed yet
 
 
-class Job:
-    """The rows of one request, and the future of their results. Made in the event loop."""
+class Prepared(NamedTuple):
+    """A request, ready to be computed."""
 
-    def __init__(self, rows: Sequence[np.ndarray]) -> None:
-        self.rows, self.left = rows, len(rows)
-        self.results = [NOTHING] * len(rows)
-        self.done: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
-        self.queued = time.perf_counter()
+    rows: Sequence[np.ndarray]  # inputs of the compiled model without the batch axis
+    context: Any = None  # what the answer needs of the request
+
+
+class Job:
+    """A request, and the future of its context and results. Made in the event loop."""
+
+    def __init__(self, prepare: Callable[[], Prepared]) -> None:
+        self.prepare = prepare
+        self.done: asyncio.Future[tuple[Any, list[Result]]] = asyncio.get_running_loop().create_future()
+
+    def queue(self, prepared: Prepared) -> list[Row]:
+        self.rows, self.context, self.left = prepared.rows, prepared.context, len(prepared.rows)
+        self.results, self.queued = [NOTHING] * self.left, time.perf_counter()
+        return [Row(self, place) for place in range(self.left)]
 
 
 class Row(NamedTuple):
@@ -48,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Batcher:
-    """Computes rows by the runtimes of one device, one for each compiled batch size."""
+    """Prepares requests, and computes their rows by the runtimes of one device, one for each compiled batch size."""
 
     def __init__(
         self,
@@ -62,9 +73,9 @@ class Batcher:
         self.by_size = {runtime.inputs[0].shape[0]: runtime for runtime in runtimes}
         self.sizes = sorted(self.by_size)
         self.rank, self.observe = rank, observe
+        self.arriving: SimpleQueue[Optional[Job]] = SimpleQueue()
         self.waiting: SimpleQueue[Optional[Row]] = SimpleQueue()
         self.requests = min(runtime.requests for runtime in runtimes)
-        self.threads: list[threading.Thread] = []
         self.failed: Optional[Exception] = None  # of the last batch
 
     def warm_up(self) -> None:
@@ -75,25 +86,39 @@ class Batcher:
 
     def start(self) -> None:
         """Start the threads, in the event loop that is told about results."""
-        loop = asyncio.get_running_loop()
-        self.threads = [threading.Thread(target=self._work, args=(loop,)) for _ in range(self.requests)]
-        for thread in self.threads:
+        self.loop = asyncio.get_running_loop()
+        self.preparing = [threading.Thread(target=self._prepare) for _ in range(cores())]
+        self.computing = [threading.Thread(target=self._work) for _ in range(self.requests)]
+        for thread in (*self.preparing, *self.computing):
             thread.start()
 
     def stop(self) -> None:
-        """Compute all waiting rows, then end the threads."""
-        for _ in self.threads:
-            self.waiting.put(None)
-        for thread in self.threads:
-            thread.join()
+        """Compute all requests, then end the threads."""
+        queues: tuple[SimpleQueue[Any], ...] = (self.arriving, self.waiting)
+        for queue, threads in zip(queues, (self.preparing, self.computing)):
+            for _ in threads:
+                queue.put(None)
+            for thread in threads:
+                thread.join()
 
-    def submit(self, rows: Sequence[np.ndarray]) -> asyncio.Future[list[Result]]:
-        """Queue the rows of a request, each without the batch axis; returns the future of their results, in order. Rows
-        of a cancelled future are skipped."""
-        job = Job(rows)
-        for place in range(len(rows)):
-            self.waiting.put(Row(job, place))
+    def submit(self, prepare: Callable[[], Prepared]) -> asyncio.Future[tuple[Any, list[Result]]]:
+        """Queue a request; returns the future of the context and the results of the rows, in order. `prepare` is called
+        in a thread. What it raises is the future's exception; if the future is cancelled, the request is skipped."""
+        job = Job(prepare)
+        self.arriving.put(job)
         return job.done
+
+    def _prepare(self) -> None:
+        while (job := self.arriving.get()) is not None:
+            if job.done.cancelled():
+                continue
+            try:
+                rows = job.queue(job.prepare())
+            except Exception as error:  # of the request: it gets the error, and the server goes on
+                self.loop.call_soon_threadsafe(_fail, {job}, error)
+            else:
+                for row in rows:
+                    self.waiting.put(row)
 
     def _take(self) -> list[Row]:
         """Wait for a row, and take what else is waiting; empty at the end."""
@@ -109,14 +134,15 @@ class Batcher:
                     rows.append(row)
         return rows
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _work(self) -> None:
         while rows := self._take():
             try:
                 results, self.failed = self._compute(rows), None
             except Exception as error:  # of any runtime: the requests of this batch get it, and the server goes on
-                loop.call_soon_threadsafe(self._fail, rows, error)
+                self.failed = error
+                self.loop.call_soon_threadsafe(_fail, {row.job for row in rows}, error)
             else:
-                loop.call_soon_threadsafe(self._deliver, rows, results)
+                self.loop.call_soon_threadsafe(_deliver, rows, results)
 
     def _compute(self, rows: list[Row]) -> list[Result]:
         started = time.perf_counter()
@@ -131,15 +157,16 @@ class Batcher:
             for i in range(len(rows))
         ]
 
-    def _deliver(self, rows: list[Row], results: list[Result]) -> None:
-        for row, result in zip(rows, results):
-            job = row.job
-            job.results[row.place], job.left = result, job.left - 1
-            if job.left == 0 and not job.done.done():
-                job.done.set_result(job.results)
 
-    def _fail(self, rows: list[Row], error: Exception) -> None:
-        self.failed = error
-        for row in rows:
-            if not row.job.done.done():
-                row.job.done.set_exception(error)
+def _deliver(rows: list[Row], results: list[Result]) -> None:
+    for row, result in zip(rows, results):
+        job = row.job
+        job.results[row.place], job.left = result, job.left - 1
+        if job.left == 0 and not job.done.done():
+            job.done.set_result((job.context, job.results))
+
+
+def _fail(jobs: set[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.done.done():
+            job.done.set_exception(error)

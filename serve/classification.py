@@ -14,8 +14,8 @@ from postprocess.topn import TOP, best_classes, class_name, label_offset
 from preprocess import decode
 from preprocess.classification import prepare
 from preprocess.folder import decode_image
-from serve.batches import Result
-from serve.models import ImageModel, Prepared, accepted, check_finite, check_kind, output_tensors
+from serve.batches import Prepared, Result
+from serve.models import ImageModel, accepted, check_finite, check_kind, output_tensors
 from serve.protocol import BYTES, NAMES, Spec, Tensor, Values
 
 

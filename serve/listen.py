@@ -98,6 +98,7 @@ def make_server(app: Starlette, timeout: float) -> Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=int(timeout) + 1,
     )

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, TypeVar, Union
 
 import numpy as np
 
 from hrnet.cli import WorkFailed
 from hrnet.io.compiled import CompiledModel
 from preprocess.folder import Rejection
-from serve.batches import Result
+from serve.batches import Prepared, Result
 from serve.protocol import BYTES, NAMES, RequestError, Spec, Tensor, Values, refuse
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # first bytes of a file
 T = TypeVar("T")
-
-
-class Prepared(NamedTuple):
-    """A request, ready to be computed."""
-
-    rows: list[np.ndarray]  # inputs of the compiled model without the batch axis
-    context: Any = None  # what `answer` needs of the request
 
 
 class Served(ABC):
@@ -31,7 +24,7 @@ class Served(ABC):
     name: str
     input: Spec
     outputs: list[Spec]
-    answer_in_pool = False  # whether `answer` takes so long that it must not run in the event loop
+    slow_answer = False  # whether `answer` takes so long that it must not run in the event loop
 
     @abstractmethod
     def prepare(self, values: Values) -> Prepared:

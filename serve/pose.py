@@ -17,13 +17,13 @@ from postprocess.decode import people_of
 from preprocess import decode
 from preprocess.folder import decode_image
 from preprocess.pose import align, prepare
-from serve.batches import Result
-from serve.models import ImageModel, Prepared, accepted, check_finite, check_kind
+from serve.batches import Prepared, Result
+from serve.models import ImageModel, accepted, check_finite, check_kind
 from serve.protocol import Spec, Tensor, Values, refuse
 
 
 class PoseModel(ImageModel):
-    answer_in_pool = True  # decoding takes 40 to 200 ms for an image
+    slow_answer = True  # decoding takes 40 to 200 ms for an image
 
     def __init__(self, name: str, cfg: Path, config: CfgNode, compiled: CompiledModel, flip: bool) -> None:
         super().__init__(name)

@@ -32,6 +32,7 @@ DATATYPES = {  # of this protocol: numpy's names of the dtypes that a compiled m
     "INT64": "int64",
 }
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+DTYPES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}
 BYTES = "BYTES"
 LENGTH = struct.Struct("<I")  # before each element of type BYTES
 JSON_LENGTH = "Inference-Header-Content-Length"  # the header
@@ -275,7 +276,7 @@ def write_response(model: str, request: Request, outputs: Sequence[Tensor]) -> t
 
 
 def datatype_of(values: Values) -> str:
-    return BYTES if isinstance(values, list) else NAMES[values.dtype.name]
+    return BYTES if isinstance(values, list) else DTYPES[values.dtype]
 
 
 def _to_bytes(values: Values) -> bytes:
