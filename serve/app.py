@@ -236,7 +236,7 @@ class Ticket:
         """Called in any thread. Raises Unavailable if there would be too many images."""
         with self.server.lock:
             if not self.open or self.server.pending + count > self.server.max_images:
-                raise Unavailable(f"{self.server.pending} images are waiting")
+                raise Unavailable(f"busy: {self.server.pending} of {self.server.max_images} images are in work")
             self.images += count
             self.server.pending += count
 

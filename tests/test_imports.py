@@ -30,7 +30,7 @@ ALLOWED = {
     "data": {"PIL", "cv2", "sklearn"},
     "infer": set(),
     "infer/emulator": set(),
-    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
+    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch", "ais_bench"},
     "postprocess": {"PIL", "cv2"},
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
