@@ -85,6 +85,7 @@ class Server:
     max_images: int
     timeout: float  # seconds
     failed: Callable[[Exception], None] = lambda error: None  # called if `load` fails
+    announce: Callable[[], None] = lambda: None  # called when the server is ready
     metrics: Metrics = field(default_factory=Metrics)
     batcher: Optional[Batcher] = None
     pending: int = 0  # images
@@ -115,6 +116,7 @@ class Server:
         else:
             batcher.start()
             self.batcher = batcher
+            self.announce()
 
     def app(self) -> Starlette:
         model = "/v2/models/{model}"

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hrnet.cli import UserError
 
 MAX_CONNECTIONS = 1024
+DRAIN_SECONDS = 0.5
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,9 +46,11 @@ def url(bound: socket.socket) -> str:
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers do not arrive in time; uvicorn waits for ever."""
+    """Closes a connection whose request line and headers do not arrive in time, for which uvicorn waits for ever; and
+    while the server drains, each connection after its next response."""
 
     header_seconds = 30.0
+    draining = False
     timer: Optional[asyncio.TimerHandle] = None
 
     def connection_made(self, transport: Any) -> None:
@@ -61,6 +64,8 @@ class TimedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop()
         super().on_headers_complete()
+        if self.draining:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._stop()
@@ -77,6 +82,8 @@ class TimedProtocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
+    protocol: type[TimedProtocol]
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """As uvicorn, but after draining the process ends with exit code 0."""
@@ -85,6 +92,16 @@ class Server(uvicorn.Server):
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        """For DRAIN_SECONDS answer with `Connection: close`, so that clients do not send the next request on a
+        connection that is being closed; then as uvicorn: no new connections, and the end after the last response."""
+        self.protocol.draining = True
+        for connection in list(self.server_state.connections):
+            if connection.cycle is not None:
+                connection.cycle.keep_alive = False
+        await asyncio.sleep(DRAIN_SECONDS)
+        await super().shutdown(sockets)
 
 
 def make_server(app: Starlette, timeout: float) -> Server:
@@ -102,4 +119,6 @@ def make_server(app: Starlette, timeout: float) -> Server:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=int(timeout) + 1,
     )
-    return Server(config)
+    server = Server(config)
+    server.protocol = protocol
+    return server

@@ -114,8 +114,10 @@ def serve_device(args: argparse.Namespace) -> None:
         batcher = Batcher(loaded, getattr(served, "rank", None), metrics.observe_batch)
         batcher.warm_up()
         facts["runtime"] = loaded[0].version
-        print(f"ready: {name}, {loaded[0].version}, batch sizes {', '.join(map(str, sizes))}; {verdict}", flush=True)
         return batcher
+
+    def announce() -> None:
+        print(f"ready: {name}, {facts['runtime']}, batch sizes {', '.join(map(str, sizes))}; {verdict}", flush=True)
 
     errors: list[Exception] = []
 
@@ -125,7 +127,9 @@ def serve_device(args: argparse.Namespace) -> None:
 
     max_images = args.max_images or IMAGES_OF_A_BATCH * max(8, sizes[-1])
     platform = PLATFORMS.get(args.backend, "onnx_onnxv1")
-    server = Server({name: served, tensors.name: tensors}, platform, facts, load, max_images, args.timeout, failed)
+    server = Server(
+        {name: served, tensors.name: tensors}, platform, facts, load, max_images, args.timeout, failed, announce
+    )
     bound = bind(args.host, args.port)
     http = make_server(server.app(), args.timeout)
     print(f"listening on {url(bound)}", flush=True)
