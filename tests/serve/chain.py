@@ -100,6 +100,7 @@ def serving(folder: Path, words: list[str], python: str = sys.executable) -> Ite
             lines.append(line)
             if line.startswith("ready: "):
                 break
+        timer.cancel()
         found = re.search(r"listening on (http://\S+)", "".join(lines))
         assert found and lines[-1].startswith("ready: "), "".join(lines)
         yield Running(process, found[1], lines)
