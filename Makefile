@@ -29,6 +29,7 @@ MODELS       ?=#                              family: names in configs/ (all HRN
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      precision inside: fp16, fp32, int8, default (NPU: fp16)
+KEEP_FLOAT   ?=#                              int8, fp16: auto, or a list of operators that stay float
 CALIB        ?= 64#                           int8: number of calibration images, of train/ or val/
 SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
@@ -47,9 +48,9 @@ KEEP         ?=#                              1: keep inputs and outputs of part
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
 IMAGES       ?=#                              predict: image files and folders of them; not remembered
 
-OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION CALIB SOC DEVICE BACKEND \
+OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION KEEP_FLOAT CALIB SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES HOST PORT
-STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict serve bench qps gears bundle family compare
+STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict serve bench qps gears bundle family compare precision
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif
@@ -64,7 +65,6 @@ METRICS := $(B)/eval/$(NAME)/$(TAG)$(NOFLIP).json
 PARTS   := $(METRICS:.json=)/parts
 MEASURED_FILE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy of PyTorch, or of the ONNX file
 REFERENCE_FILE := $(if $(TORCH_OR_ONNX),$(MEASURED_FILE),$(filter-out config,$(REFERENCE)))# a metrics record
-ALLOW_UNJUDGED := $(if $(filter none,$(GATE)),--allow_unjudged)
 GATE_FLAGS := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
 set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
@@ -98,11 +98,11 @@ $(B)/model.onnx $(B)/model.ts: $(WEIGHTS) $(CFG) $(call code,pth2onnx) $(call se
 $(B)/$(MODEL).yaml: $(CFG_GIVEN) $(CLASS_NAMES) $(ONNX_FILES) $(call code,atc) $(call set,CFG ONNX)
 	$(PYTHON) -m atc.classifier --cfg $(CFG_GIVEN) --model $(ONNX) --output $@
 
-COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(PRECISION) --backend $(BACKEND) --soc_version $(SOC)
+COMPILE = --cfg $(CFG) --model $< --output $@ --batch_size $* --input_dtype $(INPUT) --precision $(firstword $(subst -, ,$(PRECISION))) --backend $(BACKEND) --soc_version $(SOC)
 $(B)/om/bs%-$(INPUT)-$(TARGET).ts: $(TS) $(CFG) $(call code,pth2onnx) $(call set,TS SOC)
 	$(PYTHON) -m pth2onnx.static $(COMPILE)
-$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(INT8) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
-	$(PYTHON) -m atc.convert $(COMPILE) $(INT8:%=--quantized %) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
+$(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(INT8) $(KEEP_FP16) $(CFG) $(call code,atc) $(call set,ONNX SOC ATC_FLAGS) $(FLAG_FILES)
+	$(PYTHON) -m atc.convert $(COMPILE) $(INT8:%=--quantized %) $(KEEP_FP16:%=--keep_float %) --tune $(TUNE) $(if $(ATC_FLAGS),--atc_flags='$(ATC_FLAGS)')
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
 	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)

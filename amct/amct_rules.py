@@ -22,12 +22,21 @@ COMMAND = "calibration"
 OPSETS = range(8, 15)
 DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
 DATA_TYPE = "float32"
+METHODS = ("percentile", "entropy", "minmax")  # of the emulator; of equally good ones it chooses the first
+LAYERS = ("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul")  # that amct_onnx quantizes
 
 
 def build_command(
-    model: AnyPath, save_path: AnyPath, name: str, shape: Sequence[int], data: AnyPath, batches: int
+    model: AnyPath,
+    save_path: AnyPath,
+    name: str,
+    shape: Sequence[int],
+    data: AnyPath,
+    batches: int,
+    config: Optional[AnyPath] = None,
 ) -> list[str]:
-    """The arguments of amct_onnx for one input."""
+    """The arguments of amct_onnx for one input. A -1 in `shape` is only for the emulator. `config`: the
+    --calibration_config file."""
     return [
         COMMAND,
         "--model",
@@ -42,7 +51,13 @@ def build_command(
         DATA_TYPE,
         "--batch_num",
         str(batches),
+        *(["--calibration_config", str(config)] if config else []),
     ]
+
+
+def render_config(skipped: Sequence[str]) -> str:
+    """The --calibration_config file (protobuf text) that leaves layers in float."""
+    return "".join(f'skip_layers: "{name}"\n' for name in skipped)
 
 
 def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
@@ -57,6 +72,8 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     calibration.add_argument("--data_types", required=True, help=DATA_TYPE)
     calibration.add_argument("--batch_num", type=integer(1), default=1, help="number of files to use (%(default)s)")
     calibration.add_argument("--calibration_config", help='text file with lines such as skip_layers: "Conv_0"')
+    text = "only of the emulator: how the range of each tensor is found (default: the best one)"
+    calibration.add_argument("--method", choices=METHODS, help=text)
     return parser.parse_args(list(argv))
 
 

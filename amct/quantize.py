@@ -4,7 +4,8 @@
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
 
 Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
-Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches; PREFIX_fake_quant_model.onnx,
+Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches (.npy of one image each if
+         height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
          --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
 Locks    `<output>_lock` until the tool has ended
 
@@ -12,6 +13,9 @@ The script builds one command, prints it, runs it in a temporary directory and c
 ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
 `python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
 added afterwards, by atc.
+With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
+Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
+the range of each tensor; without it the emulator chooses. amct_onnx has no such choice.
 
 Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
 """
@@ -31,25 +35,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import onnx
 
 from amct import amct_rules
+from amct.batches import batch_size, find_inputs, write_batches
 from hrnet import cann_tool
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import check_export
-from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_atomic
-from hrnet.io.manifest import Manifest
+from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_text
 from hrnet.io.quantized import QuantizedModel
-from hrnet.io.records import FormatError
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.keep_float import KEPT, read_list
 
 EMULATOR = ["python", "-m", "amct.emulator"]
 TOOLS = {"ascend": ["amct_onnx"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
-LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
 QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
 REPORT = ("method", "error_percentile", "error_entropy", "error_minmax")  # of the emulator, in the file's metadata
-PREPARE = "run make quantize"
 
 
 @contextlib.contextmanager
@@ -64,52 +65,23 @@ def scratch_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def batch_size(fixed: Optional[int], images: int, where: Path) -> int:
-    """Images in one file of --data_dir: the model's batch, or the largest one that uses all images. Raises UserError if
-    there are fewer images than the model's batch."""
-    if fixed is None:
-        return max(size for size in range(1, LARGEST_BATCH + 1) if images % size == 0)
-    if images < fixed:
-        raise UserError("fewer images than the model's batch", where=where, found=images, hint=f"CALIB={fixed}")
-    return fixed
+def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Optional[int]]:
+    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError if C is dynamic or only
+    one of H and W, and, with --backend ascend, if both are."""
+    shape = amct_rules.dims(value)
+    gears = shape[2:] == [None, None] and shape[1] is not None
+    if len(shape) != 4 or (None in shape[1:] and not gears):
+        expected = "[N, C, H, W] with fixed C, H and W"
+        raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
+    if gears and backend == "ascend":
+        hint = "PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        raise UserError("amct_onnx does not support dynamic height and width (gears)", where=model, hint=hint)
+    return shape
 
 
-def find_inputs(folder: Path, shape: Sequence[int]) -> dict[str, Path]:
-    """{path of an image in the data set: its input}. Raises UserError unless they are float32 .bin files of `shape`."""
-    path = folder / "manifest.json"
-    manifest = Manifest.read(path)
-    if (manifest.dtype, manifest.suffix) != ("float32", "bin"):
-        raise UserError("not inputs for calibration", where=path, expected="float32 in .bin", found=manifest.dtype)
-    wrong = next((image for image in manifest.images if image.shape != list(shape)), None)
-    if wrong:
-        hint = "give the config that the model was exported with"
-        raise UserError("inputs do not fit the model", where=path, expected=list(shape), found=wrong.shape, hint=hint)
-    inputs = {image.source: folder / f"{image.stem}.bin" for image in manifest.images}
-    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
-    for file in inputs.values():
-        if not file.is_file() or file.stat().st_size != size:
-            raise FormatError(
-                "missing or incomplete", where=file, expected=f"{size} bytes", hint=f"rm {path}; {PREPARE}"
-            )
-    return inputs
-
-
-def write_batches(folder: Path, inputs: Sequence[Path], batch: int) -> int:
-    """Write the inputs as whole batches, in order, and remove other files; returns the number of batches."""
-    count = len(inputs) // batch
-    names = [f"batch_{number:05}.bin" for number in range(count)]  # amct_onnx sorts names as text
-    make_folder(folder)
-    for path in folder.iterdir():
-        if path.name not in names:
-            path.unlink()
-    for number, name in enumerate(names):
-        write_atomic(folder / name, *(path.read_bytes() for path in inputs[number * batch : (number + 1) * batch]))
-    return count
-
-
-def check_result(path: Path, source: onnx.ModelProto, tool: str) -> onnx.ModelProto:
+def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool) -> onnx.ModelProto:
     """The deploy model that the tool wrote. Raises WorkFailed if it has other inputs or outputs than its source, or
-    nothing is quantized in it."""
+    nothing is quantized in it although something should be (`quantized`)."""
     if not path.is_file():
         raise WorkFailed(f"{tool} succeeded but wrote no {path.name}")
     try:
@@ -121,9 +93,15 @@ def check_result(path: Path, source: onnx.ModelProto, tool: str) -> onnx.ModelPr
         names, wanted = ([value.name for value in each if value.name not in stored] for each in (values, expected))
         if names != wanted:
             raise WorkFailed(f"{tool} changed the model's inputs or outputs", expected=wanted, found=names)
-    if not any(node.op_type in QUANTIZING for node in model.graph.node):
+    if quantized and not any(node.op_type in QUANTIZING for node in model.graph.node):
         raise WorkFailed(f"{tool} quantized no operator", where=path.name)
     return model
+
+
+def read_skipped(path: Optional[Path], source: onnx.ModelProto) -> list[str]:
+    """The layers among the operators listed in a file; none without a file. Raises UserError for an unknown name."""
+    names = set(read_list(path, source.graph)) if path else set()
+    return [node.name for node in source.graph.node if node.name in names and node.op_type in amct_rules.LAYERS]
 
 
 def stamp_of(model: Path, tool: Sequence[str], inputs: Sequence[Path], settings: dict[str, Any]) -> Stamp:
@@ -138,8 +116,11 @@ def stamp_of(model: Path, tool: Sequence[str], inputs: Sequence[Path], settings:
     return Stamp.compute(modules, made_from, {"model": model, **data})
 
 
-def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
-    """Quantize `model` with the `inputs` and write `output` and its record."""
+def run(
+    model: Path, inputs: Path, output: Path, backend: str, keep_float: Optional[Path] = None, method: str = ""
+) -> None:
+    """Quantize `model` with the `inputs` and write `output` and its record. `keep_float`: list of operators that stay
+    in float; `method`: of the emulator, empty for the best one."""
     started, tool = time.monotonic(), TOOLS[backend]
     if not output.name.endswith(amct_rules.DEPLOY):
         raise UserError("wrong file name", where=output, expected=f"PREFIX{amct_rules.DEPLOY}")
@@ -147,16 +128,17 @@ def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
     check_export(model)
     amct_rules.check_opset(source, model)
     value = amct_rules.one_input(source, model)
-    fixed, *sizes = amct_rules.dims(value)
-    shape = [size for size in sizes if size is not None]
-    if len(sizes) != 3 or shape != sizes:
-        expected = "[N, C, H, W] with fixed C, H and W"
-        raise UserError("cannot be quantized", where=model, expected=expected, found=[fixed, *sizes])
-    files = find_inputs(inputs, shape)
-    batch = batch_size(fixed, len(files), inputs)
+    fixed, *sizes = read_shape(value, model, backend)
+    files = find_inputs(inputs, sizes)
+    batch = 1 if None in sizes else batch_size(fixed, len(files), inputs)
     used = len(files) // batch * batch
     sources, paths = list(files)[:used], list(files.values())[:used]
-    stamp = stamp_of(model, tool, paths, {"batch": batch, "images": sources})
+    if method and tool != EMULATOR:
+        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="PRECISION=int8")
+    skipped = read_skipped(keep_float, source)
+    settings = {"batch": batch, "images": sources, "skipped": skipped, "method": method}
+    stamp = stamp_of(model, tool, paths, settings)
+    config = output.with_name("calibration.cfg") if skipped else None
     prefix = Path(str(output)[: -len(amct_rules.DEPLOY)])
     fake_quant, records = Path(f"{prefix}{amct_rules.FAKE_QUANT}"), [QuantizedModel.record_path(output), output]
     if is_current(output, stamp, records):
@@ -166,20 +148,25 @@ def run(model: Path, inputs: Path, output: Path, backend: str) -> None:
     with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
         data = output.parent / "batches"
         count = write_batches(data, paths, batch)
-        shape = [batch, *shape]
-        shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count)]
+        shape = [batch, *(-1 if size is None else size for size in sizes)]
+        own = ["--method", method] if method else []
+        if config:
+            write_text(config, amct_rules.render_config(skipped))
+        shown = [*tool, *amct_rules.build_command(model, prefix, value.name, shape, data, count, config), *own]
         print(shlex.join(shown), flush=True)
         seen = [model.parent.resolve() / model.name, folder / prefix.name, data.resolve()]
-        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count)
+        absolute = config and config.resolve()
+        arguments = amct_rules.build_command(seen[0], seen[1], value.name, shape, seen[2], count, absolute) + own
         code, _ = cann_tool.run(tool, arguments, folder, lock, "BACKEND=onnxruntime")
         if code:
             raise WorkFailed(f"{tool[-1]} failed, see above", found=f"exit code {code}")
         deploy, fake = folder / output.name, folder / fake_quant.name
-        written = check_result(deploy, source, tool[-1])
+        written = check_result(deploy, source, tool[-1], quantized=not skipped)
         if not fake.is_file():
             raise WorkFailed(f"{tool[-1]} succeeded but wrote no {fake.name}")
         props = {entry.key: entry.value for entry in written.metadata_props}
         calibration = {f"int8.{name}": props[f"amct.{name}"] for name in REPORT if f"amct.{name}" in props}
+        calibration |= {KEPT: str(len(skipped))} if skipped else {}
         for path in (fake, deploy):
             path.chmod(FILE_MODE)
         QuantizedModel(
@@ -206,6 +193,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help=f"int8 model to write: PREFIX{amct_rules.DEPLOY}")
     text = "ascend: amct_onnx; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
+    parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
+    text = "of the emulator: how the range of each tensor is found (default: the best one)"
+    parser.add_argument("--method", choices=amct_rules.METHODS, default="", help=text)
     return parser.parse_args(argv)
 
 

@@ -18,9 +18,10 @@ gears, height and width are dynamic (--dynamic_dims), and outputs are selected b
 model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
 operators in the ONNX file normalise them.
 With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, in place of
---model. Gears are not supported then.
+--model. Only the emulator supports gears then.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
 device. --atc_flags are passed to atc unchanged (atc/flags.py).
+With --keep_float the operators in that list stay in float32; it is passed as --keep_dtype.
 
 Exit code 1 if the tool rejects the model or writes no file, with a hint for the tool's error code (atc.run_atc); 2 for
 wrong usage.
@@ -41,6 +42,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import onnx
 from yacs.config import CfgNode
 
 from atc import atc_command, atc_rules, flags, graph
@@ -56,6 +58,7 @@ from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha2
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
+from hrnet.keep_float import KEPT, read_list
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
 LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # of the absolute path of a file that atc reads
@@ -103,17 +106,27 @@ def check_arguments(
     check_export(model)
 
 
-def read_quantized(model: Path, quantized: Optional[Path], precision: str, pixels: bool) -> dict[str, str]:
-    """The metadata that an int8 model adds; none for other precisions. Raises UserError if --quantized and --precision
-    contradict each other, for gears or uint8 pixels without AIPP (`pixels`), and FormatError for another source."""
+def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears: bool) -> dict[str, str]:
+    """The metadata that an int8 model adds; none for other precisions. `gears`: for atc. Raises UserError if
+    --quantized and --precision contradict each other, for gears, and FormatError for another source."""
     if (precision == "int8") != (quantized is not None):
         raise UserError("give both --precision int8 and --quantized", found=f"--precision {precision}")
     if quantized is None:
         return {}
-    if pixels:
-        what = "an int8 model allows neither gears nor a chip without AIPP for uint8 inputs"
-        raise UserError(what, where=quantized, hint="PRECISION=fp16, or INPUT=float32")
+    if gears:
+        raise UserError("atc allows no gears for an int8 model", where=quantized, hint="PRECISION=fp16")
     return QuantizedModel.read(quantized, model).metadata()
+
+
+def read_kept(path: Optional[Path], model: Path) -> list[str]:
+    """The names of the nodes that a file lists; none without a file. Raises UserError."""
+    if path is None or not model.is_file():  # check_arguments refuses a missing model
+        return []
+    try:
+        source = onnx.load(model, load_external_data=False)
+    except Exception:  # protobuf's
+        raise UserError("not an ONNX file that can be read", where=model) from None
+    return read_list(path, source.graph)
 
 
 def stamp_of(
@@ -147,32 +160,37 @@ def run(
     log: str,
     atc_flags: list[str],
     quantized: Optional[Path] = None,
+    keep_float: Optional[Path] = None,
 ) -> None:
     """Compile `model`, or the int8 model `quantized` made from it, to `output`, and write its record. `cfg` is needed
-    for gears and for uint8."""
+    for gears and for uint8. `keep_float`: list of operators that stay in float32."""
     chip = atc_command.chip(soc_version)
+    kept = read_kept(keep_float, model)
+    atc_flags = [*atc_flags, *([f"--keep_dtype={keep_float}"] if kept else [])]
     check_arguments(model, output, backend, precision, tune, chip, atc_flags)
     started, config = time.monotonic(), load_config(cfg) if cfg else None
     gears = atc_command.config_gears(config, batch_size) if config else []
-    without_aipp = bool(gears) or (input_dtype == "uint8" and not uses_aipp(gears, chip))
-    int8 = read_quantized(model, quantized, precision, without_aipp)
+    int8 = read_quantized(model, quantized, precision, bool(gears) and backend == "ascend")
+    more = int8 | ({KEPT: str(len(kept))} if kept else {})
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
     files = {**flags.files(atc_flags), **({"quantized": quantized} if quantized else {})}
-    stamp = stamp_of(model, config, tool, {**arguments, **int8}, files)
+    stamp = stamp_of(model, config, tool, {**arguments, **more}, files)
     records = [CompiledModel.record_path(output), output]
     if is_current(output, stamp, records):
         if config and input_dtype == "uint8":
-            restore_tool_input(config, model, output, uses_aipp(gears, chip))
+            restore_tool_input(config, quantized or model, output, uses_aipp(gears, chip))
         return touch(output, records)
     make_folder(output.parent)
     check_free_disk(output.parent, 2 * model.stat().st_size)  # the compiled file and the tool's temporary files
     try:
         source = graph.read(model)
         with locked(f"{output}_lock") as lock, scratch_folder(output) as folder:
-            plan, description = prepare(source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags)
-            plan = plan._replace(model=quantized or plan.model, metadata={**plan.metadata, **int8})
+            plan, description = prepare(
+                source, model, output, config, batch_size, input_dtype, gears, chip, atc_flags, quantized
+            )
+            plan = plan._replace(metadata={**plan.metadata, **more})
             del source  # the tool needs the memory
             seen = plan.relative_to(folder)
             checked = options if tool == EMULATOR else options[: len(options) - len(atc_flags)]  # atc checks its flags
@@ -223,6 +241,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)
     text = "ascend: atc; others: the emulator of atc (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
+    text = "list of operators that stay in float32: a name of an ONNX node, or OpType::Type, in each line"
+    parser.add_argument("--keep_float", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
     text = "more flags for atc, quoted: --atc_flags='--keep_dtype=ops.cfg --output_type=FP16'"

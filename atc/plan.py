@@ -60,12 +60,18 @@ def write_aipp(config: CfgNode, path: Path) -> None:
     write_text(path, atc_command.render_aipp(width, height, config.INPUT.MEAN, config.INPUT.STD))
 
 
-def write_pixels(source: onnx.ModelProto, config: CfgNode, model: Path, path: Path) -> None:
-    """Change the input of `source`, read from `model`, to pixels, and write it to `path`."""
+def accept_pixels(source: onnx.ModelProto, config: CfgNode, model: Path) -> None:
+    """Change the input of `source`, read from `model`, to pixels. Raises UserError for an unsuitable input."""
     try:
         pixels.accept_pixels(source, config.INPUT.MEAN, config.INPUT.STD)
     except ValueError as error:
         raise UserError(f"--input_dtype uint8: {error}", where=model) from None
+
+
+def write_pixels(config: CfgNode, model: Path, path: Path) -> None:
+    """Change the input of `model` to pixels, and write it to `path`. Operators of amct_onnx are not checked."""
+    source = onnx.load(model)
+    accept_pixels(source, config, model)
     with replacing(path) as temporary:
         onnx.save(source, temporary)
 
@@ -95,16 +101,19 @@ def prepare(
     gears: list[list[int]],
     chip: str,
     atc_flags: Sequence[str],
+    quantized: Optional[Path] = None,
 ) -> tuple[Plan, atc_rules.Model]:
-    """Plan the compilation of `source`, read from `model`. For uint8 without AIPP also write the ONNX file with
-    normalisation. Returns the plan and the facts for atc_rules. Raises UserError, and AtcError E10041."""
-    given, conf = model, None
+    """Plan the compilation of `source`, read from `model`, or of the int8 model `quantized` made from it. For uint8
+    without AIPP also write the ONNX file with normalisation. Returns the plan and the facts for atc_rules. Raises
+    UserError, and AtcError E10041."""
+    given, conf = quantized or model, None
     if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
         given = output.with_suffix(PIXELS_ENDING)
         if not gears:
             planes = atc_command.batched(graph.inputs(source), batch_size, 0, model, config.MODEL.IMAGE_SIZE)
             atc_command.aipp_input(config, planes, batch_size, model)  # checks the image size
-        write_pixels(source, config, model, given)
+        accept_pixels(source, config, model)
+        write_pixels(config, quantized or model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
     size = config.MODEL.get("IMAGE_SIZE") if config else None
     shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model, size)
@@ -124,4 +133,4 @@ def restore_tool_input(config: CfgNode, model: Path, output: Path, aipp: bool) -
     if aipp and not path.exists():
         write_aipp(config, path)
     elif not path.exists():
-        write_pixels(graph.read(model), config, model, path)
+        write_pixels(config, model, path)

@@ -4,7 +4,7 @@
         --cfg configs/hrnet_w18.yaml --copies 1 10
 
 Each image is linked `copies` times. The peak of the resident memory of all processes of a stage is sampled. Shared
-pages count for each process, so the result is an upper bound.
+pages count for each process, so the result is an upper bound. With --onnx, `make quantize` is measured too.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def peak_of(words: list[object]) -> int:
     return peak
 
 
-def peaks(dataset: Path, cfg: Path, model: Path, copies: int) -> tuple[int, dict[str, int]]:
-    """The number of images, and the peak memory of each stage in bytes."""
+def peaks(
+    dataset: Path, cfg: Path, model: Path, copies: int, onnx: Optional[Path], calib: int
+) -> tuple[int, dict[str, int]]:
+    """The number of images, and the peak memory of each stage in bytes; with `onnx` also of its quantization."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, common = Path(scratch), ["--cfg", cfg]
         count = link_copies(dataset, folder / "images", copies)
@@ -64,6 +66,11 @@ def peaks(dataset: Path, cfg: Path, model: Path, copies: int) -> tuple[int, dict
             "infer": ["-m", "infer.run", "--model", model, "--inputs", inputs, "--output", output],
             "eval": [*_module("postprocess"), *common, *products, "--output", folder / "metrics.json"],
         }
+        if onnx:
+            words = ["--dataset", folder / "images", "--output", folder / "calibration", "--calibration", calib]
+            int8 = folder / "int8/model_deploy_model.onnx"
+            stages["calibration"] = [*_module("preprocess"), *common, *words]
+            stages["quantize"] = ["-m", "amct.quantize", "--model", onnx, "--inputs", words[3], "--output", int8]
         return count, {name: peak_of(words) for name, words in stages.items()}
 
 
@@ -71,9 +78,9 @@ def _module(stage: str) -> list[str]:
     return ["-m", f"{stage}.classification"]
 
 
-def run(dataset: Path, cfg: Path, model: Path, copies: list[int]) -> None:
+def run(dataset: Path, cfg: Path, model: Path, copies: list[int], onnx: Optional[Path], calib: int) -> None:
     """Print the peak memory of each stage for each number of images."""
-    measured = [peaks(dataset, cfg, model, each) for each in copies]
+    measured = [peaks(dataset, cfg, model, each, onnx, calib) for each in copies]
     print(f"{'peak memory, MiB':16}" + "".join(f"{count:>10} images" for count, _ in measured))
     for name in measured[0][1]:
         print(f"{name:16}" + "".join(f"{stages[name] / 2**20:>17.0f}" for _, stages in measured))
@@ -84,6 +91,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="ImageNet directory")
     add_cfg_argument(parser)
     parser.add_argument("--model", type=Path, required=True, help="model compiled by the emulator of atc")
+    parser.add_argument("--onnx", type=Path, help="also measure make quantize of this ONNX file")
+    parser.add_argument("--calib", type=integer(1), default=64, help="number of calibration images (%(default)s)")
     parser.add_argument(
         "--copies", type=integer(1), nargs="+", default=[1, 10], help="numbers of copies of each image (%(default)s)"
     )
@@ -93,7 +102,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 @command
 def main(argv: Optional[list[str]] = None) -> None:
     args = parse_args(argv)
-    run(args.dataset, args.cfg, args.model, args.copies)
+    run(args.dataset, args.cfg, args.model, args.copies, args.onnx, args.calib)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Compare `make serve` with MLServer and LitServe: responses per second for JPEGs, each server in its own environment.
 
     make eval MODEL=demo_digits DATASET=data/digits REFERENCE=torch BATCHES=1,2,4,8,16
-    python -m benchmarks.serve --cfg demo_digits --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val
+    python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
-All servers run the same session code (benchmarks.serve_model) with the same compiled models, batches of up to the largest
-of them, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor extension.
-They run all the time, and take turns: those that are not measured are stopped (SIGSTOP). A peer's environment needs
-its package and those of this project without torch: `pip install litserve numpy onnxruntime opencv-python-headless
-Pillow simplejpeg yacs PyYAML tqdm`.
+All servers run the same session code (benchmarks.serve_model) with the same compiled models, batches of up to the
+largest of them, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor
+extension. They run all the time, and take turns: those that are not measured are stopped
+(SIGSTOP). A peer's environment needs its package and those of this project without torch: `pip install litserve numpy
+onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also `uvloop<0.22`).
 
 --bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
 """

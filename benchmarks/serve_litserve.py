@@ -15,7 +15,7 @@ import litserve
 from benchmarks.serve_model import Model
 
 
-class Classifier(litserve.LitAPI):  # type: ignore[misc]
+class Classifier(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.model = Model.from_environment(parallel=2)  # one thread for each session, as in the other servers
 

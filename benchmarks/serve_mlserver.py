@@ -15,7 +15,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from benchmarks.serve_model import Model
 
 
-class Classifier(MLModel):  # type: ignore[misc]
+class Classifier(MLModel):
     async def load(self) -> bool:
         self.model, self.pool = Model.from_environment(parallel=2), ThreadPoolExecutor(2)
         return True

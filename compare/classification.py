@@ -49,21 +49,6 @@ class Files(NamedTuple):
     metrics: dict[str, Any]
 
 
-def read_torch(path: Path, images: int) -> np.ndarray:
-    """PyTorch's logits, float32 [images, classes], mapped into memory."""
-    hint = f"rm {path}; make compare"
-    try:
-        logits = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise FormatError("not a readable .npy file", where=path, hint=hint) from None
-    if logits.ndim != 2 or len(logits) != images or logits.dtype.kind != "f":
-        found = f"{logits.dtype} {list(logits.shape)}"
-        raise FormatError(
-            "not the logits of these images", where=path, expected=f"{images} rows", found=found, hint=hint
-        )
-    return logits
-
-
 def read_files(args: argparse.Namespace) -> Files:
     """Read and check all records. Raises UserError if they describe different models or images."""
     outputs = read_outputs(args.cfg, args.manifest, args.run)
@@ -80,7 +65,7 @@ def blocks(args: argparse.Namespace, written: Outputs) -> Iterator[tuple[slice, 
     """Yield the logits of each column, float32 [n, classes], for some images at a time."""
     config, images = load_config(args.cfg, *CLASSIFIERS), written.manifest.images
     torch = {TORCH_IMAGES: args.torch_images, TORCH_INPUTS: args.torch_inputs}
-    stored = {name: read_torch(path, len(images)) for name, path in torch.items() if path}
+    stored = {name: columns.read_torch(path, len(images)) for name, path in torch.items() if path}
     names = [tensor.name for tensor in written.record.outputs]
     runners = {ONNX: Runner(args.onnx, names)}
     if columns.runnable(args.model):

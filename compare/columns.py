@@ -11,13 +11,13 @@ import numpy as np
 import onnxruntime
 
 from compare.sums import Sums
-from compare.tables import Table, short
+from compare.tables import Table, short, write_tables
 from hrnet.cli import UserError, WorkFailed
 from hrnet.config import add_cfg_argument
 from hrnet.io.compiled import CompiledModel
-from hrnet.io.files import sha256_file, write_text
+from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
-from hrnet.io.records import read_record, write_record
+from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import Stamp, write_stamp
 
 BATCH = 16  # images, for a model whose batch size is not fixed
@@ -106,6 +106,21 @@ def runnable(model: Path) -> bool:
     return model.suffix == ".onnx"
 
 
+def read_torch(path: Path, images: int) -> np.ndarray:
+    """PyTorch's logits, float32 [images, classes], mapped into memory."""
+    hint = f"rm {path}; make compare"
+    try:
+        logits = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise FormatError("not a readable .npy file", where=path, hint=hint) from None
+    if logits.ndim != 2 or len(logits) != images or logits.dtype.kind != "f":
+        found = f"{logits.dtype} {list(logits.shape)}"
+        raise FormatError(
+            "not the logits of these images", where=path, expected=f"{images} rows", found=found, hint=hint
+        )
+    return logits
+
+
 def check_metrics(path: Path, manifest: Manifest) -> dict[str, Any]:
     """The metrics record of make eval. Raises UserError if it is for other images."""
     record = read_record(path, "metrics", hint="run make eval")
@@ -126,14 +141,13 @@ def write_result(
     args: argparse.Namespace, stamp: Stamp, table: Table, lines: list[str], content: dict[str, Any]
 ) -> None:
     """Print the table, write the Markdown, the record and the stamp."""
-    print("\n".join([table.text(), *lines]))
-    markdown = args.output.with_suffix(".md")
-    items = "".join(f"- {line.strip()}\n" for line in lines)
-    write_text(markdown, "\n".join([table.markdown(), *([items] if items else [])]))
+    write_tables(args.output, f"{args.model.name}: from stage to stage", table, table, lines)
     compiled = {"model": args.model.name, "model_sha256": sha256_file(args.model)}
     write_record(args.output, "comparison", {**compiled, **content})
-    write_stamp(args.output, stamp, [markdown, args.output])
+    write_stamp(args.output, stamp, [args.output.with_suffix(".md"), args.output])
     print(f"wrote {args.output} ({content['images']} images)")
+    if args.model.suffix == ".ts":
+        print("no table of operators for TorchScript; for the operators of the ONNX file give BACKEND=onnxruntime")
 
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:

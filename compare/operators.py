@@ -25,13 +25,14 @@ import onnx
 from yacs.config import CfgNode
 
 from compare import msprobe
-from compare.tables import Table, short
-from compare.walk import HALF_LARGEST, BatchDiffers, Operator, Walk, worst
+from compare.operator_table import findings, table
+from compare.tables import write_tables
+from compare.walk import BatchDiffers, Operator, Walk
 from hrnet.cli import UserError, WorkFailed, command, integer, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import planes, read_input, spread
 from hrnet.io.compiled import CompiledModel
-from hrnet.io.files import make_folder, sha256_file, write_text
+from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -40,7 +41,6 @@ from postprocess.checks import check_manifest
 
 SHOWN = 10  # operators in the table on the screen
 LISTED = 40  # operators in the Markdown file
-HEAD = ("layer", "operator", "own error", "error after", "1 - cosine", "overflow", "saturated", "largest value")
 SAME = ("config_sha256", "weights_sha256")  # metadata of the two files that must be equal
 
 
@@ -122,42 +122,6 @@ def run_msprobe(job: Job) -> list[Operator]:
     return found
 
 
-def table(operators: list[Operator], count: int) -> Table:
-    def row(each: Operator) -> list[str]:
-        own = "-" if each.own_error is None else short(each.own_error)
-        counts = ["-" if value is None else str(value) for value in (each.overflow, each.saturated)]
-        largest = "-" if each.largest_value is None else f"{each.largest_value:.3g}"
-        cosine = short(1 - each.cosine)
-        return [each.layer or each.node or each.tensor, each.kind, own, short(each.error), cosine, *counts, largest]
-
-    shown = worst(operators)[:count]
-    if not shown:
-        return Table(f"All {len(operators)} operators give the values of the ONNX file", (), ())
-    by = "own error" if shown[0].own_error is not None else "error after"
-    return Table(f"Worst {len(shown)} of {len(operators)} operators, by {by}", HEAD, [row(each) for each in shown])
-
-
-def findings(operators: list[Operator]) -> list[str]:
-    """One line for each fact that explains a loss."""
-
-    def named(operator: Operator) -> str:
-        return operator.layer or operator.node or operator.tensor
-
-    lines = []
-    spilled = [each for each in operators if each.own_overflow]
-    above = [each for each in operators if (each.largest_value or 0) > HALF_LARGEST]
-    clipped = [each for each in operators if each.saturated]
-    if spilled:
-        lines.append(f"operators that overflow although their inputs do not: {len(spilled)}, first {named(spilled[0])}")
-    elif above:
-        what = f"operators with values above {HALF_LARGEST:.0f}, which overflow in float16"
-        lines.append(f"{what}: {len(above)}, first {named(above[0])}")
-    if clipped:
-        most = max(clipped, key=lambda each: each.saturated or 0)
-        lines.append(f"operators with saturated values: {len(clipped)}, most in {named(most)}")
-    return lines
-
-
 def run(args: argparse.Namespace) -> None:
     """Compare, write the Markdown and the record, print the worst operators."""
     if args.model.suffix not in (".onnx", ".om"):
@@ -182,10 +146,6 @@ def run(args: argparse.Namespace) -> None:
     job = Job(config, source, compiled, manifest, images, args)
     operators = walk_graphs(job) if args.model.suffix == ".onnx" else run_msprobe(job)
     lines = findings(operators)
-    print("\n".join([table(operators, SHOWN).text(), *lines]))
-    title = f"# {args.model.name}: error of each operator on {len(images)} images\n"
-    facts = "".join(f"- {line}\n" for line in lines)
-    write_text(products[0], "\n".join(filter(None, [title, facts, table(operators, LISTED).markdown()])))
     content: dict[str, Any] = {
         "model": args.model.name,
         "model_sha256": compiled.model_sha256,
@@ -196,6 +156,8 @@ def run(args: argparse.Namespace) -> None:
         "findings": lines,
         "operators": [asdict(each) for each in operators],
     }
+    title = f"{args.model.name}: error of each operator on {len(images)} images"
+    write_tables(args.output, title, table(operators, SHOWN), table(operators, LISTED), lines)
     write_record(args.output, "operators", content)
     write_stamp(args.output, stamp, products)
     return print(f"wrote {args.output} ({len(operators)} operators, {len(images)} images)")

@@ -7,9 +7,16 @@ in pycocotools' loadRes.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from pycocotools.cocoeval import Params
 
+from hrnet.io.coco import JOINTS
+
+Person = dict[str, Any]  # a COCO result
 SIGMAS = np.asarray(Params("keypoints").kpt_oks_sigmas)  # of the 17 joints
 
 
@@ -31,3 +38,15 @@ def matched(before: np.ndarray, after: np.ndarray, least: float = 0.5) -> list[f
         found.append(float(table[i, j]))
         table[i], table[:, j] = -1.0, -1.0
     return found
+
+
+def by_image(people: Iterable[Person]) -> dict[int, list[Person]]:
+    found: dict[int, list[Person]] = defaultdict(list)
+    for person in people:
+        found[person["image_id"]].append(person)
+    return found
+
+
+def points(people: list[Person]) -> np.ndarray:
+    """float [P, 17, 2]: the keypoints of people, pixels of the image."""
+    return np.array([person["keypoints"] for person in people], np.float64).reshape(-1, JOINTS, 3)[:, :, :2]

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Optional
 
@@ -29,12 +27,12 @@ from yacs.config import CfgNode
 
 from compare import columns
 from compare.columns import COMPILED, INFER, ONNX, TORCH_IMAGES, TORCH_INPUTS, Runner, Step
-from compare.people import matched
+from compare.people import Person, by_image, matched, points
 from compare.tables import Table
 from hrnet.cli import UserError, command, first_few, progress
 from hrnet.config import config_sha256, load_config
 from hrnet.inputs import planes, read_input
-from hrnet.io.coco import JOINTS, read_keypoints
+from hrnet.io.coco import read_keypoints
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.runs import RunRecord, output_folder
@@ -48,8 +46,6 @@ from postprocess.evaluation import read_ground_truth
 
 LISTED = 5  # changed images of each step on the screen
 WIDTH_AXIS = {"NCHW": 3, "NHWC": 2}
-
-Person = dict[str, Any]  # a COCO result
 
 
 def find_people(
@@ -65,18 +61,6 @@ def find_people(
     height, width = image.sides()
     keypoints = to_image(people.keypoints, image.center or [], image.scale or [], (width, height))
     return outputs, coco_results(image, keypoints, people.scores)
-
-
-def by_image(people: Iterable[Person]) -> dict[int, list[Person]]:
-    found: dict[int, list[Person]] = defaultdict(list)
-    for person in people:
-        found[person["image_id"]].append(person)
-    return found
-
-
-def points(people: list[Person]) -> np.ndarray:
-    """float [P, 17, 2]: the keypoints of people, pixels of the image."""
-    return np.array([person["keypoints"] for person in people], np.float64).reshape(-1, JOINTS, 3)[:, :, :2]
 
 
 def compare_people(step: Step, manifest: Manifest, before: list[Person], after: list[Person]) -> list[float]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hrnet import markdown
+from hrnet.io.files import write_text
 
 
 class Table(NamedTuple):
@@ -28,6 +30,14 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         return f"## {self.title}\n\n{markdown.table(self.head, self.rows) if self.head else ''}"
+
+
+def write_tables(output: Path, title: str, shown: Table, listed: Table, lines: Sequence[str]) -> None:
+    """Print a table and `lines` about it, and write them, with the longer table `listed`, beside the record `output` as
+    .md."""
+    print("\n".join([shown.text(), *lines]))
+    items = "".join(f"- {line.strip()}\n" for line in lines)
+    write_text(output.with_suffix(".md"), "\n".join(filter(None, [f"# {title}\n", items, listed.markdown()])))
 
 
 def short(value: float) -> str:

@@ -312,6 +312,9 @@ class _Check:
         for name in names:
             value = self.config.REFERENCE[name]
             self.require(0 <= value <= 100, f"REFERENCE.{name}", "a percentage from 0 to 100", value)
+        images = self.config.REFERENCE.IMAGES  # the gate compares the figure only with as many images
+        known = images > 0 if self.config.REFERENCE[names[0]] else images >= 0
+        self.require(known, "REFERENCE.IMAGES", f"the number of images that {names[0]} was measured on", images)
 
     def common(self) -> None:
         values = self.config.INPUT

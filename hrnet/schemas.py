@@ -207,6 +207,7 @@ def classification() -> CfgNode:
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.TOP1 = 0.0  # percent
     schema.REFERENCE.TOP5 = 0.0  # percent
+    schema.REFERENCE.IMAGES = 0  # number of images that the figures were measured on
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
     schema.REFERENCE.SOURCE = ""
     return _add_ignored(schema, CLASSIFICATION)
@@ -282,6 +283,7 @@ def pose() -> CfgNode:
 
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test
+    schema.REFERENCE.IMAGES = 0  # number of images that AP was measured on
     schema.REFERENCE.PARAMS_M = 0.0  # million parameters
     schema.REFERENCE.SOURCE = ""
     return _add_ignored(schema, POSE)

@@ -37,6 +37,10 @@ def check_files(options: Options) -> None:
         raise options.error("PREP", "contains no manifest.json; expected a directory written by make preprocess")
     if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
         raise options.error("REFERENCE", "no such metrics file")
+    kept = Path(options["KEEP_FLOAT"])
+    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
+        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
+        raise options.error("KEEP_FLOAT", f"{why}; give another file, or KEEP_FLOAT=auto")
     if "predict" in options.goals:
         check_images(options)
     dataset = Path(options["DATASET"])
@@ -73,6 +77,10 @@ def resolve_backend(asked: str, model: str) -> tuple[str, str]:
 def check_backend(options: Options) -> None:
     """Check the requirements of the backend. Raises OptionError."""
     backend, model = options["BACKEND"], options["OM"]
+    int8 = "quantize" in options.goals or options["PRECISION"].startswith("int8")
+    if backend == "ascend" and options.pose and int8:
+        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support; {hint}")
     if backend == "ascend" and not (model or shutil.which("atc")):
         raise options.error("BACKEND", f"atc is not on PATH; {cann.source_set_env()}")
     for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():
@@ -91,8 +99,10 @@ def check_backend(options: Options) -> None:
         raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs; write it: {hint}")
     if model and "qps" in options.goals:
         raise options.error("OM", "make qps compiles a model for each batch size; give OM=")
-    if backend in TORCH_BACKENDS and ("quantize" in options.goals or options["PRECISION"] == "int8"):
+    if backend in TORCH_BACKENDS and int8:
         raise options.error("BACKEND", "int8 needs an ONNX file; use onnxruntime, openvino or ascend")
+    if backend == "ascend" and options["PRECISION"].startswith("int8-"):
+        raise options.error("PRECISION", "amct_onnx chooses the ranges itself; use PRECISION=int8")
     if backend in TORCH_BACKENDS and "bundle" in options.goals:
         raise options.error("BACKEND", "not supported by make bundle, which is for boards without torch")
     if backend not in (*TORCH_BACKENDS, "ascend") and set(options["DEVICE"].split(",")) != {"0"}:

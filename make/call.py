@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from make.checks import CHECKS
 
 CONFIGS = Path("configs")
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
@@ -60,6 +63,12 @@ class Options:
 
     def error(self, name: str, why: str) -> OptionError:
         return OptionError(f"{name}={self[name]}: {why}")
+
+
+def outer_environment() -> dict[str, str]:
+    """The environment without the variables of the make that runs this process, for another call of make."""
+    own = {*CHECKS, "MODEL", "MFLAGS"}
+    return {key: value for key, value in os.environ.items() if key not in own and not key.startswith("MAKE")}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

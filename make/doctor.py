@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 from hrnet import cann
+from hrnet.cann_tool import find_program
 from hrnet.cli import escape_output
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
@@ -269,6 +270,12 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         report.miss(f"AIS_PYTHON={python}: cannot import ais_bench ({answer}); give the interpreter that has it")
     if backend == "torch_aie" and not torch_aie:
         report.miss("torch_aie: not installed; get it from Huawei, with its build of torch (it is not on PyPI)")
+    if backend == "ascend" and call["PRECISION"] == "int8":
+        amct = find_program("amct_onnx")
+        report.show("amct_onnx", amct or "not on PATH")
+        if not amct:
+            hint = "install AMCT of CANN in a Python environment of its own, and add its bin to PATH"
+            report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend in NPU_BACKENDS and call["PRECISION"] == "fp32":
         report.show("precision", "fp32 is atc's force_fp32, the same as cube_fp16in_fp32out: see docs/npu.md")
     if backend in NPU_BACKENDS and names and call["SOC"] not in names:

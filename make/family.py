@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -42,6 +41,7 @@ from hrnet.io.runs import BenchRecord
 from hrnet.machine import machine
 from hrnet.schemas import CLASSIFICATION
 from infer.run_ais_bench import find_tool
+from make.call import outer_environment
 from make.charts import Point, Series, check_installed, draw
 from make.checks import CHECKS
 
@@ -123,9 +123,7 @@ class Family:
 
     def call(self, model: str, lock: int, *words: object) -> None:
         """Run a process, which inherits the lock, without the values of the make that runs this."""
-        environment = {key: value for key, value in os.environ.items() if key not in {*CHECKS, "MODEL", "MFLAGS"}}
-        environment = {key: value for key, value in environment.items() if not key.startswith("MAKE")}
-        code = subprocess.run([str(word) for word in words], env=environment, pass_fds=[lock]).returncode
+        code = subprocess.run([str(word) for word in words], env=outer_environment(), pass_fds=[lock]).returncode
         if code:
             raise UserError(f"{model}: {words[0]} failed, see above", found=f"exit {code}", hint=HINT)
 

@@ -96,6 +96,9 @@ def set_shards(options: Options) -> None:
     if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
         raise options.error("DEVICE", f"each device needs its own parts; use make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
+    if shards != "1" and "compare" in options.goals:
+        why = "the inputs and outputs of parts are removed"
+        raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}; give SHARDS=1 LIMIT=1000")
     if shards != "1" and whole:
         raise OptionError(f"make {whole[0]}: SHARDS={shards} is not supported; use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:

@@ -141,10 +141,22 @@ def check_values(options: Options) -> None:
         for name in ("BATCH", "BATCHES"):
             if options[name] != "1":
                 raise options.error(name, "expected 1: a pose model computes one image at a time")
-    if options.pose and (options["PRECISION"] == "int8" or "quantize" in options.goals):
-        raise OptionError(f"PRECISION=int8: not available for pose models such as {options['MODEL']}, which have gears")
+    if options["KEEP_FLOAT"] and "--keep_dtype" in options["ATC_FLAGS"].replace("-dtype", "_dtype"):
+        raise options.error("KEEP_FLOAT", f"ATC_FLAGS={options['ATC_FLAGS']} also has a list; give one of them")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
         raise options.error("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
+
+
+def float_operators(options: Options) -> tuple[str, str]:
+    """The precision in which KEEP_FLOAT keeps operators in float, int8 or fp16, and the name of its list; empty strings
+    if it has no effect."""
+    value = options.values
+    fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
+    inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""
+    compiled = not value["OM"] and value["BACKEND"] not in TORCH_BACKENDS
+    if not (value["KEEP_FLOAT"] and inside and compiled):
+        return "", ""
+    return inside, f"keep-{Path(value['KEEP_FLOAT']).stem}"
 
 
 def product_names(options: Options) -> dict[str, str]:
@@ -155,7 +167,9 @@ def product_names(options: Options) -> dict[str, str]:
     parts = [precision]
     if chip:
         parts = [value["SOC"], *(part for part in (precision, value["TUNE"]) if part not in ("default", "none"))]
-    target = "-".join(parts)
+    inside, kept = float_operators(options)
+    target = "-".join([*parts, *([kept] if kept else [])])
+    method = value["PRECISION"].partition("-")[2]
     limit = f"-first{value['LIMIT']}" if value["LIMIT"] != "0" else ""
     inputs = f"{Path(value['DATASET']).name}-{value['INPUT']}{limit}"
     name = Path(value["PREP"]).name or inputs
@@ -177,6 +191,9 @@ def product_names(options: Options) -> dict[str, str]:
         "ANNOTATIONS": str(options.annotations) if options.pose else "",
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
+        "METHOD": method,
+        "KEPT_INSIDE": inside,
+        "INT8_VARIANT": "-".join(filter(None, [method, kept])) if value["PRECISION"].startswith("int8") else "",
         "CHIP": value["SOC"] if chip else "",
         "TARGET": target,
         "SET": inputs,
@@ -202,6 +219,8 @@ def report_ignored(options: Options) -> None:
                 note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+    if options["KEEP_FLOAT"] and not float_operators(options)[0]:
+        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: only make om with PRECISION=fp16 or int8 uses it")
     if options.goals == {"predict"}:
         for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
             if name in options.given and options[name]:
@@ -260,9 +279,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         find_config(options)
     asked = set(options.given)
     set_defaults(options)
-    given = (
-        {} if "part" in options.goals else {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
-    )
+    given = {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
+    given = {} if options.goals & {"part", "once"} else given
     reject_chunk(options)
     check_values(options)
     set_shards(options)

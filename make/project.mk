@@ -31,10 +31,19 @@ gears:                            ## choose a few input sizes for a pose DATASET
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
 $(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
-$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,amct) $(call set,ONNX)
-	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND)
+$(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
+	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
+$(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,keep_float compare amct atc) $(call set,ONNX)
+	$(PYTHON) -m keep_float.search --model $< --inputs $(B)/int8/inputs --precision $* --output $@
 
-FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
+precision:                        ## compare precisions: accuracy, flips and images/s, as a table
+	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
+	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%)
+.PHONY: once
+once:                             # the values of this call are not remembered
+	@:
+
+FAMILY_SETTINGS = BACKEND SOC DEVICE INPUT PRECISION KEEP_FLOAT CALIB TUNE BATCHES LOOP AIS_PYTHON PYTHON ATC_FLAGS \
     $(if $(DATASET),DATASET BATCH LIMIT MAX_REJECTED SHARDS)
 family:                           ## compare MODELS: accuracy, GMACs and latency, as a table and charts
 	$(PYTHON) -m make.family --models $(subst $(comma), ,$(MODELS)) --output $(B)/$(BENCH)/family.json --bench bench/$(BENCH).json \
@@ -43,7 +52,7 @@ family:                           ## compare MODELS: accuracy, GMACs and latency
 COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
 TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
 TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
-compare:      $(COMPARE)/operators.json $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
+compare:      $(if $(filter .ts,$(EXT)),,$(COMPARE)/operators.json) $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
 $(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
 	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \
 	    --device $(firstword $(subst $(comma), ,$(DEVICE)))

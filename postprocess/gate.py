@@ -4,7 +4,7 @@
 
 Reads    a metrics record, which contains the verdict of `judge`
 Exits    0 pass; 1 fail; 3 not judged (0 with --allow_unjudged): there is no reference, or the reference is a published
-         figure for the whole data set and only a subset was evaluated
+         figure for a data set of another size
 
 Source: the model zoo's rule that the accuracy is within 1% of the reference. Here 1% means one percentage point.
 """
@@ -54,10 +54,11 @@ def find_reference(
     metric: str, record: Optional[Path], config: CfgNode, images_sha256: str
 ) -> Optional[dict[str, Any]]:
     """The reference in percent: from the metrics record `record`, which must be for the same images and labels, else
-    the config's published figure, else None."""
+    the config's published figure with its number of images, else None."""
     if record is None:
         published = config.REFERENCE[metric.upper()]
-        return {metric: published, "source": config.REFERENCE.SOURCE or "the config"} if published else None
+        source = config.REFERENCE.SOURCE or "the config"
+        return {metric: published, "source": source, "images": config.REFERENCE.IMAGES} if published else None
     hint = "make it with the same DATASET and LIMIT, or give REFERENCE=torch"
     content = read_record(record, "metrics", hint=hint)
     metrics = content.get("metrics")

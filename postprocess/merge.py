@@ -34,7 +34,7 @@ from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.coco import annotation_path, read_keypoints, write_keypoints
 from hrnet.io.files import make_folder, replacing, sha256_file
 from hrnet.io.parts import IDENTITY, Part, keypoints_path, predictions_path
-from hrnet.io.predictions import ClassPrediction, read_predictions
+from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.schemas import CLASSIFIERS, POSE
@@ -44,7 +44,7 @@ from postprocess.gate import find_reference, judge
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
 
-SUBSET_HINT = "give LIMIT=0, REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
+SUBSET_HINT = "give REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
@@ -128,10 +128,12 @@ def metrics_content(
     calibrated with."""
     values = list(parts.values())
     available = values[0].available
+    images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
     why_not = None
-    if available and reference and args.reference is None and not args.judge_subset:
-        why_not = f"only a subset, but the reference ({reference['source']}) is for all images; {SUBSET_HINT}"
-    images = sum(part.images for part in values)
+    by_config = args.reference is None and not args.judge_subset
+    if reference and by_config and (available or images + rejected != reference["images"]):
+        published = f"the reference ({reference['source']}) is for {reference['images']} images"
+        why_not = f"{published}; {'give LIMIT=0, ' if available else ''}{SUBSET_HINT}"
     seconds: Counter[str] = Counter()
     for part in values:
         seconds.update(part.seconds)
@@ -149,7 +151,7 @@ def metrics_content(
             "inputs": images,
             "outputs": images,
             "evaluated": evaluation.images,
-            "rejected": sum(part.rejected for part in values),
+            "rejected": rejected,
         },
         **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, args.gate, why_not),
         "images_sha256": evaluation.images_sha256,
@@ -203,10 +205,8 @@ def run(args: argparse.Namespace) -> None:
     reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
     hashes = {"predictions_sha256": sha256_file(predictions)}
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
-    calibrated = 0
-    if task == "classification":
-        sources = (each.source for each in read_predictions(predictions, ClassPrediction))
-        calibrated = count_calibrated(first.metadata, sources)
+    kind = PosePrediction if keypoints else ClassPrediction
+    calibrated = count_calibrated(first.metadata, (each.source for each in read_predictions(predictions, kind)))
     content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, calibrated, args)
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
@@ -214,9 +214,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
     print(*evaluation.lines, sep="\n")
     if calibrated:
-        print(
-            f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add train/<class>/*"
-        )
+        other = f"the split {config.DATASET.TRAIN}" if keypoints else "train/<class>/*"
+        print(f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add {other}")
 
 
 def merge_whole(args: argparse.Namespace) -> None:

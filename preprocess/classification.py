@@ -34,7 +34,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from hrnet import calibration, images, resample
-from hrnet.cli import command, integer
+from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import Dataset, files_sha256, find_images, find_training_images
 from hrnet.images import Transform
@@ -177,13 +177,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     )
     add_images_argument(parser, layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
-    text = "prepare only N images to calibrate an int8 model, from train/ if it exists"
-    parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     add_arguments(parser)
-    args = parser.parse_args(words)
-    if args.calibration and args.images:
-        parser.error("--calibration needs --dataset")
-    return args
+    return parser.parse_args(words)
 
 
 @command

@@ -68,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
     parser.add_argument("--shard", type=shard, help="preprocess only one part of the images, such as 3/16")
+    text = "prepare only N images to calibrate an int8 model, of the training images if they exist"
+    parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
 
 
@@ -105,9 +107,9 @@ def check_count(images: int, where: object, hint: str) -> None:
 
 
 def choose_plain_images(args: argparse.Namespace) -> list[str]:
-    """The images of --images. Raises UserError for --shard and --limit."""
-    if args.shard or args.limit:
-        raise UserError("--shard and --limit need --dataset")
+    """The images of --images. Raises UserError for options that choose images of a data set."""
+    if args.shard or args.limit or args.calibration:
+        raise UserError("--shard, --limit and --calibration need --dataset")
     sources = find_plain_images(args.images)
     check_count(len(sources), "--images", "give fewer images")
     return sources

@@ -8,6 +8,8 @@ Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes) a
          INPUT.GEARS, MEAN and STD
 Writes   settings.json first, <stem>.npy, rejected.json, and manifest.json last; with --output_flip also a directory of
          flipped inputs; a stamp beside each directory (hrnet/io/stamp.py)
+Int8     --calibration N prepares N images to calibrate an int8 model instead: of the split DATASET.TRAIN if the data
+         set has it, otherwise of the images to evaluate; those whose names have the smallest hashes
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 an input contains the resized RGB pixels [1, H, W, 3], and the model normalises them
 
@@ -31,13 +33,13 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import gears, images
+from hrnet import calibration, gears, images
 from hrnet.cli import UserError, command, first_few
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import files_sha256, find_coco
+from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
 from hrnet.io import tensors
-from hrnet.io.coco import CocoImage
+from hrnet.io.coco import CocoImage, annotation_path
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
 from hrnet.schemas import POSE
@@ -133,10 +135,23 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
+def find_calibration_images(root: Path, train: str, test: str, count: int) -> CocoSet:
+    """`count` images to calibrate an int8 model, of the split `train` if the data set has it, with nothing reported
+    about the others."""
+    trains = annotation_path(root, train).is_file() and (root / "images" / train).is_dir()
+    found = find_coco(root, train if trains else test)
+    chosen = calibration.choose(found.images, count)
+    images = {source: image for source, image in found.images.items() if source in chosen}
+    return dataclasses.replace(found, images=images, unlisted=[], absent=[], broken={})
+
+
 def coco_images(args: argparse.Namespace, config: CfgNode) -> Found:
     """The images of --dataset."""
     split = config.DATASET.TEST
-    dataset = find_coco(args.dataset, split)
+    if args.calibration:
+        dataset = find_calibration_images(args.dataset, config.DATASET.TRAIN, split, args.calibration)
+    else:
+        dataset = find_coco(args.dataset, split)
     if dataset.absent:
         print(f"{dataset.index}: {len(dataset.absent)} listed images do not exist: {first_few(dataset.absent)}")
     if dataset.unlisted:

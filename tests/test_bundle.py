@@ -24,7 +24,7 @@ from tests.support.checkout import Checkout
 from tests.support.onnx_models import classifier
 
 COUNT = 20
-SETTINGS = ["DATASET=photos", "ONNX=own.onnx", "BATCH=4", "GATE=100", "BACKEND=onnxruntime"]
+SETTINGS = ["DATASET=photos", "ONNX=own.onnx", "BATCH=4", "GATE=100", "REFERENCE=config", "BACKEND=onnxruntime"]
 BUILT = "build/demo_digits"
 ABSENT = ("torch", "onnx", "simplejpeg", "safetensors", "onnxruntime")  # on the board; the emulator needs the last one
 
@@ -173,7 +173,15 @@ def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: P
     shapes = ["--input_format=NCHW", "--input_shape=image:5,3,64,64", "--soc_version=Ascend310"]
     atc = [tmp_path / "atc", "--framework=5", "--model=own.onnx", "--output=elsewhere/my", *shapes]
     subprocess.run(atc, cwd=host.root, check=True, stdout=subprocess.DEVNULL)
-    given = ["DATASET=photos", "GATE=100", "BATCH=4", "ONNX=own.onnx", "BUILD=mine", "OM=elsewhere/my.om"]
+    given = [
+        "DATASET=photos",
+        "GATE=100",
+        "REFERENCE=config",
+        "BATCH=4",
+        "ONNX=own.onnx",
+        "BUILD=mine",
+        "OM=elsewhere/my.om",
+    ]
     done = host.make("infer", "eval", *given, f"AIS_PYTHON={python}")
     assert done.returncode == 2 and "preprocess" not in done.stdout
     hint = f"{sys.executable} -m atc.adopt --om elsewhere/my.om --model <its ONNX file> --batch_size <its batch>"

@@ -3,12 +3,15 @@
     python -m amct.emulator calibration --model hrnet_w18.onnx --save_path int8/hrnet_w18 \\
         --input_shape "image:16,3,224,224" --data_dir batches --data_types float32 --batch_num 4
 
-Reads    --model, and the first --batch_num files of --data_dir in the order of their names; each .bin is a whole batch
+Reads    --model, and the first --batch_num files of --data_dir in the order of their names; each .bin is a whole batch.
+         amct_onnx supports no gears. This emulator accepts -1 for height and width in --input_shape; then each file is
+         an .npy of any size
 Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. Here both are the same file, a QDQ model
          that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
 
 The range of each tensor comes from three quarters of the batches. There are three ways to compute it
-(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used. The metadata of the
+(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used, or that of --method,
+which amct_onnx does not have. The metadata of the
 files contain the arguments, without directories, the method, and the error of each method.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
@@ -29,11 +32,13 @@ import numpy as np
 import onnx
 
 from amct import amct_rules
+from amct.amct_rules import METHODS
 from amct.emulator import quantizer
-from amct.emulator.ranges import METHODS
 from hrnet.cli import UserError, command, first_few
 from hrnet.io.files import make_folder, replacing
+from hrnet.keep_float import locate
 
+DYNAMIC = -1  # in --input_shape
 CHUNK = 2 * 3 * 224 * 224  # values of the input that are computed at a time, if the batch size is dynamic
 METADATA_PREFIX = "amct."
 PATHS = ("model", "save_path", "data_dir", "calibration_config")
@@ -51,12 +56,12 @@ class Inputs(NamedTuple):
 
     chunks: list[tuple[Path, int]]
     size: int
-    shape: list[int]  # of a file
+    shape: list[int]  # of a .bin
 
     def read(self) -> Iterator[np.ndarray]:
         """float32 [size, C, H, W] for each chunk."""
         for path, first in self.chunks:
-            batch = np.fromfile(path, np.dtype("<f4")).reshape(self.shape)
+            batch = np.load(path) if path.suffix == ".npy" else np.fromfile(path, np.dtype("<f4")).reshape(self.shape)
             yield batch[first : first + self.size]
 
 
@@ -85,15 +90,31 @@ def read_settings(path: Optional[str], nodes: set[str]) -> Settings:
 
 def read_shape(text: str, value: onnx.ValueInfoProto) -> list[int]:
     """The shape in --input_shape. Raises UserError if it does not fit the model's input."""
-    match = re.fullmatch(r"(.+):([1-9][0-9]*(?:,[1-9][0-9]*)*)", text)
+    match = re.fullmatch(r"(.+):([1-9][0-9]*(?:,(?:[1-9][0-9]*|-1))*)", text)
     own = amct_rules.dims(value)
     named = ",".join("-1" if size is None else str(size) for size in own)
     if not match or match[1] != value.name:
         raise UserError("wrong --input_shape", expected=f"{value.name}:{named} with a size for each -1", found=text)
     shape = [int(size) for size in match[2].split(",")]
-    if len(shape) != len(own) or any(known not in (None, size) for known, size in zip(own, shape)):
+    if (
+        len(shape) != len(own)
+        or any(known not in (None, size) for known, size in zip(own, shape))
+        or DYNAMIC in shape[:2]
+        or (DYNAMIC in shape and shape[2:] != [DYNAMIC, DYNAMIC])
+    ):
         raise UserError("--input_shape does not fit the model", expected=f"{value.name}:{named}", found=text)
     return shape
+
+
+def check_npy(path: Path, shape: list[int]) -> None:
+    """Raise UserError unless the file has a float32 batch of `shape`, with any height and width."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        raise UserError("not a readable npy file", where=path) from None
+    if array.dtype != np.float32 or list(array.shape[:2]) != shape[:2] or array.ndim != len(shape):
+        found = f"{array.dtype}{list(array.shape)}"
+        raise UserError("not a whole batch", where=path, expected=f"float32{shape}", found=found)
 
 
 def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inputs:
@@ -101,9 +122,14 @@ def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inpu
     fewer files, or if one has another size than a batch."""
     if not folder.is_dir():
         raise UserError("no such directory", where=folder)
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".bin")[:count]
+    suffix = ".npy" if DYNAMIC in shape else ".bin"
+    files = sorted(path for path in folder.iterdir() if path.suffix == suffix)[:count]
     if len(files) < count:
-        raise UserError("too few .bin files", where=folder, expected=f"{count} (--batch_num)", found=len(files))
+        raise UserError(f"too few {suffix} files", where=folder, expected=f"{count} (--batch_num)", found=len(files))
+    if DYNAMIC in shape:
+        for path in files:
+            check_npy(path, shape)
+        return Inputs([(path, 0) for path in files], shape[0], shape)
     size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
     for path in files:
         if path.stat().st_size != size:
@@ -142,15 +168,16 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     inputs = find_inputs(Path(args.data_dir), shape, count, whole=amct_rules.dims(value)[0] is not None)
     calibrating, held = hold_back(inputs)
     prepared = quantizer.prepare(model)
-    histograms = quantizer.collect(prepared, calibrating.read())
-    expected = list(quantizer.results(prepared, held.read()))
+    skipped = locate(settings.skipped, model.graph, prepared.graph)
+    histograms = quantizer.collect(prepared, calibrating.read)
     candidates, errors = {}, {}
-    for method in METHODS:
-        ranges = {name: found.range(method) for name, found in histograms.items() if found.counts.any()}
-        candidates[method] = quantizer.quantize(prepared, ranges, settings.skipped)
-        errors[method] = quantizer.relative_error(expected, quantizer.results(candidates[method], held.read()))
+    for method in [args.method] if args.method else METHODS:
+        ranges = {name: values.range(method) for name, values in histograms.items() if values.counts.any()}
+        candidates[method] = quantizer.quantize(prepared, ranges, skipped)
+        expected, found = (quantizer.results(each, held.read()) for each in (prepared, candidates[method]))
+        errors[method] = quantizer.relative_error(expected, found)
         print(f"{method}: relative error {errors[method]:.3g} on {len(held.chunks) * held.size} held-back images")
-    method = min(METHODS, key=lambda name: errors[name])
+    method = min(errors, key=lambda name: errors[name])
     chosen, own = candidates[method], {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(chosen, {**own, **metadata(args, method, errors)})
     targets = [Path(args.save_path + ending) for ending in (amct_rules.FAKE_QUANT, amct_rules.DEPLOY)]

@@ -1,14 +1,16 @@
 """Quantize an ONNX graph to int8 with QuantizeLinear and DequantizeLinear (QDQ), by onnxruntime.quantization.
 
 Weights are int8, symmetric, with one scale for each output channel; activations are uint8 with one scale for each
-tensor. Quantized are the operators in QUANTIZED; the results of Gemm and MatMul, such as logits, stay float32.
+tensor. Quantized are the operators in QUANTIZED; the outputs of the graph and the results of Gemm and MatMul stay
+float32.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import onnx
@@ -16,10 +18,12 @@ import onnxruntime
 from onnx import TensorProto, version_converter
 
 from amct.amct_rules import opset_of
+from amct.emulator.kept import all_layers, read_exact, with_neighbours
 from amct.emulator.ranges import Histogram
 from hrnet.cli import UserError, cores
 
 PER_CHANNEL_OPSET = 13  # of DequantizeLinear with an axis
+PASSES = 4  # over the calibration inputs
 FLOAT_RESULTS = ("Gemm", "MatMul")
 # fmt: off
 QUANTIZED = (
@@ -35,6 +39,7 @@ def load(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSessi
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal only: errors are also raised as exceptions
     options.intra_op_num_threads = threads or cores()
+    options.enable_cpu_mem_arena = False  # it keeps the memory of every input size
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base class
@@ -67,41 +72,74 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for name in names if types.get(name) == TensorProto.FLOAT and name not in stored]
 
 
-def collect(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> dict[str, Histogram]:
-    """The histogram of each float32 tensor over all batches, float32 [N, C, H, W]; one batch is in memory at a time.
-    Raises UserError for values that are not finite."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) -> dict[str, Histogram]:
+    """The histogram of each float32 tensor over all batches that `read` yields, float32 [N, C, H, W]. All values of
+    one batch would need gigabytes, so each of PASSES passes watches its part of the tensors. Raises UserError for
+    values that are not finite."""
     names = float_tensors(model)
-    results = {value.name for value in watched.graph.output}
-    extra = [name for name in names if name not in results | {value.name for value in watched.graph.input}]
-    watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in extra)
-    session = load(watched)
-    given = session.get_inputs()[0].name
-    computed = [name for name in names if name != given]
     found = {name: Histogram() for name in names}
-    for batch in batches:
-        values = session.run(computed, {given: batch})
-        for name, tensor in zip([given, *computed], [batch, *values]):
-            if not tensor.size:
-                continue
-            try:
-                found[name].add(tensor)
-            except ValueError as error:
-                raise UserError(f"tensor {name}: {error} with the calibration inputs") from None
+    for part in filter(None, (names[first::PASSES] for first in range(PASSES))):
+        watched = onnx.ModelProto()
+        watched.CopyFrom(model)
+        given = {value.name for value in watched.graph.input}
+        del watched.graph.output[:]
+        watched.graph.output.extend(
+            onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in part if name not in given
+        )
+        session = load(watched) if watched.graph.output else None
+        del watched
+        for batch in read():
+            values = {name: batch for name in part if name in given}
+            if session:
+                computed = [output.name for output in session.get_outputs()]
+                values |= zip(computed, session.run(computed, {session.get_inputs()[0].name: batch}))
+            for name, tensor in values.items():
+                try:
+                    if tensor.size:
+                        found[name].add(tensor)
+                except ValueError as error:
+                    raise UserError(f"tensor {name}: {error} with the calibration inputs") from None
     return found
 
 
+def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """Remove the rounding of the graph's outputs, such as heatmaps, in place. Nodes that read an output get the rounded
+    values, under another name. The result of a ReLU that became part of the rounding stays rounded."""
+    kinds = {name: node.op_type for node in original.node for name in node.output}
+    made = {name: node for node in graph.node for name in node.output}
+    for value in graph.output:
+        dequantize = made.get(value.name)
+        quantize = made.get(dequantize.input[0]) if dequantize and dequantize.op_type == "DequantizeLinear" else None
+        source = made.get(quantize.input[0]) if quantize else None
+        if dequantize is None or quantize is None or source is None or source.op_type != kinds.get(value.name):
+            continue
+        name, rounded = quantize.input[0], f"{value.name}_rounded"
+        readers = [node for node in graph.node if value.name in node.input]
+        for node in readers:
+            node.input[:] = [rounded if each == value.name else each for each in node.input]
+        dequantize.output[0] = rounded
+        for node in graph.node:
+            node.input[:] = [value.name if each == name else each for each in node.input]
+        source.output[:] = [value.name if each == name else each for each in source.output]
+        if not readers:
+            graph.node.remove(dequantize)
+            graph.node.remove(quantize)
+
+
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Sequence[str]
+    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32."""
+    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32; if these are
+    all layers, the copy stays float32. Raises UserError if there is nothing to quantize."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     source = onnx.ModelProto()
     source.CopyFrom(model)
+    if all_layers(model, skipped):
+        return source
+    skipped = with_neighbours(model, skipped)
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         source,
@@ -116,8 +154,11 @@ def quantize(
         extra_options={"OpTypesToExcludeOutputQuantization": list(FLOAT_RESULTS)},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
-    if not any(node.op_type == NODES for node in quantized.graph.node):
+    read_exact(quantized, model, skipped)
+    keep_float_outputs(quantized.graph, model.graph)
+    if not skipped and not any(node.op_type == NODES for node in quantized.graph.node):
         raise UserError("nothing to quantize", expected=f"one of the operators {', '.join(QUANTIZED)}")
     kept = [entry for entry in quantized.opset_import if entry.domain in {node.domain for node in quantized.graph.node}]
     del quantized.opset_import[:]
@@ -132,14 +173,17 @@ def results(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> Iterator[l
         yield session.run(None, {session.get_inputs()[0].name: batch})
 
 
-def relative_error(expected: Sequence[list[np.ndarray]], found: Iterable[list[np.ndarray]]) -> float:
+def relative_error(expected: Iterable[list[np.ndarray]], found: Iterable[list[np.ndarray]]) -> float:
     """Squared error of all outputs, divided by the variance of the expected values of that output; the mean over the
-    outputs."""
-    pairs = list(zip(expected, found))
+    outputs. Both are read batch by batch."""
+    sums: dict[int, np.ndarray] = {}  # of each output: number of values, their sum and sum of squares, squared error
+    for pair in zip(expected, found):
+        for at, (wanted, got) in enumerate(zip(*pair)):
+            values = wanted.astype(np.float64)
+            parts = (values.size, values.sum(), np.square(values).sum(), np.square(got - values).sum())
+            sums[at] = sums.get(at, 0) + np.array(parts)
     errors = []
-    for at in range(len(expected[0])):
-        wanted, got = (np.concatenate([each[side][at].reshape(-1) for each in pairs]) for side in (0, 1))
-        wanted, got = wanted.astype(np.float64), got.astype(np.float64)
-        variance = wanted.var() or 1.0
-        errors.append(float(np.mean((got - wanted) ** 2) / variance))
+    for count, total, squares, error in sums.values():
+        variance = max(squares / count - (total / count) ** 2, 0.0)
+        errors.append(error / count / (variance or 1.0))
     return float(np.mean(errors))

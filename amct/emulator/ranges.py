@@ -9,10 +9,12 @@ Source of the entropy method: S. Migacz, 8-bit Inference with TensorRT, GTC 2017
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 BINS = 4096
-METHODS = ("percentile", "entropy", "minmax")  # of equally good ones the first is chosen
+PIECE = 1 << 16  # values that are counted at a time
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries
@@ -34,16 +36,18 @@ class Histogram:
         if not np.isfinite([low, high]).all():
             raise ValueError("NaN or infinite values")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        largest = max(-low, high, self.limit)
-        limit = 2.0 ** np.ceil(np.log2(largest))
+        largest = max(-low, high, SMALLEST / 2)
+        limit = 2.0 ** math.frexp(largest)[1]  # larger than all values: a value at the limit would have no bin
         if not self.counts.any():
             self.limit = limit
         while self.limit < limit:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), merged, np.zeros(BINS // 4, np.int64)])
             self.limit *= 2
-        bins = np.floor(values.reshape(-1) * np.float64(BINS / 2 / self.limit)).astype(np.int64) + BINS // 2
-        self.counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+        flat, scale = values.reshape(-1), np.float64(BINS / 2 / self.limit)
+        for start in range(0, flat.size, PIECE):
+            bins = np.floor(flat[start : start + PIECE] * scale).astype(np.intp) + BINS // 2
+            self.counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
 
     def edges(self) -> np.ndarray:
         """float64 [BINS + 1]."""

@@ -12,7 +12,7 @@ emulated and what is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
@@ -25,6 +25,7 @@ MOVING = frozenset((
     "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 ))
 # fmt: on
+CUBE = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that always read float16
 # {operator: indices of inputs that contain sizes}; sizes must not be rounded.
 SIZES = {"Resize": (1, 2), "Upsample": (1,)}
 
@@ -69,8 +70,11 @@ def _round_trip(source: str, middle: str, target: str) -> Iterator[onnx.NodeProt
     yield helper.make_node("Cast", [middle], [target], f"{target}_Cast", to=TensorProto.FLOAT)
 
 
-def half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` that rounds float32 values to float16 after every operator.
+def half(model: onnx.ModelProto, kept: Collection[str] = frozenset()) -> onnx.ModelProto:
+    """A copy of `model` that rounds float32 values to float16 after every operator, except for the nodes `kept`.
+
+    A kept node reads and writes float32; other operators read its results rounded. Kept convolutions and matrix
+    products still read float16: the cube unit has no other inputs.
 
     Raises ValueError for a model that already has float16 tensors, an operator that contains a graph, and an output
     with unknown type.
@@ -79,7 +83,11 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     _check(model, types)
     nodes, stored = model.graph.node, {tensor.name for tensor in model.graph.initializer}
     sizes = {node.input[at] for node in nodes for at in SIZES.get(node.op_type, ()) if at < len(node.input)}
+    floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT} - sizes
     taken = {*types, *stored, *(name for node in nodes for name in node.input)}
+    exact_reads = {name for node in nodes if node.name in kept and node.op_type not in CUBE for name in node.input}
+    unrounded = {value.name for value in model.graph.input if value.name in floats - stored}  # tensors of float32
+    halves: dict[str, str] = {}  # tensor of `unrounded`: the tensor with the same values, rounded
 
     def new_name(name: str) -> str:
         while name in taken:
@@ -89,21 +97,33 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
-    for tensor in rounded.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in sizes:
-            tensor.CopyFrom(numpy_helper.from_array(round_half(numpy_helper.to_array(tensor)), tensor.name))
+    for tensor in list(rounded.graph.initializer):
+        if tensor.name in floats:
+            values = numpy_helper.from_array(round_half(numpy_helper.to_array(tensor)), tensor.name)
+            if tensor.name in exact_reads:
+                values.name = halves[tensor.name] = new_name(f"{tensor.name}_rounded")
+                unrounded.add(tensor.name)
+                rounded.graph.initializer.append(values)
+            else:
+                tensor.CopyFrom(values)
     del rounded.graph.node[:]
-    rounded_inputs = {}
-    for value in model.graph.input:
-        if types.get(value.name) == TensorProto.FLOAT and value.name not in stored | sizes:
-            target = rounded_inputs[value.name] = new_name(f"{value.name}_rounded")
-            rounded.graph.node.extend(_round_trip(value.name, new_name(f"{value.name}_half"), target))
+
+    def half_of(name: str) -> str:
+        if name in unrounded and name not in halves:
+            halves[name] = new_name(f"{name}_rounded")
+            rounded.graph.node.extend(_round_trip(name, new_name(f"{name}_half"), halves[name]))
+        return halves[name] if name in unrounded else name
+
     for original in nodes:
+        keep = original.name in kept
+        inputs = list(original.input) if keep and original.op_type not in CUBE else list(map(half_of, original.input))
         node = rounded.graph.node.add()
         node.CopyFrom(original)
-        node.input[:] = [rounded_inputs.get(name, name) for name in original.input]
+        node.input[:] = inputs
         for at, name in enumerate(original.output):
-            if node.op_type not in MOVING and types.get(name) == TensorProto.FLOAT and name not in sizes:
+            if keep and name in floats:
+                unrounded.add(name)
+            elif node.op_type not in MOVING and name in floats:
                 node.output[at] = new_name(f"{name}_exact")  # other nodes and the graph's outputs keep using `name`
                 rounded.graph.node.extend(_round_trip(node.output[at], new_name(f"{name}_half"), name))
     return rounded

@@ -9,20 +9,21 @@ directories are equal. Exit code 0, or 255 with ATC's error message and no file.
 
 - The default precision is float32 (ATC's force_fp32); the default of atc is force_fp16. With
   --precision_mode=force_fp16 or --precision_mode_v2=fp16 values inside the model are rounded to float16
-  (atc.emulator.half).
+  (atc.emulator.half), except in the operators that --keep_dtype lists.
 - With --insert_op_conf the first input becomes uint8 NHWC, followed by the arithmetic of the AIPP file in float32
   (atc.emulator.aipp). With fp16 the result of this arithmetic is rounded too.
 - A -1 in --input_shape remains a dynamic axis. The gears of --dynamic_dims are checked against the model and recorded;
   infer.emulator rejects other shapes, as the device does.
 - For a model of amct.emulator, gears and --precision_mode=force_fp32 are rejected, as atc does for models of amct_onnx.
+  Gears are accepted if the model was quantized with -1 in --input_shape, which amct_onnx does not support.
 - --out_nodes accepts only names of graph outputs.
 - Any name with the form of a chip's name is accepted: the list of chips depends on the release of atc.
 - Parameters without a meaning for onnxruntime (--buffer_optimize, --op_select_implmode, --log, --soc_version …) are
   checked and recorded. Other parameters that would change the result, such as --dynamic_batch_size, are rejected with
   E10055.
 
-We wrote in ATC's form: the reasons of E10055, of E10001 for a shape that the model does not support, and of E10041 for
-a model that onnxruntime cannot load.
+We wrote in ATC's form: the reasons of E10055, of E10001 for an invalid --keep_dtype and for a shape that the model does
+not support, and of E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -44,9 +45,10 @@ from atc import atc_rules, flags, graph
 from atc.emulator import aipp, half
 from atc.emulator.aipp import not_emulated
 from atc.shapes import DYNAMIC, GEAR_PARAMETERS, AtcError, at_gear, invalid
-from hrnet.cli import command
+from hrnet.cli import UserError, command
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import make_folder, replacing
+from hrnet.keep_float import locate, read_list
 
 FAILED = 255
 ENDING = ".onnx"
@@ -70,7 +72,7 @@ _ANY_VALUE = (
 # fmt: on
 PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
-INT8 = "amct.method"  # in the metadata of a model that amct.emulator has quantized
+INT8 = "amct.input_shape"  # in the metadata of a model that amct.emulator has quantized; with -1 for gears
 NOT_FOR_INT8 = (*GEAR_PARAMETERS, "input_shape_range")
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
@@ -80,6 +82,7 @@ EMULATED: dict[str, tuple[str, ...]] = {
     "insert_op_conf": (),
     "dynamic_dims": (),
     "out_nodes": (),
+    "keep_dtype": (),
     **dict.fromkeys(_ANY_VALUE, ()),
 }
 
@@ -96,10 +99,12 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
 
 
 def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
-    """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx."""
-    if all(entry.key != INT8 for entry in model.metadata_props):
+    """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx. Gears are allowed for a
+    model that was quantized for them, which only amct.emulator can."""
+    shape = next((entry.value for entry in model.metadata_props if entry.key == INT8), None)
+    if shape is None:
         return
-    refused = [name for name in NOT_FOR_INT8 if name in arguments]
+    refused = [name for name in NOT_FOR_INT8 if name in arguments and str(DYNAMIC) not in shape.rpartition(":")[2]]
     refused += [name for name in ("precision_mode",) if arguments.get(name) == "force_fp32"]
     if refused:
         reason = f"A quantized model does not support --{refused[0]}={arguments[refused[0]]}."
@@ -114,6 +119,15 @@ def read_conf(path: str) -> str:
         raise invalid("insert_op_conf", path, f"realpath error, errmsg:{os.strerror(errno.ENOENT)}") from None
     except UnicodeDecodeError:
         raise aipp.invalid(f"{path} is not UTF-8 text") from None
+
+
+def read_kept(path: str, model: onnx.ModelProto) -> list[str]:
+    """The nodes in the --keep_dtype file. Raises AtcError E10001 for a missing file and an unknown node."""
+    try:
+        return read_list(path, model.graph)
+    except UserError as error:
+        found = f": {error.found}" if error.found else ""
+        raise invalid("keep_dtype", path, f"{error.what}{found}") from None
 
 
 def metadata(arguments: Mapping[str, str]) -> dict[str, str]:
@@ -165,15 +179,16 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
     return compiled
 
 
-def with_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with values rounded to float16. Raises AtcError E10055 if the model or onnxruntime is unsuitable."""
+def with_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
+    """`model` with values rounded to float16, except in the nodes `kept`. Raises AtcError E10055 if the model or
+    onnxruntime is unsuitable."""
     try:
         # infer uses onnxruntime's default level, where version 1.16 removes the casts and silently computes float32.
         content = half.half(half.probe()).SerializeToString()
         probe = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
             raise ValueError(f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts")
-        return half.half(model)
+        return half.half(model, kept)
     except ValueError as error:
         raise not_emulated(str(error)) from None
 
@@ -211,6 +226,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     model = graph.read(arguments["model"])
     check_int8(arguments, model)
     atc_rules.check_model(arguments, graph.describe(model))
+    floats = read_kept(arguments["keep_dtype"], model) if "keep_dtype" in arguments else []
     shapes = atc_rules.input_shapes(arguments)
     fixed = {name: [dim for dim in shape if isinstance(dim, int)] for name, shape in shapes.items()}
     gears = atc_rules.gears(arguments)
@@ -223,7 +239,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
     graph.fix_inputs(model, fixed)
     compiled = optimise(model, arguments["model"])
     if any(arguments.get(name) == value for name, value in FP16_INSIDE):
-        compiled = with_half(compiled)
+        compiled = with_half(compiled, locate(floats, model.graph, compiled.graph))
     if conf:  # after with_half: AIPP computes in float32
         aipp.insert(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}

@@ -87,6 +87,10 @@ class GearPipeline(Pipeline):
         first = TensorInfo(tensor.name, tensor.dtype, list(self._load_npy(inputs[0], mapped=True).shape))
         super().__init__(runtime, inputs, folder, suffix, first)
 
+    def order(self) -> Sequence[int]:
+        """The largest images first: at the end, when one core has nothing left, the other computes a small one."""
+        return sorted(range(len(self.inputs)), key=lambda at: -self.inputs[at].stat().st_size)
+
     def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:
         image = self._load_npy(files[0])
         return np.ascontiguousarray(np.flip(image, self.width_axis) if self.flip else image)

@@ -29,7 +29,7 @@ from hrnet.io.files import make_folder
 from hrnet.io.tensors import OUTPUT_FORMATS, write_output
 from infer import runtimes
 from infer.emulator import dynamic_dims, path_checks
-from infer.emulator.pipeline import Pipeline, default_requests, pure_data, run_pure, warm_up
+from infer.emulator.pipeline import Pipeline, default_requests, pure_data, run_all, run_pure, warm_up
 from infer.emulator.report import write_summary
 from infer.runtimes.base import Runtime
 
@@ -55,8 +55,7 @@ def run_passes(passes: list[argparse.Namespace], runtime: Runtime, inputs: list[
         options = (args.auto_set_dymdims_mode, args.dymDims, args.flip)
         pipelines.append(dynamic_dims.pipeline(runtime, files, folder, args.outfmt.lower(), *options))
     warm_up(runtime, pipelines[0].tensor, passes[0].warmup_count)
-    for args, pipeline in zip(passes, pipelines):
-        times = pipeline.run(args.loop)
+    for args, pipeline, times in zip(passes, pipelines, run_all(pipelines, passes[0].loop)):
         names = {file: pipeline.output_names(file) for file in pipeline.inputs}
         write_summary(args, runtime, times, pipeline.batch, names)
 

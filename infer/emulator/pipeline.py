@@ -7,13 +7,14 @@ batch repeatedly without files.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -63,13 +64,21 @@ class SharedClock:
 
 @dataclass
 class Times:
-    """Seconds, summed over all threads, which overlap; the total wall time; and milliseconds of each batch."""
+    """Seconds, summed over all threads, which overlap; the total wall time; and milliseconds of each batch. The end of
+    one pass overlaps with the beginning of the next."""
 
     read: float = 0.0
     infer: float = 0.0
     write: float = 0.0
     total: float = 0.0
     device_ms: list[float] = field(default_factory=list)
+
+
+class Job(NamedTuple):
+    """A batch of one pass."""
+
+    number: int  # of the pass
+    start: int  # index of its first input
 
 
 def run_batches(
@@ -81,11 +90,30 @@ def run_batches(
 ) -> Times:
     """For each job read a batch, compute it `loop` times and write its outputs. Each thread calls `make_reader` once.
     An error in a thread stops the others and is raised here."""
-    times, clock = Times(), SharedClock()
+
+    def read_start() -> Callable[[Job], np.ndarray]:
+        read = make_reader()
+        return lambda job: read(job.start)
+
+    of_one_pass = [Job(0, start) for start in jobs]
+    return _run_jobs(runtime, of_one_pass, read_start, lambda job, outputs: write(job.start, outputs), loop)[0]
+
+
+def _run_jobs(
+    runtime: Runtime,
+    jobs: Sequence[Job],
+    make_reader: Callable[[], Callable[[Job], np.ndarray]],
+    write: Callable[[Job, list[np.ndarray]], None],
+    loop: int,
+) -> list[Times]:
+    """`run_batches` for several passes in one queue; returns the times of each."""
+    passes = [Times() for _ in {job.number for job in jobs}]
+    begun, ended = [math.inf] * len(passes), [0.0] * len(passes)
+    clock = SharedClock()
     lock, free, stopped = threading.Lock(), threading.Semaphore(runtime.requests), threading.Event()
     remaining = iter(progress(jobs, len(jobs), unit="batch"))
 
-    def next_job() -> Optional[int]:
+    def next_job() -> Optional[Job]:
         with lock:
             return None if stopped.is_set() else next(remaining, None)
 
@@ -103,13 +131,15 @@ def run_batches(
                     device_ms.append((clock.stop() - started) * 1000)
             compute_end = time.perf_counter()
             write(job, outputs)
+            end = time.perf_counter()
             with lock:
+                times, number = passes[job.number], job.number
                 times.read += read_end - begin
-                times.write += time.perf_counter() - compute_end
+                times.write += end - compute_end
                 times.device_ms += device_ms
+                begun[number], ended[number] = min(begun[number], begin), max(ended[number], end)
 
     threads = min(runtime.requests + 1, len(jobs))
-    begin = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         workers = [pool.submit(work) for _ in range(threads)]
         try:
@@ -118,9 +148,9 @@ def run_batches(
             stopped.set()  # after an error or Ctrl-C each thread finishes its current batch
         for worker in workers:
             worker.result()
-    times.total = time.perf_counter() - begin
-    times.infer = sum(times.device_ms) / 1000
-    return times
+    for times, begin, end in zip(passes, begun, ended):
+        times.total, times.infer = end - begin, sum(times.device_ms) / 1000
+    return passes
 
 
 def run_pure(runtime: Runtime, batch: np.ndarray, loop: int) -> tuple[Times, list[np.ndarray]]:
@@ -146,7 +176,7 @@ def warm_up(runtime: Runtime, tensor: TensorInfo, count: int) -> None:
     that is set."""
     batch = pure_data("zero", tensor)
     for _ in range(count):
-        runtime.check(batch, runtime.compute(batch))
+        runtime.check(len(batch), runtime.compute(batch))
 
 
 class Pipeline:
@@ -169,12 +199,16 @@ class Pipeline:
 
     def run(self, loop: int = 1) -> Times:
         """Infer all inputs, each batch `loop` times."""
+        return run_all([self], loop)[0]
 
-        def make_reader() -> Callable[[int], np.ndarray]:
-            buffer = np.empty(self.shape, self.dtype)
-            return lambda start: self._read(self._files(start), buffer)
+    def order(self) -> Sequence[int]:
+        """The index of the first input of each batch, in the order in which they are computed."""
+        return range(0, len(self.inputs), self.batch)
 
-        return run_batches(self.runtime, range(0, len(self.inputs), self.batch), make_reader, self._write, loop)
+    def make_reader(self) -> Callable[[int], np.ndarray]:
+        """A function that reads the batch with this first input; a thread has its own."""
+        buffer = np.empty(self.shape, self.dtype)
+        return lambda start: self._read(self._files(start), buffer)
 
     def _files(self, start: int) -> list[Path]:
         return self.inputs[start : start + self.batch]
@@ -212,8 +246,27 @@ class Pipeline:
         rows[len(files) :] = rows[0]
         return buffer
 
-    def _write(self, start: int, outputs: list[np.ndarray]) -> None:
+    def write(self, start: int, outputs: list[np.ndarray]) -> None:
+        self.runtime.check(self.batch, outputs)
         parts = [np.array_split(output, self.batch) for output in outputs]
         for j, file in enumerate(self._files(start)):
             for k, path in enumerate(self.output_names(file)):
                 write_output(path, parts[k][j])
+
+
+def run_all(pipelines: Sequence[Pipeline], loop: int = 1) -> list[Times]:
+    """Infer the inputs of all pipelines, which have one runtime, each batch `loop` times; returns the times of each.
+    The first batches of a pass are computed beside the last ones of the pass before, so that no core waits."""
+
+    def make_reader() -> Callable[[Job], np.ndarray]:
+        readers = [pipeline.make_reader() for pipeline in pipelines]
+        return lambda job: readers[job.number](job.start)
+
+    jobs = [Job(number, start) for number, pipeline in enumerate(pipelines) for start in pipeline.order()]
+    return _run_jobs(
+        pipelines[0].runtime,
+        jobs,
+        make_reader,
+        lambda job, outputs: pipelines[job.number].write(job.start, outputs),
+        loop,
+    )

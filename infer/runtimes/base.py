@@ -46,14 +46,14 @@ class Runtime(ABC):
             raise UserError(f"input {tensor.name} has no fixed shape", found=tensor.shape, hint=hint)
         return tensor
 
-    def check(self, batch: np.ndarray, outputs: list[np.ndarray]) -> None:
-        """Raise UserError unless the outputs of a batch have the declared dtypes and shapes. Called before files are
-        written."""
+    def check(self, batch: int, outputs: list[np.ndarray]) -> None:
+        """Raise UserError unless the outputs of `batch` images have the declared dtypes and shapes. Called before files
+        are written."""
         for tensor, output in zip(self.outputs, outputs):
             declared = [size if size > 0 else found for size, found in zip(tensor.shape, output.shape)]
             if output.dtype != np.dtype(tensor.dtype) or list(output.shape) != declared:
                 expected, found = f"{tensor.dtype}{tensor.shape}", f"{output.dtype}{list(output.shape)}"
                 raise UserError(f"wrong output {tensor.name}", expected=expected, found=found)
-            if output.ndim == 0 or output.shape[0] != batch.shape[0]:
-                found = f"{list(output.shape)} for a batch of {batch.shape[0]}"
+            if output.ndim == 0 or output.shape[0] != batch:
+                found = f"{list(output.shape)} for a batch of {batch}"
                 raise UserError(f"output {tensor.name} has the wrong batch size", found=found)

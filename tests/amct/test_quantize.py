@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from amct import quantize
@@ -15,9 +17,10 @@ from atc import convert
 from hrnet.calibration import IMAGES, name_hash
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.quantized import QuantizedModel
-from tests.amct.calls import OUTPUT, arguments, inputs
+from tests.amct.calls import OUTPUT, arguments, gear_inputs, inputs
 from tests.support.errors import check_error
-from tests.support.onnx_models import classifier, saved
+from tests.support.onnx_models import classifier, maps, saved
+from tests.support.reference_pixels import normalise
 
 OM = ["--model", "model.onnx", "--batch_size", "4", "--precision", "int8", "--quantized", OUTPUT]
 
@@ -116,6 +119,10 @@ def test_models_and_inputs_that_do_not_fit(here: Path, capsys: pytest.CaptureFix
     saved(here, classifier(size=32))
     refused("inputs/manifest.json", "[3, 32, 32]")
     saved(here, classifier(size="side"))
+    refused("inputs/manifest.json", "float32 in .npy", "found float32 in .bin")
+    model = classifier()
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "w"
+    saved(here, model)
     refused("model.onnx", "fixed C, H and W")
     saved(here, classifier(opset=18))
     refused("model.onnx", "opset", "8 to 14", 18)
@@ -123,6 +130,73 @@ def test_models_and_inputs_that_do_not_fit(here: Path, capsys: pytest.CaptureFix
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
     saved(here, model)
     refused("fewer images", "CALIB=16")
+
+
+GEARS_YAML = """
+MODEL: {NAME: pose_higher_hrnet}
+DATASET: {INPUT_SIZE: 64}
+TEST: {PROJECT2IMAGE: true, NMS_KERNEL: 5, NMS_PADDING: 2}
+INPUT: {GEARS: [[64, 64], [64, 128]]}
+"""
+
+
+@pytest.fixture
+def pose(here: Path) -> list[str]:
+    """A model with gears, its calibration inputs and config; the arguments of atc.convert."""
+    saved(here, maps())
+    shutil.rmtree("inputs")
+    gear_inputs(here / "inputs", 8)
+    (here / "pose.yaml").write_text(GEARS_YAML)
+    return ["--cfg", "pose.yaml", *OM[:2], "--batch_size", "1", *OM[4:]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_model_with_gears_is_quantized_by_the_emulator(
+    pose: list[str], dtype: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quantize.main(arguments()) == 0
+    out = capsys.readouterr().out
+    assert "--input_shape image:1,3,-1,-1" in out and len(list(Path("int8/batches").glob("*.npy"))) == 8
+    assert convert.main([*pose, "--output", "m.onnx", "--input_dtype", dtype]) == 0
+    record = CompiledModel.read("m.onnx")
+    assert [gear.input[-2:] for gear in record.gears] == [[64, 64], [64, 128]] or dtype == "uint8"
+    session = onnxruntime.InferenceSession("m.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == ("tensor(float)" if dtype == "float32" else "tensor(uint8)")
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 64, 128, 3)).astype(np.uint8)
+    planes = normalise(pixels[0])[None]
+    given = planes if dtype == "float32" else pixels
+    found = session.run(["low", "high"], {"image": given})
+    plain = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    for wanted, got in zip(plain.run(["low", "high"], {"image": planes}), found):
+        assert 0 < np.abs(got - wanted).mean() < 0.1 * np.abs(wanted).mean()
+        assert np.unique(got).size > 256, "maps are not rounded to 256 values"
+
+
+@pytest.mark.usefixtures("tools")
+def test_amct_onnx_and_atc_get_no_model_with_gears(pose: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantize.main(arguments(backend="ascend")) == 2
+    check_error(capsys.readouterr().err, "amct.quantize", "model.onnx", "gears", "PRECISION=fp16")
+    assert quantize.main(arguments()) == 0
+    assert convert.main([*pose, "--output", "m.om", "--backend", "ascend"]) == 2
+    check_error(capsys.readouterr().err, "atc.convert", OUTPUT, "no gears", "PRECISION=fp16")
+
+
+@pytest.mark.usefixtures("here", "tools")
+@pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
+def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(here: Path, backend: str) -> None:
+    (here / "net.yaml").write_text("MODEL: {NAME: onnx, NUM_CLASSES: 10, IMAGE_SIZE: [16, 16]}\nINPUT: {RESIZE: 16}\n")
+    assert quantize.main(arguments(backend=backend)) == 0
+    output = "m.om" if backend == "ascend" else "m.onnx"
+    words = ["--cfg", "net.yaml", *OM, "--output", output, "--input_dtype", "uint8", "--backend", backend]
+    assert convert.main([*words, "--soc_version", "Ascend950PR_9599"]) == 0
+    given = onnx.load("m.pixels.onnx")
+    assert [node.op_type for node in given.graph.node[:4]] == ["Transpose", "Cast", "Sub", "Mul"]
+    (reader,) = (node for node in given.graph.node if given.graph.node[3].output[0] in node.input)
+    assert reader.op_type == "AscendQuant" if backend == "ascend" else "QuantizeLinear"
+    assert CompiledModel.read(output).inputs[0].shape == [4, 16, 16, 3]
+    Path("m.pixels.onnx").unlink()
+    assert convert.main([*words, "--soc_version", "Ascend950PR_9599"]) == 0
+    assert Path("m.pixels.onnx").is_file(), "the printed command needs it"
 
 
 @pytest.mark.usefixtures("here")

@@ -179,7 +179,8 @@ def test_the_completed_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_values_of_the_config_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, classifier(size="side"))
-    text = "MODEL: {NAME: onnx, IMAGE_SIZE: [24, 16], NUM_CLASSES: 9}\nINPUT: {RESIZE: 32}\nREFERENCE: {TOP1: 70}\n"
+    text = "MODEL: {NAME: onnx, IMAGE_SIZE: [24, 16], NUM_CLASSES: 9}\nINPUT: {RESIZE: 32}\n"
+    text += "REFERENCE: {TOP1: 70, IMAGES: 9}\n"
     content = completed(tmp_path, text)
     assert content["MODEL"] == {"NAME": "onnx", "NUM_CLASSES": 9, "IMAGE_SIZE": [24, 16]}, "the first class: background"
     assert content["INPUT"]["RESIZE"] == 32 and content["REFERENCE"]["TOP1"] == 70

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ def test_memory_is_measured_at_two_numbers_of_images(
     monkeypatch.setattr(linear_model, "WEIGHTS", np.ones((3 * 32 * 32, linear_model.CLASSES), np.float32))
     linear_model.linear_model(tmp_path / "m.onnx", 2)
     places = [f"--{name}={tmp_path / file}" for name, file in (("dataset", "images"), ("cfg", "small.yaml"))]
-    assert memory.main([*places, f"--model={tmp_path / 'm.onnx'}", "--copies", "1", "2"]) == 0
+    shutil.copy(tmp_path / "m.onnx", tmp_path / "source.onnx")
+    models = [f"--model={tmp_path / 'm.onnx'}", f"--onnx={tmp_path / 'source.onnx'}"]
+    assert memory.main([*places, *models, "--copies", "1", "2", "--calib", "2"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["peak", "memory,", "MiB", "3", "images", "6", "images"]
-    assert [line[0] for line in lines[1:]] == ["preprocess", "infer", "eval"]
+    assert [line[0] for line in lines[1:]] == ["preprocess", "infer", "eval", "calibration", "quantize"]
     assert all(10 < int(mebibytes) < 2000 for line in lines[1:] for mebibytes in line[1:])

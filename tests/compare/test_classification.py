@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def test_the_last_column_is_what_eval_says(folder: Path, name: str) -> None:
     assert last == pytest.approx(metrics["metrics"])
     assert found["images"] == metrics["images"] == IMAGES
     assert found["columns"][-1]["hits"] == [round(IMAGES * value / 100) for value in metrics["metrics"].values()]
+
+
+def test_torchscript_has_no_table_of_operators(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for ending in ("", ".json"):
+        shutil.copy(f"om/float32-fp32.onnx{ending}", f"m.ts{ending}")
+    assert compare("float32-fp32", model="m.ts") == 0
+    assert [column["name"] for column in record()["columns"]] == ["ONNX", "infer"]
+    assert "no table of operators for TorchScript" in capsys.readouterr().out
 
 
 def test_figures_are_those_of_numpy(folder: Path) -> None:

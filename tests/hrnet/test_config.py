@@ -108,6 +108,7 @@ def check_refused(path: Path, key: str, found: Optional[str]) -> None:
 def test_reference_figures_are_the_published_ones(model):
     reference = load_config(CONFIGS / f"{model}.yaml").REFERENCE
     assert (reference.TOP1, reference.TOP5, reference.PARAMS_M) == REFERENCES[model]
+    assert reference.IMAGES == 50000  # ImageNet's validation images
     assert reference.SOURCE
 
 
@@ -137,6 +138,7 @@ def test_reference_figures_of_pose_are_the_published_ones(model):
     config = load_config(CONFIGS / f"{model}.yaml", POSE)
     reference = config.REFERENCE
     assert (reference.AP, reference.PARAMS_M, config.DATASET.INPUT_SIZE) == POSE_REFERENCES[model]
+    assert reference.IMAGES == 5000  # of val2017
     assert "commit aa23881" in reference.SOURCE
 
 
@@ -193,6 +195,7 @@ def test_a_config_of_the_other_task_is_rejected(write):
         ("INPUT_SIZE: 64", "WITH_CENTER: true", "DATASET.WITH_CENTER", "True"),
         ("[96, 64], [", "[96, 96], [", "INPUT.GEARS", "[96, 96]"),
         ("INPUT:", "REFERENCE: {AP: 101}\nINPUT:", "REFERENCE.AP", "101.0"),
+        ("INPUT:", "REFERENCE: {AP: 67.1}\nINPUT:", "REFERENCE.IMAGES", "0"),
         ("INPUT:", "REFERENCE: {TOP1: 1}\nINPUT:", "REFERENCE.TOP1", None),
         ("INPUT:", "INPUT:\n  STD: [0, 1, 1]", "INPUT.STD", "[0, 1, 1]"),
         ("INPUT:", "INPUT:\n  RESIZER: cv2", "INPUT.RESIZER", None),
@@ -269,6 +272,8 @@ def test_a_loaded_config_cannot_change(write):
         ("INPUT: {RESIZE: 200}", "INPUT.RESIZE", "200"),
         ("REFERENCE: {TOP1: 768.0}", "REFERENCE.TOP1", "768.0"),
         ("REFERENCE: {TOP5: .nan}", "REFERENCE.TOP5", "nan"),
+        ("REFERENCE: {TOP1: 76.8}", "REFERENCE.IMAGES", "0"),
+        ("REFERENCE: {IMAGES: -1}", "REFERENCE.IMAGES", "-1"),
         ("WEIGHTS: {MD5: 1f1d61e2}", "WEIGHTS.MD5", "1f1d61e2"),
         ("WEIGHTS: {URL: null}", "WEIGHTS.URL", None),
         ("INPUT: {MEAN: [0.5]}", "INPUT.MEAN", "[0.5]"),

@@ -1,17 +1,14 @@
 """The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives the same outputs with each
 of them as with the emulator, and versions that are not supported are refused by name.
 
-None of that code is part of this repository. AIS_BENCH_GIT names the git directory of a clone that has the history of
-https://gitee.com/ascend/tools, such as https://github.com/Yanguan619/aclruntime; without it these tests are skipped.
+These tests need AIS_BENCH_GIT (tests/support/official_ais_bench.py).
 """
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -26,47 +23,15 @@ from tests.support import ROOT, fakes
 from tests.support.ascend_calls import compute
 from tests.support.gear_model import COUNT, GEARS, gear_folder, gear_model
 from tests.support.linear_model import SHAPE, check_logits, expected_logits, om_model, prep_folder
+from tests.support.official_ais_bench import OFFICIAL, STATES, install, needs_clone, package
 
-GIT = os.environ.get("AIS_BENCH_GIT", "")
-OFFICIAL = "ais-bench_workload/tool/ais_bench/ais_bench"
-STATES = {  # commit: the day from which on the package was so
-    "b811625b": "2024-02-01",
-    "9cbe9bc9": "2024-02-19",
-    "d333ed0f": "2024-03-18",
-    "ac94fb68": "2024-06-13",
-    "738ccdff": "2024-07-24",
-    "da11031f": "2024-08-02",
-    "c7215bd7": "2024-09-29",
-    "4be9fed3": "2024-12-30",
-    "576784d4": "2025-01-17",
-    "1ff4acca": "2025-12-10",
-    "7d48a93e": "2025-12-18",
-}
 REFUSED = {
     "83d6e21a": (OFFICIAL, "before February 2024"),
     "de5b60db": (OFFICIAL, "before February 2024"),
     "df1f9a44": ("ais_bench/src/ais_bench", "fork"),
     "1e857795": ("ais-bench_workload/experimental_tools/benchmark/ais_bench", "ais-bench-benchmark"),
 }
-pytestmark = pytest.mark.skipif(not GIT, reason="AIS_BENCH_GIT: no clone with the history of ais_bench was given")
-
-
-def package(commit: str, path: str, folder: Path) -> Path:
-    """The package of a commit, in a directory for PYTHONPATH."""
-    command = ["git", f"--git-dir={GIT}", "archive", commit, path]
-    packed = subprocess.run(command, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
-    return (folder / path).parent
-
-
-def install(commit: str, pkg_resources: bool = True) -> None:
-    """A python that has ais_bench of a commit, aclruntime 0.0.2, and pkg_resources or a module that cannot be imported
-    in its place."""
-    found = package(commit, OFFICIAL, Path("clone").resolve())
-    text = "from types import SimpleNamespace\nget_distribution = lambda name: SimpleNamespace(version='0.0.2')\n"
-    (found / "pkg_resources.py").write_text(text if pkg_resources else "raise ImportError('removed')\n")
-    fakes.ais_python(Path.cwd(), found)
+pytestmark = needs_clone
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +46,7 @@ def call(*more: str) -> int:
 
 @pytest.mark.parametrize("commit", STATES)
 def test_outputs_of_one_device_equal_the_emulator(commit: str) -> None:
-    install(commit)
+    install(commit, Path.cwd())
     om_model(Path("m.om"), 4)
     images = prep_folder(Path("in"), 11)
     assert call() == 0
@@ -93,7 +58,7 @@ def test_outputs_of_one_device_equal_the_emulator(commit: str) -> None:
 @pytest.mark.parametrize("commit", STATES)
 def test_parts_run_on_two_devices(commit: str) -> None:
     """As `make eval DEVICE=0,1` calls it: a part of the images on each device, at the same time."""
-    install(commit)
+    install(commit, Path.cwd())
     om_model(Path("m.om"), 4)
     parts = [prep_folder(Path(f"in{device}"), 6 - device) for device in (0, 1)]
     words = [
@@ -122,7 +87,7 @@ def test_parts_run_on_two_devices(commit: str) -> None:
 
 @pytest.mark.parametrize("commit", ["9cbe9bc9", "4be9fed3", "7d48a93e"])
 def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
-    install(commit)
+    install(commit, Path.cwd())
     gear_model(Path("m.om"))
     images = gear_folder(Path("in"), COUNT)
     assert call() == 0
@@ -132,7 +97,7 @@ def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
 
 @pytest.mark.parametrize("commit", STATES)
 def test_the_python_interface_of_make_serve(commit: str) -> None:
-    install(commit)
+    install(commit, Path.cwd())
     om_model(Path("m.om"), 4)
     gear_model(Path("gears.om"))
     batch = np.random.default_rng(0).standard_normal((4, *SHAPE)).astype(np.float32)
@@ -146,7 +111,7 @@ def test_the_python_interface_of_make_serve(commit: str) -> None:
 @pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])
 def test_versions_that_run_without_pkg_resources(commit: str) -> None:
     """These versions use another run mode; earlier ones fail, and are rejected by the files of their package."""
-    install(commit, pkg_resources=False)
+    install(commit, Path.cwd(), pkg_resources=False)
     om_model(Path("m.om"), 2)
     images = prep_folder(Path("in"), 3)
     assert call() == 0
@@ -177,7 +142,7 @@ def test_other_packages_are_rejected_by_name(commit: str) -> None:
 @pytest.mark.parametrize("kind", ["batch", "gears"])
 def test_bench_times_each_gear(commit: str, kind: str) -> None:
     """Pure inference (`--pure_data_type zero --loop`), with `--dymDims` for each gear, then files to files."""
-    install(commit)
+    install(commit, Path.cwd())
     if kind == "gears":
         gear_model(Path("m.om"))
     else:
@@ -194,7 +159,7 @@ def test_a_file_of_another_user_is_rejected(
     commit: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By our own check, and by the tool."""
-    install(commit)
+    install(commit, Path.cwd())
     om_model(Path("m.om"), 2)
     prep_folder(Path("in"), 3)
     os.chown("m.om", 12345, 12345)

@@ -26,6 +26,7 @@ DEFAULTS = {
     "LOOP": "20",
     "INPUT": "float32",
     "PRECISION": "default",
+    "KEEP_FLOAT": "",
     "CALIB": "64",
     "SOC": "Ascend310P3",
     "DEVICE": "0",

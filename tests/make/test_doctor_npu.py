@@ -150,3 +150,15 @@ def test_what_fp32_means_on_the_chip(place: Path, capsys: pytest.CaptureFixture[
     assert "cube_fp16in_fp32out" in report(capsys.readouterr().out)["precision"]
     assert call(PRECISION="fp32", BACKEND="onnxruntime") == 0
     assert "precision" not in report(capsys.readouterr().out)
+
+
+def test_int8_on_an_npu_needs_amct_onnx(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool(place, "atc")
+    assert call(BACKEND="ascend", PRECISION="int8") == 2
+    assert "make doctor: missing: amct_onnx: not on PATH, needed for PRECISION=int8" in capsys.readouterr().err
+    tool(place, "amct_onnx")
+    call(BACKEND="ascend", PRECISION="int8")
+    out, err = capsys.readouterr()
+    assert report(out)["amct_onnx"].endswith("bin/amct_onnx") and "amct_onnx" not in err
+    call(BACKEND="onnxruntime", PRECISION="int8")
+    assert "amct_onnx" not in "".join(capsys.readouterr()), "its emulator runs"

@@ -104,6 +104,7 @@ def test_the_number_of_parts_is_remembered() -> None:
         ("part", {"SHARD": "3/16", "SHARDS": "8"}, ("SHARD=3/16", "SHARDS=8")),
         *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),
         *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("reference", "qps")),
+        ("compare", {"SHARDS": "2"}, ("make compare", "SHARDS=2", "SHARDS=1 LIMIT=")),
         ("eval", {"SHARDS": "2", "PREP": "prep"}, ("PREP=prep", "SHARDS=1")),
         ("infer", {"DEVICE": "0,1"}, ("DEVICE=0,1", "SHARDS=2", "make eval")),
         ("eval", {"DEVICE": "0,1", "SHARDS": "1"}, ("DEVICE=0,1", "SHARDS=2")),

@@ -91,20 +91,20 @@ def test_a_background_class_is_predicted_as_minus_one(tmp_path: Path) -> None:
 
 
 def test_the_figures_of_the_config_are_the_reference(run: Run) -> None:
-    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, TOP5: 100, SOURCE: the paper}\n")
+    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, TOP5: 100, IMAGES: 6, SOURCE: the paper}\n")
     assert main(run.arguments()) == 0
-    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the paper"}
+    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the paper", "images": 6}
     assert (run.metrics()["drop"]["points"], run.metrics()["verdict"]) == (1.0, "pass")
-    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
+    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, IMAGES: 6}\n")
     assert main(run.arguments("--gate", "0.99")) == 0  # the metrics are made; the gate reads the verdict
-    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the config"}
+    assert run.metrics()["reference"] == {"top1": 76.0, "source": "the config", "images": 6}
     assert (run.metrics()["gate"]["allowed_points"], run.metrics()["verdict"]) == (0.99, "fail")
     assert gate.main([str(run.output)]) == gate.main([str(run.output)]) == 1
 
 
 def test_a_subset_is_not_judged_by_the_figure_of_the_config(run: Run) -> None:
     """Four of ten images are judged only by a reference on the same images, or with --judge_subset."""
-    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n")
+    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, IMAGES: 6}\n")
     dataclasses.replace(Manifest.read(run.manifest), available=10).write(run.manifest)
     run.rewrite(manifest_sha256=sha256_file(run.manifest))
     assert main(run.arguments()) == 0
@@ -114,6 +114,20 @@ def test_a_subset_is_not_judged_by_the_figure_of_the_config(run: Run) -> None:
     assert main(run.arguments("--judge_subset")) == 0
     assert run.metrics()["verdict"] == "pass" and "why" not in run.metrics()
     assert main(run.arguments("--reference", str(reference(run)), "--gate", "5")) == 0
+    assert run.metrics()["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("measured_on", [4, 50, 50000])
+def test_a_data_set_of_another_size_is_not_judged_by_the_figure_of_the_config(run: Run, measured_on: int) -> None:
+    """The data set has six images, two of which were rejected."""
+    run.cfg.write_text(f"MODEL: {{NUM_CLASSES: 3}}\nREFERENCE: {{TOP1: 76, IMAGES: {measured_on}}}\n")
+    assert main(run.arguments()) == 0
+    found = run.metrics()
+    assert (found["verdict"], found["drop"], found["reference"]["images"]) == ("not judged", None, measured_on)
+    assert f"{measured_on} images" in found["why"] and "REFERENCE=torch" in found["why"]
+    assert "LIMIT" not in found["why"], "all images of the data set were evaluated"
+    assert gate.main([str(run.output)]) == gate.NOT_JUDGED
+    assert main(run.arguments("--judge_subset")) == 0
     assert run.metrics()["verdict"] == "pass"
 
 
@@ -182,7 +196,7 @@ CHANGES: dict[str, tuple[Change, list[str]]] = {
     "damaged predictions": (lambda run: predictions_path(run.part).write_text(""), [RANK]),
     "no part": (lambda run: run.part.unlink(), [RANK]),
     "the reference": (
-        lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76}\n"),
+        lambda run: run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, IMAGES: 6}\n"),
         [EVALUATE],
     ),
     "damaged metrics": (lambda run: run.output.write_text("{}"), [EVALUATE]),

@@ -21,7 +21,7 @@ from tests.support.pose_run import MODEL, OTHER, PoseRun, spread
 IMAGES = 8
 SCENE = scene(5, IMAGES, 5)
 IDS = [image["id"] for image in SCENE["images"]]
-REFERENCE = "REFERENCE: {AP: 80.0, SOURCE: the paper}\n"
+REFERENCE = f"REFERENCE: {{AP: 80.0, IMAGES: {IMAGES}, SOURCE: the paper}}\n"
 
 
 def evaluated(run: PoseRun, *more: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_the_gate_judges_ap(
     found = evaluated(run, *more)
     assert found["verdict"] == verdict
     if config:
-        assert found["reference"] == {"AP": 80.0, "source": "the paper"}
+        assert found["reference"] == {"AP": 80.0, "source": "the paper", "images": IMAGES}
         assert found["drop"]["points"] == pytest.approx(80 - found["metrics"]["AP"])
     assert gate.main([str(run.metrics)]) == code
 

@@ -99,14 +99,10 @@ def check(server: Running, count: int) -> None:
     @given(requests())
     def ask(request: tuple[str, bytes, dict[str, str]]) -> None:
         path, body, headers = request
-        try:
-            connection.request("POST", path, body, headers)
-            response = connection.getresponse()
-            text = response.read()
-        except (ConnectionError, http.client.HTTPException):
-            connection.close()
-            assert server.process.poll() is None
-            raise
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()  # an idle connection would be closed while the next example is made
         statuses[response.status] = statuses.get(response.status, 0) + 1
         assert response.status < 500 or response.status == 503, (response.status, text)
         if response.status >= 400 and response.getheader("Content-Type") == "application/json":

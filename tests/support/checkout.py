@@ -18,6 +18,7 @@ FOLDERS = (
     "data",
     "hrnet",
     "infer",
+    "keep_float",
     "make",
     "postprocess",
     "preprocess",

@@ -49,6 +49,24 @@ def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.
     return model
 
 
+def maps() -> onnx.ModelProto:
+    """image [1,3,h,w] -> low [1,4,h/2,w/2] -> high [1,2,h,w], which is computed from low: a pose model in small."""
+    random = np.random.default_rng(0)
+    stored = {
+        "first": random.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "second": random.standard_normal((2, 4, 1, 1)).astype(np.float32),
+        "roi": np.zeros(0, np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "first"], ["low"], "Conv_0", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Resize", ["low", "roi", "scales"], ["up"], "Resize_1", mode="nearest"),
+        helper.make_node("Conv", ["up", "second"], ["high"], "Conv_2"),
+    ]
+    outputs: dict[str, list[object] | None] = {"low": [1, 4, "h2", "w2"], "high": [1, 2, "h", "w"]}
+    return model_of(nodes, {"image": [1, 3, "h", "w"]}, outputs, **stored)
+
+
 def without_kernel() -> onnx.ModelProto:
     """The classifier with a node Pool_6, which onnxruntime has no kernel for: an average of float64."""
     model = classifier()

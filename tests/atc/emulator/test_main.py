@@ -179,7 +179,6 @@ def test_invalid_aipp_files_are_rejected(tmp_path: Path, capsys: pytest.CaptureF
         ({"precision_mode_v2": "mixed_float16"}, "--precision_mode_v2=mixed_float16"),
         ({"output_type": "FP16"}, "--output_type=FP16"),
         ({"out_nodes": "Gemm_4:0"}, "--out_nodes=Gemm_4:0, nodes instead of names of outputs"),
-        ({"keep_dtype": "list.cfg"}, "--keep_dtype=list.cfg"),
         ({"mode": "3"}, "--mode=3"),
         ({"input_shape": "image:-1,3,16,16", "dynamic_batch_size": "1,4"}, "--dynamic_batch_size=1,4"),
         ({"input_shape": "image:1~4,3,16,16"}, "a shape range (n1~n2) in --input_shape"),

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet.cli import WorkFailed
+from hrnet.cli import UserError, WorkFailed
 from hrnet.io import tensors
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.manifest import InputImage, Manifest
 from infer.emulator import path_checks
-from infer.emulator.pipeline import Pipeline
+from infer.emulator.pipeline import Pipeline, run_all
 from infer.output_dir import OutputDir, keep_finished
 from infer.runtimes.base import Runtime
 
@@ -102,6 +102,33 @@ def test_an_invalid_input_stops_the_run_and_is_named(error: str, count: int, bat
         assert str(bad) in str(caught.value)
         assert not (target / f"{bad.stem}_0.bin").exists()
         assert all(path.stat().st_size in (4, 24) for path in target.iterdir())
+
+
+@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=3), batch=st.integers(1, 3))
+def test_several_passes_are_inferred_in_one_queue(counts: list[int], batch: int) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        runtime, pipelines = Plain(batch), []
+        for number, count in enumerate(counts):
+            source, target = Path(root, f"in{number}"), Path(root, f"out{number}")
+            source.mkdir()
+            target.mkdir()
+            write_inputs(source, [f"img{i}" for i in range(count)], "bin")
+            pipelines.append(Pipeline(runtime, path_checks.list_inputs(str(source)), target, "bin"))
+        times = run_all(pipelines)
+        assert [len(each.device_ms) for each in times] == [-(-count // batch) for count in counts]
+        assert all(each.total > 0 and each.infer > 0 for each in times)
+        for number, count in enumerate(counts):
+            assert len(os.listdir(Path(root, f"out{number}"))) == 2 * count
+
+
+def test_outputs_of_another_batch_size_are_not_written(tmp_path: Path) -> None:
+    write_inputs(tmp_path, ["img0"], "bin")
+    runtime = Plain(1)
+    runtime.compute = lambda batch: [np.zeros(2, np.float32), np.zeros((2, *SHAPE), np.float32)]  # type: ignore[method-assign]
+    pipeline = Pipeline(runtime, path_checks.list_inputs(str(tmp_path)), tmp_path / "out", "bin")
+    with pytest.raises(UserError, match="sum"):
+        pipeline.run()
+    assert not (tmp_path / "out").exists()
 
 
 STATES = st.sampled_from(["whole", "half", "missing", "temporary"])

@@ -49,6 +49,20 @@ def check_data(flags: dict[str, str]) -> None:
         sys.exit(f"[AMCT]: {len(files)} files for {count} batches of {size} bytes in {flags['data_dir']}")
 
 
+def read_config(path: str, names: set[str]) -> list[str]:
+    """The skip_layers of a file in protobuf's text format; each must be a node of the model."""
+    skipped = []
+    for line in Path(path).read_text().splitlines():
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if (name, colon) != ("skip_layers", ":") or not (value.startswith('"') and value.endswith('"')):
+            sys.exit(f"google.protobuf.text_format.ParseError: {line}")
+        skipped.append(value[1:-1])
+    unknown = [each for each in skipped if each not in names]
+    if unknown:
+        sys.exit(f"[AMCT]: skip_layers {unknown} not in the graph")
+    return skipped
+
+
 def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
     name = model.graph.input[0].name
     for node in model.graph.node:
@@ -70,12 +84,17 @@ def main() -> int:
     if flags["input_shape"].rpartition(":")[0] != model.graph.input[0].name:
         sys.exit(f"[AMCT]: no input {flags['input_shape']}")
     check_data(flags)
+    skipped: list[str] = []
+    if flags.get("calibration_config"):
+        skipped = read_config(flags["calibration_config"], {node.name for node in model.graph.node})
     if MODE == "crash":
         print("[AMCT]: something is wrong")
         return 1
     if MODE != "nothing":
         onnx.save(model, f"{flags['save_path']}_fake_quant_model.onnx")
-        onnx.save(model if MODE == "float" else quantize(model), f"{flags['save_path']}_deploy_model.onnx")
+        result = model if MODE == "float" else quantize(model)
+        onnx.helper.set_model_props(result, {"fake_amct.skipped": " ".join(skipped)})
+        onnx.save(result, f"{flags['save_path']}_deploy_model.onnx")
         Path(f"{flags['save_path']}_quant.json").write_text(json.dumps(flags))
     return 0
 

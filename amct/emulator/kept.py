@@ -1,0 +1,60 @@
+"""Leave layers in float, as skip_layers does: the layer reads and writes values that are not rounded.
+
+AMCT rounds the inputs of each quantized layer; all other operators compute in float. The emulator also rounds between
+them, since only then CPUs compute them in int8. So a layer that stays in float also keeps its neighbours in float, and
+both read the values before their rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx
+
+from amct.amct_rules import LAYERS
+
+ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+
+
+def with_neighbours(model: onnx.ModelProto, skipped: Collection[str]) -> set[str]:
+    """The nodes `skipped`, and the operators other than layers that compute an input or read a result of a skipped
+    layer."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    found = set(skipped)
+    for node in model.graph.node:
+        before = [made[name] for name in node.input if name in made]
+        if node.op_type in LAYERS and node.name in skipped:
+            found |= {each.name for each in before if each.op_type not in LAYERS}
+        elif node.op_type not in LAYERS:
+            found |= {node.name for each in before if each.op_type in LAYERS and each.name in skipped}
+    return found
+
+
+def all_layers(model: onnx.ModelProto, skipped: Collection[str]) -> bool:
+    """Whether there are layers, and all are skipped."""
+    layers = [node.name for node in model.graph.node if node.op_type in LAYERS]
+    return bool(layers) and set(layers) <= set(skipped)
+
+
+def read_exact(quantized: onnx.ModelProto, source: onnx.ModelProto, skipped: Collection[str]) -> None:
+    """Let the skipped nodes of `quantized` read the values before their rounding, in place. A value stays rounded if
+    the operator that computes it in `source` is gone: a ReLU is part of the rounding then."""
+    graph = quantized.graph
+    made = {name: node for node in graph.node for name in node.output}
+    kinds = {name: node.op_type for node in source.graph.node for name in node.output}
+    given = {value.name for value in graph.input}
+    for node in (node for node in graph.node if node.name in skipped and node.op_type not in ROUNDING):
+        for at, name in enumerate(node.input):
+            after = made.get(name)
+            before = made.get(after.input[0]) if after is not None and after.op_type == ROUNDING[1] else None
+            exact = before.input[0] if before is not None and before.op_type == ROUNDING[0] else ""
+            if exact in given or (exact in made and made[exact].op_type == kinds.get(exact)):
+                node.input[at] = exact
+    while unused := _unused(graph):
+        for node in unused:
+            graph.node.remove(node)
+
+
+def _unused(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    return [node for node in graph.node if node.op_type in ROUNDING and not used & set(node.output)]

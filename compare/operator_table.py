@@ -1,0 +1,44 @@
+"""The table of operators for the screen and the Markdown file, and the facts that explain a loss."""
+
+from __future__ import annotations
+
+from compare.tables import Table, short
+from compare.walk import HALF_LARGEST, Operator, worst
+
+HEAD = ("layer", "operator", "own error", "error after", "1 - cosine", "overflow", "saturated", "largest value")
+
+
+def table(operators: list[Operator], count: int) -> Table:
+    def row(each: Operator) -> list[str]:
+        own = "-" if each.own_error is None else short(each.own_error)
+        counts = ["-" if value is None else str(value) for value in (each.overflow, each.saturated)]
+        largest = "-" if each.largest_value is None else f"{each.largest_value:.3g}"
+        cosine = short(1 - each.cosine)
+        return [each.layer or each.node or each.tensor, each.kind, own, short(each.error), cosine, *counts, largest]
+
+    shown = worst(operators)[:count]
+    if not shown:
+        return Table(f"All {len(operators)} operators give the values of the ONNX file", (), ())
+    by = "own error" if shown[0].own_error is not None else "error after"
+    return Table(f"Worst {len(shown)} of {len(operators)} operators, by {by}", HEAD, [row(each) for each in shown])
+
+
+def findings(operators: list[Operator]) -> list[str]:
+    """One line for each fact that explains a loss."""
+
+    def named(operator: Operator) -> str:
+        return operator.layer or operator.node or operator.tensor
+
+    lines = []
+    spilled = [each for each in operators if each.own_overflow]
+    above = [each for each in operators if (each.largest_value or 0) > HALF_LARGEST]
+    clipped = [each for each in operators if each.saturated]
+    if spilled:
+        lines.append(f"operators that overflow although their inputs do not: {len(spilled)}, first {named(spilled[0])}")
+    elif above:
+        what = f"operators with values above {HALF_LARGEST:.0f}, which overflow in float16"
+        lines.append(f"{what}: {len(above)}, first {named(above[0])}")
+    if clipped:
+        most = max(clipped, key=lambda each: each.saturated or 0)
+        lines.append(f"operators with saturated values: {len(clipped)}, most in {named(most)}")
+    return lines

@@ -1,0 +1,235 @@
+"""Find a small set of operators that should stay in float, so that an int8 or fp16 model agrees with float32.
+
+    python -m keep_float.search --model build/hrnet_w18/model.onnx --precision int8 \\
+        --inputs build/hrnet_w18/int8/inputs --output build/hrnet_w18/keep_float/int8.txt
+
+Reads    the float32 ONNX file, and calibration inputs with their manifest
+Writes   <output>: names of nodes, one in each line (hrnet/keep_float.py); beside it the steps of the search as .json
+         (kind `keep_float`) and .md; a stamp
+
+The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. The error that each operator
+adds itself (compare/walk.py) gives the order in which operators are tried; a model is judged by the Kullback-Leibler
+divergence of its softmax from that of float32, for outputs other than logits by their relative squared error
+(keep_float/steps.py). The evaluation's images are not used unless they also calibrate.
+
+Exit code 1 if a model overflows in float16 and no choice of operators can repair it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from amct import amct_rules
+from amct.emulator import quantizer
+from atc.shapes import AtcError
+from compare.walk import Walk
+from hrnet import markdown
+from hrnet.cli import UserError, WorkFailed, command, first_few
+from hrnet.inputs import read_input, spread
+from hrnet.io.files import make_folder, sha256_file, write_text
+from hrnet.io.manifest import InputImage, Manifest
+from hrnet.io.records import write_record
+from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from keep_float import candidates, steps
+from keep_float.measure import Outputs, divergence, top1
+from keep_float.steps import Step
+
+WALKED = 8  # images whose operators are compared
+BATCH = 8  # images, if the model accepts any number
+HELD = 4  # one of so many images chooses how ranges are found, as in amct.emulator
+
+
+class Inputs:
+    """Calibration inputs in batches that the model accepts."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.manifest = folder, Manifest.read(folder / "manifest.json")
+        if self.manifest.dtype != "float32":
+            raise UserError("not inputs for calibration", where=folder, expected="float32", found=self.manifest.dtype)
+        self.size = 1 if self.manifest.suffix == "npy" else size
+        images = self.manifest.images
+        self.images = images[: len(images) // self.size * self.size]
+        if not self.images:
+            raise UserError("fewer images than the model's batch", where=folder, found=len(images), hint="CALIB=64")
+
+    def read(self, images: list[InputImage]) -> Iterator[np.ndarray]:
+        """float32 [size, C, H, W] for `size` images at a time."""
+        for start in range(0, len(images) // self.size * self.size, self.size):
+            part = images[start : start + self.size]
+            yield np.concatenate([read_input(self.folder, image, self.manifest) for image in part])
+
+    def split(self) -> tuple[list[InputImage], list[InputImage]]:
+        """The images for calibration, and a quarter of them that is held back."""
+        held = len(self.images) // HELD // self.size * self.size
+        return (self.images[:-held], self.images[-held:]) if held else (self.images, self.images)
+
+
+class Search:
+    """Evaluates models of one precision."""
+
+    def __init__(self, model: onnx.ModelProto, inputs: Inputs, precision: str, where: Path) -> None:
+        self.model, self.inputs = model, inputs
+        if precision == "int8":
+            calibrating, held = inputs.split()
+            read = inputs.read
+            self.candidates = candidates.int8(model, where, lambda: read(calibrating), lambda: read(held))
+        else:
+            self.candidates = candidates.fp16(model, where)
+        self.expected, _ = self._run(model)
+        self.classes = top1(self.expected)
+
+    def _run(self, model: onnx.ModelProto) -> tuple[Outputs, float]:
+        """The outputs for all batches, and images/s without reading."""
+        session, seconds, found = quantizer.load(model), 0.0, Outputs()
+        for batch in self.inputs.read(self.inputs.images):
+            given, started = {session.get_inputs()[0].name: batch}, time.perf_counter()
+            found.append(session.run(None, given))
+            seconds += time.perf_counter() - started
+        return found, len(self.inputs.images) / seconds
+
+    def evaluate(self, kept: Collection[str], action: str) -> Step:
+        found, speed = self._run(self.candidates.build(kept))
+        changed = sum(a != b for a, b in zip(top1(found), self.classes))
+        step = Step(action, len(kept), divergence(self.expected, found), changed, round(speed, 1))
+        print(f"{action}: divergence {step.divergence:.2e}, {step.operators} in float", flush=True)
+        return step
+
+    def walk(self, kept: Collection[str]) -> Walk:
+        """The errors of the operators of a model."""
+        walk = Walk(self.model, self.candidates.build(kept))
+        for batch in self.inputs.read(spread(self.inputs.images, max(WALKED, self.inputs.size))):
+            walk.add(batch, batch)
+        return walk
+
+
+def by_error(walk: Walk) -> list[str]:
+    """The names of the nodes by the error that each adds itself, largest first: its own error, or, if this is larger,
+    the growth of the error from its inputs to its result. A tensor with one channel of large values has a small
+    relative error; what its rounding costs is seen in the result of the operator that reads it."""
+    operators = {each.tensor: each for each in walk.operators()}
+    worst: dict[str, tuple[int, float]] = {}
+    for tensor, each in operators.items():
+        before = [operators[name].error for name in walk.parts[0][tensor].feeds.values()]
+        added = max(each.own_error or 0.0, each.error - max(before, default=0.0))
+        if each.own_overflow or added:
+            worst[each.node] = max(worst.get(each.node, (0, 0.0)), (each.own_overflow or 0, added))
+    return sorted(worst, key=lambda name: worst[name], reverse=True)
+
+
+def refuse(found: list[candidates.Overflow], where: Path) -> None:
+    """Raise WorkFailed for convolutions and matrix products whose inputs overflow."""
+    if found:
+        texts = [f"{each.node} reads {each.tensor} up to {each.largest:.3g}" for each in found]
+        what = "not repairable here: convolutions and matrix products read float16, and their inputs overflow"
+        limit = f"at most {candidates.HALF_LARGEST:.0f}"
+        hint = "scale the weights before these nodes, or use PRECISION=int8"
+        raise WorkFailed(what, where=where, expected=limit, found=first_few(texts), hint=hint)
+
+
+def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
+    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 cannot be repaired."""
+    names = search.candidates.names
+    walk = search.walk(())
+    needed: set[str] = set()
+    if precision == "fp16":
+        largest = {each.tensor: each.largest_value or 0.0 for each in walk.operators()}
+        needed, impossible = candidates.overflow(search.model, largest)
+        refuse(impossible, where)
+    order = [name for name in by_error(walk) if name in set(names)]
+    most = max(1, math.ceil(steps.SHARE * len(names)))
+    kept, done = steps.search(search.evaluate, order, needed & set(names), most)
+    last = next(step for step in reversed(done) if step.accepted)
+    if not math.isfinite(last.divergence):
+        first = next((each.node for each in search.walk(kept).operators() if each.own_overflow), "unknown")
+        raise WorkFailed("not repairable here: the outputs overflow", where=where, found=f"first in {first}")
+    return [name for name in names if name in kept], done
+
+
+def step_record(step: Step) -> dict[str, Any]:
+    """JSON has no infinite numbers."""
+    return {**asdict(step), "divergence": step.divergence if math.isfinite(step.divergence) else None}
+
+
+def table(done: list[Step]) -> str:
+    head = ["step", "operators in float", "divergence", "Top-1 changed", "images/s", "kept"]
+    rows = [
+        [
+            each.action,
+            str(each.operators),
+            f"{each.divergence:.2e}",
+            str(each.changed),
+            f"{each.images_per_second:.1f}",
+            "yes" if each.accepted else "",
+        ]
+        for each in done
+    ]
+    return markdown.table(head, rows)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search, and write the steps, then the list."""
+    model = amct_rules.read_model(args.model)
+    value = amct_rules.one_input(model, args.model)
+    size = amct_rules.dims(value)[0] or BATCH
+    inputs = Inputs(args.inputs, size)
+    data = {entry.name: entry for entry in sorted(args.model.parent.glob(f"{args.model.name}*data"))}
+    data |= {image.stem: args.inputs / f"{image.stem}.{inputs.manifest.suffix}" for image in inputs.images}
+    settings = {"precision": args.precision, "onnxruntime": onnxruntime.__version__}
+    stamp = Stamp.compute(["keep_float.search"], settings, {"model": args.model, **data})
+    products = [args.output.with_suffix(".md"), args.output.with_suffix(".json"), args.output]
+    if is_current(args.output, stamp, products):
+        return touch(args.output, products)
+    try:
+        search = Search(model, inputs, args.precision, args.model)
+        names, done = find(search, args.precision, args.model)
+    except AtcError as error:
+        raise UserError(f"atc would refuse this: {error}", where=args.model) from None
+    make_folder(args.output.parent)
+    text = f"{args.model.name}, {args.precision}: operators that stay in float, on {len(inputs.images)} images\n\n"
+    write_text(products[0], text + table(done) + "".join(f"- {name}\n" for name in names))
+    content: dict[str, Any] = {
+        "model": args.model.name,
+        "onnx_sha256": sha256_file(args.model),
+        "precision": args.precision,
+        "images": [image.source for image in inputs.images],
+        **search.candidates.facts,
+        "candidates": len(search.candidates.names),
+        "operators": names,
+        "steps": [step_record(each) for each in done],
+    }
+    write_record(products[1], "keep_float", content)
+    write_text(args.output, "".join(f"{name}\n" for name in names))
+    write_stamp(args.output, stamp, products)
+    first, last = done[0], next(step for step in reversed(done) if step.accepted)
+    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e} with {len(names)} operators in float:")
+    print(first_few(names, 10) or "none is needed")
+    return print(f"wrote {args.output} ({len(done)} models on {len(inputs.images)} images)")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m keep_float.search", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="float32 ONNX file")
+    parser.add_argument("--inputs", type=Path, required=True, help="directory of calibration inputs with its manifest")
+    parser.add_argument("--precision", choices=("int8", "fp16"), required=True, help="of the model to repair")
+    parser.add_argument("--output", type=Path, required=True, help="list to write (.txt); .json and .md are beside it")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    run(parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

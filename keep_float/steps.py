@@ -1,0 +1,69 @@
+"""The search for a small set of operators that stay in float. Pure functions of an evaluation.
+
+Operators are tried one at a time in the order of the error that they add themselves. Those that help most are kept, as
+long as each one helps; at the end each is removed again unless it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Callable
+
+TRIED = 32  # operators that are tried alone
+SHARE = 0.1  # of the operators that may be kept: each one costs speed
+GAIN = 0.05  # share of the first divergence that an operator must save to be kept
+GOAL = 1e-4  # divergence that needs no repair, nats: the classes of fewer than 1% of the images can differ
+
+
+@dataclass(frozen=True)
+class Step:
+    """One model that was evaluated."""
+
+    action: str  # such as `keep /conv1/Conv`
+    operators: int  # that stay in float
+    divergence: float  # from float32, mean over the images; inf if an output is not finite
+    changed: int  # images whose Top-1 class changed
+    images_per_second: float
+    accepted: bool = False
+
+
+Evaluate = Callable[[Collection[str], str], Step]
+
+
+def search(evaluate: Evaluate, order: Sequence[str], needed: Collection[str], most: int) -> tuple[set[str], list[Step]]:
+    """The operators to keep, and all steps. `order`: operators by their own error, largest first; `needed`: those that
+    have to be kept in any case; `most`: how many others may be kept."""
+    kept: set[str] = set(needed)
+    steps = [replace(evaluate((), "nothing"), accepted=True)]
+    if kept:
+        steps.append(replace(evaluate(kept, f"keep {len(kept)} that overflow"), accepted=True))
+    best = steps[-1]
+    least = GAIN * best.divergence
+
+    def attempt(names: Collection[str], action: str, limit: float) -> bool:
+        """Evaluate; accept it if its divergence is at most `limit`."""
+        nonlocal best
+        step = evaluate(names, action)
+        step = replace(step, accepted=step.divergence <= limit)
+        steps.append(step)
+        best = step if step.accepted else best
+        return step.accepted
+
+    if GOAL < best.divergence < inf:
+        gains = {}
+        for name in [name for name in order if name not in kept][:TRIED]:
+            steps.append(evaluate(kept | {name}, f"try {name}"))
+            gains[name] = best.divergence - steps[-1].divergence
+        for name in sorted(gains, key=lambda each: -gains[each]):
+            if best.divergence <= GOAL or gains[name] < least or len(kept) - len(needed) >= most:
+                break
+            if attempt(kept | {name}, f"keep {name}", best.divergence - least):
+                kept.add(name)
+    limit = max(GOAL, best.divergence + least)
+    ranks = {name: rank for rank, name in enumerate(order)}
+    for name in sorted(kept, key=lambda each: (-ranks.get(each, len(ranks)), each)) if len(kept) > 1 else ():
+        if attempt(kept - {name}, f"drop {name}", limit):
+            kept.remove(name)
+    return kept, steps
