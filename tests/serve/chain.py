@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import onnx
 
+from amct import quantize
 from atc import convert
 from hrnet.config import config_sha256, load_config
 from infer import run as infer
@@ -57,8 +58,15 @@ def write_chain(folder: Path, precision: str = "fp32", dtype: str = "float32") -
     onnx.helper.set_model_props(model, {"model": "small", "config_sha256": config, "weights_sha256": "ab" * 32})
     onnx.save(model, "m.onnx")
     common = {"cfg": "small.yaml", "input_dtype": dtype}
+    quantized = {}
+    if precision == "int8":
+        calibration = arguments(cfg="small.yaml", dataset="data", output="calibration", calibration=COUNT)
+        assert preprocess.main(calibration) == 0
+        assert quantize.main(arguments(model="m.onnx", inputs="calibration", output="q_deploy_model.onnx")) == 0
+        quantized = {"quantized": "q_deploy_model.onnx"}
     for batch in BATCHES:
         flags = {"model": "m.onnx", "output": f"om/bs{batch}.onnx", "batch_size": batch, "precision": precision}
+        flags.update(quantized)
         assert convert.main(arguments(**common, **flags)) == 0
     assert preprocess.main(arguments(**common, dataset="data", output="in")) == 0
     assert infer.main(arguments(model="om/bs4.onnx", inputs="in", output="out/run")) == 0
