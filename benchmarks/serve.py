@@ -74,6 +74,19 @@ def start(words: Sequence[str], port: int, health: str, requests: list[bytes], e
             time.sleep(0.2)
 
 
+def cpu_seconds(group: int) -> float:
+    """CPU time of all processes in a process group, without those that have ended."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # after the name: state, parent, group, …
+        except OSError:  # it has ended
+            continue
+        if int(fields[2]) == group:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def v2_requests(name: str, images: Sequence[bytes], binary: bool = False) -> list[bytes]:
     """Requests of the Open Inference Protocol for one image each."""
     requests = []
@@ -172,6 +185,7 @@ def run(args: argparse.Namespace) -> None:
     images = [file.read_bytes() for file in files]
     environment = {serve_model.CFG: str(args.cfg), serve_model.MODELS: ":".join(map(str, args.models))}
     latencies: dict[str, list[float]] = {}
+    cpu: dict[str, float] = {}  # seconds of an image
     with tempfile.TemporaryDirectory() as scratch:
         peers = {"serve": start_ours(args, images)}
         try:
@@ -184,9 +198,10 @@ def run(args: argparse.Namespace) -> None:
 
             def served(name: str, peer: Peer) -> float:
                 os.killpg(peer.process.pid, signal.SIGCONT)
-                rate, times = drive(peer.port, peer.requests, args.clients, args.seconds)
+                began = cpu_seconds(peer.process.pid)
+                rate, latencies[name] = drive(peer.port, peer.requests, args.clients, args.seconds)
+                cpu[name] = (cpu_seconds(peer.process.pid) - began) / len(latencies[name])
                 os.killpg(peer.process.pid, signal.SIGSTOP)
-                latencies[name] = times
                 return rate
 
             def candidate(name: str, peer: Peer) -> Callable[[], float]:
@@ -210,13 +225,11 @@ def run(args: argparse.Namespace) -> None:
     )
     for name, mine in rates.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(rates["serve"], mine))
-        times = sorted(latencies.get(name, []))
-        latency = (
-            f"  p50 {1000 * times[len(times) // 2]:7.1f} ms  p99 {1000 * times[len(times) * 99 // 100]:7.1f} ms"
-            if times
-            else ""
-        )
-        print(f"{name:14}{statistics.median(mine):9.1f} responses/s  serve / {name}: {ratio:.2f}{latency}")
+        line = f"{name:14}{statistics.median(mine):9.1f} images/s  serve / {name}: {ratio:.2f}"
+        if times := sorted(latencies.get(name, [])):  # of the last round
+            middle, late = (1000 * times[len(times) * percent // 100] for percent in (50, 99))
+            line += f"  CPU {1000 * cpu[name]:.2f} ms/image  p50 {middle:.1f} ms, p99 {late:.1f} ms"
+        print(line)
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
