@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -27,7 +28,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,15 +63,30 @@ def start(words: Sequence[str], port: int, health: str, requests: list[bytes], e
     given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     process = subprocess.Popen(words, env=given, start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=5):
-                return Peer(process, port, requests)
-        except (urllib.error.URLError, ConnectionError):
+    try:
+        while not answers(port, health):
             if process.poll() is not None or time.monotonic() > deadline:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise WorkFailed("the server did not start", where=" ".join(words[:3])) from None
+                raise WorkFailed("the server did not start, see above", where=" ".join(words[:3]))
             time.sleep(0.2)
+    except BaseException:  # also Ctrl-C
+        end(process)
+        raise
+    return Peer(process, port, requests)
+
+
+def answers(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def cpu_seconds(group: int) -> float:
@@ -131,6 +146,7 @@ def start_mlserver(
         "metrics_port": free_port(),
         "parallel_workers": args.mlserver_workers,
         "debug": False,
+        "metrics_dir": str(folder),
     }
     model = {
         "name": args.cfg.stem,
@@ -218,8 +234,7 @@ def run(args: argparse.Namespace) -> None:
             rates = measure(candidates, args.rounds)
         finally:
             for peer in peers.values():
-                os.killpg(peer.process.pid, signal.SIGKILL)
-                peer.process.wait()
+                end(peer.process)
     print(
         f"{args.cfg.stem}, {len(images)} images, {args.clients} clients, {cores()} cores, {args.rounds} rounds, medians"
     )
