@@ -18,6 +18,7 @@ ON_DEVICE = {
     "gate",
     "show",
     "predict",
+    "serve",
     "bench",
     "family",
     "doctor",

@@ -52,5 +52,9 @@ CHECKS = {
     ),
     "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
     "TUNE": one_of("none", "aoe"),
+    "HOST": Check(r"[A-Za-z0-9.:_-]+", "an address such as 127.0.0.1, or 0.0.0.0 for all networks"),
+    "PORT": Check(
+        "0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))", "up to 65535"
+    ),
     "BUNDLE": one_of("inputs", "stage"),
 }

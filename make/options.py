@@ -130,10 +130,13 @@ def class_names_file(config: str, folder: Path) -> str:
 def set_defaults(options: Options) -> None:
     """Set defaults that depend on the task, and normalise values."""
     family = "family" in options.goals
-    sizes = "1,4,8,16,32,64" if "qps" in options.goals else "1,4,8" if family else "1,4,8,16,32"
+    by_goal = {"qps": "1,4,8,16,32,64", "family": "1,4,8", "serve": "1,2,4,8,16"}
+    sizes = next((by_goal[goal] for goal in by_goal if goal in options.goals), "1,4,8,16,32")
     batches = "1" if options.pose else sizes
     largest = max(re.findall("[1-9][0-9]*", options["BATCHES"] or batches), key=int, default="1")
     defaults = {
+        "HOST": "127.0.0.1",
+        "PORT": "8000",
         "DATASET": "data/coco" if options.pose else "" if family else "data/imagenet",
         "BATCH": "1" if options.pose else largest if family else "16",
         "BATCHES": batches,
@@ -258,6 +261,8 @@ def report_ignored(options: Options) -> None:
             note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
+    for name in {"HOST", "PORT"} & options.given if "serve" not in options.goals else ():
+        note(f"{name}={options[name]} is ignored: only make serve uses it")
     if not options.pose and "FLIP" in options.given:
         note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
     if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
@@ -340,7 +345,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    spaced = NOT_REMEMBERED - {"MODELS"} | {"ATC_FLAGS"}  # make splits the output at spaces, and already has this value
+    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
     words = {name: value for name, value in options.values.items() if name not in spaced}
     names.update(changed(options, names))
     return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}

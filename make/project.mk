@@ -18,6 +18,13 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, 
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 
+HOST         ?= 127.0.0.1#          serve: address to listen on; not remembered
+PORT         ?= 8000#               serve: port of the first device; not remembered
+SERVED = $(or $(OM),$(sort $(MODEL_FILE) $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT))))
+serve:        $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
+	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
+	    $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
+
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
@@ -83,7 +90,7 @@ setup: $(VENV)/done               ## create .venv for the stages, the demo and t
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"
 	python3 -m venv $(VENV)
-	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,dev]"
+	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,dev]"
 	@touch $@
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run

@@ -254,6 +254,11 @@ def read_image(source: Source, decode: Callable[[bytes], Pixels]) -> Union[Pixel
         data = source.read_bytes()
     except OSError as error:
         return Rejection(error.strerror or str(error))
+    return decode_image(data, decode)
+
+
+def decode_image(data: bytes, decode: Callable[[bytes], Pixels]) -> Union[Pixels, Rejection]:
+    """Decode the bytes of a file; a Rejection if that fails."""
     if not data:
         return Rejection("empty file")
     # Pillow raises many kinds of exceptions for a broken file, so the reason includes the exception's name.

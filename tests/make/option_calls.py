@@ -45,6 +45,8 @@ DEFAULTS = {
     "BUNDLE": "inputs",
     "MODELS": "",
     "IMAGES": "",
+    "HOST": "",
+    "PORT": "",
 }
 
 

@@ -23,6 +23,7 @@ FOLDERS = (
     "postprocess",
     "preprocess",
     "pth2onnx",
+    "serve",
     "train",
     "weights",
 )
