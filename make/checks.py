@@ -38,7 +38,7 @@ CHECKS = {
     "KEEP": optional(one_of("1")),
     "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics file"),
     "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
-    "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes and $; for others give their folder"),
+    "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes and $; for others give their directory"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32", "int8", "int8-minmax", "int8-percentile", "int8-entropy"),
@@ -53,5 +53,9 @@ CHECKS = {
     ),
     "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
     "TUNE": one_of("none", "aoe"),
+    "HOST": Check(r"[A-Za-z0-9.:_-]+", "an address such as 127.0.0.1, or 0.0.0.0 for all networks"),
+    "PORT": Check(
+        "0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))", "up to 65535"
+    ),
     "BUNDLE": one_of("inputs", "stage"),
 }

@@ -18,11 +18,18 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, 
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 
+HOST         ?= 127.0.0.1#          serve: address to listen on; not remembered
+PORT         ?= 8000#               serve: port of the first device; not remembered
+SERVED = $(or $(OM),$(sort $(MODEL_FILE) $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT))))
+serve:        $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
+	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
+	    $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
+
 gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
-$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
+$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
 $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
@@ -67,9 +74,15 @@ endif
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
-        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
+        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE) $(BUNDLE_CHANGED)
 	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
+
+CLUSTER_SETTINGS = $(foreach v,BACKEND SOC INPUT LIMIT MAX_REJECTED FLIP AIS_PYTHON,$v=$($v)) $(if $(TORCH_OR_ONNX),REFERENCE=$(REFERENCE))
+cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## compute SHARDS parts on a Ray cluster (RAY_ADDRESS), then merge them
+	$(subst -m make.shards,-m make.cluster,$(PART)) --shards $(SHARDS) --backend $(BACKEND) $(CLUSTER_SETTINGS:%=--set %)
+	$(MERGE)
+	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 
 VENV  := .venv
 PEERS ?= peers# bench-peers: directory of the original programs
@@ -84,8 +97,9 @@ help:                             ## print this list
 
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
+	@echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"
 	python3 -m venv $(VENV)
-	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,demo,report,dev]"
+	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,report,dev]"
 	@touch $@
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run

@@ -2,11 +2,13 @@
 override comma := ,
 quoted   = '$(subst ','\'',$1)'
 DRY      := $(firstword -$(MAKEFLAGS))# make -n and make -q run no command
+# HOST and PORT only from make's command line: some shells export HOST, which would open the server to the network
+$(foreach v,HOST PORT,$(if $(filter command,$(origin $v)),,$(eval override $v :=)))
 RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
     $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
-$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)))
+$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# a space, so that a hint at the end can be selected
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,12 +69,21 @@ def find_people(task: Task, settings: Settings, hint: str) -> tuple[list[dict[st
     passes = [read_outputs(files, (height, width), hint) for files in task.outputs]
     milliseconds = {"read": 1000 * (time.perf_counter() - started)}
     try:
-        people = decode(passes[0], passes[1] if len(passes) > 1 else None, settings, milliseconds)
+        keypoints, scores = people_of(passes, image, settings, milliseconds)
     except UserError as error:
         raise UserError(str(error), where=task.outputs[0][0].parent / image.stem) from None
+    return coco_results(image, keypoints, scores), milliseconds
+
+
+def people_of(
+    passes: Sequence[Sequence[np.ndarray]], image: InputImage, settings: Settings, milliseconds: dict[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The people on an image: keypoints [P, 17, 3 + D] (x, y in pixels of the image, score, tags) and scores [P].
+    `passes`: the outputs, float32, and for the flip test also those of the flipped image."""
+    people = decode(passes[0], passes[1] if len(passes) > 1 else None, settings, milliseconds)
+    height, width = image.sides()
     assert image.center is not None and image.scale is not None
-    keypoints = to_image(people.keypoints, image.center, image.scale, (width, height))
-    return coco_results(image, keypoints, people.scores), milliseconds
+    return to_image(people.keypoints, image.center, image.scale, (width, height)), people.scores
 
 
 def read_runs(cfg: Path, path: Path, manifest: Manifest, runs: list[Path]) -> list[RunRecord]:

@@ -69,12 +69,21 @@ def write_input(task: Task, transform: Transform, dtype: str) -> Union[Done, Rej
     pixels = read_image(task.source, decode.decode)
     if isinstance(pixels, Rejection):
         return pixels
+    values = prepare(pixels, transform, dtype)
+    if isinstance(values, Rejection):
+        return values
+    tensors.write_bin(task.targets[0], values)
+    height, width, _ = pixels.shape
+    return Done(width, height, kept=False)
+
+
+def prepare(pixels: np.ndarray, transform: Transform, dtype: str) -> Union[np.ndarray, Rejection]:
+    """Convert a decoded image, uint8 [H, W, 3], to the input, without the batch axis."""
     height, width, _ = pixels.shape
     if math.prod(resized := transform.resized(width, height)) > images.MAX_PIXELS:
         sizes = f"{width} x {height} pixels would be resized to {resized[0]} x {resized[1]}"
         return Rejection(f"too long and thin: {sizes}, more than {images.MAX_PIXELS} pixels")
-    tensors.write_bin(task.targets[0], transform.to_input(pixels, dtype))
-    return Done(width, height, kept=False)
+    return transform.to_input(pixels, dtype)
 
 
 def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
@@ -163,9 +172,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         epilog="The first three arguments can also be given without flags: CFG DATASET OUTPUT.",
     )
     add_cfg_argument(parser)
-    layouts = (
-        "ImageNet directory (val/ with val_label.txt, class folders or val_list.txt), tar files, or a list of tar files"
-    )
+    layouts = "ImageNet (val/ with val_label.txt, class directories or val_list.txt), tar files, or a list of tar files"
     add_images_argument(parser, layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
     add_arguments(parser)

@@ -72,24 +72,41 @@ def write_inputs(task: Task, mean: list[float], std: list[float], dtype: str) ->
     height, width = pixels.shape[:2]
     if (width, height) != (image.width, image.height):
         return Rejection(images.wrong_size((width, height), (image.width, image.height), task.source))
-    input_height, input_width = image.sides()
+    inputs = prepare(pixels, image, mean, std, dtype, flip=len(task.targets) > 1)
+    if isinstance(inputs, Rejection):
+        return inputs
+    for target, values in zip(task.targets, inputs):
+        tensors.write_npy(target, values)
+    return Done(width, height, kept=False)
+
+
+def prepare(
+    pixels: np.ndarray, image: InputImage, mean: list[float], std: list[float], dtype: str, flip: bool
+) -> Union[list[np.ndarray], Rejection]:
+    """Convert a decoded image, uint8 [H, W, 3], to the input and, with `flip`, the flipped input, with the batch axis.
+    `image`: its shape, center and scale say where the image is in the input."""
+    (height, width), (input_height, input_width) = pixels.shape[:2], image.sides()
     if max(width, height, input_width, input_height) >= MAX_SIDE:
         sizes = f"{width} x {height} pixels for an input of {input_width} x {input_height}"
         return Rejection(f"too large for OpenCV: {sizes}")
     assert image.center is not None and image.scale is not None
     resized = images.resize_align(pixels, image.center, image.scale, (input_width, input_height))
-    for target, each in zip(task.targets, (resized, cv2.flip(resized, 1))):
-        tensors.write_npy(target, images.to_input(each, mean, std, dtype)[None])
-    return Done(width, height, kept=False)
+    passes = [resized, cv2.flip(resized, 1)] if flip else [resized]
+    return [images.to_input(each, mean, std, dtype)[None] for each in passes]
+
+
+def align(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str) -> InputImage:
+    """The manifest entry of an image: where it is in an input of the size `gear`."""
+    height, width = gear
+    center, scale = images.alignment(image.width, image.height, (width, height))
+    shape = tensors.input_shape(dtype, width, height)
+    return InputImage(stem, source, None, image.width, image.height, shape, image.image_id, center, scale)
 
 
 def to_task(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str, root: Path, outputs: list[Path]) -> Task:
     """The task for one image, with its manifest entry. `stem`: file name of the input without its suffix."""
-    height, width = gear
-    center, scale = images.alignment(image.width, image.height, (width, height))
-    shape = tensors.input_shape(dtype, width, height)
-    entry = InputImage(stem, source, None, image.width, image.height, shape, image.image_id, center, scale)
-    size = tensors.NPY_HEADER + math.prod(shape) * np.dtype(dtype).itemsize
+    entry = align(stem, source, image, gear, dtype)
+    size = tensors.NPY_HEADER + math.prod(entry.shape) * np.dtype(dtype).itemsize
     return Task(entry, root / source, tuple(output / f"{stem}.npy" for output in outputs), size)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.cli import UserError, command
+from hrnet.hints import nearest
 from hrnet.io.records import FormatError, read_json
 from make import charts
-from make.call import nearest
 from report.page import Page, check_installed
 from report.run import read_metrics
 from report.sources import Source, Sources
@@ -32,7 +32,8 @@ def runs_of(sources: Sources, build: Path, model: str) -> list[Source]:
     if not found:
         known = sorted(path.parent.name for path in build.glob("*/eval"))
         what = f"no evaluated runs of MODELS={model}"
-        hint = f"{nearest(model, known)}make eval MODEL={model}"
+        near = nearest(model, known)
+        hint = f"did you mean {near}?" if near else f"make eval MODEL={model}"
         raise UserError(what, where=build, expected=f"names such as {', '.join(known) or 'none'}", hint=hint)
     return [read_metrics(sources, path, HINT) for path in found]
 

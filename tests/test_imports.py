@@ -30,14 +30,16 @@ ALLOWED = {
     "data": {"PIL", "cv2", "sklearn"},
     "infer": set(),
     "infer/emulator": set(),
-    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch"},
+    "infer/runtimes": {"onnxruntime", "openvino", "torch", "torch_aie", "mindietorch", "ais_bench"},
     "postprocess": {"PIL", "cv2"},
     # outputs are read and ranked as make eval does
     "compare": {"onnx", "onnxruntime", "pycocotools", "postprocess"},
+    # a composer: the arithmetic of the stages behind HTTP
+    "serve": {"starlette", "uvicorn", "prometheus_client", "cv2", "preprocess", "infer", "postprocess"},
     # candidates are what the emulators write, and operators are compared as make compare does
     "keep_float": {"onnx", "onnxruntime", "amct", "atc", "compare"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
-    "make": {"infer", "atc", "matplotlib"},
+    "make": {"infer", "atc", "matplotlib", "ray"},
     # charts are those of make family, names and skeletons those of make show
     "report": {"PIL", "jinja2", "markupsafe", "make", "postprocess"},
 }

@@ -1,4 +1,5 @@
-"""The runtimes of the emulator of ais_bench, one module each. A module is imported when it is needed."""
+"""The runtimes of the emulator of ais_bench and, for `make serve`, of ais_bench itself (`ascend`), one module each. A
+module is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -14,8 +15,13 @@ INSTALL = {
     "torchscript": SETUP.format(".[torch]"),
     "torch_aie": "install Torch-AIE from Huawei, with the torch version that it needs",
 }
-RUNTIMES = tuple(INSTALL)
-WITH_DEVICES = ("torchscript", "torch_aie")  # runtimes with more than one device; the others have only device 0
+RUNTIMES = tuple(INSTALL)  # of the emulator
+INSTALL["ascend"] = "set AIS_PYTHON to the Python interpreter that has ais_bench"
+WITH_DEVICES = (
+    "torchscript",
+    "torch_aie",
+    "ascend",
+)  # runtimes with more than one device; the others have only device 0
 
 
 def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:

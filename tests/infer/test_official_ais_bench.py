@@ -20,8 +20,9 @@ from hrnet.io.runs import RunRecord
 from infer import bench, run_ais_bench
 from infer import run as infer_run
 from tests.support import ROOT, fakes
-from tests.support.gear_model import COUNT, gear_folder, gear_model
-from tests.support.linear_model import check_logits, om_model, prep_folder
+from tests.support.ascend_calls import compute
+from tests.support.gear_model import COUNT, GEARS, gear_folder, gear_model
+from tests.support.linear_model import SHAPE, check_logits, expected_logits, om_model, prep_folder
 from tests.support.official_ais_bench import OFFICIAL, STATES, install, needs_clone, package
 
 REFUSED = {
@@ -92,6 +93,19 @@ def test_outputs_at_each_gear_equal_the_emulator(commit: str) -> None:
     assert call() == 0
     outputs = [np.load(f"out/run/img{i}_0.npy") for i in range(len(images))]
     assert len(outputs) == len(images)
+
+
+@pytest.mark.parametrize("commit", STATES)
+def test_the_python_interface_of_make_serve(commit: str) -> None:
+    install(commit, Path.cwd())
+    om_model(Path("m.om"), 4)
+    gear_model(Path("gears.om"))
+    batch = np.random.default_rng(0).standard_normal((4, *SHAPE)).astype(np.float32)
+    ((output,),) = compute("./python_npu", "m.om", [batch])
+    np.testing.assert_allclose(output, expected_logits(batch), rtol=1e-5, atol=1e-5)
+    images = [np.random.default_rng(i).standard_normal(gear).astype(np.float32) for i, gear in enumerate(GEARS)]
+    for image, (_, twice) in zip(images, compute("./python_npu", "gears.om", images)):
+        np.testing.assert_array_equal(twice, 2 * image)
 
 
 @pytest.mark.parametrize("commit", ["738ccdff", "7d48a93e"])

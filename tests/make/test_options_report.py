@@ -27,7 +27,7 @@ def test_models_are_separated_by_commas_and_not_remembered() -> None:
 
 def test_what_make_report_refuses() -> None:
     line = refused("report", BASE="older.json")
-    assert "BASE=older.json" in line and "<SET>/<TAG>.json" in line
+    assert "BASE=older.json" in line and "no such metrics record" in line
     assert "BASE=a b.json" in refused("report", BASE="a b.json")
     assert "MODELS=net;x" in refused("report", MODELS="net;x")
 

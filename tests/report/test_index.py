@@ -39,5 +39,5 @@ def test_a_model_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     Built(tmp_path)
     page = tmp_path / "build/report.html"
     assert index.main(["--build", str(tmp_path / "build"), "--output", str(page), "--models", "smal"]) == 2
-    check_error(capsys.readouterr().err, "report.index", "MODELS=smal", "did you mean small?", "make eval MODEL=smal")
+    check_error(capsys.readouterr().err, "report.index", "MODELS=smal", "did you mean small?")
     assert not page.exists()

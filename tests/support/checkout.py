@@ -24,6 +24,7 @@ FOLDERS = (
     "preprocess",
     "pth2onnx",
     "report",
+    "serve",
     "train",
     "weights",
 )

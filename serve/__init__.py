@@ -1,0 +1,1 @@
+"""Serve a compiled model over HTTP."""

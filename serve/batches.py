@@ -1,0 +1,172 @@
+"""Batches of the rows that queued while the device computed, padded up to the next compiled batch size.
+
+A request is prepared by one of several threads, which queues its rows. Each of the runtime's requests has a thread,
+which takes all rows that are waiting, up to the largest batch, and never waits for more. So a single client has the
+latency of a batch of one, and under load the batches grow by themselves. The server bounds the number of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, NamedTuple, Optional
+
+import numpy as np
+
+from hrnet.cli import cores
+from infer.emulator.pipeline import warm_up
+from infer.runtimes.base import Runtime
+
+
+class Result(NamedTuple):
+    """What was computed for one row."""
+
+    outputs: list[np.ndarray]  # each with the batch axis, [1, ...], as in the output files
+    best: Optional[tuple[np.ndarray, np.ndarray]]  # of a classifier: classes int64 [K], probabilities float64 [K]
+
+
+NOTHING = Result([], None)  # not computed yet
+
+
+class Prepared(NamedTuple):
+    """A request, ready to be computed."""
+
+    rows: Sequence[np.ndarray]  # inputs of the compiled model without the batch axis
+    context: Any = None  # what the answer needs of the request
+
+
+class Job:
+    """A request, and the future of its context and results. Made in the event loop."""
+
+    def __init__(self, prepare: Callable[[], Prepared]) -> None:
+        self.prepare = prepare
+        self.done: asyncio.Future[tuple[Any, list[Result]]] = asyncio.get_running_loop().create_future()
+
+    def queue(self, prepared: Prepared) -> list[Row]:
+        self.rows, self.context, self.left = prepared.rows, prepared.context, len(prepared.rows)
+        self.results, self.queued = [NOTHING] * self.left, time.perf_counter()
+        return [Row(self, place) for place in range(self.left)]
+
+
+class Row(NamedTuple):
+    job: Job
+    place: int
+
+
+class Batcher:
+    """Prepares requests, and computes their rows by the runtimes of one device, one for each compiled batch size."""
+
+    def __init__(
+        self,
+        runtimes: Sequence[Runtime],
+        rank: Optional[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = None,
+        observe: Callable[[int, Sequence[float]], object] = lambda rows, waited: None,
+    ) -> None:
+        """`runtimes`: with a fixed batch size, or one with gears, whose batch size is 1; `rank`: from the first output
+        of a batch to the best classes and their probabilities; `observe`: called with the number of rows of each batch
+        and the seconds that each of them waited."""
+        self.by_size = {runtime.inputs[0].shape[0]: runtime for runtime in runtimes}
+        self.sizes = sorted(self.by_size)
+        self.rank, self.observe = rank, observe
+        self.arriving: SimpleQueue[Optional[Job]] = SimpleQueue()
+        self.waiting: SimpleQueue[Optional[Row]] = SimpleQueue()
+        self.requests = min(runtime.requests for runtime in runtimes)
+        self.failed: Optional[Exception] = None  # of the last batch
+
+    def warm_up(self) -> None:
+        """Compute a batch of each size and check the outputs. Raises UserError or WorkFailed."""
+        for runtime in self.by_size.values():
+            tensor = runtime.inputs[0]
+            warm_up(runtime, dataclasses.replace(tensor, shape=runtime.gears[0]) if runtime.gears else tensor, 1)
+
+    def start(self) -> None:
+        """Start the threads, in the event loop that is told about results."""
+        self.loop = asyncio.get_running_loop()
+        self.preparing = [threading.Thread(target=self._prepare) for _ in range(cores())]
+        self.computing = [threading.Thread(target=self._work) for _ in range(self.requests)]
+        for thread in (*self.preparing, *self.computing):
+            thread.start()
+
+    def stop(self) -> None:
+        """Compute all requests, then end the threads."""
+        queues: tuple[SimpleQueue[Any], ...] = (self.arriving, self.waiting)
+        for queue, threads in zip(queues, (self.preparing, self.computing)):
+            for _ in threads:
+                queue.put(None)
+            for thread in threads:
+                thread.join()
+
+    def submit(self, prepare: Callable[[], Prepared]) -> asyncio.Future[tuple[Any, list[Result]]]:
+        """Queue a request; returns the future of the context and the results of the rows, in order. `prepare` is called
+        in a thread. What it raises is the future's exception; if the future is cancelled, the request is skipped."""
+        job = Job(prepare)
+        self.arriving.put(job)
+        return job.done
+
+    def _prepare(self) -> None:
+        while (job := self.arriving.get()) is not None:
+            if job.done.cancelled():
+                continue
+            try:
+                rows = job.queue(job.prepare())
+            except Exception as error:  # of the request: it gets the error, and the server goes on
+                self.loop.call_soon_threadsafe(_fail, {job}, error)
+            else:
+                for row in rows:
+                    self.waiting.put(row)
+
+    def _take(self) -> list[Row]:
+        """Wait for a row, and take what else is waiting; empty at the end."""
+        rows: list[Row] = []
+        with contextlib.suppress(Empty):
+            while len(rows) < self.sizes[-1]:
+                row = self.waiting.get(block=not rows)
+                if row is None:
+                    if rows:
+                        self.waiting.put(None)  # this thread ends after its last batch
+                    break
+                if not row.job.done.cancelled():
+                    rows.append(row)
+        return rows
+
+    def _work(self) -> None:
+        while rows := self._take():
+            try:
+                results, self.failed = self._compute(rows), None
+            except Exception as error:  # of any runtime: the requests of this batch get it, and the server goes on
+                self.failed = error
+                self.loop.call_soon_threadsafe(_fail, {row.job for row in rows}, error)
+            else:
+                self.loop.call_soon_threadsafe(_deliver, rows, results)
+
+    def _compute(self, rows: list[Row]) -> list[Result]:
+        started = time.perf_counter()
+        size = next(size for size in self.sizes if size >= len(rows))
+        values = [row.job.rows[row.place] for row in rows]
+        batch = np.stack(values + [values[0]] * (size - len(rows)))
+        outputs = self.by_size[size].compute(batch)
+        best = self.rank(outputs[0][: len(rows)]) if self.rank else None
+        self.observe(len(rows), [started - row.job.queued for row in rows])
+        return [
+            Result([output[i : i + 1] for output in outputs], (best[0][i], best[1][i]) if best else None)
+            for i in range(len(rows))
+        ]
+
+
+def _deliver(rows: list[Row], results: list[Result]) -> None:
+    for row, result in zip(rows, results):
+        job = row.job
+        job.results[row.place], job.left = result, job.left - 1
+        if job.left == 0 and not job.done.done():
+            job.done.set_result((job.context, job.results))
+
+
+def _fail(jobs: set[Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.done.done():
+            job.done.set_exception(error)

@@ -1,0 +1,124 @@
+"""Listen on a port and run the server until SIGTERM or Ctrl-C, which let the accepted requests finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hrnet.cli import UserError
+
+MAX_CONNECTIONS = 1024
+DRAIN_SECONDS = 0.5
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError if the address cannot be used."""
+    where = f"HOST={host} PORT={port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):
+        raise UserError("no such address", where=where, expected="a name or an IP address of this machine") from None
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        bound.close()
+        hint = f"give PORT={port + 1}, or stop the other server" if error.errno == errno.EADDRINUSE else None
+        raise UserError(f"cannot listen: {error.strerror}", where=where, hint=hint) from None
+    return bound
+
+
+def url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class TimedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request line and headers do not arrive in time, for which uvicorn waits for ever; and
+    while the server drains, each connection after its next response."""
+
+    header_seconds = 30.0
+    draining = False
+    timer: Optional[asyncio.TimerHandle] = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._start()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start()
+
+    def on_headers_complete(self) -> None:
+        self._stop()
+        super().on_headers_complete()
+        if self.draining:
+            self.cycle.keep_alive = False
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _start(self) -> None:
+        if self.timer is None:
+            self.timer = self.loop.call_later(self.header_seconds, self.transport.close)
+
+    def _stop(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class Server(uvicorn.Server):
+    protocol: type[TimedProtocol]
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn, but after draining the process ends with exit code 0."""
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        """For DRAIN_SECONDS answer with `Connection: close`, so that clients do not send the next request on a
+        connection that is being closed; then as uvicorn: no new connections, and the end after the last response."""
+        self.protocol.draining = True
+        for connection in list(self.server_state.connections):
+            if connection.cycle is not None:
+                connection.cycle.keep_alive = False
+        await asyncio.sleep(DRAIN_SECONDS)
+        await super().shutdown(sockets)
+
+
+def make_server(app: Starlette, timeout: float) -> Server:
+    """A server for `app`. `timeout`: of a request, seconds; the drain takes at most as long."""
+    protocol = type("Protocol", (TimedProtocol,), {"header_seconds": timeout})
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=int(timeout) + 1,
+    )
+    server = Server(config)
+    server.protocol = protocol
+    return server

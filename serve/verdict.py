@@ -1,0 +1,70 @@
+"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these very files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet.cli import UserError, WorkFailed
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.records import FormatError, read_record
+from postprocess.gate import verdict_line
+
+OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
+
+
+def check_verdict(
+    metrics: Optional[Path], models: Mapping[Path, CompiledModel], tool: str, flip: Optional[bool], allow_unjudged: bool
+) -> str:
+    """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
+    must have computed the outputs; `flip`: of a pose model, whether the flip test is used.
+
+    Raises WorkFailed for a verdict `fail`. Raises UserError if there is no verdict about one of the models, or another
+    model was not compiled from the same file by the same command; with `allow_unjudged` the line says so instead.
+    """
+    try:
+        return _judged_line(metrics, models, tool, flip)
+    except UserError as error:
+        if not allow_unjudged:
+            raise
+        return f"NOT JUDGED: {error.what}"
+
+
+def _judged_line(metrics: Optional[Path], models: Mapping[Path, CompiledModel], tool: str, flip: Optional[bool]) -> str:
+    hint = "make eval with the same values; or GATE=none, to serve a model without a verdict"
+    if metrics is None or not metrics.is_file():
+        raise UserError("accuracy was not evaluated", where=metrics, hint=hint)
+    record = read_record(metrics, "metrics", hint="run make eval")
+    try:
+        judged, line = record["evaluated"]["model_sha256"], verdict_line(record)
+        evaluated_by, verdict = str(record["tool"]), record["verdict"]
+    except (LookupError, TypeError, ValueError):
+        raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
+    same = [path for path, compiled in models.items() if compiled.model_sha256 == judged]
+    if not same:
+        found = f"SHA-256 {str(judged)[:12]}…"
+        raise UserError("the verdict is about another compiled model", where=metrics, found=found, hint=hint)
+    if verdict == "fail":
+        raise WorkFailed(f"a model that failed its gate is not served: {line}", where=metrics)
+    if verdict != "pass":
+        raise UserError(f"no verdict: {record.get('why')}", where=metrics, hint=hint)
+    if evaluated_by.split()[0] != tool:
+        raise UserError("evaluated with another tool", where=metrics, expected=tool, found=evaluated_by, hint=hint)
+    used = record.get("flip")
+    if flip is not None and used != flip:
+        raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
+    for path, compiled in models.items():
+        if compiled.model_sha256 != judged and origin(compiled) != origin(models[same[0]]):
+            raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
+    return line
+
+
+def origin(compiled: CompiledModel) -> tuple[Any, ...]:
+    """What a compiled model was made from, without the batch size; equal to no other model's if that is unknown."""
+    if not compiled.source_sha256:
+        return (compiled.model_sha256,)
+    flags = re.findall(r"--\w+[= ]\S*", " ".join(compiled.command))
+    words = [flag for flag in flags if re.split("[= ]", flag)[0] not in OF_A_BATCH]
+    return compiled.source_sha256, compiled.tool, words, compiled.inputs[0].dtype, compiled.metadata

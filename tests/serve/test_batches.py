@@ -1,0 +1,157 @@
+"""The batcher with runtimes that a test controls: which rows are computed together, padding, errors, the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, Callable, Optional
+
+import numpy as np
+import pytest
+
+from hrnet.cli import UserError, WorkFailed
+from hrnet.io.compiled import TensorInfo
+from infer.runtimes.base import Runtime
+from serve.batches import Batcher, Prepared
+from tests.serve.twice import Twice
+
+
+def row(value: float) -> np.ndarray:
+    return np.full(2, value, np.float32)
+
+
+def request(*values: float) -> Callable[[], Prepared]:
+    return lambda: Prepared([row(value) for value in values], values)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not in time")
+
+
+def run(runtimes: Sequence[Runtime], work: Callable[[Batcher], Awaitable[None]], **options: Any) -> Batcher:
+    batcher = Batcher(runtimes, **options)
+
+    async def main() -> None:
+        batcher.start()
+        try:
+            await work(batcher)
+        finally:
+            await asyncio.to_thread(batcher.stop)
+
+    asyncio.run(main())
+    assert not any(thread.is_alive() for thread in (*batcher.preparing, *batcher.computing))
+    return batcher
+
+
+def test_a_batch_is_what_queued_while_the_device_computed() -> None:
+    """The first request is computed alone; the five that arrive meanwhile are padded to the next batch size."""
+    one, eight, observed = Twice(1), Twice(8), []
+
+    async def work(batcher: Batcher) -> None:
+        one.gate.clear()
+        first = batcher.submit(request(1))
+        await until(lambda: len(one.batches) == 1)
+        others = [batcher.submit(request(float(value))) for value in range(2, 7)]
+        await until(lambda: batcher.waiting.qsize() == 5)
+        one.gate.set()
+        for future, value in zip([first, *others], range(1, 7)):
+            context, (result,) = await future
+            assert context == (value,) and result.outputs[0].tolist() == [[2.0 * value] * 2]
+
+    run([one, eight], work, observe=lambda rows, waited: observed.append((rows, len(waited))))
+    assert observed == [(1, 1), (5, 5)]
+    (batch,) = eight.batches
+    assert sorted(batch[:5, 0].tolist()) == [2, 3, 4, 5, 6] and set(batch[5:, 0].tolist()) == {batch[0, 0]}
+
+
+def test_a_request_with_more_rows_than_a_batch() -> None:
+    two = Twice(2)
+
+    async def work(batcher: Batcher) -> None:
+        _, results = await batcher.submit(request(1, 2, 3, 4, 5))
+        assert [result.outputs[0][0, 0] for result in results] == [2, 4, 6, 8, 10]
+
+    run([two], work)
+    assert [len(batch) for batch in two.batches] == [2, 2, 2]
+
+
+def test_cancelled_requests_are_not_computed() -> None:
+    one = Twice(1)
+
+    async def work(batcher: Batcher) -> None:
+        one.gate.clear()
+        first = batcher.submit(request(1))
+        await until(lambda: len(one.batches) == 1)
+        second, third = batcher.submit(request(2)), batcher.submit(request(3))
+        await until(lambda: batcher.waiting.qsize() == 2)
+        second.cancel()
+        one.gate.set()
+        await first
+        await third
+
+    run([one], work)
+    assert [batch[0, 0] for batch in one.batches] == [1, 3]
+
+
+def test_an_error_is_that_of_its_batch_alone() -> None:
+    one = Twice(1)
+
+    def broken() -> Prepared:
+        raise UserError("a bad image")
+
+    async def work(batcher: Batcher) -> None:
+        one.error = True
+        with pytest.raises(WorkFailed, match="device lost"):
+            await batcher.submit(request(1))
+        assert batcher.failed is not None
+        with pytest.raises(UserError, match="bad image"):
+            await batcher.submit(broken)
+        one.error = False
+        await batcher.submit(request(2))
+        assert batcher.failed is None
+
+    run([one], work)
+
+
+def test_what_is_queued_is_computed_before_the_end() -> None:
+    four, futures = Twice(4, requests=2), []
+
+    async def work(batcher: Batcher) -> None:
+        futures.extend(batcher.submit(request(float(value), -float(value))) for value in range(50))
+
+    async def main() -> list[Any]:
+        batcher = Batcher([four])
+        batcher.start()
+        await work(batcher)
+        await asyncio.to_thread(batcher.stop)
+        return await asyncio.gather(*futures)
+
+    found = asyncio.run(main())
+    assert [results[1].outputs[0][0, 0] for _, results in found] == [-2.0 * value for value in range(50)]
+
+
+def test_the_best_classes_are_ranked_for_each_batch() -> None:
+    two, seen = Twice(2), []
+
+    def rank(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(logits))
+        return logits.argmax(axis=1)[:, None], logits.max(axis=1)[:, None]
+
+    async def work(batcher: Batcher) -> None:
+        _, (result,) = await batcher.submit(request(3))
+        best: Optional[tuple[np.ndarray, np.ndarray]] = result.best
+        assert best is not None and best[1].tolist() == [6.0]
+
+    run([two], work, rank=rank)
+    assert seen == [1], "the padding is not ranked"
+
+
+def test_the_warm_up_checks_the_outputs_of_each_batch_size() -> None:
+    wrong = Twice(2)
+    wrong.outputs = [TensorInfo("twice", "float32", [2, 3])]
+    with pytest.raises(UserError, match="twice"):
+        Batcher([Twice(1), wrong]).warm_up()

@@ -1,0 +1,95 @@
+"""Which models are served: the verdict must be about one of these very files, and the others compiled as that one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from hrnet.cli import UserError, WorkFailed
+from hrnet.io.compiled import CompiledModel
+from serve.verdict import check_verdict
+from tests.serve.chain import VERDICT
+
+MODELS = [Path("om/bs1.onnx"), Path("om/bs4.onnx")]
+
+
+@pytest.fixture(autouse=True)
+def here(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(chain, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+
+
+def check(
+    metrics: Optional[str] = VERDICT,
+    allow_unjudged: bool = False,
+    tool: str = "onnxruntime",
+    flip: Optional[bool] = None,
+    models: Optional[dict[Path, CompiledModel]] = None,
+) -> str:
+    models = models or {path: CompiledModel.read(path) for path in MODELS}
+    return check_verdict(metrics and Path(metrics), models, tool, flip, allow_unjudged)
+
+
+def change(**changes: Any) -> None:
+    record = json.loads(Path(VERDICT).read_text())
+    Path(VERDICT).write_text(json.dumps({**record, **changes}))
+
+
+def test_the_line_is_that_of_the_gate() -> None:
+    assert check().startswith("PASS: small top1 ")
+
+
+def test_a_failed_model_is_not_served_whatever_gate_is() -> None:
+    change(verdict="fail")
+    for allow in (False, True):
+        with pytest.raises(WorkFailed, match="failed its gate"):
+            check(allow_unjudged=allow)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("no file", "not evaluated"),
+        ("no path", "not evaluated"),
+        ("not judged", "no verdict: no reference is known"),
+        ("another model", "another compiled model"),
+        ("another tool", "another tool"),
+        ("another flip", "another FLIP"),
+        ("another precision", "not compiled as"),
+        ("unknown source", "not compiled as"),
+        ("damaged", "not a complete metrics record"),
+    ],
+)
+def test_without_a_verdict_only_gate_none_serves(case: str, words: str) -> None:
+    given: dict[str, Any] = {}
+    models = {path: CompiledModel.read(path) for path in MODELS}
+    first = models[MODELS[0]]
+    if case == "no file":
+        given = {"metrics": "eval/none.json"}
+    elif case == "no path":
+        given = {"metrics": None}
+    elif case == "not judged":
+        given = {"metrics": "eval/unjudged.json"}
+    elif case == "another model":
+        given = {"models": {MODELS[0]: first}}
+    elif case == "another tool":
+        given = {"tool": "openvino"}
+    elif case == "another flip":
+        given = {"flip": True}
+    elif case == "another precision":
+        command = [*first.command, "--precision_mode=force_fp16"]
+        given = {"models": {**models, MODELS[0]: dataclasses.replace(first, command=command)}}
+    elif case == "unknown source":
+        given = {"models": {**models, MODELS[0]: dataclasses.replace(first, source_sha256="")}}
+    else:
+        change(evaluated={})
+    with pytest.raises(UserError) as caught:
+        check(**given)
+    assert words in caught.value.what and "make eval" in str(caught.value.hint)
+    line = check(**given, allow_unjudged=True)
+    assert line.startswith("NOT JUDGED: ") and words in line
