@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet.io.compiled import CompiledModel
+from hrnet.io.files import sha256_file
 from hrnet.io.records import FormatError, read_record
 from report.run import Run
 from report.sources import Source, Sources
@@ -38,6 +39,8 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
     """(what it does, the command, the record that has it), in the order of the stages."""
     found: list[tuple[str, str, Optional[Source]]] = []
     remembered = {name: value for name, value in run.remembered().items() if value}
+    allowed = run.metrics.content["gate"]["allowed_points"]
+    remembered |= {"GATE": f"{allowed:g}"} if allowed != 1 else {}  # make does not remember it
     found.append(("all stages", run.make("eval", **remembered), None))
     for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
         content = read_record(path, "quantized")
@@ -72,6 +75,13 @@ def on_npu(run: Run) -> bool:
     return str(run.metrics.content["tool"]).startswith(("ais_bench", "torch_aie", "mindie"))
 
 
+def weights_path(run: Run) -> str:
+    """The checkpoint that make remembers, if it is the one that was evaluated; else empty."""
+    path = Path(run.remembered().get("WEIGHTS", f"weights/{run.build.name}.pth"))
+    same = path.is_file() and sha256_file(path) == run.metrics.content["model"].get("weights_sha256")
+    return str(path) if same else ""
+
+
 def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dict[str, Any]:
     """What the template needs."""
     compiled = compiled_record(run, sources, model)
@@ -88,7 +98,7 @@ def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dic
         "chip": chip(run, compiled),
         "npu": on_npu(run),
         "config": sources.file(cfg),
-        "weights": run.remembered().get("WEIGHTS", ""),
+        "weights": weights_path(run),
         "weights_url": run.config.get("WEIGHTS", {}).get("URL", ""),
     }
 

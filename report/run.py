@@ -15,7 +15,7 @@ from hrnet.io.records import FormatError
 from hrnet.schemas import POSE
 from report.sources import Source, Sources
 
-NOFLIP = "-noflip"
+NOFLIP, HINT = "-noflip", "run make eval"
 VERDICTS = ("pass", "fail", "not judged")
 KEYS = ("name", "metrics", "interval95", "images", "counts", "gate", "images_sha256", "evaluated", "model", "tool")
 
@@ -109,9 +109,8 @@ def read_run(
     sources: Sources, cfg: Path, build: Path, metrics: Path, inputs: Path, run_record: Optional[Path] = None
 ) -> Run:
     """The run of a metrics record. Raises FormatError if there are no metrics or predictions."""
-    hint = shlex.join(["make", "eval", f"MODEL={build.name}", f"BUILD={build.parent}"])
-    record = read_metrics(sources, metrics, hint)
-    predictions = read_predictions_of(sources, record, hint)
+    record = read_metrics(sources, metrics, HINT)
+    predictions = read_predictions_of(sources, record, HINT)
     tag = metrics.stem.removesuffix(NOFLIP)
     run_record = run_record or build / "out" / metrics.parent.name / f"{tag}_run.json"
     return Run(build, load_config(cfg), record, predictions, inputs, run_record)

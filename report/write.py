@@ -30,24 +30,26 @@ from report.run import Run, read_metrics, read_predictions_of, read_run
 from report.sources import Source, Sources
 
 
-def image_sides(run: Run, sources: Sources) -> dict[str, int]:
-    """The short side of each image in pixels, from the manifest; empty without one, and for that of other images."""
+def image_sides(run: Run, sources: Sources) -> tuple[Optional[Source], dict[str, int]]:
+    """The manifest, and the short side of each image in pixels; None and empty without one, or with that of other
+    images."""
     path = run.inputs / "manifest.json"
     source = sources.file(path)
     if source is None or source.sha256 != run.metrics.content["evaluated"].get("manifest_sha256"):
-        return {}
-    return {image.source: min(image.width, image.height) for image in Manifest.read(path).images}
+        return None, {}
+    return source, {image.source: min(image.width, image.height) for image in Manifest.read(path).images}
 
 
 def classification(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
     """The part of the page for a classifier; adds `classes` to `own`."""
-    sides = image_sides(run, sources)
+    manifest, sides = image_sides(run, sources)
     found = read_predictions(run.predictions.path, ClassPrediction)
     own["classes"] = content = classes.collect(found, run.config.INPUT.CLASS_NAMES, sides)
     bins = content["reliability"]
     lines = [charts.Curve("this run", [each["mean"] for each in bins], [each["top1"] / 100 for each in bins])]
     lines.append(charts.Curve("perfectly calibrated", [0, 1], [0, 1], grey=True))
     return {
+        "manifest": manifest,
         "thumbnails": [thumbnail(dataset, each["source"]) for each in content["worst_images"]],
         "reliability_chart": charts.curves(lines, "mean probability of the best class", "part that is right"),
     }

@@ -12,8 +12,8 @@ from PIL import Image
 from hrnet.io.files import make_folder
 from postprocess import classification, pose
 from report import write
-from tests.report.pages import Page
 from tests.support.classification_run import Run, labels_of, logits_of
+from tests.support.html_pages import Page
 from tests.support.pose_run import PoseRun, spread
 
 CLASSES, IMAGES = 6, 40

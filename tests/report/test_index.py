@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from report import index
-from tests.report.pages import Page
 from tests.report.runs import Built, BuiltPose
 from tests.support.errors import check_error
+from tests.support.html_pages import Page
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -13,8 +13,8 @@ import pytest
 
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
-from tests.report.pages import Page
 from tests.support import ROOT
+from tests.support.html_pages import Page
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -13,9 +13,9 @@ import pytest
 
 from hrnet.io.runs import BenchRecord, BenchRow
 from report import write
-from tests.report.pages import Page
 from tests.report.runs import IMAGES, NAMES, Built, BuiltPose
 from tests.support.errors import check_error
+from tests.support.html_pages import Page
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -124,14 +124,14 @@ def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixtu
     path = built.metrics.with_suffix("") / "predictions.jsonl"
     path.write_text(path.read_text().replace('"rank": 0', '"rank": 1', 1))
     assert write.main(built.arguments()) == 2
-    check_error(capsys.readouterr().err, "report.write", path, "SHA-256", "make eval MODEL=small")
+    check_error(capsys.readouterr().err, "report.write", path, "SHA-256", "make eval")
     assert not built.page.exists()
 
 
 def test_without_an_evaluation(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
     built.metrics.unlink()
     assert write.main(built.arguments()) == 2
-    check_error(capsys.readouterr().err, "report.write", built.metrics, "make eval MODEL=small")
+    check_error(capsys.readouterr().err, "report.write", built.metrics, "make eval")
 
 
 def test_changes_since_an_older_run(tmp_path: Path) -> None:
