@@ -302,7 +302,15 @@ def stacked(parts: Sequence[tuple[str, float]], x: str) -> str:
         for number, (name, value) in enumerate(parts):
             hatch = "//" if number >= len(COLOURS) else ""
             colour = COLOURS[number % len(COLOURS)]
-            axes.barh(0, value, left=left, color=colour, hatch=hatch, label=f"{name} {value:.3g}", height=0.6)
+            axes.barh(
+                0,
+                value,
+                left=left,
+                color=colour,
+                hatch=hatch,
+                label=f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.3g}",
+                height=0.6,
+            )
             left += value
         axes.set(xlabel=x, yticks=[], xlim=(0, left or 1))
         axes.spines["left"].set_visible(False)
