@@ -14,7 +14,7 @@ SHELL := /bin/bash
 MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/
 BUILD  ?= build#             output directory
 PYTHON ?= .venv/bin/python#  interpreter that runs the stages
--include $(wildcard $(BUILD)/$(MODEL)/settings/*.mk)# values given to earlier calls of make
+include make/settings.mk# values given to earlier calls of make
 
 CFG          ?=#                              a YAML file that is not in configs/
 WEIGHTS      ?= weights/$(MODEL).pth#         checkpoint: .pth, .pth.tar, .safetensors or .pdparams
@@ -37,16 +37,16 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              more flags for atc, such as --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            largest accuracy drop, in points; none: allow no verdict
+GATE         ?= 1#                            largest drop in points; none: no verdict; not remembered
 REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
-MAX_REJECTED ?= 0#                            number of unreadable images to allow
+MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without
 SHARDS       ?=#                              number of parts: less disk, several devices
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)
-IMAGES       ?=#                              predict: image files and folders of them; not remembered
+IMAGES       ?=#                              predict: image files and directories; not remembered
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION KEEP_FLOAT CALIB SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES HOST PORT
@@ -106,7 +106,7 @@ $(B)/om/bs%-$(INPUT)-$(TARGET)$(filter-out .ts,$(EXT)): $(ONNX_FILES) $(INT8) $(
 
 preprocess = $(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) $(or $2,--dataset $(DATASET) --limit $(LIMIT)) --output $1 \
 	    $(if $(FLIP_INPUTS),--output_flip $1-flip) --input_dtype $(INPUT) --max_rejected $(MAX_REJECTED)
-$(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET MAX_REJECTED) \
+$(B)/prep/$(SET)/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET) \
         $(if $(FLIP_INPUTS),$(if $(wildcard $(FLIP_INPUTS)/manifest.json),,run-again))
 	$(call preprocess,$(@D))
 
@@ -123,7 +123,7 @@ evaluate  = $(PYTHON) -m postprocess.$(TASK) --cfg $(CFG) --manifest $1/manifest
 	    $(if $(FLIPS),--run_flip $2-flip/$3_run.json) $(if $(POSE),--dataset $(DATASET))
 reference = $(PYTHON) -m $(if $(BY_ONNX),atc.reference --model $(ONNX),train.$(TASK).reference --weights $(WEIGHTS) --dataset $(DATASET)) \
 	    --cfg $(CFG) --manifest $1/manifest.json --output $2.json $(if $(POSE),--flip $(FLIP) --keypoints $2.keypoints.json)
-METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(call set,GATE REFERENCE DATASET)
+METRICS_NEEDS = $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,postprocess) $(GATE_CHANGED) $(call set,REFERENCE DATASET)
 ifdef SHARDED
 PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIMIT) --model $(MODEL_FILE) --parts $(PARTS) \
 	    --device $(DEVICE) $(KEEP:1=--keep) $(if $(FLIPS),--flip) --preprocess '$(call preprocess,{work}/prep) --shard {shard}' \
@@ -133,7 +133,7 @@ PART  = $(PYTHON) -m make.shards --cfg $(CFG) --dataset $(DATASET) --limit $(LIM
 MERGE = $(PYTHON) -m postprocess.merge --cfg $(CFG) --parts $(PARTS) --shards $(SHARDS) --output $(METRICS) $(GATE_FLAGS) \
 	    --max_rejected $(MAX_REJECTED) $(if $(TORCH_OR_ONNX),--measured $(MEASURED_FILE),$(REFERENCE_FILE:%=--reference %)) $(if $(POSE),--dataset $(DATASET))
 $(METRICS): $(MODEL_FILE) $(OM:%=%.json) $(DATA_CHANGED) $(if $(TORCH_OR_ONNX),$(SOURCE),$(REFERENCE_FILE)) $(METRICS_NEEDS) $(call code,make preprocess infer $(SOURCE_CODE)) \
-        $(call set,SHARDS MAX_REJECTED DEVICE AIS_PYTHON OM FLIP WEIGHTS)
+        $(call set,SHARDS DEVICE AIS_PYTHON OM FLIP WEIGHTS)
 	$(PART) --shards $(SHARDS)
 	$(MERGE)
 else

@@ -28,13 +28,13 @@ from hrnet.cli import UserError, command
 from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
+from hrnet.io.recognise import ONNX as ONNX_FILE
 from hrnet.io.recognise import recognise
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
 PROBED = 2  # batch size at which a model with a dynamic one is tried
 CROP = 0.875  # side of the crop, as a share of the resized short side: the usual value for ImageNet
-FILE = "an ONNX file"  # hrnet.io.recognise's name
 SCORES = ("float16", "float32")
 LAYOUT = "one input float32 [N, 3, H, W]"
 
@@ -59,7 +59,7 @@ def read(path: Path) -> onnx.ModelProto:
     if not path.exists():
         raise UserError("no such ONNX file", where=path, hint="give ONNX=<file>")
     kind = recognise(path)
-    if kind and kind.name != FILE:
+    if kind and kind.name != ONNX_FILE:
         raise UserError("not an ONNX file", where=path, found=kind.name, hint=kind.hint or "give ONNX=<file>")
     graph.external_data(path)
     try:

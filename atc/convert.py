@@ -141,7 +141,8 @@ def stamp_of(
     settings = {**arguments, "model": model.name, "tool": f"{tool[-1]} ({version})"}
     if config and arguments["input_dtype"] == "uint8":
         settings |= {"mean": list(config.INPUT.MEAN), "std": list(config.INPUT.STD)}
-    settings |= {"image_size": list(config.MODEL.IMAGE_SIZE)} if config and "IMAGE_SIZE" in config.MODEL else {}
+    if config and "IMAGE_SIZE" in config.MODEL:
+        settings |= {"image_size": list(config.MODEL.IMAGE_SIZE), "classes": config.MODEL.NUM_CLASSES}
     files |= {f"external data {number}": path for number, path in enumerate(graph.external_data(model), 1)}
     modules = ["atc.convert", *(["atc.emulator.__main__"] if tool == EMULATOR else [])]
     return Stamp.compute(modules, settings, {"model": model, **files})

@@ -19,8 +19,10 @@ from atc import atc_command, atc_rules, flags, graph, pixels
 from atc.shapes import at_gear
 from hrnet import cann
 from hrnet.cli import UserError
+from hrnet.config import config_sha256
 from hrnet.io.compiled import Gear, TensorInfo
 from hrnet.io.files import AnyPath, replacing, write_text
+from hrnet.schemas import CLASSIFICATION
 
 AIPP_ENDING, PIXELS_ENDING = ".aipp.cfg", ".pixels.onnx"
 
@@ -76,6 +78,31 @@ def write_pixels(config: CfgNode, model: Path, path: Path) -> None:
         onnx.save(source, temporary)
 
 
+def check_config(source: onnx.ModelProto, shapes: dict[str, list[int]], config: CfgNode, where: Path) -> None:
+    """Raise UserError if an ONNX file is not a model of this config: if it was exported from another one, or if a
+    classifier has another image size or number of classes. `shapes`: of the inputs, for one batch."""
+    exported = graph.metadata_of(source)
+    if exported.get("config_sha256", "") not in ("", config_sha256(config)):
+        name = exported.get("model", "unknown")
+        hint = f"give MODEL={name}, or export it again with this config"
+        raise UserError("exported from another config", where=where, found=f"MODEL={name}", hint=hint)
+    if config.MODEL.NAME != CLASSIFICATION:
+        return  # gears are checked below, and ONNX classifiers by atc.classifier
+    hint = "give the MODEL= or CFG= of this file; another network needs a config with MODEL: {NAME: onnx}"
+    expected = [3, *config.MODEL.IMAGE_SIZE[::-1]]
+    found = [shape[1:] for shape in shapes.values()]
+    if found != [expected]:
+        listed = ", ".join(map(str, found))
+        raise UserError("not the input of this config", where=where, expected=expected, found=listed, hint=hint)
+    outputs = graph.output_shapes(source, shapes)
+    if len(outputs) != 1 or outputs[0].shape[1:2] != [config.MODEL.NUM_CLASSES]:
+        listed = ", ".join(f"{each.name} {each.shape[1:]}" for each in outputs)
+        expected_classes = f"{config.MODEL.NUM_CLASSES} classes"
+        raise UserError(
+            "not the output of this config", where=where, expected=expected_classes, found=listed, hint=hint
+        )
+
+
 def shapes_at_gears(
     source: onnx.ModelProto, shapes: dict[str, list[int]], gears: Sequence[Sequence[int]], where: Path
 ) -> list[Gear]:
@@ -107,6 +134,10 @@ def prepare(
     without AIPP also write the ONNX file with normalisation. Returns the plan and the facts for atc_rules. Raises
     UserError, and AtcError E10041."""
     given, conf = quantized or model, None
+    size = config.MODEL.get("IMAGE_SIZE") if config else None
+    if config:
+        shapes = atc_command.batched(graph.inputs(source), batch_size, 2 if gears else 0, model, size)
+        check_config(source, shapes, config, model)
     if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
         given = output.with_suffix(PIXELS_ENDING)
         if not gears:
@@ -115,7 +146,6 @@ def prepare(
         accept_pixels(source, config, model)
         write_pixels(config, quantized or model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
-    size = config.MODEL.get("IMAGE_SIZE") if config else None
     shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model, size)
     compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
     if config and input_dtype == "uint8" and uses_aipp(gears, chip):

@@ -188,9 +188,9 @@ def is_downloaded(output: Path, md5: str) -> bool:
         return False
     found = md5_file(output) if md5 else ""
     if found != md5:
-        hint = f"to download it again, move the file: mv {output} {output}.old"
+        hint = f"it is kept; if it is not yours: mv {output} {output}.old"
         raise UserError("MD5 mismatch with the published file", where=output, expected=md5, found=found, hint=hint)
-    check_kind(output, output, f"to download it again, move the file: mv {output} {output}.old")
+    check_kind(output, output, f"it is kept; if it is not yours: mv {output} {output}.old")
     print(f"{output} exists, {'MD5 as published' if md5 else 'not checked: the config has no MD5'}")
     return True
 
@@ -234,6 +234,8 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
         part.unlink()
         raise
     os.chmod(part, FILE_MODE)
+    if output.exists():
+        raise UserError("appeared during the download, and is kept", where=output, hint=f"mv {part} {output}.new")
     os.replace(part, output)
     speed = (size - start) / 1e6 / max(time.monotonic() - started, 1e-9)
     checked = "MD5 as published" if md5 else f"MD5 {found}; the config has none to compare with"

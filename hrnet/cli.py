@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
 from hrnet import exit_during_imports
+from hrnet.hints import in_call
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class StageError(Exception):
     """An error that is reported in one line: `where: what (expected X, found Y); hint`.
 
-    The parts are also attributes; a part that was not given is None.
+    The parts are also attributes; a part that was not given is None. Commands of make in the hint get MODEL and BUILD
+    of the call of make that started this script.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class StageError(Exception):
         found: object = None,
         hint: Optional[str] = None,
     ) -> None:
+        hint = in_call(hint, os.environ) if hint else None
         self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
         line = what if where is None else f"{where}: {what}"
         facts = [f"{name} {value}" for name, value in (("expected", expected), ("found", found)) if value is not None]

@@ -29,12 +29,11 @@ from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
 from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
 from hrnet.io.records import FormatError
+from hrnet.layouts import COCO_LAYOUT, check_coco, check_imagenet, root_of
 from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
 from hrnet.workers import map_files
 
-COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
-LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
-
+OTHER_CLASSES = "fix the labels, or give CFG=<a config with the classes of this data set>"
 WHOLE = re.compile(r"[0-9]{1,9}")
 LISTED = 10  # names in an error about files or folders that the user must fix one by one
 
@@ -74,10 +73,10 @@ class Dataset:
             notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
         if self.empty_folders:
             notes.append(
-                f"{len(self.empty_folders)} folders without images are ignored: {first_few(self.empty_folders)}"
+                f"{len(self.empty_folders)} directories without images are ignored: {first_few(self.empty_folders)}"
             )
         if self.classes and len(self.classes) < self.class_count:
-            notes.append(f"{len(self.classes)} of {self.class_count} classes have a folder (a subset)")
+            notes.append(f"{len(self.classes)} of {self.class_count} classes have a directory (a subset)")
         return notes
 
     def not_images(self) -> dict[str, str]:
@@ -139,22 +138,19 @@ def find_images(folder: Path, classes: int) -> Dataset:
     place, tars = find_tars(folder)
     if tars:
         return _read_tar_dataset(place, tars, folder, classes)
-    if not folder.is_dir():
-        raise UserError("no such dataset folder", where=folder, expected=LAYOUTS, hint="give DATASET=<folder>")
-    root = folder.parent if folder.name == "val" and not (folder / "val").is_dir() else folder
+    check_imagenet(folder)
+    root = root_of(folder)
     for name in LISTS:
         if (root / name).is_file():
             return _read_listed_dataset(root, root / name, classes)
-    if (root / "val").is_dir():
-        return _read_class_folders(root, "val", classes)
-    raise UserError("not an ImageNet folder", where=folder, expected=LAYOUTS)
+    return _read_class_folders(root, "val", classes)
 
 
 def find_training_images(root: Path, classes: int) -> Dataset:
     """Find the images train/<class>/* below `root` for a model with `classes` classes. Raises UserError if there are
     none, or if there are more or fewer class folders."""
     if not (root / "train").is_dir():
-        what = "no train folder" if root.is_dir() else "no such dataset folder"
+        what = "no train directory" if root.is_dir() else "no such dataset directory"
         raise UserError(what, where=root, expected="train/<class>/*")
     return _read_class_folders(root, "train", classes)
 
@@ -167,7 +163,7 @@ def check_classes_agree(root: Path, validation: Dataset) -> None:
     labels = ((source, os.path.basename(os.path.dirname(source)), label) for source, label in validation.labels.items())
     others = [(source, name, label) for source, name, label in labels if training.get(name, label) != label]
     if others:
-        what = "labels differ from the order of the class folders in train/"
+        what = "labels differ from the order of the class directories in train/"
         found = first_few(f"{source} is {label}, train/{name} is {training[name]}" for source, name, label in others)
         raise UserError(what, where=validation.index, found=found)
 
@@ -183,7 +179,7 @@ def _classes_differ(root: Path, training: Iterable[str], validation: Iterable[st
     for name in set(training) & set(validation):
         del only_in[name]
     found = first_few((f"{name} only in {only_in[name]}" for name in sorted(only_in, key=natural_key)), LISTED)
-    what, hint = "train/ and val/ have different class folders", "rename or remove folders"
+    what, hint = "train/ and val/ have different class directories", "rename or remove directories"
     return UserError(what, where=root, found=found, hint=hint)
 
 
@@ -191,12 +187,11 @@ def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
     """Find the images of a split (such as val2017) in a COCO folder. `segmentations`: see `read_annotations`. Raises
     UserError if the folder is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
-        raise UserError("no such dataset folder", where=root, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
+        raise UserError("no such dataset directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=")
+    check_coco(root, split)
     index, folder = annotation_path(root, split), root / "images" / split
     annotations = read_annotations(index, segmentations)
     listed = annotations.images
-    if not folder.is_dir():
-        raise UserError("no such image folder", where=folder, expected=COCO_LAYOUT, hint="give DATASET=<folder>")
     there, others = _list_files_in(folder, {os.path.dirname(image.file_name) for image in listed})
     images = {f"images/{split}/{image.file_name}": image for image in listed if image.file_name in there}
     broken = {image.file_name: others[image.file_name] for image in listed if image.file_name in others}
@@ -236,8 +231,12 @@ def _read_tar_dataset(root: Path, tars: list[str], index: Path, classes: int) ->
 def _check_labels(labels: Mapping[str, int], index: Path, classes: int) -> None:
     outside = [f"{source} ({label})" for source, label in labels.items() if label >= classes]
     if outside:
-        expected = f"0 to {classes - 1}, MODEL.NUM_CLASSES"
-        raise UserError("label outside the classes", where=index, expected=expected, found=first_few(outside))
+        expected = f"0 to {classes - 1}, since MODEL.NUM_CLASSES is {classes}"
+        from_one = min(labels.values()) == 1 and max(labels.values()) == classes
+        hint = "the labels start at 1: subtract 1 from each" if from_one else OTHER_CLASSES
+        raise UserError(
+            "label outside the classes", where=index, expected=expected, found=first_few(outside), hint=hint
+        )
 
 
 def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
@@ -260,10 +259,10 @@ def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
     names, empty_folders = _find_class_folders(place)
     if not names and not empty_folders:
         flat = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
-        hint = flat if split == "val" else "put the images of each class into one folder"
-        raise UserError("no class folders", where=place, hint=hint)
+        hint = flat if split == "val" else "put the images of each class into one directory"
+        raise UserError("no class directories", where=place, hint=hint)
     if not names:
-        raise UserError("no images in the class folders", where=place, found=first_few(empty_folders))
+        raise UserError("no images in the class directories", where=place, found=first_few(empty_folders))
     indices = _by_position(names, place)
     if len(names) != classes:
         indices = _subset_indices(names, classes, root, split) or {}
@@ -281,7 +280,9 @@ def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
         broken.update({f"{split}/{name}/{file}": reason for file, reason in reasons.items()})
     pairs.sort(key=lambda pair: natural_key(pair[0]))
     if not pairs:
-        raise UserError("no images in the class folders", where=place, found=first_few(map(": ".join, broken.items())))
+        raise UserError(
+            "no images in the class directories", where=place, found=first_few(map(": ".join, broken.items()))
+        )
     beside, links = _list_files(place)
     known = {*names, *empty_folders}
     beside += [name for name in links if name not in known]
@@ -332,7 +333,7 @@ def _by_position(names: list[str], place: Path) -> dict[str, int]:
         names = sorted(names, key=int)
         twice = [f"{a} and {b}" for a, b in zip(names, names[1:]) if int(a) == int(b)]
         if twice:
-            raise UserError("class folders with equal numbers", where=place, found=first_few(twice))
+            raise UserError("class directories with equal numbers", where=place, found=first_few(twice))
     return {name: index for index, name in enumerate(names)}
 
 
@@ -363,10 +364,11 @@ def _wrong_class_count(place: Path, names: list[str], empty_folders: list[str], 
     parts += [f"{len(odd)} with unusual names: {first_few(odd)}"] if odd else []
     parts.append(f"{len(names)} with images: {first_few(names)}")
     expected = f"{classes}, MODEL.NUM_CLASSES"
-    hint = (
-        "remove folders that are not classes, or give another CFG; for a subset write val_list.txt, lines `path index`"
+    subset = "for a subset write val_list.txt, lines `path index`"
+    hint = f"remove directories that are not classes, or give another CFG; {subset}"
+    return UserError(
+        "wrong number of class directories", where=place, expected=expected, found="; ".join(parts), hint=hint
     )
-    return UserError("wrong number of class folders", where=place, expected=expected, found="; ".join(parts), hint=hint)
 
 
 def _list_files_in(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[str, str]]:
@@ -392,7 +394,7 @@ def _list_files(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
         if entry.is_file():
             files.append(entry.name)
         elif entry.is_dir():
-            others[entry.name] = "a folder"
+            others[entry.name] = "a directory"
         else:
             others[entry.name] = "a broken link" if entry.is_symlink() else "not a file"
     return files, others

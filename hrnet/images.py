@@ -50,7 +50,7 @@ def open_image(source: Source, hint: Optional[str] = None) -> Image.Image:
         image = Image.open(io.BytesIO(source.read_bytes()))
         image.load()
     except FileNotFoundError:
-        raise UserError("no such image", where=source, hint=hint or "give DATASET=<folder>") from None
+        raise UserError("no such image", where=source, hint=hint or "give DATASET=<directory>") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"not a readable image: {error}", where=source, hint=hint or "fix or remove it") from None
     return image

@@ -2,7 +2,7 @@
 library, since make checks IMAGES before packages are installed.
 
 A file in a folder is an image if its name has an extension of an image (hrnet.io.files.IMAGES); folders in it are not
-searched. A file that is given by name may have any extension.
+searched, and its other files are skipped. A file that is given by name may have any extension.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, natural_key
 from hrnet.io.recognise import recognise
 
-BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its folder"
+BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its directory"
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:
@@ -30,7 +30,7 @@ def find_plain_images(given: Iterable[str]) -> list[str]:
             _check_file(path)
             found[path] = None
         else:
-            raise UserError("no such file or folder", where=each, hint=BLANKS)
+            raise UserError("no such file or directory", where=each, hint=BLANKS)
     return list(found)
 
 
@@ -40,11 +40,19 @@ def _in_folder(folder: str) -> Sequence[str]:
     if not images:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
         inside = next((os.path.join(folder, name) for name in names if name.endswith("/")), None)
-        hint = f"folders in it are not searched: give IMAGES={inside}" if inside else None
+        hint = f"directories in it are not searched: give IMAGES={inside}" if inside else None
         expected = ", ".join(f"*{ending}" for ending in IMAGES)
         found = first_few(names) or "nothing"
-        raise UserError("no images in this folder", where=folder, expected=expected, found=found, hint=hint)
+        raise UserError("no images in this directory", where=folder, expected=expected, found=found, hint=hint)
     return [os.path.normpath(os.path.join(folder, name)) for name in sorted(images, key=natural_key)]
+
+
+def skipped_files(given: Iterable[str]) -> list[str]:
+    """The files in the given directories that are not images by their names, without hidden ones."""
+    folders = dict.fromkeys(os.path.normpath(each) for each in given if os.path.isdir(each))
+    entries = [entry for folder in folders for entry in os.scandir(folder) if entry.name[0] != "." and entry.is_file()]
+    names = [os.path.normpath(entry.path) for entry in entries if not entry.name.lower().endswith(IMAGES)]
+    return sorted(names, key=natural_key)
 
 
 def _check_file(path: str) -> None:

@@ -152,8 +152,8 @@ def _read_list(path: Path) -> list[str]:
     """The tar files in a list, one per line. Empty lines and lines that start with # are skipped."""
     data = path.read_bytes()
     if path.suffix != ".txt" or b"\0" in data:
-        hint = "give DATASET=<folder>, or a list of tar files, .txt"
-        raise FormatError("not a data set", where=path, expected="a folder, or a list of tar files", hint=hint)
+        hint = "give DATASET=<directory>, or a list of tar files, .txt"
+        raise FormatError("not a data set", where=path, expected="a directory, or a list of tar files", hint=hint)
     lines = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").splitlines()
     names: list[str] = []
     for number, line in enumerate(lines, 1):
@@ -256,7 +256,7 @@ def _normalise_name(name: str, path: AnyPath) -> str:
     if UNCLEAN.search(name):
         clean = posixpath.normpath(name)
         if clean.startswith(("/", "../")) or clean == "..":
-            what = "is absolute" if clean[0] == "/" else "is outside of the folder"
+            what = "is absolute" if clean[0] == "/" else "is outside of the directory"
             raise FormatError(f"member name {what}", where=path, found=name, hint="write the tar again with: tar -C")
         name = clean
     if name.isascii():

@@ -19,6 +19,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -108,9 +109,15 @@ def run(
         rows = [BenchRow(**row) for row in kept]  # not the last one: the record needs its tool result
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
-        for case in todo[len(rows) :]:
+        print(f"timing {len(todo) - len(rows)} rows, one for each batch size or gear, of {loop} batches", flush=True)
+        started, first = time.monotonic(), len(rows)
+        for case in todo[first:]:
             row, result = bench.measure(case, card_devices)
             rows.append(row)
+            images = [each.shape[0] for each in todo]
+            left = (time.monotonic() - started) * sum(images[len(rows) :]) / sum(images[first : len(rows)])
+            if len(rows) < len(todo):
+                print(f"row {len(rows)} of {len(todo)} is done, about {left:.0f} s left", flush=True)
             content = {"settings": made_from._asdict(), "rows": records.to_json(rows)}
             records.write_record(finished, "settings", content)
         shutil.rmtree(scratch)

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 
 from hrnet import cann
-from hrnet.cli import UserError
-from hrnet.plain_images import find_plain_images
 from make.call import EXTENSIONS, TORCH_BACKENDS, OptionError, Options
 from make.checks import PATH
 
@@ -25,42 +23,6 @@ ON_DEVICE = {
     "family",
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
-
-
-def check_files(options: Options) -> None:
-    """Check that the given files exist and match each other. Raises OptionError for the first error."""
-    for name in ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP"):
-        downloaded = name == "WEIGHTS" and "weights" in options.goals
-        if name in options.given and options[name] and not downloaded and not Path(options[name]).exists():
-            raise options.error(name, "no such file or directory")
-    if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
-        raise options.error("PREP", "contains no manifest.json; expected a directory written by make preprocess")
-    if options["REFERENCE"] not in ("", "torch", "onnx", "config") and not Path(options["REFERENCE"]).is_file():
-        raise options.error("REFERENCE", "no such metrics file")
-    kept = Path(options["KEEP_FLOAT"])
-    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
-        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
-        raise options.error("KEEP_FLOAT", f"{why}; give another file, or KEEP_FLOAT=auto")
-    if "predict" in options.goals:
-        check_images(options)
-    dataset = Path(options["DATASET"])
-    if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
-        raise options.error("DATASET", f"give the parent directory of val: DATASET={dataset.parent}")
-    if "bundle" in options.goals and options["BUNDLE"] == "stage" and options["REFERENCE"] not in ("", "config"):
-        raise options.error(
-            "REFERENCE",
-            "not supported with BUNDLE=stage; give REFERENCE= (the config's figure)",
-        )
-
-
-def check_images(options: Options) -> None:
-    """Check that IMAGES names images. Raises OptionError."""
-    if not options["IMAGES"].strip():
-        raise OptionError('make predict: give IMAGES=<files and folders>, such as IMAGES="a.jpg photos/"')
-    try:
-        find_plain_images(options["IMAGES"].split())
-    except UserError as error:
-        raise OptionError(f"IMAGES: {error}") from None
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -82,7 +44,7 @@ def check_backend(options: Options) -> None:
         hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
         raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support; {hint}")
     if backend == "ascend" and not (model or shutil.which("atc")):
-        raise options.error("BACKEND", f"atc is not on PATH; {cann.source_set_env()}")
+        raise options.error("BACKEND", "atc is not on PATH", cann.source_set_env())
     for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():
         path = os.path.abspath(options[name] or ".")
         if options[name] and not re.fullmatch(PATH.pattern, path):
@@ -96,25 +58,25 @@ def check_backend(options: Options) -> None:
         else:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
             hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
-        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs; write it: {hint}")
+        raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", f"write it: {hint}")
     if model and "qps" in options.goals:
-        raise options.error("OM", "make qps compiles a model for each batch size; give OM=")
+        raise options.error("OM", "make qps compiles a model for each batch size", "give OM=")
     if backend in TORCH_BACKENDS and int8:
-        raise options.error("BACKEND", "int8 needs an ONNX file; use onnxruntime, openvino or ascend")
+        raise options.error("BACKEND", "int8 needs an ONNX file", "use onnxruntime, openvino or ascend")
     if backend == "ascend" and options["PRECISION"].startswith("int8-"):
-        raise options.error("PRECISION", "amct_onnx chooses the ranges itself; use PRECISION=int8")
+        raise options.error("PRECISION", "amct_onnx chooses the ranges itself", "use PRECISION=int8")
     if backend in TORCH_BACKENDS and "bundle" in options.goals:
         raise options.error("BACKEND", "not supported by make bundle, which is for boards without torch")
     if backend not in (*TORCH_BACKENDS, "ascend") and set(options["DEVICE"].split(",")) != {"0"}:
-        raise options.error("DEVICE", f"BACKEND={backend} runs on one device; use DEVICE=0")
+        raise options.error("DEVICE", f"BACKEND={backend} runs on one device", "use DEVICE=0")
     if options["TUNE"] == "aoe" and not model and (backend != "ascend" or options["PRECISION"] != "default"):
         raise options.error("TUNE", "requires BACKEND=ascend and PRECISION=default")
     if options["TUNE"] == "aoe" and not model and (not cann.tunes_models(options["SOC"]) or options["ATC_FLAGS"]):
         chip = f"aoe does not support A2 and A3 chips such as {options['SOC']}"
         why = f"aoe does not support ATC_FLAGS={options['ATC_FLAGS']}" if options["ATC_FLAGS"] else chip
-        raise options.error("TUNE", f"{why}; use TUNE=none")
+        raise options.error("TUNE", why, "use TUNE=none")
 
 
 def check_python(options: Options) -> None:
     if not shutil.which(options["PYTHON"]):
-        raise options.error("PYTHON", "no such interpreter; run make setup first, or give PYTHON=")
+        raise options.error("PYTHON", "no such interpreter", "run make setup first, or give PYTHON=")

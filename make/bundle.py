@@ -49,7 +49,7 @@ def settings_text(settings: dict[str, str]) -> str:
     lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items() if name != "MODEL")
     return (
         f"# Written by make bundle: defaults; give make a value to replace one.\nMODEL ?= {model}\n"
-        f"-include $(wildcard $(or $(BUILD),build)/$(MODEL)/settings/*.mk)\n{lines}"
+        f"BUILD ?= build\ninclude make/settings.mk\n{lines}"
     )
 
 

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from make.checks import CHECKS
 
 CONFIGS = Path("configs")
+NOT_REMEMBERED = {
+    "MODEL",
+    "MODELS",
+    "BUILD",
+    "PYTHON",
+    "GATE",
+    "MAX_REJECTED",
+    "SHARD",
+    "KEEP",
+    "IMAGES",
+    "HOST",
+    "PORT",
+}
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 
 
 class OptionError(Exception):
-    """An invalid value, in one line."""
+    """An invalid value, in one line: `what; hint`."""
+
+    def __init__(self, what: str, hint: Optional[str] = None) -> None:
+        self.what, self.hint = what, hint
+        super().__init__(f"{what}; {hint}" if hint else what)
 
 
 @dataclass
@@ -53,29 +69,35 @@ class Options:
         """The values given to earlier calls that still apply."""
         texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
         for name, text in sorted(texts.items()):
+            path = self.settings / f"{name}.mk"
             if not re.fullmatch(rf"{re.escape(name)} \?= [^\x00-\x1f$#]*\n", text):
-                path = self.settings / f"{name}.mk"
-                raise OptionError(f"{path}: invalid, expected one line {name} ?= <value>; rm {path}")
+                raise OptionError(f"{path}: invalid, expected one line {name} ?= <value>", f"rm {path}")
+            if name in NOT_REMEMBERED:
+                raise OptionError(f"{path}: {name} is not remembered", f"rm {path}")
         values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
         return {
             name: value for name, value in values.items() if value and name in self.values and name not in self.given
         }
 
-    def error(self, name: str, why: str) -> OptionError:
-        return OptionError(f"{name}={self[name]}: {why}")
+    def default(self, name: str) -> str:
+        """The Makefile's default of WEIGHTS, ONNX or TS."""
+        made = {"ONNX": self.folder / "model.onnx", "TS": self.folder / "model.ts"}
+        return str(made.get(name, Path("weights", f"{self['MODEL']}.pth")))
+
+    def is_given(self, name: str) -> bool:
+        """Whether WEIGHTS, ONNX or TS is not its default."""
+        return os.path.normpath(self[name]) != os.path.normpath(self.default(name))
+
+    def error(self, name: str, why: str, hint: Optional[str] = None) -> OptionError:
+        path = self.settings / f"{name}.mk"
+        remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
+        return OptionError(f"{name}={self[name]}{remembered}: {why}", hint)
 
 
 def outer_environment() -> dict[str, str]:
     """The environment without the variables of the make that runs this process, for another call of make."""
     own = {*CHECKS, "MODEL", "MFLAGS"}
     return {key: value for key, value in os.environ.items() if key not in own and not key.startswith("MAKE")}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean NAME? `, or an empty string."""
-    close = {each.lower().replace("-", "_"): each for each in known}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(close), n=1)
-    return f"did you mean {close[near[0]]}? " if near else ""
 
 
 def note(line: str) -> None:

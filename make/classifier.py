@@ -30,28 +30,28 @@ def completed(options: Options) -> str:
 
 def check_classifier(options: Options) -> None:
     """Refuse what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
-    model, given = options["MODEL"], options["ONNX"] != str(options.folder / "model.onnx")  # where make onnx exports to
+    model, given = options["MODEL"], options.is_given("ONNX")
     if options["REFERENCE"] == "onnx" and options.pose:
-        raise options.error("REFERENCE", "only for classification models; give REFERENCE=torch")
+        raise options.error("REFERENCE", "only for classification models", "give REFERENCE=torch")
     if not options.onnx:
         return
     for goal in sorted(options.goals & set(NETWORK_GOALS)):
         raise OptionError(f"make {goal}: {model} is an ONNX file, without a network of this project (MODEL.NAME: onnx)")
     if options["BACKEND"] in TORCH_BACKENDS:
-        raise options.error("BACKEND", f"{model} is an ONNX file; use onnxruntime, openvino or ascend")
+        raise options.error("BACKEND", f"{model} is an ONNX file", "use onnxruntime, openvino or ascend")
     if options["REFERENCE"] == "torch":
-        raise options.error("REFERENCE", f"{model} has no network of this project; give REFERENCE=onnx")
+        raise options.error("REFERENCE", f"{model} has no network of this project", "give REFERENCE=onnx")
     if given and not Path(options["ONNX"]).is_file():
         raise options.error("ONNX", "no such file")
     if not given and (not options["OM"] or options["REFERENCE"] == "onnx"):
-        raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx); give ONNX=<file>")
+        raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx)", "give ONNX=<file>")
     if "WEIGHTS" in options.given:
         note(f"WEIGHTS={options['WEIGHTS']} is ignored because the weights of {model} are in its ONNX file")
 
 
 def set_reference(options: Options) -> None:
     """Compare with the ONNX file itself where an ONNX file was given and the config has no figure to compare with."""
-    given = "ONNX" in options.given or "ONNX" in options.remembered() or options.onnx
+    given = options.is_given("ONNX") or options.onnx
     board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # measures its own inputs
     if options["REFERENCE"] or options.pose or options.published or board or not given:
         return

@@ -11,6 +11,7 @@ the exit code.
 from __future__ import annotations
 
 import argparse
+import functools
 import glob
 import importlib.metadata
 import importlib.util
@@ -29,6 +30,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from hrnet import cann
 from hrnet.cann_tool import find_program
 from hrnet.cli import escape_output
+from hrnet.hints import in_call
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
@@ -100,7 +102,7 @@ class Report:
         try:
             check(call)
         except OptionError as error:
-            self.miss(str(error))
+            self.miss(str(OptionError(error.what, error.hint and in_call(error.hint, call.values))))
 
 
 def version_of(name: str, module: str) -> Optional[str]:
@@ -320,10 +322,8 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
     if exports(call):
         report.show("checkpoint", weights if weights.is_file() else f"{weights} is missing")
         if not weights.is_file():
-            hint = (
-                f"make weights MODEL={call['MODEL']}" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
-            )
-            report.miss(f"{weights}: no such checkpoint; {hint}")
+            hint = "make weights" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
+            report.miss(f"{weights}: no such checkpoint; {in_call(hint, call.values)}")
     if call["PREP"]:
         count = len([*inputs.glob("*.bin"), *inputs.glob("*.npy")])
         report.show("inputs", f"{inputs}: {count} inputs")
@@ -387,7 +387,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report.show("remembered", ", ".join(remembered) or "nothing")
     if call["OM"]:
         report.show("compiled", call["OM"])
-    report.require(options.check_files, call)
+    report.require(functools.partial(options.check_files, dry_run=True), call)
     report.require(options.check_backend, call)
     report.require(check_classifier, call)
     check_model(report, call, inputs)

@@ -1,12 +1,9 @@
-"""What make must know about a data set: number of images, number of parts, changes; standard library only."""
+"""What make must know about a data set: number of images and of parts; standard library only."""
 
 from __future__ import annotations
 
-import json
 import os
-import stat
 from pathlib import Path
-from typing import Optional
 
 from hrnet.cli import UserError
 from hrnet.tars import find_tars
@@ -49,16 +46,6 @@ def count_coco(annotations: Path, enough: int) -> int:
     return annotations.read_bytes().count(b'"file_name"')
 
 
-def state(path: str) -> Optional[list[int]]:
-    """Modification time in ns and size in bytes (0 for a directory), as in hrnet/io/stamp.py; None if the file does not
-    exist."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return [status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size]
-
-
 def count_images(options: Options, enough: int) -> int:
     if options.pose:
         return count_coco(options.annotations, enough)
@@ -76,12 +63,12 @@ def set_shards(options: Options) -> None:
             raise options.error("SHARD", f"contradicts SHARDS={options['SHARDS']}")
         options.values["SHARDS"] = count
     elif "part" in options.goals:
-        raise OptionError("make part: give SHARD=<part>/<number of parts>, such as SHARD=3/16")
+        raise OptionError("make part: no SHARD", "give SHARD=<part>/<number of parts>, such as SHARD=3/16")
     asked, evaluating = options["SHARDS"], options.goals & {"eval", "gate", "show"}
     if "family" in options.goals and options["DATASET"]:
         evaluating = {"family"}
     if not asked and "merge" in options.goals:
-        raise OptionError("make merge: give SHARDS=<number of parts>")
+        raise OptionError("make merge: no SHARDS", "give SHARDS=<number of parts>")
     if not asked and evaluating and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
@@ -94,15 +81,15 @@ def set_shards(options: Options) -> None:
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
-        raise options.error("DEVICE", f"each device needs its own parts; use make eval SHARDS={len(devices)} (or more)")
+        raise options.error("DEVICE", "each device needs its own parts", f"make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and "compare" in options.goals:
         why = "the inputs and outputs of parts are removed"
         raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}; give SHARDS=1 LIMIT=1000")
     if shards != "1" and whole:
-        raise OptionError(f"make {whole[0]}: SHARDS={shards} is not supported; use make eval, or give SHARDS=1")
+        raise options.error("SHARDS", f"make {whole[0]} computes no parts", "use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:
-        raise options.error("PREP", f"contains the inputs of the whole data set; give SHARDS=1 instead of {shards}")
+        raise options.error("PREP", "contains the inputs of the whole data set", f"give SHARDS=1 instead of {shards}")
 
 
 def reject_chunk(options: Options) -> None:
@@ -114,19 +101,4 @@ def reject_chunk(options: Options) -> None:
         shards = -(-counted // int(chunk)) if counted else "<number of parts>"
         remembered = options.settings / "CHUNK.mk"
         forget = f" (remembered: rm {remembered})" if remembered.is_file() else ""
-        raise OptionError(f"CHUNK={chunk}: no longer supported; give SHARDS={shards} instead{forget}")
-
-
-def data_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether the data set's directories or lists have changed since they were last preprocessed."""
-    if names["SHARDED"]:
-        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
-    else:
-        record = options.folder / "prep" / names["SET"] / "settings.json"
-    try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
-        return any(state(path) != known for path, known in recorded.items())
-    except FileNotFoundError:
-        return False  # not preprocessed yet: make runs the stage anyway
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return True
+        raise OptionError(f"CHUNK={chunk}: no longer supported", f"give SHARDS={shards} instead{forget}")

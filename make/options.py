@@ -20,14 +20,26 @@ from typing import Optional
 
 from hrnet import cann
 from hrnet.cli import escape_output
-from make.backend import check_backend, check_files, check_python, resolve_backend
-from make.call import CONFIGS, EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options, nearest, note
+from hrnet.hints import in_call, nearest
+from hrnet.io.files import find_locked
+from make.backend import check_backend, check_python, resolve_backend
+from make.call import (
+    CONFIGS,
+    EXTENSIONS,
+    NOT_REMEMBERED,
+    NPU_BACKENDS,
+    TORCH_BACKENDS,
+    OptionError,
+    Options,
+    note,
+)
+from make.changed import changed
 from make.checks import CHECKS, FILE, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
-from make.images import data_changed, reject_chunk, set_shards
+from make.files import check_files, prefer_given
+from make.images import reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
-NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "SHARD", "KEEP", "IMAGES", "HOST", "PORT"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -45,21 +57,22 @@ def find_config(options: Options) -> None:
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
         if model not in shipped():
-            near = nearest(model, shipped())
-            known = f"{near}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
-            raise options.error("MODEL", f"no such config; {known}")
+            raise options.error("MODEL", "no such config", which_model(model))
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        remembered = "" if "CFG" in options.given else f" (remembered for MODEL={model}; give CFG=<its new path>)"
-        raise OptionError(f"CFG={given}: no such YAML file{remembered}")
+        options.values["CFG"] = given
+        hint = (
+            f"the configs in configs/: {', '.join(shipped())}" if "CFG" in options.given else "give CFG=<its new path>"
+        )
+        raise options.error("CFG", "no such YAML file", hint)
     if path.stem != model:
-        raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}; give only MODEL or CFG")
+        raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}", "give only MODEL or CFG")
     if model == FAMILY:
-        raise OptionError(f"CFG={given}: make family writes to the directory {model}; rename the file")
+        raise OptionError(f"CFG={given}: make family writes to the directory {model}", "rename the file")
     if model in shipped() and path.resolve() != (CONFIGS / f"{model}.yaml").resolve():
         raise OptionError(
-            f"CFG={given}: configs/ also contains {model}, and both would write the same products; rename the file"
+            f"CFG={given}: configs/ also contains {model}, and both would write the same products", "rename the file"
         )
     options.values["CFG"] = given
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -69,13 +82,22 @@ def find_config(options: Options) -> None:
     options.class_names = class_names_file(text, path.parent)
 
 
+def which_model(name: str) -> str:
+    """A hint for an unknown MODEL: the nearest one, or CFG for a path."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+        return f"give MODEL={path.stem}" if path.stem in shipped() else f"for the path of a YAML file: CFG={name}"
+    near = nearest(name, shipped())
+    return f"{f'did you mean {near}? ' if near else ''}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
+
+
 def set_models(options: Options) -> None:
     """Set and check MODELS of make family; default: all classifiers in configs/ but the demo's. Raises OptionError."""
     if options["MODEL"] != FAMILY or options["CFG"]:
         name = "CFG" if options["CFG"] else "MODEL"
-        raise options.error(name, f"make family compares several models; give MODELS={options[name]}")
+        raise options.error(name, "make family compares several models", f"give MODELS={options[name]}")
     if others := options.goals - {"family"}:
-        raise OptionError(f"make family {' '.join(sorted(others))}: run make family alone")
+        raise OptionError(f"make family {' '.join(sorted(others))}: other targets", "run make family alone")
     for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
         if name in options.given and options[name]:
             raise options.error(name, "not supported by make family, which uses weights/<MODEL>.pth of each model")
@@ -85,7 +107,9 @@ def set_models(options: Options) -> None:
     for name in asked:
         if name not in known:
             why = f"{name} is a pose model" if name in texts else f"no such config: {name}"
-            raise options.error("MODELS", f"{why}; {nearest(name, known)}expected names from {', '.join(known)}")
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
+            raise options.error("MODELS", why, f"{hint}expected names from {', '.join(known)}")
     default = [name for name in known if not name.startswith("demo_")]
     options.values["MODELS"] = ",".join(dict.fromkeys(asked or default))
 
@@ -132,8 +156,8 @@ def check_values(options: Options) -> None:
     """Check each value, and whether the task supports it. Raises OptionError for the first invalid value."""
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            near = f"; did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else ""
-            raise options.error(name, f"expected {check.expected}{near}")
+            near = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
+            raise options.error(name, f"expected {check.expected}", near)
     task = "pose" if options.pose else "classification"
     for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
         raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")
@@ -144,7 +168,7 @@ def check_values(options: Options) -> None:
     if options["KEEP_FLOAT"] and "--keep_dtype" in options["ATC_FLAGS"].replace("-dtype", "_dtype"):
         raise options.error("KEEP_FLOAT", f"ATC_FLAGS={options['ATC_FLAGS']} also has a list; give one of them")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
-        raise options.error("PRECISION", "OpenVINO would compute in float32; use BACKEND=onnxruntime")
+        raise options.error("PRECISION", "OpenVINO would compute in float32", "use BACKEND=onnxruntime")
 
 
 def float_operators(options: Options) -> tuple[str, str]:
@@ -212,6 +236,11 @@ def report_ignored(options: Options) -> None:
         "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
         "PREP": ("LIMIT", "MAX_REJECTED"),
     }
+    source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
+    if not (options["OM"] or options.onnx or options["REFERENCE"] == "torch") and options.is_given(source):
+        ignored[source] = ("WEIGHTS",)
+    if not options.given & {"MODEL", "CFG"} and options.given & {"WEIGHTS", "ONNX", "TS", "OM"}:
+        note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG=")
     for name, others in ignored.items():
         for other in others:
             measured = other == "ONNX" and (options.onnx or options["REFERENCE"] == "onnx")
@@ -266,8 +295,10 @@ def targets() -> list[str]:
 def check_names(overrides: set[str], known: set[str]) -> None:
     """Raise OptionError for an unknown variable on the command line."""
     for name in sorted(overrides - known):
-        hint = nearest(name, known).strip() or "make help lists the variables"
-        raise OptionError(f"{name}: no such variable; {hint}")
+        near = nearest(name, known)
+        raise OptionError(
+            f"{name}: no such variable", f"did you mean {near}?" if near else "make help lists the variables"
+        )
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
@@ -286,14 +317,19 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     set_shards(options)
     remembered = options.remembered()
     if "clean" in options.goals:
+        if locked := find_locked(options.folder):
+            what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
+            raise OptionError(what, "wait until it ends")
         if remembered:
             note(f"forgetting {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}
     backend_asked = options["BACKEND"]
+    given.update(prefer_given(options))
+    remembered = {name: value for name, value in remembered.items() if name not in given}
     options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
     set_reference(options)
     if "doctor" not in options.goals:
-        check_files(options)
+        check_files(options, dry_run)
         check_classifier(options)
         check_backend(options)
         if not dry_run:
@@ -306,12 +342,11 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {
-        "ATC_FLAGS"
-    }  # make splits the output at spaces, and already has this value
-    changed = {name: value for name, value in options.values.items() if name not in spaced}
-    names["DATA_CHANGED"] = "run-again" if data_changed(options, names) else ""
-    return {**changed, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
+    # make splits the output at spaces, and already has these values
+    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
+    words = {name: value for name, value in options.values.items() if name not in spaced}
+    names.update(changed(options, names))
+    return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -328,16 +363,18 @@ def main(argv: Optional[list[str]] = None) -> int:
     escape_output()
     args = parse_args(argv)
     if args.unknown:
-        hint = nearest(args.unknown, targets()) or "make help lists the targets"
-        note(f"{args.unknown}: no such target or file; {hint}".rstrip())
+        near = nearest(args.unknown, targets())
+        hint = f"did you mean {near}?" if near else "make help lists the targets"
+        note(f"{args.unknown}: no such target or file; {hint}")
         return 2
     parts = [option.split(":", 2) for option in args.options]
     values = {name: value for name, _, value in parts}
     given = {name for name, origin, _ in parts if origin in ("command", "environment")}
+    options = Options(values, given, set(args.goals.split()))
     try:
-        words = resolve(Options(values, given, set(args.goals.split())), set(args.overrides.split()), args.dry_run)
+        words = resolve(options, set(args.overrides.split()), args.dry_run)
     except OptionError as error:
-        print(error)
+        print(OptionError(error.what, error.hint and in_call(error.hint, options.values)))
         return 2
     print(*(f"{name}:={value}" for name, value in words.items()))
     return 0

@@ -29,7 +29,7 @@ gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
-$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB MAX_REJECTED)
+$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
 $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
@@ -65,7 +65,7 @@ $(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $
 
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
-        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE)
+        $(call code,make preprocess infer postprocess) Makefile $(wildcard $(B)/settings/*.mk) $(STALE) $(BUNDLE_CHANGED)
 	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
@@ -82,6 +82,7 @@ help:                             ## print this list
 
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
+	@echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"
 	python3 -m venv $(VENV)
 	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,dev]"
 	@touch $@

@@ -8,7 +8,7 @@ RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
     $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
-$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)))
+$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# a space, so that a hint at the end can be selected
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.

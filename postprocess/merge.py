@@ -52,8 +52,10 @@ def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
     paths = {Shard(number, shards): folder / f"{Shard(number, shards).name}.json" for number in range(1, shards + 1)}
     missing = [shard for shard, path in paths.items() if not path.is_file()]
     if missing:
-        found = first_few(map(str, missing))
-        raise FormatError("parts are missing", where=folder, found=found, hint=f"make part SHARD={missing[0]}")
+        there = [str(shard) for shard in paths if shard not in missing]
+        what, found = f"parts are missing: {first_few(map(str, missing))}", first_few(there) or "none"
+        hint = f"make part SHARD={missing[0]}"
+        raise FormatError(what, where=folder, expected=f"{shards} parts", found=found, hint=hint)
     parts = {}
     for shard, path in paths.items():
         parts[path] = Part.read(path)

@@ -172,9 +172,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         epilog="The first three arguments can also be given without flags: CFG DATASET OUTPUT.",
     )
     add_cfg_argument(parser)
-    layouts = (
-        "ImageNet directory (val/ with val_label.txt, class folders or val_list.txt), tar files, or a list of tar files"
-    )
+    layouts = "ImageNet (val/ with val_label.txt, class directories or val_list.txt), tar files, or a list of tar files"
     add_images_argument(parser, layouts)
     parser.add_argument("--output", type=Path, required=True, help="output directory for the inputs")
     add_arguments(parser)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,12 @@ from yacs.config import CfgNode
 from hrnet.cli import UserError, WorkFailed, cores, first_few, integer
 from hrnet.config import config_sha256
 from hrnet.io import tensors
-from hrnet.io.files import MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
+from hrnet.io.files import IMAGES, MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import read_record, write_record
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.summary import write_info
-from hrnet.plain_images import find_plain_images
+from hrnet.plain_images import find_plain_images, skipped_files
 from hrnet.shards import Listing, Shard, select_part, shard
 from hrnet.tars import Source
 from hrnet.workers import map_files
@@ -77,7 +78,9 @@ def add_images_argument(parser: argparse.ArgumentParser, dataset: str, default: 
     """Add --dataset, with the help text `dataset`, and --images, which excludes it."""
     group = parser.add_mutually_exclusive_group(required=default is None)
     group.add_argument("--dataset", type=Path, default=default, help=dataset)
-    group.add_argument("--images", nargs="+", metavar="PATH", help="images without labels: files, or folders of files")
+    group.add_argument(
+        "--images", nargs="+", metavar="PATH", help="images without labels: files, or directories of files"
+    )
 
 
 def empty_manifest(dataset: str, config: CfgNode, index_sha256: str, dtype: str, suffix: str, classes: int) -> Manifest:
@@ -111,6 +114,9 @@ def choose_plain_images(args: argparse.Namespace) -> list[str]:
     if args.shard or args.limit or args.calibration:
         raise UserError("--shard, --limit and --calibration need --dataset")
     sources = find_plain_images(args.images)
+    if skipped := skipped_files(args.images):
+        endings = ", ".join(f"*{ending}" for ending in IMAGES)
+        print(f"{len(skipped)} files are skipped, not {endings}: {first_few(skipped, 10)}", file=sys.stderr)
     check_count(len(sources), "--images", "give fewer images")
     return sources
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from hrnet.config import load_config
 from tests.support import ROOT
 
 CURRENT = [
@@ -97,3 +99,12 @@ def test_tests_exist(document: Path) -> None:
         assert source.is_file() and f"def {name}(" in source.read_text(encoding="utf-8"), f"{document.name}: {name}"
     for name in re.findall(r"`(test_\w+)`", text):
         assert any(f"def {name}(" in path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/*.py")), name
+
+
+def test_the_table_of_configs_is_complete() -> None:
+    text = (ROOT / "docs/modelzoo.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        config = load_config(path)
+        figure = f"AP {config.REFERENCE.AP:g}" if "AP" in config.REFERENCE else f"Top-1 {config.REFERENCE.TOP1:g}"
+        host = urlsplit(config.WEIGHTS.URL).hostname or "committed in `weights/`"
+        assert f"| `{path.stem}` | {figure} | {host} |" in text

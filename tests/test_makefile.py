@@ -32,12 +32,18 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Judged(Checkout):
+    def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
+        """GATE is not remembered, so each call gives it."""
+        return super().make(*arguments, model=model, **{"GATE": "50", **environment})
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the whole chain ran on 60 digits, 6 of them with a wrong label, so that Top-1 is near 90%."""
     sklearn_data = pytest.importorskip("sklearn.datasets")
     assert sklearn_data
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout = Judged(tmp_path_factory.mktemp("checkout"))
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
     labels = checkout.root / "data/digits/val_label.txt"
@@ -200,11 +206,11 @@ def test_a_dry_run_shows_the_stages_that_run(built: Checkout) -> None:
 def test_a_missed_gate_stays_missed_and_keeps_its_metrics(built: Checkout) -> None:
     first = built.make("eval", "GATE=1")
     assert first.returncode == 2 and "FAIL: demo_digits top1 " in first.stdout
-    again = built.make("eval")
+    again = built.make("eval", "GATE=1")
     assert again.returncode == 2 and "FAIL: demo_digits top1 " in again.stdout
     assert not any(stage in again.stdout for stage in STAGES)
     assert metrics(built)["verdict"] == "fail"
-    assert built.make("eval", "GATE=50").returncode == 0
+    assert built.make("eval").returncode == 0, "GATE is not remembered"
     assert metrics(built)["verdict"] == "pass"
 
 
@@ -217,17 +223,18 @@ def test_a_changed_gate_is_judged_again_without_inference(built: Checkout) -> No
 def test_a_remembered_setting_is_replaced_in_one_step(built: Checkout, tmp_path: Path) -> None:
     """A reader finds the old value or the new one, never a part of it, also after a kill."""
     settings = built.root / "build/demo_digits/settings"
-    os.link(settings / "GATE.mk", tmp_path / "before")
-    assert built.stages("eval", "GATE=49") == ["postprocess.classification"]
-    assert (tmp_path / "before").read_text() == "GATE ?= 50\n"
-    assert (settings / "GATE.mk").read_text() == "GATE ?= 49\n"
+    assert built.make("om", "LOOP=3").returncode == 0
+    os.link(settings / "LOOP.mk", tmp_path / "before")
+    assert built.make("om", "LOOP=4").returncode == 0
+    assert (tmp_path / "before").read_text() == "LOOP ?= 3\n"
+    assert (settings / "LOOP.mk").read_text() == "LOOP ?= 4\n"
     assert all(path.suffix == ".mk" for path in settings.iterdir())
-    assert built.stages("eval", "GATE=50") == ["postprocess.classification"]
+    assert not (settings / "GATE.mk").exists()
 
 
 def test_dry_run_remembers_nothing(built: Checkout) -> None:
     before = sorted((built.root / "build/demo_digits/settings").iterdir())
-    assert built.stages("-n", "eval", "GATE=3", "MAX_REJECTED=4") == list(STAGES[2:])
+    assert built.stages("-n", "eval", "GATE=3", "MAX_REJECTED=4") == ["postprocess.classification"]
     assert sorted((built.root / "build/demo_digits/settings").iterdir()) == before
     assert built.stages("eval") == []
 
@@ -296,7 +303,7 @@ def test_a_given_torchscript_file_is_used(built: Checkout) -> None:
     assert "-m pth2onnx.static --cfg configs/demo_digits.yaml --model given.ts " in shown
     assert "pth2onnx.torchscript" not in shown
     done = built.make("infer", "OM=given.ts", "BUILD=given", "DATASET=data/digits", "LIMIT=2")
-    assert done.returncode == 2 and "given.ts.json" in done.stderr and "make om OM= TS=given.ts" in done.stderr
+    assert done.returncode == 2 and "given.ts.json" in done.stderr and " OM= TS=given.ts" in done.stderr
 
 
 @pytest.mark.slow
@@ -426,6 +433,18 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     assert not (checkout.root / "build").exists(), "a refused value is not remembered"
 
 
+@pytest.mark.parametrize("text", ["LOOP ?= $(shell touch evil)\n", "LOOP ?= 1\ninclude x\n$(shell touch evil)\n"])
+def test_make_runs_nothing_that_a_changed_settings_file_contains(checkout: Checkout, text: str) -> None:
+    path = checkout.root / "build/demo_digits/settings/LOOP.mk"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    (checkout.root / "x").write_text("$(shell touch evil)\n")
+    for target in ("om", "help", "-n"):
+        done = checkout.make(target)
+        assert target != "om" or (done.returncode == 2 and "LOOP" in done.stderr), done.stderr
+    assert not (checkout.root / "evil").exists()
+
+
 @pytest.mark.parametrize("value", ["MODEL=", "MODEL=../configs", "MODEL=nothing"])
 def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
     (checkout.root / "build/kept").mkdir(parents=True)
@@ -455,11 +474,11 @@ def test_a_users_config_names_the_model_and_its_products(checkout: Checkout) -> 
 def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
-    assert "weights/hrnet_w18_ssld.pth" in done.stderr and "make weights MODEL=hrnet_w18_ssld" in done.stderr
+    assert "weights/hrnet_w18_ssld.pth" in done.stderr and " MODEL=hrnet_w18_ssld" in done.stderr
     assert "https://github.com/HRNet/HRNet-Image-Classification/releases/download/" in done.stderr
     done = checkout.make("onnx", model="hrnet_w30")
     assert done.returncode == 2
-    assert "weights/hrnet_w30.pth" in done.stderr and "make weights MODEL=hrnet_w30" in done.stderr
+    assert "weights/hrnet_w30.pth" in done.stderr and " MODEL=hrnet_w30" in done.stderr
 
 
 def test_weights_downloads_to_the_path_that_onnx_uses(checkout: Checkout, tmp_path: Path) -> None:
@@ -479,7 +498,8 @@ def test_weights_downloads_to_the_path_that_onnx_uses(checkout: Checkout, tmp_pa
     assert (checkout.root / "weights/new.pth").read_bytes() == (served / "published.pth").read_bytes()
     assert "wrote weights/new.pth (" in done.stdout
     assert "--weights weights/new.pth" in done.stdout and (checkout.root / "build/demo_digits/model.onnx").exists()
-    assert "--output weights/new.pth" in checkout.make("-n", "weights").stdout, "remembered"
+    done = checkout.make("weights")
+    assert done.returncode == 2 and "WEIGHTS=weights/demo_digits.pth" in done.stderr, "a remembered file is the user's"
 
 
 def test_train_writes_to_the_path_of_the_model_zoos_scripts(checkout: Checkout) -> None:
@@ -645,7 +665,12 @@ def test_parts_give_the_metrics_of_all_images(built: Checkout) -> None:
     before = {part: part.stat().st_mtime_ns for part in parts.glob("*.json")}
     (parts / "2-of-3.json").unlink()
     done = built.make("merge", "SHARDS=3", "BUILD=parts")
-    assert done.returncode == 2 and "2/3" in done.stderr and "make part SHARD=2/3" in done.stderr
+    assert (
+        done.returncode == 2
+        and "2/3" in done.stderr
+        and "make part MODEL=demo_digits BUILD=parts " in done.stderr
+        and " SHARD=2/3" in done.stderr
+    )
     settings = sorted((place / "settings").iterdir())
     assert "make.shards" in due(built.make("part", "SHARD=2/3", "BUILD=parts"))
     assert sorted((place / "settings").iterdir()) == settings
@@ -669,7 +694,12 @@ def test_a_part_builds_nothing_before_it(built: Checkout) -> None:
 @pytest.mark.parametrize("goal", ["preprocess", "infer", "reference", "qps"])
 def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
     done = built.make(goal, "SHARDS=2", "BUILD=nothing", "DATASET=data/digits")
-    assert done.returncode == 2 and f"make {goal}: SHARDS=2" in done.stderr and "SHARDS=1" in done.stderr
+    assert (
+        done.returncode == 2
+        and "SHARDS=2: " in done.stderr
+        and f"make {goal} " in done.stderr
+        and "SHARDS=1" in done.stderr
+    )
     assert not (built.root / "nothing").exists()
 
 

@@ -68,7 +68,7 @@ def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
     `segmentations`: for training. People with joints then need a `bbox` that is not empty. People without joints, and
     crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
     """
-    content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<folder>")
+    content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<directory>")
     content = content if isinstance(content, dict) else {}
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
     if missing:

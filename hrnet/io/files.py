@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 from hrnet.cli import UserError
 
@@ -47,7 +47,7 @@ def make_folder(path: AnyPath) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise UserError("not a folder", where=path, hint=f"move the file out of the way: mv {path} {path}.old")
+        raise UserError("not a directory", where=path, hint=f"move the file out of the way: mv {path} {path}.old")
     if path.parent != path:
         make_folder(path.parent)
     path.mkdir(FOLDER_MODE, exist_ok=True)  # never more permissions, even if the run is killed before chmod
@@ -91,7 +91,7 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
     """Yield the temporary path and its locked descriptor."""
     temporary = str(temporary_name(path))
     try:
-        descriptor = _lock(temporary, UserError("another run is writing it", where=path))
+        descriptor = _lock(temporary, "another run is writing it", path)
         try:
             yield temporary, descriptor
             os.chmod(temporary, FILE_MODE)
@@ -108,9 +108,9 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
         raise
 
 
-def _lock(path: str, refusal: UserError) -> int:
-    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises `refusal` if
-    another process has the lock."""
+def _lock(path: str, what: str, where: AnyPath) -> int:
+    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises UserError, `what`
+    at `where`, if another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
@@ -120,12 +120,40 @@ def _lock(path: str, refusal: UserError) -> int:
         except FileNotFoundError:
             pass  # another process has just renamed or removed it: try again
         except OSError as error:
+            holder = lock_holder(descriptor) if isinstance(error, BlockingIOError) else ""
             os.close(descriptor)
             if isinstance(error, BlockingIOError):
-                raise refusal from None
+                hint = "wait until it ends, then run the same command again"
+                raise UserError(what, where=where, found=holder or None, hint=hint) from None
             hint = "set BUILD= to another disk"
             raise UserError(f"cannot lock files on this disk: {error.strerror}", where=path, hint=hint) from None
         os.close(descriptor)
+
+
+def find_locked(folder: AnyPath) -> Optional[tuple[str, str]]:
+    """A lock below `folder` that another process has, and the process (see `lock_holder`); None if there is none."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            if not name.endswith("_lock") and not (name[0] == "." and name.endswith(".tmp")):
+                continue
+            path = os.path.join(root, name)
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return path, lock_holder(file.fileno())
+    return None
+
+
+def lock_holder(descriptor: int) -> str:
+    """`process 123` that has locked a file, by Linux's /proc/locks; empty if unknown, as in another container."""
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii") as locks:
+        for words in map(str.split, locks):
+            if words[1] == "FLOCK" and words[5] == device and os.path.exists(f"/proc/{words[4]}"):
+                return f"process {words[4]}"
+    return ""
 
 
 @contextlib.contextmanager
@@ -210,10 +238,10 @@ def relative_path(folder: AnyPath, name: str) -> str:
         roots = (os.path.abspath(folder), os.path.realpath(folder))
         root = next((root for root in roots if path.startswith(os.path.join(root, ""))), None)
         if root is None:
-            raise ValueError("outside of the folder")
+            raise ValueError("outside of the directory")
         path = os.path.relpath(path, root)
     if path == os.pardir or path.startswith(os.pardir + os.sep):
-        raise ValueError("outside of the folder")
+        raise ValueError("outside of the directory")
     if path == os.curdir:
         raise ValueError("not a file name")
     return path
@@ -233,7 +261,7 @@ def check_free_disk(folder: AnyPath, need: int, hint: str = "set BUILD= to a lar
 @contextlib.contextmanager
 def locked(path: AnyPath) -> Iterator[int]:
     """Lock `path`; yield its descriptor, which a tool inherits so that the lock lasts as long as the tool runs."""
-    descriptor = _lock(os.fspath(path), UserError("locked by another run, or by the tool of a killed run", where=path))
+    descriptor = _lock(os.fspath(path), "locked by another run, or by the tool of a killed run", path)
     try:
         yield descriptor
     finally:

@@ -18,7 +18,7 @@ from hrnet.cli import first_few
 from hrnet.io.files import AnyPath
 
 HEAD = 4096  # bytes that are read
-CHECKPOINT, TORCHSCRIPT = "a PyTorch checkpoint", "a TorchScript file"
+CHECKPOINT, TORCHSCRIPT, ONNX = "a PyTorch checkpoint", "a TorchScript file", "an ONNX file"
 SAFETENSORS, PDPARAMS = "a safetensors file", "a PaddlePaddle file"
 WEIGHTS = (CHECKPOINT, SAFETENSORS, PDPARAMS)  # kinds that hrnet/nets/checkpoint.py reads
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # at the start of files that torch.save wrote without a zip archive
@@ -43,7 +43,7 @@ OTHERS = (
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
 )
 # ModelProto: ir_version, then the tag of another field.
-ONNX = re.compile(rb"\x08[\x01-\x1e][\x12\x1a\x22\x28\x32\x3a\x42\x72]", re.DOTALL)
+ONNX_START = re.compile(rb"\x08[\x01-\x1e][\x12\x1a\x22\x28\x32\x3a\x42\x72]", re.DOTALL)
 
 
 class Kind(NamedTuple):
@@ -83,8 +83,8 @@ def recognise(path: AnyPath) -> Optional[Kind]:
         return _tar(path, "a tar archive") or Kind("a damaged tar archive", AGAIN)
     if re.match(rb"\x80[\x02-\x05]", head):
         return _pickle(path)
-    if ONNX.match(head):
-        return Kind("an ONNX file", f"ONNX={quoted}")
+    if ONNX_START.match(head):
+        return Kind(ONNX, f"ONNX={quoted}")
     return _text(path, head)
 
 
@@ -179,4 +179,4 @@ def _folder(path: Path) -> Kind:
         return Kind("a distributed checkpoint", f"{command} {shlex.quote(str(path))} {output}")
     inside = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(SUFFIXES))
     give = f"WEIGHTS={shlex.quote(str(path / inside[0]))}" if inside else "give a file"
-    return Kind(f"a folder{f' of {first_few(inside)}' if inside else ''}", give)
+    return Kind(f"a directory{f' of {first_few(inside)}' if inside else ''}", give)

@@ -28,6 +28,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
 from hrnet.io.recognise import AGAIN, CHECKPOINT, PDPARAMS, SAFETENSORS, recognise
 from hrnet.nets import paddle_file, paddle_names, torch_file
+from hrnet.nets.identify import models_of
 from hrnet.nets.torch_file import Keys, resave, text_of, walk
 
 # Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
@@ -259,16 +260,18 @@ def _load(
         if found.state[key].shape != wanted[key].shape
     ]
     kinds = [f"{key} ({_kind_of(found.state[key])})" for key in found.state if key in wanted and key not in state]
-    errors = [
-        f"{len(keys)} {what}: {first_few(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if keys
-    ]
-    errors += [f"{len(kinds)} without values in float32, float16 or bfloat16: {first_few(kinds)}"] if kinds else []
+    lists = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "of another type": kinds}
+    errors = [f"{len(keys)} {what}: {first_few(keys, 1)}" for what, keys in lists.items() if keys]
     if errors:
         where = f" ({found.name})" if found.keys else ""
-        hint = _prefixes(unexpected, wanted) or WRONG_CONFIG
-        raise UserError(f"does not fit the net{where}: {'; '.join(errors)}", where=path, hint=hint)
+        models = models_of(found.state) if missing or unexpected or shapes else []
+        what, hint = f"does not fit the net{where}", _prefixes(unexpected, wanted) or WRONG_CONFIG
+        if models:
+            what, hint = f"weights of another model{where}, {' or '.join(models)}", f"give MODEL={models[0].split()[0]}"
+            hint += " and its classes, MODEL.NUM_CLASSES, in a config: CFG=" if " with " in models[0] else ""
+        elif 2 * (len(missing) + len(shapes)) > _weights(wanted):
+            what = f"weights of another model{where}"
+        raise UserError(f"{what}: {'; '.join(errors)}", where=path, hint=hint)
     broken = [key for key, value in state.items() if value.numel() and not float(value.abs().max()) <= LARGEST]
     if broken:
         what = f"{len(broken)} weights are NaN, infinite or above {LARGEST:.0e}: {first_few(broken)}"

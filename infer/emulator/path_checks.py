@@ -28,7 +28,7 @@ def check_path(path: str) -> None:
     if not LEGAL_PATH.fullmatch(path):
         raise UserError("ais_bench rejects this path", where=path, expected="only characters A-Za-z0-9_-/.")
     if os.path.islink(path):
-        raise UserError("ais_bench rejects symbolic links", where=path, hint="copy the file or make a hard link")
+        raise UserError("ais_bench rejects symbolic links", where=path, hint="copy the file, or use a hard link")
 
 
 def check_for_ais_bench(path: AnyPath) -> None:

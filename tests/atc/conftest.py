@@ -36,5 +36,7 @@ def aoe(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 def cfg(here: Path) -> str:
     """A config with images of 32 pixels, and a model for them."""
     saved(here, classifier(size=32))
-    (here / "m.yaml").write_text("MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n")
+    (here / "m.yaml").write_text(
+        "MODEL: {IMAGE_SIZE: [32, 32], NUM_CLASSES: 10}\nINPUT: {RESIZE: 32, MEAN: [0.5, 0, 1]}\n"
+    )
     return "m.yaml"

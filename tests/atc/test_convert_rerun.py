@@ -30,14 +30,13 @@ class Rerun:
 
 
 def test_a_rerun_compiles_only_after_a_relevant_change(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, cfg: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rerun = Rerun("a.onnx", capsys)
     assert rerun()
     before = Path("a.onnx").read_bytes()
     assert not rerun() and not rerun("--backend", "openvino"), "compiled by the same tool"
-    cfg = tiny.write_config(here)
-    assert rerun("--cfg", str(cfg)) and not rerun("--cfg", str(cfg)), "the image size, for a dynamic one"
+    assert rerun("--cfg", cfg) and not rerun("--cfg", cfg), "the image size, for a dynamic one"
     for more in (["--batch_size", "2"], ["--precision", "fp16"], ["--soc_version", "Ascend310"], ["--log", "info"]):
         assert rerun(*more) and not rerun(*more)
     assert rerun() and Path("a.onnx").read_bytes() == before, "a second run gives the same bytes"

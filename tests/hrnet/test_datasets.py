@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from hrnet.cli import UserError
-from hrnet.datasets import COCO_LAYOUT, LAYOUTS, find_coco, find_images, find_training_images, read_labels
+from hrnet.datasets import find_coco, find_images, find_training_images, read_labels
+from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS
 from tests.support.invalid_records import check_invalid
 
 CLASS_FOLDERS = {"n02": ["a b.png"], "n9": ["y.JPEG"], "n01": ["10.JPEG", "9.JPEG"], "n10": ["x.JPEG"]}
@@ -61,7 +62,9 @@ def test_training_images_are_in_class_folders(class_folders: Path) -> None:
     assert {name.replace("train/", "val/"): label for name, label in dataset.labels.items()} == LABELS
     assert dataset.unlabelled == ["train/list.txt"]
     (class_folders / "flat/train").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"flat/train: no class folders; put the images of each class into one folder"):
+    with pytest.raises(
+        UserError, match=r"flat/train: no class directories; put the images of each class into one directory"
+    ):
         find_training_images(class_folders / "flat", 4)
 
 
@@ -131,7 +134,7 @@ def test_another_number_of_class_folders_is_rejected(classes: int, class_folders
     os.rename(class_folders / "val/n9", class_folders / "val/n99")
     with pytest.raises(UserError) as caught:
         find_images(class_folders, classes)
-    assert (caught.value.where, caught.value.what) == (class_folders / "val", "wrong number of class folders")
+    assert (caught.value.where, caught.value.what) == (class_folders / "val", "wrong number of class directories")
     assert str(caught.value.found).startswith(
         "1 without images: __MACOSX; 1 with unusual names: backup; 5 with images: "
     )
@@ -170,7 +173,7 @@ def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> Non
 def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None:
     data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
     error = refusal(data)
-    assert error.startswith(f"{data}: train/ and val/ have different class folders (found 0 only in train/, ")
+    assert error.startswith(f"{data}: train/ and val/ have different class directories (found 0 only in train/, ")
     assert "zero only in val/" in error
     some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
     assert len(find_images(some, 4).labels) == 4, "of train/ only a part is there"
@@ -207,8 +210,8 @@ def test_names_in_lists_are_normalised_and_stay_in_the_folder(tmp_path: Path) ->
         ("val/e.JPEG", 4),
     ]
     for line, what in (
-        ("../a.JPEG 1", "line 1: outside of the folder"),
-        ("/etc/passwd 1", "line 1: outside of the folder"),
+        ("../a.JPEG 1", "line 1: outside of the directory"),
+        ("/etc/passwd 1", "line 1: outside of the directory"),
         ("a.JPEG 1\nval/a.JPEG 1", "line 2: a second label for val/a.JPEG"),
         ("a.JPEG 10", "label outside the classes"),
         ("a.JPEG 123456789", "label outside the classes"),
@@ -255,14 +258,15 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_data_set_is_rejected(tmp_path: Path) -> None:
-    line = f"no such dataset folder (expected {LAYOUTS}); give DATASET=<folder>"
-    assert refusal(tmp_path / "x") == f"{tmp_path / 'x'}: {line}"
-    assert refusal(tmp_path) == f"{tmp_path}: not an ImageNet folder (expected {LAYOUTS})"
+    line = refusal(tmp_path / "x")
+    assert line.startswith(f"{tmp_path / 'x'}: no such") and IMAGENET_LAYOUTS in line and "DATASET=" in line
+    line = refusal(tmp_path)
+    assert line.startswith(f"{tmp_path}: not an ImageNet") and IMAGENET_LAYOUTS in line and "found an empty" in line
     (tmp_path / "val").mkdir()
-    hint = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no class folders; {hint}"
+    line = refusal(tmp_path)
+    assert line.startswith(f"{tmp_path / 'val'}: ") and f"{tmp_path}/val_label.txt, lines `name.JPEG index`" in line
     (tmp_path / "val/n01").mkdir()
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class folders (found n01)"
+    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class directories (found n01)"
 
 
 def test_a_list_that_matches_no_image_is_rejected(tmp_path: Path) -> None:
@@ -346,18 +350,19 @@ def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: P
     found = find_coco(tmp_path, "val2017")
     assert [image.image_id for image in found.images.values()] == [1, 2, 0]
     assert list(found.images) == [f"images/val2017/{name}" for name in ("2.jpg", "3.jpg", "cam1/1.jpg")]
-    assert found.broken == {"cam1": "a folder", "gone.jpg": "a broken link"}
+    assert found.broken == {"cam1": "a directory", "gone.jpg": "a broken link"}
     assert (found.absent, found.unlisted) == (["cam2/1.jpg"], ["cam1/x.jpg"])
 
 
 def test_a_directory_without_a_coco_set_is_rejected(tmp_path: Path) -> None:
-    layout = f"expected {COCO_LAYOUT}"
-    assert coco_refusal(tmp_path / "x") == f"{tmp_path / 'x'}: no such dataset folder ({layout}); give DATASET=<folder>"
+    line = coco_refusal(tmp_path / "x")
+    assert line.startswith(f"{tmp_path / 'x'}: no such dataset directory") and COCO_LAYOUT in line
     index = tmp_path / "annotations/person_keypoints_val2017.json"
-    assert coco_refusal(tmp_path).startswith(f"{index}: no annotation file (")
+    line = coco_refusal(tmp_path)
+    assert line.startswith(f"{tmp_path}: ") and "no annotations/person_keypoints_val2017.json (" in line
     coco(tmp_path, ["a.jpg", "b.jpg"], [])
     folder = tmp_path / "images/val2017"
-    assert coco_refusal(tmp_path) == f"{folder}: no such image folder ({layout}); give DATASET=<folder>"
+    assert "no images/val2017 (" in coco_refusal(tmp_path)
     touch(tmp_path, "images/val2017/c.jpg")
     found = f"expected a.jpg, b.jpg, found none of its 2 in {folder}"
     assert coco_refusal(tmp_path) == f"{index}: none of the listed images exists ({found})"

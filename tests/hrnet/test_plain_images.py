@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hrnet.cli import UserError
-from hrnet.plain_images import find_plain_images
+from hrnet.plain_images import find_plain_images, skipped_files
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +35,17 @@ def test_files_and_folders_in_order(folder: Path) -> None:
     assert find_plain_images(["photo.data"]) == ["photo.data"], "any name, if it is given"
 
 
+def test_other_files_in_directories_are_skipped(folder: Path) -> None:
+    assert skipped_files(["photos/", "a.jpg", "photos"]) == ["photos/notes.txt"]
+    (folder / "photos/report10.pdf").touch()
+    (folder / "photos/report2.pdf").touch()
+    assert skipped_files(["photos"]) == [f"photos/{name}" for name in ("notes.txt", "report2.pdf", "report10.pdf")]
+    assert skipped_files(["photos/more", "a.jpg"]) == []
+
+
 def test_missing_files() -> None:
     error = refused("a.jpg", "my", "cat.jpg")
-    assert error.where == "my" and "give its folder" in str(error.hint)
+    assert error.where == "my" and "give its directory" in str(error.hint)
 
 
 def test_folders_without_images(folder: Path) -> None:

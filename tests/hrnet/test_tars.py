@@ -130,8 +130,8 @@ def test_a_class_that_is_not_an_index_is_rejected(text: bytes, tmp_path: Path) -
         ([*samples({"a": 1}), ("a.cls", b"2")], ("duplicate key", "a.cls")),
         ([*samples({"a": 1}), ("./a.CLS", b"1")], ("duplicate key", "a.CLS")),
         ([("a.jpg", b"A"), ("a.json", b"{}"), ("a.json", b"{}")], ("duplicate key", "a.json")),
-        (samples({"../a": 1}), ("outside of the folder", "../a.jpg")),
-        (samples({"b/../../a": 1}), ("outside of the folder", "b/../../a.jpg")),
+        (samples({"../a": 1}), ("outside of the directory", "../a.jpg")),
+        (samples({"b/../../a": 1}), ("outside of the directory", "b/../../a.jpg")),
         (samples({"/etc/a": 1}), ("is absolute", "/etc/a.jpg")),
         ([("a.jpg", b"A"), entry("a.cls", tarfile.SYMTYPE, "b.cls")], ("a.cls is a symbolic link",)),
         ([("a.cls", b"1"), entry("a.jpg", tarfile.SYMTYPE, "/etc/passwd")], ("a.jpg is a symbolic link",)),
@@ -363,7 +363,7 @@ def test_a_list_may_name_any_files(tmp_path: Path) -> None:
 def test_paths_that_are_not_data_sets_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
     assert "not a data set" in refusal(tmp_path / "x.bin", lambda path: find_images(path, 4))
-    assert "no such dataset folder" in refusal(tmp_path / "none.txt", lambda path: find_images(path, 4))
+    assert "no such dataset directory" in refusal(tmp_path / "none.txt", lambda path: find_images(path, 4))
     assert "train/" in refusal(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
 
 

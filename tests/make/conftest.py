@@ -24,11 +24,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with two configs and no atc on PATH."""
+    """A directory with two configs, the default data sets, and no atc on PATH."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
     (tmp_path / "configs/people.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
+    for folder in ("data/imagenet/val/n01", "data/coco/annotations", "data/coco/images/val2017"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/coco/annotations/person_keypoints_val2017.json").write_text("{}")
     return tmp_path

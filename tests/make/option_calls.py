@@ -59,7 +59,10 @@ def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **giv
     """As make calls it with these values on its command line."""
     settings = Path(given.get("BUILD", "build"), given.get("MODEL", "net"), "settings")
     remembered = dict(path.read_text().rstrip("\n").split(" ?= ") for path in settings.glob("*.mk"))
-    values = {**DEFAULTS, **remembered, **given}
+    build, model = given.get("BUILD", "build"), given.get("MODEL", "net")
+    named = {"WEIGHTS": f"weights/{model}.pth"}
+    named.update({name: f"{build}/{model}/model.{name.lower()}" for name in ("ONNX", "TS")})
+    values = {**DEFAULTS, **named, **remembered, **given}
     return options.resolve(Options(values, set(given), set(goals.split())), set(given) | set(unknown.split()), dry_run)
 
 

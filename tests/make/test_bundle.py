@@ -45,7 +45,8 @@ def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureF
     assert call("--set", "GATE=2", "--set", "BATCHES=1,4") == 0
     assert contents("bundle.mk").splitlines()[1:] == [
         "MODEL ?= c",
-        "-include $(wildcard $(or $(BUILD),build)/$(MODEL)/settings/*.mk)",
+        "BUILD ?= build",
+        "include make/settings.mk",
         "PYTHON ?= python3",
         "OM ?= model/m.onnx",
         "PREP ?= prep/in",

@@ -9,18 +9,17 @@ import pytest
 from make.call import OptionError
 from tests.make import doctor_calls
 from tests.make.doctor_calls import report
-from tests.make.option_calls import DEFAULTS, refused, resolve
+from tests.make.option_calls import refused, resolve
 from tests.support.onnx_models import classifier, saved
 
 MINE = {"CFG": "mine.yaml", "MODEL": "mine", "ONNX": "mine.onnx"}
-EXPORTED = "build/mine/model.onnx"
+ONNX = b"\x08\x07\x12\x00"  # the start of an ONNX file
 
 
 @pytest.fixture
-def files(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DEFAULTS, "ONNX", EXPORTED)
+def files(checkout: Path) -> None:
     Path("mine.yaml").write_text("MODEL: {NAME: onnx}  # REFERENCE: {TOP1: 70}\n")
-    Path("mine.onnx").write_bytes(b"onnx")
+    Path("mine.onnx").write_bytes(ONNX)
 
 
 @pytest.mark.usefixtures("files")

@@ -174,7 +174,10 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
         (place / "data/val" / name).write_bytes(b"x")
     assert call() == 2
     error = capsys.readouterr().err
-    assert error.startswith("make doctor: missing: data/val: wrong number of class folders ") and error.count("\n") == 1
+    assert (
+        error.startswith("make doctor: missing: data/val: wrong number of class directories ")
+        and error.count("\n") == 1
+    )
     assert "expected 1000" in error and "1 without images: empty" in error
     (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 2}\n")
     assert call() == 0
@@ -189,7 +192,7 @@ def test_coco_sets_are_read_and_both_passes_need_disk(
     config = load_config(place / "pose.yaml")
     (coco / "images/mine").mkdir(parents=True)
     (coco / "images/mine/1.jpg").touch()
-    with pytest.raises(UserError, match="no annotation file"):
+    with pytest.raises(UserError, match="no annotations/person_keypoints_mine"):
         doctor.count_images(coco, config)
     (coco / "annotations").mkdir()
     listed = {"images": [{"id": 1, "file_name": "1.jpg", "width": 8, "height": 8}], "annotations": []}

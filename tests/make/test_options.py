@@ -11,6 +11,7 @@ from typing import Optional
 import pytest
 
 from hrnet.code import import_closure
+from hrnet.io import files
 from make import options
 from make.options import OptionError, Options
 from tests.make.option_calls import DEFAULTS, add_atc, refused, resolve
@@ -182,6 +183,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
     (tmp_path / "configs").rename(tmp_path / "kept")
     odd.mkdir()
     (tmp_path / "kept").rename(odd / "configs")
+    (tmp_path / "data").rename(odd / "data")
     monkeypatch.chdir(odd)
     for goals in ("eval", "infer", "bench"):
         line = refused(goals)
@@ -269,29 +271,37 @@ def test_a_config_named_like_a_shipped_one_is_rejected() -> None:
 
 def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None:
     settings = Path("build/net/settings")
-    Path("set").mkdir()
-    found = resolve(DATASET="set", GATE="0.5", SOC="310P3")
-    assert found["STALE"].split(",") == [f"{settings}/{name}.mk" for name in ("DATASET", "GATE", "SOC")]
+    Path("set/val/n01").mkdir(parents=True)
+    found = resolve(DATASET="set", LOOP="5", GATE="0.5", MAX_REJECTED="2", SOC="310P3")
+    assert found["STALE"].split(",") == [f"{settings}/{name}.mk" for name in ("DATASET", "LOOP", "SOC")]
     assert (settings / "SOC.mk").read_text() == "SOC ?= Ascend310P3\n"
     assert resolve(DATASET="set")["STALE"] == "", "nothing changed"
     capsys.readouterr()
     again = resolve()
-    assert (again["DATASET"], again["GATE"], again["STALE"]) == ("set", "0.5", "")
-    assert "DATASET=set GATE=0.5 SOC=Ascend310P3" in capsys.readouterr().err
-    assert resolve(GATE="2")["STALE"] == f"{settings}/GATE.mk"
-    assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "GATE.mk", "SOC.mk"]
+    assert (again["DATASET"], again["LOOP"], again["STALE"]) == ("set", "5", "")
+    assert "DATASET=set LOOP=5 SOC=Ascend310P3" in capsys.readouterr().err
+    assert resolve(LOOP="2")["STALE"] == f"{settings}/LOOP.mk"
+    assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "LOOP.mk", "SOC.mk"]
+
+
+def test_clean_is_refused_while_another_run_works() -> None:
+    Path("build/net/out").mkdir(parents=True)
+    with files.locked("build/net/out/run_lock"), pytest.raises(OptionError) as caught:
+        resolve("clean")
+    assert "build/net/out/run_lock is locked by process" in caught.value.what
+    assert resolve("clean") == {}
 
 
 def test_a_dry_run_writes_nothing() -> None:
-    assert resolve(dry_run=True, GATE="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/GATE.mk"
+    assert resolve(dry_run=True, LOOP="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/LOOP.mk"
     assert not Path("build").exists()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GATE ?= 1\nBATCH ?= 3\n", "GATE := 1\n", "GATE ?= $(shell date)\n", "\0", "BATCH ?= 1\n", "GATE ?= 1"]
+    "text", ["", "LOOP ?= 1\nBATCH ?= 3\n", "LOOP := 1\n", "LOOP ?= $(shell date)\n", "\0", "BATCH ?= 1\n", "LOOP ?= 1"]
 )
 def test_invalid_settings_files_are_rejected(text: str) -> None:
-    path = Path("build/net/settings/GATE.mk")
+    path = Path("build/net/settings/LOOP.mk")
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(OptionError) as caught:
@@ -302,8 +312,8 @@ def test_invalid_settings_files_are_rejected(text: str) -> None:
 def test_settings_that_cannot_be_written_are_one_line() -> None:
     Path("file").touch()
     with pytest.raises(OptionError) as caught:
-        resolve(BUILD="file", GATE="2")
-    assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/GATE.mk" in str(caught.value)
+        resolve(BUILD="file", LOOP="2")
+    assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/LOOP.mk" in str(caught.value)
 
 
 def test_the_command_prints_make_assignments() -> None:

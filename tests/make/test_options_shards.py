@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from make import images
+from make import changed, images
 from make.call import OptionError
 from tests.make.option_calls import add_atc, refused, resolve
 
@@ -102,8 +102,8 @@ def test_the_number_of_parts_is_remembered() -> None:
         ("merge", {}, ("make merge", "SHARDS=")),
         ("part", {"SHARD": "17/16"}, ("SHARD=17/16", "1/16", "16/16")),
         ("part", {"SHARD": "3/16", "SHARDS": "8"}, ("SHARD=3/16", "SHARDS=8")),
-        *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),
-        *((goal, {"SHARDS": "2"}, (f"make {goal}", "SHARDS=2", "SHARDS=1")) for goal in ("reference", "qps")),
+        *((goal, {"SHARDS": "2"}, (f"make {goal} ", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),
+        *((goal, {"SHARDS": "2"}, (f"make {goal} ", "SHARDS=2", "SHARDS=1")) for goal in ("reference", "qps")),
         ("compare", {"SHARDS": "2"}, ("make compare", "SHARDS=2", "SHARDS=1 LIMIT=")),
         ("eval", {"SHARDS": "2", "PREP": "prep"}, ("PREP=prep", "SHARDS=1")),
         ("infer", {"DEVICE": "0,1"}, ("DEVICE=0,1", "SHARDS=2", "make eval")),
@@ -147,7 +147,6 @@ def test_a_remembered_chunk_names_its_file() -> None:
         (["set/1.tar", "set/2.tar"], {"SHARDS": "1"}, "1"),
         (["set/1.tar", "set/2.tar"], {"DEVICE": "0,1,2"}, "3"),
         (["set/1.tar", "set/2.tar", "set/val/a/1.jpg"], {}, "1"),
-        (["set/1.tar", "set/2.tar.gz"], {}, "1"),
         ([f"set/{number}.tar" for number in range(64)], {}, "64"),
         ([f"set/{number}.tar" for number in range(65)], {}, "64"),
     ],
@@ -198,6 +197,7 @@ def test_images_of_coco_are_counted() -> None:
 
 
 def test_a_large_coco_set_is_computed_in_parts() -> None:
+    Path("coco/images/val2017").mkdir(parents=True)
     annotate(LIMIT)
     assert shards(MODEL="people", DATASET="coco") == ("1", "")
     annotate(LIMIT + 1)
@@ -214,14 +214,14 @@ def preprocessed(state: object, path: str = "build/net/prep/set-float32/settings
 
 def test_a_data_set_that_changed_is_preprocessed_again() -> None:
     dataset = listed(3)
-    watched = {f"{dataset}/val": images.state(f"{dataset}/val"), f"{dataset}/val_list.txt": None}
-    watched[f"{dataset}/val_label.txt"] = images.state(f"{dataset}/val_label.txt")
+    watched = {f"{dataset}/val": changed.state(f"{dataset}/val"), f"{dataset}/val_list.txt": None}
+    watched[f"{dataset}/val_label.txt"] = changed.state(f"{dataset}/val_label.txt")
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == "", "nothing is recorded yet"
     preprocessed(watched)
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
     Path(dataset, "val/new.JPEG").touch()
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again"
-    preprocessed({**watched, f"{dataset}/val": images.state(f"{dataset}/val")})
+    preprocessed({**watched, f"{dataset}/val": changed.state(f"{dataset}/val")})
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
     Path(dataset, "val_list.txt").touch()
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == "run-again", "a list that was not there"

@@ -212,7 +212,7 @@ def broken(tmp_path: Path) -> Path:
 
 REASONS = {
     "val/stray.JPEG": "no label in val_label.txt",
-    "val/folder.JPEG": "a folder",
+    "val/folder.JPEG": "a directory",
     "val/cut.JPEG": "OSError: image file is truncated (",
     "val/empty.JPEG": "empty file",
     "val/header.JPEG": "OSError: image file is truncated",

@@ -63,7 +63,9 @@ def test_an_existing_folder_keeps_its_mode_and_content(tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_folder_is_rejected(below: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
-    with pytest.raises(UserError, match=f"^{path}: not a folder; move the file out of the way: mv {path} {path}.old$"):
+    with pytest.raises(
+        UserError, match=f"^{path}: not a directory; move the file out of the way: mv {path} {path}.old$"
+    ):
         files.make_folder(path / below)
 
 
@@ -101,7 +103,7 @@ def test_two_writers_of_one_file_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with files.replacing(path) as temporary:
         temporary.write_text("first")
-        with pytest.raises(UserError, match=f"^{path}: another run is writing it$"):
+        with pytest.raises(UserError, match=f"^{path}: another run is writing it .found process {os.getpid()}.; wait"):
             files.write_text(path, "second")
         assert temporary.read_text() == "first", "the refused one touches nothing"
     assert path.read_text() == "first"
@@ -284,13 +286,27 @@ def test_a_lock_is_exclusive_and_released(tmp_path: Path) -> None:
     for _ in range(2):
         with files.locked(path) as descriptor:
             assert os.fstat(descriptor).st_ino == path.stat().st_ino
-            line = f"^{path}: locked by another run, or by the tool of a killed run$"
+            line = f"^{path}: locked by another run.* .found process {os.getpid()}.; wait until"
             with pytest.raises(UserError, match=line), files.locked(path):
                 pass
     with pytest.raises(ValueError, match="ours"), files.locked(path):
         raise ValueError("ours")
     with files.locked(path):
         pass
+
+
+def test_locks_below_a_directory_are_found(tmp_path: Path) -> None:
+    (tmp_path / "out/deep").mkdir(parents=True)
+    (tmp_path / "out/other_lock").touch()
+    (tmp_path / "out/.gone_lock").symlink_to("nowhere")
+    assert files.find_locked(tmp_path) is files.find_locked(tmp_path / "nowhere") is None
+    with files.locked(tmp_path / "out/deep/x_lock"):
+        found = files.find_locked(tmp_path)
+        assert found == (str(tmp_path / "out/deep/x_lock"), f"process {os.getpid()}")
+    assert files.find_locked(tmp_path) is None
+    with files.replacing(tmp_path / "out/model.onnx"):
+        found = files.find_locked(tmp_path)
+        assert found and found[0] == str(tmp_path / "out/.model.onnx.tmp")
 
 
 def test_a_tool_that_inherits_a_lock_keeps_it(tmp_path: Path) -> None:

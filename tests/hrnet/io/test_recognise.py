@@ -157,7 +157,7 @@ def test_an_unpacked_folder_is_packed_by_the_hint(tmp_path: Path, inner: str, mo
 
 def test_other_folders_are_recognised(tmp_path: Path) -> None:
     found = recognise(tmp_path)
-    assert found == ("a folder", "give a file")
+    assert found == ("a directory", "give a file")
     (tmp_path / "model.safetensors").write_bytes(b"")
     found = recognise(tmp_path)
     assert found is not None and found.hint == f"WEIGHTS={tmp_path / 'model.safetensors'}"

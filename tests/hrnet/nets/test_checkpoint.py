@@ -223,7 +223,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
     error = refusal(net, tmp_path / "broken.pth", {"model": broken})
     for part in (
         "does not fit the net (model)",
-        "4 missing: conv1.weight, bn1.weight, bn1.bias and 1 more",
+        "4 missing: conv1.weight and 3 more",
         "1 unexpected: extra.weight",
         "1 of another shape: classifier.weight [3, 24] for [7, 24]",
     ):
@@ -234,7 +234,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
 def test_weights_of_another_net_are_rejected(tmp_path: Path, state: State, net: Any) -> None:
     error = refusal(net, tmp_path / "a.pth", {"model": {"fc.weight": torch.ones(3), "fc.bias": torch.ones(3)}})
     assert f"{len(state) - sum('batches' in key for key in state)} missing" in error.what
-    assert "2 unexpected: fc.weight, fc.bias" in error.what
+    assert error.what.startswith("weights of another model") and "2 unexpected: fc.weight and 1 more" in error.what
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38, -1e19])
@@ -290,7 +290,7 @@ def test_a_missing_file_a_broken_link_and_a_folder_are_rejected(tmp_path: Path, 
     (tmp_path / "link.pth").symlink_to(tmp_path / "gone")
     assert "gone" in str(refusal(net, tmp_path / "link.pth").found)
     (tmp_path / "folder").mkdir()
-    assert refusal(net, tmp_path / "folder").found == "a folder"
+    assert refusal(net, tmp_path / "folder").found == "a directory"
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])

@@ -114,7 +114,7 @@ def test_files_that_are_not_images_are_named_before_the_first_step(tmp_path: Pat
     (data / "train/__MACOSX").mkdir()
     error = refused(data, config, True)
     assert error.where == data / "train"
-    reasons = {"grey/lost.JPEG": "a broken link", "light/inner": "a folder", "grey/Thumbs.db": "not an image"}
+    reasons = {"grey/lost.JPEG": "a broken link", "light/inner": "a directory", "grey/Thumbs.db": "not an image"}
     assert error.found == ", ".join(f"train/{name}: {reason}" for name, reason in reasons.items())
     for name in ("grey/Thumbs.db", "grey/lost.JPEG"):
         (data / "train" / name).unlink()

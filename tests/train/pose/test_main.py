@@ -142,11 +142,11 @@ def write_to_images(root: Path, content: bytes) -> None:
 
 
 BREAK: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no annotations": (lambda root: (root / ANNOTATIONS).unlink(), f"{ANNOTATIONS}: no annotation file"),
+    "no annotations": (lambda root: (root / ANNOTATIONS).unlink(), f"no {ANNOTATIONS}"),
     "nobody": (lambda root: rewrite(root, annotations=[]), f"{ANNOTATIONS}: too few images (expected at least 4"),
     "invalid keypoints": (lambda root: rewrite(root, keypoints=[1, 2]), "keypoints"),
     "no outline": (lambda root: rewrite(root, segmentation=None), "segmentation"),
-    "no images": (lambda root: shutil.rmtree(root / "images"), "images/train2017: no such image folder"),
+    "no images": (lambda root: shutil.rmtree(root / "images"), "no images/train2017"),
     "not JPEG": (lambda root: write_to_images(root, b"x"), ".jpg: not a readable image"),
 }
 

@@ -1,0 +1,63 @@
+"""Hints in error messages: commands of make that can be pasted, and the name that was probably meant. Uses only the
+standard library, since make/options.py imports it before packages are installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Optional
+
+MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
+WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
+DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}  # of the Makefile; not remembered
+
+
+def in_call(hint: str, values: Mapping[str, str]) -> str:
+    """`hint` with MODEL, BUILD and PYTHON of the current call of make in each command `make <target>`, unless they have
+    their defaults. `values`: make's variables; for a stage the environment, where make puts the given ones."""
+    model = values.get("MODEL") or Path(values.get("CFG", "")).stem
+    call = {**{name: values.get(name, "") for name in DEFAULTS}, "MODEL": model}
+
+    def complete(command: re.Match[str]) -> str:
+        rest = hint[command.end() :]
+        if command[1] in WITHOUT_MODEL:
+            return command[0]
+        given = {name for name in DEFAULTS if f" {name}=" in rest} | ({"MODEL"} if " CFG=" in rest else set())
+        others = {name: value for name, value in call.items() if name not in given}
+        words = [f"{name}={value}" for name, value in others.items() if value not in ("", DEFAULTS[name])]
+        return " ".join([command[0], *words])
+
+    return MAKE.sub(complete, hint)
+
+
+def distance(one: str, other: str) -> int:
+    """The number of edits (insert, remove or replace a letter, exchange two neighbours) between two texts: optimal
+    string alignment, https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance."""
+    rows = [list(range(len(other) + 1))]
+    for i, a in enumerate(one, 1):
+        row, last = [i], rows[-1]
+        for j, b in enumerate(other, 1):
+            best = min(last[j] + 1, row[-1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and b == one[i - 2]:
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def nearest(name: str, known: Iterable[str], always: bool = False) -> Optional[str]:
+    """The known name that differs least from `name`, or contains it; None if all differ in more than a third of its
+    letters, unless `always`. Capitals, `-` and `_` make no difference."""
+    asked = _plain(name)
+
+    def edits(each: str) -> int:
+        plain = _plain(each)
+        return 1 if len(asked) > 2 and asked in plain and asked != plain else distance(asked, plain)
+
+    found = min(known, key=lambda each: (edits(each), len(each), each), default=None)
+    return found if found is not None and (always or edits(found) <= max(1, len(asked) // 3)) else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -1,0 +1,103 @@
+"""Whether products were made with other values of GATE and MAX_REJECTED, which are not remembered, or from a data set
+that has changed since; standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any, Optional
+
+from make.call import Options
+
+JUDGING = {"eval", "gate", "merge", "qps"}  # targets that compare with GATE and MAX_REJECTED, given or default
+
+
+def state(path: str) -> Optional[list[int]]:
+    """Modification time in ns and size in bytes (0 for a directory), as in hrnet/io/stamp.py; None if the file does not
+    exist."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_mtime_ns, 0 if stat.S_ISDIR(status.st_mode) else status.st_size]
+
+
+def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
+    """Variables for make: `run-again`, which is never up to date, for what must be made again."""
+    now = {
+        "DATA_CHANGED": data_changed(options, names) or too_many_rejected(options, names),
+        "GATE_CHANGED": gate_changed(options, names),
+        "BUNDLE_CHANGED": "bundle" in options.goals and bundle_changed(options, names),
+    }
+    return {name: "run-again" if value else "" for name, value in now.items()}
+
+
+def _read(path: Path, *keys: str) -> Any:
+    """A value in a record; None if the record or a key is missing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            content = content[key]
+        return content
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _applies(options: Options, name: str) -> bool:
+    """Whether this call uses the value of a variable that is not remembered. `make show` without GATE does not."""
+    return name in options.given or bool(options.goals & JUDGING)
+
+
+def gate_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether metrics were judged with another GATE."""
+    if not _applies(options, "GATE"):
+        return False
+    sizes = options["BATCHES"].split(",") if "qps" in options.goals else [options["BATCH"]]
+    tags = [names["TAG"].replace(f"-bs{options['BATCH']}-", f"-bs{size}-") for size in sizes]
+    folder, gate = options.folder / "eval" / names["NAME"], float(options["GATE"].replace("none", "1"))
+    records = [_read(folder / f"{tag}{names['NOFLIP']}.json", "gate", "allowed_points") for tag in tags]
+    return any(record not in (None, gate) for record in records)
+
+
+def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
+    """Whether more images were rejected, when MAX_REJECTED was larger, than are accepted now."""
+    if not _applies(options, "MAX_REJECTED") and "preprocess" not in options.goals:
+        return False
+    if names["SHARDED"]:
+        path = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
+        rejected = _read(path, "counts", "rejected") or 0
+    else:
+        rejected = len(_read(options.folder / "prep" / names["SET"] / "rejected.json", "images") or ())
+    return rejected > int(options["MAX_REJECTED"])
+
+
+def bundle_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains."""
+    path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
+    try:
+        with tarfile.open(path, "r:") as archive:
+            while member := archive.next():
+                if member.name.endswith("/bundle.mk") and (file := archive.extractfile(member)):
+                    lines = file.read().decode().splitlines()
+                    return not all(f"{name} ?= {options[name]}" in lines for name in ("GATE", "MAX_REJECTED"))
+    except (OSError, tarfile.TarError):
+        pass
+    return False
+
+
+def data_changed(options: Options, names: dict[str, str]) -> bool:
+    """Whether the data set's directories or lists have changed since they were last preprocessed."""
+    if names["SHARDED"]:
+        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
+    else:
+        record = options.folder / "prep" / names["SET"] / "settings.json"
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
+        return any(state(path) != known for path, known in recorded.items())
+    except FileNotFoundError:
+        return False  # not preprocessed yet: make runs the stage anyway
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True

@@ -1,0 +1,166 @@
+"""Check the files that a call of make names before its first stage runs; standard library only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hrnet.cli import UserError
+from hrnet.hints import nearest
+from hrnet.io.recognise import ONNX, WEIGHTS, recognise
+from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS, check_coco, check_imagenet
+from hrnet.plain_images import find_plain_images
+from make.call import TORCH_BACKENDS, OptionError, Options, note
+
+FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
+# Targets that compute something from DATASET, and from a model
+EVALUATION = {"infer", "eval", "gate", "show", "qps", "compare"}
+DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}
+MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
+KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
+REFERENCES = ("config", "torch", "onnx")
+# The value that hides another one, which was given to an earlier call
+HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
+
+
+def prefer_given(options: Options) -> dict[str, str]:
+    """Reset remembered values that would hide a value of this call: a value given now beats one remembered. Returns
+    the values to remember instead."""
+    reset = {}
+    remembered = options.remembered()
+    for name, others in HIDDEN_BY.items():
+        if name not in options.given or not options[name] or (options.onnx and name == "WEIGHTS"):
+            continue
+        for other in others:
+            default = "" if other == "OM" else options.default(other)
+            if remembered.get(other, default) != default:
+                note(f"{other}={options[other]} is forgotten, because {name}={options[name]} is given now")
+                options.values[other] = reset[other] = default
+    return reset
+
+
+def used_files(options: Options) -> set[str]:
+    """Which of FILES this call reads."""
+    goals, used = options.goals, set()
+    if goals & (MODEL_GOALS | {"onnx", "torchscript", "quantize"}):
+        torch = "torchscript" in goals or (options["BACKEND"] in TORCH_BACKENDS and "onnx" not in goals)
+        source = "TS" if torch else "ONNX"
+        used.add("OM" if options["OM"] else source if options.is_given(source) else "WEIGHTS")
+    if goals & {"eval", "gate", "reference"} and options["REFERENCE"] == "torch":
+        used.add("WEIGHTS")
+    int8 = options["PRECISION"].startswith("int8") and goals & MODEL_GOALS and not options["OM"]
+    if int8 or (goals & DATA_GOALS and not options["PREP"]):
+        used.add("DATASET")
+    return used | ({"PREP"} if options["PREP"] else set())
+
+
+def check_files(options: Options, dry_run: bool) -> None:
+    """Check that the files of this call exist, have the right form and match each other. Raises OptionError for the
+    first error. A dry run only checks that the given ones exist."""
+    downloads = "weights" in options.goals
+    if downloads and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+        hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
+        raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
+    used = used_files(options)
+    remembered = options.remembered()
+    for name in FILES:
+        given = name in options.given and options[name]
+        if name == "WEIGHTS" and (downloads or not (given or name in remembered)):
+            continue  # a rule of the Makefile downloads it, or tells how to get it
+        if given or (name in used and not dry_run):
+            check_exists(options, name)
+    if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
+        raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
+    check_reference(options)
+    kept = Path(options["KEEP_FLOAT"])
+    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
+        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
+        raise options.error("KEEP_FLOAT", why, "give another file, or KEEP_FLOAT=auto")
+    if "predict" in options.goals:
+        check_images(options)
+    for name, known in KINDS.items():
+        exists = name in options.given and name in used and Path(options[name]).exists()
+        if exists and (kind := recognise(options[name])) and kind.name not in known:
+            raise options.error(name, f"not {known[0]}, but {kind.name}", kind.hint or None)
+    if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
+        check_dataset(options)
+
+
+def check_exists(options: Options, name: str) -> None:
+    """Raise OptionError if the file of the variable `name` does not exist. The hint is the nearest name in its
+    directory, or how to get the file."""
+    path = Path(options[name])
+    if path.exists():
+        return
+    if path.is_symlink():
+        raise options.error(name, f"a link to {path.readlink()}, which is missing")
+    folder = path.parent
+    if not folder.is_dir():
+        raise options.error(name, f"no directory {folder}", other_build(options) or how_to_get(options, name))
+    others = (
+        each for each in folder.iterdir() if each.name[0] != "." and each.is_dir() == (name in ("DATASET", "PREP"))
+    )
+    near = nearest(path.name, (each.name for each in others))
+    hint = f"did you mean {name}={folder / near}?" if near else other_build(options) or how_to_get(options, name)
+    raise options.error(name, "no such file or directory", hint)
+
+
+def how_to_get(options: Options, name: str) -> str:
+    layout = COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS
+    return {
+        "DATASET": f"give DATASET=<directory> with {layout}",
+        "WEIGHTS": f"give WEIGHTS=<file>; or make weights WEIGHTS={options.default('WEIGHTS')}",
+        "ONNX": f"to export one from WEIGHTS: ONNX={options.default('ONNX')}",
+        "TS": f"to export one from WEIGHTS: TS={options.default('TS')}",
+        "OM": "to compile one: OM=",
+        "PREP": "to preprocess DATASET: PREP=",
+    }[name]
+
+
+def other_build(options: Options) -> str:
+    """A hint if there are results of the model in another output directory, such as that of make demo."""
+    build, model = Path(options["BUILD"]), options["MODEL"]
+    places = [*sorted(build.glob(f"*/{model}/settings")), build.parent / model / "settings"]
+    if options.settings.exists() or not places[0].exists():
+        return ""
+    return f"the results of {model} are in {places[0].parent.parent}: give BUILD={places[0].parent.parent}"
+
+
+def check_dataset(options: Options) -> None:
+    """Raise OptionError if DATASET has no layout of a data set."""
+    dataset = Path(options["DATASET"])
+    if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
+        raise options.error("DATASET", "not the parent directory of val", f"give DATASET={dataset.parent}")
+    if options.goals == {"train"}:
+        return  # the training set has other directories
+    try:
+        if options.pose:
+            check_coco(dataset, options.split)
+        else:
+            check_imagenet(dataset)
+    except UserError as error:
+        where = "" if error.where == dataset else f"{error.where}: "
+        facts = f"expected {error.expected}, found {error.found}" if error.expected else f"found {error.found}"
+        raise options.error("DATASET", f"{where}{error.what} ({facts})", error.hint) from None
+
+
+def check_reference(options: Options) -> None:
+    """Raise OptionError if REFERENCE is not a known word or a file, or not possible on a board."""
+    reference = options["REFERENCE"]
+    if reference not in ("", *REFERENCES) and not Path(reference).is_file():
+        near = nearest(reference, REFERENCES)
+        hint = f"give REFERENCE={near}" if near else f"give {', '.join(REFERENCES)}, or the metrics record of make eval"
+        raise options.error("REFERENCE", "no such metrics file", hint)
+    if "bundle" in options.goals and options["BUNDLE"] == "stage" and reference not in ("", "config"):
+        raise options.error("REFERENCE", "not supported with BUNDLE=stage", "give REFERENCE= (the config's figure)")
+
+
+def check_images(options: Options) -> None:
+    """Check that IMAGES names images. Raises OptionError."""
+    if not options["IMAGES"].strip():
+        raise OptionError(
+            "make predict: no IMAGES", 'give IMAGES=<files and directories>, such as IMAGES="a.jpg photos/"'
+        )
+    try:
+        find_plain_images(options["IMAGES"].split())
+    except UserError as error:
+        raise OptionError(f"IMAGES: {error}") from None

@@ -1,0 +1,120 @@
+"""hrnet/hints.py, and the hints of all errors: commands that can be pasted, and the nearest name."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from hrnet.cli import UserError
+from hrnet.hints import distance, in_call, nearest
+from make.options import targets
+from tests.support import ROOT
+
+NAMES = ["demo_digits", "demo_pose", "hrnet_w18", "hrnet_w18_ssld", "hrnet_w48", "hrnet_w48_ssld", "hrnet_w64"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "edits"),
+    [("", "", 0), ("abc", "", 3), ("w81", "w18", 1), ("torhc", "torch", 1), ("kitten", "sitting", 3), ("ca", "abc", 3)],
+)
+def test_edits_are_counted_with_exchanged_neighbours(one: str, other: str, edits: int) -> None:
+    assert distance(one, other) == distance(other, one) == edits
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hrnet_w81", "hrnet_w18"),
+        ("w48", "hrnet_w48"),
+        ("HRNet-W18", "hrnet_w18"),
+        ("demo", "demo_pose"),
+        ("resnet50", None),
+        ("x", None),
+    ],
+)
+def test_the_nearest_name(name: str, expected: Optional[str]) -> None:
+    assert nearest(name, NAMES) == expected
+    assert nearest(name, NAMES, always=True) in NAMES and nearest(name, []) is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "values", "expected"),
+    [
+        ("run make infer", {}, "run make infer"),
+        ("run make infer", {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}, "run make infer"),
+        ("make part SHARD=1/3", {"MODEL": "net"}, "make part MODEL=net SHARD=1/3"),
+        ("rm a.om; make om", {"CFG": "my/net.yaml", "BUILD": "b"}, "rm a.om; make om MODEL=net BUILD=b"),
+        ("make eval CFG=a.yaml", {"MODEL": "net", "PYTHON": "python3"}, "make eval PYTHON=python3 CFG=a.yaml"),
+        ("make weights MODEL=a", {"MODEL": "net"}, "make weights MODEL=a"),
+        ("make setup, or make bench-peers; make", {"MODEL": "n"}, "make setup, or make bench-peers MODEL=n; make"),
+    ],
+)
+def test_commands_belong_to_the_current_call(hint: str, values: dict[str, str], expected: str) -> None:
+    assert in_call(hint, values) == expected
+    assert in_call(expected, values) == expected
+
+
+def test_errors_of_stages_have_the_variables_that_make_exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MODEL", "net")
+    monkeypatch.setenv("BUILD", "out")
+    assert UserError("x", hint="run make om").hint == "run make om MODEL=net BUILD=out"
+    (tmp_path / "Makefile").write_text('all:\n\t@echo "$$MODEL $$BUILD"\n')
+    monkeypatch.delenv("BUILD")
+    done = subprocess.run(["make", "MODEL=a", "BUILD=b"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "a b\n"
+
+
+def error_calls() -> Iterator[tuple[str, ast.Call]]:
+    """All calls in the code that make an error, with the path and line of each."""
+    for path in sorted(ROOT.glob("*/**/*.py")):
+        if path.relative_to(ROOT).parts[0] in ("tests", "build", ".venv"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = ""
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if isinstance(node, ast.Call) and (name.endswith("Error") or name in ("error", "WorkFailed")):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def text_of(node: ast.AST) -> str:
+    """The constant text in an expression."""
+    parts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def test_commands_are_in_the_hints_of_errors() -> None:
+    """Only there MODEL and BUILD of the call are added."""
+    command = re.compile(rf"(^|; |, |or |run |use )make ({'|'.join(targets())})( [A-Z]+=|$|;)")
+    found = 0
+    for where, call in error_calls():
+        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        last = {"OptionError": 1, "error": 2}.get(name, 9)  # the next argument is the hint
+        parts = [*call.args[:last], *(word.value for word in call.keywords if word.arg != "hint")]
+        for part in parts:
+            assert not command.search(text_of(part)), f"{where}: {text_of(part)}"
+        hints = [*call.args[last:], *(word.value for word in call.keywords if word.arg == "hint")]
+        found += any(command.search(text_of(hint)) for hint in hints)
+    assert found > 20
+
+
+def test_each_command_in_a_hint_is_a_target() -> None:
+    known = {*targets(), "bench-peers"}
+    for where, call in error_calls():
+        for hint in [word.value for word in call.keywords if word.arg == "hint"]:
+            for name in re.findall(r"\bmake ([a-z-]+)", text_of(hint)):
+                assert name in known, f"{where}: make {name}"
+
+
+def test_errors_and_options_say_directory() -> None:
+    """One word for one thing; the code itself may say folder."""
+    for where, call in error_calls():
+        assert not re.search(r"\bfolders?\b", text_of(call)), f"{where}: {text_of(call)}"
+    shown = (ROOT / "Makefile").read_text(encoding="utf-8") + (ROOT / "make/project.mk").read_text(encoding="utf-8")
+    assert not re.search(r"#[^\n]*\bfolders?\b", shown)

@@ -1,0 +1,98 @@
+"""make/changed.py: products that were made with other values of GATE and MAX_REJECTED, which are not remembered.
+test_options_shards.py has the state of the data set."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from make import options
+from make.call import NOT_REMEMBERED, OptionError, Options
+from tests.make.option_calls import DEFAULTS, resolve
+
+pytestmark = pytest.mark.usefixtures("checkout")
+
+EVAL = Path("build/net/eval/imagenet-float32")
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def judged(points: float, batch: int = 16, **more: Any) -> None:
+    content = {"gate": {"metric": "top1", "allowed_points": points}, **more}
+    write(EVAL / f"onnxruntime-bs{batch}-fp32.json", content)
+
+
+def test_another_gate_is_judged_again() -> None:
+    assert resolve(GATE="2")["GATE_CHANGED"] == "", "no metrics yet"
+    judged(2.0)
+    assert resolve(GATE="2.0")["GATE_CHANGED"] == ""
+    for goals in ("eval", "gate", "om eval"):
+        assert resolve(goals)["GATE_CHANGED"] == "run-again", goals
+    for goals in ("om", "show", "compare", "infer"):
+        assert resolve(goals)["GATE_CHANGED"] == "", f"make {goals} without GATE keeps the verdict"
+    assert resolve("show", GATE="0.5")["GATE_CHANGED"] == "run-again"
+    judged(1.0)
+    assert resolve()["GATE_CHANGED"] == resolve(GATE="none")["GATE_CHANGED"] == ""
+    assert not Path("build/net/settings").exists()
+
+
+def test_qps_judges_each_batch_size() -> None:
+    judged(1.0)
+    judged(2.0, batch=8)
+    assert resolve("qps", BATCHES="1,16")["GATE_CHANGED"] == ""
+    assert resolve("qps", BATCHES="1,8")["GATE_CHANGED"] == "run-again"
+
+
+def test_images_that_an_earlier_call_allowed_to_be_rejected() -> None:
+    write(Path("build/net/prep/imagenet-float32/rejected.json"), {"images": {"val/a": "broken", "val/b": "broken"}})
+    assert resolve(MAX_REJECTED="2")["DATA_CHANGED"] == ""
+    assert resolve(MAX_REJECTED="1")["DATA_CHANGED"] == resolve()["DATA_CHANGED"] == "run-again"
+    assert resolve("preprocess")["DATA_CHANGED"] == "run-again"
+    assert resolve("infer")["DATA_CHANGED"] == "", "one of several calls for one run"
+    assert resolve(SHARDS="2")["DATA_CHANGED"] == ""
+    judged(1.0, counts={"rejected": 2})
+    assert resolve(SHARDS="2")["DATA_CHANGED"] == "run-again"
+    assert resolve(SHARDS="2", MAX_REJECTED="2")["DATA_CHANGED"] == ""
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"gate": 1}', '{"gate": {}}'])
+def test_damaged_records_are_left_to_their_stages(content: str) -> None:
+    judged(1.0)
+    (EVAL / "onnxruntime-bs16-fp32.json").write_text(content)
+    assert resolve(GATE="2")["GATE_CHANGED"] == ""
+
+
+def test_a_bundle_with_another_gate_is_packed_again() -> None:
+    path = Path("build/net/bundle/net-onnxruntime-bs16-fp32-imagenet-float32.tar")
+    assert resolve("bundle")["BUNDLE_CHANGED"] == ""
+    path.parent.mkdir(parents=True)
+    text = b"MODEL ?= net\nGATE ?= 2\nMAX_REJECTED ?= 0\n"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("net-0/bundle.mk")
+        info.size = len(text)
+        archive.addfile(info, io.BytesIO(text))
+    assert resolve("bundle", GATE="2")["BUNDLE_CHANGED"] == ""
+    assert resolve("bundle")["BUNDLE_CHANGED"] == "run-again"
+    assert resolve("bundle", GATE="2", MAX_REJECTED="1")["BUNDLE_CHANGED"] == "run-again"
+    assert resolve("eval", GATE="1")["BUNDLE_CHANGED"] == ""
+    path.write_bytes(b"")
+    assert resolve("bundle", GATE="2")["BUNDLE_CHANGED"] == ""
+
+
+@pytest.mark.parametrize("name", sorted(NOT_REMEMBERED))
+def test_a_file_of_a_value_that_is_not_remembered_is_refused(name: str) -> None:
+    """An older version wrote GATE and MAX_REJECTED."""
+    path = Path(f"build/net/settings/{name}.mk")
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{name} ?= 3\n")
+    with pytest.raises(OptionError) as caught:
+        options.resolve(Options(dict(DEFAULTS), set(), {"eval"}), set(), False)
+    assert caught.value.hint == f"rm {path}" and f"{name} is not remembered" in caught.value.what

@@ -1,0 +1,147 @@
+"""make/files.py: files that do not fit are refused before the first stage; a value given now beats one remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from make.options import OptionError
+from tests.make.option_calls import refused, resolve
+from tests.make.test_classifier import ONNX
+
+pytestmark = pytest.mark.usefixtures("checkout")
+
+PICKLE = b"\x80\x02" + b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the start of a file of torch.save
+
+
+@pytest.fixture(autouse=True)
+def files(checkout: Path) -> None:
+    Path("x.onnx").write_bytes(ONNX)
+    Path("x.pth").write_bytes(PICKLE)
+    Path("page.pth").write_text("<html>Sign in</html>")
+
+
+def remembered(name: str, value: str, model: str = "net") -> Path:
+    path = Path("build", model, "settings", f"{name}.mk")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{name} ?= {value}\n")
+    return path
+
+
+def error(goals: str = "eval", **given: str) -> str:
+    with pytest.raises(OptionError) as caught:
+        resolve(goals, **given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "given", "default"),
+    [
+        ("ONNX", "x.onnx", {"WEIGHTS": "x.pth"}, "build/net/model.onnx"),
+        ("TS", "x.ts", {"WEIGHTS": "x.pth", "BACKEND": "torchscript"}, "build/net/model.ts"),
+        ("OM", "x.om", {"WEIGHTS": "x.pth"}, ""),
+        ("OM", "x.om", {"ONNX": "x.onnx"}, ""),
+    ],
+)
+def test_a_value_given_now_beats_one_remembered(
+    name: str, value: str, given: dict[str, str], default: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(value).touch()
+    Path("x.om.json").touch()
+    path = remembered(name, value)
+    found = resolve(**given)
+    assert found[name] == default and path.read_text() == f"{name} ?= {default}\n"
+    assert str(path) in found["STALE"], "what was made from it is made again"
+    lines = capsys.readouterr().err
+    given_name, given_value = next(iter(given.items()))
+    assert f"{name}={value} is forgotten, because {given_name}={given_value} is given now" in lines
+    assert "is ignored" not in lines and f" {name}={value}" not in lines.partition("using values remembered")[2]
+    assert resolve()[name] == default
+
+
+def test_a_dry_run_forgets_nothing() -> None:
+    path = remembered("ONNX", "x.onnx")
+    assert resolve(dry_run=True, WEIGHTS="x.pth")["ONNX"] == "build/net/model.onnx"
+    assert path.read_text() == "ONNX ?= x.onnx\n"
+
+
+def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that is used is named, except where both are used."""
+    assert resolve(WEIGHTS="x.pth", ONNX="x.onnx")["ONNX"] == "x.onnx"
+    assert "WEIGHTS=x.pth is ignored because ONNX=x.onnx is set" in capsys.readouterr().err
+    resolve(WEIGHTS="x.pth", ONNX="x.onnx", REFERENCE="torch")
+    assert "is ignored" not in capsys.readouterr().err
+
+
+def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    resolve(ONNX="x.onnx")
+    assert "MODEL=net is the default" in capsys.readouterr().err
+    resolve(ONNX="x.onnx", MODEL="net")
+    resolve()
+    assert "is the default" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ({"WEIGHTS": "x.pht"}, ("WEIGHTS=x.pht: no such file", "WEIGHTS=x.pth?")),
+        ({"WEIGHTS": "nowhere/x.pth"}, ("no directory nowhere", "make weights WEIGHTS=weights/net.pth")),
+        ({"WEIGHTS": "page.pth"}, ("WEIGHTS=page.pth: not a PyTorch checkpoint", "an HTML page")),
+        ({"WEIGHTS": "x.onnx"}, ("WEIGHTS=x.onnx: not a PyTorch checkpoint", "ONNX=x.onnx")),
+        ({"WEIGHTS": "configs"}, ("WEIGHTS=configs: not a PyTorch checkpoint",)),
+        ({"ONNX": "x.pth"}, ("ONNX=x.pth: not an ONNX file", "a PyTorch checkpoint")),
+        ({"ONNX": "y/x.onnx"}, ("no directory y", "ONNX=build/net/model.onnx")),
+        ({"OM": "my.om"}, ("OM=my.om: no such file", "OM=")),
+        ({"DATASET": "data/imagnet"}, ("DATASET=data/imagnet: no such", "DATASET=data/imagenet?")),
+        ({"DATASET": "/nowhere/imagenet"}, ("no directory /nowhere", "DATASET=<directory>", "val_label.txt")),
+        ({"DATASET": "data"}, ("DATASET=data: not an ImageNet directory", "coco/, imagenet/", "DATASET=data/imagenet")),
+        ({"DATASET": "data/coco"}, ("DATASET=data/coco: ", "for pose models")),
+        ({"DATASET": "data/imagenet", "MODEL": "people"}, ("no annotations/person_keypoints_val2017.json", "MODEL=")),
+        ({"REFERENCE": "troch"}, ("REFERENCE=troch: no such", "REFERENCE=torch")),
+        ({"REFERENCE": "r.json"}, ("REFERENCE=r.json: no such", "config, torch, onnx")),
+        ({"MODEL": "configs/net.yaml"}, ("no such config; give MODEL=net",)),
+        ({"MODEL": "my/own.yaml"}, ("no such config", "CFG=my/own.yaml")),
+    ],
+)
+def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
+    line = refused(**given)
+    assert all(part in line for part in parts), line
+
+
+def test_missing_defaults_are_refused_where_they_are_needed() -> None:
+    Path("data/imagenet/val/n01").rmdir()
+    for goals in ("eval", "infer", "preprocess", "om quantize"):
+        assert "no class directories" in error(goals), goals
+    assert "no class directories" in error("om", PRECISION="int8")
+    assert "no class directories" in error("part", SHARD="1/2")
+    for goals in ("om", "onnx", "bench"):
+        resolve(goals)
+    assert resolve(dry_run=True)["DATASET"] == "data/imagenet", "make -n works on a fresh clone"
+
+
+def test_a_remembered_file_that_is_gone() -> None:
+    path = remembered("ONNX", "gone.onnx")
+    assert f"ONNX=gone.onnx (remembered in {path}): no such file" in error("om")
+    remembered("DATASET", "gone")
+    assert "ONNX=gone.onnx" not in error("preprocess") and "DATASET=gone (remembered" in error("preprocess")
+
+
+def test_make_weights_writes_to_no_file_of_the_user() -> None:
+    remembered("WEIGHTS", "x.pth")
+    line = error("weights")
+    assert "WEIGHTS=x.pth (remembered" in line and "make weights WEIGHTS=weights/net.pth" in line
+    assert resolve("weights", WEIGHTS="x.pth")["WEIGHTS"] == "x.pth", "data.weights checks the file"
+    assert resolve("weights", WEIGHTS="weights/net.pth")["WEIGHTS"] == "weights/net.pth"
+    resolve("weights")
+
+
+def test_the_results_of_another_output_directory_are_named() -> None:
+    Path("data/imagenet/val/n01").rmdir()
+    Path("data/imagenet/val").rmdir()
+    Path("data/imagenet").rmdir()
+    Path("build/demo/net/settings").mkdir(parents=True)
+    assert "results of net are in build/demo: give BUILD=build/demo" in error("show")
+    Path("build/net/settings").mkdir(parents=True)
+    assert "BUILD=" not in error("show")
+    assert "results of net are in build: give BUILD=build" in error("show", BUILD="build/other")
