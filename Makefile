@@ -50,7 +50,7 @@ IMAGES       ?=#                              predict: image files and directori
 
 OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES LOOP INPUT PRECISION KEEP_FLOAT CALIB SOC DEVICE BACKEND \
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES HOST PORT
-STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict serve bench qps gears bundle family compare precision
+STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict serve bench qps gears bundle family compare precision cluster
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
 include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
 endif

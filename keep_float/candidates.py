@@ -33,16 +33,15 @@ def int8(model: onnx.ModelProto, where: Any, calibrating: Batches, held: Batches
     check_opset(model, where)
     prepared = quantizer.prepare(model)
     histograms = quantizer.collect(prepared, calibrating)
-    ranges, errors = {}, {}
+    errors = {}
     for method in METHODS:
-        ranges[method] = {name: each.range(method) for name, each in histograms.items() if each.counts.any()}
-        rounded = quantizer.quantize(prepared, ranges[method], ())
+        rounded = quantizer.quantize(prepared, histograms, method, ())
         expected, found = (list(quantizer.results(each, held())) for each in (prepared, rounded))
         errors[method] = quantizer.relative_error(expected, found)
     chosen = min(METHODS, key=lambda name: errors[name])
 
     def build(kept: Collection[str]) -> onnx.ModelProto:
-        return quantizer.quantize(prepared, ranges[chosen], locate(kept, model.graph, prepared.graph))
+        return quantizer.quantize(prepared, histograms, chosen, locate(kept, model.graph, prepared.graph))
 
     names = [node.name for node in model.graph.node if node.name and node.op_type in LAYERS]
     return Candidates(build, names, {"method": chosen})

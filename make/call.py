@@ -12,19 +12,8 @@ from typing import Optional
 from make.checks import CHECKS
 
 CONFIGS = Path("configs")
-NOT_REMEMBERED = {
-    "MODEL",
-    "MODELS",
-    "BUILD",
-    "PYTHON",
-    "GATE",
-    "MAX_REJECTED",
-    "SHARD",
-    "KEEP",
-    "IMAGES",
-    "HOST",
-    "PORT",
-}
+NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "GATE", "MAX_REJECTED", "SHARD", "KEEP", "IMAGES"}
+NOT_REMEMBERED |= {"HOST", "PORT"}
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 

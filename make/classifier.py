@@ -57,5 +57,5 @@ def set_reference(options: Options) -> None:
         return
     if Path(options["ONNX"]).is_file():
         options.values["REFERENCE"] = "onnx"
-        if options.goals & {"eval", "gate", "merge"}:
+        if options.goals & {"eval", "gate", "merge", "cluster"}:
             note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32, since the config has no figure")

@@ -299,7 +299,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
     try:
         from hrnet.config import is_complete, load_config
 
-        if call.onnx:
+        if call.onnx and Path(call["ONNX"]).is_file():
             from atc.classifier import complete
     except ModuleNotFoundError as error:
         report.show("model", f"not checked: {error.name} is missing")

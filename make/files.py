@@ -13,7 +13,7 @@ from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
 # Targets that compute something from DATASET, and from a model
-EVALUATION = {"infer", "eval", "gate", "show", "qps", "compare"}
+EVALUATION = {"infer", "eval", "cluster", "gate", "show", "qps", "compare"}
 DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears", "train"}
 MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
@@ -45,7 +45,7 @@ def used_files(options: Options) -> set[str]:
         torch = "torchscript" in goals or (options["BACKEND"] in TORCH_BACKENDS and "onnx" not in goals)
         source = "TS" if torch else "ONNX"
         used.add("OM" if options["OM"] else source if options.is_given(source) else "WEIGHTS")
-    if goals & {"eval", "gate", "reference"} and options["REFERENCE"] == "torch":
+    if goals & {"eval", "cluster", "gate", "reference"} and options["REFERENCE"] == "torch":
         used.add("WEIGHTS")
     int8 = options["PRECISION"].startswith("int8") and goals & MODEL_GOALS and not options["OM"]
     if int8 or (goals & DATA_GOALS and not options["PREP"]):

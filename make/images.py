@@ -67,8 +67,8 @@ def set_shards(options: Options) -> None:
     asked, evaluating = options["SHARDS"], options.goals & {"eval", "gate", "show"}
     if "family" in options.goals and options["DATASET"]:
         evaluating = {"family"}
-    if not asked and "merge" in options.goals:
-        raise OptionError("make merge: no SHARDS", "give SHARDS=<number of parts>")
+    for goal in sorted(options.goals & {"merge", "cluster"}) if not asked else ():
+        raise OptionError(f"make {goal}: no SHARDS", "give SHARDS=<number of parts>")
     if not asked and evaluating and not options["PREP"]:
         counted = count_images(options, MAX_IMAGES)
         needed = -(-min(counted, limit or counted) // PART_IMAGES) if min(counted, limit or counted) > MAX_IMAGES else 1
@@ -84,7 +84,7 @@ def set_shards(options: Options) -> None:
         raise options.error("DEVICE", "each device needs its own parts", f"make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and "compare" in options.goals:
-        why = "the inputs and outputs of parts are removed"
+        why = "it needs all inputs and outputs in one directory"
         raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}; give SHARDS=1 LIMIT=1000")
     if shards != "1" and whole:
         raise options.error("SHARDS", f"make {whole[0]} computes no parts", "use make eval, or give SHARDS=1")

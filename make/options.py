@@ -211,7 +211,7 @@ def product_names(options: Options) -> dict[str, str]:
         "FLIPS": flips,
         "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
         "NOFLIP": "-noflip" if options.pose and not flips else "",
-        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or "merge" in options.goals else "",
+        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or options.goals & {"merge", "cluster"} else "",
         "ANNOTATIONS": str(options.annotations) if options.pose else "",
         "PRECISION": precision,
         "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
@@ -256,6 +256,9 @@ def report_ignored(options: Options) -> None:
                 note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
     elif options["IMAGES"] and "predict" not in options.goals:
         note("IMAGES is ignored: only make predict uses it")
+    for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
+        if name in options.given:
+            note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
     if options["MODELS"] and "family" not in options.goals:
         note(f"MODELS={options['MODELS']} is ignored: only make family uses it")
     for name in {"HOST", "PORT"} & options.given if "serve" not in options.goals else ():
@@ -342,8 +345,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
     stale = remember(options, given, dry_run or "doctor" in options.goals)
     names = product_names(options)
-    # make splits the output at spaces, and already has these values
-    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
+    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
     words = {name: value for name, value in options.values.items() if name not in spaced}
     names.update(changed(options, names))
     return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}

@@ -35,6 +35,7 @@ BACKENDS = ("onnxruntime", "openvino")
 PACKAGES = ("onnx", "onnxruntime", "openvino")
 AUTO = "auto"
 RATE = "infer end to end"  # key of a metrics record: images/s from input files to output files
+CHANGED = {False: "flips", True: "images with another number of people"}
 HINT = "rows that were evaluated before are kept; run the same command again"
 
 
@@ -123,7 +124,7 @@ def read_search(path: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]], backends: Sequence[str], search: dict[str, Any], pose: bool) -> str:
-    metric, changed = ("AP %", "images with other people") if pose else ("Top-1 %", "flips")
+    metric, changed = "AP %" if pose else "Top-1 %", CHANGED[pose]
     head = ["precision"]
     for backend in backends:
         head += [f"{metric}, {backend}", changed, "images/s"]
@@ -160,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     images = rows[0]["backends"][backends[0]]["images"]
     about = (
         f"{args.model}, {images} images ({args.metrics.name}), batch {args.batch_size}; "
-        f"{here['processor']}, {here['cores']} cores. Flips: images whose result differs from the first row. "
+        f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the first row. "
         "images/s: from files to files, without starting.\n\n"
     )
     text = about + table(rows, backends, search, pose)

@@ -69,6 +69,12 @@ $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manife
 	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
+CLUSTER_SETTINGS = $(foreach v,BACKEND SOC INPUT LIMIT MAX_REJECTED FLIP AIS_PYTHON,$v=$($v)) $(if $(TORCH_OR_ONNX),REFERENCE=$(REFERENCE))
+cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## compute SHARDS parts on a Ray cluster (RAY_ADDRESS), then merge them
+	$(subst -m make.shards,-m make.cluster,$(PART)) --shards $(SHARDS) --backend $(BACKEND) $(CLUSTER_SETTINGS:%=--set %)
+	$(MERGE)
+	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
+
 VENV  := .venv
 PEERS ?= peers# bench-peers: directory of the original programs
 CLEAN ?=# all: make clean removes train/ too

@@ -135,6 +135,26 @@ def find(dataset: Path, task: str, config: CfgNode) -> Union[Dataset, CocoSet]:
     return find_images(dataset, config.MODEL.NUM_CLASSES)
 
 
+def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that the record of a part must have, and the part's images. `listed`: the data set, from `find`;
+    `code`: the hash of the stages."""
+    args, name = run.args, "images" if run.task == "pose" else "labels"
+    ends = () if run.task == "pose" else listed.ends
+    images, listing = select_part(getattr(listed, name), part, args.limit, ends, args.dataset)
+    total = len(getattr(listed, name)) + len(listed.absent)
+    fields = {
+        "part": part,
+        "list_sha256": listing.sha256,
+        "available": total if listing.images < total else None,  # a data set that grew makes LIMIT a subset
+        "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
+        "config_sha256": config_sha256(run.config),
+        "model_sha256": run.compiled.model_sha256,
+        "flip": args.flip,
+        "code_sha256": code,
+    }
+    return fields, images
+
+
 def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
     """The stages after preprocessing that each part needs; none if its records are up to date."""
     args, stages, code = run.args, {}, stages_sha256(run.task)
@@ -147,20 +167,7 @@ def needed(run: Run, shards: list[Shard]) -> dict[Shard, list[str]]:
         except FormatError:  # missing, or its run was killed
             continue
         listed = listed or find(args.dataset, run.task, run.config)
-        name = "images" if run.task == "pose" else "labels"
-        ends = () if run.task == "pose" else listed.ends
-        images, listing = select_part(getattr(listed, name), part, args.limit, ends, args.dataset)
-        total = len(getattr(listed, name)) + len(listed.absent)
-        expected = {
-            "part": part,
-            "list_sha256": listing.sha256,
-            "available": total if listing.images < total else None,  # a data set that grew makes LIMIT a subset
-            "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
-            "config_sha256": config_sha256(run.config),
-            "model_sha256": run.compiled.model_sha256,
-            "flip": args.flip,
-            "code_sha256": code,
-        }
+        expected, images = identity(run, part, listed, code)
         if all(getattr(record, key) == value for key, value in expected.items()):
             run.state.update(data_state(listed.root, listed.lists(), images))
             stages[part] = [] if has_reference(run, part) else ["reference"]
@@ -246,16 +253,26 @@ def remove_others(parts: Path, count: int) -> None:
                 shutil.rmtree(folder)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Compute all parts that are not finished, or only --shard."""
+def load_model(args: argparse.Namespace) -> tuple[CfgNode, CompiledModel]:
+    """The config and the record of the compiled model. Raises UserError if there is no compiled model."""
     if not args.model.is_file():
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)
+    return load_config(args.cfg, *([POSE] if compiled.gears else CLASSIFIERS)), compiled
+
+
+def open_run(args: argparse.Namespace) -> Run:
+    """The data that all parts of these arguments share. Makes the parts' directory."""
     templates = {name: getattr(args, name) for name in ("preprocess", "infer", "evaluate", "reference")}
-    config = load_config(args.cfg, *([POSE] if compiled.gears else CLASSIFIERS))
-    everything = Run(args, config, compiled, Stages(templates))
-    shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
+    run = Run(args, *load_model(args), Stages(templates))
     make_folder(args.parts)
+    return run
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute all parts that are not finished, or only --shard."""
+    everything = open_run(args)
+    shards = [args.shard] if args.shard else [Shard(number, args.shards) for number in range(1, args.shards + 1)]
     if not args.shard and not args.keep:
         remove_others(args.parts, args.shards)
     todo = {part: stages for part, stages in needed(everything, shards).items() if stages}
@@ -273,8 +290,8 @@ def devices(text: str) -> list[str]:
     return text.split(",")
 
 
-def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m make.shards", description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that make.cluster shares."""
     add_cfg_argument(parser)
     parser.add_argument("--dataset", type=Path, required=True, help="the data set's directory")
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
@@ -282,9 +299,6 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the checkpoint or ONNX file that --reference measures")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test")
     parser.add_argument("--parts", type=Path, required=True, help="directory of the parts' records")
-    number = parser.add_mutually_exclusive_group(required=True)
-    number.add_argument("--shards", type=integer(1), help="number of parts")
-    number.add_argument("--shard", type=shard, help="compute only this part, such as 3/16")
     parser.add_argument("--device", dest="devices", type=devices, default=["0"], help="one id, or several: 0,1")
     parser.add_argument("--keep", action="store_true", help="keep the inputs and outputs")
     for name in ("preprocess", "infer", "evaluate"):
@@ -292,6 +306,14 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
             f"--{name}", required=True, help="command; may contain {work}, {shard}, {device}, {part} and {reference}"
         )
     parser.add_argument("--reference", default="", help="command that computes the reference of a part")
+
+
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m make.shards", description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    number = parser.add_mutually_exclusive_group(required=True)
+    number.add_argument("--shards", type=integer(1), help="number of parts")
+    number.add_argument("--shard", type=shard, help="compute only this part, such as 3/16")
     return parser.parse_args(argv)
 
 

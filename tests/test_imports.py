@@ -39,7 +39,7 @@ ALLOWED = {
     # candidates are what the emulators write, and operators are compared as make compare does
     "keep_float": {"onnx", "onnxruntime", "amct", "atc", "compare"},
     # make.bundle checks inputs as make infer does, make.doctor ONNX files as atc does; make.family looks for its tool
-    "make": {"infer", "atc", "matplotlib"},
+    "make": {"infer", "atc", "matplotlib", "ray"},
 }
 FAKES = ROOT / "tests/support/fakes"
 OF_FAKES = {"numpy", "onnx", "onnxruntime", "torch", "ais_bench", "fake_om", "fake_atc_model", "fake_atc_rules"}

@@ -69,3 +69,17 @@ def test_without_train_the_calibration_images_are_evaluated_and_counted(checkout
     assert record(checkout, "only-float32/onnxruntime-bs16-int8.json")["calibration_in_eval"] == 24
     assert "amct.quantize" in checkout.make("-n", "om", "CALIB=25").stdout
     assert Path(checkout.root / "build/demo_digits/int8/emulator/model_deploy_model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_int8_of_the_pose_demo(checkout: Checkout) -> None:
+    options = ["--images", "24", "--scenes", "plain", "--size", "128", "--seed", "1"]
+    people = [sys.executable, "-m", "data.people", "--output", "data/people", *options]
+    subprocess.run(people, cwd=checkout.root, check=True, capture_output=True)
+    given = ("DATASET=data/people", "BACKEND=onnxruntime", "REFERENCE=torch", "GATE=5")
+    done = checkout.make("eval", *given, "PRECISION=int8", "CALIB=12", model="demo_pose")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--input_shape input:1,3,-1,-1" in done.stdout and "--dynamic_dims" in done.stdout
+    assert "PASS: demo_pose AP " in done.stdout and "12 of them calibrated the model" in done.stdout
+    refused = checkout.make("-n", "eval", "BACKEND=ascend", "PRECISION=int8", model="demo_pose")
+    assert refused.returncode == 2 and "PRECISION=int8: demo_pose has gears" in refused.stderr

@@ -691,6 +691,23 @@ def test_a_part_builds_nothing_before_it(built: Checkout) -> None:
     assert not (built.root / "nothing").exists(), "no settings either"
 
 
+def test_a_cluster_takes_the_same_arguments(built: Checkout) -> None:
+    """The model is compiled before; the other lines are those of make eval with parts."""
+    given = [*IN_PARTS, "SHARDS=3", "BUILD=nodes", "INPUT=uint8"]
+    parts, cluster = (built.make("-n", goal, *given).stdout.splitlines() for goal in ("eval", "cluster"))
+    ours = [line for line in cluster if " -m " in line]
+    assert [line.split()[2] for line in ours] == [
+        "atc.convert",
+        "make.cluster",
+        "postprocess.merge",
+        "postprocess.gate",
+    ]
+    (expected,) = (line.replace("make.shards", "make.cluster") for line in parts if "-m make.shards " in line)
+    assert ours[1].startswith(f"{expected} --backend onnxruntime ")
+    assert all(f" --set {word}" in ours[1] for word in ("INPUT=uint8", "LIMIT=60", "MAX_REJECTED=0"))
+    assert ours[2] in parts
+
+
 @pytest.mark.parametrize("goal", ["preprocess", "infer", "reference", "qps"])
 def test_parts_are_only_computed_by_eval(built: Checkout, goal: str) -> None:
     done = built.make(goal, "SHARDS=2", "BUILD=nothing", "DATASET=data/digits")

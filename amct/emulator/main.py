@@ -172,8 +172,7 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     histograms = quantizer.collect(prepared, calibrating.read)
     candidates, errors = {}, {}
     for method in [args.method] if args.method else METHODS:
-        ranges = {name: values.range(method) for name, values in histograms.items() if values.counts.any()}
-        candidates[method] = quantizer.quantize(prepared, ranges, skipped)
+        candidates[method] = quantizer.quantize(prepared, histograms, method, skipped)
         expected, found = (quantizer.results(each, held.read()) for each in (prepared, candidates[method]))
         errors[method] = quantizer.relative_error(expected, found)
         print(f"{method}: relative error {errors[method]:.3g} on {len(held.chunks) * held.size} held-back images")

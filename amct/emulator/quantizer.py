@@ -1,8 +1,8 @@
 """Quantize an ONNX graph to int8 with QuantizeLinear and DequantizeLinear (QDQ), by onnxruntime.quantization.
 
-Weights are int8, symmetric, with one scale for each output channel; activations are uint8 with one scale for each
-tensor. Quantized are the operators in QUANTIZED; the outputs of the graph and the results of Gemm and MatMul stay
-float32.
+Weights are int8, symmetric, with one scale for each output channel; biases are corrected for their rounding.
+Activations are uint8 with one scale for each tensor. Quantized are the operators in QUANTIZED; the outputs of the graph
+and the results of Gemm and MatMul stay float32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnxruntime
 from onnx import TensorProto, version_converter
 
 from amct.amct_rules import opset_of
+from amct.emulator.bias import correct
 from amct.emulator.kept import all_layers, read_exact, with_neighbours
 from amct.emulator.ranges import Histogram
 from hrnet.cli import UserError, cores
@@ -127,18 +128,20 @@ def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> Non
 
 
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], skipped: Collection[str]
+    model: onnx.ModelProto, histograms: Mapping[str, Histogram], method: str, skipped: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a prepared model in int8. `ranges`: of the tensors; `skipped`: nodes that stay float32; if these are
-    all layers, the copy stays float32. Raises UserError if there is nothing to quantize."""
+    """A copy of a prepared model in int8. `histograms`: of its tensors; `method`: how ranges are found; `skipped`:
+    nodes that stay float32; if these are all layers, the copy stays float32. Raises UserError if there is nothing to
+    quantize."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    source = onnx.ModelProto()
-    source.CopyFrom(model)
+    means = {name: found for name, each in histograms.items() if (found := each.means()) is not None}
+    source = correct(model, means, skipped)
     if all_layers(model, skipped):
         return source
+    ranges = {name: each.range(method) for name, each in histograms.items() if each.counts.any()}
     skipped = with_neighbours(model, skipped)
     limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(

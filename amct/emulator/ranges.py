@@ -10,6 +10,7 @@ Source of the entropy method: S. Migacz, 8-bit Inference with TensorRT, GTC 2017
 from __future__ import annotations
 
 import math
+from typing import Optional
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Histogram:
         self.limit = SMALLEST
         self.counts = np.zeros(BINS, np.int64)
         self.low, self.high = np.inf, -np.inf
+        self._ranges: dict[str, tuple[float, float]] = {}  # that were computed since the last `add`
+        self.sums, self.positions = np.zeros(1), 0  # of each channel of [N, C, H, W]
 
     def add(self, values: np.ndarray) -> None:
         """Count finite float32 values of any shape. Raises ValueError for NaN and infinite values."""
@@ -36,6 +39,10 @@ class Histogram:
         if not np.isfinite([low, high]).all():
             raise ValueError("NaN or infinite values")
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self._ranges.clear()
+        if values.ndim == 4:
+            self.sums = self.sums + values.sum(axis=(0, 2, 3), dtype=np.float64)
+            self.positions += values.size // values.shape[1]
         largest = max(-low, high, SMALLEST / 2)
         limit = 2.0 ** math.frexp(largest)[1]  # larger than all values: a value at the limit would have no bin
         if not self.counts.any():
@@ -49,14 +56,20 @@ class Histogram:
             bins = np.floor(flat[start : start + PIECE] * scale).astype(np.intp) + BINS // 2
             self.counts += np.bincount(np.minimum(bins, BINS - 1, out=bins), minlength=BINS)
 
+    def means(self) -> Optional[np.ndarray]:
+        """The mean of each channel, float64 [C]; None unless the values were [N, C, H, W]."""
+        return self.sums / self.positions if self.positions else None
+
     def edges(self) -> np.ndarray:
         """float64 [BINS + 1]."""
         return np.linspace(-self.limit, self.limit, BINS + 1)
 
     def range(self, method: str) -> tuple[float, float]:
         """The range by one of METHODS; it contains 0, as a quantised tensor must."""
-        chosen = {"minmax": self._minmax, "percentile": self._percentile, "entropy": self._entropy}[method]()
-        return min(chosen[0], 0.0), max(chosen[1], 0.0)
+        if method not in self._ranges:
+            chosen = {"minmax": self._minmax, "percentile": self._percentile, "entropy": self._entropy}[method]()
+            self._ranges[method] = min(chosen[0], 0.0), max(chosen[1], 0.0)
+        return self._ranges[method]
 
     def _minmax(self) -> tuple[float, float]:
         return self.low, self.high

@@ -27,19 +27,6 @@ def inputs(folder: Path, count: int, dtype: str = "float32") -> Path:
     return folder
 
 
-def gear_inputs(folder: Path, count: int) -> Path:
-    """`count` inputs of three sizes for `maps`, with a manifest."""
-    make_folder(folder)
-    random, entries = np.random.default_rng(4), []
-    for i in range(count):
-        shape = [3, 8 + 4 * (i % 3), 16]
-        source = f"images/val2017/{i}.jpg"
-        entries.append(InputImage(f"{i}", source, None, 8, 8, shape, i + 1, [4.0, 4.0], [0.08, 0.04]))
-        tensors.write_npy(folder / f"{i}.npy", random.standard_normal([1, *shape]).astype(np.float32))
-    Manifest("coco", "c" * 64, "d" * 64, "float32", "NCHW", "npy", 1, 0, entries).write(folder / "manifest.json")
-    return folder
-
-
 def arguments(*more: str, backend: str = "onnxruntime") -> list[str]:
     """Of amct.quantize in the current directory."""
     return ["--model", "model.onnx", "--inputs", "inputs", "--output", OUTPUT, "--backend", backend, *more]

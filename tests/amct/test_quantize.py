@@ -17,8 +17,9 @@ from atc import convert
 from hrnet.calibration import IMAGES, name_hash
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.quantized import QuantizedModel
-from tests.amct.calls import OUTPUT, arguments, gear_inputs, inputs
+from tests.amct.calls import OUTPUT, arguments, inputs
 from tests.support.errors import check_error
+from tests.support.gear_model import gear_folder
 from tests.support.onnx_models import classifier, maps, saved
 from tests.support.reference_pixels import normalise
 
@@ -145,7 +146,7 @@ def pose(here: Path) -> list[str]:
     """A model with gears, its calibration inputs and config; the arguments of atc.convert."""
     saved(here, maps())
     shutil.rmtree("inputs")
-    gear_inputs(here / "inputs", 8)
+    gear_folder(here / "inputs", 8)
     (here / "pose.yaml").write_text(GEARS_YAML)
     return ["--cfg", "pose.yaml", *OM[:2], "--batch_size", "1", *OM[4:]]
 

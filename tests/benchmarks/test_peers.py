@@ -17,7 +17,9 @@ from benchmarks import infer_loop, pose_decode, preprocess_peer, preprocess_pose
 from benchmarks.turns import check_equal, in_turn, report
 from hrnet.cli import WorkFailed
 from hrnet.pose.decode import decode
+from tests.support import ROOT
 from tests.support.coco_sets import annotations, coco_set
+from tests.support.gear_model import gear_folder, gear_model
 from tests.support.linear_model import linear_model, prep_folder
 from tests.support.pose_scenes import Outputs
 
@@ -131,6 +133,22 @@ def test_the_emulator_is_compared_with_a_plain_loop(
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
     assert lines[2].startswith("emulator, onnxruntime ")
     assert lines[3].startswith("compute bound, sgemm ")
+
+
+def test_both_passes_of_a_model_with_gears_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    gear_model(Path("m.onnx"))
+    gear_folder(Path("in"), 4)
+    given = ["--model", "m.onnx", "--inputs", "in", "--count", "3", "--rounds", "2", "--runtime", "onnxruntime"]
+    assert infer_loop.main(given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 images, both passes, ") and lines[0].endswith("2 rounds, medians")
+    assert lines[1].startswith("plain loop ") and lines[1].count(" 1.00 x plain loop") == 2
+    assert lines[2].startswith("infer.run, onnxruntime ")
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.onnx.json", "in"}
 
 
 def test_multiply_adds_of_an_image_are_counted(tmp_path: Path) -> None:

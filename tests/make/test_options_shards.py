@@ -100,6 +100,7 @@ def test_the_number_of_parts_is_remembered() -> None:
     [
         ("part", {}, ("make part", "SHARD=3/16")),
         ("merge", {}, ("make merge", "SHARDS=")),
+        ("cluster", {}, ("make cluster", "SHARDS=")),
         ("part", {"SHARD": "17/16"}, ("SHARD=17/16", "1/16", "16/16")),
         ("part", {"SHARD": "3/16", "SHARDS": "8"}, ("SHARD=3/16", "SHARDS=8")),
         *((goal, {"SHARDS": "2"}, (f"make {goal} ", "SHARDS=2", "SHARDS=1")) for goal in ("preprocess", "infer")),
@@ -243,3 +244,9 @@ def test_parts_have_their_own_record() -> None:
     preprocessed({dataset: [1, 2]}, path)
     assert resolve(DATASET=dataset)["DATA_CHANGED"] == ""
     assert resolve(DATASET=dataset, SHARDS="2")["DATA_CHANGED"] == "run-again"
+
+
+def test_a_cluster_ignores_what_is_for_one_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shards("cluster", SHARDS="4", KEEP="1", DATASET=listed(9)) == ("4", "1")
+    assert "KEEP=1 is ignored" in capsys.readouterr().err
+    assert shards("cluster", SHARDS="1", DATASET="set")[1] == "1", "the results of one part are parts too"

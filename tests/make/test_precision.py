@@ -112,7 +112,7 @@ def test_people_of_a_pose_model(here: pytest.MonkeyPatch) -> None:
     assert precision.main([*RUN, "--ending=-noflip"]) == 0
     assert (METRICS / "onnxruntime-bs4-fp32-noflip.json").exists()
     text = OUTPUT.with_suffix(".md").read_text()
-    assert "AP %, onnxruntime | images with other people" in text and "| int8, entropy (" in text
+    assert "AP %, onnxruntime | images with another number of people" in text and "| int8, entropy (" in text
 
 
 def test_a_row_that_fails(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

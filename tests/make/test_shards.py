@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -11,18 +10,15 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from hrnet import datasets
 from hrnet.cli import UserError
-from hrnet.code import code_sha256, stages_sha256
-from hrnet.config import config_sha256, load_config
-from hrnet.io.compiled import CompiledModel
-from hrnet.io.files import locked, sha256_file, write_text
-from hrnet.io.parts import Part, predictions_path, reference_path
+from hrnet.code import code_sha256
+from hrnet.io.files import locked, sha256_file
+from hrnet.io.parts import reference_path
 from hrnet.io.records import write_record
-from hrnet.shards import Shard, select_part
+from hrnet.shards import Shard
 from make import shards
-from tests.support.image_sets import listed, write_config, write_images
-from tests.support.linear_model import linear_model
+from tests.support.image_sets import write_images
+from tests.support.part_files import write_inputs, write_part
 
 IMAGES = 10
 PARTS = Path("parts")
@@ -57,46 +53,11 @@ class Stages(shards.Stages):
             write_record(Path(f"{values['reference']}.json"), "metrics", hashes)
 
 
-def write_part(path: Path, part: Shard, **changes: Any) -> None:
-    config = load_config(Path("small.yaml"))
-    found = datasets.find_images(Path("set"), 10)
-    labels, listing = select_part(found.labels, part, 0, (), "set")
-    write_text(predictions_path(path), f"{part}\n")
-    record = Part(
-        shard=[part.number, part.count],
-        listed=listing.images,
-        list_sha256=listing.sha256,
-        index_sha256=dataclasses.replace(found, labels=labels).sha256(),
-        config_sha256=config_sha256(config),
-        weights_sha256="",
-        model="m.onnx",
-        model_sha256=CompiledModel.read("m.onnx").model_sha256,
-        dtype="float32",
-        flip=False,
-        tool="emulator 1",
-        code_sha256=stages_sha256("classification"),
-        metadata={},
-        batch=1,
-        classes=3,
-        images=len(labels),
-        inferred=len(labels),
-        seconds={"infer": 1.0},
-        device_images_per_second=None,
-        made_from={},
-        predictions_sha256=sha256_file(predictions_path(path)),
-    )
-    dataclasses.replace(record, **changes).write(path)
-
-
 @pytest.fixture
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stages]]:
     """A data set, a compiled model, and stages that do nothing else."""
     monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
-    names = [f"{i}.png" for i in range(IMAGES)]
-    write_images(Path("set/val"), names)
-    listed(Path("set"), {name: i % 3 for i, name in enumerate(names)})
-    linear_model(Path("m.onnx"), 1)
+    write_inputs(IMAGES)
     Path("net.pth").write_bytes(b"weights")
     Stages.log, Stages.on_disk, Stages.fail = [], [], {}
     Stages.wait = staticmethod(lambda name, part: None)  # type: ignore[assignment]

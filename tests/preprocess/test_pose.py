@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet.calibration import choose
 from hrnet.io.files import locked
 from hrnet.io.manifest import Manifest
 from preprocess import folder as prep_folder
@@ -46,6 +47,17 @@ def prepare(dataset: Path, output: Path, *options: object, cfg: str = coco_sets.
 
 def manifest(output: Path) -> Manifest:
     return Manifest.read(output / "manifest.json")
+
+
+def test_calibration_images_are_those_of_the_training_split(dataset: Path, prep: Path) -> None:
+    assert prepare(dataset, prep, "--calibration", 2) == 0
+    assert {image.source for image in manifest(prep).images} == choose([f"{FOLDER}/{name}" for name in SIZES], 2)
+    shutil.copytree(dataset / FOLDER, dataset / "images/train2017")
+    names = [f"person_keypoints_{split}2017.json" for split in ("val", "train")]
+    shutil.copy(*(dataset / "annotations" / name for name in names))
+    assert prepare(dataset, prep, "--calibration", 2) == 0
+    found = [image.source for image in manifest(prep).images]
+    assert len(found) == 2 and all(source.startswith("images/train2017/") for source in found)
 
 
 # --- the arithmetic ---------------------------------------------------------------------------------------------------
