@@ -63,8 +63,8 @@ $(COMPARE)/stages.json: $(METRICS) $(RUN) $(ONNX_FILES) $(MODEL_FILE) $(TORCH:%=
 $(MEASURED_FILE:.json=-inputs.json): $(INPUTS)/manifest.json $(WEIGHTS) $(CFG) $(wildcard $(ANNOTATIONS)) $(call code,train) $(call set,WEIGHTS PREP DATASET FLIP)
 	$(call reference,$(INPUTS),$(@:.json=)) --inputs $(if $(POSE),,--logits $(@:.json=.logits.npy))
 
-BASE ?=#                                      report: metrics record of an older run; not remembered
-report:                           ## write build/MODEL/report.html from the records (MODELS="a b": compare their runs)
+BASE         ?=#                    report: metrics record of an older run; not remembered
+report:                           ## write the records of a run as one page, build/MODEL/report.html
 ifneq ($(MODELS),)
 	$(PYTHON) -m report.index --build $(BUILD) --models $(subst $(comma), ,$(MODELS)) --output $(BUILD)/report.html
 else
