@@ -197,8 +197,8 @@ def measure(candidates: Mapping[str, Callable[[], float]], rounds: int) -> dict[
 
 def run(args: argparse.Namespace) -> None:
     """Start the servers, measure them in turn, and print medians and the ratios of this project's server to each."""
-    files = sorted(args.images.iterdir())[: args.count]
-    images = [file.read_bytes() for file in files]
+    files = sorted(path for path in args.images.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    images = [file.read_bytes() for file in files[: args.count]]
     environment = {serve_model.CFG: str(args.cfg), serve_model.MODELS: ":".join(map(str, args.models))}
     latencies: dict[str, list[float]] = {}
     cpu: dict[str, float] = {}  # seconds of an image

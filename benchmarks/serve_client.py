@@ -43,22 +43,26 @@ class Connection:
 
 
 def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[float, list[float]]:
-    """Send `requests` in turn by `clients` connections for `seconds`. Returns the responses per second, and the latency
-    of each in seconds."""
+    """Send `requests` in turn by `clients` connections for `seconds`. Returns the responses per second until the last
+    one, and the latency of each in seconds. Raises WorkFailed if there is none."""
     selector = selectors.DefaultSelector()
     connections = [Connection(port) for _ in range(clients)]
     for number, connection in enumerate(connections):
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send(requests[number % len(requests)])
     latencies: list[float] = []
-    sent, begun = clients, time.perf_counter()
-    while (now := time.perf_counter()) - begun < seconds:
+    sent, last = clients, 0.0
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds:
         for key, _ in selector.select(1.0):
             if key.data.receive():
-                latencies.append(time.perf_counter() - key.data.sent)
+                last = time.perf_counter()
+                latencies.append(last - key.data.sent)
                 key.data.send(requests[sent % len(requests)])
                 sent += 1
     for connection in connections:
         connection.socket.close()
     selector.close()
-    return len(latencies) / (now - begun), latencies
+    if not latencies:
+        raise WorkFailed("no response", expected=f"at least one in {seconds:g} s", hint="give more --seconds")
+    return len(latencies) / (last - begun), latencies

@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         connection that is being closed; then as uvicorn: no new connections, and the end after the last response."""
         self.protocol.draining = True
         for connection in list(self.server_state.connections):
-            if connection.cycle is not None:
+            if isinstance(connection, TimedProtocol) and connection.cycle is not None:
                 connection.cycle.keep_alive = False
         await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)

@@ -10,6 +10,7 @@ import pytest
 from make import options
 from make.options import OptionError, Options
 
+ONNX = b"\x08\x07\x12\x00"  # the start of an ONNX file
 DEFAULTS = {
     "CFG": "",
     "MODEL": "net",

@@ -9,11 +9,10 @@ import pytest
 from make.call import OptionError
 from tests.make import doctor_calls
 from tests.make.doctor_calls import report
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import ONNX, refused, resolve
 from tests.support.onnx_models import classifier, saved
 
 MINE = {"CFG": "mine.yaml", "MODEL": "mine", "ONNX": "mine.onnx"}
-ONNX = b"\x08\x07\x12\x00"  # the start of an ONNX file
 
 
 @pytest.fixture

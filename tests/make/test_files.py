@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from make.options import OptionError
-from tests.make.option_calls import refused, resolve
-from tests.make.test_classifier import ONNX
+from tests.make.option_calls import ONNX, refused, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 

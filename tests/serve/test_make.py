@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.checkout import Checkout
+from tests.support.processes import SECONDS
 
 
 def test_a_host_in_the_environment_opens_nothing(tmp_path: Path) -> None:
@@ -15,3 +21,34 @@ def test_a_host_in_the_environment_opens_nothing(tmp_path: Path) -> None:
     assert command.count("om/bs") == 5 and "bs16-float32-fp32.onnx" in command
     command = " ".join(checkout.make(*words, "HOST=0.0.0.0", "PORT=80").stdout.splitlines()[-2:])
     assert "--host 0.0.0.0 --port 80" in command
+
+
+@pytest.mark.slow
+def test_make_serve(tmp_path: Path) -> None:
+    """After make eval the model is served with its verdict, also at other batch sizes; HOST and PORT are not kept."""
+    pytest.importorskip("sklearn.datasets")
+    checkout = Checkout(tmp_path)
+    digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
+    subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
+    given = ("DATASET=data/digits", "LIMIT=60", "REFERENCE=torch", "BACKEND=onnxruntime", "BATCH=4", "BATCHES=1,2")
+    done = checkout.make("eval", *given)
+    assert done.returncode == 0, done.stderr
+    assert checkout.make("om", "BATCH=1").returncode == 0, "so that the server is ready sooner"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    words = ["make", "serve", "MODEL=demo_digits", f"PYTHON={sys.executable}", "BATCH=4", "PORT=0"]
+    process = subprocess.Popen(
+        words, cwd=checkout.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready: "):
+            break
+    process.terminate()
+    rest = process.stdout.read()
+    process.wait(SECONDS)
+    assert lines[-1].startswith("ready: demo_digits, onnxruntime") and "batch sizes 1, 2, 4; PASS" in lines[-1], lines
+    assert "Traceback" not in rest
+    kept = {path.name for path in (checkout.root / "build/demo_digits/settings").iterdir()}
+    assert "BATCHES.mk" in kept and not kept & {"HOST.mk", "PORT.mk"}
