@@ -3,12 +3,14 @@ standard library, since make/options.py imports it before packages are installed
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
+REMOVE = re.compile(r"\brm ([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
 DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}  # of the Makefile; not remembered
 
@@ -18,6 +20,8 @@ def in_call(hint: str, values: Mapping[str, str]) -> str:
     their defaults. `values`: make's variables; for a stage the environment, where make puts the given ones."""
     model = values.get("MODEL") or Path(values.get("CFG", "")).stem
     call = {**{name: values.get(name, "") for name in DEFAULTS}, "MODEL": model}
+    if "MAKELEVEL" in values:
+        hint = keep_others(hint, Path(call["BUILD"] or DEFAULTS["BUILD"], model or DEFAULTS["MODEL"]))
 
     def complete(command: re.Match[str]) -> str:
         rest = hint[command.end() :]
@@ -29,6 +33,16 @@ def in_call(hint: str, values: Mapping[str, str]) -> str:
         return " ".join([command[0], *words])
 
     return MAKE.sub(complete, hint)
+
+
+def keep_others(hint: str, folder: Path) -> str:
+    """`hint` without commands that remove a file which is not in `folder`: the user's, or another model's."""
+
+    def checked(command: re.Match[str]) -> str:
+        inside = os.path.abspath(command[1]).startswith(os.path.abspath(folder) + os.sep)
+        return command[0] if inside else f"give another file, since {command[1]} is not in {folder}"
+
+    return REMOVE.sub(checked, hint)
 
 
 def distance(one: str, other: str) -> int:

@@ -40,6 +40,8 @@ from make.files import check_files, prefer_given
 from make.images import reject_chunk, set_shards
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
+TARGETS_HINT = "make help lists the targets"
+HIDDEN_TARGETS = {"once"}  # not in make help
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -293,8 +295,22 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
 
 def targets() -> list[str]:
     """The targets that make help lists."""
-    text = "".join(path.read_text(encoding="utf-8") for path in (Path("Makefile"), Path("make/project.mk")))
+    here = Path(__file__).resolve().parent
+    text = "".join(path.read_text(encoding="utf-8") for path in (here.parent / "Makefile", here / "project.mk"))
     return re.findall(r"^([a-z-]+):[^#\n]*##", text, re.MULTILINE)
+
+
+def unknown_target(name: str) -> OptionError:
+    near = nearest(name, targets())
+    return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else TARGETS_HINT)
+
+
+def check_goals(goals: set[str], build: str) -> None:
+    """Raise OptionError for a word that is neither a target nor a product, before make starts with the other ones."""
+    for goal in sorted(goals - set(targets())):
+        product = goal.startswith(f"{build}/") and goal.isascii()
+        if not product and goal not in HIDDEN_TARGETS and not Path(goal).exists():
+            raise unknown_target(goal)
 
 
 def check_names(overrides: set[str], known: set[str]) -> None:
@@ -309,6 +325,7 @@ def check_names(overrides: set[str], known: set[str]) -> None:
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
     """Check and complete the options; return the variables for make. Raises OptionError."""
     check_names(overrides, set(options.values) | OTHER_VARIABLES)
+    check_goals(options.goals, options["BUILD"])
     if "family" in options.goals:
         set_models(options)
     elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
@@ -367,9 +384,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     escape_output()
     args = parse_args(argv)
     if args.unknown:
-        near = nearest(args.unknown, targets())
-        hint = f"did you mean {near}?" if near else "make help lists the targets"
-        note(f"{args.unknown}: no such target or file; {hint}")
+        note(str(unknown_target(args.unknown)))
         return 2
     parts = [option.split(":", 2) for option in args.options]
     values = {name: value for name, _, value in parts}

@@ -30,6 +30,7 @@ from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictio
 from hrnet.io.records import read_json, read_record, write_record
 from hrnet.machine import machine
 from make.call import outer_environment
+from make.family import setting
 
 BACKENDS = ("onnxruntime", "openvino")
 PACKAGES = ("onnx", "onnxruntime", "openvino")
@@ -75,6 +76,7 @@ def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) ->
         "OM": "",
         "TUNE": "none",
         "DEVICE": "0",
+        **dict(args.settings),
     }
     words = ["make", "--no-print-directory", "once", str(product)]
     words += [f"{name}={value}" for name, value in given.items()]
@@ -187,6 +189,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--metrics", type=Path, required=True, help="directory of the metrics of make eval")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="BATCH of make (%(default)s)")
     parser.add_argument("--ending", default="", help="of the metrics' names: -noflip for FLIP=0")
+    text = "NAME=VALUE for make, which does not remember it"
+    parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help=text)
     return parser.parse_args(argv)
 
 

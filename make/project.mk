@@ -38,7 +38,8 @@ $(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,
 
 precision:                        ## compare precisions: accuracy, flips and images/s, as a table
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
-	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%)
+	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%) \
+	    $(foreach v,GATE MAX_REJECTED,--set '$v=$($v)')
 .PHONY: once
 once:                             # the values of this call are not remembered
 	@:

@@ -82,9 +82,14 @@ def verdict_line(record: dict[str, Any]) -> str:
     if record["verdict"] == "not judged":
         return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this)"
     reference, drop = record["reference"], record["drop"]
+    source = reference["source"]
+    images = record["images"] + record.get("counts", {}).get("rejected", 0)
+    if reference.get("images", images) != images:
+        source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
+    warning = f"; warning: {record['warning']}" if "warning" in record else ""
     return (
-        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({reference['source']}): "
-        f"a drop of {drop['points']:.2f} points, {record['gate']['allowed_points']:g} allowed"
+        f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
+        f"a drop of {drop['points']:.2f} points, {record['gate']['allowed_points']:g} allowed{warning}"
     )
 
 

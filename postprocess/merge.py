@@ -135,7 +135,11 @@ def metrics_content(
     by_config = args.reference is None and not args.judge_subset
     if reference and by_config and (available or images + rejected != reference["images"]):
         published = f"the reference ({reference['source']}) is for {reference['images']} images"
-        why_not = f"{published}; {'give LIMIT=0, ' if available else ''}{SUBSET_HINT}"
+        why_not = f"{published}; {'give LIMIT=0, ' if available == reference['images'] else ''}{SUBSET_HINT}"
+    value = evaluation.metrics[evaluation.metric] or 0.0
+    by_chance = 100 / values[0].classes if values[0].classes > 1 else 0.0  # percent; AP 0: no people were found
+    warning = f"the model and the reference are not better than chance ({by_chance:.2g}%); check labels and weights"
+    at_chance = reference is not None and max(value, reference[evaluation.metric]) <= by_chance
     seconds: Counter[str] = Counter()
     for part in values:
         seconds.update(part.seconds)
@@ -155,7 +159,8 @@ def metrics_content(
             "evaluated": evaluation.images,
             "rejected": rejected,
         },
-        **judge(evaluation.metric, evaluation.metrics[evaluation.metric] or 0.0, reference, args.gate, why_not),
+        **judge(evaluation.metric, value, reference, args.gate, why_not),
+        **({"warning": warning} if at_chance else {}),
         "images_sha256": evaluation.images_sha256,
         **({"calibration_in_eval": calibrated} if calibrated else {}),
         "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},

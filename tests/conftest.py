@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # deadlines would fail on a busy machine
 settings.load_profile("untimed")
+
+os.environ.pop("MAKELEVEL", None)  # of `make test`: only tests of make call the stages as make does
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,17 @@ def metrics(built: Checkout) -> dict[str, object]:
     return content
 
 
+@pytest.mark.parametrize("name", ["KEEP_FLOAT", "REFERENCE", "SHARDS", "ATC_FLAGS", "BATCH"])
+def test_an_empty_value_is_remembered_as_empty(checkout: Checkout, name: str) -> None:
+    given = ["DATASET=weights", "BACKEND=onnxruntime"]
+    for words in ([*given, f"{name}="], given):
+        done = checkout.make("-n", "clean", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        settings = checkout.root / "build/demo_digits/settings" / f"{name}.mk"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(f"{name} ?= \n")
+
+
 def test_second_eval_computes_nothing_and_still_judges(built: Checkout) -> None:
     done = built.make("eval")
     assert done.returncode == 0

@@ -19,6 +19,13 @@ from tests.support import ROOT
 NAMES = ["demo_digits", "demo_pose", "hrnet_w18", "hrnet_w18_ssld", "hrnet_w48", "hrnet_w48_ssld", "hrnet_w64"]
 
 
+@pytest.mark.parametrize("path", ["my/a.om", "build/other/a.om", "/data/a.om", "build/net/../other/a.om"])
+def test_no_hint_of_a_call_of_make_removes_a_file_of_others(path: str) -> None:
+    found = in_call(f"here: rm {path}; make om; else: adopt {path}", {"MODEL": "net", "MAKELEVEL": "1"})
+    assert "rm " not in found and "make om" not in found
+    assert f"give another file, since {path} is not in build/net; else: adopt {path}" in found
+
+
 @pytest.mark.parametrize(
     ("one", "other", "edits"),
     [("", "", 0), ("abc", "", 3), ("w81", "w18", 1), ("torhc", "torch", 1), ("kitten", "sitting", 3), ("ca", "abc", 3)],
@@ -50,6 +57,7 @@ def test_the_nearest_name(name: str, expected: Optional[str]) -> None:
         ("run make infer", {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}, "run make infer"),
         ("make part SHARD=1/3", {"MODEL": "net"}, "make part MODEL=net SHARD=1/3"),
         ("rm a.om; make om", {"CFG": "my/net.yaml", "BUILD": "b"}, "rm a.om; make om MODEL=net BUILD=b"),
+        ("rm build/net/a.om; make om", {"MODEL": "net", "MAKELEVEL": "1"}, "rm build/net/a.om; make om MODEL=net"),
         ("make eval CFG=a.yaml", {"MODEL": "net", "PYTHON": "python3"}, "make eval PYTHON=python3 CFG=a.yaml"),
         ("make weights MODEL=a", {"MODEL": "net"}, "make weights MODEL=a"),
         ("make setup, or make bench-peers; make", {"MODEL": "n"}, "make setup, or make bench-peers MODEL=n; make"),

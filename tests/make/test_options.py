@@ -251,6 +251,22 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
     assert line.startswith(f"{name}: ") and (near or "make help") in line
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("evla", "did you mean eval?"),
+        ("LIMIT＝10", "make help"),
+        ("DATASET＝/data/set", "make help"),
+        ("build/net/om/ＭODEL", "make help"),
+        ("10", "make help"),
+    ],
+)
+def test_an_unknown_target_is_refused_before_the_work_for_others(word: str, hint: str) -> None:
+    line = refused(f"eval {word}")
+    assert line.startswith(f"{word}: ") and hint in line
+    resolve("eval build/net/eval/x.json once")
+
+
 def test_a_users_config_names_the_model() -> None:
     Path("mine").mkdir()
     Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")

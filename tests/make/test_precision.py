@@ -15,7 +15,7 @@ from tests.support.errors import check_error
 METRICS = Path("build/net/eval/set-float32")
 WORDS = ["--model", "net", "--build", "build", "--python", "py", "--metrics", str(METRICS), "--batch_size", "4"]
 OUTPUT = Path("build/net/precision/set-float32.json")
-RUN = [*WORDS, "--output", str(OUTPUT)]
+RUN = [*WORDS, "--output", str(OUTPUT), "--set", "GATE=2"]
 VARIED = ("PRECISION", "KEEP_FLOAT", "BACKEND")
 CLASSES = {"fp32": [0, 1, 2, 3], "fp16": [0, 1, 2, 3], "int8-entropy": [3, 1, 2, 0], "int8": [0, 1, 2, 0]}
 
@@ -86,7 +86,15 @@ def test_the_table(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         ("int8", "auto", "openvino"),
     ]
     (others,) = {tuple(sorted(call.items() - set(zip(VARIED, map(call.get, VARIED))))) for call in fake.calls}
-    assert dict(others) == {"MODEL": "net", "BUILD": "build", "PYTHON": "py", "OM": "", "TUNE": "none", "DEVICE": "0"}
+    assert dict(others) == {
+        "MODEL": "net",
+        "BUILD": "build",
+        "PYTHON": "py",
+        "OM": "",
+        "TUNE": "none",
+        "DEVICE": "0",
+        "GATE": "2",
+    }
     lines = OUTPUT.with_suffix(".md").read_text().splitlines()
     assert "| fp32 | 100.00 | 0 | 20.0 | 100.00 | 0 | 50.0 |" in lines
     assert "| fp16 | 100.00 | 0 | 20.0 | - | - | - |" in lines

@@ -104,7 +104,7 @@ def test_the_figures_of_the_config_are_the_reference(run: Run) -> None:
 
 def test_a_subset_is_not_judged_by_the_figure_of_the_config(run: Run) -> None:
     """Four of ten images are judged only by a reference on the same images, or with --judge_subset."""
-    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, IMAGES: 6}\n")
+    run.cfg.write_text("MODEL: {NUM_CLASSES: 3}\nREFERENCE: {TOP1: 76, IMAGES: 10}\n")
     dataclasses.replace(Manifest.read(run.manifest), available=10).write(run.manifest)
     run.rewrite(manifest_sha256=sha256_file(run.manifest))
     assert main(run.arguments()) == 0
@@ -129,6 +129,19 @@ def test_a_data_set_of_another_size_is_not_judged_by_the_figure_of_the_config(ru
     assert gate.main([str(run.output)]) == gate.NOT_JUDGED
     assert main(run.arguments("--judge_subset")) == 0
     assert run.metrics()["verdict"] == "pass"
+    line = gate.verdict_line(run.metrics())
+    assert f"measured on {measured_on} images" in line and "REFERENCE=config" in line
+
+
+@pytest.mark.parametrize(("labels", "top1", "warned"), [([1, 2, 0, 1], 25.0, True), ([1, 2, 0, 1], 75.0, False)])
+def test_a_verdict_at_chance_has_a_warning(tmp_path: Path, labels: list[int], top1: float, warned: bool) -> None:
+    """The model predicts 0, 1, 2, 0: no label. Chance: 33.3%."""
+    run = Run(tmp_path, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], labels, 3)
+    metrics = {"top1": top1, "top2": 90.0, "top5": 100.0}
+    assert main(run.arguments("--reference", str(reference(run, metrics=metrics)), "--gate", "100")) == 0
+    found = run.metrics()
+    assert (found["verdict"], found["metrics"]["top1"]) == ("pass", 0.0)
+    assert ("warning" in found) == warned == ("warning: " in gate.verdict_line(found))
 
 
 def reference(run: Run, **changes: Any) -> Path:
