@@ -49,11 +49,34 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
     columns = [{"name": "ONNX", "top1": 51.5}, {"name": "compiled", "top1": 50.5}]
     changed = {"max": 0.0079, "relative": 1e-5, "not_finite": 0, "changed": [{"source": "x"}]}
     record(folder / "stages.json", "comparison", columns=columns, steps=[changed])
+    shown = {
+        "model": "small",
+        "gmacs": 4.25,
+        "params_m": 21.5,
+        "batch_ms": {"1": 12.5},
+        "top1": 76.75,
+        "reference": "x",
+    }
+    family = build.parent / "family/emulator"
+    record(family / "family.json", "family", rows=[{**shown, "model": "other"}, shown], published={})
+    (family / "gmacs.svg").write_text("<svg/>")
     page = built.write()
     page.check_safe()
     page.check_numbers()
-    for text in ("2 epochs", "val/<b>.JPEG", "empty file", "keep /conv1/Conv", "87.65", "1490.8", "33.25", "51.50"):
+    for text in (
+        "2 epochs",
+        "val/<b>.JPEG",
+        "empty file",
+        "keep /conv1/Conv",
+        "87.65",
+        "1490.8",
+        "33.25",
+        "51.50",
+        "21.50",
+        "76.75",
+    ):
         assert text in page.text, text
+    assert page.text_of_file.count("data:image/svg+xml;base64") == 1
     assert "11.50" not in page.text, "a reference on other images is not shown"
     own = [float(values["value"]) for values, _ in page.numbers if values["data-key"].endswith("/own_error")]
     assert own == [0.25, 0.001], "worst first, by the own error or else by the error"
