@@ -37,7 +37,7 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              more flags for atc, such as --keep_dtype=ops.cfg
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            points of accuracy to lose; none: any; not remembered
+GATE         ?= 1#                            allowed drop, points; none: also unjudged; not remembered
 REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered

@@ -145,7 +145,7 @@ def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed:
     expected, found = json.loads(packed.metrics.read_text()), board.metrics()
     assert found["metrics"] == expected["metrics"] and found["tool"] == "ais_bench"
     assert found["verdict"] == "pass" and found["drop"]["points"] == 0
-    assert " on the same images): a drop of 0.00 points, 0 allowed\n" in board.make("gate").stdout
+    assert " on the same images): a drop of 0.00 points, 0 allowed" in board.make("gate").stdout
 
 
 def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tmp_path: Path) -> None:
