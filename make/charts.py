@@ -25,10 +25,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER = 6.5  # diameter, points
 FONT = 8.0  # of a label, points
 MARGIN = 0.08  # around the points, part of the axis
-STYLE = {"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}
 INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
 WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
-PAGE = {
+PAGE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may contain $
     "font.size": FONT,
@@ -168,7 +168,7 @@ def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: boo
             axes.plot([point.x for point in line], [point.y for point in line], color="0.8", lw=1, zorder=1)
         for number, (name, points) in enumerate(series):
             colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-            style = {"marker": marker, "ms": MARKER, "mec": colour, "ls": ""}
+            style: dict[str, Any] = {"marker": marker, "ms": MARKER, "mec": colour, "ls": ""}
             axes.plot([], [], label=name, mfc=colour, **style)
             for point in points:
                 axes.plot(point.x, point.y, mfc=colour if point.filled else "white", **style)
