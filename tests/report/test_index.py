@@ -38,6 +38,6 @@ def test_a_row_for_each_run(tmp_path: Path) -> None:
 def test_a_model_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Built(tmp_path)
     page = tmp_path / "build/report.html"
-    assert index.main(["--build", str(tmp_path / "build"), "--output", str(page), "--models", "smll"]) == 2
-    check_error(capsys.readouterr().err, "report.index", "MODELS=smll", "did you mean small?")
+    assert index.main(["--build", str(tmp_path / "build"), "--output", str(page), "--models", "smallx"]) == 2
+    check_error(capsys.readouterr().err, "report.index", "MODELS=smallx", "did you mean small?")
     assert not page.exists()
