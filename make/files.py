@@ -143,8 +143,9 @@ def check_dataset(options: Options) -> None:
             check_imagenet(dataset)
     except UserError as error:
         where = "" if error.where == dataset else f"{error.where}: "
-        facts = f"expected {error.expected}, found {error.found}" if error.expected else f"found {error.found}"
-        raise options.error("DATASET", f"{where}{error.what} ({facts})", error.hint) from None
+        facts = {"expected": error.expected, "found": error.found}
+        known = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+        raise options.error("DATASET", f"{where}{error.what}{f' ({known})' if known else ''}", error.hint) from None
 
 
 def check_reference(options: Options) -> None:

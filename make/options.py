@@ -34,7 +34,7 @@ from make.call import (
     note,
 )
 from make.changed import changed
-from make.checks import CHECKS, FILE, optional
+from make.checks import CHECKS, FILE, PATH, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
 from make.files import check_files, prefer_given
 from make.images import reject_chunk, set_shards
@@ -158,8 +158,10 @@ def check_values(options: Options) -> None:
     """Check each value, and whether the task supports it. Raises OptionError for the first invalid value."""
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            near = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
-            raise options.error(name, f"expected {check.expected}", near)
+            hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
+            if PATH.expected in check.expected or FILE.expected in check.expected:
+                hint = "make a link without these characters (ln -s), and give the link"
+            raise options.error(name, f"expected {check.expected}", hint)
     task = "pose" if options.pose else "classification"
     for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
         raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")

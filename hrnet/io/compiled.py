@@ -10,14 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from hrnet.io.files import AnyPath, sha256_file
-from hrnet.io.records import FormatError, from_json, read_record, write_record
+from hrnet.io.records import FormatError, from_json, read_kind, read_record, write_record
 from hrnet.io.tensors import DTYPES
+
+INSTEAD = {  # kinds of other records of ONNX files, and how to use their files
+    "quantized": "leave out ONNX; make quantizes with PRECISION=int8",
+    "compiled": "give OM=<file> for a compiled model",
+}
 
 
 def check_export(model: AnyPath) -> None:
     """Raise FormatError if an exported model does not match its record (`<model>.json`, kind `export`). A model from
     another tool has no record and is not checked."""
     path = Path(f"{model}.json")
+    kind = read_kind(path)
+    if kind in INSTEAD:
+        what, hint = "not an exported model", INSTEAD[kind]
+        raise FormatError(what, where=model, expected="ONNX in float32", found=kind, hint=hint)
     if path.is_file() and read_record(path, "export", hint="make onnx").get("model_sha256") != sha256_file(model):
         hint = f"rm {model}; make onnx (or use your own model: ONNX=<file>)"
         raise FormatError(

@@ -65,6 +65,16 @@ def record_text(kind: str, content: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f" {json.dumps(key)}: {value_text(value)}" for key, value in record.items()) + "\n}\n"
 
 
+def read_kind(path: AnyPath) -> Optional[str]:
+    """The kind of a JSON record; None if the file is missing or another one."""
+    try:
+        content = read_json(path, "record")
+    except FormatError:
+        return None
+    kind = content.get("kind") if isinstance(content, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
 def read_record(path: AnyPath, kind: str, hint: Optional[str] = None) -> dict[str, Any]:
     """Read a JSON record of one kind; `hint`: the command that writes it. Raises FormatError."""
     content = read_json(path, f"{kind} record", hint=hint)

@@ -267,6 +267,13 @@ def test_an_unknown_target_is_refused_before_the_work_for_others(word: str, hint
     resolve("eval build/net/eval/x.json once")
 
 
+@pytest.mark.parametrize("path", ["with space", "数据", "a;b"])
+def test_a_path_that_tools_reject_can_be_linked(path: str) -> None:
+    Path(path).mkdir()
+    line = refused(DATASET=path)
+    assert line.startswith(f"DATASET={path}: ") and "ln -s" in line
+
+
 def test_a_users_config_names_the_model() -> None:
     Path("mine").mkdir()
     Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")

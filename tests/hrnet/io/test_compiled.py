@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 import pytest
 
-from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
-from hrnet.io.records import FormatError
+from hrnet.io.compiled import CompiledModel, Gear, TensorInfo, check_export
+from hrnet.io.records import FormatError, write_record
 from tests.support.invalid_records import HASH
 
 IMAGE = TensorInfo("image", "float32", [16, 3, 224, 224])
@@ -103,6 +103,17 @@ def test_a_record_of_another_model_is_rejected(model: Path) -> None:
     check_rejected(model, f"the hash of {model}")
     Path(f"{model}.json").write_text('{"kind": "run"}')
     check_rejected(model, "kind 'compiled'")
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("quantized", "PRECISION=int8"), ("compiled", "OM=")])
+def test_a_model_of_another_stage_is_no_exported_model(kind: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"x")
+    check_export(path)  # without a record: of another tool
+    write_record(f"{path}.json", kind, {})
+    with pytest.raises(FormatError) as caught:
+        check_export(path)
+    assert (caught.value.where, caught.value.found) == (path, kind) and hint in str(caught.value.hint)
 
 
 def test_bytes_of_one_image_are_counted() -> None:
