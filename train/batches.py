@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from multiprocessing import queues
 from pathlib import Path
@@ -152,11 +153,19 @@ def validation_batches(samples: Samples, batch: int, workers: int, context: Dist
 
 def exit_on_queue_error(worker: int) -> None:
     """Make this worker process exit if it cannot send a batch, for example if shared memory is full. By default the
-    queue prints the error and drops the batch, and the trainer waits for it forever."""
+    queue prints the error and drops the batch, and the trainer waits for it forever.
+
+    The thread that sends batches must not end the process itself: the main thread may hold a lock that is shared with
+    the trainer, which would then wait for it forever. A signal lets the main thread release its locks."""
+
+    def exit_main(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(1)
 
     def exit_process(error: Exception, batch: object) -> None:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGUSR1)
 
+    signal.signal(signal.SIGUSR1, exit_main)
     queues.Queue._on_queue_feeder_error = staticmethod(exit_process)  # type: ignore[attr-defined]
 
 
