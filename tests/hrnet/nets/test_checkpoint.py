@@ -39,9 +39,15 @@ def state(built: torch.nn.Module) -> State:
     return dict(built.state_dict())
 
 
+@pytest.fixture(scope="module")
+def other(built: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(built)
+
+
 @pytest.fixture
-def net(built: torch.nn.Module) -> torch.nn.Module:
-    net = copy.deepcopy(built)
+def net(other: torch.nn.Module) -> torch.nn.Module:
+    """The net with all weights 0."""
+    net = other
     for value in net.state_dict().values():
         value.zero_()
     return net
