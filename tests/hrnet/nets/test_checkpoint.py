@@ -71,7 +71,7 @@ def equal(net: torch.nn.Module, state: State) -> bool:
 def refusal(net: torch.nn.Module, path: Path, content: Any = None) -> UserError:
     if content is not None:
         torch.save(content, path)
-    before = copy.deepcopy(net.state_dict())
+    before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(UserError) as caught:
         checkpoint.load(net, path, lambda line: pytest.fail(line))
     assert caught.value.where == path and "\n" not in str(caught.value)
