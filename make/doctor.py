@@ -98,7 +98,7 @@ class Report:
         self.warnings.append(line)
 
     def require(self, check: Callable[[Options], None], call: Options) -> None:
-        """Run one of make's checks; its error is something missing."""
+        """Run one of make's checks; an error counts as something missing."""
         try:
             check(call)
         except OptionError as error:

@@ -145,7 +145,7 @@ def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, A
     fields = {
         "part": part,
         "list_sha256": listing.sha256,
-        "available": total if listing.images < total else None,  # a data set that grew makes LIMIT a subset
+        "available": total if listing.images < total else None,  # if the data set grew, LIMIT selects only a part of it
         "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
         "config_sha256": config_sha256(run.config),
         "model_sha256": run.compiled.model_sha256,

@@ -1,8 +1,8 @@
 """Batches of the rows that queued while the device computed, padded up to the next compiled batch size.
 
-A request is prepared by one of several threads, which queues its rows. Each of the runtime's requests has a thread,
-which takes all rows that are waiting, up to the largest batch, and never waits for more. So a single client has the
-latency of a batch of one, and under load the batches grow by themselves. The server bounds the number of requests.
+Some threads prepare requests and queue their rows. Other threads compute, one for each batch that the runtime can
+compute at a time. Each takes all rows that are waiting, up to the largest batch, and never waits for more. So a single
+client has the latency of a batch of one, and under load the batches grow. The server limits the number of requests.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Batcher:
             warm_up(runtime, dataclasses.replace(tensor, shape=runtime.gears[0]) if runtime.gears else tensor, 1)
 
     def start(self) -> None:
-        """Start the threads, in the event loop that is told about results."""
+        """Start the threads. Called in the event loop, which then gets the results."""
         self.loop = asyncio.get_running_loop()
         self.preparing = [threading.Thread(target=self._prepare) for _ in range(cores())]
         self.computing = [threading.Thread(target=self._work) for _ in range(self.requests)]
@@ -114,14 +114,14 @@ class Batcher:
                 continue
             try:
                 rows = job.queue(job.prepare())
-            except Exception as error:  # of the request: it gets the error, and the server goes on
+            except Exception as error:  # of the request, which gets the error; the server goes on
                 self.loop.call_soon_threadsafe(_fail, {job}, error)
             else:
                 for row in rows:
                     self.waiting.put(row)
 
     def _take(self) -> list[Row]:
-        """Wait for a row, and take what else is waiting; empty at the end."""
+        """Wait for a row, and take all others that are waiting; empty at the end."""
         rows: list[Row] = []
         with contextlib.suppress(Empty):
             while len(rows) < self.sizes[-1]:
@@ -138,7 +138,7 @@ class Batcher:
         while rows := self._take():
             try:
                 results, self.failed = self._compute(rows), None
-            except Exception as error:  # of any runtime: the requests of this batch get it, and the server goes on
+            except Exception as error:  # of the runtime; the requests of this batch get it, the server goes on
                 self.failed = error
                 self.loop.call_soon_threadsafe(_fail, {row.job for row in rows}, error)
             else:
