@@ -254,7 +254,7 @@ def remove_others(parts: Path, count: int) -> None:
 
 
 def load_model(args: argparse.Namespace) -> tuple[CfgNode, CompiledModel]:
-    """The config and the record of the compiled model. Raises UserError if there is no compiled model."""
+    """The config and the record of the compiled model. Raises UserError if the model is missing."""
     if not args.model.is_file():
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)

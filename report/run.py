@@ -108,7 +108,7 @@ def read_predictions_of(sources: Sources, metrics: Source, hint: str) -> Source:
 def read_run(
     sources: Sources, cfg: Path, build: Path, metrics: Path, inputs: Path, run_record: Optional[Path] = None
 ) -> Run:
-    """The run of a metrics record. Raises FormatError if there are no metrics or predictions."""
+    """The run of a metrics record. Raises FormatError if metrics or predictions are missing."""
     record = read_metrics(sources, metrics, HINT)
     predictions = read_predictions_of(sources, record, HINT)
     tag = metrics.stem.removesuffix(NOFLIP)

@@ -21,8 +21,9 @@ def check_verdict(
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
     must have computed the outputs; `flip`: of a pose model, whether the flip test is used.
 
-    Raises WorkFailed for a verdict `fail`. Raises UserError if there is no verdict about one of the models, or another
-    model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this instead.
+    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about another model, or if
+    another model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this
+    instead.
     """
     try:
         return _judged_line(metrics, models, tool, flip)
