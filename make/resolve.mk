@@ -23,7 +23,7 @@ FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(fla
 # The int8 model of make quantize, which PRECISION=int8 compiles: of amct_onnx or of its emulator
 QUANTIZED = $(B)/int8/$(if $(filter ascend,$(BACKEND)),amct_onnx,emulator)$(INT8_VARIANT:%=/%)/model_deploy_model.onnx
 INT8 = $(if $(filter int8%,$(PRECISION)),$(QUANTIZED))
-# The list of operators that stay in float; `int8` or `fp16` is where they do.
+# The list of operators that stay in float, for int8 or fp16 (KEPT_INSIDE).
 KEEP_LIST = $(if $(filter auto,$(KEEP_FLOAT)),$(B)/keep_float/$(KEPT_INSIDE).txt,$(KEEP_FLOAT))
 KEEP_INT8 = $(if $(filter int8,$(KEPT_INSIDE)),$(KEEP_LIST))
 KEEP_FP16 = $(if $(filter fp16,$(KEPT_INSIDE)),$(KEEP_LIST))
