@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def pytest_collection_finish() -> None:
     """Exclude modules and collected tests from garbage collection: one takes 0.5 s with them, and there are many."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Some stages set torch's number of threads: later tests in this process would also wait for several."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
