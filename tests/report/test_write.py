@@ -75,8 +75,8 @@ def test_sums_are_those_of_the_predictions(built: Built) -> None:
     wrong = sorted((each["probabilities"][0] for each, hit in zip(predictions, right) if not hit), reverse=True)
     shown = [row["guesses"][0]["probability"] for row in own["worst_images"]]
     assert shown == wrong[:24]
-    (size,) = own["sizes"]
-    assert (size["least"], size["most"], size["images"], size["hits"]) == (0, 64, IMAGES, sum(right)), "all are 9 x 9"
+    sizes = {row["least"]: (row["most"], row["images"], row["hits"]) for row in own["sizes"]}
+    assert sizes == {0: (64, 4, sum(right[:4])), 64: (128, IMAGES - 4, sum(right[4:]))}, "60 to 99 pixels wide, 99 high"
 
 
 def test_names_are_shown_and_not_run(built: Built) -> None:
