@@ -17,7 +17,7 @@ WORST_OPERATORS, MAX_RUNS = 10, 40
 
 
 def verdict_chart(run: Run) -> str:
-    """The accuracy with its interval, the reference and the least accuracy that passes."""
+    """The accuracy with its interval, the reference and, if it was compared, the least accuracy that passes."""
     content, metric = run.metrics.content, run.metric
     value = content["metrics"][metric]
     rows = [charts.Interval("this run", value, *content["interval95"][metric])]
@@ -25,8 +25,8 @@ def verdict_chart(run: Run) -> str:
     if reference:
         known = reference[metric]
         rows.append(charts.Interval("reference", known, known, known))
-        limit = known - content["gate"]["allowed_points"]
-    return charts.intervals(rows, f"{metric}, %", limit)
+        limit = known - content["gate"]["allowed_points"] if content["drop"] else None
+    return charts.intervals(rows, "AP, %" if run.pose else "Top-1, %", limit)
 
 
 def published(run: Run) -> Optional[dict[str, Any]]:

@@ -64,8 +64,8 @@ class Run:
         return NOFLIP if self.tag.endswith(NOFLIP) else ""
 
     def make(self, target: str, **values: str) -> str:
-        """A command for this model, which can be pasted; other values are remembered."""
-        words = ["make", target, f"MODEL={self.build.name}"]
+        """A command for this model, or for MODELS, which can be pasted; other values are remembered."""
+        words = ["make", target, *([] if "MODELS" in values else [f"MODEL={self.build.name}"])]
         if str(self.build.parent) != "build":
             words.append(f"BUILD={self.build.parent}")
         return shlex.join([*words, *(f"{name}={value}" for name, value in values.items())])
