@@ -37,7 +37,7 @@ STYLE: dict[Any, Any] = {
 }
 INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
 WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
-SCATTER = (5.2, 4.0)  # of a scatter chart in a page, inches
+HIGH = 3.7  # of a scatter chart in a page, inches
 PAGE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may contain $
@@ -170,7 +170,7 @@ def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: boo
 
 def scatter(x: str, series: Sequence[Series], *, log: bool = False) -> str:
     """The same chart as by `draw`, without a title."""
-    return _page_chart(SCATTER[1], lambda figure, axes: _scatter(figure, axes, x, series, log), SCATTER[0])
+    return _page_chart(HIGH, lambda figure, axes: _scatter(figure, axes, x, series, log))
 
 
 def _scatter(figure: Any, axes: Any, x: str, series: Sequence[Series], log: bool) -> None:

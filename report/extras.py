@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from hrnet.io.files import sha256_file
 from hrnet.io.parts import Part
+from hrnet.io.records import read_record
 from make import charts
 from make.charts import Curve
 from make.family_charts import about, charts_of
@@ -39,10 +40,10 @@ def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
     """The sweeps of make family that have this model, with their charts."""
     found = []
     for path in sorted(run.build.parent.glob("family/*/family.json")):
-        source = sources.record(path, "family")
-        if source and run.config_name in [row["model"] for row in source.content["rows"]]:
-            drawn = [(each, charts.scatter(each.x, each.series, log=each.log)) for each in charts_of(source.content)]
-            found.append({"source": source, "about": about(source.content), "charts": drawn})
+        content = read_record(path, "family")
+        if run.config_name in [row["model"] for row in content["rows"]] and (source := sources.record(path, "family")):
+            drawn = [(each, charts.scatter(each.x, each.series, log=each.log)) for each in charts_of(content)]
+            found.append({"source": source, "about": about(content), "charts": drawn})
     return found[:SWEEPS]
 
 

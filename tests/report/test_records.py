@@ -46,6 +46,7 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
     operators = [{**operator, "own_error": value, "largest_value": 70000.0} for value in (0.001, 0.25, None)]
     folder = build / "compare/set/emulator-bs1"
     record(folder / "operators.json", "operators", operators=operators)
+    operators += [{**operator, "own_error": 0.0, "largest_value": 1.0}]
     columns = [{"name": "ONNX", "top1": 51.5}, {"name": "compiled", "top1": 50.5}]
     changed = {"max": 0.0079, "relative": 1e-5, "not_finite": 0, "changed": [{"source": "x"}]}
     record(folder / "stages.json", "comparison", columns=columns, steps=[changed])
@@ -64,7 +65,7 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
         assert text in page.text, text
     assert "11.50" not in page.text, "a reference on other images is not shown"
     own = [float(values["value"]) for values, _ in page.numbers if values["data-key"].endswith("/own_error")]
-    assert own == [0.25, 0.001], "worst first, by the own error or else by the error"
+    assert own == [0.25, 0.001], "worst first, by the own error or else by the error; none without"
     assert not any(each.startswith(("make compare", "make precision", "make reference")) for each in page.pre)
 
 

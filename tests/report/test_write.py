@@ -120,6 +120,36 @@ def test_warnings(built: Built) -> None:
     assert "7 of the evaluated images also calibrated" in page.text and "2 images could not be read" in page.text
 
 
+@pytest.mark.parametrize(
+    ("drop", "verdict", "more", "texts"),
+    [
+        (0.5, "pass", {}, ("keeps the accuracy", "Drop: 0.50 percentage points; at most 5 allowed", "limit 15.50")),
+        (-2.0, "pass", {}, ("keeps the accuracy", "-2.00 percentage points (better than the reference)")),
+        (0.0, "pass", {"warning": "both are not better than chance"}, ("agrees", "both are not better than chance")),
+        (40.0, "fail", {}, ("loses more accuracy than is allowed", "Drop: 40.00", "limit 55.00")),
+    ],
+)
+def test_the_verdict_is_a_sentence(
+    built: Built, drop: float, verdict: str, more: dict[str, str], texts: tuple[str, ...]
+) -> None:
+    record = json.loads(built.metrics.read_text())
+    del record["why"]
+    known = {"top1": record["metrics"]["top1"] + drop, "source": "torch"}
+    record |= {"verdict": verdict, "drop": {"points": drop, "relative_percent": 0.0}, "reference": known, **more}
+    built.metrics.write_text(json.dumps(record))
+    page = built.write()
+    page.check_numbers()
+    first = page.text[: page.text.index("What ran")]
+    for text in texts:
+        assert text in first, first
+
+
+def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
+    text = built.write().text
+    first = text[: text.index("What ran")]
+    assert "not judged: no reference is known" in first and "limit" not in first and "Reference:" not in first
+
+
 def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
     path = built.metrics.with_suffix("") / "predictions.jsonl"
     path.write_text(path.read_text().replace('"rank": 0', '"rank": 1', 1))
