@@ -2,8 +2,8 @@
 
 ImageNet, with labels:
 val/*.JPEG + val_label.txt   model zoo: `name index` lines
-val_list.txt (+ any folders) PaddleClas: `path index` lines, paths relative to the data set's folder
-val/<class>/*                torchvision's ImageFolder: the class index is the position of the class folder in text
+val_list.txt                 PaddleClas: `path index` lines, paths relative to the data set's directory
+val/<class>/*                torchvision's ImageFolder: the class index is the position of the class directory in text
                              order, or in numeric order if all names are integers
 train/<class>/*              the same, for training
 *.tar, val/*.tar             WebDataset (hrnet/tars.py); DATASET may also be a text file that lists tar files
@@ -35,7 +35,7 @@ from hrnet.workers import map_files
 
 OTHER_CLASSES = "fix the labels, or give CFG=<a config with the classes of this data set>"
 WHOLE = re.compile(r"[0-9]{1,9}")
-LISTED = 10  # names in an error about files or folders that the user must fix one by one
+LISTED = 10  # names in an error about files or directories that the user must fix one by one
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Dataset:
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
     unlabelled: list[str]  # files beside the images that have no label
-    absent: list[str]  # labelled images that are missing: the folder is a subset
-    index: Path  # the file or folder that defines the labels
+    absent: list[str]  # labelled images that are missing: the directory is a subset
+    index: Path  # the file or directory that defines the labels
     broken: dict[str, str] = field(default_factory=dict)  # labelled, but a broken link or not a file -> why
-    classes: dict[str, int] = field(default_factory=dict)  # class folder -> index; empty in other layouts
-    empty_folders: list[str] = field(default_factory=list)  # folders without images, and broken links
+    classes: dict[str, int] = field(default_factory=dict)  # class directory -> index; empty in other layouts
+    empty_folders: list[str] = field(default_factory=list)  # directories without images, and broken links
     class_count: int = 0  # of the model
     members: dict[str, Member] = field(default_factory=dict)  # path -> position in a tar file; empty for image files
     ends: tuple[int, ...] = ()  # number of images up to the end of each tar file
@@ -67,7 +67,7 @@ class Dataset:
         return [*(self.root / name for name in LISTS), *([self.root, self.index] if self.ends else [])]
 
     def notes(self) -> list[str]:
-        """Messages about missing images and unused folders."""
+        """Messages about missing images and unused directories."""
         notes = []
         if self.absent:
             notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
@@ -88,12 +88,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """The images of a COCO folder that its annotation file lists, in natural order of their names."""
+    """The images of a COCO directory that its annotation file lists, in natural order of their names."""
 
     root: Path
     images: dict[str, CocoImage]  # path relative to root -> its entry in the annotation file
-    unlisted: list[str]  # files in the image folder that the annotation file does not list
-    absent: list[str]  # listed images that are missing: the folder is a subset
+    unlisted: list[str]  # files in the image directory that the annotation file does not list
+    absent: list[str]  # listed images that are missing: the directory is a subset
     index: Path  # the annotation file
     broken: dict[str, str]  # listed, but a broken link or not a file -> why
     annotations: Annotations
@@ -129,11 +129,11 @@ def _sha256_of_members(members: Mapping[str, Member], labels: Mapping[str, int])
 
 
 def find_images(folder: Path, classes: int) -> Dataset:
-    """Find the images and labels of a data set for a model with `classes` classes. `folder`: the data set's folder, its
-    `val` (as in the model zoo's commands), a tar file, or a text file that lists tar files.
+    """Find the images and labels of a data set for a model with `classes` classes. `folder`: the data set's directory,
+    its `val` (as in the model zoo's commands), a tar file, or a text file that lists tar files.
 
-    Raises UserError if the folder has none of the layouts, no listed image exists, or the labels do not fit the number
-    of classes.
+    Raises UserError if the directory has none of the layouts, no listed image exists, or the labels do not fit the
+    number of classes.
     """
     place, tars = find_tars(folder)
     if tars:
@@ -148,7 +148,7 @@ def find_images(folder: Path, classes: int) -> Dataset:
 
 def find_training_images(root: Path, classes: int) -> Dataset:
     """Find the images train/<class>/* below `root` for a model with `classes` classes. Raises UserError if there are
-    none, or if there are more or fewer class folders."""
+    none, or if there are more or fewer class directories."""
     if not (root / "train").is_dir():
         what = "no train directory" if root.is_dir() else "no such dataset directory"
         raise UserError(what, where=root, expected="train/<class>/*")
@@ -156,7 +156,7 @@ def find_training_images(root: Path, classes: int) -> Dataset:
 
 
 def check_classes_agree(root: Path, validation: Dataset) -> None:
-    """Raise UserError if the class folders of train/ give other class indices than the labels of val/."""
+    """Raise UserError if the class directories of train/ give other class indices than the labels of val/."""
     training = _training_classes(root)
     if validation.classes and training and set(training) != set(validation.classes):
         raise _classes_differ(root, training, validation.classes)
@@ -169,7 +169,7 @@ def check_classes_agree(root: Path, validation: Dataset) -> None:
 
 
 def _training_classes(root: Path) -> dict[str, int]:
-    """Class folder in train/ -> index; empty if there are none."""
+    """Class directory in train/ -> index; empty if there are none."""
     place = root / "train"
     return _by_position(_find_class_folders(place)[0], place) if place.is_dir() else {}
 
@@ -184,8 +184,8 @@ def _classes_differ(root: Path, training: Iterable[str], validation: Iterable[st
 
 
 def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
-    """Find the images of a split (such as val2017) in a COCO folder. `segmentations`: see `read_annotations`. Raises
-    UserError if the folder is missing, or none of the images in the annotation file exists."""
+    """Find the images of a split (such as val2017) in a COCO directory. `segmentations`: see `read_annotations`. Raises
+    UserError if the directory is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
         raise UserError("no such dataset directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=")
     check_coco(root, split)
@@ -291,7 +291,7 @@ def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
 
 
 def _find_class_folders(place: Path) -> tuple[list[str], list[str]]:
-    """The folders in `place` with images, and the other ones (no images, or a broken link); both in text order."""
+    """The directories in `place` with images, and the other ones (no images, or a broken link); both in text order."""
     names: list[str] = []
     empty_folders: list[str] = []
     for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
@@ -328,7 +328,7 @@ def is_image(path: AnyPath) -> bool:
 
 
 def _by_position(names: list[str], place: Path) -> dict[str, int]:
-    """Class folder -> index: the position in numeric order if all names are integers, else in text order."""
+    """Class directory -> index: the position in numeric order if all names are integers, else in text order."""
     if all(map(WHOLE.fullmatch, names)):
         names = sorted(names, key=int)
         twice = [f"{a} and {b}" for a, b in zip(names, names[1:]) if int(a) == int(b)]
@@ -338,8 +338,8 @@ def _by_position(names: list[str], place: Path) -> dict[str, int]:
 
 
 def _subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
-    """Class folder -> index if val/ has too few folders but their indices are certain: the names are class indices, or
-    train/ has all classes with the same names. Else None."""
+    """Class directory -> index if val/ has too few directories but their indices are certain: the names are class
+    indices, or train/ has all classes with the same names. Else None."""
     if split == "val" and len(names) < classes:
         if _are_indices(names, classes):
             return {name: int(name) for name in sorted(names, key=int)}
@@ -356,7 +356,8 @@ def _are_indices(names: list[str], classes: int) -> bool:
 
 
 def _wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
-    """The error for too many or too few class folders. It lists first the folders that do not look like classes."""
+    """The error for too many or too few class directories. It lists first the directories that do not look like
+    classes."""
     shapes = {name: re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "9", name)) for name in names}
     shape, number = Counter(shapes.values()).most_common(1)[0]
     odd = [name for name in names if shapes[name] != shape] if number > len(names) / 2 else []
@@ -384,8 +385,8 @@ def _list_files_in(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[s
 
 
 def _list_files(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
-    """The names of the files in a folder, and its other entries (broken links, folders, devices) -> what they are;
-    without hidden ones."""
+    """The names of the files in a directory, and its other entries (broken links, directories, devices) -> what they
+    are; without hidden ones."""
     files: list[str] = []
     others: dict[str, str] = {}
     for entry in os.scandir(folder):
@@ -404,7 +405,7 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
     """Read `name index` lines (val_label.txt, val_list.txt) as {name: class index}. The index follows the last white
     space of the line.
 
-    `root`: the data set's folder; names are then returned as paths relative to it. A leading `./` is allowed, and a
+    `root`: the data set's directory; names are then returned as paths relative to it. A leading `./` is allowed, and a
     leading `val/` in val_label.txt. Raises FormatError with the line number.
     """
     data = Path(path).read_bytes()

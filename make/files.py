@@ -18,13 +18,13 @@ DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears
 MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
-# The value that hides another one, which was given to an earlier call
+# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
 
 
 def prefer_given(options: Options) -> dict[str, str]:
-    """Reset remembered values that would hide a value of this call: a value given now beats one remembered. Returns
-    the values to remember instead."""
+    """Reset remembered values that would hide a value of this call: a value given now has priority. Returns the
+    values to remember instead."""
     reset = {}
     remembered = options.remembered()
     for name, others in HIDDEN_BY.items():
@@ -65,7 +65,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     for name in FILES:
         given = name in options.given and options[name]
         if name == "WEIGHTS" and (downloads or not (given or name in remembered)):
-            continue  # a rule of the Makefile downloads it, or tells how to get it
+            continue  # a rule of the Makefile downloads it, or prints how to get it
         if given or (name in used and not dry_run):
             check_exists(options, name)
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():

@@ -1,4 +1,4 @@
-"""The rest of the page: rejected images, the family's charts and training curves, where they were made."""
+"""The rest of the page: rejected images, and, if they exist, the family's charts and training curves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rejected(run: Run, sources: Sources) -> dict[str, Any]:
 
 
 def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
-    """The sweeps of make family that have this model, with their charts."""
+    """The records of make family that contain this model, with their charts."""
     found = []
     for path in sorted(run.build.parent.glob("family/*/family.json")):
         content = read_record(path, "family")

@@ -6,7 +6,7 @@
 Reads    the metrics record with its predictions, and the records of other stages below --build; from --dataset only the
          images that are shown and, for pose, the annotations. --base: the metrics record of an older run, with its
          predictions in the directory beside it
-Writes   --output. Nothing is inferred again. A part without a record is named, with the command that writes it
+Writes   --output. No stage runs. Where a record is missing, the page shows the command that writes it
 """
 
 from __future__ import annotations
