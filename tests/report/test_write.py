@@ -147,7 +147,7 @@ def test_the_verdict_is_a_sentence(
 def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
     text = built.write().text
     first = text[: text.index("What ran")]
-    assert "not judged: no reference is known" in first and "limit" not in first and "Reference:" not in first
+    assert "Reason: no reference is known" in first and "limit" not in first and "Reference:" not in first
 
 
 def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
