@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"atc would refuse this: {error}", where=args.model) from None
     make_folder(args.output.parent)
     text = f"{args.model.name}, {args.precision}: operators that stay in float, on {len(inputs.images)} images\n\n"
-    write_text(products[0], text + table(done) + "".join(f"- {name}\n" for name in names))
+    write_text(products[0], text + table(done) + "\n" + "".join(f"- {name}\n" for name in names))
     content: dict[str, Any] = {
         "model": args.model.name,
         "onnx_sha256": sha256_file(args.model),
