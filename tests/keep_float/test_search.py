@@ -89,6 +89,14 @@ def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.C
     assert "up to date" in capsys.readouterr().out
 
 
+def test_fewer_images_than_a_usual_batch(here: Path) -> None:
+    """A model that accepts any batch needs no certain number of images."""
+    broken_models.write(here, broken_models.outlier(), images=3)
+    assert search.main(broken_models.arguments("int8")) == 0
+    assert lines("int8") == ["/last/Conv"]
+    assert len(read_record("keep/int8.json", "keep_float")["images"]) == 3
+
+
 def test_a_changed_input_searches_again(here: Path) -> None:
     broken_models.write(here, broken_models.outlier())
     assert search.main(broken_models.arguments("int8")) == 0
@@ -106,7 +114,13 @@ def test_what_does_not_fit_is_refused(here: Path, capsys: pytest.CaptureFixture[
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 32
     broken_models.write(here, model)
     assert search.main(broken_models.arguments("int8")) == 2
-    check_error(capsys.readouterr().err, "keep_float.search", "inputs", "fewer images", "CALIB=")
+    check_error(capsys.readouterr().err, "keep_float.search", "inputs", "fewer images", "CALIB=32")
+    model = classifier()
+    for node in model.graph.node:
+        node.name = ""
+    broken_models.write(here, model)
+    assert search.main(broken_models.arguments("int8")) == 2
+    check_error(capsys.readouterr().err, "keep_float.search", "model.onnx", "no names")
     onnx.save(classifier(), "model.onnx")
     Path("inputs/img3.bin").write_bytes(b"short")
     assert search.main(broken_models.arguments("int8")) == 2
