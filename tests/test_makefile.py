@@ -135,20 +135,6 @@ def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
     assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr
 
 
-<<<<<<< HEAD
-def test_a_users_config_names_the_model_and_its_products(checkout: Checkout) -> None:
-    """The file name of CFG is the model and part of its products; CFG is remembered."""
-    shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
-    call = [sys.executable, "-m", "pth2onnx.classification", "--cfg", "mine.yaml"]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    given = ["make", "onnx", "CFG=mine.yaml", "WEIGHTS=weights/demo_digits.pth", f"PYTHON={sys.executable}"]
-    done = subprocess.run(given, cwd=checkout.root, env=clean, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"{' '.join(call)} --weights weights/demo_digits.pth --output build/mine/model.onnx\n" in done.stdout
-    assert (checkout.root / "build/mine/model.onnx").exists()
-    assert "--cfg mine.yaml --model build/mine/model.onnx" in checkout.make("-n", "om", model="mine").stdout
-
-
 def test_hints_of_a_stage_name_the_model_of_a_users_config(checkout: Checkout) -> None:
     """hrnet/hints.py reads MODEL from the environment."""
     shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
@@ -161,8 +147,6 @@ def test_hints_of_a_stage_name_the_model_of_a_users_config(checkout: Checkout) -
     assert done.returncode == 2 and "\nmodel: mine\n" in done.stdout, done.stderr
 
 
-=======
->>>>>>> suite
 def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2
