@@ -102,7 +102,8 @@ class Report:
         try:
             check(call)
         except OptionError as error:
-            self.miss(str(OptionError(error.what, error.hint and in_call(error.hint, call.values))))
+            for each in (*error.earlier, error):
+                self.miss(str(each.complete(call.values)))
 
 
 def version_of(name: str, module: str) -> Optional[str]:
