@@ -81,9 +81,8 @@ def prefer_given(options: Options) -> dict[str, str]:
             old = before.get(name) or options.default(name)
             if name in options.given and os.path.normpath(options[name]) != os.path.normpath(old):
                 instead = f" instead of {old}" if old else ""
-                note(
-                    f"REFERENCE={options['REFERENCE']} is forgotten, because {name}={options[name]} is given now{instead}"
-                )
+                new = f"{name}={options[name]} is given now{instead}"
+                note(f"REFERENCE={options['REFERENCE']} is forgotten, because {new}")
                 options.values["REFERENCE"] = reset["REFERENCE"] = ""
                 break
     return reset

@@ -11,7 +11,6 @@ from make.call import NOT_REMEMBERED
 from make.checks import CHECKS
 from make.options import Options
 from make.remembered import used_names
-from tests.make.option_calls import DEFAULTS
 from tests.support.checkout import Checkout
 
 OTHER = {
@@ -41,7 +40,7 @@ def remember(checkout: Checkout, **values: str) -> Path:
 @pytest.mark.parametrize("goal", ["weights", "train", "onnx", "om", "preprocess", "predict", "bench", "eval"])
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
     given = ["IMAGES=a.jpg"] if goal == "predict" else []
-    values = {**DEFAULTS, "MODEL": "demo_digits", "BACKEND": "onnxruntime"}
+    values = {**dict.fromkeys(CHECKS, ""), "PRECISION": "default", "BACKEND": "onnxruntime"}
     used = used_names(Options(values, set(), {goal}))
     shown = checkout.make("-n", goal, *given)
     assert shown.returncode == 0, shown.stderr
