@@ -319,11 +319,12 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     if writes:
         remove_unread(options)
     stale = remember(options, given, not writes)
+    before = str(options.before) if writes and stale else ""
     names = product_names(options)
     spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
     words = {name: value for name, value in options.values.items() if name not in spaced}
     names.update(changed(options, names))
-    return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
+    return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale), "SETTINGS_BEFORE": before}
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

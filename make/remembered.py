@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
 
@@ -90,22 +92,35 @@ def prefer_given(options: Options) -> dict[str, str]:
 
 def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
     """Write the given values that changed; return their files. Raises OptionError if a file cannot be written."""
-    stale = []
-    for name, value in sorted(given.items()):
-        path, text = options.settings / f"{name}.mk", f"{name} ?= {value}\n"
-        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
-            continue
-        stale.append(str(path))
-        if not dry_run:
-            temporary = path.with_name(f".{name}.{os.getpid()}")
-            try:
-                os.umask(0o027)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
-            except OSError as error:
-                raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
-    return stale
+    texts = {options.settings / f"{name}.mk": f"{name} ?= {value}\n" for name, value in sorted(given.items())}
+    texts = {path: text for path, text in texts.items() if not _holds(path, text)}
+    if not dry_run and texts:
+        path = next(iter(texts))
+        try:
+            os.umask(0o027)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(options.before, ignore_errors=True)
+            options.before.mkdir()
+            for path, text in texts.items():
+                _replace(path, text, options.before / path.name)
+        except OSError as error:
+            raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
+    return [str(path) for path in texts]
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
+
+
+def _replace(path: Path, text: str, before: Path) -> None:
+    """Write a file in one step, after a copy of the old one; the copy is empty if there is none."""
+    if path.is_file():
+        shutil.copy2(path, before)
+    else:
+        before.touch()
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def remove_unread(options: Options) -> None:

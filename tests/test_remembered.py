@@ -71,3 +71,14 @@ def test_all_errors_of_a_call_are_printed(checkout: Checkout) -> None:
 def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
     done = checkout.make("demo", model="demo_dgits")
     assert done.returncode == 2 and "did you mean demo_digits?" in done.stderr
+
+
+def test_a_value_that_the_first_stage_refuses_is_not_remembered(checkout: Checkout) -> None:
+    """The checkpoint of another model; after it the call without WEIGHTS has the checkpoint of before."""
+    pytest.importorskip("torch")
+    folder = remember(checkout, WEIGHTS="weights/demo_digits.pth")
+    done = checkout.make("onnx", "WEIGHTS=weights/demo_pose.pth", "BACKEND=onnxruntime")
+    assert done.returncode == 2 and "not remembered" in done.stderr and "BACKEND=onnxruntime" in done.stderr
+    assert (folder / "WEIGHTS.mk").read_text() == "WEIGHTS ?= weights/demo_digits.pth\n"
+    assert [path.name for path in folder.iterdir()] == ["WEIGHTS.mk"]
+    assert "--weights weights/demo_digits.pth" in checkout.make("-n", "onnx").stdout
