@@ -2,7 +2,7 @@
 the command, and by amct.emulator, which accepts it.
 
 Source: the help text of amct_onnx (CANN 7.0 to 9.0) and CANN's documentation of AMCT. Without --batch_num only one
-file is used. Flags and values are separated by a space or by `=`, without a space after the `=`: the value would be
+file is used. A flag and its value are separated by a space or by `=`. With a space after the `=`, the value would be
 empty.
 """
 

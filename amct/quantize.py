@@ -13,6 +13,7 @@ The script builds one command, prints it, runs it in a temporary directory and c
 ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
 `python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
 added afterwards, by atc.
+
 With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
 Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
 the range of each tensor; without it the emulator chooses. amct_onnx has no such choice.
@@ -80,8 +81,8 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
 
 
 def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool) -> onnx.ModelProto:
-    """The deploy model that the tool wrote. Raises WorkFailed if it has other inputs or outputs than its source, or
-    nothing is quantized in it although something should be (`quantized`)."""
+    """The deploy model that the tool wrote. `quantized`: whether something in it must be quantized. Raises WorkFailed
+    if nothing is, or if its inputs or outputs differ from those of `source`."""
     if not path.is_file():
         raise WorkFailed(f"{tool} succeeded but wrote no {path.name}")
     try:

@@ -246,7 +246,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tune", choices=("none", "aoe"), default="none", help="aoe: tune by measuring on the device")
     parser.add_argument("--log", default="error", help="atc's log level: debug, info, warning, error, null")
-    text = "more flags for atc, quoted: --atc_flags='--keep_dtype=ops.cfg --output_type=FP16'"
+    text = "more flags for atc, quoted: --atc_flags='--op_select_implmode=high_precision --output_type=FP16'"
     parser.add_argument("--atc_flags", type=flags.parse, default=[], metavar="FLAGS", help=text)
     args = parser.parse_args(argv)
     if args.input_dtype == "uint8" and args.cfg is None:

@@ -1,4 +1,4 @@
-"""The flags in ATC_FLAGS, which are passed to atc unchanged, such as `--keep_dtype=ops.cfg --output_type=FP16`.
+"""The flags in ATC_FLAGS, which are passed to atc unchanged, such as `--op_select_implmode=high_precision`.
 
 Flags that this project sets itself are rejected. Flags that change the model's inputs or the files that atc writes are
 rejected too, because they would make the model's record wrong. Paths are relative to the current directory; since atc

@@ -72,7 +72,7 @@ def tars(root: Path, count: int) -> None:
 
 LAYOUTS: dict[str, Callable[[Path, int], None]] = {
     "val_label.txt": flat,
-    "class folders": class_folders,
+    "class directories": class_folders,
     "val_list.txt": listed_folders,
     "tar files": tars,
 }

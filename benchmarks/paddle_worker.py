@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-del sys.path[0]  # this folder, whose paddle.py is another module
+del sys.path[0]  # this directory, whose paddle.py is another module
 import paddle  # noqa: E402
 from paddle import inference, nn  # noqa: E402
 from paddle.nn import functional  # noqa: E402

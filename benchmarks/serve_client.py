@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from hrnet.cli import WorkFailed
 
+ANSWER_SECONDS = 60
+
 
 def http_request(path: str, body: bytes, headers: str = "Content-Type: application/json\r\n") -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
@@ -43,26 +45,33 @@ class Connection:
 
 
 def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[float, list[float]]:
-    """Send `requests` in turn by `clients` connections for `seconds`. Returns the responses per second until the last
-    one, and the latency of each in seconds. Raises WorkFailed if there is none."""
+    """Send `requests` in turn by `clients` connections for `seconds`, then wait for the last answers, so that no work
+    is left for a later measurement. Returns the responses per second, counted until the last one within `seconds`,
+    and the latency of each in seconds. Raises WorkFailed if there is none within `seconds`."""
     selector = selectors.DefaultSelector()
     connections = [Connection(port) for _ in range(clients)]
     for number, connection in enumerate(connections):
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send(requests[number % len(requests)])
     latencies: list[float] = []
-    sent, last = clients, 0.0
+    sent, counted, last = clients, 0, 0.0
     begun = time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        for key, _ in selector.select(1.0):
-            if key.data.receive():
-                last = time.perf_counter()
-                latencies.append(last - key.data.sent)
+    while len(latencies) < sent:
+        ready = selector.select(1.0)
+        if not ready and time.perf_counter() - begun > seconds + ANSWER_SECONDS:
+            raise WorkFailed("no answer", found=f"{len(latencies)} of {sent} answers")
+        for key, _ in ready:
+            if not key.data.receive():
+                continue
+            now = time.perf_counter()
+            latencies.append(now - key.data.sent)
+            if now - begun < seconds:
+                counted, last = len(latencies), now
                 key.data.send(requests[sent % len(requests)])
                 sent += 1
     for connection in connections:
         connection.socket.close()
     selector.close()
-    if not latencies:
+    if not counted:
         raise WorkFailed("no response", expected=f"at least one in {seconds:g} s", hint="give more --seconds")
-    return len(latencies) / (last - begun), latencies
+    return counted / (last - begun), latencies

@@ -1,1 +1,1 @@
-"""Where accuracy is lost: by stage (`compare.stages`) and by operator (`compare.operators`)."""
+"""Where accuracy is lost: by stage (`compare.classification`, `compare.pose`), by operator (`compare.operators`)."""

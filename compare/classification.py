@@ -6,12 +6,14 @@
         --metrics build/demo_digits/eval/digits-float32/onnxruntime-bs16-fp16.json
         --output build/demo_digits/compare/digits-float32/onnxruntime-bs16-fp16/stages.json
 
-Reads    the inputs beside the manifest, both models, the outputs of infer, and eval's metrics and predictions; with
-         --torch_images and --torch_inputs the logits that train.classification.reference computes from both
+Reads    the inputs beside the manifest, both models, the outputs of infer, eval's metrics and predictions;
+         --torch_images and --torch_inputs: PyTorch's logits for the images and for the inputs, which
+         train.classification.reference wrote
 Writes   <output> (kind `comparison`) and the same table as .md
 
 The columns are, from left to right: torch on the images, torch on our inputs, the ONNX file, the compiled model, and
-what infer wrote. Each figure of a step compares a column with the one before it. The last column must agree with eval.
+what infer wrote. The figures of a step compare a column with the one before it. The last column must have the accuracy
+that eval reports.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
 
 
 def make_table(result: Result, model: str) -> Table:
-    """One column for each stage; figures of a step are in the column that it leads to."""
+    """One column for each stage. The figures of a step are in the later one of its two columns."""
     shown = result.columns()
     rows = [["Top-1 %", *(f"{column['top1']:.2f}" for column in shown)]]
     if "top5" in shown[0]:

@@ -26,7 +26,7 @@ TORCH_IMAGES, TORCH_INPUTS, ONNX, COMPILED, INFER = "torch images", "torch input
 
 
 class Runner:
-    """An ONNX file in onnxruntime. `outputs`: those to compute, if the file has them all; default: all of the file."""
+    """An ONNX file in onnxruntime. Computes `outputs` if the file has all of them, else all outputs of the file."""
 
     def __init__(self, path: Path, outputs: Sequence[str] = ()) -> None:
         options = onnxruntime.SessionOptions()
@@ -45,8 +45,8 @@ class Runner:
         self.batch: Optional[int] = given[0].shape[0] if isinstance(given[0].shape[0], int) else None
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        """The outputs for `values` [N, …], in batches of the model's size; the last one is filled up with its first
-        image."""
+        """The outputs for `values` [N, …], computed in batches of the model's size. If the last batch is smaller, its
+        first image is repeated."""
         size = self.batch or len(values)
         results = [self._run(values[start : start + size], size) for start in range(0, len(values), size)]
         return [np.concatenate(outputs) for outputs in zip(*results)]
@@ -69,7 +69,7 @@ class Step:
         self.changed: list[dict[str, Any]] = []
 
     def record(self) -> dict[str, Any]:
-        """Without `max`, `mean` and the like if no values were compared."""
+        """The step as JSON values. If no values were compared, the differences (`max`, `mean`, …) are missing."""
         error = self.sums.error()
         figures = {
             "max": error.largest,
@@ -86,7 +86,7 @@ class Step:
 
 
 def difference_rows(steps: list[Step], what: str) -> list[list[str]]:
-    """Rows of the table: the differences of each step, in the column that it leads to."""
+    """Rows of the table: the differences of each step, in the later one of its two columns."""
 
     def row(title: str, figure: Callable[[Step], str]) -> list[str]:
         return [title, "", *(figure(step) if step.compared() else "" for step in steps)]

@@ -87,8 +87,8 @@ def used_by(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def match(reference: Graph, compiled: Graph) -> dict[str, list[str]]:
-    """{tensor of the reference: the tensors of the compiled graph that have its value}, in the reference's order: float
-    tensors that operators compute in both graphs."""
+    """{tensor of the reference: the tensors of the compiled graph that have its value}, in the reference's order.
+    Only float tensors that operators compute in both graphs."""
     found = {}
     for node in reference.nodes:
         for name in node.output:

@@ -4,9 +4,9 @@
         --input_shape "image:8,3,224,224" --rank 0
 
 Source: mindstudio-probe 26.2.0 on PyPI (msprobe/core/compare/compare_cli.py, msprobe/infer/offline/compare). Its
-options take a space. It writes OUT/<yyyymmddHHMMSS>/result_*.csv, one line for each operator. The exit code is 0 even
-for some failures, so a missing table is the sign. The errors are those after an operator; it does not measure what an
-operator adds itself.
+options and their values are separated by spaces. It writes OUT/<yyyymmddHHMMSS>/result_*.csv, one line for each
+operator. The exit code is 0 even after some failures, so this module checks that the table exists. The table has the
+error after each operator, not the error that the operator adds itself.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ Reads    the ONNX file, the compiled model with its record, a directory of input
 Writes   <output> (kind `operators`): one entry for each operator in the order of the graph; and the worst as .md
 
 Both graphs are run with all intermediate results on `--images` images, one at a time (compare/walk.py). For each
-operator there is the error after it, and the error that it adds itself: it is computed with float32 inputs from the
-ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which reports only the first.
+operator the table has the error after it, and the error that it adds itself. To find the latter, the operator is
+computed with float32 inputs from the ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which
+reports only the error after each operator.
 """
 
 from __future__ import annotations

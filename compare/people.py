@@ -1,8 +1,8 @@
 """Match the people that two stages found on an image, by COCO's object keypoint similarity (OKS).
 
 Source: computeOks in https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py). COCO takes a person's
-area from the annotation; people that a model found have none, so it is the area of the box around their keypoints, as
-in pycocotools' loadRes.
+area from the annotation. For people that a model found, it is the area of the box around their keypoints, as in
+pycocotools' loadRes.
 """
 
 from __future__ import annotations

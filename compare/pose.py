@@ -8,11 +8,13 @@
         --output build/demo_pose/compare/demo_people-float32/onnxruntime-bs1-fp16/stages.json
 
 Reads    the inputs beside the manifest, both models, the outputs of infer, eval's metrics and keypoints, and COCO's
-         annotations; with --torch_images and --torch_inputs the people that train.pose.reference finds
+         annotations; --torch_images and --torch_inputs: the people that train.pose.reference found with PyTorch on the
+         images and on the inputs
 Writes   <output> (kind `comparison`) and the same table as .md
 
 The columns are those of compare.classification. The maps are compared without the flip test. People are matched by
-OKS with those of the column before (compare/people.py). The last column must agree with eval.
+OKS with those of the column before (compare/people.py). The last column must have the AP and the number of people that
+eval reports.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def find_people(
     runner: Runner, values: np.ndarray, image: InputImage, settings: Settings, flip_axis: Optional[int]
 ) -> tuple[list[np.ndarray], list[Person]]:
     """The outputs of a model for one input [1, …], and the people in them. `flip_axis`: the axis to flip for the flip
-    test; None: without."""
+    test; None: no flip test."""
     outputs = [np.asarray(output, np.float32) for output in runner(values)]
     flipped = None
     if flip_axis is not None:
@@ -152,7 +154,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
 
 
 def make_table(model: str, content: dict[str, Any], steps: list[Step]) -> Table:
-    """One column for each stage; figures of a step are in the column that it leads to."""
+    """One column for each stage. The figures of a step are in the later one of its two columns."""
     shown, records = content["columns"], content["steps"]
     rows = [
         ["AP %", *("-" if column["AP"] is None else f"{column['AP']:.2f}" for column in shown)],

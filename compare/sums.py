@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Error(NamedTuple):
-    """The difference of one tensor from the reference, in one figure each."""
+    """How much one tensor differs from the reference."""
 
     relative: float  # norm of the difference / norm of the reference: msprobe's RelativeEuclideanDistance
     cosine: float
@@ -31,7 +31,7 @@ class Sums:
             comparable &= finite
             a, b = a[comparable], b[comparable]
         self.values += len(a)
-        # Sums of products, not dot products: BLAS would use all cores for each and wait for them.
+        # Sums of products instead of dot products: BLAS would use all cores for each one and wait for them.
         self.expected += float(np.square(a, dtype=np.float64).sum())
         self.found += float(np.square(b, dtype=np.float64).sum())
         self.product += float(np.multiply(a, b, dtype=np.float64).sum())

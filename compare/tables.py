@@ -33,13 +33,13 @@ class Table(NamedTuple):
 
 
 def write_tables(output: Path, title: str, shown: Table, listed: Table, lines: Sequence[str]) -> None:
-    """Print a table and `lines` about it, and write them, with the longer table `listed`, beside the record `output` as
-    .md."""
+    """Print the table `shown` and `lines`. Write `lines` and the longer table `listed` to the .md file beside the
+    record `output`."""
     print("\n".join([shown.text(), *lines]))
     items = "".join(f"- {line.strip()}\n" for line in lines)
     write_text(output.with_suffix(".md"), "\n".join(filter(None, [f"# {title}\n", items, listed.markdown()])))
 
 
 def short(value: float) -> str:
-    """An error in three characters or little more: `0`, `3.1e-05`."""
+    """An error with two digits, such as `3.1e-05`; or `0`."""
     return "0" if value == 0 else f"{value:.1e}"

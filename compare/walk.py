@@ -4,7 +4,7 @@ Each matched tensor is computed three times: by the reference, by the compiled g
 compiled graph from the reference's tensors, which gives the error that this part adds itself. A tensor is kept only
 until its last use, so the memory does not grow with the number of images, nor with the depth of the graph.
 
-Parts run in onnxruntime without optimisation and on one thread: equal parts give equal bits.
+Parts run in onnxruntime without optimisation and on one thread, so equal parts give equal bits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hrnet.cli import UserError
 
 HALF_LARGEST = 65504.0  # the largest float16; a chip in saturation mode gives it instead of infinity
 FATAL_ONLY = 4
-JUST_ABOVE = 1.001  # a rounding error of half a step may be exceeded by float32's own rounding
+JUST_ABOVE = 1.001  # float32's own rounding can make an error larger than half a step
 
 Tensors = dict[str, np.ndarray]
 

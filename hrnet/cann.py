@@ -23,7 +23,7 @@ CHIPS = tuple(f"Ascend{name}" for name in (
 # fmt: on
 CHIP = "Ascend[0-9]+[A-Za-z0-9_-]*"
 CHIP_TEXT = "a chip name: Ascend followed by the name that npu-smi info prints, such as Ascend310P3"
-SET_ENV = (  # system-wide and per-user installations; the folder is named `cann` since CANN 8.5
+SET_ENV = (  # system-wide and per-user installations; the directory is named `cann` since CANN 8.5
     "/usr/local/Ascend/cann/set_env.sh",
     "~/Ascend/cann/set_env.sh",
     "~/Ascend/ascend-toolkit/set_env.sh",

@@ -1,4 +1,4 @@
-"""The class folders of a data set, train/<class>/* or val/<class>/*: which ones count, and the index of each class."""
+"""The class directories of a data set, train/<class>/* or val/<class>/*: which ones count, and each class index."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, AnyPath, natural_key
 
 WHOLE = re.compile(r"[0-9]{1,9}")
-LISTED = 10  # names in an error about files or folders that the user must fix one by one
+LISTED = 10  # names in an error about files or directories that the user must fix one by one
 
 
 def find_class_folders(place: Path) -> tuple[list[str], list[str]]:
-    """The folders in `place` with images, and the other ones (no images, or a broken link); both in text order."""
+    """The directories in `place` with images, and the other ones (no images, or a broken link); both in text order."""
     names: list[str] = []
     empty_folders: list[str] = []
     for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
@@ -54,7 +54,7 @@ def is_image(path: AnyPath) -> bool:
 
 
 def class_indices(names: list[str], place: Path) -> dict[str, int]:
-    """Class folder -> index: the position in numeric order if all names are integers, else in text order."""
+    """Class directory -> index: the position in numeric order if all names are integers, else in text order."""
     if all(map(WHOLE.fullmatch, names)):
         names = sorted(names, key=int)
         twice = [f"{a} and {b}" for a, b in zip(names, names[1:]) if int(a) == int(b)]
@@ -64,7 +64,7 @@ def class_indices(names: list[str], place: Path) -> dict[str, int]:
 
 
 def training_classes(root: Path) -> dict[str, int]:
-    """Class folder in train/ -> index; empty if there are none."""
+    """Class directory in train/ -> index; empty if there are none."""
     place = root / "train"
     return class_indices(find_class_folders(place)[0], place) if place.is_dir() else {}
 
@@ -79,8 +79,8 @@ def classes_differ(root: Path, training: Iterable[str], validation: Iterable[str
 
 
 def subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
-    """Class folder -> index if val/ has too few folders but their indices are certain: the names are class indices, or
-    train/ has all classes with the same names. Else None."""
+    """Class directory -> index if val/ has too few directories but their indices are certain: the names are class
+    indices, or train/ has all classes with the same names. Else None."""
     if split == "val" and len(names) < classes:
         if are_indices(names, classes):
             return {name: int(name) for name in sorted(names, key=int)}
@@ -97,7 +97,8 @@ def are_indices(names: list[str], classes: int) -> bool:
 
 
 def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
-    """The error for too many or too few class folders. It lists first the folders that do not look like classes."""
+    """The error for too many or too few class directories. It lists first the directories that do not look like
+    classes."""
     shapes = {name: re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "9", name)) for name in names}
     shape, number = Counter(shapes.values()).most_common(1)[0]
     odd = [name for name in names if shapes[name] != shape] if number > len(names) / 2 else []

@@ -2,8 +2,8 @@
 
 ImageNet, with labels:
 val/*.JPEG + val_label.txt   model zoo: `name index` lines
-val_list.txt (+ any folders) PaddleClas: `path index` lines, paths relative to the data set's folder
-val/<class>/*                torchvision's ImageFolder: the class index is the position of the class folder in text
+val_list.txt                 PaddleClas: `path index` lines, paths relative to the data set's directory
+val/<class>/*                torchvision's ImageFolder: the class index is the position of the class directory in text
                              order, or in numeric order if all names are integers
 train/<class>/*              the same, for training
 *.tar, val/*.tar             WebDataset (hrnet/tars.py); DATASET may also be a text file that lists tar files
@@ -52,11 +52,11 @@ class Dataset:
     root: Path
     labels: dict[str, int]  # path relative to root -> class index
     unlabelled: list[str]  # files beside the images that have no label
-    absent: list[str]  # labelled images that are missing: the folder is a subset
-    index: Path  # the file or folder that defines the labels
+    absent: list[str]  # labelled images that are missing: the directory is a subset
+    index: Path  # the file or directory that defines the labels
     broken: dict[str, str] = field(default_factory=dict)  # labelled, but a broken link or not a file -> why
-    classes: dict[str, int] = field(default_factory=dict)  # class folder -> index; empty in other layouts
-    empty_folders: list[str] = field(default_factory=list)  # folders without images, and broken links
+    classes: dict[str, int] = field(default_factory=dict)  # class directory -> index; empty in other layouts
+    empty_folders: list[str] = field(default_factory=list)  # directories without images, and broken links
     class_count: int = 0  # of the model
     members: dict[str, Member] = field(default_factory=dict)  # path -> position in a tar file; empty for image files
     ends: tuple[int, ...] = ()  # number of images up to the end of each tar file
@@ -74,7 +74,7 @@ class Dataset:
         return [*(self.root / name for name in LISTS), *([self.root, self.index] if self.ends else [])]
 
     def notes(self) -> list[str]:
-        """Messages about missing images and unused folders."""
+        """Messages about missing images and unused directories."""
         notes = []
         if self.absent:
             notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
@@ -95,12 +95,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """The images of a COCO folder that its annotation file lists, in natural order of their names."""
+    """The images of a COCO directory that its annotation file lists, in natural order of their names."""
 
     root: Path
     images: dict[str, CocoImage]  # path relative to root -> its entry in the annotation file
-    unlisted: list[str]  # files in the image folder that the annotation file does not list
-    absent: list[str]  # listed images that are missing: the folder is a subset
+    unlisted: list[str]  # files in the image directory that the annotation file does not list
+    absent: list[str]  # listed images that are missing: the directory is a subset
     index: Path  # the annotation file
     broken: dict[str, str]  # listed, but a broken link or not a file -> why
     annotations: Annotations
@@ -136,11 +136,11 @@ def _sha256_of_members(members: Mapping[str, Member], labels: Mapping[str, int])
 
 
 def find_images(folder: Path, classes: int) -> Dataset:
-    """Find the images and labels of a data set for a model with `classes` classes. `folder`: the data set's folder, its
-    `val` (as in the model zoo's commands), a tar file, or a text file that lists tar files.
+    """Find the images and labels of a data set for a model with `classes` classes. `folder`: the data set's directory,
+    its `val` (as in the model zoo's commands), a tar file, or a text file that lists tar files.
 
-    Raises UserError if the folder has none of the layouts, no listed image exists, or the labels do not fit the number
-    of classes.
+    Raises UserError if the directory has none of the layouts, no listed image exists, or the labels do not fit the
+    number of classes.
     """
     place, tars = find_tars(folder)
     if tars:
@@ -155,7 +155,7 @@ def find_images(folder: Path, classes: int) -> Dataset:
 
 def find_training_images(root: Path, classes: int) -> Dataset:
     """Find the images train/<class>/* below `root` for a model with `classes` classes. Raises UserError if there are
-    none, or if there are more or fewer class folders."""
+    none, or if there are more or fewer class directories."""
     if not (root / "train").is_dir():
         what = "no train directory" if root.is_dir() else "no such dataset directory"
         raise UserError(what, where=root, expected="train/<class>/*")
@@ -163,7 +163,7 @@ def find_training_images(root: Path, classes: int) -> Dataset:
 
 
 def check_classes_agree(root: Path, validation: Dataset) -> None:
-    """Raise UserError if the class folders of train/ give other class indices than the labels of val/."""
+    """Raise UserError if the class directories of train/ give other class indices than the labels of val/."""
     training = training_classes(root)
     if validation.classes and training and set(training) != set(validation.classes):
         raise classes_differ(root, training, validation.classes)
@@ -176,8 +176,8 @@ def check_classes_agree(root: Path, validation: Dataset) -> None:
 
 
 def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
-    """Find the images of a split (such as val2017) in a COCO folder. `segmentations`: see `read_annotations`. Raises
-    UserError if the folder is missing, or none of the images in the annotation file exists."""
+    """Find the images of a split (such as val2017) in a COCO directory. `segmentations`: see `read_annotations`. Raises
+    UserError if the directory is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
         raise UserError("no such dataset directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=")
     check_coco(root, split)
@@ -295,8 +295,8 @@ def _list_files_in(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[s
 
 
 def _list_files(folder: AnyPath) -> tuple[list[str], dict[str, str]]:
-    """The names of the files in a folder, and its other entries (broken links, folders, devices) -> what they are;
-    without hidden ones."""
+    """The names of the files in a directory, and its other entries (broken links, directories, devices) -> what they
+    are; without hidden ones."""
     files: list[str] = []
     others: dict[str, str] = {}
     for entry in os.scandir(folder):
@@ -315,7 +315,7 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
     """Read `name index` lines (val_label.txt, val_list.txt) as {name: class index}. The index follows the last white
     space of the line.
 
-    `root`: the data set's folder; names are then returned as paths relative to it. A leading `./` is allowed, and a
+    `root`: the data set's directory; names are then returned as paths relative to it. A leading `./` is allowed, and a
     leading `val/` in val_label.txt. Raises FormatError with the line number.
     """
     data = Path(path).read_bytes()

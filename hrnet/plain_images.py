@@ -1,8 +1,8 @@
-"""Find images without labels: files, and folders of files, as given to `make predict` in IMAGES. Uses only the standard
-library, since make checks IMAGES before packages are installed.
+"""Find images without labels: files, and directories of files, as given to `make predict` in IMAGES. Uses only the
+standard library, since make checks IMAGES before packages are installed.
 
-A file in a folder is an image if its name has an extension of an image (hrnet.io.files.IMAGES); folders in it are not
-searched, and its other files are skipped. A file that is given by name may have any extension.
+A file in a directory is an image if its name has an extension of an image (hrnet.io.files.IMAGES); directories in it
+are not searched, and its other files are skipped. A file that is given by name may have any extension.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its directo
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:
-    """The paths of the images in the given order, those of a folder in natural order, each one once. Raises UserError
-    for a path that does not exist, a file that is not an image, and a folder without images."""
+    """The paths of the images in the given order, those of a directory in natural order, each one once. Raises
+    UserError for a path that does not exist, a file that is not an image, and a directory without images."""
     found: dict[str, None] = {}
     for each in given:
         path = os.path.normpath(each)

@@ -23,7 +23,7 @@ from hrnet.cli import first_few
 from hrnet.io.files import IMAGES, AnyPath, natural_key
 from hrnet.io.records import FormatError
 
-LISTS = ("val_label.txt", "val_list.txt")  # in a folder with one of them, tar files are ignored
+LISTS = ("val_label.txt", "val_list.txt")  # in a directory with one of them, tar files are ignored
 LABEL_KEYS = ("label", "cls", "class")  # keys of the label in a .json member
 MAX_LABEL = 1 << 20  # bytes of a .cls or .json member
 WHOLE = re.compile(rb"[0-9]{1,9}")
@@ -98,11 +98,11 @@ def _read_tar_cached(tar: Path, size: int, time: int) -> TarIndex:
 
 
 def find_tars(dataset: Path) -> tuple[Path, list[str]]:
-    """Find the tar files of a data set. Returns a folder, and the paths of the tar files relative to it, in natural
+    """Find the tar files of a data set. Returns a directory, and the paths of the tar files relative to it, in natural
     order; no paths if the data set does not consist of tar files.
 
-    `dataset`: a folder with *.tar in it or in its val/, a text file (.txt) with one path per line, or one tar file.
-    Raises FormatError for compressed tar files, a malformed list, a tar file that is listed twice, and a folder that
+    `dataset`: a directory with *.tar in it or in its val/, a text file (.txt) with one path per line, or one tar file.
+    Raises FormatError for compressed tar files, a malformed list, a tar file that is listed twice, and a directory that
     contains both training and other tar files.
     """
     if not dataset.is_dir():
@@ -116,14 +116,14 @@ def find_tars(dataset: Path) -> tuple[Path, list[str]]:
         return root, []
     if (root / "val").is_dir():
         entries = [entry for entry in os.scandir(root / "val") if entry.name[0] != "."]
-        if any(entry.is_dir() for entry in entries):  # class folders
+        if any(entry.is_dir() for entry in entries):  # class directories
             return root, []
         return _check_tars(root, [f"val/{entry.name}" for entry in entries], root / "val")
     return _check_tars(root, [entry.name for entry in os.scandir(root) if entry.name[0] != "."], root)
 
 
 def _check_tars(root: Path, found: Sequence[str], where: Path) -> tuple[Path, list[str]]:
-    """Select and check the tar files among the names in a folder or list."""
+    """Select and check the tar files among the names in a directory or list."""
     packed = sorted(filter(COMPRESSED.search, found), key=natural_key)
     if packed:
         program = PROGRAMS.get(packed[0].rpartition(".")[2].lower(), "decompress")
@@ -182,7 +182,7 @@ class _Samples:
 
 def read_tar(path: AnyPath) -> TarIndex:
     """Find the images and labels in a tar file. Raises FormatError if it is truncated, damaged or compressed, for a
-    duplicate key, a label without an image, a link, and a path outside of the folder."""
+    duplicate key, a label without an image, a link, and a path outside of the directory."""
     samples = _Samples()
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -252,7 +252,8 @@ def _add(path: AnyPath, file: BinaryIO, info: tarfile.TarInfo, samples: _Samples
 
 
 def _normalise_name(name: str, path: AnyPath) -> str:
-    """The normalised name of a member, without `.` or `..`. Raises FormatError if it is outside of the tar's folder."""
+    """The normalised name of a member, without `.` or `..`. Raises FormatError if it is outside of the tar's
+    directory."""
     if UNCLEAN.search(name):
         clean = posixpath.normpath(name)
         if clean.startswith(("/", "../")) or clean == "..":

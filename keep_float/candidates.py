@@ -66,8 +66,9 @@ class Overflow(NamedTuple):
 
 
 def overflow(model: onnx.ModelProto, largest: dict[str, float]) -> tuple[set[str], list[Overflow]]:
-    """The nodes that compute or read a tensor with values above 65504, and those of them that read float16 in any case.
-    `largest`: the largest absolute value of each tensor in float32."""
+    """The nodes that compute or read a tensor with values above 65504, and those of them that no list can repair:
+    convolutions and matrix products, which read float16 in any case. `largest`: the largest absolute value of each
+    tensor in float32."""
     above = {name for name, value in largest.items() if not value <= HALF_LARGEST}
     needed, impossible = set(), []
     for node in model.graph.node:

@@ -7,10 +7,11 @@ Reads    the float32 ONNX file, and calibration inputs with their manifest
 Writes   <output>: names of nodes, one in each line (hrnet/keep_float.py); beside it the steps of the search as .json
          (kind `keep_float`) and .md; a stamp
 
-The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. The error that each operator
-adds itself (compare/walk.py) gives the order in which operators are tried; a model is judged by the Kullback-Leibler
-divergence of its softmax from that of float32, for outputs other than logits by their relative squared error
-(keep_float/steps.py). The evaluation's images are not used unless they also calibrate.
+The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. Operators are tried in the
+order of the error that each adds itself (compare/walk.py). A model is judged by the Kullback-Leibler divergence of its
+softmax from that of float32, or, if its outputs are not logits, by their relative squared error
+(keep_float/measure.py). keep_float/steps.py describes the search. Images of the evaluation are only used if they also
+calibrate.
 
 Exit code 1 if a model overflows in float16 and no choice of operators can repair it.
 """
@@ -45,9 +46,9 @@ from keep_float import candidates, steps
 from keep_float.measure import Outputs, divergence, top1
 from keep_float.steps import Step
 
-WALKED = 8  # images whose operators are compared
+WALKED = 8  # images on which operators are compared
 BATCH = 8  # images, if the model accepts any number
-HELD = 4  # one of so many images chooses how ranges are found, as in amct.emulator
+HELD = 4  # a quarter of the images is held back, to choose how ranges are found, as in amct.emulator
 
 
 class Inputs:
@@ -115,8 +116,8 @@ class Search:
 
 def by_error(walk: Walk) -> list[str]:
     """The names of the nodes by the error that each adds itself, largest first: its own error, or, if this is larger,
-    the growth of the error from its inputs to its result. A tensor with one channel of large values has a small
-    relative error; what its rounding costs is seen in the result of the operator that reads it."""
+    the growth of the error from its inputs to its result. If one channel of a tensor has large values, the
+    relative error of the tensor is small; only the result of the operator that reads it shows the cost of rounding."""
     operators = {each.tensor: each for each in walk.operators()}
     worst: dict[str, tuple[int, float]] = {}
     for tensor, each in operators.items():

@@ -1,7 +1,7 @@
 """The search for a small set of operators that stay in float. Pure functions of an evaluation.
 
-Operators are tried one at a time in the order of the error that they add themselves. Those that help most are kept, as
-long as each one helps; at the end each is removed again unless it is needed.
+Operators are tried one at a time in the order of the error that they add themselves. Then the best ones are added to
+the list, as long as each one helps. At the end each operator that is not needed is removed again.
 """
 
 from __future__ import annotations

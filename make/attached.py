@@ -26,7 +26,7 @@ KILLED = 128 + signal.SIGKILL  # as in a shell
 def run(words: list[str]) -> int:
     """The exit code of the command, or KILLED if the caller ended first."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # held for good once the child has ended: its number may belong to another process then
+    ended = threading.Lock()  # never released once the child has ended: its id may belong to another process then
 
     def kill() -> None:
         with ended:
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, terminate)
     threading.Thread(target=watch, daemon=True).start()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # the number stays in use until child.wait()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # the id stays in use until child.wait()
     ended.acquire()
     code = child.wait()
     return code if code >= 0 else 128 - code

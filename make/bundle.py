@@ -1,4 +1,4 @@
-"""Pack a compiled model, its inputs and the code for `make infer eval` on a board into one tar file.
+"""Pack a compiled model, its inputs and the code for `make infer eval serve` on a board into one tar file.
 
     python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg hrnet_w18
         --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --inputs build/hrnet_w18/prep/imagenet-float32
@@ -41,6 +41,7 @@ DATASET = "data"  # directory of the annotations, in COCO's layout
 
 Source = Union[Path, bytes]
 PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
+SERVE_PACKAGES = ("httptools", "prometheus-client", "starlette", "uvicorn", "uvloop")  # the extra `serve`
 
 
 def settings_text(settings: dict[str, str]) -> str:
@@ -65,7 +66,7 @@ def code_files() -> list[Path]:
         "hrnet/io/*.py",
         "hrnet/pose/*.py",
     ]
-    patterns += ["preprocess/*.py", "infer/**/*.py", "postprocess/*.py"]
+    patterns += ["preprocess/*.py", "infer/**/*.py", "postprocess/*.py", "serve/*.py", "serve/page.html"]
     return [path for pattern in patterns for path in sorted(Path().glob(pattern)) if path.is_file()]
 
 
@@ -77,11 +78,18 @@ def packages(runtime: Optional[str], pose: bool, preprocesses: bool) -> list[str
     return found + (["pycocotools"] if pose else []) + (["simplejpeg"] if preprocesses else [])
 
 
+def serve_packages(pose: bool, preprocesses: bool) -> list[str]:
+    """The packages that `make serve` needs in addition, since it decodes and preprocesses images."""
+    decoding = [name for name in packages(None, pose, True) if name not in packages(None, pose, preprocesses)]
+    return [*decoding, *SERVE_PACKAGES]
+
+
 def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[str], pose: bool) -> str:
     """The bundle's README: the commands for the board."""
     given = "" if prep else " DATASET=<directory>"
     stages = "infer eval" if prep else "preprocess infer eval"
     needs = "" if runtime else ", and ais_bench in the interpreter AIS_PYTHON (default: python3)"
+    by, python = ("", "python3") if runtime else (", in the interpreter AIS_PYTHON", "$AIS_PYTHON")
     inputs = (
         f"`{prep}` contains its inputs" if prep else "`make preprocess` writes its inputs from the images in DATASET"
     )
@@ -93,6 +101,11 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"python3 -m pip install -c constraints.txt {' '.join(packages(runtime, pose, not prep))}\n"
         f"make {stages}{given}\n"
         "make gate    # prints the verdict again\n"
+        "```\n\n"
+        f"A model that passed can be served over HTTP{by}:\n\n"
+        "```\n"
+        f"{python} -m pip install -c constraints.txt {' '.join(serve_packages(pose, not prep))}\n"
+        "make serve\n"
         "```\n\n"
         "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval DEVICE=0,1`. "
         "`make help` lists all settings.\n"

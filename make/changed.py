@@ -63,7 +63,7 @@ def gate_changed(options: Options, names: dict[str, str]) -> bool:
 
 
 def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
-    """Whether more images were rejected, when MAX_REJECTED was larger, than are accepted now."""
+    """Whether an earlier run with a larger MAX_REJECTED rejected more images than are allowed now."""
     if not _applies(options, "MAX_REJECTED") and "preprocess" not in options.goals:
         return False
     if names["SHARDED"]:

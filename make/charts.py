@@ -1,6 +1,6 @@
-"""Charts by matplotlib. For files: scatter charts with a label for each point that overlaps neither another label nor a
-point, SVG and PNG. For a page of HTML: curves, bars, one stacked bar and intervals, as SVG elements whose text and axes
-have the colour of the page's text.
+"""Charts drawn by matplotlib. Files (SVG and PNG): scatter charts whose labels overlap neither points nor each other.
+SVG elements for a page of HTML: curves, bars, one stacked bar and intervals; their text and axes have the colour of the
+page's text.
 
 matplotlib (the extra `report`) is only imported by the functions that draw. The same values give the same bytes.
 """
@@ -24,7 +24,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER = 6.5  # diameter, points
 FONT = 8.0  # of a label, points
-MARGIN = 0.08  # around the points, part of the axis
+MARGIN = 0.08  # around the points, as a share of the axis
 STYLE: dict[Any, Any] = {"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}
 INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
 WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
@@ -126,8 +126,7 @@ def place(
     bounds: Box,
 ) -> list[Box]:
     """A place for each label: the nearest one to its anchor, inside `bounds`, that overlaps no earlier label, no marker
-    and no line, and is not beside another marker than its own; where there is no such place, the one that overlaps
-    least."""
+    and no line, and is not beside another marker than its own; if none exists, the place that overlaps least."""
     taken: list[Box] = []
     far = math.hypot(bounds.x1 - bounds.x0, bounds.y1 - bounds.y0)
     for anchor, size in zip(anchors, sizes):
@@ -197,7 +196,7 @@ def _scale(axes: Any, log: bool) -> None:
 
 
 def _label(axes: Any, canvas: Any, lines: Sequence[Sequence[Point]]) -> None:
-    """Place a label at the last point of each line, connected to it where it is not beside it."""
+    """Place a label at the last point of each line. If it is not beside the point, a line connects them."""
     shown = sorted((line[-1] for line in lines if line[-1].label), key=lambda point: (-point.y, point.x))
     at = {point: tuple(axes.transData.transform((point.x, point.y))) for line in lines for point in line}
     texts = [axes.annotate(point.label, (point.x, point.y), fontsize=FONT, annotation_clip=False) for point in shown]
@@ -243,7 +242,7 @@ def _page_chart(height: float, plot: Callable[[Any, Any], None], width: float = 
         figure.savefig(file, format="svg", metadata=nothing, transparent=True)
         text = file.getvalue()
     unused = (
-        r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*"  # such a style is for the whole page
+        r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</style>\s*</defs>\s*"  # a style would apply to the whole page
     )
     text = re.sub(unused, "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2).replace(INK, "currentColor")

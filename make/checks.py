@@ -49,7 +49,7 @@ CHECKS = {
     "SOC": Check(cann.CHIP, cann.CHIP_TEXT),
     "ATC_FLAGS": Check(
         r"(--[A-Za-z0-9_-]+=[A-Za-z0-9_./:;,=+~@\[\]-]+( |$))*",
-        "flags of atc separated by spaces, such as --keep_dtype=ops.cfg",
+        "flags of atc separated by spaces, such as --op_select_implmode=high_precision",
     ),
     "BACKEND": one_of("auto", "ascend", "onnxruntime", "openvino", "torchscript", "torch_aie"),
     "TUNE": one_of("none", "aoe"),

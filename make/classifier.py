@@ -15,7 +15,7 @@ NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network o
 
 
 def read_kind(options: Options, config: str) -> None:
-    """Set what the text of a config says: whether its model is an ONNX file, and whether it has a figure for Top-1."""
+    """Read from the text of a config whether its model is an ONNX file, and whether it has a figure for Top-1."""
     text = re.sub(r"(^|\s)#.*", "", config)
     options.onnx = re.search(r"\bNAME:\s*[\"']?onnx\b", text) is not None
     options.published = any(float(value) > 0 for value in re.findall(r"\bTOP1:\s*([0-9]+\.?[0-9]*)", text))
@@ -50,7 +50,7 @@ def check_classifier(options: Options) -> None:
 
 
 def set_reference(options: Options) -> None:
-    """Compare with the ONNX file itself where an ONNX file was given and the config has no figure to compare with."""
+    """Compare with the ONNX file itself if an ONNX file was given and the config has no figure to compare with."""
     given = options.is_given("ONNX") or options.onnx
     board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # measures its own inputs
     if options["REFERENCE"] or options.pose or options.published or board or not given:

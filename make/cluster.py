@@ -10,7 +10,8 @@ cluster on this machine is started.
 Reads    what make.shards reads; on each node the images
 Writes   <parts>/<k>-of-<n>.json with the files beside it, each as soon as it arrives; data.json, for make
 Locks    <parts>/cluster_lock
-Refuses  a node on which `make doctor` misses something, or whose code, packages or images differ (make/machine.py)
+Refuses  a node on which `make doctor` finds something missing, or whose code, packages or images differ
+         (make/machine.py)
 Resumes  finished parts are kept, as in make.shards. A part that failed, or whose process or node died, is computed
          again, on another node if there is one: ATTEMPTS times in all
 """
@@ -62,7 +63,7 @@ def reference_files(args: argparse.Namespace) -> dict[str, bundle.Source]:
 
 
 def pack(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The bundle for the nodes, and the name of its directory there, which differs if its content does."""
+    """The bundle for the nodes, and the name of its directory there. Another content has another name."""
     settings = dict(args.set or [])
     if args.reference:
         settings["ONNX" if settings["REFERENCE"] == "onnx" else "WEIGHTS"] = f"weights/{args.weights.name}"

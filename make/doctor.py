@@ -66,7 +66,7 @@ class Report:
         self.warnings.append(line)
 
     def require(self, check: Callable[[Options], None], call: Options) -> None:
-        """Run one of make's checks; its error is something missing."""
+        """Run one of make's checks; an error counts as something missing."""
         try:
             check(call)
         except OptionError as error:
@@ -262,7 +262,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             if found.batch > 0 and str(found.batch) != call["BATCH"]:
                 report.miss(f"{call['ONNX']}: its batch size is fixed; give BATCH={found.batch}")
         if call.onnx and not is_complete(config):
-            return  # check_classifier reports that there is no ONNX file
+            return  # check_classifier reports the missing ONNX file
     except UserError as error:
         report.miss(str(error))
         return

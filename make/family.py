@@ -93,7 +93,7 @@ class Family:
         return stamp.Stamp.compute(modules, settings, {"weights": weights} if weights.exists() else {})
 
     def finished(self, model: str, made_from: stamp.Stamp) -> Optional[FamilyRow]:
-        """The row of a model, if it is there and would be measured from the same."""
+        """The row of a model, if it exists and was measured from the same files and settings."""
         path = self.row_path(model)
         if not stamp.is_current(path, made_from, [path]):
             return None

@@ -41,7 +41,7 @@ def missing_files(options: Options, names: set[str]) -> Errors:
     for name in FILES if names else ():
         needed = options[name] and name in names
         if name == "WEIGHTS" and ("weights" in options.goals or name not in known):
-            needed = False  # a rule of the Makefile downloads it, or tells how to get it
+            needed = False  # a rule of the Makefile downloads it, or prints how to get it
         if needed:
             with errors.collected():
                 check_exists(options, name)

@@ -3,8 +3,8 @@
     python -m make.machine --cfg hrnet_w18 --dataset /data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx
         --backend onnxruntime --shard 3/16
 
-Prints one JSON object on the last line. make.cluster compares those of its nodes with its own: a node with another
-version would cost a part, which `make merge` rejects, or would silently compute other pixels.
+Prints one JSON object on the last line. make.cluster compares those of its nodes with its own: with another version,
+a node would compute a part that `make merge` rejects, or other pixels without an error.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def coco_split(config: str) -> str:
 
 
 def class_names_file(config: str, folder: Path) -> str:
-    """The path in INPUT.CLASS_NAMES of a config in `folder`; empty if there is no such file."""
+    """The path in INPUT.CLASS_NAMES of a config in `folder`; empty if that file does not exist."""
     found = re.search(r"\bCLASS_NAMES:[ ]*[\"']?([A-Za-z0-9_./-]+)", config)
     return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
 

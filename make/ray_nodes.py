@@ -1,10 +1,10 @@
 """The nodes of a Ray cluster, for make.cluster: send them a bundle, check them, run commands in it, fetch files.
 
-Ray core is used for what it does well: it knows the nodes, starts a process on a given one, moves bytes there and back,
-and reports a process or a node that died. Which part runs where is decided in make/cluster.py.
+Ray core finds the nodes, starts a process on a given one, moves bytes there and back, and reports a process or a node
+that died. make/schedule.py decides which part runs where.
 
-The functions that run on a node are pickled with their code, since a node has no other copy of it: they use only the
-standard library.
+The functions that run on a node are sent there with their code, since the node has no other copy of it. They use only
+the standard library.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Node(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task. `lost`: why it did not end, empty if it did."""
+    """The result of a task. `lost`: why it did not finish; empty if it did."""
 
     lost: str = ""
     code: int = 0
@@ -76,8 +76,9 @@ def unpack(archive: bytes, name: str) -> str:
 
 
 def execute(folder: str, words: list[str], wanted: str) -> Outcome:
-    """Run a command in `folder` with this interpreter. It ends with this process. Returns its output and the bytes of
-    the files that match `wanted`, and removes these files. Waits until the processes of a killed attempt have ended."""
+    """Run a command in `folder` with this interpreter. It is killed if this process ends. Returns its output and the
+    bytes of the files that match `wanted`, and removes these files. First waits until the processes of a killed attempt
+    have ended."""
     import fcntl
     import time
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
 
-# The value that hides another one, which was given to an earlier call
+# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
 # Variables of which only some targets read the value
 NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
@@ -66,7 +66,7 @@ def note_remembered(options: Options, remembered: dict[str, str]) -> None:
 
 def prefer_given(options: Options) -> dict[str, str]:
     """Reset remembered values that would hide a value of this call, or that belong to another data set: a value given
-    now beats one remembered. Returns the values to remember instead."""
+    now has priority. Returns the values to remember instead."""
     reset = {}
     remembered = options.remembered()
     for name, others in HIDDEN_BY.items():

@@ -20,11 +20,11 @@ BY_ONNX := $(filter onnx,$(REFERENCE))
 SOURCE_CODE := $(patsubst onnx,atc,$(TORCH_OR_ONNX:torch=train))
 ONNX_FILES := $(ONNX) $(wildcard $(ONNX).data $(ONNX)_data)# with its external data
 SOURCE := $(if $(BY_ONNX),$(ONNX_FILES),$(WEIGHTS))
-FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# files named in ATC_FLAGS, such as --keep_dtype=ops.cfg
+FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# files named in ATC_FLAGS, such as --op_precision_mode=ops.ini
 # The int8 model of make quantize, which PRECISION=int8 compiles: of amct_onnx or of its emulator
 QUANTIZED = $(B)/int8/$(if $(filter ascend,$(BACKEND)),amct_onnx,emulator)$(INT8_VARIANT:%=/%)/model_deploy_model.onnx
 INT8 = $(if $(filter int8%,$(PRECISION)),$(QUANTIZED))
-# The list of operators that stay in float; `int8` or `fp16` is where they do.
+# The list of operators that stay in float, for int8 or fp16 (KEPT_INSIDE).
 KEEP_LIST = $(if $(filter auto,$(KEEP_FLOAT)),$(B)/keep_float/$(KEPT_INSIDE).txt,$(KEEP_FLOAT))
 KEEP_INT8 = $(if $(filter int8,$(KEPT_INSIDE)),$(KEEP_LIST))
 KEEP_FP16 = $(if $(filter fp16,$(KEPT_INSIDE)),$(KEEP_LIST))

@@ -1,8 +1,9 @@
 """Which part runs on which node of a cluster: nodes that join and leave, checks, failures and progress.
 
-Nothing here knows Ray: a cluster is what `Nodes` lists. A node is checked once, before its first part. A part that
-failed, or whose process or node died, is computed again, on another node if there is one. A node on which several parts
-failed in a row gets no more. A part that failed ATTEMPTS times is given up; the others are computed all the same.
+This module does not use Ray: `Nodes` lists what it needs from a cluster. A node is checked once, before its first part.
+A part that failed, or whose process or node died, is computed again, on another node if there is one. A node on which
+several parts failed in a row gets no more parts. A part that failed ATTEMPTS times is given up; the other parts are
+still computed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ATTEMPTS = 3  # for each part
 FAILURES = 3  # of different parts in a row, after which a node gets no more parts
 DISK_HINT = "set BUILD= to a larger disk"  # of make doctor
 NODE_DISK_HINT = "start Ray there with TMPDIR=<directory on a larger disk>"
-POLL = 1.0  # seconds between two looks for new nodes
+POLL = 1.0  # seconds between two searches for new nodes
 
 
 class Nodes(Protocol):
@@ -61,7 +62,8 @@ class Plan:
         self._in_a_row: dict[str, set[Shard]] = {}  # node -> parts that failed there since the last success
 
     def take(self, node: str) -> Optional[Shard]:
-        """The next part for a node; parts that failed on it come last. None if no part waits, or the node is bad."""
+        """The next part for a node; parts that failed on it come last. None if no part waits, or too many
+        failed on the node."""
         if not self.waiting or self.is_bad(node):
             return None
         part = min(self.waiting, key=lambda each: node in self.failed[each])  # the first one, if equal
@@ -207,6 +209,6 @@ class Run:
 
 
 def reason(output: str) -> str:
-    """Why a command failed: what make doctor misses, or the errors of scripts, else the last line of its output."""
+    """Why a command failed: what make doctor found missing, or errors of scripts, else the last line of its output."""
     found = re.findall(r"^(?:make doctor: missing|[a-z_.]+: (?:error|failed)): (.+)$", output, re.MULTILINE)
     return first_few(found).replace(DISK_HINT, NODE_DISK_HINT) or last_line(output)

@@ -103,7 +103,7 @@ def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, A
     fields = {
         "part": part,
         "list_sha256": listing.sha256,
-        "available": total if listing.images < total else None,  # a data set that grew makes LIMIT a subset
+        "available": total if listing.images < total else None,  # if the data set grew, LIMIT selects only a part of it
         "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
         "config_sha256": config_sha256(run.config),
         "model_sha256": run.compiled.model_sha256,
@@ -212,7 +212,7 @@ def remove_others(parts: Path, count: int) -> None:
 
 
 def load_model(args: argparse.Namespace) -> tuple[CfgNode, CompiledModel]:
-    """The config and the record of the compiled model. Raises UserError if there is no compiled model."""
+    """The config and the record of the compiled model. Raises UserError if the model is missing."""
     if not args.model.is_file():
         raise UserError("no compiled model", where=args.model, hint="run make om with the same options first")
     compiled = CompiledModel.read(args.model)

@@ -5,7 +5,7 @@
 
 Reads    the manifest of inputs that preprocessing made with --images, the run records with their outputs (--run_flip:
          the flip test of a pose model), and the images; from the config INPUT.CLASS_NAMES
-Writes   the folder --output, which is replaced in one step: predictions.json, show.png with the first images, and
+Writes   the directory --output, which is replaced in one step: predictions.json, show.png with the first images, and
          predictions.csv (classes) or keypoints.json (people, as COCO results)
 Locks    <output>_lock
 """
@@ -124,7 +124,7 @@ def find_people(args: argparse.Namespace, folder: Path) -> Predicted:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the folder, then print one line for each image."""
+    """Write the directory, then print one line for each image."""
     config = load_config(args.cfg)
     pose = config.MODEL.NAME == POSE
     manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)

@@ -4,8 +4,8 @@
     python -m preprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco --output prep_dir --gears gears.yaml
 
 Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes) and images/<split>/, or with --images
-         files and folders of files, which get the ids 1, 2, …; from the config DATASET.INPUT_SIZE and TEST (the split),
-         INPUT.GEARS, MEAN and STD
+         files and directories of files, which get the ids 1, 2, …; from the config DATASET.INPUT_SIZE and TEST (the
+         split), INPUT.GEARS, MEAN and STD
 Writes   settings.json first, <stem>.npy, rejected.json, and manifest.json last; with --output_flip also a directory of
          flipped inputs; a stamp beside each directory (hrnet/io/stamp.py)
 Int8     --calibration N prepares N images to calibrate an int8 model instead: of the split DATASET.TRAIN if the data

@@ -66,7 +66,7 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def worst_operators(record: Source) -> list[int]:
-    """Indices of the operators with the largest own error, or with the largest error if there are no own errors."""
+    """Indices of the operators with the largest own error, or the largest error if own errors were not measured."""
     found: list[dict[str, Any]] = record.content["operators"]
     errors = [each.get("error") if each.get("own_error") is None else each["own_error"] for each in found]
     known = [(-error, index) for index, error in enumerate(errors) if error is not None]

@@ -1,4 +1,4 @@
-"""What the predictions of a classifier say, in one pass over predictions.jsonl: classes, confusions, reliability,
+"""Statistics of a classifier's predictions, in one pass over predictions.jsonl: classes, confusions, reliability,
 accuracy by image size, and the worst images.
 
 Reliability: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/abs/1706.04599 (ten equal bins).
@@ -16,7 +16,7 @@ from hrnet.io.predictions import ClassPrediction
 from postprocess.topn import class_name
 
 WORST_CLASSES, CONFUSIONS, WORST_IMAGES, BINS = 20, 20, 24, 10
-SIDES = (64, 128, 256, 384, 512, 768, 1024)  # pixels: a group is the images from one value to the next
+SIDES = (64, 128, 256, 384, 512, 768, 1024)  # pixels: each group has the images from one value up to the next
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Statistics:
             self.sizes.setdefault(size_group(self.sides[found.source]), Group()).add(hit, confidence)
         if not hit:
             self.confusions[found.label, best] += 1
-        badness = confidence if not hit else -confidence  # surely wrong first, then hardly right
+        badness = confidence if not hit else -confidence  # wrong and sure first, then right and unsure
         entry = (badness, -self.images, found)
         if len(self.worst) < WORST_IMAGES:
             heapq.heappush(self.worst, entry)

@@ -1,4 +1,4 @@
-"""The rest of the page: rejected images, the family's charts and training curves, where they were made."""
+"""The rest of the page: rejected images, and, if they exist, the family's charts and training curves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rejected(run: Run, sources: Sources) -> dict[str, Any]:
 
 
 def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
-    """The charts of make family beside this model, and its table's records."""
+    """The records of make family that contain this model, with their charts."""
     found = []
     for path in sorted(run.build.parent.glob("family/*/family.json")):
         source = sources.record(path, "family")

@@ -3,7 +3,7 @@
     python -m report.index --build build --models hrnet_w18 hrnet_w30 --output build/report.html
 
 Reads    the metrics records below <build>/<model>/eval/
-Writes   --output, with a link to <build>/<model>/report.html where make report wrote it
+Writes   --output, with links to <build>/<model>/report.html if these exist
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LONGEST = 4000  # characters of a command: amct_onnx may get many files
 
 
 def compiled_record(run: Run, sources: Sources, model: Optional[Path]) -> Optional[Source]:
-    """The record of the compiled model; None if it is no longer there, or now that of another model."""
+    """The record of the compiled model; None if it no longer exists, or describes another model now."""
     if model is None or not model.is_file():
         return None
     found = sources.typed(Path(f"{model}.json"), lambda _: CompiledModel.read(model), "compiled")
@@ -55,19 +55,19 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
 
 
 def precision(run: Run) -> str:
-    """Such as `fp32`, from the name of the metrics record, which make chooses; with an OM= file its name."""
+    """The precision, such as `fp32`, from the name of the metrics record. With OM=, the name of the OM file."""
     tag = run.tag.removesuffix(run.noflip)
     match = re.fullmatch(r"[a-z_]+-bs[0-9]+-(.*)", tag)
     return match[1] if match else tag
 
 
 def chip(run: Run, compiled: Optional[Source]) -> str:
-    """The NPU that computed the outputs, or that none did."""
+    """The NPU that computed the outputs, or a text that no NPU did."""
     words = compiled.content["command"] if compiled else []
     target = next((word.partition("=")[2] for word in words if word.startswith("--soc_version=")), "")
     tool = run.metrics.content["tool"]
     if on_npu(run):
-        return target or "an NPU (the record of the compiled model, with the chip's name, is not there)"
+        return target or "an NPU (the record of the compiled model, with the chip's name, is missing)"
     return f"none: {tool} computed the outputs{f'; compiled for {target}' if target else ''}"
 
 

@@ -54,7 +54,7 @@ class Page:
         self.environment.filters |= {"command": shlex.join, "svg": svg, "shown": shown}
 
     def num(self, source: Source, *keys: Any, f: str = ".2f", factor: float = 1) -> Any:
-        """The value of a record at these keys as an element, `-` if there is no finite value. `f`: format; `factor`:
+        """The value of a record at these keys as an element, `-` if it is missing or not finite. `f`: format; `factor`:
         for a unit."""
         from markupsafe import Markup
 

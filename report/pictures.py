@@ -22,7 +22,7 @@ CLASS_SIDE = 160  # long side of a thumbnail, pixels
 
 
 def read_image(dataset: Optional[Path], source: str) -> Optional[Image.Image]:
-    """An image of the data set in RGB; None if it is no longer there."""
+    """An image of the data set in RGB; None if it no longer exists."""
     try:
         return open_image(find_source(dataset, source)).convert("RGB") if dataset else None
     except (UserError, OSError):
@@ -30,7 +30,7 @@ def read_image(dataset: Optional[Path], source: str) -> Optional[Image.Image]:
 
 
 def thumbnail(dataset: Optional[Path], source: str) -> Optional[str]:
-    """The address of a small copy of an image; None if the image is not there."""
+    """The address of a small copy of an image; None if the image no longer exists."""
     image = read_image(dataset, source)
     return data_uri(ImageOps.contain(image, (CLASS_SIDE, CLASS_SIDE))) if image else None
 

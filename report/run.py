@@ -1,4 +1,4 @@
-"""One evaluated run: its records, found by their places in build/<MODEL>/, and the commands that make missing ones."""
+"""One evaluated run: its records, found by their paths in build/<MODEL>/, and the commands that write missing ones."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Run:
         return NOFLIP if self.tag.endswith(NOFLIP) else ""
 
     def make(self, target: str, **values: str) -> str:
-        """A command for this model, which can be pasted; other values are remembered."""
+        """A make command for this model that can be pasted. make remembers the other values."""
         words = ["make", target, f"MODEL={self.build.name}"]
         if str(self.build.parent) != "build":
             words.append(f"BUILD={self.build.parent}")
@@ -108,7 +108,7 @@ def read_predictions_of(sources: Sources, metrics: Source, hint: str) -> Source:
 def read_run(
     sources: Sources, cfg: Path, build: Path, metrics: Path, inputs: Path, run_record: Optional[Path] = None
 ) -> Run:
-    """The run of a metrics record. Raises FormatError if there are no metrics or predictions."""
+    """The run of a metrics record. Raises FormatError if metrics or predictions are missing."""
     record = read_metrics(sources, metrics, HINT)
     predictions = read_predictions_of(sources, record, HINT)
     tag = metrics.stem.removesuffix(NOFLIP)

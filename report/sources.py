@@ -81,7 +81,7 @@ class Sources:
         return self.record(path, kind)
 
     def records(self, folder: Path, pattern: str, kind: str) -> list[Source]:
-        """All records of a folder, sorted by name."""
+        """All records in a directory, sorted by name."""
         found = [self.record(path, kind) for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
         return [source for source in found if source]
 

@@ -1,4 +1,4 @@
-"""Speed of a run: the sweeps of make bench beside published figures, and where the time of the chain went."""
+"""Speed of a run: the sweeps of make bench beside published figures, and the time that each step took."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 Reads    the metrics record with its predictions, and the records of other stages below --build; from --dataset only the
          images that are shown and, for pose, the annotations. --base: the metrics record of an older run, with its
          predictions in the directory beside it
-Writes   --output. Nothing is inferred again. A part without a record is named, with the command that writes it
+Writes   --output. No stage runs. Where a record is missing, the page shows the command that writes it
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from report.sources import Source, Sources
 
 
 def image_sides(run: Run, sources: Sources) -> tuple[Optional[Source], dict[str, int]]:
-    """The manifest, and the short side of each image in pixels; None and empty without one, or with that of other
-    images."""
+    """The manifest, and the short side of each image in pixels; None and empty if the manifest is missing, or
+    lists other images."""
     path = run.inputs / "manifest.json"
     source = sources.file(path)
     if source is None or source.sha256 != run.metrics.content["evaluated"].get("manifest_sha256"):

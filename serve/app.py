@@ -1,8 +1,10 @@
 """The HTTP side: routes, limits, metrics, and the page at `/`.
 
-Limits: a body has at most MAX_BODY bytes, the bodies of all unanswered requests together at most MAX_HELD, and at most
-`max_images` images are prepared, waiting or computed. Beyond the last two the answer is 503 with Retry-After. A request
-that takes longer than `timeout` gets 408 if its body is still missing, else 503.
+Limits, and the answers beyond them:
+- MAX_BODY, bytes of one body: 413
+- MAX_HELD, bytes of the bodies of all unanswered requests: 503 with Retry-After
+- `max_images`, images that are being prepared, are waiting or are being computed: 503 with Retry-After
+- `timeout`, seconds for one request: 408 if its body is not complete, else 503
 """
 
 from __future__ import annotations
@@ -156,7 +158,7 @@ class Server:
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def page(self, request: HTTPRequest) -> Response:
-        facts = json.dumps(self.facts).replace("<", "\\u003c")  # it cannot end the script element
+        facts = json.dumps(self.facts).replace("<", "\\u003c")  # so that no text ends the script element
         text = PAGE.read_text(encoding="utf-8").replace("FACTS", facts)
         return Response(text, headers=HEADERS, media_type="text/html")
 
@@ -201,7 +203,7 @@ class Server:
 
 
 class Ticket:
-    """What one infer request holds: time, images, bytes. A `with` block of the request's task."""
+    """The time, images and bytes that one infer request uses, in a `with` block of the request's task."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.images, self.bytes, self.open = server, 0, 0, True
@@ -262,7 +264,7 @@ async def receive(request: HTTPRequest, ticket: Ticket) -> bytearray:
 
 
 def prepare(model: Served, body: bytearray, json_length: Optional[str], ticket: Ticket) -> Prepared:
-    """Read a request and prepare its rows; the context is the request and the context of its answer. Raises
+    """Read a request and prepare its rows. The context is the request, and what the model's answer needs. Raises
     RequestError."""
     asked = read_request(body, json_length, model.input, [output.name for output in model.outputs])
     if len(asked.values) > ticket.server.max_images:
@@ -276,7 +278,7 @@ def version() -> str:
     try:
         return metadata.version(SERVER)
     except metadata.PackageNotFoundError:
-        return "not installed"  # a board runs the unpacked files
+        return "not installed"  # on a board, the files of a bundle are not an installed package
 
 
 def tensor_json(spec: Spec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Listen on a port and run the server until SIGTERM or Ctrl-C, which let the accepted requests finish."""
+"""Listen on a port, and run the server until SIGTERM or Ctrl-C. Accepted requests are finished before the end."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def url(bound: socket.socket) -> str:
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request line and headers do not arrive in time, for which uvicorn waits for ever; and
-    while the server drains, each connection after its next response."""
+    """Closes a connection if its request line and headers do not arrive in time; uvicorn would wait for ever. While the
+    server drains, closes each connection after its next response."""
 
     header_seconds = 30.0
     draining = False
@@ -95,7 +95,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
         """For DRAIN_SECONDS answer with `Connection: close`, so that clients do not send the next request on a
-        connection that is being closed; then as uvicorn: no new connections, and the end after the last response."""
+        connection that is being closed. Then do as uvicorn: accept no connections, and end after the last response."""
         self.protocol.draining = True
         for connection in list(self.server_state.connections):
             if isinstance(connection, TimedProtocol) and connection.cycle is not None:
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: Starlette, timeout: float) -> Server:
-    """A server for `app`. `timeout`: of a request, seconds; the drain takes at most as long."""
+    """A server for `app`. `timeout`: the longest time of a request, and of the drain, in seconds."""
     protocol = type("Protocol", (TimedProtocol,), {"header_seconds": timeout})
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""What is served: a model by its tensors, `<MODEL>_tensor`, and the base class of models of images."""
+"""What is served: the compiled model by its tensors (`<MODEL>_tensor`), and the base class of models of images."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Requests and responses of the Open Inference Protocol V2 over HTTP: JSON, and the binary tensor extension.
 
-With the extension a body is a JSON object, then the bytes of its tensors in the order of the JSON; the header
-Inference-Header-Content-Length is the length of the JSON, and `binary_data_size` in the parameters of a tensor is its
-number of bytes. Values are little-endian; an element of type BYTES is its length as uint32, then its bytes. In JSON an
+With the extension, a body is a JSON object followed by the bytes of its tensors, in the order of the JSON. The header
+Inference-Header-Content-Length is the length of the JSON; `binary_data_size` in the parameters of a tensor is its
+number of bytes. Values are little-endian. An element of type BYTES is its length as uint32, then its bytes. In JSON, an
 element of type BYTES is base64 text in a request, and UTF-8 text in a response.
 
 Source: https://github.com/kserve/open-inference-protocol (specification/protocol/inference_rest.md) and
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Optional, Union
 
 import numpy as np
 
-DATATYPES = {  # of this protocol: numpy's names of the dtypes that a compiled model may have
+DATATYPES = {  # the protocol's name: numpy's name, for the dtypes that a compiled model may have
     "FP32": "float32",
     "FP16": "float16",
     "FP64": "float64",

@@ -1,4 +1,4 @@
-"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these very files."""
+"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def check_verdict(
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
     must have computed the outputs; `flip`: of a pose model, whether the flip test is used.
 
-    Raises WorkFailed for a verdict `fail`. Raises UserError if there is no verdict about one of the models, or another
-    model was not compiled from the same file by the same command; with `allow_unjudged` the line says so instead.
+    Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about another model, or if
+    another model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this
+    instead.
     """
     try:
         return _judged_line(metrics, models, tool, flip)
@@ -62,7 +63,7 @@ def _judged_line(metrics: Optional[Path], models: Mapping[Path, CompiledModel], 
 
 
 def origin(compiled: CompiledModel) -> tuple[Any, ...]:
-    """What a compiled model was made from, without the batch size; equal to no other model's if that is unknown."""
+    """What a compiled model was made from, apart from the batch size. If unknown, it differs for all models."""
     if not compiled.source_sha256:
         return (compiled.model_sha256,)
     flags = re.findall(r"--\w+[= ]\S*", " ".join(compiled.command))

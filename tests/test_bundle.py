@@ -92,10 +92,29 @@ def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path)
     assert "is ignored" not in again.stderr
     for given in (["INPUT=uint8"], []):
         assert "INPUT=uint8 is ignored" in board.make("gate", *given).stderr, "given or remembered"
+    assert "--models model/bs4-float32-fp32.onnx --metrics build/" in board.make("-n", "serve").stdout
     assert board.make("clean").returncode == 0
     assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), (
         "the given model and inputs are not products"
     )
+
+
+@pytest.mark.slow
+def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
+    """By the files of the bundle alone, without torch and onnx, as its README says."""
+    board = Board(tmp_path, packed.archive, ("torch", "onnx", "safetensors"))
+    assert "starlette" in (text := (board.root / "README.md").read_text()) and "simplejpeg" in text
+    words = ("MODEL=demo_digits", "PYTHON=python3")
+    assert board.make("infer", "eval", *words).returncode == 0
+    with board.start("serve", *words, "PORT=0") as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("ready: "):
+                break
+        process.terminate()
+    assert "batch sizes 4; PASS: demo_digits" in lines[-1], lines
 
 
 def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
@@ -107,7 +126,7 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
     assert names == sorted(names, key=lambda name: name.split("/"))
     folders = "configs hrnet hrnet/io hrnet/pose infer infer/emulator infer/runtimes make model postprocess prep"
     assert [name for name, member in zip(names, members) if member.isdir()] == [
-        *("", *folders.split(), "prep/photos-float32", "preprocess")
+        *("", *folders.split(), "prep/photos-float32", "preprocess", "serve")
     ]
     model = "model/bs4-float32-fp32.onnx"
     products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}

@@ -1,4 +1,5 @@
-"""What the documents name exists: scripts, modules, files, tests, make targets and variables, targets of links."""
+"""What the documents name exists: scripts, modules, files, tests, make targets and variables, targets of links. The
+two READMEs contain the same."""
 
 from __future__ import annotations
 
@@ -38,6 +39,23 @@ def is_module(name: str) -> bool:
     module = path.parent.with_suffix(".py")
     pattern = rf"^(?:def |class )?{path.name}\b"
     return module.is_file() and bool(re.search(pattern, module.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def sections(document: Path) -> list[str]:
+    return re.split("^#+ ", document.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+
+
+def facts(section: str) -> dict[str, list[str]]:
+    """What a translation of a section does not change. Only the order may differ, and the comments in commands."""
+    blocks = re.findall("^```.*?^```", section, re.DOTALL | re.MULTILINE)
+    prose = re.sub("^```.*?^```", "", section, flags=re.DOTALL | re.MULTILINE)
+    return {
+        "code blocks": [re.sub("# .*", "#", block) for block in blocks],
+        "links": sorted(link for link in re.findall(r"\]\(([^)]+)\)", section) if not link.startswith("README")),
+        "code in the text": sorted(" ".join(code.split()) for code in re.findall("`[^`]+`", prose)),
+        "numbers": sorted(re.findall(r"\d+(?:[.,]\d+)*", section)),
+        "rows of tables": [str(len(re.findall(r"^\|", section, re.MULTILINE)))],
+    }
 
 
 def headings(document: Path) -> set[str]:
@@ -108,3 +126,15 @@ def test_the_table_of_configs_is_complete() -> None:
         figure = f"AP {config.REFERENCE.AP:g}" if "AP" in config.REFERENCE else f"Top-1 {config.REFERENCE.TOP1:g}"
         host = urlsplit(config.WEIGHTS.URL).hostname or "committed in `weights/`"
         assert f"| `{path.stem}` | {figure} | {host} |" in text
+
+
+def test_the_readmes_link_to_each_other() -> None:
+    for name, other in (("README.md", "README.zh-CN.md"), ("README.zh-CN.md", "README.md")):
+        assert f"]({other})" in sections(ROOT / name)[0]
+
+
+def test_the_chinese_readme_is_current() -> None:
+    english, chinese = sections(ROOT / "README.md"), sections(ROOT / "README.zh-CN.md")
+    assert len(english) == len(chinese), "another number of headings"
+    for ours, theirs in zip(english, chinese):
+        assert facts(ours) == facts(theirs), f"README.zh-CN.md differs in: {ours.splitlines()[0]}"

@@ -1,7 +1,7 @@
 """Correct the biases of convolutions for the rounding of their weights.
 
-The rounding errors of a kernel do not cancel: times the mean of each input channel they shift the mean of an output
-channel. The bias gets the opposite shift, which costs nothing when the model runs.
+The rounding errors of a kernel's weights do not cancel. Multiplied by the means of the input channels, they shift the
+mean of the output channel. The bias gets the opposite shift, which costs nothing at inference.
 
 Source: M. Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2,
 https://arxiv.org/abs/1906.04721; here with the means of the calibration images.
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-LARGEST = 127  # of the integers that onnxruntime.quantization rounds symmetric weights to
+LARGEST = 127  # onnxruntime.quantization rounds symmetric weights to -127 to 127
 
 
 def rounding_error(weights: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def rounding_error(weights: np.ndarray) -> np.ndarray:
 
 def shift(weights: np.ndarray, mean: np.ndarray, groups: int) -> np.ndarray:
     """How much the rounding of `weights` [out, in / groups, H, W] lowers the mean of each output channel, float64
-    [out]. `mean`: of each input channel, float64 [in]; the zeros beyond the border are not considered."""
+    [out]. `mean`: of each input channel, float64 [in]. The zeros of the padding are ignored."""
     errors = rounding_error(weights).sum(axis=(2, 3), dtype=np.float64).reshape(groups, -1, weights.shape[1])
     return np.einsum("goi,gi->go", errors, mean.reshape(groups, -1)).reshape(-1)
 

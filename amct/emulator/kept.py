@@ -1,8 +1,8 @@
 """Leave layers in float, as skip_layers does: the layer reads and writes values that are not rounded.
 
-AMCT rounds the inputs of each quantized layer; all other operators compute in float. The emulator also rounds between
-them, since only then CPUs compute them in int8. So a layer that stays in float also keeps its neighbours in float, and
-both read the values before their rounding.
+AMCT rounds only the inputs of quantized layers; all other operators compute in float. The emulator also rounds the
+values between other operators, since CPUs compute them in int8 only then. So if a layer stays in float, the operators
+next to it do too, and all of them read values that are not rounded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def all_layers(model: onnx.ModelProto, skipped: Collection[str]) -> bool:
 
 def read_exact(quantized: onnx.ModelProto, source: onnx.ModelProto, skipped: Collection[str]) -> None:
     """Let the skipped nodes of `quantized` read the values before their rounding, in place. A value stays rounded if
-    the operator that computes it in `source` is gone: a ReLU is part of the rounding then."""
+    `quantized` lacks the operator that computes it in `source`: a ReLU can become part of the rounding."""
     graph = quantized.graph
     made = {name: node for node in graph.node for name in node.output}
     kinds = {name: node.op_type for node in source.graph.node for name in node.output}

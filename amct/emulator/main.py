@@ -9,10 +9,10 @@ Reads    --model, and the first --batch_num files of --data_dir in the order of 
 Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. Here both are the same file, a QDQ model
          that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
 
-The range of each tensor comes from three quarters of the batches. There are three ways to compute it
-(amct.emulator.ranges); the one whose outputs agree best with float32 on the last quarter is used, or that of --method,
-which amct_onnx does not have. The metadata of the
-files contain the arguments, without directories, the method, and the error of each method.
+The range of each tensor comes from three quarters of the batches, by one of three methods (amct.emulator.ranges).
+--method selects one; amct_onnx does not have this flag. Without it, the emulator uses the method whose outputs agree
+best with float32 on the last quarter. The metadata of the files contain the arguments, without directories, the method,
+and the error of each method.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
 supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the texts of

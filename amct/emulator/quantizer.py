@@ -1,7 +1,7 @@
 """Quantize an ONNX graph to int8 with QuantizeLinear and DequantizeLinear (QDQ), by onnxruntime.quantization.
 
 Weights are int8, symmetric, with one scale for each output channel; biases are corrected for their rounding.
-Activations are uint8 with one scale for each tensor. Quantized are the operators in QUANTIZED; the outputs of the graph
+Activations are uint8 with one scale for each tensor. The operators in QUANTIZED are quantized; the outputs of the graph
 and the results of Gemm and MatMul stay float32.
 """
 
@@ -75,8 +75,8 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
 
 def collect(model: onnx.ModelProto, read: Callable[[], Iterable[np.ndarray]]) -> dict[str, Histogram]:
     """The histogram of each float32 tensor over all batches that `read` yields, float32 [N, C, H, W]. All values of
-    one batch would need gigabytes, so each of PASSES passes watches its part of the tensors. Raises UserError for
-    values that are not finite."""
+    one batch would need gigabytes, so `read` is called PASSES times, each time for a part of the tensors. Raises
+    UserError for values that are not finite."""
     names = float_tensors(model)
     found = {name: Histogram() for name in names}
     for part in filter(None, (names[first::PASSES] for first in range(PASSES))):
@@ -177,8 +177,8 @@ def results(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> Iterator[l
 
 
 def relative_error(expected: Iterable[list[np.ndarray]], found: Iterable[list[np.ndarray]]) -> float:
-    """Squared error of all outputs, divided by the variance of the expected values of that output; the mean over the
-    outputs. Both are read batch by batch."""
+    """The squared error of each output, divided by the variance of its expected values; the mean over the outputs.
+    `expected` and `found` are read batch by batch."""
     sums: dict[int, np.ndarray] = {}  # of each output: number of values, their sum and sum of squares, squared error
     for pair in zip(expected, found):
         for at, (wanted, got) in enumerate(zip(*pair)):

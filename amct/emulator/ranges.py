@@ -19,7 +19,7 @@ PIECE = 1 << 16  # values that are counted at a time
 PERCENTILE = 99.99  # of the values are inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries
-SMOOTH = 1e-6  # least probability of a bin in the entropy method, which would be infinite for 0
+SMOOTH = 1e-6  # least probability of a bin in the entropy method: with 0 the divergence would be infinite
 SMALLEST = 2.0**-60  # limit of a tensor of zeros
 
 
@@ -83,7 +83,7 @@ class Histogram:
         return max(self.low, float(low)), min(self.high, float(high))
 
     def _entropy(self) -> tuple[float, float]:
-        """The smallest divergence of the quantised distribution among ranges that are clipped at -t and t."""
+        """The range, clipped at -t and t, whose quantised distribution has the smallest divergence."""
         largest = max(-self.low, self.high)
         best, chosen = np.inf, self._minmax()
         for step in range(CANDIDATES, 0, -1):
@@ -95,8 +95,8 @@ class Histogram:
         return chosen
 
     def _divergence(self, low: float, high: float) -> float:
-        """Divergence of the distribution, clipped to the range, from the one with LEVELS equal values in the range.
-        Zeros are left out: int8 has an exact zero, and after ReLU half of the values would count as an error."""
+        """The divergence of the values, clipped to the range, from the values rounded to LEVELS levels in the range.
+        Zeros are not counted: int8 represents 0 exactly, and after a ReLU half of the values are 0."""
         scale = BINS / 2 / self.limit
         first = min(int((low + self.limit) * scale), BINS - 1)
         last = min(int((high + self.limit) * scale), BINS - 1)

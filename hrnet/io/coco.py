@@ -58,7 +58,7 @@ class Annotations:
 
 
 def annotation_path(dataset: Path, split: str) -> Path:
-    """The annotation file of a split (such as val2017) in a COCO folder."""
+    """The annotation file of a split (such as val2017) in a COCO directory."""
     return dataset / "annotations" / f"{PREFIX}{split}{SUFFIX}"
 
 

@@ -1,7 +1,8 @@
 """Write files atomically, with the file modes that ais_bench requires.
 
-ais_bench refuses links, inputs that group or others may write, output folders with more permissions than 0750, and
-input folders with more than MAX_FILES entries. So all files get mode 0640 and all folders 0750, whatever the umask is.
+ais_bench refuses links, inputs that group or others may write, output directories with more permissions than 0750, and
+input directories with more than MAX_FILES entries. So all files get mode 0640 and all directories 0750, whatever the
+umask is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FOLDER_MODE = 0o750
 NUMBER = re.compile(r"[0-9]+")
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")  # a normalised path
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: paths are relative to the working directory; exchange two paths
-MAX_FILES = 100_000  # entries of a folder of inputs
+MAX_FILES = 100_000  # entries of a directory of inputs
 IMAGES = (
     ".jpeg",
     ".jpg",
@@ -42,7 +43,7 @@ AnyPath = Union[str, "os.PathLike[str]"]
 
 
 def make_folder(path: AnyPath) -> Path:
-    """Make `path` and its missing parents with mode 0750; an existing folder keeps its mode."""
+    """Make `path` and its missing parents with mode 0750; an existing directory keeps its mode."""
     path = Path(path)
     if path.is_dir():
         return path
@@ -158,8 +159,8 @@ def lock_holder(descriptor: int) -> str:
 
 @contextlib.contextmanager
 def replacing_folder(path: AnyPath) -> Iterator[Path]:
-    """Yield an empty folder beside the folder `path`. If the block succeeds, it takes the place of `path` in one step,
-    with all that is in it; else it is removed. `<path>_lock` is locked meanwhile."""
+    """Yield an empty directory beside the directory `path`. If the block succeeds, it takes the place of `path` in one
+    step, with all that is in it; else it is removed. `<path>_lock` is locked meanwhile."""
     path = Path(path)
     temporary, old = temporary_name(path), path.with_name(f".{path.name}.old")
     make_folder(path.parent)
@@ -181,7 +182,8 @@ def replacing_folder(path: AnyPath) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders atomically by Linux's renameat2. Returns False if the system or the disk cannot do it."""
+    """Exchange two directories atomically by Linux's renameat2. Returns False if the system or the disk cannot do
+    it."""
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
     return exchange is not None and exchange(*names, RENAME_EXCHANGE) == 0
@@ -210,8 +212,8 @@ def _digest(path: AnyPath, digest: hashlib._Hash) -> str:
 
 
 def natural_key(name: str) -> str:
-    """Sort key for natural order (`img2` before `img10`), in which ais_bench reads a folder. If numbers are equal, as
-    in `img01` and `img1`, the text decides. The key is one string, which is fast for a million names."""
+    """Sort key for natural order (`img2` before `img10`), in which ais_bench reads a directory. If numbers are equal,
+    as in `img01` and `img1`, the text decides. The key is one string, which is fast for a million names."""
     return f"{NUMBER.sub(_number_key, name)}\0\0{name}"
 
 

@@ -54,7 +54,7 @@ class Kind(NamedTuple):
 
 
 def recognise(path: AnyPath) -> Optional[Kind]:
-    """The kind of a file or folder by its content; None if unknown. Does not raise for a damaged file."""
+    """The kind of a file or directory by its content; None if unknown. Does not raise for a damaged file."""
     path = Path(path)
     if path.is_dir():
         return _folder(path)

@@ -22,8 +22,8 @@ def test_all_images_are_found(name: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_table_has_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    assert index.main(["--images", "1000", "--layouts", "class folders"]) == 0
+    assert index.main(["--images", "1000", "--layouts", "class directories"]) == 0
     header, line = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["images", "s", "CPU"]
-    figures = line.replace("class folders", "").replace(",", "").split()
+    figures = line.replace("class directories", "").replace(",", "").split()
     assert figures[0] == "1000" and len(figures) == 6 and all(float(figure) >= 0 for figure in figures)

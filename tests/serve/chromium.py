@@ -68,6 +68,16 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
 
+    def drop(self, selector: str, path: Path) -> None:
+        """Drag a file over an element and drop it there."""
+        box = self.evaluate(
+            f"(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('{selector}')"
+            ".getBoundingClientRect())"
+        )
+        data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=data)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 

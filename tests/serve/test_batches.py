@@ -8,11 +8,13 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hrnet.cli import UserError, WorkFailed
 from hrnet.io.compiled import TensorInfo
 from infer.runtimes.base import Runtime
-from serve.batches import Batcher, Prepared
+from serve.batches import Batcher, Prepared, rows_of_batch
 from tests.serve.twice import Twice
 
 
@@ -56,7 +58,7 @@ def test_a_batch_is_what_queued_while_the_device_computed() -> None:
         first = batcher.submit(request(1))
         await until(lambda: len(one.batches) == 1)
         others = [batcher.submit(request(float(value))) for value in range(2, 7)]
-        await until(lambda: batcher.waiting.qsize() == 5)
+        await until(lambda: len(batcher.waiting) == 5)
         one.gate.set()
         for future, value in zip([first, *others], range(1, 7)):
             context, (result,) = await future
@@ -66,6 +68,60 @@ def test_a_batch_is_what_queued_while_the_device_computed() -> None:
     assert observed == [(1, 1), (5, 5)]
     (batch,) = eight.batches
     assert sorted(batch[:5, 0].tolist()) == [2, 3, 4, 5, 6] and set(batch[5:, 0].tolist()) == {batch[0, 0]}
+
+
+def test_rows_are_not_padded_where_that_is_slower() -> None:
+    """The time grows with the batch size, as on a CPU: five rows are computed as 4 and 1, in order."""
+    one, four, eight, observed = Twice(1), Twice(4), Twice(8), []
+
+    async def work(batcher: Batcher) -> None:
+        batcher.seconds = {1: 1.0, 4: 4.0, 8: 8.0}
+        one.gate.clear()
+        first = batcher.submit(request(1))
+        await until(lambda: len(one.batches) == 1)
+        others = [batcher.submit(request(2, 3, 4)), batcher.submit(request(5, 6))]
+        await until(lambda: len(batcher.waiting) == 5)
+        one.gate.set()
+        for future in (first, *others):
+            context, results = await future
+            assert [result.outputs[0][0, 0] for result in results] == [2 * value for value in context]
+
+    run([one, four, eight], work, observe=lambda rows, waited: observed.append(rows))
+    assert observed == [1, 4, 1] and not eight.batches
+
+
+@given(st.dictionaries(st.sampled_from([1, 2, 4, 8, 16, 32]), st.floats(1e-6, 1e3), min_size=1), st.integers(1, 32))
+def test_the_next_batch_has_nearly_the_highest_rate(seconds: dict[int, float], waiting: int) -> None:
+    waiting = min(waiting, max(seconds))
+    rows = rows_of_batch(waiting, seconds)
+
+    def rate(count: int) -> float:
+        return count / seconds[min(size for size in seconds if size >= count)]
+
+    possible = [count for count in (*seconds, waiting) if count <= waiting]
+    assert rows in possible and rate(rows) >= 0.95 * max(map(rate, possible))
+    assert all(rate(count) < 0.95 * max(map(rate, possible)) for count in possible if count > rows)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows"),
+    [
+        ({1: 1.0, 8: 8.0, 16: 16.0}, 8),  # a CPU
+        ({1: 1.0, 8: 1.1, 16: 1.2}, 9),  # an NPU: padded to 16
+        ({1: 1.0, 8: 7.0, 16: 9.0}, 8),
+        ({1: 1.0, 8: 8.0, 16: 9.0}, 9),
+        ({16: 1.0}, 9),  # no smaller size
+        ({1: 1.00, 8: 8.1}, 8),  # nearly the same: the larger batch
+    ],
+)
+def test_nine_rows(seconds: dict[int, float], rows: int) -> None:
+    assert rows_of_batch(min(9, max(seconds)), seconds) == rows
+
+
+def test_the_time_of_each_size_is_measured_at_the_start() -> None:
+    batcher = Batcher([Twice(1), Twice(4)])
+    batcher.warm_up()
+    assert all(0 < batcher.seconds[size] < 1.0 for size in (1, 4))
 
 
 def test_a_request_with_more_rows_than_a_batch() -> None:
@@ -87,7 +143,7 @@ def test_cancelled_requests_are_not_computed() -> None:
         first = batcher.submit(request(1))
         await until(lambda: len(one.batches) == 1)
         second, third = batcher.submit(request(2)), batcher.submit(request(3))
-        await until(lambda: batcher.waiting.qsize() == 2)
+        await until(lambda: len(batcher.waiting) == 2)
         second.cancel()
         one.gate.set()
         await first

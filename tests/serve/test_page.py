@@ -1,4 +1,4 @@
-"""The page at `/` in Chromium: a file is chosen, and its classes or the error are shown."""
+"""The page at `/` in Chromium: a file is chosen or dropped, and its classes or the error are shown."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def test_the_page_shows_classes_with_their_names(server: Running, tmp_path: Path
         assert len(shown) == 5 and set(shown) <= set(NAMES), "names are text, not HTML"
         assert page.evaluate("document.getElementById('canvas').width") == 67
         assert not page.errors
-        page.choose("#file", tmp_path / "b.png")
+        page.drop("#drop", tmp_path / "b.png")
         page.wait_for("document.body.dataset.shown == 'b.png'")
         assert "not a JPEG or PNG" in page.evaluate("document.querySelector('#result .error').textContent")
+        page.drop("#drop", tmp_path / "a.jpg")
+        page.wait_for("document.body.dataset.shown == 'a.jpg'")
+        assert page.evaluate("document.querySelectorAll('#result li').length") == 5
         page.screenshot(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 5000

@@ -25,10 +25,19 @@ class Board:
         python = fakes.program(root / "python3", f"env PYTHONPATH={stubs} {sys.executable}").parent
         self.path = os.pathsep.join([str(each) for each in (python, path) if each] + [os.environ["PATH"]])
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "PYTHONPATH"}
-        environment = {**clean, "PATH": self.path}
-        return subprocess.run(["make", *arguments], cwd=self.root, env=environment, capture_output=True, text=True)
+        return {**clean, "PATH": self.path}
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        words = ["make", *arguments]
+        return subprocess.run(words, cwd=self.root, env=self.environment, capture_output=True, text=True)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start make, with its output and errors in a pipe."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(["make", *arguments], cwd=self.root, env=self.environment, text=True, **streams)
 
     def metrics(self) -> dict[str, Any]:
         (path,) = self.root.glob("build/demo_digits/eval/*/*.json")
