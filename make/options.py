@@ -287,7 +287,6 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     """Check and complete the options; return the variables for make. Raises OptionError."""
     check_call(options, overrides)
     given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
-    given = {} if options.goals & {"part", "once"} else given
     reject_chunk(options)
     check_task(options)
     note_default_model(options)
@@ -301,8 +300,9 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"forgetting {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}
     backend_asked = options["BACKEND"]
-    given.update(prefer_given(options))
-    remembered = {name: value for name, value in remembered.items() if name not in given}
+    reset = prefer_given(options)
+    remembered = {name: value for name, value in remembered.items() if name not in reset}
+    given = {} if options.goals & {"part", "once"} else {**given, **reset}
     options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
     set_reference(options)
     if "doctor" not in options.goals:

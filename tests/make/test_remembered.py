@@ -55,6 +55,12 @@ def test_a_reference_that_is_measured_or_given_now_stays() -> None:
     assert resolve(DATASET="data/imagenet")["REFERENCE"] == "config"
 
 
+def test_one_part_of_another_data_set_forgets_nothing_for_later_calls() -> None:
+    path = stored("REFERENCE", "config")
+    assert resolve("part", SHARD="1/2", DATASET="other")["REFERENCE"] == ""
+    assert path.read_text() == "REFERENCE ?= config\n" and resolve()["REFERENCE"] == "config"
+
+
 def test_inputs_of_another_data_set_forget_the_reference() -> None:
     Path("inputs").mkdir()
     Path("inputs/manifest.json").write_text("{}")
