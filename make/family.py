@@ -42,12 +42,12 @@ from hrnet.machine import machine
 from hrnet.schemas import CLASSIFICATION
 from infer.run_ais_bench import find_tool
 from make.call import outer_environment
-from make.charts import Point, Series, check_installed, draw
+from make.charts import check_installed, draw
 from make.checks import CHECKS
+from make.family_charts import about, charts_of
 
 PUBLISHED = ROOT / "data/paddleclas_hrnet.json"
 WEIGHTS = "weights/{}.pth"
-CHART_BATCH = 4  # of the chart beside published latencies, as in PaddleClas' charts
 PACKAGES = ("onnx", "onnxruntime", "openvino", "torch")  # that a row depends on
 EXPORTED = ("benchmarks.seeded_checkpoint", "pth2onnx.cost", "pth2onnx.classification")
 TIMED = (*EXPORTED, "pth2onnx.torchscript", "pth2onnx.static", "atc.convert", "atc.emulator.__main__", "infer.bench")
@@ -64,14 +64,6 @@ class Entry:
     top5: Optional[float]
     reference: str  # source of top1 and top5; empty: measured here
     published: Optional[PublishedModel]
-
-    @property
-    def label(self) -> str:
-        """Such as `SE W64 ssld`."""
-        words = self.row.model.replace("hrnet_", "").split("_")
-        return " ".join(
-            word.upper() if word == "se" or (word[1:].isdigit() and word[0] == "w") else word for word in words
-        )
 
 
 class Family:
@@ -182,7 +174,7 @@ def entry(row: FamilyRow, published: dict[str, PublishedModel]) -> Entry:
     )
 
 
-def table(entries: list[Entry], batches: list[str], about: str) -> str:
+def table(entries: list[Entry], batches: list[str], head_line: str) -> str:
     """The rows as a page of Markdown."""
 
     def percent(value: Optional[float], each: Entry) -> str:
@@ -206,7 +198,7 @@ def table(entries: list[Entry], batches: list[str], about: str) -> str:
     if images := sorted({each.row.images for each in entries if not each.reference}):
         notes.append(f"Other accuracies were measured on {', '.join(map(str, images))} images.")
     notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without files.")
-    return f"{about}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
+    return f"{head_line}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
 
 
 def published_table(entries: list[Entry], tables: Published) -> str:
@@ -221,37 +213,6 @@ def published_table(entries: list[Entry], tables: Published) -> str:
     if not rows:
         return ""
     return f"\nMilliseconds of a batch in [{tables.source}]({tables.url}):\n\n{markdown.table(head, rows, '---:')}"
-
-
-def draw_charts(folder: Path, entries: list[Entry], batches: list[str], tables: Published, about: str) -> None:
-    """The four charts: Top-1 against GMACs, parameters, latency here, and latency beside the published ones."""
-    shown = [each for each in entries if each.top1 is not None]
-
-    def points(values: dict[str, float]) -> list[Point]:
-        """A point for each model that has a value."""
-        return [
-            Point(each.label, values[each.row.model], each.top1 or 0.0, not each.reference)
-            for each in shown
-            if each.row.model in values
-        ]
-
-    accuracy = "hollow: published Top-1" if any(each.reference for each in shown) else "Top-1 as measured"
-    for name, x in (("gmacs", "GMACs"), ("params", "million parameters")):
-        values = {each.row.model: getattr(each.row, "gmacs" if name == "gmacs" else "params_m") for each in shown}
-        draw(folder / name, f"Top-1 and {x} ({accuracy})", x, [Series("", points(values))])
-    here = {batch: {each.row.model: each.row.batch_ms[batch] for each in shown} for batch in batches}
-    series = [Series(f"batch {batch}", points(here[batch])) for batch in batches]
-    draw(folder / "latency", f"{about}\n({accuracy})", "ms of a batch", series)
-    common = [batch for batch in batches if int(batch) in tables.batches]
-    batch = str(CHART_BATCH) if str(CHART_BATCH) in common else (common or batches)[-1]
-    series = [Series(f"here: {about}", points(here[batch]))]
-    for name, field in LATENCIES.items() if common else ():
-        number = tables.batches.index(int(batch))
-        timed = [(each.label, each.published) for each in shown if each.published and getattr(each.published, field)]
-        peers = [Point(label, getattr(model, field)[number], model.top1) for label, model in timed]
-        series.append(Series(f"{name}, TensorRT, as published by PaddleClas", peers))
-    title = f"Latency at batch {batch}, beside published figures ({accuracy})"
-    draw(folder / "published", title, f"ms of a batch of {batch}", series, log=True)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -277,13 +238,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write(family: Family, entries: list[Entry], tables: Published) -> None:
     """Write the charts, the table and, last, the record; print the table."""
-    here, settings = machine(), family.settings
-    chip = f", {settings['SOC']}" if settings["BACKEND"] in ("ascend", "torch_aie") else ""
-    about = f"{entries[0].row.tool}{chip}, {settings['PRECISION']}; {here['processor']}, {here['cores']} cores"
-    batches = settings["BATCHES"].split(",")
-    draw_charts(family.output.parent, entries, batches, tables, about)
-    text = table(entries, batches, f"{about}.") + published_table(entries, tables)
-    write_text(family.output.with_suffix(".md"), text)
+    published = {"source": tables.source, "url": tables.url, "batches": tables.batches}
     rows = [
         {
             **asdict(each.row),
@@ -292,8 +247,13 @@ def write(family: Family, entries: list[Entry], tables: Published) -> None:
         }
         for each in entries
     ]
-    content = {**family.around, "published": {"source": tables.source, "url": tables.url, "batches": tables.batches}}
-    write_record(family.output, "family", {**content, "rows": rows})
+    content = {**family.around, "published": published, "rows": rows}
+    for chart in charts_of(content):
+        title = f"{chart.title}\n({chart.note})"
+        draw(family.output.with_name(chart.name), title, chart.x, chart.series, log=chart.log)
+    text = table(entries, list(entries[0].row.batch_ms), f"{about(content)}.") + published_table(entries, tables)
+    write_text(family.output.with_suffix(".md"), text)
+    write_record(family.output, "family", content)
     print(f"{text}\nwrote {family.output}, {family.output.stem}.md and four charts ({len(entries)} models)")
 
 

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # deadlines would fail on a busy machine
-settings.load_profile("untimed")
+from tests.support.demo_chain import DemoChain, run_chain
+
+settings.register_profile("all", deadline=None)  # deadlines would fail on a busy machine
+settings.register_profile("quick", settings.get_profile("all"), max_examples=25)
 
 os.environ.pop("MAKELEVEL", None)  # of `make test`: only tests of make call the stages as make does
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest-xdist uses all cores already
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # many tests start processes: each would compile all modules again
+sys.dont_write_bytecode = False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` tries fewer examples than `make test SLOW=1`, except where a test gives their number itself."""
+    settings.load_profile("quick" if "not slow" in config.option.markexpr else "all")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude modules and collected tests from garbage collection: one takes 0.5 s with them, and there are many."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of handwritten digits. Tests that change it copy it first."""
+    pytest.importorskip("sklearn.datasets")
+    from data import digits
+
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    assert digits.main(["--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated_demo(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoChain:
+    """The demo's chain, run once. Tests that only read its model.onnx use it, others `demo`."""
+    return run_chain(tmp_path_factory.mktemp("evaluated"), digits)
+
+
+@pytest.fixture(scope="module")
+def demo(evaluated_demo: DemoChain, tmp_path_factory: pytest.TempPathFactory) -> DemoChain:
+    """A copy of `evaluated_demo`, for the tests of a module, in this order."""
+    return evaluated_demo.copy(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="session")

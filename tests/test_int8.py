@@ -14,12 +14,10 @@ from tests.support.checkout import Checkout
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with data/digits, whose train/ has a part of the images."""
-    pytest.importorskip("sklearn")
+def checkout(evaluated_demo: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout with the demo's ONNX file, which pose does not use."""
     made = Checkout(tmp_path_factory.mktemp("int8"))
-    digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
-    subprocess.run(digits, cwd=made.root, check=True, capture_output=True)
+    shutil.copy(evaluated_demo.root / "build/demo_digits/model.onnx", made.root)
     return made
 
 
@@ -35,9 +33,11 @@ def record(checkout: Checkout, name: str) -> dict[str, object]:
     return content
 
 
-def test_int8_of_the_demo(checkout: Checkout) -> None:
+def test_int8_of_the_demo(checkout: Checkout, digits: Path) -> None:
+    """`digits` has train/, whose images calibrate."""
     given = (
-        "DATASET=data/digits",
+        f"DATASET={digits}",
+        "ONNX=model.onnx",
         "LIMIT=100",
         "PRECISION=int8",
         "CALIB=24",
@@ -52,18 +52,28 @@ def test_int8_of_the_demo(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_openvino_and_uint8_use_the_same_int8_model(checkout: Checkout) -> None:
-    evaluate(checkout, "DATASET=data/digits", "LIMIT=100", "PRECISION=int8", "CALIB=24", "REFERENCE=config")
+def test_openvino_and_uint8_use_the_same_int8_model(checkout: Checkout, digits: Path) -> None:
+    evaluate(
+        checkout, f"DATASET={digits}", "ONNX=model.onnx", "LIMIT=100", "PRECISION=int8", "CALIB=24", "REFERENCE=config"
+    )
     out = evaluate(checkout, "BACKEND=openvino", "INPUT=uint8")
     assert "-m amct." not in out and "-m atc.convert" in out, "the int8 model is the same"
     assert record(checkout, "digits-uint8-first100/openvino-bs16-int8.json")["metrics"]["top1"] >= 98  # type: ignore[index]
 
 
 @pytest.mark.slow
-def test_without_train_the_calibration_images_are_evaluated_and_counted(checkout: Checkout) -> None:
-    shutil.copytree(checkout.root / "data/digits/val", checkout.root / "data/only/val")
-    shutil.copy(checkout.root / "data/digits/val_label.txt", checkout.root / "data/only")
-    given = ("DATASET=data/only", "LIMIT=0", "PRECISION=int8", "CALIB=24", "BACKEND=onnxruntime", "INPUT=float32")
+def test_without_train_the_calibration_images_are_evaluated_and_counted(checkout: Checkout, digits: Path) -> None:
+    shutil.copytree(digits / "val", checkout.root / "data/only/val")
+    shutil.copy(digits / "val_label.txt", checkout.root / "data/only")
+    given = (
+        "DATASET=data/only",
+        "ONNX=model.onnx",
+        "LIMIT=0",
+        "PRECISION=int8",
+        "CALIB=24",
+        "BACKEND=onnxruntime",
+        "INPUT=float32",
+    )
     out = evaluate(checkout, *given, "REFERENCE=config")
     assert "warning: 24 of 500 images" in out and "24 of them calibrated the model" in out
     assert record(checkout, "only-float32/onnxruntime-bs16-int8.json")["calibration_in_eval"] == 24

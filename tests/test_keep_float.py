@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -16,11 +15,7 @@ IMAGES = 60
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    pytest.importorskip("sklearn")
-    made = Checkout(tmp_path_factory.mktemp("keep_float"))
-    digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
-    subprocess.run(digits, cwd=made.root, check=True, capture_output=True)
-    return made
+    return Checkout(tmp_path_factory.mktemp("keep_float"))
 
 
 def make(checkout: Checkout, *arguments: str) -> str:
@@ -29,14 +24,14 @@ def make(checkout: Checkout, *arguments: str) -> str:
     return done.stdout
 
 
-GIVEN = ("DATASET=data/digits", f"LIMIT={IMAGES}", "CALIB=8", "BACKEND=onnxruntime", "REFERENCE=config")
+GIVEN = (f"LIMIT={IMAGES}", "CALIB=8", "BACKEND=onnxruntime", "REFERENCE=config")
 
 
 @pytest.mark.slow
-def test_a_list_has_products_of_its_own(checkout: Checkout) -> None:
+def test_a_list_has_products_of_its_own(checkout: Checkout, digits: Path) -> None:
     build = checkout.root / "build/demo_digits"
     for precision, model in (("fp16", "om/bs16-float32-fp16"), ("int8", "om/bs16-float32-int8")):
-        make(checkout, "eval", *GIVEN, f"PRECISION={precision}", "KEEP_FLOAT=")
+        make(checkout, "eval", f"DATASET={digits}", *GIVEN, f"PRECISION={precision}", "KEEP_FLOAT=")
         plain = (build / f"{model}.onnx").read_bytes()
         names = [node.name for node in onnx.load(build / "model.onnx").graph.node if node.op_type == "Conv"]
         (checkout.root / "mine.txt").write_text("\n".join(names[:2]))
@@ -56,8 +51,8 @@ def test_a_list_has_products_of_its_own(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_make_precision(checkout: Checkout) -> None:
-    make(checkout, "precision", *GIVEN, "KEEP_FLOAT=", "PRECISION=default")
+def test_make_precision(checkout: Checkout, digits: Path) -> None:
+    make(checkout, "precision", f"DATASET={digits}", *GIVEN, "KEEP_FLOAT=", "PRECISION=default")
     settings = {path.stem for path in (checkout.root / "build/demo_digits/settings").glob("*.mk")}
     build = checkout.root / "build/demo_digits"
     assert (build / "settings/PRECISION.mk").read_text() == "PRECISION ?= default\n" and "GATE" not in settings

@@ -15,13 +15,14 @@ from tests.support.checkout import Checkout
 
 
 @pytest.mark.parametrize("screen", ["| head -1", "> /dev/full"])
-def test_the_product_is_kept(screen: str, tmp_path: Path) -> None:
+def test_the_product_is_kept(screen: str, evaluated_demo: Checkout, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
-    call = ["make", "om", "MODEL=demo_digits", "BATCH=2", f"PYTHON={sys.executable}"]
+    exported = f"ONNX={evaluated_demo.root}/build/demo_digits/model.onnx"
+    call = ["make", "om", "MODEL=demo_digits", "BATCH=2", exported, f"PYTHON={sys.executable}"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # of make test
     for _ in range(10):  # make ends when its pipe is closed, perhaps before the running stage
         subprocess.run(["bash", "-c", f"{shlex.join(call)} {screen}"], cwd=tmp_path, env=clean, capture_output=True)
-        done = checkout.make("om", "BATCH=2", "-q")
+        done = checkout.make("om", "BATCH=2", exported, "-q")
         if done.returncode == 0:
             break
         time.sleep(2)

@@ -23,6 +23,7 @@ from hrnet.shards import Shard, list_sha256
 from postprocess import classification, merge
 from tests.support.classification_run import Run, labels_of, logits_of
 from tests.support.coco_scenes import exact, results, scene
+from tests.support.examples import examples
 from tests.support.pose_run import OTHER, PoseRun
 
 IMAGES, CLASSES = 13, 7
@@ -80,7 +81,7 @@ def metrics(parts: Path) -> dict[str, Any]:
     return content
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(count=st.integers(1, IMAGES))
 def test_any_split_equals_the_whole(count: int, whole: Run, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "parts", ignore_errors=True)

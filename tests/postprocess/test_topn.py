@@ -15,6 +15,7 @@ from postprocess import topn
 from postprocess.classification import main
 from postprocess.topn import cumulative_accuracies, label_ranks, result, write_result
 from tests.support.classification_run import Run, labels_of, logits_of, zoo_result
+from tests.support.examples import examples
 
 LOGITS = nps.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: nps.arrays(np.float32, shape, elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 1.0, np.inf]))
@@ -33,7 +34,7 @@ def written(run: Run) -> str:
     return (run.output.with_suffix("") / "result.json").read_text()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(LOGITS, st.data())
 def test_ranks_are_places_in_a_stable_descending_sort(logits: np.ndarray, data: st.DataObject) -> None:
     images, classes = logits.shape
@@ -99,7 +100,7 @@ def test_the_result_has_these_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "result.json").read_bytes() == ZOO_RESULT.encode()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(1, 60_000).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
 def test_percentages_are_rounded_by_numpy(counts: tuple[int, int]) -> None:
     hits, images = counts

@@ -16,6 +16,7 @@ from hrnet.io import stamp
 from hrnet.io.files import temporary_name
 from preprocess import folder as prep_folder
 from preprocess.classification import main
+from tests.support.examples import examples
 from tests.support.image_sets import contents, listed, noise, prepare, record, write_config
 
 STATES = ("whole", "half", "long", "empty", "missing", "temporary")
@@ -95,7 +96,7 @@ def here(work: Callable[[object], object], tasks: list[object], workers: int) ->
     return list(map(work, tasks))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(states=st.lists(st.sampled_from(STATES), min_size=8, max_size=8), records=st.booleans())
 def test_any_finished_files_are_kept_and_only_the_rest_is_prepared(
     finished: Path, states: list[str], records: bool

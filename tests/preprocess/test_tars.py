@@ -16,6 +16,7 @@ from hrnet.config import load_config
 from hrnet.images import open_image
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.tars import find_source
+from tests.support.examples import examples
 from tests.support.image_sets import listed, prepare, record, write_config
 from tests.support.tar_sets import Entry, write_tar
 from train.classification.data import read_images
@@ -56,7 +57,7 @@ def expected(folder: Path) -> dict[str, tuple[bytes, InputImage]]:
     return inputs(folder.parent / "prep")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.permutations(NAMES), st.lists(st.integers(1, 5), unique=True, max_size=4), st.integers(1, 6))
 def test_any_division_into_tar_files_gives_the_same_inputs(
     folder: Path, expected: dict[str, tuple[bytes, InputImage]], names: list[str], places: list[int], parts: int

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support import ROOT
 
@@ -36,16 +38,25 @@ STAGES = (
     "postprocess.classification",
 )
 
+T = TypeVar("T", bound="Checkout")
+
 
 class Checkout:
     """A copy of the sources, in which make runs with this interpreter."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        ignore = shutil.ignore_patterns("__pycache__", "digits", "imagenet", "coco", "people", "demo_people")
-        for folder in FOLDERS:
+        ignore = shutil.ignore_patterns("*.pyc.*", "digits", "imagenet", "coco", "people", "demo_people")
+        for folder in FOLDERS:  # with __pycache__, which saves compiling; but not what another process is writing there
             shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
         shutil.copy(ROOT / "Makefile", root)
+
+    def copy(self: T, root: Path) -> T:
+        """This checkout with all products, in the empty directory `root`; times of change are kept."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        other = copy.copy(self)
+        other.root = root
+        return other
 
     def make(self, *arguments: str, model: str = "demo_digits", **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}

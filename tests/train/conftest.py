@@ -17,6 +17,7 @@ def handler_of_dead_workers() -> Iterator[None]:
     _set_SIGCHLD_handler()
     handler = signal.getsignal(signal.SIGCHLD)
     yield
-    gc.collect()  # a data loader that is still referenced by an error holds worker processes
-    multiprocessing.active_children()  # collects those that have ended: the handler would report them
+    if multiprocessing.active_children():
+        gc.collect()  # a data loader that is still referenced by an error holds worker processes
+        multiprocessing.active_children()  # collects those that have ended: the handler would report them
     signal.signal(signal.SIGCHLD, handler)

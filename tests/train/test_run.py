@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,20 @@ def task(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def folder(task: str, tmp_path: Path) -> Path:
-    return set_up(task, tmp_path)
-
-
 @pytest.fixture(scope="module")
 def trained(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data set and a finished run."""
     folder = set_up(task, tmp_path_factory.mktemp("trained"))
     assert train(folder, task=task) == 0
     return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """The data set and the config of `trained`, without its run."""
+    shutil.copytree(trained / "data", tmp_path / "data")
+    shutil.copy(trained / "small.yaml", tmp_path)
+    return tmp_path
 
 
 def error_of(task: str, folder: Path, capsys: pytest.CaptureFixture[str], *more: object, code: int = 2) -> str:

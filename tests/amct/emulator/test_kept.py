@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -80,7 +80,6 @@ def test_a_relu_that_became_part_of_the_rounding_is_not_bypassed() -> None:
 
 
 @given(graphs(), st.data())
-@settings(max_examples=30)
 def test_any_skipped_layers_give_a_model_that_runs(model: onnx.ModelProto, data: st.DataObject) -> None:
     layers = [node.name for node in model.graph.node if node.op_type in LAYERS]
     skipped = data.draw(st.sets(st.sampled_from(layers)))
@@ -90,7 +89,6 @@ def test_any_skipped_layers_give_a_model_that_runs(model: onnx.ModelProto, data:
 
 
 @given(graphs(), st.sampled_from(["all operators", "all layers"]))
-@settings(max_examples=30)
 def test_all_operators_in_float_equal_float32(model: onnx.ModelProto, kept: str) -> None:
     """amct.quantize passes only layers to skip_layers, so these are enough."""
     every = kept == "all operators"

@@ -39,9 +39,15 @@ def state(built: torch.nn.Module) -> State:
     return dict(built.state_dict())
 
 
+@pytest.fixture(scope="module")
+def other(built: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(built)
+
+
 @pytest.fixture
-def net(built: torch.nn.Module) -> torch.nn.Module:
-    net = copy.deepcopy(built)
+def net(other: torch.nn.Module) -> torch.nn.Module:
+    """The net with all weights 0."""
+    net = other
     for value in net.state_dict().values():
         value.zero_()
     return net
@@ -65,7 +71,7 @@ def equal(net: torch.nn.Module, state: State) -> bool:
 def refusal(net: torch.nn.Module, path: Path, content: Any = None) -> UserError:
     if content is not None:
         torch.save(content, path)
-    before = copy.deepcopy(net.state_dict())
+    before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(UserError) as caught:
         checkpoint.load(net, path, lambda line: pytest.fail(line))
     assert caught.value.where == path and "\n" not in str(caught.value)

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from hrnet.cli import UserError
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import conv_norm
+from tests.support.examples import examples
 
 State = dict[str, Any]
 DTYPES = (torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64, torch.bool, torch.complex64)
@@ -177,7 +178,7 @@ def run(net: torch.nn.Module, data: st.DataObject) -> None:
 QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_any_edit_gives_the_same_weights_or_is_rejected(net: torch.nn.Module, data: st.DataObject) -> None:
     run(net, data)
@@ -219,7 +220,7 @@ PLACES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 7)), min_size=1, max
 FORMS = st.sampled_from(["zip", "old", "safetensors"])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=QUIET)
 @given(form=FORMS, places=PLACES)
 def test_flipped_bits_give_the_same_weights_or_are_rejected(
     net: torch.nn.Module, form: str, places: list[tuple[float, int]]

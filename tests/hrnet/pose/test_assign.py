@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hrnet.pose.assign import assign
 from hrnet.pose.group import NEW_PERSON_COST
+from tests.support.examples import examples
 
 
 def munkres_pairs(costs: np.ndarray) -> list[tuple[int, int]]:
@@ -26,7 +27,7 @@ def tied_costs(draw: st.DrawFn) -> np.ndarray:
     return costs - np.reshape(draw(st.lists(st.sampled_from([0.0, 0.3, 0.7]), min_size=rows, max_size=rows)), (rows, 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(tied_costs())
 def test_ties_are_resolved_as_by_munkres(costs: np.ndarray) -> None:
     if len(costs) > costs.shape[1]:  # as `group` pads them

@@ -19,6 +19,7 @@ from infer.emulator import path_checks
 from infer.emulator.pipeline import Pipeline, run_all
 from infer.output_dir import OutputDir, keep_finished
 from infer.runtimes.base import Runtime
+from tests.support.examples import examples
 
 SHAPE = [3, 2]
 OUTPUTS = [TensorInfo("sum", "float32", [-1]), TensorInfo("twice", "float32", [-1, *SHAPE])]
@@ -49,7 +50,7 @@ def write_inputs(folder: Path, names: list[str], suffix: str) -> dict[str, np.nd
 NAMES = st.lists(st.text("ab019_-", min_size=1, max_size=5), min_size=1, max_size=20, unique=True)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     names=NAMES, batch=st.integers(1, 7), suffix=st.sampled_from(["bin", "npy"]), ending=st.sampled_from(["bin", "npy"])
 )
@@ -134,7 +135,7 @@ def test_outputs_of_another_batch_size_are_not_written(tmp_path: Path) -> None:
 STATES = st.sampled_from(["whole", "half", "missing", "temporary"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(states=st.lists(st.tuples(STATES, STATES), min_size=1, max_size=8), foreign=st.booleans())
 def test_an_interrupted_run_keeps_finished_outputs(states: list[tuple[str, str]], foreign: bool) -> None:
     stems = [f"img{i}" for i in range(len(states))]
