@@ -87,7 +87,7 @@ def check_model(model: onnx.ModelProto, where: Path) -> None:
     quantized = next((node for node in model.graph.node if node.op_type in QUANTIZING), None)
     if quantized is not None:
         found = f"{quantized.op_type} {quantized.name}"
-        hint = "give the float32 ONNX file, or PRECISION=fp32 to compile it as it is"
+        hint = "give the float32 ONNX file that it was made from"
         raise UserError("already quantized", where=where, expected="a float32 model", found=found, hint=hint)
     if opset_of(model) not in OPSETS:
         expected = f"{OPSETS[0]} to {OPSETS[-1]}"
