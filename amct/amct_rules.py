@@ -23,6 +23,7 @@ OPSETS = range(8, 15)
 DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
 DATA_TYPE = "float32"
 METHODS = ("percentile", "entropy", "minmax")  # of the emulator; of equally good ones it chooses the first
+QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
 LAYERS = ("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul")  # that amct_onnx quantizes
 
 
@@ -81,8 +82,13 @@ def opset_of(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
-def check_opset(model: onnx.ModelProto, where: Path) -> None:
-    """Raise UserError for an opset that amct_onnx does not support."""
+def check_model(model: onnx.ModelProto, where: Path) -> None:
+    """Raise UserError for an opset that amct_onnx does not support, and for a model that is already quantized."""
+    quantized = next((node for node in model.graph.node if node.op_type in QUANTIZING), None)
+    if quantized is not None:
+        found = f"{quantized.op_type} {quantized.name}"
+        hint = "give the float32 ONNX file that it was made from"
+        raise UserError("already quantized", where=where, expected="a float32 model", found=found, hint=hint)
     if opset_of(model) not in OPSETS:
         expected = f"{OPSETS[0]} to {OPSETS[-1]}"
         hint = "export it with opset 11 (make onnx does), or give PRECISION=fp16"

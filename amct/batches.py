@@ -18,13 +18,16 @@ LARGEST_BATCH = 16  # images in one file, if the model accepts any batch
 PREPARE = "run make quantize"
 
 
-def batch_size(fixed: Optional[int], images: int, where: Path) -> int:
-    """Images in one file of --data_dir: the model's batch, or the largest one that uses all images. Raises UserError if
-    there are fewer images than the model's batch."""
+def batch_size(fixed: Optional[int], images: int, where: Path, largest: int = LARGEST_BATCH) -> int:
+    """The model's batch, or, if it accepts any, the largest one up to `largest` that uses all images. Raises UserError
+    if there are fewer images than the model's batch."""
     if fixed is None:
-        return max(size for size in range(1, LARGEST_BATCH + 1) if images % size == 0)
+        return max(size for size in range(1, largest + 1) if images % size == 0)
     if images < fixed:
-        raise UserError("fewer images than the model's batch", where=where, found=images, hint=f"CALIB={fixed}")
+        hint = f"give CALIB={fixed} and a data set with as many images, or an ONNX file with a dynamic batch"
+        raise UserError(
+            "fewer images than the model's batch", where=where, expected=f"at least {fixed}", found=images, hint=hint
+        )
     return fixed
 
 

@@ -50,7 +50,6 @@ from hrnet.keep_float import KEPT, read_list
 
 EMULATOR = ["python", "-m", "amct.emulator"]
 TOOLS = {"ascend": ["amct_onnx"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
-QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
 REPORT = ("method", "error_percentile", "error_entropy", "error_minmax")  # of the emulator, in the file's metadata
 
 
@@ -94,7 +93,7 @@ def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool
         names, wanted = ([value.name for value in each if value.name not in stored] for each in (values, expected))
         if names != wanted:
             raise WorkFailed(f"{tool} changed the model's inputs or outputs", expected=wanted, found=names)
-    if quantized and not any(node.op_type in QUANTIZING for node in model.graph.node):
+    if quantized and not any(node.op_type in amct_rules.QUANTIZING for node in model.graph.node):
         raise WorkFailed(f"{tool} quantized no operator", where=path.name)
     return model
 
@@ -127,7 +126,7 @@ def run(
         raise UserError("wrong file name", where=output, expected=f"PREFIX{amct_rules.DEPLOY}")
     source = amct_rules.read_model(model, weights=False)
     check_export(model)
-    amct_rules.check_opset(source, model)
+    amct_rules.check_model(source, model)
     value = amct_rules.one_input(source, model)
     fixed, *sizes = read_shape(value, model, backend)
     files = find_inputs(inputs, sizes)

@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import onnx
 
-from amct.amct_rules import LAYERS, METHODS, check_opset
+from amct.amct_rules import LAYERS, METHODS, check_model
 from amct.emulator import quantizer
 from atc.emulator.half import CUBE
 from atc.emulator.main import optimise, with_half
@@ -30,7 +30,7 @@ class Candidates(NamedTuple):
 def int8(model: onnx.ModelProto, where: Any, calibrating: Batches, held: Batches) -> Candidates:
     """int8 models. The method that finds the ranges is the one that amct.emulator chooses for a model without float
     operators. Raises UserError for a model that cannot be quantized."""
-    check_opset(model, where)
+    check_model(model, where)
     prepared = quantizer.prepare(model)
     histograms = quantizer.collect(prepared, calibrating)
     errors = {}

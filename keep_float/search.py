@@ -32,6 +32,7 @@ import onnx
 import onnxruntime
 
 from amct import amct_rules
+from amct.batches import batch_size
 from amct.emulator import quantizer
 from atc.shapes import AtcError
 from compare.walk import Walk
@@ -47,22 +48,20 @@ from keep_float.measure import Outputs, divergence, top1
 from keep_float.steps import Step
 
 WALKED = 8  # images on which operators are compared
-BATCH = 8  # images, if the model accepts any number
+BATCH = 8  # images at most, if the model accepts any number
 HELD = 4  # a quarter of the images is held back, to choose how ranges are found, as in amct.emulator
 
 
 class Inputs:
     """Calibration inputs in batches that the model accepts."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, fixed: Optional[int]) -> None:
         self.folder, self.manifest = folder, Manifest.read(folder / "manifest.json")
         if self.manifest.dtype != "float32":
             raise UserError("not inputs for calibration", where=folder, expected="float32", found=self.manifest.dtype)
-        self.size = 1 if self.manifest.suffix == "npy" else size
         images = self.manifest.images
+        self.size = 1 if self.manifest.suffix == "npy" else batch_size(fixed, len(images), folder, BATCH)
         self.images = images[: len(images) // self.size * self.size]
-        if not self.images:
-            raise UserError("fewer images than the model's batch", where=folder, found=len(images), hint="CALIB=64")
 
     def read(self, images: list[InputImage]) -> Iterator[np.ndarray]:
         """float32 [size, C, H, W] for `size` images at a time."""
@@ -141,6 +140,8 @@ def refuse(found: list[candidates.Overflow], where: Path) -> None:
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
     """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 cannot be repaired."""
     names = search.candidates.names
+    if not names:
+        raise UserError("its operators have no names, so that no list can contain them", where=where)
     walk = search.walk(())
     needed: set[str] = set()
     if precision == "fp16":
@@ -182,8 +183,7 @@ def run(args: argparse.Namespace) -> None:
     """Search, and write the steps, then the list."""
     model = amct_rules.read_model(args.model)
     value = amct_rules.one_input(model, args.model)
-    size = amct_rules.dims(value)[0] or BATCH
-    inputs = Inputs(args.inputs, size)
+    inputs = Inputs(args.inputs, amct_rules.dims(value)[0])
     data = {entry.name: entry for entry in sorted(args.model.parent.glob(f"{args.model.name}*data"))}
     data |= {image.stem: args.inputs / f"{image.stem}.{inputs.manifest.suffix}" for image in inputs.images}
     settings = {"precision": args.precision, "onnxruntime": onnxruntime.__version__}
@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"atc would refuse this: {error}", where=args.model) from None
     make_folder(args.output.parent)
     text = f"{args.model.name}, {args.precision}: operators that stay in float, on {len(inputs.images)} images\n\n"
-    write_text(products[0], text + table(done) + "".join(f"- {name}\n" for name in names))
+    write_text(products[0], text + table(done) + "\n" + "".join(f"- {name}\n" for name in names))
     content: dict[str, Any] = {
         "model": args.model.name,
         "onnx_sha256": sha256_file(args.model),
@@ -214,7 +214,7 @@ def run(args: argparse.Namespace) -> None:
     write_stamp(args.output, stamp, products)
     first, last = done[0], next(step for step in reversed(done) if step.accepted)
     print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e} with {len(names)} operators in float:")
-    print(first_few(names, 10) or "none is needed")
+    print(first_few(names, 10) or ("none is needed" if last.divergence <= steps.GOAL else "none reduces it"))
     return print(f"wrote {args.output} ({len(done)} models on {len(inputs.images)} images)")
 
 

@@ -1,6 +1,6 @@
 """Charts drawn by matplotlib. Files (SVG and PNG): scatter charts whose labels overlap neither points nor each other.
-SVG elements for a page of HTML: curves, bars, one stacked bar and intervals; their text and axes have the colour of the
-page's text.
+SVG elements for a page of HTML: the same, curves, bars, one stacked bar and intervals; their text and axes have the
+colour of the page's text.
 
 matplotlib (the extra `report`) is only imported by the functions that draw. The same values give the same bytes.
 """
@@ -25,19 +25,26 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER = 6.5  # diameter, points
 FONT = 8.0  # of a label, points
 MARGIN = 0.08  # around the points, as a share of the axis
-STYLE: dict[Any, Any] = {"svg.hashsalt": "hrnet", "font.family": "DejaVu Sans", "axes.titlesize": 10}
+SHORT = 30  # characters: if the first name is longer, the legend has one column
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "hrnet",
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 10,
+    "axes.axisbelow": True,
+    "grid.color": "black",
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+}
 INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
 WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
+HIGH = 3.7  # of a scatter chart in a page, inches
 PAGE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may contain $
     "font.size": FONT,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.axisbelow": True,
     "grid.color": INK,
-    "grid.alpha": 0.15,
-    "legend.frameon": False,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 GAP = 2.0  # between a point and its label, and between two labels, points
@@ -146,40 +153,50 @@ def place(
 
 
 def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: bool = False) -> None:
-    """Write `<output>.svg` and `<output>.png`: Top-1 against `x`. Points of equal labels are connected, and only the
-    rightmost one is labelled."""
+    """Write `<output>.svg` and `<output>.png`: Top-1 against `x`, on white."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    lines: dict[str, list[Point]] = {}
-    for point in sorted((point for each in series for point in each.points), key=lambda point: point.x):
-        lines.setdefault(point.label, []).append(point)
     with rc_context(STYLE):
         figure = Figure(SIZE, 72, layout="constrained")  # so that a pixel is a point while labels are placed
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.set(title=title, xlabel=x, ylabel="Top-1, %")
-        axes.grid(color="0.92")
-        axes.set_axisbelow(True)
-        axes.margins(MARGIN, MARGIN)
-        for line in lines.values():
-            axes.plot([point.x for point in line], [point.y for point in line], color="0.8", lw=1, zorder=1)
-        for number, (name, points) in enumerate(series):
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-            style: dict[str, Any] = {"marker": marker, "ms": MARKER, "mec": colour, "ls": ""}
-            axes.plot([], [], label=name, mfc=colour, **style)
-            for point in points:
-                axes.plot(point.x, point.y, mfc=colour if point.filled else "white", **style)
-        _scale(axes, log)
-        if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=FONT)
-        canvas.draw()
-        _label(axes, canvas, list(lines.values()))
+        axes = figure.add_subplot(title=title)
+        _scatter(figure, axes, x, series, log)
         with replacing(output.with_suffix(".svg")) as file:
             figure.savefig(file, format="svg", metadata={"Date": None})
         with replacing(output.with_suffix(".png")) as file:
             figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def scatter(x: str, series: Sequence[Series], *, log: bool = False) -> str:
+    """The same chart as by `draw`, without a title."""
+    return _page_chart(HIGH, lambda figure, axes: _scatter(figure, axes, x, series, log))
+
+
+def _scatter(figure: Any, axes: Any, x: str, series: Sequence[Series], log: bool) -> None:
+    """Draw Top-1 against `x`. Points of equal labels are connected, and only the rightmost one is labelled."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    lines: dict[str, list[Point]] = {}
+    for point in sorted((point for each in series for point in each.points), key=lambda point: point.x):
+        lines.setdefault(point.label, []).append(point)
+    canvas = FigureCanvasAgg(figure)
+    axes.set(xlabel=x, ylabel="Top-1, %")
+    axes.grid()
+    axes.margins(MARGIN, MARGIN)
+    for line in lines.values():
+        axes.plot([point.x for point in line], [point.y for point in line], color=GREY, alpha=0.5, lw=1, zorder=1)
+    for number, (name, points) in enumerate(series):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        style: dict[str, Any] = {"marker": marker, "ms": MARKER, "mec": colour, "ls": ""}
+        axes.plot([], [], label=name, mfc=colour, **style)
+        for point in points:
+            axes.plot(point.x, point.y, mfc=colour if point.filled else "none", clip_on=False, **style)
+    _scale(axes, log)
+    if len(series) > 1:
+        columns = 1 if len(series[0].name) > SHORT else 3
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=FONT)
+    canvas.draw()
+    _label(axes, canvas, list(lines.values()))
 
 
 def _scale(axes: Any, log: bool) -> None:
@@ -209,7 +226,7 @@ def _label(axes: Any, canvas: Any, lines: Sequence[Sequence[Point]]) -> None:
     for point, box in zip(shown, place([at[point] for point in shown], sizes, markers, drawn, bounds)):
         x, y = at[point]
         away = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1)
-        line_to = {"arrowstyle": "-", "lw": 0.5, "color": "0.5", "shrinkA": 0, "shrinkB": MARKER / 2}
+        line_to = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": MARKER / 2}
         axes.annotate(
             point.label,
             (point.x, point.y),

@@ -24,17 +24,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet import markdown
 from hrnet.cli import UserError, command
 from hrnet.code import ROOT
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.datasets import find_images
 from hrnet.io import stamp
-from hrnet.io.family import LATENCIES, FamilyRow, Published, PublishedModel
+from hrnet.io.family import FamilyRow, Published
 from hrnet.io.files import locked, make_folder, write_text
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.runs import BenchRecord
@@ -42,36 +41,18 @@ from hrnet.machine import machine
 from hrnet.schemas import CLASSIFICATION
 from infer.run_ais_bench import find_tool
 from make.call import outer_environment
-from make.charts import Point, Series, check_installed, draw
+from make.charts import check_installed, draw
 from make.checks import CHECKS
+from make.family_charts import about, charts_of
+from make.family_table import Entry, entry, published_table, table
 
 PUBLISHED = ROOT / "data/paddleclas_hrnet.json"
 WEIGHTS = "weights/{}.pth"
-CHART_BATCH = 4  # of the chart beside published latencies, as in PaddleClas' charts
 PACKAGES = ("onnx", "onnxruntime", "openvino", "torch")  # that a row depends on
 EXPORTED = ("benchmarks.seeded_checkpoint", "pth2onnx.cost", "pth2onnx.classification")
 TIMED = (*EXPORTED, "pth2onnx.torchscript", "pth2onnx.static", "atc.convert", "atc.emulator.__main__", "infer.bench")
 EVALUATED = ("preprocess.classification", "infer.run", "postprocess.classification")
 HINT = "rows that were finished before are kept; run the same command again"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of the table: what was measured, and what is published of the model."""
-
-    row: FamilyRow
-    top1: Optional[float]  # percent; measured, or else the config's reference
-    top5: Optional[float]
-    reference: str  # source of top1 and top5; empty: measured here
-    published: Optional[PublishedModel]
-
-    @property
-    def label(self) -> str:
-        """Such as `SE W64 ssld`."""
-        words = self.row.model.replace("hrnet_", "").split("_")
-        return " ".join(
-            word.upper() if word == "se" or (word[1:].isdigit() and word[0] == "w") else word for word in words
-        )
 
 
 class Family:
@@ -172,88 +153,6 @@ def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weigh
     )
 
 
-def entry(row: FamilyRow, published: dict[str, PublishedModel]) -> Entry:
-    """A row with the accuracy that the table shows."""
-    reference = load_config(config_path(row.model), CLASSIFICATION).REFERENCE
-    if row.top1 is not None:
-        return Entry(row, row.top1, row.top5, "", published.get(row.model))
-    return Entry(
-        row, reference.TOP1 or None, reference.TOP5 or None, reference.SOURCE or "none", published.get(row.model)
-    )
-
-
-def table(entries: list[Entry], batches: list[str], about: str) -> str:
-    """The rows as a page of Markdown."""
-
-    def percent(value: Optional[float], each: Entry) -> str:
-        return "" if value is None else f"{value:.2f}{'*' if each.reference else ''}"
-
-    head = ["model", "Top-1 %", "Top-5 %", "GMACs", "M parameters", *(f"ms at batch {batch}" for batch in batches)]
-    rows = [
-        [
-            each.row.model + ("" if each.row.weights_sha256 else " †"),
-            *(percent(value, each) for value in (each.top1, each.top5)),
-            *(f"{each.row.gmacs:.4g}", f"{each.row.params_m:.2f}"),
-            *(f"{each.row.batch_ms[batch]:.2f}" for batch in batches),
-        ]
-        for each in entries
-    ]
-    notes = []
-    if any(each.reference for each in entries):
-        notes.append("\\* The published figure of the config's REFERENCE, not measured here.")
-    if any(not each.row.weights_sha256 for each in entries):
-        notes.append("† Seeded weights, for speed only: weights/MODEL.pth is missing.")
-    if images := sorted({each.row.images for each in entries if not each.reference}):
-        notes.append(f"Other accuracies were measured on {', '.join(map(str, images))} images.")
-    notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without files.")
-    return f"{about}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
-
-
-def published_table(entries: list[Entry], tables: Published) -> str:
-    """What the publisher measured of the same models, as Markdown; empty for none."""
-    head = ["model", "Top-1 %", *(f"{name}, batch {batch}" for name in LATENCIES for batch in tables.batches)]
-    rows = []
-    for each in entries:
-        if each.published:
-            times = [getattr(each.published, field) or [None] * len(tables.batches) for field in LATENCIES.values()]
-            cells = ["" if value is None else f"{value:.2f}" for column in times for value in column]
-            rows.append([each.row.model, f"{each.published.top1:.1f}", *cells])
-    if not rows:
-        return ""
-    return f"\nMilliseconds of a batch in [{tables.source}]({tables.url}):\n\n{markdown.table(head, rows, '---:')}"
-
-
-def draw_charts(folder: Path, entries: list[Entry], batches: list[str], tables: Published, about: str) -> None:
-    """The four charts: Top-1 against GMACs, parameters, latency here, and latency beside the published ones."""
-    shown = [each for each in entries if each.top1 is not None]
-
-    def points(values: dict[str, float]) -> list[Point]:
-        """A point for each model that has a value."""
-        return [
-            Point(each.label, values[each.row.model], each.top1 or 0.0, not each.reference)
-            for each in shown
-            if each.row.model in values
-        ]
-
-    accuracy = "hollow: published Top-1" if any(each.reference for each in shown) else "Top-1 as measured"
-    for name, x in (("gmacs", "GMACs"), ("params", "million parameters")):
-        values = {each.row.model: getattr(each.row, "gmacs" if name == "gmacs" else "params_m") for each in shown}
-        draw(folder / name, f"Top-1 and {x} ({accuracy})", x, [Series("", points(values))])
-    here = {batch: {each.row.model: each.row.batch_ms[batch] for each in shown} for batch in batches}
-    series = [Series(f"batch {batch}", points(here[batch])) for batch in batches]
-    draw(folder / "latency", f"{about}\n({accuracy})", "ms of a batch", series)
-    common = [batch for batch in batches if int(batch) in tables.batches]
-    batch = str(CHART_BATCH) if str(CHART_BATCH) in common else (common or batches)[-1]
-    series = [Series(f"here: {about}", points(here[batch]))]
-    for name, field in LATENCIES.items() if common else ():
-        number = tables.batches.index(int(batch))
-        timed = [(each.label, each.published) for each in shown if each.published and getattr(each.published, field)]
-        peers = [Point(label, getattr(model, field)[number], model.top1) for label, model in timed]
-        series.append(Series(f"{name}, TensorRT, as published by PaddleClas", peers))
-    title = f"Latency at batch {batch}, beside published figures ({accuracy})"
-    draw(folder / "published", title, f"ms of a batch of {batch}", series, log=True)
-
-
 def run(args: argparse.Namespace) -> None:
     """Measure the rows that are not finished, then write the table and the charts."""
     check_installed()
@@ -277,13 +176,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write(family: Family, entries: list[Entry], tables: Published) -> None:
     """Write the charts, the table and, last, the record; print the table."""
-    here, settings = machine(), family.settings
-    chip = f", {settings['SOC']}" if settings["BACKEND"] in ("ascend", "torch_aie") else ""
-    about = f"{entries[0].row.tool}{chip}, {settings['PRECISION']}; {here['processor']}, {here['cores']} cores"
-    batches = settings["BATCHES"].split(",")
-    draw_charts(family.output.parent, entries, batches, tables, about)
-    text = table(entries, batches, f"{about}.") + published_table(entries, tables)
-    write_text(family.output.with_suffix(".md"), text)
+    published = {"source": tables.source, "url": tables.url, "batches": tables.batches}
     rows = [
         {
             **asdict(each.row),
@@ -292,8 +185,13 @@ def write(family: Family, entries: list[Entry], tables: Published) -> None:
         }
         for each in entries
     ]
-    content = {**family.around, "published": {"source": tables.source, "url": tables.url, "batches": tables.batches}}
-    write_record(family.output, "family", {**content, "rows": rows})
+    content = {**family.around, "published": published, "rows": rows}
+    for chart in charts_of(content):
+        title = f"{chart.title}\n({chart.note})"
+        draw(family.output.with_name(chart.name), title, chart.x, chart.series, log=chart.log)
+    text = table(entries, list(entries[0].row.batch_ms), f"{about(content)}.") + published_table(entries, tables)
+    write_text(family.output.with_suffix(".md"), text)
+    write_record(family.output, "family", content)
     print(f"{text}\nwrote {family.output}, {family.output.stem}.md and four charts ({len(entries)} models)")
 
 

@@ -20,7 +20,7 @@ from hrnet.cli import cores
 from hrnet.config import load_config
 from hrnet.io import tensors
 from hrnet.io.files import AnyPath, sha256_file, write_text
-from hrnet.io.manifest import Manifest
+from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.parts import predictions_path
 from hrnet.io.predictions import ClassPrediction
 from hrnet.io.records import FormatError
@@ -87,11 +87,11 @@ def class_name(names: Sequence[str], index: int) -> str:
 
 
 class Block(NamedTuple):
-    """Some images: output files, labels as output indices, and paths of the images (may be empty)."""
+    """Some images: output files, labels as output indices, and their entries in the manifest (may be empty)."""
 
     files: Sequence[str]
     labels: np.ndarray
-    sources: Sequence[str]
+    images: Sequence[InputImage]
 
 
 class Ranking(NamedTuple):
@@ -105,16 +105,16 @@ class Ranking(NamedTuple):
 def rank_block(
     block: Block, dtype: str, size: int, offset: int, hint: Optional[str], softmax: bool = True
 ) -> tuple[np.ndarray, Optional[str]]:
-    """Rank the labels (int [N]) and, if `block` has paths, create the lines for predictions.jsonl."""
+    """Rank the labels (int [N]) and, if `block` has images, create the lines for predictions.jsonl."""
     logits = read_logits(block.files, dtype, size, hint)
     ranks = label_ranks(logits, block.labels)
-    if not block.sources:
+    if not block.images:
         return ranks, None
     best, probabilities = best_classes(logits, min(TOP, size), softmax)
     columns = (block.labels - offset, ranks, best - offset, probabilities.round(6))
     lines = [
-        json.dumps(dict(zip(PREDICTION, (source, *values))))
-        for source, *values in zip(block.sources, *(column.tolist() for column in columns))
+        json.dumps(dict(zip(PREDICTION, (image.source, *values, [image.width, image.height]))))
+        for image, *values in zip(block.images, *(column.tolist() for column in columns))
     ]
     return ranks, "\n".join(lines) + "\n"
 
@@ -126,15 +126,15 @@ def rank_files(
     dtype: str = "float32",
     size: int = 0,
     hint: Optional[str] = None,
-    sources: Sequence[str] = (),
+    images: Sequence[InputImage] = (),
     softmax: bool = True,
 ) -> Ranking:
     """Rank the labels of all images. `files`: one output file per image, all of one format.
 
     `classes` 0: unknown; then labels are shifted only if there are 1001 outputs, as in the model zoo's script. `size`:
-    C, or 0 if it is unknown. `hint`: the command that writes the outputs again. `sources`: paths of the images for
-    predictions.jsonl; without them no lines are created. `softmax`: False if the outputs are probabilities. Memory does
-    not grow with the size of the outputs.
+    C, or 0 if it is unknown. `hint`: the command that writes the outputs again. `images`: their entries in the
+    manifest, for predictions.jsonl; without them no lines are created. `softmax`: False if the outputs are
+    probabilities. Memory does not grow with the size of the outputs.
     """
     outputs = size or tensors.read_output(files[0], dtype, hint).size
     offset = label_offset(outputs, classes or (1000 if outputs == 1001 else outputs), os.path.dirname(files[0]))
@@ -144,7 +144,7 @@ def rank_files(
         expected = f"below {outputs - offset}"
         raise FormatError("label out of range", where=file, expected=expected, found=found)
     spans = [slice(start, start + BLOCK_IMAGES) for start in range(0, len(files), BLOCK_IMAGES)]
-    blocks = [Block(files[span], wanted[span], sources[span]) for span in spans]
+    blocks = [Block(files[span], wanted[span], images[span]) for span in spans]
     rank = partial(rank_block, dtype=dtype, size=outputs, offset=offset, hint=hint, softmax=softmax)
     results = map_files(rank, blocks, cores()) if len(files) > MAX_SERIAL_IMAGES else list(map(rank, blocks))
     lines = [text for _, text in results if text is not None]
@@ -181,8 +181,8 @@ def predict(job: Job) -> None:
     run describe different models or images."""
     started, (run,) = time.perf_counter(), job.runs
     manifest, record, paths, dtype, size, softmax = read_outputs(job.cfg, job.manifest, run)
-    sources, hint = [image.source for image in manifest.images], f"rm {run}; make infer"
-    ranking = rank_files(paths, manifest.labels(), manifest.classes, dtype, size, hint, sources, softmax)
+    labels, hint = manifest.labels(), f"rm {run}; make infer"
+    ranking = rank_files(paths, labels, manifest.classes, dtype, size, hint, manifest.images, softmax)
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)

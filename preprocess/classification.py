@@ -33,7 +33,7 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import calibration, images, resample
+from hrnet import images, resample
 from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import Dataset, files_sha256, find_images, find_training_images
@@ -51,6 +51,7 @@ from preprocess.folder import (
     add_arguments,
     add_images_argument,
     add_listing,
+    choose_calibration,
     choose_images,
     choose_plain_images,
     empty_manifest,
@@ -89,8 +90,7 @@ def prepare(pixels: np.ndarray, transform: Transform, dtype: str) -> Union[np.nd
 def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
     """`count` images to calibrate an int8 model, with nothing reported about the others."""
     found = find_training_images(root, classes) if (root / "train").is_dir() else find_images(root, classes)
-    chosen = calibration.choose(found.labels, count)
-    labels = {source: label for source, label in found.labels.items() if source in chosen}
+    labels = choose_calibration(found.labels, count, root)
     return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
 
 

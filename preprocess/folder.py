@@ -19,6 +19,7 @@ import simplejpeg
 from PIL import UnidentifiedImageError
 from yacs.config import CfgNode
 
+from hrnet import calibration
 from hrnet.cli import UserError, WorkFailed, cores, first_few, integer
 from hrnet.config import config_sha256
 from hrnet.io import tensors
@@ -100,6 +101,14 @@ def choose_images(
     hint = f"make eval SHARDS={part.count * -(-len(chosen) // MAX_IMAGES)}, or LIMIT={MAX_IMAGES}"
     check_count(len(chosen), args.dataset, hint)
     return chosen, listing
+
+
+def choose_calibration(images: Mapping[str, Entry], count: int, where: Path) -> dict[str, Entry]:
+    """The images that calibrate an int8 model; prints how many there are if they are fewer than `count`."""
+    if len(images) < count:
+        print(f"{where}: only {len(images)} images for calibration, {count} were requested (CALIB); all are used")
+    chosen = calibration.choose(images, count)
+    return {source: entry for source, entry in images.items() if source in chosen}
 
 
 def check_count(images: int, where: object, hint: str) -> None:

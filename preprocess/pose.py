@@ -33,7 +33,7 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import calibration, gears, images
+from hrnet import gears, images
 from hrnet.cli import UserError, command, first_few
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import CocoSet, files_sha256, find_coco
@@ -51,6 +51,7 @@ from preprocess.folder import (
     add_arguments,
     add_images_argument,
     add_listing,
+    choose_calibration,
     choose_images,
     choose_plain_images,
     empty_manifest,
@@ -140,8 +141,7 @@ def find_calibration_images(root: Path, train: str, test: str, count: int) -> Co
     about the others."""
     trains = annotation_path(root, train).is_file() and (root / "images" / train).is_dir()
     found = find_coco(root, train if trains else test)
-    chosen = calibration.choose(found.images, count)
-    images = {source: image for source, image in found.images.items() if source in chosen}
+    images = choose_calibration(found.images, count, root)
     return dataclasses.replace(found, images=images, unlisted=[], absent=[], broken={})
 
 

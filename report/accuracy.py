@@ -17,7 +17,7 @@ WORST_OPERATORS, MAX_RUNS = 10, 40
 
 
 def verdict_chart(run: Run) -> str:
-    """The accuracy with its interval, the reference and the least accuracy that passes."""
+    """The accuracy with its interval, the reference and, if it was compared, the least accuracy that passes."""
     content, metric = run.metrics.content, run.metric
     value = content["metrics"][metric]
     rows = [charts.Interval("this run", value, *content["interval95"][metric])]
@@ -25,8 +25,8 @@ def verdict_chart(run: Run) -> str:
     if reference:
         known = reference[metric]
         rows.append(charts.Interval("reference", known, known, known))
-        limit = known - content["gate"]["allowed_points"]
-    return charts.intervals(rows, f"{metric}, %", limit)
+        limit = known - content["gate"]["allowed_points"] if content["drop"] else None
+    return charts.intervals(rows, "AP, %" if run.pose else "Top-1, %", limit)
 
 
 def published(run: Run) -> Optional[dict[str, Any]]:
@@ -66,10 +66,11 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def worst_operators(record: Source) -> list[int]:
-    """Indices of the operators with the largest own error, or the largest error if own errors were not measured."""
+    """Indices of the operators with the largest own error, or the largest error if own errors were not measured.
+    Operators without an error are left out."""
     found: list[dict[str, Any]] = record.content["operators"]
     errors = [each.get("error") if each.get("own_error") is None else each["own_error"] for each in found]
-    known = [(-error, index) for index, error in enumerate(errors) if error is not None]
+    known = [(-error, index) for index, error in enumerate(errors) if error]
     return [index for _, index in sorted(known)[:WORST_OPERATORS]]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -39,14 +39,13 @@ class Group:
 
 @dataclass
 class Statistics:
-    """Sums over predictions. `names`: INPUT.CLASS_NAMES; `sides`: the short side of each image in pixels."""
+    """Sums over predictions. `names`: INPUT.CLASS_NAMES."""
 
     names: Sequence[str]
-    sides: Mapping[str, int]
     classes: dict[int, Group] = field(default_factory=dict)
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)
     bins: dict[int, Group] = field(default_factory=dict)
-    sizes: dict[int, Group] = field(default_factory=dict)
+    sizes: dict[int, Group] = field(default_factory=dict)  # by size_group
     images: int = 0
     worst: list[tuple[float, int, ClassPrediction]] = field(default_factory=list)  # a heap
 
@@ -55,8 +54,7 @@ class Statistics:
         self.images += 1
         self.classes.setdefault(found.label, Group()).add(hit, confidence)
         self.bins.setdefault(min(BINS - 1, int(BINS * confidence)), Group()).add(hit, confidence)
-        if found.source in self.sides:
-            self.sizes.setdefault(size_group(self.sides[found.source]), Group()).add(hit, confidence)
+        self.sizes.setdefault(size_group(min(found.size)), Group()).add(hit, confidence)
         if not hit:
             self.confusions[found.label, best] += 1
         badness = confidence if not hit else -confidence  # wrong and sure first, then right and unsure
@@ -121,9 +119,9 @@ def next_side(least: int) -> Optional[int]:
     return next((side for side in SIDES if side > least), None)
 
 
-def collect(predictions: Iterable[ClassPrediction], names: Sequence[str], sides: Mapping[str, int]) -> dict[str, Any]:
+def collect(predictions: Iterable[ClassPrediction], names: Sequence[str]) -> dict[str, Any]:
     """The sums over predictions, as JSON values."""
-    statistics = Statistics(names, sides)
+    statistics = Statistics(names)
     for found in predictions:
         statistics.add(found)
     return statistics.content()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+from hrnet.io.files import sha256_file
 from hrnet.io.parts import Part
+from hrnet.io.records import read_record
 from make import charts
 from make.charts import Curve
+from make.family_charts import about, charts_of
 from report.overview import read_lines
 from report.run import Run
-from report.sources import Source, Sources
+from report.sources import Sources
 
-CHARTS = ("gmacs", "params", "latency", "published")  # of make family
-LARGEST_CHART = 80_000  # bytes
 LISTED = 200  # rejected images
+WEIGHTS = ("model_best.pth.tar", "*.pth")  # of a training: classification, pose
+SWEEPS = 2  # of make family
 
 
 def rejected(run: Run, sources: Sources) -> dict[str, Any]:
@@ -38,43 +40,42 @@ def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
     """The records of make family that contain this model, with their charts."""
     found = []
     for path in sorted(run.build.parent.glob("family/*/family.json")):
-        source = sources.record(path, "family")
-        if source and run.config_name in [row["model"] for row in source.content["rows"]]:
-            drawn = [chart for name in CHARTS if (chart := embed(path.with_name(f"{name}.svg")))]
-            found.append({"source": source, "sweep": path.parent.name, "charts": drawn})
-    return found[:2]
+        content = read_record(path, "family")
+        if run.config_name in [row["model"] for row in content["rows"]] and (source := sources.record(path, "family")):
+            drawn = [(each, charts.scatter(each.x, each.series, log=each.log)) for each in charts_of(content)]
+            found.append({"source": source, "about": about(content), "charts": drawn})
+    return found[:SWEEPS]
 
 
-def embed(path: Path) -> str:
-    """The address of a chart in a file; empty if there is none, or if it is too large for the page."""
-    if not path.is_file() or path.stat().st_size > LARGEST_CHART:
-        return ""
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def training(source: Source, path: Path) -> dict[str, Any]:
-    """The curves of a training. `path`: metrics.jsonl, one line for each finished epoch."""
-    lines = read_lines(path)
-    epochs = [line["epoch"] for line in lines]
+def training(run: Run, sources: Sources, folder: Path) -> Optional[dict[str, Any]]:
+    """The curves of a training, its best and last epoch, and whether its weights were evaluated; None without one."""
+    source = sources.file(folder / "metrics.jsonl")  # one line for each finished epoch
+    if not source:
+        return None
+    lines = read_lines(Path(source.path))
     shown = []
     for title, names in (("loss", {"training": "train_loss", "validation": "loss"}), ("Top-1, %", {"": "top1"})):
+        found = [(name, [line for line in lines if key in line], key) for name, key in names.items()]
         series = [
-            Curve(
-                name, [e for e, line in zip(epochs, lines) if key in line], [line[key] for line in lines if key in line]
-            )
-            for name, key in names.items()
+            Curve(name, [line["epoch"] for line in there], [line[key] for line in there])
+            for name, there, key in found
+            if there
         ]
-        if any(len(curve.x) for curve in series):
-            shown.append(charts.curves([curve for curve in series if len(curve.x)], "epoch", title))
-    return {"source": source, "epochs": len(lines), "last": lines[-1] if lines else {}, "charts": shown}
+        if series:
+            shown.append(charts.curves(series, "epoch", title))
+    judged = [line for line in lines if "top1" in line]
+    best = max(judged, key=lambda line: line["top1"]) if judged else None  # the first one if several are equal
+    weights = next((path for name in WEIGHTS for path in sorted(folder.glob(name))), None)
+    evaluated = weights and sha256_file(weights) == run.metrics.content["model"].get("weights_sha256")
+    rows = {name: line for name, line in (("best", best), ("last", lines[-1] if lines else None)) if line}
+    values = {"epochs": len(lines), "planned": run.config.TRAIN.END_EPOCH, "rows": rows}
+    return {"source": source, "charts": shown, "weights": weights, "evaluated": evaluated, "values": values}
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """What the template needs; adds `rejected` and `training` to `own`."""
-    trained = run.build / "train/metrics.jsonl"
-    source = sources.file(trained)
-    curves = training(source, trained) if source else None
+    curves = training(run, sources, run.build / "train")
     dropped = rejected(run, sources)
     own["rejected"] = {"known": dropped["known"], "images": dict(dropped["listed"])}
-    own["training"] = {"epochs": curves["epochs"], "last": curves["last"]} if curves else None
+    own["training"] = curves["values"] if curves else None
     return {"rejected": dropped, "family": family(run, sources), "training": curves}

@@ -22,6 +22,7 @@ from report.run import read_metrics
 from report.sources import Source, Sources
 
 HINT = "run make eval again"
+TITLES = {"top1": "Top-1"}
 CHART = 8.0  # width of a chart with long names, inches
 
 
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> None:
                 f"{model} {path.parent.name} {path.stem}", content["metrics"][metric], *content["interval95"][metric]
             )
             charted.setdefault(metric, []).append(interval)
-    drawn = {metric: charts.intervals(found, f"{metric}, %", width=CHART) for metric, found in charted.items()}
+    titles = {metric: f"{TITLES.get(metric, metric)}, %" for metric in charted}
+    drawn = {metric: charts.intervals(found, titles[metric], width=CHART) for metric, found in charted.items()}
     size = Page(sources, {}).write("index.html", rows=rows, charts=drawn)
     print(f"wrote {args.output} ({len(rows)} runs, {size / 1000:.0f} kB)")
 

@@ -64,8 +64,8 @@ class Run:
         return NOFLIP if self.tag.endswith(NOFLIP) else ""
 
     def make(self, target: str, **values: str) -> str:
-        """A make command for this model that can be pasted. make remembers the other values."""
-        words = ["make", target, f"MODEL={self.build.name}"]
+        """A make command for this model, or for MODELS, that can be pasted. make remembers the other values."""
+        words = ["make", target, *([] if "MODELS" in values else [f"MODEL={self.build.name}"])]
         if str(self.build.parent) != "build":
             words.append(f"BUILD={self.build.parent}")
         return shlex.join([*words, *(f"{name}={value}" for name, value in values.items())])

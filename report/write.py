@@ -19,7 +19,6 @@ from typing import Any, Optional
 from hrnet.cli import UserError, command
 from hrnet.config import add_cfg_argument
 from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
-from hrnet.io.manifest import Manifest
 from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError
 from make import charts
@@ -30,26 +29,14 @@ from report.run import Run, read_metrics, read_predictions_of, read_run
 from report.sources import Source, Sources
 
 
-def image_sides(run: Run, sources: Sources) -> tuple[Optional[Source], dict[str, int]]:
-    """The manifest, and the short side of each image in pixels; None and empty if the manifest is missing, or
-    lists other images."""
-    path = run.inputs / "manifest.json"
-    source = sources.file(path)
-    if source is None or source.sha256 != run.metrics.content["evaluated"].get("manifest_sha256"):
-        return None, {}
-    return source, {image.source: min(image.width, image.height) for image in Manifest.read(path).images}
-
-
-def classification(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
+def classification(run: Run, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
     """The part of the page for a classifier; adds `classes` to `own`."""
-    manifest, sides = image_sides(run, sources)
     found = read_predictions(run.predictions.path, ClassPrediction)
-    own["classes"] = content = classes.collect(found, run.config.INPUT.CLASS_NAMES, sides)
+    own["classes"] = content = classes.collect(found, run.config.INPUT.CLASS_NAMES)
     bins = content["reliability"]
     lines = [charts.Curve("this run", [each["mean"] for each in bins], [each["top1"] / 100 for each in bins])]
     lines.append(charts.Curve("perfectly calibrated", [0, 1], [0, 1], grey=True))
     return {
-        "manifest": manifest,
         "thumbnails": [thumbnail(dataset, each["source"]) for each in content["worst_images"]],
         "reliability_chart": charts.curves(lines, "mean probability of the best class", "part that is right"),
     }
@@ -105,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         "overview": overview.section(one, sources, args.model, args.cfg),
         "accuracy": accuracy.section(one, sources, own),
         "speed": speed.section(one, sources, own),
-        "images": (pose if one.pose else classification)(one, sources, own, dataset),
+        "images": pose(one, sources, own, dataset) if one.pose else classification(one, own, dataset),
         "extras": extras.section(one, sources, own),
         "dataset": dataset,
         "base": None,

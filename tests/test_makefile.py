@@ -135,6 +135,18 @@ def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
     assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr
 
 
+def test_hints_of_a_stage_name_the_model_of_a_users_config(checkout: Checkout) -> None:
+    """hrnet/hints.py reads MODEL from the environment."""
+    shutil.copy(checkout.root / "configs/demo_digits.yaml", checkout.root / "mine.yaml")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    stage = checkout.root / "python"
+    stage.write_text("#!/bin/sh\necho model: $MODEL\nexit 2\n")
+    stage.chmod(0o700)
+    given = ["make", "onnx", "CFG=mine.yaml", "WEIGHTS=weights/demo_digits.pth", "PYTHON=./python"]
+    done = subprocess.run(given, cwd=checkout.root, env=clean, capture_output=True, text=True)
+    assert done.returncode == 2 and "\nmodel: mine\n" in done.stdout, done.stderr
+
+
 def test_a_missing_checkpoint_is_reported(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w18_ssld")
     assert done.returncode == 2

@@ -158,7 +158,7 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     """Quantize --model and return the two files. Raises UserError."""
     path = Path(args.model)
     model = amct_rules.read_model(path)
-    amct_rules.check_opset(model, path)
+    amct_rules.check_model(model, path)
     value = amct_rules.one_input(model, path)
     if args.data_types != amct_rules.DATA_TYPE:
         raise UserError("unsupported --data_types", expected=amct_rules.DATA_TYPE, found=args.data_types)

@@ -25,6 +25,7 @@ FOLDER_MODE = 0o750
 NUMBER = re.compile(r"[0-9]+")
 PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")  # a normalised path
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: paths are relative to the working directory; exchange two paths
+UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 MAX_FILES = 100_000  # entries of a directory of inputs
 IMAGES = (
     ".jpeg",
@@ -256,7 +257,8 @@ def check_free_disk(folder: AnyPath, need: int, hint: str = "set BUILD= to a lar
         there = there.parent
     free = shutil.disk_usage(there).free
     if free < need:
-        expected, found = f"{need / 1e9:.1f} GB", f"{free / 1e9:.1f} GB"
+        unit, size = next((each for each in UNITS if need >= each[1]), UNITS[-1])
+        expected, found = f"{need / size:.1f} {unit}", f"{free / size:.1f} {unit}"
         raise UserError("too little free disk", where=folder, expected=expected, found=found, hint=hint)
 
 

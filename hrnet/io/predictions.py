@@ -1,11 +1,13 @@
 """`predictions.jsonl`: the result for each image, one JSON object per line, in the manifest's order.
 
-classification   {"source": "val/x.JPEG", "label": 3, "rank": 0, "classes": [3, 7, …], "probabilities": [0.91, …]}
+classification   {"source": "val/x.JPEG", "label": 3, "rank": 0, "classes": [3, 7, …], "probabilities": [0.91, …],
+                  "size": [500, 375]}
 pose             {"source": "images/val2017/x.jpg", "image_id": 139, "gear": [512, 704], "people": 2, "score": 0.83}
 
 rank          number of classes that are more probable than the label: a Top-N hit if below N
 classes       the most probable classes, at most five, best first; -1: a background class that has no label
 probabilities of these classes: softmax, rounded to six decimals
+size          width and height of the image, pixels
 gear          height and width of the input, pixels
 score         of the best person; null if there is no person
 """
@@ -32,6 +34,7 @@ class ClassPrediction:
     rank: int
     classes: list[int]
     probabilities: list[float]
+    size: list[int]  # width, height of the image, pixels
 
 
 @dataclass(frozen=True)

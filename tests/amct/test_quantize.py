@@ -130,7 +130,12 @@ def test_models_and_inputs_that_do_not_fit(here: Path, capsys: pytest.CaptureFix
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
     saved(here, model)
-    refused("fewer images", "CALIB=16")
+    refused("fewer images", "at least 16", "found 8", "CALIB=16")
+    nodes = [onnx.helper.make_node("QuantizeLinear", ["c", "scale"], ["q"], "Quantize_9")]
+    model = classifier(opset=13)
+    model.graph.node.extend(nodes)
+    saved(here, model)
+    refused("model.onnx", "already quantized", "Quantize_9", "float32 ONNX file")
 
 
 GEARS_YAML = """

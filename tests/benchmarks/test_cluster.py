@@ -22,7 +22,8 @@ def test_copies_of_a_part_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_inputs(6)
     record = Path("1-of-2.json")
     ranks = [0, 1, 0]
-    lines = [ClassPrediction(f"val/{row}.png", 1, rank, [1, 2, 0], [0.5, 0.3, 0.2]) for row, rank in enumerate(ranks)]
+    best = [1, 2, 0], [0.5, 0.3, 0.2]
+    lines = [ClassPrediction(f"val/{row}.png", 1, rank, *best, [8, 8]) for row, rank in enumerate(ranks)]
     write_part(record, Shard(1, 2))
     part = Part.read(record)
     write_predictions(predictions_path(record), lines)

@@ -20,12 +20,10 @@ def run_all(chain: tuple[Stage, ...], folder: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which all stages of classification ran."""
     pytest.importorskip("sklearn")
-    return run_all(
-        (*stages.CHAIN, stages.CALIBRATION, stages.QUANTIZE), stages.sources(tmp_path_factory.mktemp("built"))
-    )
+    return run_all((*stages.CHAIN, *stages.INT8), stages.sources(tmp_path_factory.mktemp("built")))
 
 
 @pytest.fixture(scope="session")
 def built_pose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which all stages of pose ran."""
-    return run_all(pose_stages.CHAIN, pose_stages.sources(tmp_path_factory.mktemp("built_pose")))
+    return run_all((*pose_stages.CHAIN, *pose_stages.INT8), pose_stages.sources(tmp_path_factory.mktemp("built_pose")))

@@ -90,10 +90,24 @@ EVALUATE = Stage(
 COMPARE = Stage(
     "compare.pose",
     f"--cfg {CONFIG} --dataset people --manifest {MANIFEST} --onnx {MODEL} --model {COMPILED} --run {OUT}/bs1_run.json "
-    f"--metrics {METRICS} --flip --output build/compared/stages.json",
+    f"--metrics {METRICS} --torch_images build/reference/keypoints.json --flip --output build/compared/stages.json",
     ("build/compared",),
     "build/compared/stages.json",
 )
+CALIBRATION = Stage(
+    "preprocess.pose",
+    f"--cfg {CONFIG} --dataset people --output build/int8/inputs --calibration 8 --workers 2",
+    ("build/int8",),
+    "build/int8/inputs/manifest.json",
+    kept="build/int8/inputs/*.npy",
+)
+QUANTIZE = Stage(
+    "amct.quantize",
+    f"--model {MODEL} --inputs build/int8/inputs --output build/int8/emulator/model_deploy_model.onnx",
+    ("build/int8/emulator",),
+    "build/int8/emulator/model_deploy_model.onnx",
+)
+INT8 = (CALIBRATION, QUANTIZE)
 CHAIN = (
     *(PEOPLE, GEARS, ONNX, OM, PREPROCESS, PREPROCESS_FLIP, INFER, INFER_FLIP, PART, POSE, SHARDS, MERGE, SHOW),
     *(EVALUATE, COMPARE),
@@ -102,7 +116,12 @@ CHAIN = (
 
 def name(stage: Stage) -> str:
     """The name of a test."""
-    return stage.module + {PREPROCESS_FLIP: "-flip", INFER_FLIP: "-flip", PART: "-part"}.get(stage, "")
+    return stage.module + {
+        PREPROCESS_FLIP: "-flip",
+        INFER_FLIP: "-flip",
+        PART: "-part",
+        CALIBRATION: "-calibration",
+    }.get(stage, "")
 
 
 def sources(folder: Path) -> Path:

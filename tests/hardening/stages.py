@@ -81,6 +81,7 @@ CALIBRATION = Stage(
     f"--cfg {CONFIG} --dataset digits --output build/int8/inputs --calibration 12 --workers 2",
     ("build/int8",),
     "build/int8/inputs/manifest.json",
+    kept="build/int8/inputs/*.bin",
 )
 QUANTIZE = Stage(
     "amct.quantize",
@@ -102,7 +103,13 @@ COMPARE = Stage(
     ("build/compared",),
     "build/compared/stages.json",
 )
+INT8 = (CALIBRATION, QUANTIZE)
 CHAIN = (DIGITS, ONNX, OM, PREPROCESS, INFER, TOPN, SHARDS, MERGE, SHOW, EVALUATE, OPERATORS, COMPARE)
+
+
+def name(stage: Stage) -> str:
+    """The name of a test."""
+    return stage.module + {CALIBRATION: "-calibration"}.get(stage, "")
 
 
 def sources(folder: Path) -> Path:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 # The tool of a stage reports its own errors; the stage's line refers to them.
 OF_A_TOOL = re.compile(
-    r"((atc\.convert|infer\.run): failed: .*|make\.shards: (error|failed): part .*) failed, see above"
+    r"((atc\.convert|amct\.quantize|infer\.run): failed: .*|make\.shards: (error|failed): part .*) failed, see above"
 )
 TOO_LITTLE = "too little free disk (expected "
 
@@ -75,7 +75,7 @@ def check_refused(stage: Stage, folder: Path, expected: dict[str, bytes], code: 
 
 
 @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
-@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
 def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
     stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
 ) -> None:
@@ -90,7 +90,7 @@ def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
 def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
     stage: Stage, fraction: float, built: Path, tmp_path: Path, bound: Path
 ) -> None:
@@ -106,7 +106,7 @@ def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
     assert contents(folder, stage) == expected
 
 
-@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
 def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_path: Path) -> None:
     """`ulimit -f` instead of a full disk, which not every machine can mount: a write fails after its first bytes."""
     expected = contents(stages.finished(stage, built, tmp_path), stage)
@@ -118,7 +118,7 @@ def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_
     assert contents(folder, stage) == expected
 
 
-@pytest.mark.parametrize("stage", stages.CHAIN, ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
 def test_a_read_only_directory_is_one_line(stage: Stage, built: Path, tmp_path: Path, bound: Path) -> None:
     folder, expected = prepare(stage, built, tmp_path, bound)
     limit(bound, "ro,size=64m")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.hardening import pose_stages, stages
 from tests.hardening.harness import Stage, below, check_killed, points
-from tests.support import image_sets
+from tests.support import broken_models, image_sets
 from tests.support.http_server import Handler, Server
 from tests.support.linear_model import linear_model, prep_folder
 from tests.support.onnx_models import classifier, saved
@@ -87,6 +89,12 @@ SMALL_QUANTIZE = Stage(
 SMALL_INFER = Stage(
     "infer.run", "--model m.onnx --inputs in --output out/run", ("out",), "out/run_run.json", kept="out/run/*.bin"
 )
+SEARCHES = {
+    precision: Stage(
+        "keep_float.search", shlex.join(broken_models.arguments(precision)), ("keep",), f"keep/{precision}.txt"
+    )
+    for precision in ("int8", "fp16")
+}
 
 
 def test_preprocess_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -111,15 +119,26 @@ def test_quantize_killed_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", (*stages.CHAIN, stages.QUANTIZE), ids=lambda stage: stage.module)
+@pytest.mark.parametrize("stage", (*stages.CHAIN, *stages.INT8), ids=stages.name)
 def test_a_stage_killed_anywhere_gives_the_same_bytes(stage: Stage, built: Path, tmp_path: Path) -> None:
     assert check_points(stage, built, tmp_path, POINTS) >= POINTS // 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", pose_stages.CHAIN, ids=pose_stages.name)
+@pytest.mark.parametrize("stage", (*pose_stages.CHAIN, *pose_stages.INT8), ids=pose_stages.name)
 def test_a_pose_stage_killed_anywhere_gives_the_same_bytes(stage: Stage, built_pose: Path, tmp_path: Path) -> None:
     assert check_points(stage, built_pose, tmp_path, POINTS) >= POINTS // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "model"), [("int8", broken_models.outlier), ("fp16", broken_models.overflowing)])
+def test_a_search_killed_anywhere_gives_the_same_bytes(
+    precision: str, model: Callable[[], onnx.ModelProto], tmp_path: Path
+) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    broken_models.write(built, model())
+    assert check_points(SEARCHES[precision], built, tmp_path, POINTS) >= POINTS // 2
 
 
 @pytest.mark.slow

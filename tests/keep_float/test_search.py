@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +12,7 @@ from amct import quantize
 from atc import convert
 from hrnet.io.records import read_record
 from keep_float import search
-from tests.keep_float import broken
-from tests.support import ROOT
+from tests.support import broken_models
 from tests.support.errors import check_error
 from tests.support.onnx_models import classifier, results
 
@@ -36,7 +30,7 @@ def lines(precision: str) -> list[str]:
 def error(model: str, batch: int = 4) -> float:
     """The largest difference of a compiled model's outputs from float32, relative to the largest output."""
     values = np.concatenate([np.fromfile(f"inputs/img{i}.bin", np.float32) for i in range(batch)])
-    values = values.reshape(batch, 3, broken.SIDE, broken.SIDE)
+    values = values.reshape(batch, 3, broken_models.SIDE, broken_models.SIDE)
     expected, found = results(Path("model.onnx"), values), results(Path(model), values)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
@@ -46,8 +40,8 @@ def compile_model(output: str, *more: str) -> None:
 
 
 def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken.write(here, broken.overflowing())
-    assert search.main(broken.arguments("fp16")) == 0
+    broken_models.write(here, broken_models.overflowing())
+    assert search.main(broken_models.arguments("fp16")) == 0
     assert lines("fp16") == ["/large/Mul", "/small/Mul"], "the one that overflows, and its reader"
     assert "/large/Mul" in capsys.readouterr().out
     compile_model("plain.onnx", "--precision", "fp16")
@@ -57,19 +51,19 @@ def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFi
     first, second = record["steps"][:2]
     assert (first["operators"], first["divergence"], second["operators"]) == (0, None, 2)
     assert second["divergence"] < 1e-5 and second["images_per_second"] > 0
-    assert record["operators"] == lines("fp16") and len(record["images"]) == broken.IMAGES
+    assert record["operators"] == lines("fp16") and len(record["images"]) == broken_models.IMAGES
 
 
 def test_an_overflow_that_a_convolution_reads_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken.write(here, broken.not_repairable())
-    assert search.main(broken.arguments("fp16")) == 1
+    broken_models.write(here, broken_models.not_repairable())
+    assert search.main(broken_models.arguments("fp16")) == 1
     check_error(capsys.readouterr().err, "keep_float.search", "not repairable here", "/last/Conv", "at most 65504")
     assert not Path("keep/fp16.txt").exists()
 
 
 def test_an_outlier_channel_in_int8_is_repaired(here: Path) -> None:
-    broken.write(here, broken.outlier())
-    assert search.main(broken.arguments("int8")) == 0
+    broken_models.write(here, broken_models.outlier())
+    assert search.main(broken_models.arguments("int8")) == 0
     assert lines("int8") == ["/last/Conv"], "whose input has the outlier"
     for output, more in (("a/model_deploy_model.onnx", []), ("b/model_deploy_model.onnx", ["keep/int8.txt"])):
         words = ["--model", "model.onnx", "--inputs", "inputs", "--output", output]
@@ -85,53 +79,49 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
-    broken.write(here, classifier())
-    assert search.main(broken.arguments(precision)) == 0
+    broken_models.write(here, classifier())
+    assert search.main(broken_models.arguments(precision)) == 0
     record = read_record(f"keep/{precision}.json", "keep_float")
     if precision == "fp16":
         assert lines(precision) == [] == record["operators"] and len(record["steps"]) == 1
         assert "none is needed" in capsys.readouterr().out
-    assert search.main(broken.arguments(precision)) == 0
+    assert search.main(broken_models.arguments(precision)) == 0
     assert "up to date" in capsys.readouterr().out
 
 
+def test_fewer_images_than_a_usual_batch(here: Path) -> None:
+    """A model that accepts any batch needs no certain number of images."""
+    broken_models.write(here, broken_models.outlier(), images=3)
+    assert search.main(broken_models.arguments("int8")) == 0
+    assert lines("int8") == ["/last/Conv"]
+    assert len(read_record("keep/int8.json", "keep_float")["images"]) == 3
+
+
 def test_a_changed_input_searches_again(here: Path) -> None:
-    broken.write(here, broken.outlier())
-    assert search.main(broken.arguments("int8")) == 0
+    broken_models.write(here, broken_models.outlier())
+    assert search.main(broken_models.arguments("int8")) == 0
     first = read_record("keep/int8.json", "keep_float")["steps"][0]["divergence"]
-    np.zeros(3 * broken.SIDE**2, np.float32).tofile("inputs/img0.bin")
-    assert search.main(broken.arguments("int8")) == 0
+    np.zeros(3 * broken_models.SIDE**2, np.float32).tofile("inputs/img0.bin")
+    assert search.main(broken_models.arguments("int8")) == 0
     assert read_record("keep/int8.json", "keep_float")["steps"][0]["divergence"] != first
 
 
 def test_what_does_not_fit_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken.write(here, classifier(opset=18))
-    assert search.main(broken.arguments("int8")) == 2
+    broken_models.write(here, classifier(opset=18))
+    assert search.main(broken_models.arguments("int8")) == 2
     check_error(capsys.readouterr().err, "keep_float.search", "model.onnx", "opset", 18)
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 32
-    broken.write(here, model)
-    assert search.main(broken.arguments("int8")) == 2
-    check_error(capsys.readouterr().err, "keep_float.search", "inputs", "fewer images", "CALIB=")
+    broken_models.write(here, model)
+    assert search.main(broken_models.arguments("int8")) == 2
+    check_error(capsys.readouterr().err, "keep_float.search", "inputs", "fewer images", "CALIB=32")
+    model = classifier()
+    for node in model.graph.node:
+        node.name = ""
+    broken_models.write(here, model)
+    assert search.main(broken_models.arguments("int8")) == 2
+    check_error(capsys.readouterr().err, "keep_float.search", "model.onnx", "no names")
     onnx.save(classifier(), "model.onnx")
     Path("inputs/img3.bin").write_bytes(b"short")
-    assert search.main(broken.arguments("int8")) == 2
+    assert search.main(broken_models.arguments("int8")) == 2
     check_error(capsys.readouterr().err, "keep_float.search", "img3.bin")
-
-
-@pytest.mark.slow
-def test_killed_and_run_again_it_writes_the_same_list(here: Path) -> None:
-    broken.write(here, broken.outlier())
-    command = [sys.executable, "-m", "keep_float.search", *broken.arguments("int8")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
-    wanted = Path("keep/int8.txt").read_bytes()
-    for seconds in (0.5, 1.5, 3.0, 4.5):
-        for path in Path("keep").iterdir():
-            path.unlink()
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
-        assert Path("keep/int8.txt").read_bytes() == wanted

@@ -96,6 +96,7 @@ def drawn() -> list[str]:
         charts.bars(["<b> & $x$", "b"], [0.5, 0.25], "similarity"),
         charts.stacked([("<b> & $x$", 1.0), ("infer", 3.0)], "ms"),
         charts.intervals([charts.Interval("<b> & $x$", 76.0, 75.0, 77.0)], "Top-1, %", limit=75.8),
+        charts.scatter("ms", [Series("", [Point("<b> & $x$", 0.0, 76.0, False), Point("b", 4.0, 78.0)])]),
     ]
 
 
@@ -105,6 +106,7 @@ def test_charts_for_pages_are_elements_with_text() -> None:
         texts = ["".join(each.itertext()) for each in element.iter() if each.tag.endswith("}text")]
         assert any("<b> & $x$" in text for text in texts), "text is text, not paths"
         assert "width" not in element.attrib and "currentColor" in chart and charts.INK not in chart
+        assert "#ffffff" not in chart, "transparent"
         assert "metadata" not in chart and "<style" not in chart
 
 

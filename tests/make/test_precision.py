@@ -45,7 +45,14 @@ class Make:
         lines = [
             {"source": f"val/{at}.jpg", "image_id": at, "gear": [8, 8], "people": each, "score": 0.5}
             if self.pose
-            else {"source": f"val/{at}.jpg", "label": at, "rank": 0, "classes": [each], "probabilities": [1.0]}
+            else {
+                "source": f"val/{at}.jpg",
+                "label": at,
+                "rank": 0,
+                "classes": [each],
+                "probabilities": [1.0],
+                "size": [8, 8],
+            }
             for at, each in enumerate(classes)
         ]
         predictions = product.with_suffix("") / "predictions.jsonl"

@@ -47,6 +47,7 @@ def test_the_metrics_record_has_this_content(run: Run) -> None:
         "classes": 3,
         "batch": 1,
         "counts": {"inputs": 4, "outputs": 4, "evaluated": 4, "rejected": 2},
+        "rejected_in": [str(run.manifest.with_name("rejected.json"))],
         "gate": {"metric": "top1", "allowed_points": 1.0},
         "reference": None,
         "drop": None,
@@ -73,10 +74,10 @@ def test_predictions_have_the_best_classes_and_probabilities(run: Run) -> None:
     probabilities = [round(each, 6) for each in np.exp([3.0, 2.0, 1.0]) / np.exp([3.0, 2.0, 1.0]).sum()]
     found = list(read_predictions(run.predictions, ClassPrediction))
     assert found == [
-        ClassPrediction("val/img0.JPEG", 0, 0, [0, 1, 2], probabilities),
-        ClassPrediction("val/img1.JPEG", 1, 0, [1, 2, 0], probabilities),
-        ClassPrediction("val/img2.JPEG", 2, 0, [2, 1, 0], probabilities),
-        ClassPrediction("val/img3.JPEG", 2, 2, [0, 1, 2], probabilities),
+        ClassPrediction("val/img0.JPEG", 0, 0, [0, 1, 2], probabilities, [60, 99]),
+        ClassPrediction("val/img1.JPEG", 1, 0, [1, 2, 0], probabilities, [61, 99]),
+        ClassPrediction("val/img2.JPEG", 2, 0, [2, 1, 0], probabilities, [62, 99]),
+        ClassPrediction("val/img3.JPEG", 2, 2, [0, 1, 2], probabilities, [63, 99]),
     ]
 
 

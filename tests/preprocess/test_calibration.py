@@ -26,11 +26,13 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_of_val_with_the_smallest_hashes(dataset: Path) -> None:
+def test_images_of_val_with_the_smallest_hashes(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = calibration_images(dataset, 5)
     assert {image.source for image in found.images} == choose([f"val/img{i}.JPEG" for i in range(12)], 5)
     assert found.dtype == "float32" and found.rejected == 0
+    assert "for calibration" not in capsys.readouterr().out
     assert len(calibration_images(dataset, 100).images) == 12
+    assert "only 12 images for calibration, 100 were requested" in capsys.readouterr().out
 
 
 def test_images_of_train_if_it_exists(dataset: Path) -> None:

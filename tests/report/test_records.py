@@ -1,10 +1,13 @@
-"""The records of other stages in the page: training, rejected images, operators in float, precisions, comparisons."""
+"""The records of other stages in the page: rejected images, operators in float, precisions, comparisons, training, and
+other models."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -23,9 +26,6 @@ def record(path: Path, kind: str, **content: Any) -> None:
 def test_all_other_records_are_shown(tmp_path: Path) -> None:
     built = Built(tmp_path)
     build, images = built.build, json.loads(built.metrics.read_text())["images_sha256"]
-    lines = [{"epoch": n, "train_loss": 2.0 / n, "loss": 2.5 / n, "top1": 40.0 * n} for n in (1, 2)]
-    (build / "train").mkdir()
-    (build / "train/metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     record(built.run.manifest.with_name("rejected.json"), "rejected", images={"val/<b>.JPEG": "empty file"})
     step = {
         "action": "keep /conv1/Conv",
@@ -46,25 +46,14 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
     operators = [{**operator, "own_error": value, "largest_value": 70000.0} for value in (0.001, 0.25, None)]
     folder = build / "compare/set/emulator-bs1"
     record(folder / "operators.json", "operators", operators=operators)
+    operators += [{**operator, "own_error": 0.0, "largest_value": 1.0}]
     columns = [{"name": "ONNX", "top1": 51.5}, {"name": "compiled", "top1": 50.5}]
     changed = {"max": 0.0079, "relative": 1e-5, "not_finite": 0, "changed": [{"source": "x"}]}
     record(folder / "stages.json", "comparison", columns=columns, steps=[changed])
-    shown = {
-        "model": "small",
-        "gmacs": 4.25,
-        "params_m": 21.5,
-        "batch_ms": {"1": 12.5},
-        "top1": 76.75,
-        "reference": "x",
-    }
-    family = build.parent / "family/emulator"
-    record(family / "family.json", "family", rows=[{**shown, "model": "other"}, shown], published={})
-    (family / "gmacs.svg").write_text("<svg/>")
     page = built.write()
     page.check_safe()
     page.check_numbers()
     for text in (
-        "2 epochs",
         "val/<b>.JPEG",
         "empty file",
         "keep /conv1/Conv",
@@ -72,17 +61,104 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
         "1490.8",
         "33.25",
         "51.50",
-        "21.50",
-        "76.75",
     ):
         assert text in page.text, text
-    assert page.text_of_file.count("data:image/svg+xml;base64") == 1
     assert "11.50" not in page.text, "a reference on other images is not shown"
     own = [float(values["value"]) for values, _ in page.numbers if values["data-key"].endswith("/own_error")]
-    assert own == [0.25, 0.001], "worst first, by the own error or else by the error"
-    assert not any(
-        each.startswith(("make compare", "make precision", "make train", "make reference")) for each in page.pre
-    )
+    assert own == [0.25, 0.001], "worst first, by the own error or else by the error; none without"
+    assert not any(each.startswith(("make compare", "make precision", "make reference")) for each in page.pre)
+
+
+def train(built: Built, *top1: float) -> list[dict[str, Any]]:
+    """A training with an epoch for each Top-1 (percent). Returns the lines of its metrics.jsonl."""
+    lines = [
+        {"epoch": n, "lr": 0.05 / n, "train_loss": 2.0 / n, "loss": 2.5 / n, "top1": value, "images_per_second": 26.75}
+        for n, value in enumerate(top1, 1)
+    ]
+    (built.build / "train").mkdir()
+    (built.build / "train/metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (built.build / "train/model_best.pth.tar").write_bytes(b"trained")
+    return lines
+
+
+def test_a_training(tmp_path: Path) -> None:
+    built = Built(tmp_path)
+    with built.cfg.open("a") as file:
+        file.write("TRAIN: {END_EPOCH: 5}\n")
+    lines = train(built, 40.25, 81.5, 81.5, 70.0)
+    page = built.write()
+    page.check_safe()
+    page.check_numbers()
+    expected = {"epochs": 4, "planned": 5, "rows": {"best": lines[1], "last": lines[3]}}
+    assert page.json["page"]["training"] == expected
+    shown = {values["data-key"]: text for values, text in page.numbers if "/training/" in values["data-key"]}
+    assert shown["/training/epochs"] == "4" and shown["/training/rows/best/top1"] == "81.50"
+    assert shown["/training/rows/last/loss"] == "0.6250" and shown["/training/rows/last/images_per_second"] == "26.8"
+    assert "not from this training" in page.text and not any(each.startswith("make train") for each in page.pre)
+    (command,) = [each for each in page.pre if "model_best" in each]
+    assert command.startswith("make eval") and f"WEIGHTS={built.build}/train/model_best.pth.tar" in command
+    record = json.loads(built.metrics.read_text())
+    record["model"]["weights_sha256"] = hashlib.sha256(b"trained").hexdigest()
+    built.metrics.write_text(json.dumps(record))
+    text = built.write().text
+    assert "are from this training" in text and "not from this training" not in text
+
+
+def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
+    """As of a pose model."""
+    built = Built(tmp_path)
+    (built.build / "train").mkdir()
+    (built.build / "train/metrics.jsonl").write_text('{"epoch": 1, "lr": 0.1, "train_loss": 0.5}\n')
+    page = built.write()
+    page.check_numbers()
+    assert page.json["page"]["training"]["rows"] == {"last": {"epoch": 1, "lr": 0.1, "train_loss": 0.5}}
+    assert "from this training" not in page.text
+
+
+def family_row(model: str, top1: Optional[float], reference: Optional[str], **more: Any) -> dict[str, Any]:
+    """Rows differ in all figures."""
+    number = len(model)
+    times = {"1": 12.5 + number, "4": 40.0 + number}
+    return {
+        **{"model": model, "gmacs": 4.25 + number, "params_m": 21.5 + number, "batch_ms": times, "tool": "emulator 1"},
+        **{"top1": top1, "reference": reference, "published": None, **more},
+    }
+
+
+def test_a_family(tmp_path: Path) -> None:
+    built = Built(tmp_path)
+    peer = {"top1": 76.9, "v100_fp32_ms": [6.25, 8.75], "t4_fp32_ms": None, "t4_fp16_ms": None}
+    rows = [
+        family_row("hrnet_w18", 76.75, "a table", published=peer),
+        family_row("small", 33.5, None),
+        family_row("unknown<b>", None, None),
+    ]
+    about = {"BACKEND": "onnxruntime", "SOC": "x", "PRECISION": "fp32", "BATCHES": "1,4"}
+    about["machine"] = {"processor": "A <fast> one", "cores": 2}
+    path = built.build.parent / "family/emulator/family.json"
+    record(path, "family", **about, rows=rows, published={"batches": [1, 4]})
+    page = built.write()
+    page.check_safe()
+    page.check_numbers()
+    ((family, _),) = [(key, each) for key, each in page.json["files"].items() if each["path"] == str(path)]
+    shown = {values["data-key"]: text for values, text in page.numbers if values["data-record"] == family}
+    for number, row in enumerate(rows):
+        for key in ("gmacs", "params_m", *(f"batch_ms/{batch}" for batch in row["batch_ms"])):
+            value = row["batch_ms"][key[9:]] if "/" in key else row[key]
+            assert shown[f"/rows/{number}/{key}"] == f"{value:.2f}"
+    assert shown["/rows/0/top1"] == "76.75" and "/rows/2/top1" not in shown
+    assert "A <fast> one" in page.text and "unknown<b>" in page.text
+    charts = re.findall("<svg.*?</svg>", page.text_of_file.partition("Other models")[2], re.DOTALL)
+    assert len(charts) == 4
+    for chart in charts:
+        assert "currentColor" in chart and "#ffffff" not in chart and ">W18<" in chart and "unknown" not in chart
+    assert "V100 FP32" in charts[3]
+
+
+def test_a_family_without_this_model(tmp_path: Path) -> None:
+    built = Built(tmp_path)
+    record(built.build.parent / "family/emulator/family.json", "family", rows=[{"model": "other"}])
+    assert f"make family BUILD={built.build.parent} MODELS=small" in built.write().pre
 
 
 def test_training_that_is_not_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,8 +75,8 @@ def test_sums_are_those_of_the_predictions(built: Built) -> None:
     wrong = sorted((each["probabilities"][0] for each, hit in zip(predictions, right) if not hit), reverse=True)
     shown = [row["guesses"][0]["probability"] for row in own["worst_images"]]
     assert shown == wrong[:24]
-    (size,) = own["sizes"]
-    assert (size["least"], size["most"], size["images"], size["hits"]) == (0, 64, IMAGES, sum(right)), "all are 9 x 9"
+    sizes = {row["least"]: (row["most"], row["images"], row["hits"]) for row in own["sizes"]}
+    assert sizes == {0: (64, 4, sum(right[:4])), 64: (128, IMAGES - 4, sum(right[4:]))}, "60 to 99 pixels wide, 99 high"
 
 
 def test_names_are_shown_and_not_run(built: Built) -> None:
@@ -118,6 +118,36 @@ def test_warnings(built: Built) -> None:
     page.check_numbers()
     assert f"Only {IMAGES} of 5,000 images" in page.text
     assert "7 of the evaluated images also calibrated" in page.text and "2 images could not be read" in page.text
+
+
+@pytest.mark.parametrize(
+    ("drop", "verdict", "more", "texts"),
+    [
+        (0.5, "pass", {}, ("keeps the accuracy", "Drop: 0.50 percentage points; at most 5 allowed", "limit 15.50")),
+        (-2.0, "pass", {}, ("keeps the accuracy", "-2.00 percentage points (better than the reference)")),
+        (0.0, "pass", {"warning": "both are not better than chance"}, ("agrees", "both are not better than chance")),
+        (40.0, "fail", {}, ("loses more accuracy than is allowed", "Drop: 40.00", "limit 55.00")),
+    ],
+)
+def test_the_verdict_is_a_sentence(
+    built: Built, drop: float, verdict: str, more: dict[str, str], texts: tuple[str, ...]
+) -> None:
+    record = json.loads(built.metrics.read_text())
+    del record["why"]
+    known = {"top1": record["metrics"]["top1"] + drop, "source": "torch"}
+    record |= {"verdict": verdict, "drop": {"points": drop, "relative_percent": 0.0}, "reference": known, **more}
+    built.metrics.write_text(json.dumps(record))
+    page = built.write()
+    page.check_numbers()
+    first = page.text[: page.text.index("What ran")]
+    for text in texts:
+        assert text in first, first
+
+
+def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
+    text = built.write().text
+    first = text[: text.index("What ran")]
+    assert "Reason: no reference is known" in first and "limit" not in first and "Reference:" not in first
 
 
 def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixture[str]) -> None:

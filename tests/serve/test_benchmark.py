@@ -21,4 +21,4 @@ def test_the_server_and_the_bare_loop(
     for line, name in zip(lines[1:], ("serve", "serve, binary", "bare loop")):
         found = re.match(rf"{name} +([0-9.]+) images/s  serve / {name}: [0-9.]+", line)
         assert found and float(found[1]) > 0, line
-        assert ("CPU" in line) == (name != "bare loop")
+        assert "CPU" in line

@@ -65,7 +65,10 @@ class Run:
         self.predictions = root / "eval" / "emulator-bs1" / "predictions.jsonl"
         self.part = root / "eval" / "emulator-bs1" / "parts" / "1-of-1.json"
         stems = [f"img{i}" for i in range(len(labels))]
-        images = [InputImage(stem, f"val/{stem}.JPEG", label, 9, 9, [3, 9, 9]) for stem, label in zip(stems, labels)]
+        images = [
+            InputImage(stem, f"val/{stem}.JPEG", label, 60 + number, 99, [3, 9, 9])
+            for number, (stem, label) in enumerate(zip(stems, labels))
+        ]
         self.config_sha256 = config_sha256(load_config(self.cfg))
         fixed = ("float32", "NCHW", "bin", classes, 2, images)
         Manifest("imagenet", self.config_sha256, HASH, *fixed).write(self.manifest)

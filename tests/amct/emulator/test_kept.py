@@ -88,9 +88,11 @@ def test_any_skipped_layers_give_a_model_that_runs(model: onnx.ModelProto, data:
     assert np.abs(found - exact).max() <= 0.25 * np.abs(exact).max() + 0.25
 
 
-@given(graphs())
-def test_all_operators_in_float_equal_float32(model: onnx.ModelProto) -> None:
-    found = quantized(model, image(), {node.name for node in model.graph.node})
+@given(graphs(), st.sampled_from(["all operators", "all layers"]))
+def test_all_operators_in_float_equal_float32(model: onnx.ModelProto, kept: str) -> None:
+    """amct.quantize passes only layers to skip_layers, so these are enough."""
+    every = kept == "all operators"
+    found = quantized(model, image(), {node.name for node in model.graph.node if every or node.op_type in LAYERS})
     np.testing.assert_allclose(computed(found, image()), computed(model, image()), rtol=1e-5, atol=1e-5)
 
 

@@ -130,6 +130,12 @@ def test_values_that_are_not_finite_are_refused(here: Path, capsys: pytest.Captu
     check_error(capsys.readouterr().err, "amct.emulator", "tensor image", "NaN")
 
 
+def test_a_quantized_model_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(command_line()) == 0
+    assert main.main(command_line(model=str(DEPLOY), save_path="again/m")) == 2
+    check_error(capsys.readouterr().err, "amct.emulator", DEPLOY, "already quantized", "QuantizeLinear")
+
+
 def test_a_model_without_layers_to_quantize_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     del model.graph.node[:]

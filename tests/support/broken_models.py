@@ -64,15 +64,15 @@ def outlier() -> onnx.ModelProto:
     return network(middle, w1=kernel * factor[:, None, None, None], w9=last / factor[:, None, None])
 
 
-def write(folder: Path, model: onnx.ModelProto) -> None:
-    """model.onnx and inputs/ in `folder`."""
+def write(folder: Path, model: onnx.ModelProto, images: int = IMAGES) -> None:
+    """model.onnx and inputs/ with so many images in `folder`."""
     onnx.save(model, folder / "model.onnx")
     make_folder(folder / "inputs")
-    values = np.random.default_rng(2).standard_normal((IMAGES, 3, SIDE, SIDE)).astype(np.float32)
+    values = np.random.default_rng(2).standard_normal((images, 3, SIDE, SIDE)).astype(np.float32)
     for number, each in enumerate(values):
         write_bin(folder / f"inputs/img{number}.bin", each)
     entries = [
-        InputImage(f"img{i}", f"train/{i % 3}/img{i}.png", i % 3, 20, 20, [3, SIDE, SIDE]) for i in range(IMAGES)
+        InputImage(f"img{i}", f"train/{i % 3}/img{i}.png", i % 3, 20, 20, [3, SIDE, SIDE]) for i in range(images)
     ]
     manifest = Manifest("imagenet", "c" * 64, "d" * 64, "float32", "NCHW", "bin", CLASSES, 0, entries)
     manifest.write(folder / "inputs/manifest.json")
