@@ -144,9 +144,14 @@ def serve_devices(args: argparse.Namespace, words: list[str]) -> None:
     libc = ctypes.CDLL(None)
     processes: list[subprocess.Popen[bytes]] = []
 
+    ending: set[int] = set()
+
     def stop(*_: object) -> None:
+        """SIGTERM, once: a second one would kill a process whose handler is gone already, since it is about to exit."""
         for process in processes:
-            process.terminate()
+            if process.pid not in ending:
+                ending.add(process.pid)
+                process.terminate()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
