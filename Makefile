@@ -35,7 +35,7 @@ SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
-ATC_FLAGS    ?=#                              more flags for atc, such as --op_select_implmode=high_precision
+ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            allowed drop, points; none: also unjudged; not remembered
 REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file

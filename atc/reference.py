@@ -26,10 +26,10 @@ from yacs.config import CfgNode
 from atc import classifier, graph
 from hrnet.cli import UserError, WorkFailed, command, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
-from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.records import FormatError, write_record
-from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.records import FormatError
+from hrnet.io.reference import write_reference
+from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.io.tensors import read_output
 from hrnet.schemas import CLASSIFIERS
 
@@ -122,23 +122,17 @@ def run(args: argparse.Namespace) -> None:
         raise WorkFailed("the outputs contain NaN or infinite values", where=args.model, found=f"for {source}")
     hits = count_hits(scores, labels + found.outputs - config.MODEL.NUM_CLASSES)
     metrics = {f"top{n}": 100 * (count / len(labels)) for n, count in enumerate(hits, 1)}
-    content = {
+    figures = {
         "metrics": metrics,
         "hits": hits,
         "images": len(labels),
         "classes": found.outputs,
-        "weights_sha256": stamp.files["model"],
         **({"external_data": {name: stamp.files[name] for name in data}} if data else {}),
-        "code_sha256": stamp.code_sha256,
-        "config_sha256": config_hash,
-        "images_sha256": manifest.images_sha256(),
-        "tool": f"onnxruntime {onnxruntime.__version__} in float32",
     }
-    make_folder(args.output.parent)
-    write_record(args.output, "metrics", content)
-    write_stamp(args.output, stamp, [args.output])
-    figures = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    return print(f"wrote {args.output} ({len(labels)} images, {figures})")
+    tool = f"onnxruntime {onnxruntime.__version__} in float32"
+    write_reference([args.output], figures, manifest, stamp, "model", tool)
+    shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
+    return print(f"wrote {args.output} ({len(labels)} images, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
 from hrnet import exit_during_imports
+from hrnet.given import settle
 from hrnet.hints import in_call
 
 T = TypeVar("T")
@@ -78,6 +79,16 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         name = program_name() if main.__module__ == "__main__" else main.__module__
         name = name.removesuffix(".main").removesuffix(".__main__")
+        code = run(name, argv)
+        try:
+            line = settle(code)
+        except OSError as error:
+            line = f"{error.filename}: {error.strerror}"
+        if line:
+            print(line, file=sys.stderr)
+        return code
+
+    def run(name: str, argv: Optional[list[str]]) -> int:
         try:
             return main(argv) or 0
         except UserError as error:

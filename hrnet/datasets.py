@@ -18,13 +18,22 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from hrnet.class_folders import (
+    WHOLE,
+    are_indices,
+    class_indices,
+    classes_differ,
+    find_class_folders,
+    is_image,
+    subset_indices,
+    training_classes,
+    wrong_class_count,
+)
 from hrnet.cli import UserError, cores, first_few
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
 from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
@@ -34,8 +43,6 @@ from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
 from hrnet.workers import map_files
 
 OTHER_CLASSES = "fix the labels, or give CFG=<a config with the classes of this data set>"
-WHOLE = re.compile(r"[0-9]{1,9}")
-LISTED = 10  # names in an error about files or directories that the user must fix one by one
 
 
 @dataclass(frozen=True)
@@ -157,30 +164,15 @@ def find_training_images(root: Path, classes: int) -> Dataset:
 
 def check_classes_agree(root: Path, validation: Dataset) -> None:
     """Raise UserError if the class directories of train/ give other class indices than the labels of val/."""
-    training = _training_classes(root)
+    training = training_classes(root)
     if validation.classes and training and set(training) != set(validation.classes):
-        raise _classes_differ(root, training, validation.classes)
+        raise classes_differ(root, training, validation.classes)
     labels = ((source, os.path.basename(os.path.dirname(source)), label) for source, label in validation.labels.items())
     others = [(source, name, label) for source, name, label in labels if training.get(name, label) != label]
     if others:
         what = "labels differ from the order of the class directories in train/"
         found = first_few(f"{source} is {label}, train/{name} is {training[name]}" for source, name, label in others)
         raise UserError(what, where=validation.index, found=found)
-
-
-def _training_classes(root: Path) -> dict[str, int]:
-    """Class directory in train/ -> index; empty if there are none."""
-    place = root / "train"
-    return _by_position(_find_class_folders(place)[0], place) if place.is_dir() else {}
-
-
-def _classes_differ(root: Path, training: Iterable[str], validation: Iterable[str]) -> UserError:
-    only_in = {**dict.fromkeys(training, "train/"), **dict.fromkeys(validation, "val/")}
-    for name in set(training) & set(validation):
-        del only_in[name]
-    found = first_few((f"{name} only in {only_in[name]}" for name in sorted(only_in, key=natural_key)), LISTED)
-    what, hint = "train/ and val/ have different class directories", "rename or remove directories"
-    return UserError(what, where=root, found=found, hint=hint)
 
 
 def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
@@ -256,22 +248,22 @@ def _read_listed_dataset(root: Path, index: Path, classes: int) -> Dataset:
 
 def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
     place = root / split
-    names, empty_folders = _find_class_folders(place)
+    names, empty_folders = find_class_folders(place)
     if not names and not empty_folders:
         flat = "if the images are directly in val/, write val_label.txt beside it, lines `name.JPEG index`"
         hint = flat if split == "val" else "put the images of each class into one directory"
         raise UserError("no class directories", where=place, hint=hint)
     if not names:
         raise UserError("no images in the class directories", where=place, found=first_few(empty_folders))
-    indices = _by_position(names, place)
+    indices = class_indices(names, place)
     if len(names) != classes:
-        indices = _subset_indices(names, classes, root, split) or {}
+        indices = subset_indices(names, classes, root, split) or {}
         if not indices:
-            raise _wrong_class_count(place, names, empty_folders, classes)
-    elif split == "val" and not _are_indices(names, classes):
-        training = set(_training_classes(root))
+            raise wrong_class_count(place, names, empty_folders, classes)
+    elif split == "val" and not are_indices(names, classes):
+        training = set(training_classes(root))
         if not (training <= set(names) or set(names) <= training):
-            raise _classes_differ(root, training, names)
+            raise classes_differ(root, training, names)
     pairs: list[tuple[str, int]] = []
     broken: dict[str, str] = {}
     for name, label in indices.items():
@@ -288,88 +280,6 @@ def _read_class_folders(root: Path, split: str, classes: int) -> Dataset:
     beside += [name for name in links if name not in known]
     unlabelled = sorted((f"{split}/{name}" for name in beside), key=natural_key)
     return Dataset(root, dict(pairs), unlabelled, [], place, broken, indices, empty_folders, classes)
-
-
-def _find_class_folders(place: Path) -> tuple[list[str], list[str]]:
-    """The directories in `place` with images, and the other ones (no images, or a broken link); both in text order."""
-    names: list[str] = []
-    empty_folders: list[str] = []
-    for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
-        if entry.name[0] == ".":
-            continue
-        if entry.is_dir():
-            (names if _holds_image(entry.path) else empty_folders).append(entry.name)
-        elif not entry.is_file() and not entry.name.lower().endswith(IMAGES):
-            empty_folders.append(entry.name)
-    return names, empty_folders
-
-
-def _holds_image(folder: str) -> bool:
-    odd = []
-    for entry in os.scandir(folder):
-        if entry.name[0] != "." and not entry.is_dir():
-            if entry.name.lower().endswith(IMAGES):
-                return True
-            odd.append(entry.path)
-    return any(map(is_image, odd))
-
-
-def is_image(path: AnyPath) -> bool:
-    """Whether Pillow recognises the file as an image."""
-    from PIL import Image  # imported here: make doctor must work without Pillow
-
-    try:
-        with Image.open(path):
-            return True
-    except Image.DecompressionBombError:
-        return True
-    except (OSError, SyntaxError, ValueError):
-        return False
-
-
-def _by_position(names: list[str], place: Path) -> dict[str, int]:
-    """Class directory -> index: the position in numeric order if all names are integers, else in text order."""
-    if all(map(WHOLE.fullmatch, names)):
-        names = sorted(names, key=int)
-        twice = [f"{a} and {b}" for a, b in zip(names, names[1:]) if int(a) == int(b)]
-        if twice:
-            raise UserError("class directories with equal numbers", where=place, found=first_few(twice))
-    return {name: index for index, name in enumerate(names)}
-
-
-def _subset_indices(names: list[str], classes: int, root: Path, split: str) -> Optional[dict[str, int]]:
-    """Class directory -> index if val/ has too few directories but their indices are certain: the names are class
-    indices, or train/ has all classes with the same names. Else None."""
-    if split == "val" and len(names) < classes:
-        if _are_indices(names, classes):
-            return {name: int(name) for name in sorted(names, key=int)}
-        training = _training_classes(root)
-        if len(training) == classes and set(names) < set(training):
-            return {name: index for name, index in training.items() if name in set(names)}
-    return None
-
-
-def _are_indices(names: list[str], classes: int) -> bool:
-    """Whether the names are class indices: integers below `classes`, the lowest is 0."""
-    whole = all(map(WHOLE.fullmatch, names))
-    return whole and min(map(int, names)) == 0 and max(map(int, names)) < classes
-
-
-def _wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
-    """The error for too many or too few class directories. It lists first the directories that do not look like
-    classes."""
-    shapes = {name: re.sub("[A-Za-z]+", "a", re.sub("[0-9]+", "9", name)) for name in names}
-    shape, number = Counter(shapes.values()).most_common(1)[0]
-    odd = [name for name in names if shapes[name] != shape] if number > len(names) / 2 else []
-    parts = [f"{len(empty_folders)} without images: {first_few(empty_folders)}"] if empty_folders else []
-    parts += [f"{len(odd)} with unusual names: {first_few(odd)}"] if odd else []
-    parts.append(f"{len(names)} with images: {first_few(names)}")
-    expected = f"{classes}, MODEL.NUM_CLASSES"
-    subset = "for a subset write val_list.txt, lines `path index`"
-    hint = f"remove directories that are not classes, or give another CFG; {subset}"
-    return UserError(
-        "wrong number of class directories", where=place, expected=expected, found="; ".join(parts), hint=hint
-    )
 
 
 def _list_files_in(root: Path, folders: Iterable[str]) -> tuple[set[str], dict[str, str]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from hrnet.hints import in_call
 from make.checks import CHECKS
 
 CONFIGS = Path("configs")
@@ -19,11 +22,33 @@ EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a
 
 
 class OptionError(Exception):
-    """An invalid value, in one line: `what; hint`."""
+    """An invalid value, in one line: `what; hint`. `earlier`: other errors of the same call."""
 
     def __init__(self, what: str, hint: Optional[str] = None) -> None:
         self.what, self.hint = what, hint
+        self.earlier: list[OptionError] = []
         super().__init__(f"{what}; {hint}" if hint else what)
+
+    def complete(self, values: Mapping[str, str]) -> OptionError:
+        """With MODEL, BUILD and PYTHON of this call in the commands of its hint."""
+        return OptionError(self.what, self.hint and in_call(self.hint, values))
+
+
+class Errors(list[OptionError]):
+    """Collects the errors of several checks, so that one call of make reports all of them."""
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        try:
+            yield
+        except OptionError as error:
+            self += [*error.earlier, error]
+
+    def throw(self) -> None:
+        """Raise the last error, with the others in `earlier`, if there is any."""
+        if self:
+            self[-1].earlier = self[:-1]
+            raise self[-1]
 
 
 @dataclass
@@ -51,27 +76,39 @@ class Options:
         return self.folder / "settings"
 
     @property
+    def before(self) -> Path:
+        """The files in `settings` that this call replaced: hrnet/given.py."""
+        return self.folder / ".settings_before"
+
+    @property
     def annotations(self) -> Path:
         return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
 
-    def remembered(self) -> dict[str, str]:
-        """The values given to earlier calls that still apply."""
-        texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in self.settings.glob("*.mk")}
-        for name, text in sorted(texts.items()):
-            path = self.settings / f"{name}.mk"
+    def stored(self) -> dict[str, str]:
+        """The values given to earlier calls, also where this call gives another one."""
+        values = {}
+        for path in sorted(self.settings.glob("*.mk")):
+            name, text = path.stem, path.read_text(encoding="utf-8", errors="replace")
+            if name in NOT_REMEMBERED:
+                continue  # make/settings.mk does not read it either
             if not re.fullmatch(rf"{re.escape(name)} \?= [^\x00-\x1f$#]*\n", text):
                 raise OptionError(f"{path}: invalid, expected one line {name} ?= <value>", f"rm {path}")
-            if name in NOT_REMEMBERED:
-                raise OptionError(f"{path}: {name} is not remembered", f"rm {path}")
-        values = {name: text.partition("= ")[2].strip() for name, text in sorted(texts.items())}
+            values[name] = text.partition("= ")[2].strip()
+        return values
+
+    def remembered(self) -> dict[str, str]:
+        """The values given to earlier calls that still apply."""
         return {
-            name: value for name, value in values.items() if value and name in self.values and name not in self.given
+            name: value
+            for name, value in self.stored().items()
+            if value and name in self.values and name not in self.given
         }
 
     def default(self, name: str) -> str:
-        """The Makefile's default of WEIGHTS, ONNX or TS."""
-        made = {"ONNX": self.folder / "model.onnx", "TS": self.folder / "model.ts"}
-        return str(made.get(name, Path("weights", f"{self['MODEL']}.pth")))
+        """The default of a file or directory."""
+        made = {"ONNX": self.folder / "model.onnx", "TS": self.folder / "model.ts", "OM": "", "PREP": ""}
+        made |= {"WEIGHTS": f"weights/{self['MODEL']}.pth", "DATASET": "data/coco" if self.pose else "data/imagenet"}
+        return str(made[name])
 
     def is_given(self, name: str) -> bool:
         """Whether WEIGHTS, ONNX or TS is not its default."""
@@ -81,6 +118,18 @@ class Options:
         path = self.settings / f"{name}.mk"
         remembered = f" (remembered in {path})" if name not in self.given and path.is_file() else ""
         return OptionError(f"{name}={self[name]}{remembered}: {why}", hint)
+
+
+def float_operators(options: Options) -> tuple[str, str]:
+    """The precision in which KEEP_FLOAT keeps operators in float, int8 or fp16, and the name of its list; empty strings
+    if it has no effect."""
+    value = options.values
+    fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
+    inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""
+    compiled = not value["OM"] and value["BACKEND"] not in TORCH_BACKENDS
+    if not (value["KEEP_FLOAT"] and inside and compiled):
+        return "", ""
+    return inside, f"keep-{Path(value['KEEP_FLOAT']).stem}"
 
 
 def outer_environment() -> dict[str, str]:

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
 from hrnet import cann
 from hrnet.cann_tool import find_program
@@ -34,9 +34,10 @@ from hrnet.hints import in_call
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
-from make.call import NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options
+from make.call import NPU_BACKENDS, OptionError, Options
 from make.classifier import check_classifier
 from make.npu_smi import chip_rows, full_name
+from make.packages import PACKAGES, exports, needed_packages
 
 CLOCK = 60  # seconds: allowed difference between the clocks of two machines
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
@@ -46,39 +47,6 @@ FLOAT32 = 4  # bytes
 INPUT_BYTES = {"float32": FLOAT32, "uint8": 1}  # bytes per value, by INPUT
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
-
-
-class Package(NamedTuple):
-    """One of pyproject.toml's packages."""
-
-    module: str
-    needed_by: str
-    install: str = "."  # for pip
-
-
-CORE = "every stage"
-PACKAGES = {
-    "numpy": Package("numpy", CORE),
-    "onnx": Package("onnx", CORE),
-    "onnxruntime": Package("onnxruntime", CORE),
-    "Pillow": Package("PIL", CORE),
-    "PyYAML": Package("yaml", CORE),
-    "tqdm": Package("tqdm", CORE),
-    "yacs": Package("yacs", CORE),
-    "opencv-python-headless": Package("cv2", "make preprocess, and pose models"),
-    "simplejpeg": Package("simplejpeg", "make preprocess"),
-    "pycocotools": Package("pycocotools", "make eval for pose models"),
-    "torch": Package("torch", "make onnx, REFERENCE=torch, BACKEND=torchscript", ".[torch]"),
-    "safetensors": Package("safetensors", "a .safetensors checkpoint", ".[torch]"),
-    "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
-    "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
-    "pytest": Package("pytest", "make test", ".[dev]"),
-    "pytest-xdist": Package("xdist", "make test", ".[dev]"),
-    "hypothesis": Package("hypothesis", "make test", ".[dev]"),
-    "ruff": Package("ruff", "make check", ".[dev]"),
-    "codespell": Package("codespell_lib", "make check", ".[dev]"),
-    "mypy": Package("mypy", "make check", ".[dev]"),
-}
 
 
 class Report:
@@ -102,7 +70,8 @@ class Report:
         try:
             check(call)
         except OptionError as error:
-            self.miss(str(OptionError(error.what, error.hint and in_call(error.hint, call.values))))
+            for each in (*error.earlier, error):
+                self.miss(str(each.complete(call.values)))
 
 
 def version_of(name: str, module: str) -> Optional[str]:
@@ -151,27 +120,6 @@ def count_images(dataset: Path, config: Any) -> tuple[int, int]:
         return len(found.labels), len(found.broken) + len(found.unlabelled)
     listed = find_coco(dataset, config.DATASET.TEST)
     return len(listed.images), len(listed.broken)
-
-
-def exports(call: Options) -> bool:
-    """Whether torch and the checkpoint are needed: to export the model, or to compute the reference."""
-    if call.onnx:
-        return False
-    source = Path(call["TS" if call["BACKEND"] in TORCH_BACKENDS else "ONNX"])
-    return call["REFERENCE"] == "torch" or not (call["OM"] or source.is_file())
-
-
-def needed_packages(call: Options) -> set[str]:
-    """The packages that this call needs."""
-    needed = {name for name, package in PACKAGES.items() if package.needed_by == CORE}
-    needed |= {"torch"} if exports(call) or call["BACKEND"] in TORCH_BACKENDS else set()
-    needed |= {"safetensors"} if exports(call) and call["WEIGHTS"].endswith(".safetensors") else set()
-    needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
-    needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
-    needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
-    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # already compiled
-        needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
-    return needed
 
 
 def distribution_version(name: str) -> Optional[str]:

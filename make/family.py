@@ -24,17 +24,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet import markdown
 from hrnet.cli import UserError, command
 from hrnet.code import ROOT
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.datasets import find_images
 from hrnet.io import stamp
-from hrnet.io.family import LATENCIES, FamilyRow, Published, PublishedModel
+from hrnet.io.family import FamilyRow, Published
 from hrnet.io.files import locked, make_folder, write_text
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.runs import BenchRecord
@@ -45,6 +44,7 @@ from make.call import outer_environment
 from make.charts import check_installed, draw
 from make.checks import CHECKS
 from make.family_charts import about, charts_of
+from make.family_table import Entry, entry, published_table, table
 
 PUBLISHED = ROOT / "data/paddleclas_hrnet.json"
 WEIGHTS = "weights/{}.pth"
@@ -53,17 +53,6 @@ EXPORTED = ("benchmarks.seeded_checkpoint", "pth2onnx.cost", "pth2onnx.classific
 TIMED = (*EXPORTED, "pth2onnx.torchscript", "pth2onnx.static", "atc.convert", "atc.emulator.__main__", "infer.bench")
 EVALUATED = ("preprocess.classification", "infer.run", "postprocess.classification")
 HINT = "rows that were finished before are kept; run the same command again"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of the table: what was measured, and what is published of the model."""
-
-    row: FamilyRow
-    top1: Optional[float]  # percent; measured, or else the config's reference
-    top5: Optional[float]
-    reference: str  # source of top1 and top5; empty: measured here
-    published: Optional[PublishedModel]
 
 
 class Family:
@@ -162,57 +151,6 @@ def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weigh
         top5=content["metrics"].get("top5"),
         images=content["images"],
     )
-
-
-def entry(row: FamilyRow, published: dict[str, PublishedModel]) -> Entry:
-    """A row with the accuracy that the table shows."""
-    reference = load_config(config_path(row.model), CLASSIFICATION).REFERENCE
-    if row.top1 is not None:
-        return Entry(row, row.top1, row.top5, "", published.get(row.model))
-    return Entry(
-        row, reference.TOP1 or None, reference.TOP5 or None, reference.SOURCE or "none", published.get(row.model)
-    )
-
-
-def table(entries: list[Entry], batches: list[str], head_line: str) -> str:
-    """The rows as a page of Markdown."""
-
-    def percent(value: Optional[float], each: Entry) -> str:
-        return "" if value is None else f"{value:.2f}{'*' if each.reference else ''}"
-
-    head = ["model", "Top-1 %", "Top-5 %", "GMACs", "M parameters", *(f"ms at batch {batch}" for batch in batches)]
-    rows = [
-        [
-            each.row.model + ("" if each.row.weights_sha256 else " †"),
-            *(percent(value, each) for value in (each.top1, each.top5)),
-            *(f"{each.row.gmacs:.4g}", f"{each.row.params_m:.2f}"),
-            *(f"{each.row.batch_ms[batch]:.2f}" for batch in batches),
-        ]
-        for each in entries
-    ]
-    notes = []
-    if any(each.reference for each in entries):
-        notes.append("\\* The published figure of the config's REFERENCE, not measured here.")
-    if any(not each.row.weights_sha256 for each in entries):
-        notes.append("† Seeded weights, for speed only: weights/MODEL.pth is missing.")
-    if images := sorted({each.row.images for each in entries if not each.reference}):
-        notes.append(f"Other accuracies were measured on {', '.join(map(str, images))} images.")
-    notes.append("GMACs are multiply-adds of one image; ms is the median time of a batch, without files.")
-    return f"{head_line}\n\n{markdown.table(head, rows, '---:')}\n" + "".join(f"{note}  \n" for note in notes)
-
-
-def published_table(entries: list[Entry], tables: Published) -> str:
-    """What the publisher measured of the same models, as Markdown; empty for none."""
-    head = ["model", "Top-1 %", *(f"{name}, batch {batch}" for name in LATENCIES for batch in tables.batches)]
-    rows = []
-    for each in entries:
-        if each.published:
-            times = [getattr(each.published, field) or [None] * len(tables.batches) for field in LATENCIES.values()]
-            cells = ["" if value is None else f"{value:.2f}" for column in times for value in column]
-            rows.append([each.row.model, f"{each.published.top1:.1f}", *cells])
-    if not rows:
-        return ""
-    return f"\nMilliseconds of a batch in [{tables.source}]({tables.url}):\n\n{markdown.table(head, rows, '---:')}"
 
 
 def run(args: argparse.Namespace) -> None:

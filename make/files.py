@@ -9,7 +9,7 @@ from hrnet.hints import nearest
 from hrnet.io.recognise import ONNX, WEIGHTS, recognise
 from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS, check_coco, check_imagenet
 from hrnet.plain_images import find_plain_images
-from make.call import TORCH_BACKENDS, OptionError, Options, note
+from make.call import TORCH_BACKENDS, Errors, OptionError, Options
 
 FILES = ("DATASET", "WEIGHTS", "ONNX", "TS", "OM", "PREP")
 # Targets that compute something from DATASET, and from a model
@@ -18,24 +18,6 @@ DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears
 MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
-# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
-HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
-
-
-def prefer_given(options: Options) -> dict[str, str]:
-    """Reset remembered values that would hide a value of this call: a value given now has priority. Returns the
-    values to remember instead."""
-    reset = {}
-    remembered = options.remembered()
-    for name, others in HIDDEN_BY.items():
-        if name not in options.given or not options[name] or (options.onnx and name == "WEIGHTS"):
-            continue
-        for other in others:
-            default = "" if other == "OM" else options.default(other)
-            if remembered.get(other, default) != default:
-                note(f"{other}={options[other]} is forgotten, because {name}={options[name]} is given now")
-                options.values[other] = reset[other] = default
-    return reset
 
 
 def used_files(options: Options) -> set[str]:
@@ -53,32 +35,35 @@ def used_files(options: Options) -> set[str]:
     return used | ({"PREP"} if options["PREP"] else set())
 
 
+def missing_files(options: Options, names: set[str]) -> Errors:
+    """The files in the variables `names` that this call gives or remembers, and that do not exist."""
+    errors, known = Errors(), options.given | set(options.remembered())
+    for name in FILES if names else ():
+        needed = options[name] and name in names
+        if name == "WEIGHTS" and ("weights" in options.goals or name not in known):
+            needed = False  # a rule of the Makefile downloads it, or prints how to get it
+        if needed:
+            with errors.collected():
+                check_exists(options, name)
+    return errors
+
+
 def check_files(options: Options, dry_run: bool) -> None:
-    """Check that the files of this call exist, have the right form and match each other. Raises OptionError for the
-    first error. A dry run only checks that the given ones exist."""
+    """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
+    files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
     downloads = "weights" in options.goals
     if downloads and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
     used = used_files(options)
-    remembered = options.remembered()
-    for name in FILES:
-        given = name in options.given and options[name]
-        if name == "WEIGHTS" and (downloads or not (given or name in remembered)):
-            continue  # a rule of the Makefile downloads it, or prints how to get it
-        if given or (name in used and not dry_run):
-            check_exists(options, name)
+    errors = missing_files(options, options.given | (set() if dry_run else used))
+    with errors.collected():
+        check_reference(options)
+    with errors.collected():
+        check_other_files(options)
+    errors.throw()
     if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
         raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
-    check_reference(options)
-    if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
-        raise options.error(
-            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in it"
-        )
-    kept = Path(options["KEEP_FLOAT"])
-    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
-        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
-        raise options.error("KEEP_FLOAT", why, "give another file, or KEEP_FLOAT=auto")
     if "predict" in options.goals:
         check_images(options)
     for name, known in KINDS.items():
@@ -87,6 +72,18 @@ def check_files(options: Options, dry_run: bool) -> None:
             raise options.error(name, f"not {known[0]}, but {kind.name}", kind.hint or None)
     if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
         check_dataset(options)
+
+
+def check_other_files(options: Options) -> None:
+    """Raise OptionError if BASE or the list in KEEP_FLOAT does not exist."""
+    if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
+        raise options.error(
+            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in it"
+        )
+    kept = Path(options["KEEP_FLOAT"])
+    if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
+        why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
+        raise options.error("KEEP_FLOAT", why, "give another file, or KEEP_FLOAT=auto")
 
 
 def check_exists(options: Options, name: str) -> None:

@@ -1,18 +1,17 @@
-"""Check make's options, set the missing ones, name the products, and remember given values.
+"""Check make's options, set the missing ones, and name the products.
 
     python3 -m make.options [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
 
 Called by make/resolve.mk, before a virtual environment exists: standard library only. For an invalid value it prints a
-line on stdout, exit 2. Otherwise it prints `NAME:=value` words for make, and writes each given value that changed to
-`<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`. The Makefile includes these files, so a given value applies to
-later calls too. Products depend on these files: a new value makes them out of date. STALE lists the changed files; a
-dry run lists them and does not write them.
+line on stdout, exit 2; other errors of the same call are printed before it on stderr. Otherwise it prints `NAME:=value`
+words for make, and make/remembered.py writes each given value that changed to `<BUILD>/<MODEL>/settings/<NAME>.mk` as
+`NAME ?= value`. The Makefile reads these files, so a given value applies to later calls too. Products depend on them:
+a new value makes products out of date. STALE lists the changed files; a dry run lists them and does not write them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Optional
 
 from hrnet import cann
 from hrnet.cli import escape_output
-from hrnet.hints import in_call, nearest
+from hrnet.hints import nearest
 from hrnet.io.files import find_locked
 from make.backend import check_backend, check_python, resolve_backend
 from make.call import (
@@ -28,20 +27,24 @@ from make.call import (
     EXTENSIONS,
     NOT_REMEMBERED,
     NPU_BACKENDS,
-    TORCH_BACKENDS,
+    Errors,
     OptionError,
     Options,
+    float_operators,
     note,
 )
 from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
-from make.files import check_files, prefer_given
+from make.files import check_files, missing_files
+from make.ignored import note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
+from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
+DEMOS = ("demo_digits", "demo_pose")
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -139,7 +142,7 @@ def set_defaults(options: Options) -> None:
     defaults = {
         "HOST": "127.0.0.1",
         "PORT": "8000",
-        "DATASET": "data/coco" if options.pose else "" if family else "data/imagenet",
+        "DATASET": "" if family else options.default("DATASET"),
         "BATCH": "1" if options.pose else largest if family else "16",
         "BATCHES": batches,
     }
@@ -154,14 +157,20 @@ def set_defaults(options: Options) -> None:
         options.values["SOC"] = chip
 
 
-def check_values(options: Options) -> None:
-    """Check each value, and whether the task supports it. Raises OptionError for the first invalid value."""
+def invalid_values(options: Options) -> dict[str, OptionError]:
+    """The error of each variable whose value has the wrong format."""
+    errors = {}
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
             hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
             if PATH.expected in check.expected or FILE.expected in check.expected:
                 hint = "make a link without these characters (ln -s), and give the link"
-            raise options.error(name, f"expected {check.expected}", hint)
+            errors[name] = options.error(name, f"expected {check.expected}", hint)
+    return errors
+
+
+def check_task(options: Options) -> None:
+    """Check whether the task supports the targets and values. Raises OptionError."""
     task = "pose" if options.pose else "classification"
     for goal in options.goals & ({"qps"} if options.pose else {"gears"}):
         raise OptionError(f"make {goal}: not available for {task} models such as {options['MODEL']}")
@@ -173,18 +182,6 @@ def check_values(options: Options) -> None:
         raise options.error("KEEP_FLOAT", f"ATC_FLAGS={options['ATC_FLAGS']} also has a list; give one of them")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
         raise options.error("PRECISION", "OpenVINO would compute in float32", "use BACKEND=onnxruntime")
-
-
-def float_operators(options: Options) -> tuple[str, str]:
-    """The precision in which KEEP_FLOAT keeps operators in float, int8 or fp16, and the name of its list; empty strings
-    if it has no effect."""
-    value = options.values
-    fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
-    inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""
-    compiled = not value["OM"] and value["BACKEND"] not in TORCH_BACKENDS
-    if not (value["KEEP_FLOAT"] and inside and compiled):
-        return "", ""
-    return inside, f"keep-{Path(value['KEEP_FLOAT']).stem}"
 
 
 def product_names(options: Options) -> dict[str, str]:
@@ -234,67 +231,6 @@ def product_names(options: Options) -> dict[str, str]:
     }
 
 
-def report_ignored(options: Options) -> None:
-    """Report given values that have no effect."""
-    ignored = {
-        "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
-        "PREP": ("LIMIT", "MAX_REJECTED"),
-    }
-    source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
-    if not (options["OM"] or options.onnx or options["REFERENCE"] == "torch") and options.is_given(source):
-        ignored[source] = ("WEIGHTS",)
-    if not options.given & {"MODEL", "CFG"} and options.given & {"WEIGHTS", "ONNX", "TS", "OM"}:
-        note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG=")
-    for name, others in ignored.items():
-        for other in others:
-            measured = other == "ONNX" and (options.onnx or options["REFERENCE"] == "onnx")
-            if options[name] and other in options.given and not measured:
-                note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
-    if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
-        note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
-    if options["KEEP_FLOAT"] and not float_operators(options)[0]:
-        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: only make om with PRECISION=fp16 or int8 uses it")
-    if options.goals == {"predict"}:
-        for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
-            if name in options.given and options[name]:
-                note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
-    elif options["IMAGES"] and "predict" not in options.goals:
-        note("IMAGES is ignored: only make predict uses it")
-    for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
-        if name in options.given:
-            note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
-    if options["MODELS"] and not options.goals & {"family", "report"}:
-        note(f"MODELS={options['MODELS']} is ignored: only make family and make report use it")
-    if options["BASE"] and ("report" not in options.goals or options["MODELS"]):
-        note("BASE is ignored: only make report of one model uses it")
-    for name in {"HOST", "PORT"} & options.given if "serve" not in options.goals else ():
-        note(f"{name}={options[name]} is ignored: only make serve uses it")
-    if not options.pose and "FLIP" in options.given:
-        note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
-    if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
-        note(f"INPUT={options['INPUT']} is ignored because OM={options['OM']} and PREP={options['PREP']} are set")
-
-
-def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
-    """Write the given values that changed; return their files. Raises OptionError if a file cannot be written."""
-    stale = []
-    for name, value in sorted(given.items()):
-        path, text = options.settings / f"{name}.mk", f"{name} ?= {value}\n"
-        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
-            continue
-        stale.append(str(path))
-        if not dry_run:
-            temporary = path.with_name(f".{name}.{os.getpid()}")
-            try:
-                os.umask(0o027)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
-            except OSError as error:
-                raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
-    return stale
-
-
 def targets() -> list[str]:
     """The targets that make help lists."""
     here = Path(__file__).resolve().parent
@@ -307,37 +243,53 @@ def unknown_target(name: str) -> OptionError:
     return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else TARGETS_HINT)
 
 
-def check_goals(goals: set[str], build: str) -> None:
-    """Raise OptionError for a word that is neither a target nor a product, before make starts with the other ones."""
-    for goal in sorted(goals - set(targets())):
-        product = goal.startswith(f"{build}/") and goal.isascii()
-        if not product and goal not in HIDDEN_TARGETS and not Path(goal).exists():
-            raise unknown_target(goal)
+def unknown_demo(name: str) -> OptionError:
+    near = nearest(name, DEMOS)
+    return OptionError(
+        f"make demo MODEL={name}: expected {' or '.join(DEMOS)}", f"did you mean {near}?" if near else None
+    )
 
 
-def check_names(overrides: set[str], known: set[str]) -> None:
-    """Raise OptionError for an unknown variable on the command line."""
+def unknown_words(options: Options, overrides: set[str]) -> Errors:
+    """Variables on the command line that do not exist, and words that are neither a target nor a product: make would
+    start with the other ones."""
+    errors, known = Errors(), set(options.values) | OTHER_VARIABLES
     for name in sorted(overrides - known):
         near = nearest(name, known)
-        raise OptionError(
-            f"{name}: no such variable", f"did you mean {near}?" if near else "make help lists the variables"
-        )
+        hint = f"did you mean {near}?" if near else "make help lists the variables"
+        errors.append(OptionError(f"{name}: no such variable", hint))
+    for goal in sorted(options.goals - set(targets()) - HIDDEN_TARGETS):
+        product = goal.startswith(f"{options['BUILD']}/") and goal.isascii()
+        if not product and not Path(goal).exists():
+            errors.append(unknown_target(goal))
+    return errors
+
+
+def check_call(options: Options, overrides: set[str]) -> None:
+    """Check names and formats, find the config, and set the defaults. Raises OptionError with all errors."""
+    errors = unknown_words(options, overrides)
+    with errors.collected():
+        if "family" in options.goals:
+            set_models(options)
+        elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
+            find_config(options)
+    set_defaults(options)
+    invalid = invalid_values(options)
+    errors += [error for name, error in invalid.items() if name in options.given and (name != "CFG" or not errors)]
+    if errors:
+        errors += missing_files(options, options.given - set(invalid))
+    else:
+        errors += invalid.values()  # of defaults that contain BUILD or MODEL, and of remembered values
+    errors.throw()
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
     """Check and complete the options; return the variables for make. Raises OptionError."""
-    check_names(overrides, set(options.values) | OTHER_VARIABLES)
-    check_goals(options.goals, options["BUILD"])
-    if "family" in options.goals:
-        set_models(options)
-    elif options.goals != {"clean"} or options["MODEL"] != FAMILY:
-        find_config(options)
-    asked = set(options.given)
-    set_defaults(options)
-    given = {name: options[name] for name in asked - NOT_REMEMBERED if name in CHECKS}
-    given = {} if options.goals & {"part", "once"} else given
+    check_call(options, overrides)
+    given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
     reject_chunk(options)
-    check_values(options)
+    check_task(options)
+    note_default_model(options)
     set_shards(options)
     remembered = options.remembered()
     if "clean" in options.goals:
@@ -348,8 +300,9 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             note(f"forgetting {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}
     backend_asked = options["BACKEND"]
-    given.update(prefer_given(options))
-    remembered = {name: value for name, value in remembered.items() if name not in given}
+    reset = prefer_given(options)
+    remembered = {name: value for name, value in remembered.items() if name not in reset}
+    given = {} if options.goals & {"part", "once"} else {**given, **reset}
     options.values["BACKEND"], why = resolve_backend(backend_asked, options["OM"])
     set_reference(options)
     if "doctor" not in options.goals:
@@ -359,17 +312,19 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         if not dry_run:
             check_python(options)
         report_ignored(options)
-        if remembered:
-            values = " ".join(f"{name}={value}" for name, value in remembered.items())
-            note(f"{options['MODEL']}: using values remembered in {options.settings}: {values}")
+        note_remembered(options, remembered)
         if backend_asked == "auto":
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
-    stale = remember(options, given, dry_run or "doctor" in options.goals)
+    writes = not dry_run and "doctor" not in options.goals
+    if writes:
+        remove_unread(options)
+    stale = remember(options, given, not writes)
+    before = str(options.before) if writes and stale else ""
     names = product_names(options)
     spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
     words = {name: value for name, value in options.values.items() if name not in spaced}
     names.update(changed(options, names))
-    return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale)}
+    return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale), "SETTINGS_BEFORE": before}
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
@@ -378,6 +333,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--goals", default="")
     parser.add_argument("--overrides", default="", help="names of the variables on make's command line")
     parser.add_argument("--unknown", help="a target or file that make has no rule for")
+    parser.add_argument("--unknown_demo", metavar="MODEL", help="a MODEL for which there is no make demo")
     parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE of each option")
     return parser.parse_args(argv)
 
@@ -385,6 +341,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[list[str]] = None) -> int:
     escape_output()
     args = parse_args(argv)
+    if args.unknown_demo is not None:
+        print(unknown_demo(args.unknown_demo))
+        return 2
     if args.unknown:
         note(str(unknown_target(args.unknown)))
         return 2
@@ -395,7 +354,10 @@ def main(argv: Optional[list[str]] = None) -> int:
     try:
         words = resolve(options, set(args.overrides.split()), args.dry_run)
     except OptionError as error:
-        print(OptionError(error.what, error.hint and in_call(error.hint, options.values)))
+        *earlier, last = (str(each.complete(options.values)) for each in (*error.earlier, error))
+        for line in earlier:
+            note(line)  # make's $(error) prints one line
+        print(last)
         return 2
     print(*(f"{name}:={value}" for name, value in words.items()))
     return 0

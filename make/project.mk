@@ -97,12 +97,16 @@ help:                             ## print this list
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
 
+lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
-	@echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"
-	python3 -m venv $(VENV)
-	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,report,dev]"
-	@touch $@
+	@mkdir -p $(VENV)
+	@exec 9>$(VENV)/lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { \
+	    echo "waiting for another make setup in this directory"; $(lock); [ ! $@ -nt $(VENV)/lock ] || exit 0; }; \
+	echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"; \
+	python3 -m venv $(VENV); \
+	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,report,dev]"; \
+	touch $@
 
 doctor:                           ## check packages, tools, chip, data and disk space before a run
 	@$(PYTHON) -m make.doctor --make $(MAKE_VERSION) --backend_asked $(BACKEND_ASKED) --inputs $(INPUTS) \
@@ -112,7 +116,7 @@ DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
 DEMO_FILE := $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt)
 ifneq ($(filter demo,$(MAKECMDGOALS)),)
-$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error make demo MODEL=$(DEMO): expected demo_digits or demo_pose))
+$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error $(shell python3 -S -m make.options --unknown_demo '$(DEMO)') ))
 endif
 demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL=demo_pose: drawn people)
 	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python

@@ -11,6 +11,7 @@ RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),
 $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# a space, so that a hint at the end can be selected
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 export MODEL# of CFG=path/mine.yaml too: hints of stages contain it
+export SETTINGS_BEFORE# with it, the first stage forgets the values of this call if it fails: hrnet/given.py
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)

@@ -21,8 +21,8 @@ from hrnet.cli import UserError, WorkFailed, first_few
 from hrnet.io.records import FormatError
 from hrnet.shards import Shard
 from make import machine
+from make.part_stages import HINT
 from make.ray_nodes import Node, Outcome, last_line
-from make.shards import HINT
 
 ATTEMPTS = 3  # for each part
 FAILURES = 3  # of different parts in a row, after which a node gets no more parts

@@ -25,7 +25,6 @@ import dataclasses
 import queue
 import shlex
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -34,7 +33,7 @@ from typing import Any, Callable, Optional, Union
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, WorkFailed, command, integer
+from hrnet.cli import UserError, command, integer
 from hrnet.code import code_sha256, stages_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.datasets import CocoSet, Dataset, find_coco, find_images
@@ -45,48 +44,7 @@ from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.io.stamp import data_state
 from hrnet.schemas import CLASSIFIERS, POSE
 from hrnet.shards import Shard, select_part, shard
-
-HINT = "finished parts are kept for a rerun"
-
-
-class Stopped(Exception):
-    """Another part has failed."""
-
-
-class Stages:
-    """The commands of the stages, as templates, and their running processes."""
-
-    def __init__(self, templates: dict[str, str]) -> None:
-        self.templates = templates
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self.stopped = False
-
-    def run(self, name: str, lock: int, **values: object) -> None:
-        """Run a stage; its process inherits the part's lock. Raises UserError or WorkFailed if it fails."""
-        words = shlex.split(self.templates[name])
-        for key, value in values.items():
-            words = [word.replace(f"{{{key}}}", str(value)) for word in words]
-        with self._lock:
-            if self.stopped:
-                raise Stopped
-            process = subprocess.Popen(words, pass_fds=[lock])
-            self._running.add(process)
-        code = process.wait()
-        with self._lock:
-            self._running.discard(process)
-            if self.stopped:
-                raise Stopped
-        if code:
-            what = f"part {values['shard']}: {name} failed, see above"
-            raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)
-
-    def stop(self) -> None:
-        """Terminate the running stages, and start no others."""
-        with self._lock:
-            self.stopped = True
-            for process in self._running:
-                process.terminate()
+from make.part_stages import Stages, Stopped
 
 
 @dataclasses.dataclass(frozen=True)

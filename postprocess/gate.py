@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, first_few
 from hrnet.io.records import FormatError, read_record
 
 NOT_JUDGED = 3  # exit code
@@ -79,12 +79,14 @@ def verdict_line(record: dict[str, Any]) -> str:
     seen += f" (95% interval {low:.2f} to {high:.2f})"
     if record.get("calibration_in_eval"):
         seen += f", {record['calibration_in_eval']} of them calibrated the model"
+    rejected = record.get("counts", {}).get("rejected", 0)
+    if rejected:
+        seen += f", {rejected} rejected (see {first_few(record['rejected_in'], 1)})"
     if record["verdict"] == "not judged":
         return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this)"
     reference, drop = record["reference"], record["drop"]
     source = reference["source"]
-    images = record["images"] + record.get("counts", {}).get("rejected", 0)
-    if reference.get("images", images) != images:
+    if reference.get("images") not in (None, record["images"] + rejected):
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
     warning = f"; warning: {record['warning']}" if "warning" in record else ""
     return (

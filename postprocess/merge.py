@@ -159,6 +159,7 @@ def metrics_content(
             "evaluated": evaluation.images,
             "rejected": rejected,
         },
+        **({"rejected_in": [str(path) for path in rejected_in(parts, args)]} if rejected else {}),
         **judge(evaluation.metric, value, reference, args.gate, why_not),
         **({"warning": warning} if at_chance else {}),
         "images_sha256": evaluation.images_sha256,
@@ -170,6 +171,13 @@ def metrics_content(
         "images_per_second": rates(values),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
+
+
+def rejected_in(parts: dict[Path, Part], args: argparse.Namespace) -> list[Path]:
+    """The records that list the rejected images: that of preprocessing, or those of the parts."""
+    listing = [path for path, part in parts.items() if part.reasons]
+    manifest: Optional[Path] = getattr(args, "manifest", None)  # of a run over all images
+    return listing or ([manifest.with_name("rejected.json")] if manifest else list(parts))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from make import options
-from make.call import NOT_REMEMBERED, OptionError, Options
-from tests.make.option_calls import DEFAULTS, resolve
+from tests.make.option_calls import resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -85,14 +83,3 @@ def test_a_bundle_with_another_gate_is_packed_again() -> None:
     assert resolve("eval", GATE="1")["BUNDLE_CHANGED"] == ""
     path.write_bytes(b"")
     assert resolve("bundle", GATE="2")["BUNDLE_CHANGED"] == ""
-
-
-@pytest.mark.parametrize("name", sorted(NOT_REMEMBERED))
-def test_a_file_of_a_value_that_is_not_remembered_is_refused(name: str) -> None:
-    """An older version wrote GATE and MAX_REJECTED."""
-    path = Path(f"build/net/settings/{name}.mk")
-    path.parent.mkdir(parents=True)
-    path.write_text(f"{name} ?= 3\n")
-    with pytest.raises(OptionError) as caught:
-        options.resolve(Options(dict(DEFAULTS), set(), {"eval"}), set(), False)
-    assert caught.value.hint == f"rm {path}" and f"{name} is not remembered" in caught.value.what

@@ -20,6 +20,7 @@ from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
 from make import doctor
+from make.packages import PACKAGES
 from tests.make.doctor_calls import call, report, tool
 from tests.support import ROOT, coco_sets
 
@@ -238,7 +239,7 @@ def test_it_works_where_nothing_is_installed(place: Path) -> None:
 
 def test_pyproject_names_the_same_packages() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for name in doctor.PACKAGES:
+    for name in PACKAGES:
         assert f'"{name}' in text, name
 
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, WorkFailed
 from hrnet.code import code_sha256
 from hrnet.io.files import locked, sha256_file
 from hrnet.io.parts import reference_path
@@ -243,7 +243,7 @@ def test_values_are_filled_in_and_exit_codes_are_kept(tmp_path: Path) -> None:
         stages = shards.Stages(commands)
         stages.run("infer", lock, shard=Shard(1, 2), work="the work")
         assert (tmp_path / "said").read_text() == "1/2 the work\n"
-        for code, kind in ((1, shards.WorkFailed), (2, UserError), (3, shards.WorkFailed)):
+        for code, kind in ((1, WorkFailed), (2, UserError), (3, WorkFailed)):
             with pytest.raises(kind) as caught:
                 stages.run("bad", lock, shard=Shard(1, 2), code=code)
             assert type(caught.value) is kind and caught.value.found == f"exit {code}"

@@ -47,6 +47,7 @@ def test_the_metrics_record_has_this_content(run: Run) -> None:
         "classes": 3,
         "batch": 1,
         "counts": {"inputs": 4, "outputs": 4, "evaluated": 4, "rejected": 2},
+        "rejected_in": [str(run.manifest.with_name("rejected.json"))],
         "gate": {"metric": "top1", "allowed_points": 1.0},
         "reference": None,
         "drop": None,

@@ -137,6 +137,18 @@ def test_a_subset_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "on 200 of 500 images" in capsys.readouterr().out
 
 
+def test_rejected_images_are_counted_and_their_list_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "metrics.json"
+    rejected = {"counts": {"rejected": 3}, "rejected_in": ["prep/a/rejected.json"]}
+    for reference, code in ((REFERENCE, 0), (None, 3)):
+        write_record(path, "metrics", {**metrics(76.0, reference), **rejected})
+        assert main([str(path)]) == code
+        line = capsys.readouterr().out
+        assert "on 200 images" in line and "3 rejected" in line and "prep/a/rejected.json" in line
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -154,6 +166,7 @@ def test_a_subset_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         {"reference": None},
         {"reference": {"top1": 76.8}},
         {"drop": {"points": []}},
+        {"counts": {"rejected": 1}},
     ],
 )
 @pytest.mark.parametrize("value", [76.0, 70.0])

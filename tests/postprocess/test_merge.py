@@ -177,7 +177,9 @@ def test_rejected_images_of_all_parts_are_added(divided: Path, whole: Run, capsy
     line = capsys.readouterr().err
     assert "val/broken.JPEG" in line and "val/empty.JPEG" in line and "MAX_REJECTED=2" in line
     assert join(whole, divided, 4, "--max_rejected", "2") == 0
-    assert metrics(divided)["counts"]["rejected"] == 2
+    found = metrics(divided)
+    assert found["counts"]["rejected"] == 2
+    assert found["rejected_in"] == [str(divided / f"{number}-of-4.json") for number in (2, 3)]
 
 
 def test_a_second_merge_only_touches(divided: Path, whole: Run, capsys: pytest.CaptureFixture[str]) -> None:

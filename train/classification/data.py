@@ -21,6 +21,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from hrnet import datasets
+from hrnet.class_folders import LISTED
 from hrnet.cli import UserError, first_few
 from hrnet.images import Transform, open_image
 from hrnet.tars import Source
@@ -71,7 +72,7 @@ def read_images(root: Path, config: CfgNode, training: bool) -> LabelledImages:
     dataset = find(root, config.MODEL.NUM_CLASSES)
     rejected = dataset.not_images()
     if rejected:
-        found = first_few((f"{source}: {reason}" for source, reason in rejected.items()), datasets.LISTED)
+        found = first_few((f"{source}: {reason}" for source, reason in rejected.items()), LISTED)
         raise UserError("files that are not images", where=dataset.index, found=found, hint="fix or remove them")
     if not training:
         datasets.check_classes_agree(root, dataset)

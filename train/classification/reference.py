@@ -29,14 +29,13 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, integer, progress
-from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.images import open_image
 from hrnet.inputs import planes, read_input
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.records import write_record
-from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.reference import write_reference
+from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
@@ -127,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
         expected = f"labels below {config.MODEL.NUM_CLASSES}"
         raise UserError("label outside the model's classes", where=args.manifest, expected=expected, found=labels.max())
     net = classification.build(config)
-    weights_hash = checkpoint.load(net, args.weights)
+    checkpoint.load(net, args.weights)
     settings = {
         "config_sha256": config_hash,
         "dataset": str(args.dataset),
@@ -154,22 +153,15 @@ def run(args: argparse.Namespace) -> None:
     if args.logits:
         make_folder(args.logits.parent)
         write_output(args.logits, logits)
-    make_folder(args.output.parent)
-    content = {
+    figures = {
         "metrics": metrics,
         "hits": hits.tolist(),
         "images": len(labels),
         "classes": logits.shape[1],
-        "weights_sha256": weights_hash,
-        "code_sha256": code_sha256(MODULE),
-        "config_sha256": config_hash,
-        "images_sha256": manifest.images_sha256(),
-        "tool": f"torch {torch.__version__.split('+')[0]}",
     }
-    write_record(args.output, "metrics", content)
-    write_stamp(args.output, stamp, products)
-    figures = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({len(labels)} images, {figures})")
+    write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
+    shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
+    print(f"wrote {args.output} ({len(labels)} images, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

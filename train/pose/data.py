@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
+from hrnet.class_folders import LISTED
 from hrnet.cli import UserError, first_few
-from hrnet.datasets import LISTED, find_coco
+from hrnet.datasets import find_coco
 from hrnet.images import normalise, normalise_table, open_image, wrong_size
 from hrnet.io.coco import annotation_path
 from hrnet.pose.joints import COUNT, FLIPPED

@@ -26,14 +26,13 @@ import torch
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, command, first_few, integer, progress
-from hrnet.code import code_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import planes, read_input
 from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
-from hrnet.io.records import write_record
-from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.reference import write_reference
+from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
@@ -126,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
         found = first_few(map(str, unknown))
         raise UserError("images of the manifest are missing in the annotations", where=annotation_file, found=found)
     net = pose.build(config).eval()
-    weights_hash = checkpoint.load(net, args.weights)
+    checkpoint.load(net, args.weights)
     used = {
         "config_sha256": config_hash,
         "TEST, MAX_NUM_PEOPLE": [config.TEST.dump(), config.DATASET.MAX_NUM_PEOPLE],
@@ -159,20 +158,13 @@ def run(args: argparse.Namespace) -> None:
     if metrics["AP"] is None and manifest.shard is None:  # a part may have no person
         what, found = "AP needs a person with keypoints", f"no person in {len(ids)} images"
         raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")
-    make_folder(args.output.parent)
-    content = {
+    figures = {
         "metrics": metrics,
         "images": len(ids),
         "people": len(people),
         "flip": bool(args.flip),
-        "weights_sha256": weights_hash,
-        "code_sha256": code_sha256(MODULE),
-        "config_sha256": config_hash,
-        "images_sha256": manifest.images_sha256(),
-        "tool": f"torch {torch.__version__.split('+')[0]}",
     }
-    write_record(args.output, "metrics", content)
-    write_stamp(args.output, stamp, products)
+    write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     found = "-" if metrics["AP"] is None else f"{metrics['AP']:.2f}%"
     print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {found})")
 

@@ -1,0 +1,134 @@
+"""The values that a call of make remembers for later calls, forgets, and uses again; standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
+
+# {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
+HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
+# Variables of which only some targets read the value
+NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
+COMPILER = {"BATCH", "PRECISION", "KEEP_FLOAT", "SOC", "TUNE", "ATC_FLAGS"}
+MODEL = SOURCES | COMPILER | {"OM", "INPUT", "BACKEND"}
+RUN = MODEL | {"DEVICE", "AIS_PYTHON"}
+DATA = {"CFG", "DATASET", "LIMIT", "PREP", "INPUT", "BACKEND", "FLIP", "SHARDS"}
+READ_BY = {
+    "train": {"CFG", "DATASET"},
+    "gears": {"CFG", "DATASET"},
+    "weights": NETWORK,
+    "onnx": SOURCES,
+    "torchscript": SOURCES,
+    "quantize": SOURCES | {"DATASET", "CALIB", "KEEP_FLOAT", "PRECISION", "BACKEND"},
+    "om": MODEL,
+    "preprocess": DATA,
+    "infer": RUN | DATA,
+    "bench": RUN | {"BATCHES", "LOOP"},
+    "predict": RUN | {"FLIP"},
+}
+EVALUATION = RUN | DATA | {"REFERENCE"}  # read by all other targets
+MORE = {
+    "qps": {"BATCHES"},
+    "serve": {"BATCHES"},
+    "family": {"BATCHES", "LOOP"},
+    "bundle": {"BATCHES", "LOOP", "BUNDLE"},
+}
+
+
+def used_names(options: Options) -> set[str]:
+    """The variables whose values this call uses."""
+    names: set[str] = set()
+    for goal in options.goals:
+        names |= READ_BY.get(goal, EVALUATION) | MORE.get(goal, set())
+    measured = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(options["REFERENCE"], "") if "REFERENCE" in names else ""
+    if options["OM"] and "OM" in names:
+        names -= SOURCES - {"CFG", measured} | COMPILER
+    if not options.goals & {"onnx", "torchscript"}:
+        names -= {"ONNX"} - {measured} if options["BACKEND"] in TORCH_BACKENDS else {"TS"}
+    if not options.pose:
+        names.discard("FLIP")
+    searched = options["KEEP_FLOAT"] == "auto" and float_operators(options)[0]
+    if "PRECISION" in names and (searched or options["PRECISION"].startswith("int8")):
+        names |= {"DATASET", "CALIB"}
+    return names
+
+
+def note_remembered(options: Options, remembered: dict[str, str]) -> None:
+    """Report the remembered values that this call uses."""
+    names = used_names(options)
+    values = " ".join(f"{name}={value}" for name, value in remembered.items() if name in names)
+    if values:
+        note(f"{options['MODEL']}: using values remembered in {options.settings}: {values}")
+
+
+def prefer_given(options: Options) -> dict[str, str]:
+    """Reset remembered values that would hide a value of this call, or that belong to another data set: a value given
+    now has priority. Returns the values to remember instead."""
+    reset = {}
+    remembered = options.remembered()
+    for name, others in HIDDEN_BY.items():
+        if name not in options.given or not options[name] or (options.onnx and name == "WEIGHTS"):
+            continue
+        for other in others:
+            default = "" if other == "OM" else options.default(other)
+            if remembered.get(other, default) != default:
+                note(f"{other}={options[other]} is forgotten, because {name}={options[name]} is given now")
+                options.values[other] = reset[other] = default
+    if remembered.get("REFERENCE", "torch") not in ("torch", "onnx"):  # these two are measured on the same images
+        before = options.stored()
+        for name in ("DATASET", "PREP"):
+            old = before.get(name) or options.default(name)
+            if name in options.given and os.path.normpath(options[name]) != os.path.normpath(old):
+                instead = f" instead of {old}" if old else ""
+                new = f"{name}={options[name]} is given now{instead}"
+                note(f"REFERENCE={options['REFERENCE']} is forgotten, because {new}")
+                options.values["REFERENCE"] = reset["REFERENCE"] = ""
+                break
+    return reset
+
+
+def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
+    """Write the given values that changed; return their files. Raises OptionError if a file cannot be written."""
+    texts = {options.settings / f"{name}.mk": f"{name} ?= {value}\n" for name, value in sorted(given.items())}
+    texts = {path: text for path, text in texts.items() if not _holds(path, text)}
+    if not dry_run and texts:
+        path = next(iter(texts))
+        try:
+            os.umask(0o027)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(options.before, ignore_errors=True)
+            options.before.mkdir()
+            for path, text in texts.items():
+                _replace(path, text, options.before / path.name)
+        except OSError as error:
+            raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
+    return [str(path) for path in texts]
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
+
+
+def _replace(path: Path, text: str, before: Path) -> None:
+    """Write a file in one step, after a copy of the old one; the copy is empty if there is none."""
+    if path.is_file():
+        shutil.copy2(path, before)
+    else:
+        before.touch()
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def remove_unread(options: Options) -> None:
+    """Remove files of values that are not remembered. Older versions wrote GATE and MAX_REJECTED."""
+    for path in sorted(options.settings.glob("*.mk")):
+        if path.stem in NOT_REMEMBERED:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OptionError(f"{path}: cannot be removed: {error.strerror}") from None
+            note(f"{path}: removed, because {path.stem} is no longer remembered")

@@ -1,0 +1,66 @@
+"""hrnet/given.py: values of a call are forgotten if its first stage fails with exit code 2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from hrnet.cli import UserError, WorkFailed, command
+from hrnet.given import settle
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A call gave LIMIT, which was another one before, and BATCH, which is new. SOC is from an earlier call."""
+    folder, before = tmp_path / "settings", tmp_path / ".settings_before"
+    for name, path, text in (
+        ("LIMIT", folder, "LIMIT ?= 9\n"),
+        ("BATCH", folder, "BATCH ?= 4\n"),
+        ("SOC", folder, "SOC ?= Ascend310P3\n"),
+        ("LIMIT", before, "LIMIT ?= 3\n"),
+        ("BATCH", before, ""),
+    ):
+        path.mkdir(exist_ok=True)
+        (path / f"{name}.mk").write_text(text)
+    os.utime(before / "LIMIT.mk", (1000, 1000))
+    monkeypatch.setenv("SETTINGS_BEFORE", str(before))
+    return folder
+
+
+def content(settings: Path) -> dict[str, str]:
+    return {path.stem: path.read_text().partition("= ")[2].strip() for path in settings.iterdir()}
+
+
+def stage(error: Optional[BaseException]) -> int:
+    @command
+    def main(argv: Optional[list[str]] = None) -> None:
+        if error is not None:
+            raise error
+
+    return main([])
+
+
+@pytest.mark.parametrize("error", [UserError("no such file"), OSError(28, "No space left on device")])
+def test_a_first_stage_that_fails_forgets(settings: Path, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage(error) == 2
+    assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
+    assert (settings / "LIMIT.mk").stat().st_mtime == 1000, "products of the old value stay up to date"
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("not remembered") and "BATCH=4 LIMIT=9" in line and "SOC" not in line
+
+
+@pytest.mark.parametrize("error", [None, WorkFailed("2 files rejected"), KeyboardInterrupt()])
+def test_other_ends_keep_the_values_also_if_a_later_stage_fails(settings: Path, error: Optional[BaseException]) -> None:
+    stage(error)
+    assert stage(UserError("no such file")) == 2
+    assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}
+
+
+def test_a_script_that_make_did_not_start_changes_nothing(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in (None, ""):
+        monkeypatch.delenv("SETTINGS_BEFORE") if value is None else monkeypatch.setenv("SETTINGS_BEFORE", value)
+        assert settle(2) == ""
+    assert len(content(settings)) == 3

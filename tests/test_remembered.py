@@ -1,0 +1,84 @@
+"""Values that make remembers, through make itself: tests/make/test_remembered.py has the rules."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from make.call import NOT_REMEMBERED
+from make.checks import CHECKS
+from make.options import Options
+from make.remembered import used_names
+from tests.support.checkout import Checkout
+
+OTHER = {
+    **{"WEIGHTS": "weights/demo_pose.pth", "DATASET": "data", "ONNX": "hrnet/x.onnx", "TS": "hrnet/x.ts"},
+    **{"BATCH": "3", "BATCHES": "3,5", "LOOP": "3", "CALIB": "3", "SOC": "Ascend910B1", "LIMIT": "3", "SHARDS": "3"},
+    **{"AIS_PYTHON": sys.executable, "REFERENCE": "onnx", "BUNDLE": "stage", "PRECISION": "fp16", "INPUT": "uint8"},
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    found = Checkout(tmp_path)
+    for name in ("hrnet/x.onnx", "hrnet/x.ts"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    return found
+
+
+def remember(checkout: Checkout, **values: str) -> Path:
+    folder = checkout.root / "build/demo_digits/settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in values.items():
+        (folder / f"{name}.mk").write_text(f"{name} ?= {value}\n")
+    return folder
+
+
+@pytest.mark.parametrize("goal", ["weights", "train", "onnx", "om", "preprocess", "predict", "bench", "eval"])
+def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
+    given = ["IMAGES=a.jpg"] if goal == "predict" else []
+    values = {**dict.fromkeys(CHECKS, ""), "PRECISION": "default", "BACKEND": "onnxruntime"}
+    used = used_names(Options(values, set(), {goal}))
+    shown = checkout.make("-n", goal, *given)
+    assert shown.returncode == 0, shown.stderr
+    remember(checkout, **{name: value for name, value in OTHER.items() if name not in used})
+    again = checkout.make("-n", goal, *given)
+    assert again.stdout == shown.stdout and set(OTHER) <= set(CHECKS) - NOT_REMEMBERED, again.stderr
+
+
+def test_values_that_an_older_version_remembered_are_removed(checkout: Checkout) -> None:
+    folder = remember(checkout, GATE="50", MAX_REJECTED="7", LIMIT="3")
+    shown = checkout.make("-n", "preprocess")
+    assert "--max_rejected 0" in shown.stdout and "--limit 3" in shown.stdout
+    done = checkout.make("weights")
+    assert all(f"{name}.mk: removed" in done.stderr for name in ("GATE", "MAX_REJECTED")), done.stderr
+    assert [path.name for path in folder.iterdir()] == ["LIMIT.mk"]
+
+
+def test_all_errors_of_a_call_are_printed(checkout: Checkout) -> None:
+    done = checkout.make("eval", "WEIGHTS=missing.pth", "SOC=nonsense", "LIMIT=abc")
+    assert done.returncode == 2
+    named = [
+        value for line in done.stderr.splitlines() for value in line.split() if value.endswith(":") and "=" in value
+    ]
+    assert named == ["LIMIT=abc:", "SOC=nonsense:", "WEIGHTS=missing.pth:"], done.stderr
+    assert not (checkout.root / "build").exists()
+
+
+def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
+    done = checkout.make("demo", model="demo_dgits")
+    assert done.returncode == 2 and "did you mean demo_digits?" in done.stderr
+
+
+def test_a_value_that_the_first_stage_refuses_is_not_remembered(checkout: Checkout) -> None:
+    """The checkpoint of another model; after it the call without WEIGHTS has the checkpoint of before."""
+    pytest.importorskip("torch")
+    folder = remember(checkout, WEIGHTS="weights/demo_digits.pth")
+    done = checkout.make("onnx", "WEIGHTS=weights/demo_pose.pth", "BACKEND=onnxruntime")
+    assert done.returncode == 2 and "not remembered" in done.stderr and "BACKEND=onnxruntime" in done.stderr
+    assert (folder / "WEIGHTS.mk").read_text() == "WEIGHTS ?= weights/demo_digits.pth\n"
+    assert [path.name for path in folder.iterdir()] == ["WEIGHTS.mk"]
+    assert "--weights weights/demo_digits.pth" in checkout.make("-n", "onnx").stdout
