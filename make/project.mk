@@ -35,6 +35,7 @@ $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KE
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
 $(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,keep_float compare amct atc) $(call set,ONNX)
 	$(PYTHON) -m keep_float.search --model $< --inputs $(B)/int8/inputs --precision $* --output $@
+$(KEEP_INT8) $(KEEP_FP16):# named here, since make removes files that only pattern rules name
 
 precision:                        ## compare precisions: accuracy, flips and images/s, as a table
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \

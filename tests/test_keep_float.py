@@ -66,4 +66,5 @@ def test_make_precision(checkout: Checkout, digits: Path) -> None:
     before = {name: name.stat().st_mtime_ns for name in (build / "out").rglob("*_run.json")}
     out = make(checkout, "precision")
     assert "-m infer.run" not in out and "| int8, KEEP_FLOAT=auto" in out
+    assert (build / "keep_float/int8.txt").is_file(), "make keeps the list"
     assert before == {name: name.stat().st_mtime_ns for name in (build / "out").rglob("*_run.json")}
