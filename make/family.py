@@ -32,6 +32,7 @@ from hrnet.cli import UserError, command
 from hrnet.code import ROOT
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.datasets import find_images
+from hrnet.given import settle
 from hrnet.io import stamp
 from hrnet.io.family import FamilyRow, Published
 from hrnet.io.files import locked, make_folder, write_text
@@ -169,6 +170,7 @@ def run(args: argparse.Namespace) -> None:
                 number = list(sources).index(model) + 1
                 print(f"row {number} of {len(rows)}: {model}", flush=True)
                 rows[model] = family.measure(model, made_from, lock)
+            settle(0)  # the values of this call are good: a later row that fails does not forget them
         shutil.rmtree(family.work, ignore_errors=True)
         entries = [entry(row, published) for row in rows.values() if row]
         write(family, entries, tables)

@@ -246,7 +246,7 @@ def unknown_target(name: str) -> OptionError:
 def unknown_demo(name: str) -> OptionError:
     near = nearest(name, DEMOS)
     return OptionError(
-        f"make demo MODEL={name}: expected {' or '.join(DEMOS)}", f"did you mean {near}?" if near else None
+        f"MODEL={name}: not a demo (expected {' or '.join(DEMOS)})", f"did you mean {near}?" if near else None
     )
 
 
