@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hrnet.cli import WorkFailed
 
 ANSWER_SECONDS = 60
+FILLING = 0.2  # of the time: the server's queue fills
 
 
 def http_request(path: str, body: bytes, headers: str = "Content-Type: application/json\r\n") -> bytes:
@@ -46,15 +47,19 @@ class Connection:
 
 def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> tuple[float, list[float]]:
     """Send `requests` in turn by `clients` connections for `seconds`, then wait for the last answers, so that no work
-    is left for a later measurement. Returns the responses per second, counted until the last one within `seconds`,
-    and the latency of each in seconds. Raises WorkFailed if there is none within `seconds`."""
+    is left for a later measurement. Returns the responses per second and the latency of each in seconds.
+
+    The rate is that between two responses: the last one in the first fifth of `seconds`, and the last one within
+    `seconds`. So the work that is unfinished at the end is balanced by what was begun before. Raises WorkFailed if
+    there are no such responses."""
     selector = selectors.DefaultSelector()
     connections = [Connection(port) for _ in range(clients)]
     for number, connection in enumerate(connections):
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send(requests[number % len(requests)])
     latencies: list[float] = []
-    sent, counted, last = clients, 0, 0.0
+    sent = clients
+    first, last = (0, 0.0), (0, 0.0)  # responses, and the time of the last of them
     begun = time.perf_counter()
     while len(latencies) < sent:
         ready = selector.select(1.0)
@@ -66,12 +71,14 @@ def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float) ->
             now = time.perf_counter()
             latencies.append(now - key.data.sent)
             if now - begun < seconds:
-                counted, last = len(latencies), now
+                last = (len(latencies), now)
+                if now - begun < FILLING * seconds:
+                    first = last
                 key.data.send(requests[sent % len(requests)])
                 sent += 1
     for connection in connections:
         connection.socket.close()
     selector.close()
-    if not counted:
-        raise WorkFailed("no response", expected=f"at least one in {seconds:g} s", hint="give more --seconds")
-    return counted / (last - begun), latencies
+    if not 0 < first[0] < last[0]:
+        raise WorkFailed("too few responses", found=f"{last[0]} in {seconds:g} s", hint="give more --seconds")
+    return (last[0] - first[0]) / (last[1] - first[1]), latencies
