@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional, TypeVar
 
 from hrnet import exit_during_imports
-from hrnet.given import settle
+from hrnet.given import begin, settle
 from hrnet.hints import in_call
 
 T = TypeVar("T")
@@ -79,14 +79,22 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         name = program_name() if main.__module__ == "__main__" else main.__module__
         name = name.removesuffix(".main").removesuffix(".__main__")
-        code = run(name, argv)
+        decides = begin()
         try:
-            line = settle(code)
+            code = run(name, argv)
+        except SystemExit as end:  # of argparse
+            finish(decides, end.code if isinstance(end.code, int) else 1)
+            raise
+        finish(decides, code)
+        return code
+
+    def finish(decides: bool, code: int) -> None:
+        try:
+            line = settle(code) if decides else ""
         except OSError as error:
             line = f"{error.filename}: {error.strerror}"
         if line:
             print(line, file=sys.stderr)
-        return code
 
     def run(name: str, argv: Optional[list[str]]) -> int:
         try:

@@ -1,28 +1,54 @@
 """Values given to the call of make that started this script. make/remembered.py writes them before the first stage
-runs, and copies the files that it replaces to the directory SETTINGS_BEFORE; uses only the standard library."""
+runs, and prepares the directory SETTINGS_BEFORE: NAME.mk is the file that was replaced, empty if there was none, and
+NAME.given is a copy of the new one. Uses only the standard library."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from typing import Optional
 
 REFUSED = 2  # exit code
+_before: Optional[Path] = None  # until the values are kept or forgotten
+
+
+def begin() -> bool:
+    """Whether this script decides about the values. It takes SETTINGS_BEFORE out of the environment, so that the
+    processes that it starts do not decide too."""
+    global _before
+    name = os.environ.pop("SETTINGS_BEFORE", "")
+    if name:
+        _before = Path(name)
+    return bool(name)
 
 
 def settle(code: int) -> str:
-    """Forget the values of this call if its first stage fails with exit code 2, else keep them. `code`: the exit code
-    of a stage. Returns a line about the forgotten values, or an empty string."""
-    if not (before := os.environ.get("SETTINGS_BEFORE")):
+    """Forget the values of this call if `code`, the exit code of its first stage, is 2; else keep them. Returns a line
+    about the forgotten values, or an empty string. Only the first call of a process has an effect."""
+    global _before
+    before, _before = _before, None
+    if before is None:
         return ""
     forgotten = []
-    if code == REFUSED:
-        for old in sorted(Path(before).glob("*.mk")):
-            path = old.parent.with_name("settings") / old.name
-            forgotten.append(path.read_text(encoding="utf-8").strip().replace(" ?= ", "="))
-            if old.stat().st_size:
-                old.replace(path)  # with its time: products made with the old value stay up to date
-            else:
-                path.unlink()
-    shutil.rmtree(before, ignore_errors=True)  # an earlier stage of this call may have removed it
-    return f"not remembered, because the first stage failed: {' '.join(forgotten)}" if forgotten else ""
+    try:
+        if code == REFUSED:
+            forgotten = [_forget(old, before.with_name("settings") / old.name) for old in sorted(before.glob("*.mk"))]
+    finally:
+        shutil.rmtree(before, ignore_errors=True)  # an earlier stage of this call may have removed it
+    text = " ".join(filter(None, forgotten))
+    return f"not remembered, because the first stage failed: {text}" if text else ""
+
+
+def _forget(old: Path, path: Path) -> str:
+    """Put the old file back, with its time: products made with the old value stay up to date. Returns NAME=value, or an
+    empty string if another call has written the file since, or the value had been reset."""
+    given = old.with_suffix(".given").read_text(encoding="utf-8")
+    if not path.is_file() or path.read_text(encoding="utf-8") != given:
+        return ""
+    if old.stat().st_size:
+        old.replace(path)
+    else:
+        path.unlink()
+    name, _, value = given.rstrip("\n").partition(" ?= ")
+    return f"{name}={value}" if value else ""

@@ -76,11 +76,6 @@ class Options:
         return self.folder / "settings"
 
     @property
-    def before(self) -> Path:
-        """The files in `settings` that this call replaced: hrnet/given.py."""
-        return self.folder / ".settings_before"
-
-    @property
     def annotations(self) -> Path:
         return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
 

@@ -318,8 +318,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     writes = not dry_run and "doctor" not in options.goals
     if writes:
         remove_unread(options)
-    stale = remember(options, given, not writes)
-    before = str(options.before) if writes and stale else ""
+    stale, before = remember(options, given, not writes)
     names = product_names(options)
     spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
     words = {name: value for name, value in options.values.items() if name not in spaced}

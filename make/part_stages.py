@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 from hrnet.cli import UserError, WorkFailed
+from hrnet.given import settle
 
 HINT = "finished parts are kept for a rerun"
 
@@ -39,7 +40,9 @@ class Stages:
             self._running.discard(process)
             if self.stopped:
                 raise Stopped
-        if code:
+        if code == 0:
+            settle(0)  # the values of the call are good: a later stage that fails does not forget them
+        else:
             what = f"part {values['shard']}: {name} failed, see above"
             raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+import time
 from pathlib import Path
 
 from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
+
+BEFORE, DAY = ".settings_before.", 24 * 3600  # seconds
 
 # {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
@@ -90,8 +94,10 @@ def prefer_given(options: Options) -> dict[str, str]:
     return reset
 
 
-def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str]:
-    """Write the given values that changed; return their files. Raises OptionError if a file cannot be written."""
+def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[list[str], str]:
+    """Write the given values that changed. Returns their files, and the directory by which the first stage can put the
+    old ones back (hrnet/given.py), empty if nothing was written. Raises OptionError if a file cannot be written."""
+    before = None
     texts = {options.settings / f"{name}.mk": f"{name} ?= {value}\n" for name, value in sorted(given.items())}
     texts = {path: text for path, text in texts.items() if not _holds(path, text)}
     if not dry_run and texts:
@@ -99,13 +105,15 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> list[str
         try:
             os.umask(0o027)
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(options.before, ignore_errors=True)
-            options.before.mkdir()
+            for old in options.folder.glob(f"{BEFORE}*"):  # of killed calls
+                if time.time() - old.stat().st_mtime > DAY:
+                    shutil.rmtree(old, ignore_errors=True)
+            before = Path(tempfile.mkdtemp(prefix=BEFORE, dir=options.folder))
             for path, text in texts.items():
-                _replace(path, text, options.before / path.name)
+                _replace(path, text, before / path.name)
         except OSError as error:
             raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
-    return [str(path) for path in texts]
+    return [str(path) for path in texts], str(before or "")
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -113,11 +121,12 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _replace(path: Path, text: str, before: Path) -> None:
-    """Write a file in one step, after a copy of the old one; the copy is empty if there is none."""
+    """Write a file in one step, after copies of the old one, empty if there is none, and of the new one."""
     if path.is_file():
         shutil.copy2(path, before)
     else:
         before.touch()
+    before.with_suffix(".given").write_text(text, encoding="utf-8")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Optional, Protocol
 
 from hrnet.cli import UserError, WorkFailed, first_few
+from hrnet.given import settle
 from hrnet.io.records import FormatError
 from hrnet.shards import Shard
 from make import machine
@@ -192,6 +193,7 @@ class Run:
                 why = str(error)
         if not why:
             plan.done(node.key)
+            settle(0)  # the values of the call are good: a later part that fails does not forget them
             self.report(self.progress.line(part, node.name, images, time.monotonic()))
             return
         plan.fail(part, node.key, why)

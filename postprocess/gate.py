@@ -81,7 +81,8 @@ def verdict_line(record: dict[str, Any]) -> str:
         seen += f", {record['calibration_in_eval']} of them calibrated the model"
     rejected = record.get("counts", {}).get("rejected", 0)
     if rejected:
-        seen += f", {rejected} rejected (see {first_few(record['rejected_in'], 1)})"
+        seen += f", {rejected} rejected"
+        seen += f" (see {first_few(record['rejected_in'], 1)})" if "rejected_in" in record else ""
     if record["verdict"] == "not judged":
         return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this)"
     reference, drop = record["reference"], record["drop"]

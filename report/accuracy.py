@@ -66,12 +66,16 @@ def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
 
 
 def worst_operators(record: Source) -> list[int]:
-    """Indices of the operators with the largest own error, or the largest error if own errors were not measured.
-    Operators without an error are left out."""
+    """Indices of the operators that overflow, whose error may be unknown, then of those with the largest own error, or
+    the largest error if own errors were not measured. Operators with neither are left out."""
     found: list[dict[str, Any]] = record.content["operators"]
-    errors = [each.get("error") if each.get("own_error") is None else each["own_error"] for each in found]
-    known = [(-error, index) for index, error in enumerate(errors) if error]
-    return [index for _, index in sorted(known)[:WORST_OPERATORS]]
+    known = []
+    for index, each in enumerate(found):
+        own = "own_" if each.get("own_error") is not None else ""
+        error, overflow = each.get(f"{own}error") or 0.0, each.get(f"{own}overflow") or 0
+        if error or overflow:
+            known.append((not overflow, -error, index))
+    return [index for *_, index in sorted(known)[:WORST_OPERATORS]]
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Statistics:
         self.images += 1
         self.classes.setdefault(found.label, Group()).add(hit, confidence)
         self.bins.setdefault(min(BINS - 1, int(BINS * confidence)), Group()).add(hit, confidence)
-        self.sizes.setdefault(size_group(min(found.size)), Group()).add(hit, confidence)
+        if found.size:
+            self.sizes.setdefault(size_group(min(found.size)), Group()).add(hit, confidence)
         if not hit:
             self.confusions[found.label, best] += 1
         badness = confidence if not hit else -confidence  # wrong and sure first, then right and unsure

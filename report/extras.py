@@ -66,7 +66,8 @@ def training(run: Run, sources: Sources, folder: Path) -> Optional[dict[str, Any
     judged = [line for line in lines if "top1" in line]
     best = max(judged, key=lambda line: line["top1"]) if judged else None  # the first one if several are equal
     weights = next((path for name in WEIGHTS for path in sorted(folder.glob(name))), None)
-    evaluated = weights and sha256_file(weights) == run.metrics.content["model"].get("weights_sha256")
+    used = run.metrics.content["model"].get("weights_sha256")
+    evaluated = None if not (weights and used) else sha256_file(weights) == used
     rows = {name: line for name, line in (("best", best), ("last", lines[-1] if lines else None)) if line}
     values = {"epochs": len(lines), "planned": run.config.TRAIN.END_EPOCH, "rows": rows}
     return {"source": source, "charts": shown, "weights": weights, "evaluated": evaluated, "values": values}

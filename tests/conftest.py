@@ -24,7 +24,8 @@ sys.dont_write_bytecode = False
 
 def pytest_configure(config: pytest.Config) -> None:
     """`make test` tries fewer examples than `make test SLOW=1`, except where a test gives their number itself."""
-    settings.load_profile("quick" if "not slow" in config.option.markexpr else "all")
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("quick" if "not slow" in config.option.markexpr else "all")
 
 
 def pytest_collection_finish() -> None:

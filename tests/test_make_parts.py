@@ -66,6 +66,18 @@ def test_parts_give_the_metrics_of_all_images(demo: Checkout) -> None:
     assert whole_again == ["preprocess.classification", "infer.run", "postprocess.classification"]
 
 
+@pytest.mark.slow
+def test_a_whole_run_after_parts_gives_their_metrics(demo: Checkout) -> None:
+    given = ["BUILD=both", *IN_PARTS[1:]]
+    found = []
+    for shards in ("3", "1"):
+        done = demo.make("eval", *given, f"SHARDS={shards}")
+        assert done.returncode == 0, done.stderr
+        (path,) = (demo.root / "both/demo_digits/eval").glob("*/*.json")
+        found.append(json.loads(path.read_text())["metrics"])
+    assert found[0] == found[1]
+
+
 def test_a_part_builds_nothing_before_it(demo: Checkout) -> None:
     done = demo.make("part", "SHARD=3/16", "BUILD=nothing", "DATASET=data/digits", "GATE=3")
     assert done.returncode == 2 and "nothing/demo_digits/om/bs16-float32-fp32.onnx" in done.stderr

@@ -34,7 +34,7 @@ class ClassPrediction:
     rank: int
     classes: list[int]
     probabilities: list[float]
-    size: list[int]  # width, height of the image, pixels
+    size: Optional[list[int]] = None  # width, height of the image, pixels; None in files before release 0.2
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ RECORDS = (
     "keep_float",
     "precision",
 )  # kinds that depend on times
+NESTED = ("keep_float", "precision")  # of them, those with such keys at any depth
 OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
     *("device", "kept", "inferred", "command", "products"),
@@ -157,7 +158,7 @@ def contents(folder: Path, stage: Stage) -> dict[str, bytes]:
 
 
 def untimed(value: Any) -> Any:
-    """A JSON value without the keys OF_THIS_RUN, at any depth."""
+    """A JSON value without the keys OF_THIS_RUN at any depth."""
     if isinstance(value, dict):
         return {key: untimed(each) for key, each in value.items() if key not in OF_THIS_RUN}
     return [untimed(each) for each in value] if isinstance(value, list) else value
@@ -171,7 +172,9 @@ def without_times(data: bytes) -> bytes:
         return data
     if not isinstance(record, dict) or record.get("kind") not in RECORDS:
         return data
-    record = untimed(record)
+    if record["kind"] in NESTED:
+        record = untimed(record)
+    record = {key: value for key, value in record.items() if key not in OF_THIS_RUN}
     if isinstance(record.get("data"), dict):  # a directory of links has a time of its own
         record["data"] = {path: state and state[1] for path, state in record["data"].items()}
     for name in ("files", "made_from", "evaluated", "parts"):

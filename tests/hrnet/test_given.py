@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -10,12 +12,13 @@ import pytest
 
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.given import settle
+from tests.support import ROOT
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A call gave LIMIT, which was another one before, and BATCH, which is new. SOC is from an earlier call."""
-    folder, before = tmp_path / "settings", tmp_path / ".settings_before"
+    folder, before = tmp_path / "settings", tmp_path / ".settings_before.x"
     for name, path, text in (
         ("LIMIT", folder, "LIMIT ?= 9\n"),
         ("BATCH", folder, "BATCH ?= 4\n"),
@@ -25,6 +28,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         path.mkdir(exist_ok=True)
         (path / f"{name}.mk").write_text(text)
+    for name in ("LIMIT", "BATCH"):
+        (before / f"{name}.given").write_text((folder / f"{name}.mk").read_text())
     os.utime(before / "LIMIT.mk", (1000, 1000))
     monkeypatch.setenv("SETTINGS_BEFORE", str(before))
     return folder
@@ -62,5 +67,57 @@ def test_other_ends_keep_the_values_also_if_a_later_stage_fails(settings: Path, 
 def test_a_script_that_make_did_not_start_changes_nothing(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, ""):
         monkeypatch.delenv("SETTINGS_BEFORE") if value is None else monkeypatch.setenv("SETTINGS_BEFORE", value)
-        assert settle(2) == ""
+        assert stage(UserError("no such file")) == 2
     assert len(content(settings)) == 3
+
+
+def test_a_value_that_another_call_has_written_since_stays(settings: Path) -> None:
+    (settings / "LIMIT.mk").write_text("LIMIT ?= 7\n")
+    assert stage(UserError("no such file")) == 2
+    assert content(settings) == {"LIMIT": "7", "SOC": "Ascend310P3"}
+
+
+def test_a_removed_file_stops_nothing(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (settings / "BATCH.mk").unlink()
+    assert stage(UserError("no such file")) == 2
+    assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(" LIMIT=9") and not list(settings.parent.glob(".settings_before*"))
+
+
+def test_a_reset_value_returns_without_being_listed(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (settings / "LIMIT.mk", settings.parent / ".settings_before.x/LIMIT.given"):
+        path.write_text("LIMIT ?= \n")
+    assert stage(UserError("no such file")) == 2
+    assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": BATCH=4")
+
+
+def test_only_the_script_that_make_started_decides(settings: Path) -> None:
+    """Not a stage that it calls, in its process or in another one."""
+
+    @command
+    def outer(argv: Optional[list[str]] = None) -> None:
+        words = [sys.executable, "-c", "from hrnet.cli import command; command(lambda argv: 0)([])"]
+        subprocess.run(words, cwd=ROOT, check=True)
+        assert stage(None) == 0 and stage(UserError("no such file")) == 2
+        assert len(content(settings)) == 3
+        raise UserError("refused")
+
+    assert outer([]) == 2
+    assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
+
+
+def test_a_refusal_by_argparse_forgets(settings: Path) -> None:
+    with pytest.raises(SystemExit):
+        stage(SystemExit(2))
+    assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
+
+
+def test_a_script_of_several_stages_decides_after_its_first(settings: Path) -> None:
+    @command
+    def main(argv: Optional[list[str]] = None) -> None:
+        settle(0)
+        raise UserError("the second stage failed")
+
+    assert main([]) == 2 and len(content(settings)) == 3

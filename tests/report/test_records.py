@@ -7,11 +7,13 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 
 from report import write
+from report.accuracy import worst_operators
 from tests.report.runs import Built
 
 pytest.importorskip("jinja2")
@@ -81,6 +83,19 @@ def train(built: Built, *top1: float) -> list[dict[str, Any]]:
     return lines
 
 
+def test_operators_that_overflow_come_first() -> None:
+    """An operator whose outputs are all infinite has no measured error."""
+    operators = [
+        {"error": 0.5, "own_error": 0.5, "overflow": 0, "own_overflow": 0},
+        {"error": 0.0, "own_error": 0.0, "overflow": 9, "own_overflow": 9},
+        {"error": 0.0, "own_error": 0.0, "overflow": 9, "own_overflow": 0},
+        {"error": 0.7, "own_error": 0.6, "overflow": 0, "own_overflow": None},
+        {"error": 0.1, "own_error": None, "overflow": None, "own_overflow": None},
+    ]
+    source = SimpleNamespace(content={"operators": operators})
+    assert worst_operators(source) == [1, 3, 0, 4]  # type: ignore[arg-type]
+
+
 def test_a_training(tmp_path: Path) -> None:
     built = Built(tmp_path)
     with built.cfg.open("a") as file:
@@ -94,14 +109,19 @@ def test_a_training(tmp_path: Path) -> None:
     shown = {values["data-key"]: text for values, text in page.numbers if "/training/" in values["data-key"]}
     assert shown["/training/epochs"] == "4" and shown["/training/rows/best/top1"] == "81.50"
     assert shown["/training/rows/last/loss"] == "0.6250" and shown["/training/rows/last/images_per_second"] == "26.8"
-    assert "not from this training" in page.text and not any(each.startswith("make train") for each in page.pre)
+    assert "weights of this run are not known" in page.text and not any(
+        each.startswith("make train") for each in page.pre
+    )
     (command,) = [each for each in page.pre if "model_best" in each]
     assert command.startswith("make eval") and f"WEIGHTS={built.build}/train/model_best.pth.tar" in command
     record = json.loads(built.metrics.read_text())
     record["model"]["weights_sha256"] = hashlib.sha256(b"trained").hexdigest()
     built.metrics.write_text(json.dumps(record))
     text = built.write().text
-    assert "are from this training" in text and "not from this training" not in text
+    assert "are from this training" in text and "not the best ones" not in text
+    record["model"]["weights_sha256"] = hashlib.sha256(b"of another training").hexdigest()
+    built.metrics.write_text(json.dumps(record))
+    assert "weights of this run are not the best ones of this training" in built.write().text
 
 
 def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:

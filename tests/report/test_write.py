@@ -196,6 +196,31 @@ def test_runs_of_the_same_model(built: Built) -> None:
     page.check_numbers()
 
 
+def without_sizes(built: Built) -> None:
+    """As an evaluation of release 0.1."""
+    path = built.metrics.with_suffix("") / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({key: line[key] for key in line if key != "size"}) + "\n" for line in lines))
+    record = json.loads(built.metrics.read_text())
+    record["evaluated"]["predictions_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    built.metrics.write_text(json.dumps(record))
+
+
+def test_evaluations_without_image_sizes(tmp_path: Path) -> None:
+    """As BASE, as another run of the model, and as the run itself, whose page says what is missing."""
+    old, new = Built(tmp_path / "old", seed=5), Built(tmp_path / "new")
+    without_sizes(old)
+    other = new.metrics.with_name("emulator-bs1-fp16.json")
+    shutil.copytree(old.metrics.with_suffix(""), other.with_suffix(""))
+    shutil.copy(old.metrics, other)
+    page = new.write("--base", str(old.metrics))
+    assert page.json["page"]["base"]["images"] == IMAGES and page.json["page"]["classes"]["sizes"]
+    assert page.json["page"]["changed"] == [0, page.json["page"]["base"]["changed"]]
+    page = old.write()
+    assert page.json["page"]["classes"]["sizes"] == [] and "did not write image sizes" in page.text
+    page.check_numbers()
+
+
 def test_a_pose_model(tmp_path: Path) -> None:
     page = BuiltPose(tmp_path).write()
     page.check_safe()
