@@ -194,7 +194,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     text = "ascend: amct_onnx; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
-    text = "of the emulator: how the range of each tensor is found (default: the best one)"
+    text = "for the emulator only: how to find the range of each tensor (default: the best way)"
     parser.add_argument("--method", choices=amct_rules.METHODS, default="", help=text)
     return parser.parse_args(argv)
 

@@ -190,7 +190,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="record to write, .json; a table is beside it")
     parser.add_argument("--metrics", type=Path, required=True, help="directory of the metrics of make eval")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="BATCH of make (%(default)s)")
-    parser.add_argument("--ending", default="", help="of the metrics' names: -noflip for FLIP=0")
+    parser.add_argument("--ending", default="", help="end of the names of the metrics: -noflip for FLIP=0")
     text = "NAME=VALUE for make, which does not remember it"
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help=text)
     return parser.parse_args(argv)
