@@ -10,7 +10,7 @@ Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whol
 Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
-ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
+ascend the command is `amct_onnx calibration`, which needs a separate Python environment on PATH; otherwise it is
 `python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
 added afterwards, by atc.
 
