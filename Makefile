@@ -29,8 +29,8 @@ MODELS       ?=#                              family (all HRNet), report: names 
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      precision inside: fp16, fp32, int8, default (NPU: fp16)
-KEEP_FLOAT   ?=#                              int8, fp16: auto, or a list of operators that stay float
-CALIB        ?= 64#                           int8: number of calibration images, of train/ or val/
+KEEP_FLOAT   ?=#                              int8, fp16: auto, or a list of operators to keep in float
+CALIB        ?= 64#                           int8: number of calibration images, from train/ or val/
 SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
@@ -87,7 +87,7 @@ merge:                                    ## merge SHARDS parts, computed here o
 	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 gate:         $(METRICS)                  ## print the verdict; fail if accuracy dropped by more than GATE
 	@$(PYTHON) -m postprocess.gate $< $(ALLOW_UNJUDGED)
-reference:    $(MEASURED_FILE)            ## compute the accuracy of PyTorch, or with REFERENCE=onnx of ONNX
+reference:    $(MEASURED_FILE)            ## compute PyTorch's accuracy (REFERENCE=onnx: that of the ONNX file)
 show:         $(METRICS:.json=)/show.png  ## draw the first images with their predictions
 
 $(WEIGHTS): | $(filter weights,$(MAKECMDGOALS))

@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     calibration.add_argument("--data_types", required=True, help=DATA_TYPE)
     calibration.add_argument("--batch_num", type=integer(1), default=1, help="number of files to use (%(default)s)")
     calibration.add_argument("--calibration_config", help='text file with lines such as skip_layers: "Conv_0"')
-    text = "only of the emulator: how the range of each tensor is found (default: the best one)"
+    text = "for the emulator only: how to find the range of each tensor (default: the best way)"
     calibration.add_argument("--method", choices=METHODS, help=text)
     return parser.parse_args(list(argv))
 
@@ -93,7 +93,7 @@ def check_model(model: onnx.ModelProto, where: Path) -> None:
         expected = f"{OPSETS[0]} to {OPSETS[-1]}"
         hint = "export it with opset 11 (make onnx does), or give PRECISION=fp16"
         raise UserError(
-            "amct_onnx does not support its opset", where=where, expected=expected, found=opset_of(model), hint=hint
+            "amct_onnx does not support this opset", where=where, expected=expected, found=opset_of(model), hint=hint
         )
 
 
@@ -116,7 +116,7 @@ def one_input(model: onnx.ModelProto, where: Path) -> onnx.ValueInfoProto:
     inputs = [value for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         found = ", ".join(value.name for value in inputs)
-        raise UserError("cannot be quantized here", where=where, expected="one float32 input", found=found)
+        raise UserError("cannot be quantized", where=where, expected="one float32 input", found=found)
     return inputs[0]
 
 

@@ -10,7 +10,7 @@ Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whol
 Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
-ascend the command is `amct_onnx calibration`, which needs a Python environment of its own on PATH; otherwise it is
+ascend the command is `amct_onnx calibration`, which needs a separate Python environment on PATH; otherwise it is
 `python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
 added afterwards, by atc.
 
@@ -194,7 +194,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     text = "ascend: amct_onnx; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
-    text = "of the emulator: how the range of each tensor is found (default: the best one)"
+    text = "for the emulator only: how to find the range of each tensor (default: the best way)"
     parser.add_argument("--method", choices=amct_rules.METHODS, default="", help=text)
     return parser.parse_args(argv)
 

@@ -89,9 +89,10 @@ def run(names: list[str], model: Path, baseline: Path, folder: Path, count: int,
     inputs = inputs[: len(inputs) // batch * batch]
     arrays = [np.fromfile(file, tensor.dtype).reshape(tensor.shape[1:]) for file in inputs]
     session = onnxruntime.InferenceSession(str(baseline), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    dtype = np.float32 if session.get_inputs()[0].type == "tensor(float)" else tensor.dtype
-    batches = [np.stack(arrays[start : start + batch]).astype(dtype) for start in range(0, len(arrays), batch)]
+    given, name = session.get_inputs()[0], session.get_inputs()[0].name
+    if tensor.dtype == "uint8" and given.type == "tensor(float)":  # channels last
+        arrays = [array.transpose(2, 0, 1).astype(np.float32) for array in arrays]
+    batches = [np.stack(arrays[start : start + batch]) for start in range(0, len(arrays), batch)]
     square = torch.ones(2 * [round(multiply_adds(baseline) ** (1 / 3))])
     with tempfile.TemporaryDirectory() as scratch:
         candidates: dict[str, Callable[[], object]] = {

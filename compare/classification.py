@@ -135,7 +135,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
         if name in found and abs(found[name] - value) > 1e-9:
             expected = f"{name} {found[name]:.4f}% as in the outputs"
             raise UserError(
-                "eval and the outputs differ", where=where, expected=expected, found=value, hint="make eval"
+                "the metrics and the outputs differ", where=where, expected=expected, found=value, hint="make eval"
             )
 
 

@@ -149,7 +149,7 @@ def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) ->
     pairs = {"AP": metrics["metrics"].get("AP"), "people": metrics.get("people")}
     for name, value in pairs.items():
         if value is None or found[name] is None or abs(found[name] - value) > 1e-9:
-            what, expected = "eval and its keypoints differ", f"{name} {found[name]}"
+            what, expected = "the metrics and the keypoints of eval differ", f"{name} {found[name]}"
             raise UserError(what, where=where, expected=expected, found=value, hint="make eval")
 
 

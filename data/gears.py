@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
     best = cheapest_gears(sizes, short, round_up(args.longest * short))
     zoo = model_zoo_gears(short)
     plain = waste(sizes, short, zoo)
-    print(f"{len(sizes)} images, input size {short}; the model zoo's {len(zoo)} gears are 100%")
+    print(f"{len(sizes)} images, input size {short}; 100% is the cost of the model zoo's {len(zoo)} gears")
     print(report(plain, "the model zoo's", plain))
     for number in (number for number in best if number <= max(count, 6)):
         print(report(waste(sizes, short, best[number]), f"best {number}", plain))

@@ -1,8 +1,8 @@
 """Which images calibrate an int8 model, and how many of them are evaluated too.
 
-The images are those whose names have the smallest hashes: the same ones on every machine and in every order, and not
-the first ones, which may all be of one class. A compiled model's record lists the hashes, so that the evaluation can
-count the images without the record of the calibration.
+The images are those whose names have the smallest hashes. So they are the same on every machine, for any order of the
+images, and not all of one class, as the first images may be. A compiled model's record lists the hashes, so that the
+evaluation can count the images without the record of the calibration.
 """
 
 from __future__ import annotations

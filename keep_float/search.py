@@ -141,7 +141,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
     """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 cannot be repaired."""
     names = search.candidates.names
     if not names:
-        raise UserError("its operators have no names, so that no list can contain them", where=where)
+        raise UserError("the operators have no names, so no list can contain them", where=where)
     walk = search.walk(())
     needed: set[str] = set()
     if precision == "fp16":
@@ -222,7 +222,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m keep_float.search", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="float32 ONNX file")
     parser.add_argument("--inputs", type=Path, required=True, help="directory of calibration inputs with its manifest")
-    parser.add_argument("--precision", choices=("int8", "fp16"), required=True, help="of the model to repair")
+    parser.add_argument("--precision", choices=("int8", "fp16"), required=True, help="precision of the model")
     parser.add_argument("--output", type=Path, required=True, help="list to write (.txt); .json and .md are beside it")
     return parser.parse_args(argv)
 

@@ -2,8 +2,8 @@
 
     python -m make.attached make part SHARD=3/64
 
-The caller keeps the other end of stdin open. The kernel closes it when the caller ends, however it ends. Used on the
-nodes of a cluster: without it, the stages of a killed worker would go on and keep the lock of their part.
+The caller keeps the other end of stdin open. The kernel closes it when the caller ends for any reason. Used on the
+nodes of a cluster: otherwise the stages of a killed worker would continue and keep the lock of their part.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"make {stages}{given}\n"
         "make gate    # prints the verdict again\n"
         "```\n\n"
-        f"A model that passed can be served over HTTP{by}:\n\n"
+        f"A model that passed its gate can be served over HTTP{by}:\n\n"
         "```\n"
         f"{python} -m pip install -c constraints.txt {' '.join(serve_packages(pose, not prep))}\n"
         "make serve\n"

@@ -58,4 +58,4 @@ def set_reference(options: Options) -> None:
     if Path(options["ONNX"]).is_file():
         options.values["REFERENCE"] = "onnx"
         if options.goals & {"eval", "gate", "merge", "cluster"}:
-            note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32, since the config has no figure")
+            note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32: the config has no published figure")

@@ -224,7 +224,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
         amct = find_program("amct_onnx")
         report.show("amct_onnx", amct or "not on PATH")
         if not amct:
-            hint = "install AMCT of CANN in a Python environment of its own, and add its bin to PATH"
+            hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
             report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend in NPU_BACKENDS and call["PRECISION"] == "fp32":
         report.show("precision", "fp32 is atc's force_fp32, the same as cube_fp16in_fp32out: see docs/npu.md")

@@ -85,8 +85,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images; 0: all")
     parser.add_argument("--model", type=Path, required=True, help="compiled model, with its record beside it")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test")
-    parser.add_argument("--backend", required=True, help="whose package is described")
-    parser.add_argument("--shard", type=shard, required=True, help="a part, whose images are described")
+    parser.add_argument("--backend", required=True, help="backend whose package versions are listed")
+    parser.add_argument("--shard", type=shard, required=True, help="the part whose images are described")
     return parser.parse_args(argv)
 
 

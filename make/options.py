@@ -297,7 +297,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
         if remembered:
-            note(f"forgetting {' '.join(f'{name}={value}' for name, value in remembered.items())}")
+            note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}
     backend_asked = options["BACKEND"]
     reset = prefer_given(options)

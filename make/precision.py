@@ -37,7 +37,7 @@ BACKENDS = ("onnxruntime", "openvino")
 PACKAGES = ("onnx", "onnxruntime", "openvino")
 AUTO = "auto"
 RATE = "infer end to end"  # key of a metrics record: images/s from input files to output files
-CHANGED = {False: "flips", True: "images with another number of people"}
+CHANGED = {False: "changed classes", True: "images with another number of people"}
 HINT = "rows that were evaluated before are kept; run the same command again"
 
 
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, row: Row, backends: Sequence[str], expecte
             raise WorkFailed("evaluated on other images than fp32", where=path, hint=f"rm {path}; {HINT}")
         figures[backend] = {
             "accuracy": record["metrics"]["AP" if pose else "top1"],
-            "flips": sum(found[name] != value for name, value in expected.items()),
+            "changed": sum(found[name] != value for name, value in expected.items()),
             "images_per_second": record["images_per_second"][RATE],
             "images": record["images"],
             "model": record["model"],
@@ -139,7 +139,7 @@ def table(rows: list[dict[str, Any]], backends: Sequence[str], search: dict[str,
         for backend in backends:
             each = row["backends"].get(backend)
             cells += (
-                [f"{each['accuracy']:.2f}", str(each["flips"]), f"{each['images_per_second']:.1f}"]
+                [f"{each['accuracy']:.2f}", str(each["changed"]), f"{each['images_per_second']:.1f}"]
                 if each
                 else ["-"] * 3
             )
@@ -190,7 +190,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="record to write, .json; a table is beside it")
     parser.add_argument("--metrics", type=Path, required=True, help="directory of the metrics of make eval")
     parser.add_argument("--batch_size", type=integer(1), default=16, help="BATCH of make (%(default)s)")
-    parser.add_argument("--ending", default="", help="of the metrics' names: -noflip for FLIP=0")
+    parser.add_argument("--ending", default="", help="end of the names of the metrics: -noflip for FLIP=0")
     text = "NAME=VALUE for make, which does not remember it"
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help=text)
     return parser.parse_args(argv)

@@ -11,7 +11,7 @@ $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.jso
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
 WORK = $(B)/predict_work
-predict:      $(MODEL_FILE) $(OM:%=%.json) ## find classes or people on IMAGES, which need no labels
+predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMAGES; no labels are needed
 	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
 	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
 	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
@@ -35,9 +35,9 @@ $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KE
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
 $(B)/keep_float/%.txt: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(call code,keep_float compare amct atc) $(call set,ONNX)
 	$(PYTHON) -m keep_float.search --model $< --inputs $(B)/int8/inputs --precision $* --output $@
-$(KEEP_INT8) $(KEEP_FP16):# named here, since make removes files that only pattern rules name
+$(KEEP_INT8) $(KEEP_FP16):# named here, since make removes files that are named only in pattern rules
 
-precision:                        ## compare precisions: accuracy, flips and images/s, as a table
+precision:                        ## compare precisions: accuracy, changed classes and images/s, as a table
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
 	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%) \
 	    $(foreach v,GATE MAX_REJECTED,--set '$v=$($v)')
@@ -53,7 +53,7 @@ family:                           ## compare MODELS: accuracy, GMACs and latency
 
 COMPARE   := $(B)/compare/$(NAME)/$(TAG)$(NOFLIP)
 TORCH_END := $(if $(POSE),keypoints.json,logits.npy)
-TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint no columns of torch
+TORCH     := $(if $(BY_ONNX),,$(if $(filter $(B)/model.onnx,$(ONNX)),$(MEASURED_FILE:.json=)))# without a checkpoint, the columns of torch are missing
 compare:      $(if $(filter .ts,$(EXT)),,$(COMPARE)/operators.json) $(COMPARE)/stages.json ## show where accuracy is lost, by stage and by operator
 $(COMPARE)/operators.json: $(ONNX_FILES) $(MODEL_FILE) $(INPUTS)/manifest.json $(CFG) $(call code,compare postprocess) $(call set,DEVICE)
 	$(PYTHON) -m compare.operators --cfg $(CFG) --onnx $(ONNX) --model $(MODEL_FILE) --inputs $(INPUTS) --output $@ \

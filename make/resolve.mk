@@ -10,19 +10,19 @@ RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),
     $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
 $(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# a space, so that a hint at the end can be selected
 $(foreach word,$(RESOLVED),$(eval override $(word)))
-export MODEL# of CFG=path/mine.yaml too: hints of stages contain it
+export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
 export SETTINGS_BEFORE# with it, the first stage forgets the values of this call if it fails: hrnet/given.py
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP SHARDS GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
-# REFERENCE=torch or onnx: what make reference measures, and which code does.
+# REFERENCE=torch or onnx: what make reference measures, and the code that measures it
 TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))
 BY_ONNX := $(filter onnx,$(REFERENCE))
 SOURCE_CODE := $(patsubst onnx,atc,$(TORCH_OR_ONNX:torch=train))
 ONNX_FILES := $(ONNX) $(wildcard $(ONNX).data $(ONNX)_data)# with its external data
 SOURCE := $(if $(BY_ONNX),$(ONNX_FILES),$(WEIGHTS))
 FLAG_FILES = $(wildcard $(foreach flag,$(ATC_FLAGS),$(lastword $(subst =, ,$(flag)))))# files named in ATC_FLAGS, such as --op_precision_mode=ops.ini
-# The int8 model of make quantize, which PRECISION=int8 compiles: of amct_onnx or of its emulator
+# The int8 model that make quantize writes, with amct_onnx or its emulator; PRECISION=int8 compiles it
 QUANTIZED = $(B)/int8/$(if $(filter ascend,$(BACKEND)),amct_onnx,emulator)$(INT8_VARIANT:%=/%)/model_deploy_model.onnx
 INT8 = $(if $(filter int8%,$(PRECISION)),$(QUANTIZED))
 # The list of operators that stay in float, for int8 or fp16 (KEPT_INSIDE).

@@ -246,7 +246,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments for the comparison with a reference."""
     figure = "metrics record to compare with (default: the published figure in the config)"
     parser.add_argument("--reference", type=Path, help=figure)
-    subset = "compare also a subset of the data set with the published figure"
+    subset = "also compare a subset of the data set with the published figure"
     parser.add_argument("--judge_subset", action="store_true", help=subset)
     parser.add_argument("--gate", type=real(0, 100), default=1.0, help="allowed drop of Top-1 or AP, percentage points")
 
@@ -259,7 +259,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
-    parser.add_argument("--measured", type=Path, help="compare with the parts' references; merged record to write")
+    parser.add_argument("--measured", type=Path, help="record of the merged references; compare with it")
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 

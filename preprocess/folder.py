@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=integer(0), default=0, help="only the first N images in natural order; 0: all")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
     parser.add_argument("--shard", type=shard, help="preprocess only one part of the images, such as 3/16")
-    text = "prepare only N images to calibrate an int8 model, of the training images if they exist"
+    text = "prepare only N images to calibrate an int8 model, from the training images if they exist"
     parser.add_argument("--calibration", type=integer(1), metavar="N", help=text)
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
 

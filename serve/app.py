@@ -240,7 +240,7 @@ class Ticket:
         """Called in any thread. Raises Unavailable if there would be too many images."""
         with self.server.lock:
             if not self.open or self.server.pending + count > self.server.max_images:
-                raise Unavailable(f"busy: {self.server.pending} of {self.server.max_images} images are in work")
+                raise Unavailable(f"busy: {self.server.pending} of {self.server.max_images} images are being processed")
             self.images += count
             self.server.pending += count
 

@@ -175,17 +175,17 @@ def serve_devices(args: argparse.Namespace, words: list[str]) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serve.run", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="one for each batch size")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="compiled models, one per batch size")
     parser.add_argument("--metrics", type=Path, help="metrics record with the verdict about one of the models")
     parser.add_argument("--allow_unjudged", action="store_true", help="serve also without a verdict")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test, as make eval FLIP=1")
     parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="(%(default)s)")
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=integer(0, 65535), default=8000, help="of the first device (%(default)s)")
-    text = f"images in work at a time, beyond which the answer is 503 (default: {IMAGES_OF_A_BATCH} largest batches)"
+    parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
+    text = f"limit of images at a time, then 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
     parser.add_argument("--max_images", type=integer(1), help=text)
-    parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="of a request, seconds (%(default)g)")
+    parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)
 
 

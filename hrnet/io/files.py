@@ -1,8 +1,8 @@
 """Write files atomically, with the file modes that ais_bench requires.
 
 ais_bench refuses links, inputs that group or others may write, output directories with more permissions than 0750, and
-input directories with more than MAX_FILES entries. So all files get mode 0640 and all directories 0750, whatever the
-umask is.
+input directories with more than MAX_FILES entries. So all files get mode 0640 and all directories 0750, for any
+umask.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _load(path: Path) -> Any:
     with open(path, "rb") as file:
         content = Unpickler(file, encoding="latin1").load()  # Python 2 wrote its bytes as they are
         if file.read(1):
-            raise ValueError("it goes on after its end")
+            raise ValueError("data after its end")
     return content
 
 

@@ -110,7 +110,7 @@ def test_the_table(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     assert "In float: `Conv_0`" in lines and "Conv_0" in capsys.readouterr().out
     record = read_record(OUTPUT, "precision")
     assert record["search"]["divergence"] == [0.5, 0.1] and record["machine"]["cores"] > 0
-    assert record["rows"][-1]["backends"]["openvino"]["flips"] == 1
+    assert record["rows"][-1]["backends"]["openvino"]["changed"] == 1
 
 
 def test_without_openvino(here: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
     }
     steps = [{**step, "accepted": True}, {**step, "divergence": None, "accepted": False}]
     record(build / "keep_float/int8.json", "keep_float", precision="int8", candidates=74, operators=["a"], steps=steps)
-    figures = {"accuracy": 87.65, "flips": 22, "images_per_second": 1490.8, "images": 40, "model": {}}
+    figures = {"accuracy": 87.65, "changed": 22, "images_per_second": 1490.8, "images": 40, "model": {}}
     row = {"name": "fp32", "precision": "fp32", "keep_float": "", "backends": {"onnxruntime": figures}}
     about = {"machine": {"processor": "P", "kind": "x", "cores": 2}, "versions": {}}
     record(build / "precision/set.json", "precision", rows=[row], **about)
