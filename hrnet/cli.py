@@ -21,7 +21,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 from hrnet import exit_during_imports
 from hrnet.given import begin, settle
-from hrnet.hints import in_call
+from hrnet.hints import MAKE, in_call
 
 T = TypeVar("T")
 
@@ -101,6 +101,8 @@ def command(main: Callable[..., Optional[int]]) -> Callable[..., int]:
             return main(argv) or 0
         except UserError as error:
             print(f"{name}: error: {error}", file=sys.stderr)
+            if MAKE.search(error.hint or ""):
+                settle(0)  # the hint is another call of make, which needs the same values
             return 2
         except WorkFailed as error:
             print(f"{name}: failed: {error}", file=sys.stderr)

@@ -64,6 +64,12 @@ def test_other_ends_keep_the_values_also_if_a_later_stage_fails(settings: Path, 
     assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}
 
 
+def test_values_stay_if_the_hint_is_another_call_of_make(settings: Path) -> None:
+    """`make report PRECISION=int8` before `make eval`: the second call must evaluate int8."""
+    assert stage(UserError("no metrics record", hint="run make eval")) == 2
+    assert content(settings) == {"LIMIT": "9", "BATCH": "4", "SOC": "Ascend310P3"}
+
+
 def test_a_script_that_make_did_not_start_changes_nothing(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, ""):
         monkeypatch.delenv("SETTINGS_BEFORE") if value is None else monkeypatch.setenv("SETTINGS_BEFORE", value)
