@@ -1,6 +1,6 @@
 # The pipeline: checkpoint -> ONNX -> compiled model -> input files -> output files -> metrics -> pass or fail.
 #
-#   make demo                                                 everything on handwritten digits, about a minute
+#   make demo                                                 everything on handwritten digits, about a minute after setup
 #   make eval MODEL=hrnet_w18 WEIGHTS=my.pth DATASET=/data/imagenet
 #   make eval MODEL=higher_hrnet_w32_512 WEIGHTS=my.pth DATASET=/data/coco
 #

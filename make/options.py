@@ -332,7 +332,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--goals", default="")
     parser.add_argument("--overrides", default="", help="names of the variables on make's command line")
     parser.add_argument("--unknown", help="a target or file that make has no rule for")
-    parser.add_argument("--unknown_demo", metavar="MODEL", help="a MODEL for which there is no make demo")
+    parser.add_argument("--unknown_demo", metavar="MODEL", help="a MODEL that make demo does not have")
     parser.add_argument("options", nargs="*", help="NAME:ORIGIN:VALUE of each option")
     return parser.parse_args(argv)
 

@@ -22,6 +22,7 @@ from tests.support import ROOT, fakes
 from tests.support.board import Board
 from tests.support.checkout import Checkout
 from tests.support.onnx_models import classifier
+from tests.support.processes import lines_until
 
 COUNT = 20
 SETTINGS = ["DATASET=photos", "ONNX=own.onnx", "BATCH=4", "GATE=100", "REFERENCE=config", "BACKEND=onnxruntime"]
@@ -107,12 +108,7 @@ def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
     words = ("MODEL=demo_digits", "PYTHON=python3")
     assert board.make("infer", "eval", *words).returncode == 0
     with board.start("serve", *words, "PORT=0") as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("ready: "):
-                break
+        lines = lines_until(process, "ready: ")
         process.terminate()
     assert "batch sizes 4; PASS: demo_digits" in lines[-1], lines
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkout import Checkout
-from tests.support.processes import SECONDS
+from tests.support.processes import SECONDS, lines_until
 
 
 def test_a_host_in_the_environment_opens_nothing(tmp_path: Path) -> None:
@@ -39,15 +39,9 @@ def test_make_serve(tmp_path: Path) -> None:
     process = subprocess.Popen(
         words, cwd=checkout.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("ready: "):
-            break
+    lines = lines_until(process, "ready: ")
     process.terminate()
-    rest = process.stdout.read()
-    process.wait(SECONDS)
+    rest, _ = process.communicate(timeout=SECONDS)
     assert lines[-1].startswith("ready: demo_digits, onnxruntime") and "batch sizes 1, 2, 4; PASS" in lines[-1], lines
     assert "Traceback" not in rest
     kept = {path.name for path in (checkout.root / "build/demo_digits/settings").iterdir()}

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 
 AT_WORK = "_lock: "  # the file in the error of a second run
 SECONDS = 120  # after this time a process counts as hanging
+
+
+def lines_until(process: subprocess.Popen[str], start: str) -> list[str]:
+    """The lines that a process prints, up to the first one with this start, or all."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(start):
+            break
+    return lines
 
 
 def group_is_gone(group: int) -> bool:
