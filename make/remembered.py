@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import time
 from pathlib import Path
 
 from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
 
-BEFORE, DAY = ".settings_before.", 24 * 3600  # seconds
+BEFORE = ".settings_before."  # and the id of the process of make
 
 # {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
@@ -98,6 +96,8 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[li
     """Write the given values that changed. Returns their files, and the directory by which the first stage can put the
     old ones back (hrnet/given.py), empty if nothing was written. Raises OptionError if a file cannot be written."""
     before = None
+    if not dry_run:
+        remove_of_killed(options.folder)
     texts = {options.settings / f"{name}.mk": f"{name} ?= {value}\n" for name, value in sorted(given.items())}
     texts = {path: text for path, text in texts.items() if not _holds(path, text)}
     if not dry_run and texts:
@@ -105,15 +105,31 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[li
         try:
             os.umask(0o027)
             path.parent.mkdir(parents=True, exist_ok=True)
-            for old in options.folder.glob(f"{BEFORE}*"):  # of killed calls
-                if time.time() - old.stat().st_mtime > DAY:
-                    shutil.rmtree(old, ignore_errors=True)
-            before = Path(tempfile.mkdtemp(prefix=BEFORE, dir=options.folder))
+            before = options.folder / f"{BEFORE}{os.getppid()}"  # the id of make
+            shutil.rmtree(before, ignore_errors=True)  # of a killed call that had the same id
+            before.mkdir()
             for path, text in texts.items():
                 _replace(path, text, before / path.name)
         except OSError as error:
             raise options.error("BUILD", f"{path} cannot be written: {error.strerror}") from None
     return [str(path) for path in texts], str(before or "")
+
+
+def remove_of_killed(folder: Path) -> None:
+    """Remove the directories SETTINGS_BEFORE of calls that were killed."""
+    for path in folder.glob(f"{BEFORE}[0-9]*"):
+        if not _is_running(int(path.name.removeprefix(BEFORE))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from make import options
 from make.call import NOT_REMEMBERED, OptionError
-from make.remembered import READ_BY
+from make.remembered import BEFORE, READ_BY
 from tests.make.option_calls import DEFAULTS, ONNX, resolve
 from tests.support import ROOT
 
@@ -143,6 +146,18 @@ def test_unknown_variables_and_targets_are_reported_together() -> None:
         resolve("evla", unknown="BATHC XYZ", LIMIT="x")
     lines = [str(error) for error in (*caught.value.earlier, caught.value)]
     assert [line.partition(":")[0] for line in lines] == ["BATHC", "XYZ", "evla", "LIMIT=x"]
+
+
+def test_what_killed_calls_left_is_removed() -> None:
+    """Each call has a directory for the files that it replaces; those of calls that still run stay."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folders = {number: Path("build/net", f"{BEFORE}{number}") for number in (ended.pid, os.getpid())}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    before = resolve(LIMIT="3")["SETTINGS_BEFORE"]
+    assert before == f"build/net/{BEFORE}{os.getppid()}" and Path(before, "LIMIT.given").read_text() == "LIMIT ?= 3\n"
+    assert not folders[ended.pid].exists() and folders[os.getpid()].exists()
 
 
 def test_the_targets_in_the_table_exist() -> None:
