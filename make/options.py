@@ -164,7 +164,7 @@ def invalid_values(options: Options) -> dict[str, OptionError]:
         if not re.fullmatch(check.pattern, options[name]):
             hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
             if PATH.expected in check.expected or FILE.expected in check.expected:
-                hint = "make a link without these characters (ln -s), and give the link"
+                hint = "create a link without these characters (ln -s), and give the link"
             errors[name] = options.error(name, f"expected {check.expected}", hint)
     return errors
 

@@ -133,7 +133,7 @@ def table(rows: list[dict[str, Any]], backends: Sequence[str], search: dict[str,
         head += [f"{metric}, {backend}", changed, "images/s"]
     lines = []
     for row in rows:
-        chosen = " (chosen by PRECISION=int8)" if row["precision"] == f"int8-{search['method']}" else ""
+        chosen = " (used by KEEP_FLOAT=auto)" if row["precision"] == f"int8-{search['method']}" else ""
         kept = f" ({len(search['operators'])} of {search['candidates']} layers)" if row["keep_float"] else ""
         cells = [row["name"] + chosen + kept]
         for backend in backends:

@@ -4,7 +4,7 @@ model."""
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,11 @@ class Evaluation:
 
 def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluation:
     """Compute Top-N of a classifier with `classes` outputs, and write the model zoo's result.json to `result`."""
-    ranks, images = array("q"), ListHash()
+    ranks, images, beside = array("q"), ListHash(), Counter[int]()
     for each in read_predictions(predictions, ClassPrediction):
         ranks.append(each.rank)
         images.add(each.source, each.label)
+        beside[each.classes[0] - each.label] += 1
     accuracies = cumulative_accuracies(np.array(ranks), min(TOP, classes))
     write_result(result, accuracies, len(ranks), classes)
     named = {f"top{n}": accuracy for n, accuracy in enumerate(accuracies, 1)}
@@ -58,9 +59,21 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
         interval95={name: [100 * end for end in wilson_interval(a, len(ranks))] for name, a in named.items()},
         images=len(ranks),
         images_sha256=images.hexdigest(),
-        details={"classes": classes},
+        details={"classes": classes, **shifted_labels(beside)},
         lines=[", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())],
     )
+
+
+def shifted_labels(beside: Counter[int]) -> dict[str, str]:
+    """A warning if labels that are one higher or one lower would give a higher Top-1, with separate 95% intervals.
+    `beside`: how often the best class differs from the label by a number."""
+    images = sum(beside.values())
+    shift = max((1, -1), key=lambda number: beside[number])
+    (_, high), (low, _) = (wilson_interval(beside[number] / images, images) for number in (0, shift))
+    if low <= high:
+        return {}
+    percent, where = 100 * beside[shift] / images, "higher" if shift > 0 else "lower"
+    return {"warning": f"if each label were one {where}, Top-1 would be {percent:.2f}%; check the labels"}
 
 
 def read_ground_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:

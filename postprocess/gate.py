@@ -83,13 +83,13 @@ def verdict_line(record: dict[str, Any]) -> str:
     if rejected:
         seen += f", {rejected} rejected"
         seen += f" (see {first_few(record['rejected_in'], 1)})" if "rejected_in" in record else ""
+    warning = f"; warning: {record['warning']}" if "warning" in record else ""
     if record["verdict"] == "not judged":
-        return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this)"
+        return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this){warning}"
     reference, drop = record["reference"], record["drop"]
     source = reference["source"]
     if reference.get("images") not in (None, record["images"] + rejected):
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
-    warning = f"; warning: {record['warning']}" if "warning" in record else ""
     return (
         f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
         f"a drop of {drop['points']:.2f} points, {record['gate']['allowed_points']:g} allowed{warning}"

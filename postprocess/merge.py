@@ -161,7 +161,7 @@ def metrics_content(
         },
         **({"rejected_in": [str(path) for path in rejected_in(parts, args)]} if rejected else {}),
         **judge(evaluation.metric, value, reference, args.gate, why_not),
-        **({"warning": warning} if at_chance else {}),
+        **({"warning": warning} if at_chance and "warning" not in evaluation.details else {}),
         "images_sha256": evaluation.images_sha256,
         **({"calibration_in_eval": calibrated} if calibrated else {}),
         "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},
