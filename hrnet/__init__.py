@@ -10,6 +10,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SETUP = "run make setup, or give PYTHON=<an interpreter that has the packages>; make doctor lists them"
+if os.path.isfile(os.path.join(ROOT, "bundle.mk")):  # on a board
+    SETUP = "install the packages that README.md lists, or give PYTHON=<an interpreter that has them>"
 
 
 def report_import(kind, error, trace):  # type: ignore[no-untyped-def]

@@ -99,3 +99,10 @@ def test_tests_share_code_in_their_folder_or_through_support(path: Path) -> None
 def test_fakes_use_nothing_of_this_project(path: Path) -> None:
     if path.parent != FAKES or path.name.startswith("fake_"):  # not the tests of fakes, nor their installation
         assert imported(path) <= STDLIB | OF_FAKES
+
+
+def test_every_package_of_stages_reports_failed_imports() -> None:
+    """It imports `hrnet` first, whose hook reports a missing package in one line."""
+    packages = {name.partition("/")[0] for name in ALLOWED} - {"hrnet", "benchmarks", "tests"}
+    silent = [name for name in sorted(packages) if "import hrnet" not in (ROOT / name / "__init__.py").read_text()]
+    assert not silent
