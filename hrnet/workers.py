@@ -15,6 +15,7 @@ from typing import Callable, Optional, TypeVar
 from hrnet.cli import UserError, progress
 
 SHARED_MEMORY = "/dev/shm"  # holds semaphores, and tensors that processes exchange
+CTRL_C = {signal.SIGINT}
 FILES_A_TASK = 16  # files that are sent to a worker at once: enough to hide the communication
 
 Task = TypeVar("Task")
@@ -31,7 +32,12 @@ def map_files(
         return [work(task) for task in progress(tasks, len(tasks), unit=unit)]
     try:
         with pool:
-            return list(progress(pool.map(work, tasks, chunksize=at_once), len(tasks), unit=unit))
+            signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)  # a new worker would print a traceback
+            try:
+                results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
+            return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; finished files are kept"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
@@ -50,6 +56,7 @@ def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
 def _follow_parent() -> None:
     """Ignore Ctrl-C, which the parent handles, and exit with the parent: else the worker would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

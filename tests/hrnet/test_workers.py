@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from hrnet.cli import UserError
 from hrnet.workers import map_files
+from tests.support import ROOT
 
 
 def die(task: int) -> int:
@@ -47,3 +50,18 @@ def test_one_process_works_if_semaphores_are_missing(
     assert map_files(abs, [-1, -2], workers) == [1, 2]
     note = capsys.readouterr().err
     assert note == "" if workers == 1 else "/dev/shm: Read-only file system" in note
+
+
+def test_ctrl_c_while_workers_start_prints_nothing() -> None:
+    """Each new worker gets a SIGINT before it can ignore it, as from a terminal."""
+    script = """if 1:
+        import multiprocessing.util, os, signal
+        from hrnet.workers import map_files
+        interrupt = lambda _: os.getpid() != parent and os.kill(os.getpid(), signal.SIGINT)
+        parent = os.getpid()
+        multiprocessing.util.register_after_fork(interrupt, interrupt)
+        print(map_files(abs, [-1, -2, -3], 2, 1))
+    """
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "[1, 2, 3]\n") and "Traceback" not in done.stderr, done.stderr
