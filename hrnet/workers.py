@@ -32,11 +32,11 @@ def map_files(
         return [work(task) for task in progress(tasks, len(tasks), unit=unit)]
     try:
         with pool:
-            signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)  # a new worker would print a traceback
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)  # a new worker would print a traceback
             try:
                 results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
             finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; finished files are kept"
