@@ -20,6 +20,7 @@ from tests.support.demo_chain import DemoChain, run_chain
 
 T = TypeVar("T")
 
+gc.set_threshold(20_000)  # of 700: collecting 5,000 tests makes many objects, which all stay
 settings.register_profile("all", deadline=None)  # deadlines would fail on a busy machine
 settings.register_profile("quick", settings.get_profile("all"), max_examples=25)
 
@@ -28,7 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest-xdist u
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # many tests start processes: each would compile all modules again
 sys.dont_write_bytecode = False
 
-# Each call of make starts python3. That of pyenv is a shell script, which takes longer than make and its check together.
+# Each call of make starts python3, which with pyenv is a shell script that takes longer than the python itself.
 _python3 = shutil.which("python3")
 _interpreter = (
     _python3
@@ -61,7 +62,7 @@ def one_thread() -> Iterator[None]:
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], T]) -> T:
-    """The result of `build(folder)`, which one of the processes of pytest-xdist calls; the others wait and unpickle it."""
+    """The result of `build(folder)`. One process of pytest-xdist calls it; the others wait and unpickle the result."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return build(factory.mktemp(name) / name)
     record = factory.getbasetemp().parent / f"{name}.pickle"
