@@ -138,7 +138,7 @@ def refuse(found: list[candidates.Overflow], where: Path) -> None:
 
 
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
-    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if no list of operators prevents an overflow in float16."""
+    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 overflows with any list."""
     names = search.candidates.names
     if not names:
         raise UserError("the operators have no names, so no list can contain them", where=where)
@@ -154,7 +154,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
     last = next(step for step in reversed(done) if step.accepted)
     if not math.isfinite(last.divergence):
         first = next((each.node for each in search.walk(kept).operators() if each.own_overflow), "unknown")
-        raise WorkFailed("no list of operators helps: the outputs overflow", where=where, found=f"first in {first}")
+        raise WorkFailed("the outputs overflow with each list that was tried", where=where, found=f"first in {first}")
     return [name for name in names if name in kept], done
 
 
