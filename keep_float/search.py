@@ -131,7 +131,7 @@ def refuse(found: list[candidates.Overflow], where: Path) -> None:
     """Raise WorkFailed for convolutions and matrix products whose inputs overflow."""
     if found:
         texts = [f"{each.node} reads {each.tensor} up to {each.largest:.3g}" for each in found]
-        what = "not repairable here by any list: convolutions and matrix products read float16, and their inputs overflow"
+        what = "not repairable here: convolutions and matrix products read float16, and their inputs overflow"
         limit = f"at most {candidates.HALF_LARGEST:.0f}"
         hint = "scale the weights before these nodes, or use PRECISION=int8"
         raise WorkFailed(what, where=where, expected=limit, found=first_few(texts), hint=hint)
