@@ -30,15 +30,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # many tests start processes: e
 sys.dont_write_bytecode = False
 
 # Each call of make starts python3, which with pyenv is a shell script that takes longer than the python itself.
-_python3 = shutil.which("python3")
-_interpreter = (
-    _python3
-    and subprocess.run(
-        [_python3, "-S", "-c", "import sys; print(sys.executable)"], stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
-)
-if _interpreter and _interpreter != _python3:
-    os.environ["PATH"] = f"{Path(_interpreter).parent}:{os.environ['PATH']}"
+if _python3 := shutil.which("python3"):
+    _asked = [_python3, "-S", "-c", "import sys; print(sys.executable)"]
+    _interpreter = subprocess.check_output(_asked, text=True).strip()
+    if _interpreter not in ("", _python3):
+        os.environ["PATH"] = f"{Path(_interpreter).parent}:{os.environ['PATH']}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
