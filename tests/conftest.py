@@ -20,7 +20,6 @@ from tests.support.demo_chain import DemoChain, run_chain
 
 T = TypeVar("T")
 
-gc.set_threshold(20_000)  # of 700: collecting 5,000 tests makes many objects, which all stay
 settings.register_profile("all", deadline=None)  # deadlines would fail on a busy machine
 settings.register_profile("quick", settings.get_profile("all"), max_examples=25)
 
