@@ -98,11 +98,12 @@ help:                             ## print this list
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
 
 lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
+# Only one call of the target $1 at a time in this directory: the others wait, as long as the shell and what it starts runs
+alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)
-	@exec 9>$(VENV)/lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { \
-	    echo "waiting for another make setup in this directory"; $(lock); [ ! $@ -nt $(VENV)/lock ] || exit 0; }; \
+	@$(call alone,setup); [ ! $@ -nt $(VENV)/setup_lock ] || exit 0; \
 	echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"; \
 	python3 -m venv $(VENV); \
 	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,report,dev]"; \
@@ -119,11 +120,13 @@ ifneq ($(filter demo,$(MAKECMDGOALS)),)
 $(if $(filter demo_digits demo_pose,$(DEMO)),,$(error $(shell python3 -S -m make.options --unknown_demo '$(DEMO)') ))
 endif
 demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL=demo_pose: drawn people)
-	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python
-	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
+	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(call alone,demo);) \
+	$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python; \
+	$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 	@echo "next: make report MODEL=$(DEMO) BUILD=$(BUILD)/demo    writes $(BUILD)/demo/$(DEMO)/report.html"
 
+.PRECIOUS: data/digits/val_label.txt data/demo_people/annotations/person_keypoints_val2017.json# complete if they exist
 data/digits/val_label.txt: data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)
 data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/figures.py
