@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
+import hrnet
+
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
 REMOVE = re.compile(r"\brm ([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
@@ -43,6 +45,14 @@ def keep_others(hint: str, folder: Path) -> str:
         return command[0] if inside else f"give another file, since {command[1]} is not in {folder}"
 
     return REMOVE.sub(checked, hint)
+
+
+def install(package: str, extra: str = "", python: str = "python3") -> str:
+    """How to install a package, which pyproject.toml lists in the extra `extra`."""
+    if hrnet.BOARD:
+        return f"{python} -m pip install -c constraints.txt {package}"
+    chosen = f"[{extra}]" if extra else ""
+    return f'pip install ".{chosen}", or make setup'
 
 
 def distance(one: str, other: str) -> int:
