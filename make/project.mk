@@ -41,6 +41,10 @@ precision:                        ## compare precisions: accuracy, changed class
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
 	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%) \
 	    $(foreach v,GATE MAX_REJECTED,--set '$v=$($v)')
+# Show where the result is, also if nothing had to be done. It runs no command, so that make -q works.
+onnx torchscript om preprocess infer reference show quantize bench qps bundle compare:
+	$(info $@: $^)
+
 .PHONY: once
 once:                             # the values of this call are not remembered
 	@:
