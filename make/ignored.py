@@ -13,11 +13,16 @@ def note_default_model(options: Options) -> None:
     chosen = options.given & {"MODEL", "CFG"} or options["MODELS"] or Path("bundle.mk").is_file()
     if chosen or (options.folder.is_dir() and not options.given & {"WEIGHTS", "ONNX", "TS", "OM"}):
         return
+    known = made_models(options)
+    made = f" (in {options['BUILD']}: {first_few(known)})" if known else ""
+    note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
+
+
+def made_models(options: Options) -> list[str]:
+    """The words for make that select each model with remembered values in BUILD, also those of make demo."""
     build = Path(options["BUILD"])
     known = [f"MODEL={path.parent.name}" for path in sorted(build.glob("*/settings"))]
-    known += [f"MODEL={path.parts[-2]} BUILD={path.parent.parent}" for path in sorted(build.glob("*/*/settings"))]
-    made = f" (in {build}: {first_few(known)})" if known else ""
-    note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
+    return known + [f"MODEL={path.parts[-2]} BUILD={path.parent.parent}" for path in sorted(build.glob("*/*/settings"))]
 
 
 def report_ignored(options: Options) -> None:

@@ -12,13 +12,14 @@ a new value makes products out of date. STALE lists the changed files; a dry run
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Optional
 
 from hrnet import cann
-from hrnet.cli import escape_output
+from hrnet.cli import escape_output, first_few
 from hrnet.hints import nearest
 from hrnet.io.files import find_locked
 from make.backend import check_backend, check_python, resolve_backend
@@ -37,7 +38,7 @@ from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
 from make.files import check_files, missing_files
-from make.ignored import note_default_model, report_ignored
+from make.ignored import made_models, note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
@@ -289,13 +290,17 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
     reject_chunk(options)
     check_task(options)
-    note_default_model(options)
+    if "clean" not in options.goals:
+        note_default_model(options)
     set_shards(options)
     remembered = options.remembered()
     if "clean" in options.goals:
         if locked := find_locked(options.folder):
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
+        if not (options.folder.is_dir() and os.listdir(options.folder)):
+            made = f"; there are {first_few(made_models(options), 9)}" if made_models(options) else ""
+            note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")
         if remembered:
             note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}

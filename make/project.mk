@@ -158,7 +158,8 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/codespell
 
 clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
-	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
+	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
+	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 
 %.mk: ;
 .DEFAULT:
