@@ -21,7 +21,10 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 HOST         ?= 127.0.0.1#          serve: address to listen on; not remembered
 PORT         ?= 8000#               serve: port of the first device; not remembered
 SERVED = $(or $(OM),$(sort $(MODEL_FILE) $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT))))
-serve:        $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
+known-verdict:                    # before the models are compiled; it does not decide whether make remembers the values of this call
+	$(if $(ALLOW_UNJUDGED),,@env -u SETTINGS_BEFORE $(PYTHON) -m serve.verdict --metrics $(METRICS) --backend $(BACKEND) $(if $(POSE),--flip $(FLIP)))
+.PHONY: known-verdict
+serve:        known-verdict $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
 	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
 	    $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
 
