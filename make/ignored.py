@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hrnet.cli import first_few
 from make.call import TORCH_BACKENDS, Options, float_operators, note
+from make.checks import CHECKS
+from make.remembered import READ_BY
 
 
 def note_default_model(options: Options) -> None:
@@ -27,6 +29,12 @@ def made_models(options: Options) -> list[str]:
 
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
+    if options.goals in ({"train"}, {"gears"}):
+        (goal,) = options.goals
+        for name in sorted(options.given & set(CHECKS) - READ_BY[goal] - {"BUILD", "PYTHON"}):
+            if options[name]:
+                note(f"{name}={options[name]} is ignored: make {goal} uses only {' and '.join(sorted(READ_BY[goal]))}")
+        return
     ignored = {
         "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
         "PREP": ("LIMIT", "MAX_REJECTED"),

@@ -45,6 +45,13 @@ from make.remembered import note_remembered, prefer_given, remember, remove_unre
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
+YAML = (".yaml", ".yml")
+FILES_OF = {
+    "ONNX": (".onnx",),
+    "OM": (".om",),
+    "TS": (".ts",),
+    "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
+}
 DEMOS = ("demo_digits", "demo_pose")
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
@@ -66,7 +73,7 @@ def find_config(options: Options) -> None:
             raise options.error("MODEL", "no such config", which_model(model))
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in YAML or not path.is_file():
         options.values["CFG"] = given
         hint = (
             f"the configs in configs/: {', '.join(shipped())}" if "CFG" in options.given else "give CFG=<its new path>"
@@ -89,11 +96,18 @@ def find_config(options: Options) -> None:
 
 
 def which_model(name: str) -> str:
-    """A hint for an unknown MODEL: the nearest one, or CFG for a path."""
+    """A hint for an unknown MODEL: the nearest one, or another variable for the path of a file."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+    other = next((each for each, endings in FILES_OF.items() if name.endswith(endings)), "CFG")
+    if other != "CFG":
+        return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
+    near = nearest(path.stem if path.suffix in YAML else name, shipped())
+    if path.suffix in YAML or path.parent != Path():
+        if not path.is_file() and near:
+            return f"give MODEL={near}" if near == path.stem else f"did you mean MODEL={near}?"
         return f"give MODEL={path.stem}" if path.stem in shipped() else f"for the path of a YAML file: CFG={name}"
-    near = nearest(name, shipped())
+    if own := next((each for each in map(f"{name}{{}}".format, YAML) if Path(each).is_file()), ""):
+        return f"give CFG={own}"
     return f"{f'did you mean {near}? ' if near else ''}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
 
 
