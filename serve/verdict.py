@@ -8,11 +8,10 @@ Run before the models are compiled, which takes minutes: it refuses what the met
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import CompiledModel
@@ -20,7 +19,6 @@ from hrnet.io.records import FormatError, read_record
 from postprocess.gate import verdict_line
 
 TOOLS = {"ascend": "ais_bench"}  # the first word of `tool` in a metrics record; for other backends it is their name
-OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
 
 
 def check_verdict(
@@ -68,18 +66,9 @@ def _judged_line(
     if flip is not None and used != flip:
         raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
     for path, compiled in (models or {}).items():
-        if models and compiled.model_sha256 != judged and origin(compiled) != origin(models[same[0]]):
+        if models and compiled.model_sha256 != judged and compiled.origin != models[same[0]].origin:
             raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
     return line
-
-
-def origin(compiled: CompiledModel) -> tuple[Any, ...]:
-    """What a compiled model was made from, apart from the batch size. If unknown, it differs for all models."""
-    if not compiled.source_sha256:
-        return (compiled.model_sha256,)
-    flags = re.findall(r"--\w+[= ]\S*", " ".join(compiled.command))
-    words = [flag for flag in flags if re.split("[= ]", flag)[0] not in OF_A_BATCH]
-    return compiled.source_sha256, compiled.tool, words, compiled.inputs[0].dtype, compiled.metadata
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
