@@ -20,6 +20,9 @@ DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"
 def in_call(hint: str, values: Mapping[str, str]) -> str:
     """`hint` with MODEL, BUILD and PYTHON of the current call of make in each command `make <target>`, unless they have
     their defaults. `values`: make's variables; for a stage the environment, where make puts the given ones."""
+    targets = os.environ.get("BUNDLE_TARGETS", "").split()
+    if targets and (elsewhere := [name for name in MAKE.findall(hint) if name not in targets]):
+        return f"this board has no make {elsewhere[0]}; on the machine that packed the bundle: {hint}"
     model = values.get("MODEL") or Path(values.get("CFG", "")).stem
     call = {**{name: values.get(name, "") for name in DEFAULTS}, "MODEL": model}
     if "MAKELEVEL" in values:

@@ -99,10 +99,14 @@ CLEAN ?=# all: make clean removes train/ too
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
+ifneq ($(wildcard help.txt),)
+	@cat help.txt # of a bundle: make/bundle_help.py
+else
 	@echo "usage: make TARGET... [VARIABLE=value ...]"; echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile make/project.mk | expand -t 16; echo
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
+endif
 
 lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
 # Only one call of the target $1 at a time in this directory: the others wait, as long as the shell and what it starts runs

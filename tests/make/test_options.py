@@ -226,7 +226,7 @@ def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
         ("infer", {"OM": "my.ts"}, "make om OM= TS=my.ts"),
         ("qps", {"OM": "whole.onnx"}, "OM="),
         ("bundle", {"BACKEND": "torchscript"}, "BACKEND=torchscript"),
-        ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch"}, "REFERENCE=torch"),
+        ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch", "DATASET": "nowhere"}, "DATASET=nowhere"),
         ("eval", {"PYTHON": "no_such_python"}, "make setup"),
         ("eval", {"CFG": "nowhere.yaml"}, "nowhere.yaml"),
         ("eval", {"CFG": "my.onnx"}, "my.onnx"),
