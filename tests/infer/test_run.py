@@ -254,7 +254,7 @@ def test_a_missing_manifest_is_rejected(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> None:
-    prepare(3)
+    prepare(2)
     os.truncate("in/img1.bin", 8)
     assert call() == 2, "it wrote nothing: make forgets the values of this call"
     err = capfd.readouterr().err
