@@ -121,7 +121,8 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:
-    """Run the tool once, for one pass or, with the emulator, for two; then write their records."""
+    """Run the tool once, for one pass or, with the emulator, for two; then write their records. Raises WorkFailed if it
+    fails, but UserError if it fails before its first output."""
     first = jobs[0]
     batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(
@@ -133,7 +134,13 @@ def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, 
         command_line += ["--flip", "1"]
     for second in jobs[1:]:
         command_line += ["--input_flip", str(second.source), "--output_flip", str(second.plan.output.folder)]
-    seconds = run_ais_bench.execute([command_line], locks, "rerun the same command: finished outputs are kept")
+    try:
+        seconds = run_ais_bench.execute([command_line], locks, "rerun the same command: finished outputs are kept")
+    except WorkFailed as error:
+        if any(job.plan.output.listing() for job in jobs):
+            raise
+        what = f"{error.what}; it wrote no output"  # a wrong model, device or interpreter, which make must not remember
+        raise UserError(what, found=error.found) from None
     for job in jobs:
         write_run_record(job, model, compiled, command_line, seconds)
 

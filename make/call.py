@@ -62,7 +62,7 @@ class Options:
     split: str = "val2017"  # the part of COCO that is evaluated
     class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
-    published: bool = False  # the config has a figure for Top-1
+    published: bool = False  # the config has a published figure
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
+import hrnet
 from hrnet.cli import UserError, command, first_few
 from hrnet.io.records import FormatError, read_record
 
@@ -41,7 +42,10 @@ def judge(
     drop in percentage points; `why_not`: the reason for not judging, if any."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
-        why = why_not or "no reference is known; give REFERENCE=torch, REFERENCE=onnx or a metrics file"
+        known = (
+            "a metrics file of the same images" if hrnet.BOARD else "REFERENCE=torch, REFERENCE=onnx or a metrics file"
+        )
+        why = why_not or f"no reference is known; give {known}"
         return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
     lost = reference[metric] - value
     relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # the reference of random weights may be 0
@@ -59,7 +63,9 @@ def find_reference(
         published = config.REFERENCE[metric.upper()]
         source = config.REFERENCE.SOURCE or "the config"
         return {metric: published, "source": source, "images": config.REFERENCE.IMAGES} if published else None
-    hint = "make it with the same DATASET and LIMIT, or give REFERENCE=torch"
+    hint = "measure it with the same DATASET and LIMIT, or give REFERENCE=torch"
+    if hrnet.BOARD:
+        hint = "evaluate the images that it was measured on; or, without a verdict: make eval REFERENCE= GATE=none"
     content = read_record(record, "metrics", hint=hint)
     metrics = content.get("metrics")
     if content.get("images_sha256") != images_sha256:

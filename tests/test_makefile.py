@@ -130,6 +130,29 @@ def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
     assert (checkout.root / "build/kept").is_dir() and (checkout.root / "configs").is_dir()
 
 
+def test_clean_names_the_model(checkout: Checkout) -> None:
+    """Also the default one; without products it names the models that have some, and removes nothing of theirs."""
+    build = checkout.root / "build"
+    for path in ("hrnet_w18/settings/LOOP.mk", "hrnet_w18/train/log", "mine/settings/LOOP.mk", "demo/x/settings/y"):
+        (build / path).parent.mkdir(parents=True, exist_ok=True)
+        (build / path).write_text("LOOP ?= 3\n")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+
+    def default(*words: str) -> subprocess.CompletedProcess[str]:
+        call = ["make", "clean", *words]
+        return subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True, check=True)
+
+    done = default()
+    assert "MODEL=hrnet_w18 in build/hrnet_w18; kept: build/hrnet_w18/train\n" in done.stdout
+    assert "forgotten: LOOP=3" in done.stderr
+    done = default("CLEAN=all")
+    assert done.stdout.endswith("MODEL=hrnet_w18 in build/hrnet_w18\n") and not any((build / "hrnet_w18").iterdir())
+    for done in (default(), checkout.make("clean", model="hrnet_w30")):
+        assert "removed" not in done.stdout and "no products of MODEL=hrnet_w" in done.stderr
+        assert done.stderr.endswith("; there are MODEL=mine, MODEL=x BUILD=build/demo\n")
+    assert (build / "mine/settings/LOOP.mk").is_file() and (build / "demo/x/settings/y").is_file()
+
+
 def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:
     done = checkout.make("onnx", model="hrnet_w19")
     assert done.returncode == 2 and "MODEL=hrnet_w19" in done.stderr and "demo_digits" in done.stderr

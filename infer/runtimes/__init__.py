@@ -4,15 +4,16 @@ module is imported when it is needed."""
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 
 from hrnet.cli import UserError, cores
+from hrnet.hints import install
 from infer.runtimes.base import Runtime
 
-SETUP = 'pip install "{}", or make setup'
 INSTALL = {
-    "onnxruntime": SETUP.format("."),
-    "openvino": SETUP.format(".[openvino]"),
-    "torchscript": SETUP.format(".[torch]"),
+    "onnxruntime": install("onnxruntime"),
+    "openvino": install("openvino", "openvino"),
+    "torchscript": install("torch", "torch"),
     "torch_aie": "install Torch-AIE from Huawei, with the torch version that it needs",
 }
 RUNTIMES = tuple(INSTALL)  # of the emulator
@@ -24,13 +25,18 @@ WITH_DEVICES = (
 )  # runtimes with more than one device; the others have only device 0
 
 
-def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
-    """Load `model` into the runtime `name`, which then computes `requests` batches in parallel on all cores. Raises
-    UserError if the runtime is not installed."""
+def find(name: str) -> ModuleType:
+    """The module of the runtime `name`. Raises UserError if the runtime is not installed, or cannot be imported."""
     try:
-        module = importlib.import_module(f"infer.runtimes.{name}_runtime")
+        return importlib.import_module(f"infer.runtimes.{name}_runtime")
     except ImportError as error:
         raise UserError(f"runtime {name} is not installed: {error}", hint=INSTALL[name]) from None
+
+
+def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
+    """Load `model` into the runtime `name`, which then computes `requests` batches in parallel on all cores. Raises
+    UserError."""
+    module = find(name)
     chosen = [device] if name in WITH_DEVICES else []
     runtime: Runtime = module.load(model, requests, max(1, cores() // requests), *chosen)
     return runtime

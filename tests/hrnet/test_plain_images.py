@@ -48,6 +48,21 @@ def test_missing_files() -> None:
     assert error.where == "my" and "give its directory" in str(error.hint)
 
 
+def test_patterns_are_expanded_in_natural_order(folder: Path) -> None:
+    (folder / "photos/img9.PNG").touch()
+    assert find_plain_images(["photos/img*.PNG", "?.jpg"]) == ["photos/img9.PNG", "photos/img10.PNG", "a.jpg"]
+    assert find_plain_images(["ph*s"]) == find_plain_images(["photos"])
+    (folder / "x[1].jpg").touch()
+    assert find_plain_images(["x[1].jpg"]) == ["x[1].jpg"], "a file of this name"
+
+
+def test_a_pattern_without_matches() -> None:
+    error = refused("a.jpg", "photos/*.gif")
+    assert error.where == "photos/*.gif" and str(error.hint).endswith("IMAGES=photos/")
+    assert str(error.found).startswith("img10.PNG, img2 b.jpeg, more")
+    assert refused("nowhere/*.gif").where == "nowhere" and str(refused("*.gif").hint).endswith("IMAGES=./")
+
+
 def test_folders_without_images(folder: Path) -> None:
     (folder / "empty").mkdir()
     assert refused("empty").found == "nothing"

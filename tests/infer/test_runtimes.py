@@ -112,3 +112,5 @@ def test_a_runtime_that_is_not_installed_is_named(workdir: Path, monkeypatch: py
     with pytest.raises(UserError) as error:
         runtimes.load("openvino", "m.onnx", 1)
     assert "openvino" in error.value.what and 'pip install ".[openvino]"' in str(error.value.hint)
+    where = ["--model", "m.onnx", "--output", "out", "--output_dirname", "run"]
+    assert main.main([*where, "--runtime", "openvino"]) == 2, "an invalid argument"

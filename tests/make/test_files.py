@@ -101,9 +101,15 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"REFERENCE": "r.json"}, ("REFERENCE=r.json: no such", "config, torch, onnx")),
         ({"MODEL": "configs/net.yaml"}, ("no such config; give MODEL=net",)),
         ({"MODEL": "my/own.yaml"}, ("no such config", "CFG=my/own.yaml")),
+        ({"MODEL": "mine"}, ("no such config; give CFG=mine.yaml",)),
+        ({"MODEL": "mine.yaml"}, ("no such config; for the path of a YAML file: CFG=mine.yaml",)),
+        ({"MODEL": "pepole.yaml"}, ("no such config; did you mean MODEL=people?",)),
+        ({"MODEL": "own.onnx"}, ("no such config", "ONNX=own.onnx", "CFG=")),
+        ({"MODEL": "weights/own.pth"}, ("no such config", "WEIGHTS=weights/own.pth", "MODEL=")),
     ],
 )
 def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
+    Path("mine.yaml").touch()
     line = refused(**given)
     assert all(part in line for part in parts), line
 
