@@ -133,6 +133,9 @@ def check_dataset(options: Options) -> None:
         raise options.error("DATASET", "not the parent directory of val", f"give DATASET={dataset.parent}")
     if options.goals == {"train"}:
         return  # the training set has other directories
+    evaluates = options.goals & (DATA_GOALS - {"quantize"})
+    if not evaluates and not options.pose and (dataset / "train").is_dir():
+        return  # its images calibrate an int8 model, without labels
     try:
         if options.pose:
             check_coco(dataset, options.split)

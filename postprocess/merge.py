@@ -229,8 +229,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
     print(*evaluation.lines, sep="\n")
     if calibrated:
-        other = f"the split {config.DATASET.TRAIN}" if keypoints else "train/<class>/*"
-        print(f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add {other}")
+        split = config.DATASET.TRAIN if keypoints else ""
+        other = f"images/{split} with its annotation file" if keypoints else "train/ with any images (no labels)"
+        hint = f"to use others, add {other} to DATASET, and run the same command"
+        print(f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; {hint}")
 
 
 def merge_whole(args: argparse.Namespace) -> None:

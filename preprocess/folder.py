@@ -103,10 +103,10 @@ def choose_images(
     return chosen, listing
 
 
-def choose_calibration(images: Mapping[str, Entry], count: int, where: Path) -> dict[str, Entry]:
+def choose_calibration(images: Mapping[str, Entry], count: int, where: object) -> dict[str, Entry]:
     """The images that calibrate an int8 model; prints how many there are if they are fewer than `count`."""
     if len(images) < count:
-        print(f"{where}: only {len(images)} images for calibration, {count} were requested (CALIB); all are used")
+        print(f"{where}: {len(images)} images for calibration, all are used; {count} were requested (CALIB)")
     chosen = calibration.choose(images, count)
     return {source: entry for source, entry in images.items() if source in chosen}
 
