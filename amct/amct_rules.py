@@ -17,9 +17,9 @@ import onnx
 
 from hrnet.cli import UserError, integer
 from hrnet.io.files import AnyPath
+from hrnet.io.quantized import OPSETS
 
 COMMAND = "calibration"
-OPSETS = range(8, 15)
 DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
 DATA_TYPE = "float32"
 METHODS = ("percentile", "entropy", "minmax")  # of the emulator; of equally good ones it chooses the first

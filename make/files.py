@@ -52,7 +52,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
     files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
     downloads = "weights" in options.goals
-    if downloads and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+    if downloads and not options.onnx and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
     used = used_files(options)

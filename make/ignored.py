@@ -20,6 +20,14 @@ def note_default_model(options: Options) -> None:
     note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
 
 
+def ignore_weights(options: Options) -> None:
+    """Ignore WEIGHTS, also a remembered one, for a model that is an ONNX file; report a given one."""
+    if "WEIGHTS" in options.given and options["WEIGHTS"]:
+        note(f"WEIGHTS={options['WEIGHTS']} is ignored: the weights of {options['MODEL']} are in its ONNX file")
+    options.given.discard("WEIGHTS")
+    options.values["WEIGHTS"] = options.default("WEIGHTS")
+
+
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
     ignored = {

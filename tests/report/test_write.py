@@ -13,7 +13,7 @@ import pytest
 
 from hrnet.io.runs import BenchRecord, BenchRow
 from report import write
-from tests.report.runs import IMAGES, NAMES, Built, BuiltPose
+from tests.report.runs import CLASSES, IMAGES, NAMES, Built, BuiltPose
 from tests.support.errors import check_error
 from tests.support.html_pages import Page
 
@@ -242,3 +242,15 @@ def test_no_page_names_a_file_that_is_not_there(built: Built) -> None:
     for link in page.links:
         if not link.startswith(("#", "http")):
             assert (page.path.parent / link).exists(), link
+
+
+def test_a_model_that_is_an_onnx_file(built: Built) -> None:
+    """The commands on its page are those that accept such a model."""
+    model = f"{{NAME: onnx, NUM_CLASSES: {CLASSES}, IMAGE_SIZE: [8, 8]}}"
+    built.cfg.write_text(f"MODEL: {model}\nINPUT: {{RESIZE: 9, MEAN: [0, 0, 0], STD: [1, 1, 1]}}\n")
+    commands = " ".join(built.write().pre)
+    assert "REFERENCE=onnx" in commands and "REFERENCE=torch" not in commands and "make train" not in commands
+    assert "make precision" in commands and "PRECISION=int8" in commands
+    built.change(model={"opset": "18"})
+    commands = " ".join(built.write().pre)
+    assert "make precision" not in commands and "int8" not in commands and "PRECISION=fp16 KEEP_FLOAT=auto" in commands
