@@ -124,7 +124,8 @@ def test_warnings(built: Built) -> None:
     ("drop", "verdict", "more", "texts"),
     [
         (0.5, "pass", {}, ("keeps the accuracy", "Drop: 0.50 percentage points; at most 5 allowed", "limit 15.50")),
-        (-2.0, "pass", {}, ("keeps the accuracy", "-2.00 percentage points (better than the reference)")),
+        (-2.0, "pass", {}, ("keeps the accuracy", "Gain: 2.00 percentage points; a drop of at most 5 allowed")),
+        (-0.001, "pass", {}, ("keeps the accuracy of the reference.", "Drop: 0.00 percentage points")),
         (0.0, "pass", {"warning": "both are not better than chance"}, ("agrees", "both are not better than chance")),
         (40.0, "fail", {}, ("loses more accuracy than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
