@@ -78,6 +78,12 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     return parser.parse_args(list(argv))
 
 
+def held_back(images: int, batch: int) -> int:
+    """How many calibration images compare the methods instead of setting the ranges: a quarter, in whole batches, at
+    least one batch. 0 if there is only one, which does both."""
+    return max(images // 4 // batch, 1) * batch if images > batch else 0
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 

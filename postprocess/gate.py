@@ -22,7 +22,7 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.hints import in_call
 from hrnet.io.records import FormatError, read_record
 
@@ -80,8 +80,9 @@ def verdict_line(record: dict[str, Any]) -> str:
     """The verdict of a metrics record in one line."""
     metric = record["gate"]["metric"]
     low, high = record["interval95"][metric]
-    subset = f" of {record['available']}" if "available" in record else ""
-    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {record['images']}{subset} images"
+    count = plural(record["images"], "image")
+    count = f"{record['images']} of {plural(record['available'], 'image')}" if "available" in record else count
+    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {count}"
     seen += f" (95% interval {low:.2f} to {high:.2f})"
     if record.get("calibration_in_eval"):
         seen += f", {record['calibration_in_eval']} of them calibrated the model"

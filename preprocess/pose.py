@@ -34,7 +34,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from hrnet import gears, images
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
@@ -122,7 +122,8 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     full_sizes = [gears.whole_size(image.width, image.height, short) for image in listed.values()]
     cut = [source for source, gear, full in zip(listed, fit, full_sizes) if gear < full]
     if cut:
-        print(f"{where}: {len(cut)} images are longer than the longest gear, both ends are cut off: {first_few(cut)}")
+        count = plural(len(cut), "image is", "images are")
+        print(f"{where}: {count} longer than the longest gear, both ends are cut off: {first_few(cut)}")
     return fit
 
 

@@ -38,7 +38,7 @@ def test_images_of_val_with_the_smallest_hashes(dataset: Path, capsys: pytest.Ca
     assert "for calibration" not in capsys.readouterr().out
     assert len(calibration_images(dataset, 100).images) == 12
     out = capsys.readouterr().out
-    assert "val_label.txt: 12 images for calibration" in out and "100 were requested" in out
+    assert "val_label.txt: only 12 images for calibration" in out and "100 were requested" in out
 
 
 def write_train(folder: Path, *names: str) -> None:
