@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrnet.io.predictions import ClassPrediction
 from hrnet.io.runs import BenchRecord, BenchRow
-from report import write
+from report import classes, write
 from tests.report.runs import CLASSES, IMAGES, NAMES, Built, BuiltPose
 from tests.support.errors import check_error
 from tests.support.html_pages import Page
@@ -63,7 +64,7 @@ def test_sums_are_those_of_the_predictions(built: Built) -> None:
         members = [hit for each, hit in zip(predictions, right) if each["label"] == row["label"]]
         assert (row["images"], row["hits"]) == (len(members), sum(members))
     rates = [row["top1"] for row in own["worst"]]
-    assert rates == sorted(rates)
+    assert rates == sorted(rates) and max(rates) < 100
     for row in own["reliability"]:
         inside = [
             (each["probabilities"][0], hit)
@@ -255,3 +256,10 @@ def test_a_model_that_is_an_onnx_file(built: Built) -> None:
     built.change(model={"opset": "18"})
     commands = " ".join(built.write().pre)
     assert "make precision" not in commands and "int8" not in commands and "PRECISION=fp16 KEEP_FLOAT=auto" in commands
+
+
+def test_no_class_with_an_error() -> None:
+    right = ClassPrediction("a.png", 1, 0, [1, 0], [0.75, 0.25], [9, 9])
+    wrong = ClassPrediction("b.png", 0, 1, [1, 0], [0.75, 0.25], [9, 9])
+    assert classes.collect([right], [])["worst"] == []
+    assert [row["label"] for row in classes.collect([right, wrong], [])["worst"]] == [0]
