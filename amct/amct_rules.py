@@ -97,7 +97,7 @@ def check_model(model: onnx.ModelProto, where: Path) -> None:
         raise UserError("already quantized", where=where, expected="a float32 model", found=found, hint=hint)
     if opset_of(model) not in OPSETS:
         expected = f"{OPSETS[0]} to {OPSETS[-1]}"
-        hint = "export it with opset 11 (make onnx does), or give PRECISION=fp16"
+        hint = "export it again by torch.onnx.export(..., opset_version=11, dynamo=False), or give PRECISION=fp16"
         raise UserError(
             "amct_onnx does not support this opset", where=where, expected=expected, found=opset_of(model), hint=hint
         )

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused(
 def test_other_opsets_are_refused(opset: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier(opset=opset))
     assert main.main(command_line()) == 2
-    check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}")
+    check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}", "opset_version=11")
 
 
 @pytest.mark.parametrize("opset", [8, 13, 14])
