@@ -5,7 +5,8 @@
         --count 200 --rounds 3 --runtime onnxruntime openvino
 
 The loop is what users write: a default InferenceSession (one request on all cores) with inputs and outputs in memory.
-The emulator also reads every input and writes every output. All run alternately in one process, with the models loaded.
+The emulator also reads every input and writes every output; "in memory" is its limit, the same runtime and requests on
+arrays. All run alternately in one process, with the models loaded.
 With an odd number of batches, one of two cores is idle at the end. The default of 64 inputs (8 batches of 8) avoids
 this. A model with uint8 inputs is compared with the float32 loop on the same pixel values as float32.
 
@@ -14,8 +15,8 @@ direct convolution in float32 cannot be faster.
 
 For models with gears (pose) each candidate is a process, and both passes of the flip test are computed: the loop flips
 its arrays in memory, and infer.run writes the outputs of both passes. Each candidate runs --rounds times, alternately,
-without a warm-up round. Printed are the seconds with and without start. Without it they are those in which a batch was
-computed: the passes overlap, so their other times cannot be added.
+without a warm-up round. Seconds are printed with and without the start of the process. Without it, only the time in
+which a batch was computed counts: the two passes overlap, so their other times cannot be added.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
@@ -46,6 +49,7 @@ from hrnet.io.runs import RunRecord
 from infer import runtimes
 from infer.emulator import path_checks
 from infer.emulator.pipeline import Pipeline, default_requests
+from infer.runtimes.base import Runtime
 
 # Arguments: model, files. Prints the seconds of both passes, without start.
 PLAIN_LOOP = """
@@ -79,6 +83,16 @@ def multiply_adds(model: Path) -> int:
     return sum(math.prod(shapes[node.output[0]][1:]) * math.prod(weights[node.input[1]][1:]) for node in convolutions)
 
 
+def stack(arrays: list[np.ndarray], batch: int) -> list[np.ndarray]:
+    return [np.stack(arrays[start : start + batch]) for start in range(0, len(arrays), batch)]
+
+
+def compute_all(runtime: Runtime, batches: list[np.ndarray]) -> None:
+    """Compute batches without files, with as many requests as the emulator."""
+    with ThreadPoolExecutor(runtime.requests) as pool:
+        list(pool.map(runtime.compute, batches))
+
+
 def run(names: list[str], model: Path, baseline: Path, folder: Path, count: int, rounds: int) -> None:
     """Print images/s of the loop with `baseline` and of the emulator with each runtime in `names`, and the ratio, for
     `count` inputs, rounded down to whole batches."""
@@ -88,19 +102,21 @@ def run(names: list[str], model: Path, baseline: Path, folder: Path, count: int,
     inputs = path_checks.list_inputs(str(folder))[:count]
     inputs = inputs[: len(inputs) // batch * batch]
     arrays = [np.fromfile(file, tensor.dtype).reshape(tensor.shape[1:]) for file in inputs]
+    batches = stack(arrays, batch)
     session = onnxruntime.InferenceSession(str(baseline), providers=["CPUExecutionProvider"])
     given, name = session.get_inputs()[0], session.get_inputs()[0].name
     if tensor.dtype == "uint8" and given.type == "tensor(float)":  # channels last
         arrays = [array.transpose(2, 0, 1).astype(np.float32) for array in arrays]
-    batches = [np.stack(arrays[start : start + batch]) for start in range(0, len(arrays), batch)]
+    plain_batches = stack(arrays, batch)
     square = torch.ones(2 * [round(multiply_adds(baseline) ** (1 / 3))])
     with tempfile.TemporaryDirectory() as scratch:
         candidates: dict[str, Callable[[], object]] = {
-            "plain loop": lambda: [session.run(None, {name: each}) for each in batches]
+            "plain loop": lambda: [session.run(None, {name: each}) for each in plain_batches]
         }
         for runtime in loaded:
             output = make_folder(Path(scratch) / runtime.version.replace(" ", "-"))
             candidates[f"emulator, {runtime.version}"] = Pipeline(runtime, inputs, output, "bin").run
+            candidates[f"in memory, {runtime.version}"] = partial(compute_all, runtime, batches)
         candidates["compute bound, sgemm"] = lambda: [torch.mm(square, square) for _ in inputs]
         print(f"{len(inputs)} images, batch {batch}, {cores()} cores, {rounds} rounds, medians")
         report(in_turn(candidates, rounds), len(inputs), "plain loop")

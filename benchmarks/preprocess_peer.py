@@ -2,8 +2,8 @@
 
     python -m benchmarks.preprocess_peer --peer imagenet_torch_preprocess.py --dataset data/imagenet --copies 5
 
-The peer's script is not part of this repository: give its path. Its arguments are `resnet <directory of images>
-<output>`. Each image is linked `copies` times, since the peer starts a process for each 500 images.
+The peer's script is not part of this repository: give its path. It is called with the arguments `<--mode> <directory of
+images> <output>`. Each image is linked `copies` times, since the peer starts a process for each 500 images.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ Reads    the ONNX file, the compiled model with its record, a directory of input
 Writes   <output> (kind `operators`): one entry for each operator in the order of the graph; .md with the worst ones
 
 Both graphs are run with all intermediate results on `--images` images, one at a time (compare/walk.py). For each
-operator the table has the error after it, and the error that it adds itself. For the error that it adds, it is
-computed with float32 inputs from the ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which
+operator the table has the error after it, and the error that it adds itself: that of its result if its inputs are the
+float32 tensors of the ONNX file. An .om is compared on its device by msprobe (compare/msprobe.py), which
 reports only the error after each operator.
 """
 

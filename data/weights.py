@@ -45,7 +45,7 @@ UPSTREAM = "https://github.com/HRNet/HRNet-Image-Classification"
 
 @dataclass(frozen=True)
 class PartRecord:
-    """The server's data about a file while `<file>.part` is downloaded: `<file>.part.json`, kind `part`."""
+    """The server's data about a file while `<file>.part` is downloaded: `<file>.part.json`, kind `download`."""
 
     url: str
     size: Optional[int]  # of the whole file, bytes; None if unknown
@@ -58,11 +58,11 @@ class PartRecord:
         return Path(f"{part}.json")
 
     def write(self, part: AnyPath) -> None:
-        write_record(self.path(part), "part", asdict(self))
+        write_record(self.path(part), "download", asdict(self))
 
     @staticmethod
     def read(part: AnyPath) -> PartRecord:
-        content = read_record(PartRecord.path(part), "part", hint=f"rm {part}")
+        content = read_record(PartRecord.path(part), "download", hint=f"rm {part}")
         record: PartRecord = from_json(PartRecord, content, PartRecord.path(part), "part record")
         return record
 

@@ -13,7 +13,7 @@ softmax from that of float32, or, if its outputs are not logits, by their relati
 (keep_float/measure.py). keep_float/steps.py describes the search. Images of the evaluation are only used if they also
 calibrate.
 
-Exit code 1 if a model overflows in float16 and no choice of operators can repair it.
+Exit code 1 if a model overflows in float16 with any list of operators.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def refuse(found: list[candidates.Overflow], where: Path) -> None:
 
 
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
-    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 cannot be repaired."""
+    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 overflows with any list."""
     names = search.candidates.names
     if not names:
         raise UserError("the operators have no names, so no list can contain them", where=where)
@@ -159,7 +159,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
     last = next(step for step in reversed(done) if step.accepted)
     if not math.isfinite(last.divergence):
         first = next((each.node for each in search.walk(kept).operators() if each.own_overflow), "unknown")
-        raise WorkFailed("not repairable here: the outputs overflow", where=where, found=f"first in {first}")
+        raise WorkFailed("the outputs overflow with each list that was tried", where=where, found=f"first in {first}")
     return [name for name in names if name in kept], done
 
 

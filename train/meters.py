@@ -1,6 +1,6 @@
 """Output in the model zoo's format: log lines of steps, epochs, validation and result, and the result file.
 
-Source: https://github.com/Ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
+Source: https://gitee.com/ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
 lib/core/function.py and test/train_full_1p.sh; docs/decisions/0018-training.md lists its errors that are not copied.
 """
 

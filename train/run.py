@@ -1,6 +1,6 @@
 """A training run, from the command line to the result, for both tasks.
 
-Source: https://github.com/Ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
+Source: https://gitee.com/ascend/ModelZoo-PyTorch, PyTorch/contrib/cv/classification/HRNet_ID1780_for_PyTorch,
 tools/train.py and test/*.sh; docs/decisions/0018-training.md lists what differs and why.
 """
 

@@ -64,8 +64,12 @@ def make_folder(path: AnyPath) -> Path:
 
 def temporary_name(path: AnyPath) -> Path:
     """The name of a file while it is written. The next run overwrites what a killed run left."""
+    return Path(_temporary_name(os.fspath(path)))
+
+
+def _temporary_name(path: str) -> str:
     folder, name = os.path.split(path)
-    return Path(folder, f".{name}.tmp")
+    return os.path.join(folder, f".{name}.tmp")
 
 
 @contextlib.contextmanager
@@ -81,7 +85,8 @@ def replacing(path: AnyPath) -> Iterator[Path]:
 def write_atomic(path: AnyPath, *parts: Union[bytes, memoryview]) -> None:
     """Write `parts` as `replacing` does, but through the locked descriptor, which is faster for many small files."""
     with _replacing(os.fspath(path)) as (_, descriptor):
-        os.ftruncate(descriptor, 0)
+        if os.fstat(descriptor).st_size:  # left by a killed run
+            os.ftruncate(descriptor, 0)
         for part in parts:
             left = memoryview(part).cast("B")
             while left:
@@ -91,12 +96,12 @@ def write_atomic(path: AnyPath, *parts: Union[bytes, memoryview]) -> None:
 @contextlib.contextmanager
 def _replacing(path: str) -> Iterator[tuple[str, int]]:
     """Yield the temporary path and its locked descriptor."""
-    temporary = str(temporary_name(path))
+    temporary = _temporary_name(path)
     try:
         descriptor = _lock(temporary, "another run is writing it", path)
         try:
             yield temporary, descriptor
-            os.chmod(temporary, FILE_MODE)
+            os.chmod(descriptor, FILE_MODE)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):

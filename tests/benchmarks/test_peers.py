@@ -132,7 +132,8 @@ def test_the_emulator_is_compared_with_a_plain_loop(
     assert lines[0].startswith("6 images, batch 2, ")
     assert lines[1].startswith("plain loop ") and lines[1].endswith("1.00 x plain loop")
     assert lines[2].startswith("emulator, onnxruntime ")
-    assert lines[3].startswith("compute bound, sgemm ")
+    assert lines[3].startswith("in memory, onnxruntime ")
+    assert lines[4].startswith("compute bound, sgemm ")
 
 
 def test_both_passes_of_a_model_with_gears_are_compared(

@@ -55,7 +55,7 @@ def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFi
 
 
 def test_an_overflow_that_a_convolution_reads_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken_models.write(here, broken_models.not_repairable())
+    broken_models.write(here, broken_models.unfixable())
     assert search.main(broken_models.arguments("fp16")) == 1
     check_error(capsys.readouterr().err, "keep_float.search", "not repairable here", "/last/Conv", "at most 65504")
     assert not Path("keep/fp16.txt").exists()

@@ -46,7 +46,7 @@ def overflowing() -> onnx.ModelProto:
     return network(middle, large=np.array(3e5, np.float32), small=np.array(1 / 3e5, np.float32))
 
 
-def not_repairable() -> onnx.ModelProto:
+def unfixable() -> onnx.ModelProto:
     """/last/Conv reads values up to 1e6."""
     return network([helper.make_node("Mul", ["r0", "large"], ["m"], "/large/Mul")], large=np.array(3e5, np.float32))
 
