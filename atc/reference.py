@@ -24,7 +24,7 @@ import onnxruntime
 from yacs.config import CfgNode
 
 from atc import classifier, graph
-from hrnet.cli import UserError, WorkFailed, command, progress
+from hrnet.cli import UserError, WorkFailed, command, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
     tool = f"onnxruntime {onnxruntime.__version__} in float32"
     write_reference([args.output], figures, manifest, stamp, "model", tool)
     shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    return print(f"wrote {args.output} ({len(labels)} images, {shown})")
+    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

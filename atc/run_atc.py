@@ -37,10 +37,11 @@ HINTS = {
     "E10022": "--output must be a file name without suffix, not a directory",
     "E10031": "with gears at least one axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
-    "E10041": "the ONNX file is damaged or not an ONNX file: rm it and run make onnx",
+    "E10041": "the ONNX file is damaged or not an ONNX file: give another one, or run make onnx",
     "E10052": "the AIPP file does not match the model: rm it and run make om",
     "E10054": "a required parameter is empty: give --model, --output and --soc_version, each in quotation marks",
-    "E19010": "this CANN does not support this operator at the file's opset: export with opset 11 (make onnx)",
+    "E19010": "this CANN does not support this operator at the file's opset: export with opset 11, as make onnx does: "
+    "torch.onnx.export(..., opset_version=11, dynamo=False)",
     "EC0010": "the python3 that atc finds on PATH (without .venv) does not have all packages that TBE imports: "
     "python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
     "EZ3003": f"no kernel for this operator on this chip: compare SOC with npu-smi info; {OPERATORS}",

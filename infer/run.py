@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import UserError, WorkFailed, command
+from hrnet.cli import UserError, WorkFailed, command, plural
 from hrnet.code import code_sha256
 from hrnet.io import stamp, tensors
 from hrnet.io.compiled import CompiledModel
@@ -117,7 +117,8 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
     ).write(output.record)
     stamp.write_stamp(output.folder, job.stamp, [output.record])
     device = result.device["throughput"]
-    print(f"inferred {len(result.files)} images into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
+    count = plural(len(result.files), "image")
+    print(f"inferred {count} into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:

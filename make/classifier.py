@@ -45,8 +45,6 @@ def check_classifier(options: Options) -> None:
         raise options.error("ONNX", "no such file")
     if not given and (not options["OM"] or options["REFERENCE"] == "onnx"):
         raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx)", "give ONNX=<file>")
-    if "WEIGHTS" in options.given:
-        note(f"WEIGHTS={options['WEIGHTS']} is ignored because the weights of {model} are in its ONNX file")
 
 
 def set_reference(options: Options) -> None:

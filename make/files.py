@@ -56,7 +56,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
     files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
     downloads = "weights" in options.goals
-    if downloads and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+    if downloads and not options.onnx and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
     used = used_files(options)
@@ -137,6 +137,9 @@ def check_dataset(options: Options) -> None:
         raise options.error("DATASET", "not the parent directory of val", f"give DATASET={dataset.parent}")
     if options.goals == {"train"}:
         return  # the training set has other directories
+    evaluates = options.goals & (DATA_GOALS - {"quantize"})
+    if not evaluates and not options.pose and (dataset / "train").is_dir():
+        return  # its images calibrate an int8 model, without labels
     try:
         if options.pose:
             check_coco(dataset, options.split)

@@ -27,6 +27,14 @@ def made_models(options: Options) -> list[str]:
     return known + [f"MODEL={path.parts[-2]} BUILD={path.parent.parent}" for path in sorted(build.glob("*/*/settings"))]
 
 
+def ignore_weights(options: Options) -> None:
+    """Ignore WEIGHTS, also a remembered one, for a model that is an ONNX file; report a given one."""
+    if "WEIGHTS" in options.given and options["WEIGHTS"]:
+        note(f"WEIGHTS={options['WEIGHTS']} is ignored: the weights of {options['MODEL']} are in its ONNX file")
+    options.given.discard("WEIGHTS")
+    options.values["WEIGHTS"] = options.default("WEIGHTS")
+
+
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
     if options.goals in ({"train"}, {"gears"}):

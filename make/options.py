@@ -38,7 +38,7 @@ from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
 from make.files import check_files, missing_files
-from make.ignored import made_models, note_default_model, report_ignored
+from make.ignored import ignore_weights, made_models, note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
@@ -91,6 +91,8 @@ def find_config(options: Options) -> None:
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
     read_kind(options, text)
+    if options.onnx:
+        ignore_weights(options)
     options.split = coco_split(text)
     options.class_names = class_names_file(text, path.parent)
 

@@ -32,7 +32,7 @@ gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
-$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
+$(B)/int8/inputs/manifest.json: $(CFG) $(CALIB_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
 $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)

@@ -34,7 +34,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from hrnet import gears, images
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
@@ -122,7 +122,8 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     full_sizes = [gears.whole_size(image.width, image.height, short) for image in listed.values()]
     cut = [source for source, gear, full in zip(listed, fit, full_sizes) if gear < full]
     if cut:
-        print(f"{where}: {len(cut)} images are longer than the longest gear, both ends are cut off: {first_few(cut)}")
+        count = plural(len(cut), "image is", "images are")
+        print(f"{where}: {count} longer than the longest gear, both ends are cut off: {first_few(cut)}")
     return fit
 
 
@@ -136,11 +137,15 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
+def training_files(root: Path, train: str) -> list[Path]:
+    """The annotation file and the image directory of the split `train`."""
+    return [annotation_path(root, train), root / "images" / train]
+
+
 def find_calibration_images(root: Path, train: str, test: str, count: int) -> CocoSet:
     """`count` images to calibrate an int8 model, of the split `train` if the data set has it, with nothing reported
     about the others."""
-    trains = annotation_path(root, train).is_file() and (root / "images" / train).is_dir()
-    found = find_coco(root, train if trains else test)
+    found = find_coco(root, train if all(path.exists() for path in training_files(root, train)) else test)
     images = choose_calibration(found.images, count, root)
     return dataclasses.replace(found, images=images, unlisted=[], absent=[], broken={})
 
@@ -161,7 +166,10 @@ def coco_images(args: argparse.Namespace, config: CfgNode) -> Found:
     manifest = empty_manifest("coco", config, part.sha256(), args.input_dtype, "npy", classes=1)
     manifest = add_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent))
     rejected = {f"images/{split}/{name}": reason for name, reason in dataset.broken.items()}
-    return Found(listed, dataset.root, manifest, rejected, data_state(dataset.root, dataset.lists(), listed))
+    lists = dataset.lists()
+    if args.calibration:  # with images of the split TRAIN, these would be used
+        lists += training_files(args.dataset, config.DATASET.TRAIN)
+    return Found(listed, dataset.root, manifest, rejected, data_state(dataset.root, lists, listed))
 
 
 def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:

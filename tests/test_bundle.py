@@ -124,6 +124,9 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
     assert [name for name, member in zip(names, members) if member.isdir()] == [
         *("", *folders.split(), "prep/photos-float32", "preprocess", "serve")
     ]
+    listed = (ROOT / "docs/formats.md").read_text().partition("## `bundle/")[2].split("```")[1]
+    assert not [name for name in folders.split() if "/" not in name and f"{name}/" not in listed]
+    assert not [name for name in names if name and "/" not in name and name not in listed]
     model = "model/bs4-float32-fp32.onnx"
     products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}
     assert products < set(names) and sum(name.endswith(".bin") for name in names) == COUNT

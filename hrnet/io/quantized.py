@@ -10,6 +10,7 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_record, write_record
 
 HINT = "run make quantize"
+OPSETS = range(8, 15)  # of ONNX files that amct_onnx supports
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,14 @@ def test_without_a_file() -> None:
 def test_ignored_values(capsys: pytest.CaptureFixture[str]) -> None:
     Path("w.pth").write_bytes(b"")
     resolve(**MINE, WEIGHTS="w.pth")
-    assert "WEIGHTS=w.pth is ignored" in capsys.readouterr().err
+    resolve(**MINE, WEIGHTS="missing.pth")
+    lines = capsys.readouterr().err
+    assert "WEIGHTS=w.pth is ignored" in lines and "WEIGHTS=missing.pth is ignored" in lines
+    settings = Path("build/mine/settings")
+    assert (settings / "ONNX.mk").is_file() and not (settings / "WEIGHTS.mk").exists()
+    (settings / "WEIGHTS.mk").write_text("WEIGHTS ?= w.pth\n")  # of an older version
+    assert resolve(**MINE)["WEIGHTS"] == "weights/mine.pth" and not (settings / "WEIGHTS.mk").exists()
+    assert "WEIGHTS=" not in capsys.readouterr().err
     Path("mine.om").write_bytes(b"IMOD")
     Path("mine.om.json").write_text("{}")
     resolve(**MINE, OM="mine.om", AIS_PYTHON="python3")

@@ -150,3 +150,12 @@ def test_the_results_of_another_output_directory_are_named() -> None:
     Path("build/net/settings").mkdir(parents=True)
     assert "BUILD=" not in error("show")
     assert "results of net are in build: give BUILD=build" in error("show", BUILD="build/other")
+
+
+def test_images_in_train_calibrate_without_val() -> None:
+    Path("data/set/train").mkdir(parents=True)
+    assert resolve("quantize", DATASET="data/set")["DATASET"] == "data/set"
+    assert resolve("bench", DATASET="data/set", PRECISION="int8")["DATASET"] == "data/set"
+    assert "not an ImageNet directory" in error("quantize eval", DATASET="data/set")
+    Path("data/set/train").rename("data/set/images")
+    assert "not an ImageNet directory" in error("quantize", DATASET="data/set")

@@ -188,7 +188,7 @@ def test_the_output_directories_have_this_content(
         assert record(folder / "settings.json")["settings"]["flipped"] is flipped
     assert manifest(tmp_path / "flip").flipped
     assert manifest(tmp_path / "flip").images == written.images
-    expected = f"1 images are longer than the longest gear, both ends are cut off: {FOLDER}/wide.jpg"
+    expected = f"1 image is longer than the longest gear, both ends are cut off: {FOLDER}/wide.jpg"
     assert expected in capsys.readouterr().out
 
 

@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 
 from hrnet import datasets
 from hrnet.class_folders import LISTED
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, first_few, plural
 from hrnet.images import Transform, open_image
 from hrnet.tars import Source
 from train.batches import SEED, Samples
@@ -56,7 +56,8 @@ class LabelledImages(Samples):
     def notes(self) -> list[str]:
         notes = []
         if self.unlabelled:
-            notes.append(f"{len(self.unlabelled)} files without a class are not used: {first_few(self.unlabelled)}")
+            count = plural(len(self.unlabelled), "file without a class is", "files without a class are")
+            notes.append(f"{count} not used: {first_few(self.unlabelled)}")
         return notes + self.more_notes
 
     def sha256(self) -> str:

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, integer, progress
+from hrnet.cli import UserError, command, integer, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.images import open_image
 from hrnet.inputs import planes, read_input
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({len(labels)} images, {shown})")
+    print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few, integer, progress
+from hrnet.cli import UserError, command, first_few, integer, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import planes, read_input
 from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     found = "-" if metrics["AP"] is None else f"{metrics['AP']:.2f}%"
-    print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {found})")
+    print(f"wrote {args.output} ({plural(len(ids), 'image')}, {plural(len(people), 'person', 'people')}, AP {found})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
