@@ -150,7 +150,7 @@ def test_external_data_is_followed_or_named(tmp_path: Path) -> None:
     onnx.save(classifier(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert inspect(read(path), path, []).outputs == CLASSES
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(UserError, match="its weights are in another file") as caught:
+    with pytest.raises(UserError, match="the separate file with its weights is missing") as caught:
         read(path)
     assert caught.value.found == f"{tmp_path}/weights.bin"
 
