@@ -68,10 +68,10 @@ def test_a_resize_by_a_fractional_factor_is_rejected(model, stored):
 
 def test_a_torch_without_the_newer_exporter_is_accepted(monkeypatch):
     """torch 2.1: torch.onnx.export has no `dynamo`."""
-    assert export.older_exporter() == {"dynamo": False}
+    assert export.tracing_exporter_option() == {"dynamo": False}
 
     def older(model, args, f, *, input_names, output_names, dynamic_axes, opset_version):
         return None
 
     monkeypatch.setattr(export.torch.onnx, "export", older)
-    assert export.older_exporter() == {}
+    assert export.tracing_exporter_option() == {}

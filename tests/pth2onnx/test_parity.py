@@ -26,7 +26,7 @@ def scale_model(path, factor: float):
 INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], np.float32)]
 
 
-@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.SMALLEST)])
+@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.MIN_SCALE)])
 def test_equal_models_have_parity(tmp_path, factor, largest):
     """Outputs that are all zeros are equal too."""
     result = parity.check_parity(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
@@ -53,7 +53,7 @@ def test_the_tolerance_follows_the_largest_value(tmp_path):
 def test_values_near_zero_may_be_rounded_but_not_wrong(tmp_path):
     rounded = [np.full((1, 3), 1e-5, np.float32)]
     result = parity.check_parity(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
-    assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
+    assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.MIN_SCALE)
     wrong = [np.full((1, 3), 1e-3, np.float32)]
     assert refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), wrong).found == "5.00e-05, cosine 1.000000"
 
