@@ -7,15 +7,15 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
          labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
-Int8     --calibration N prepares N images to calibrate an int8 model instead: of train/<class>/* if the data set has
-         it, otherwise of the images to evaluate; those whose names have the smallest hashes
+Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest
+         hashes of their names, from train/<class>/* if it exists, otherwise from the images to evaluate
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
 The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored), or
-with INPUT.RESIZER cv2 those of PaddleClas (from the decoded pixels on). The second command above uses the three
-arguments of the model zoo's script.
+with INPUT.RESIZER cv2 those of PaddleClas (computed from the same decoded pixels). The second command above uses the
+three arguments of the model zoo's script.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def prepare(pixels: np.ndarray, transform: Transform, dtype: str) -> Union[np.nd
 
 
 def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
-    """`count` images to calibrate an int8 model, with nothing reported about the others."""
+    """`count` images to calibrate an int8 model. Unlabelled, missing and broken files are not reported."""
     found = find_training_images(root, classes) if (root / "train").is_dir() else find_images(root, classes)
     labels = choose_calibration(found.labels, count, root)
     return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
 
 
-class Found(NamedTuple):
-    """The images to prepare, and the facts about them that are recorded."""
+class Selection(NamedTuple):
+    """The images to prepare, and the values for their records."""
 
     labels: Mapping[str, Optional[int]]  # source -> class index; None without labels
     find: Callable[[str], Source]
@@ -104,7 +104,7 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
-def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def labelled_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --dataset."""
     classes = config.MODEL.NUM_CLASSES
     if args.calibration:
@@ -118,15 +118,15 @@ def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
     manifest = empty_manifest("imagenet", config, part.sha256(), args.input_dtype, "bin", classes)
     rejected = {**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken}
     manifest = add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent))
-    return Found(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
+    return Selection(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
 
 
-def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --images."""
     labels = dict.fromkeys(choose_plain_images(args))
     sha256 = files_sha256("", labels)
     manifest = empty_manifest("images", config, sha256, args.input_dtype, "bin", config.MODEL.NUM_CLASSES)
-    return Found(labels, Path, manifest, {}, {})
+    return Selection(labels, Path, manifest, {}, {})
 
 
 def run(args: argparse.Namespace) -> None:
