@@ -46,7 +46,7 @@ IMREAD_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class View(NamedTuple):
-    """The part of an image that becomes the net's input."""
+    """The part of an image that becomes the network's input."""
 
     size: tuple[int, int]  # width and height of the input
     center: list[float]  # of the part, image pixels
@@ -65,8 +65,8 @@ def view(width: int, height: int, short: int) -> View:
 
 
 def prepare(pixels: np.ndarray, part: View, config: CfgNode) -> np.ndarray:
-    """Convert uint8 RGB pixels [H, W, 3] to the net's input, float32 [1, 3, h, w]: align three points (the centre, the
-    point half a width above it, and the point half a width to the left of that), scale 0..255 to 0..1, subtract the
+    """Convert uint8 RGB pixels [H, W, 3] to the network's input, float32 [1, 3, h, w]: align three points (the centre,
+    the point half a width above it, and the point half a width to the left of that), scale 0..255 to 0..1, subtract the
     mean and divide by std."""
     (width, height), (x, y) = part.size, part.center
     source = np.array([(x, y), (x, y - part.scale[0] * UNIT / 2), (0, 0)], np.float32)
@@ -100,7 +100,7 @@ def find_people(
 def people_of(
     net: torch.nn.Module, values: np.ndarray, part: View, settings: Settings, flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`find_people` for the net's input of an image, float32 [1, 3, h, w], which shows this part of the image."""
+    """`find_people` for the network's input of an image, float32 [1, 3, h, w], which shows this part of the image."""
     image = torch.from_numpy(values)
     with torch.inference_mode():
         outputs = [output.numpy() for output in net(image)]
