@@ -13,8 +13,8 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_kind, read_record, write_record
 from hrnet.io.tensors import DTYPES
 
-INSTEAD = {  # kinds of other records of ONNX files, and how to use their files
-    "quantized": "leave out ONNX; make quantizes with PRECISION=int8",
+INSTEAD = {  # record kinds of ONNX files that were not exported: hint
+    "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
     "compiled": "give OM=<file> for a compiled model",
 }
 

@@ -113,7 +113,7 @@ def test_safetensors_are_loaded_under_any_name(tmp_path: Path, state: State, net
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_prefix_of_all_names_is_removed(tmp_path: Path, state: State, net: Any, prefix: str) -> None:
     lines = loaded(net, tmp_path / "a.pth", {"state_dict": prefixed(state, prefix)})
-    assert equal(net, state) and lines == [f"weights taken from state_dict; prefix {prefix} removed from all names"]
+    assert equal(net, state) and lines == [f"weights read from state_dict; prefix {prefix} removed from all names"]
 
 
 def test_a_prefix_of_only_some_names_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
@@ -146,7 +146,7 @@ def test_a_prefix_of_only_some_names_is_rejected(tmp_path: Path, state: State, n
 def test_the_only_dictionary_of_weights_is_loaded(
     tmp_path: Path, state: State, net: Any, wrap: Callable[[State], Any], name: str
 ) -> None:
-    assert loaded(net, tmp_path / "a.pth", wrap(state)) == [f"weights taken from {name}"] and equal(net, state)
+    assert loaded(net, tmp_path / "a.pth", wrap(state)) == [f"weights read from {name}"] and equal(net, state)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: S
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
     (line,) = loaded(net, tmp_path / "a.pth.tar", content)
     assert equal(net, state)
-    assert "weights taken from state_dict; best_state_dict is equal to it; prefix module. removed" in line
+    assert "weights read from state_dict; best_state_dict has the same weights; prefix module. removed" in line
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -228,7 +228,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
     broken["classifier.weight"] = torch.zeros(3, 24)
     error = refusal(net, tmp_path / "broken.pth", {"model": broken})
     for part in (
-        "does not fit the net (model)",
+        "does not match the network (model)",
         "4 missing: conv1.weight and 3 more",
         "1 unexpected: extra.weight",
         "1 of another shape: classifier.weight [3, 24] for [7, 24]",
@@ -327,7 +327,7 @@ def test_other_files_are_named(tmp_path: Path, net: Any) -> None:
     path = tmp_path / "a.pth"
     for content, found, hint in (
         (b"<!DOCTYPE html>\n", "an HTML page", "browser"),
-        (gzip.compress(b"x"), "a file packed by gzip", "gzip -dc"),
+        (gzip.compress(b"x"), "a file compressed with gzip", "gzip -dc"),
         (b"\x01\x02\x03\x04", "4 bytes that begin with 01 02 03 04", "download it again"),
     ):
         path.write_bytes(content)
@@ -349,7 +349,7 @@ class TestMatching:
         assert all(torch.equal(after[key], state[key]) for key in shared)
         assert all(torch.equal(after[key], before[key]) for key in after if key not in state)
         assert f"{len(shared)} of {len(after)} weights" in lines[0]
-        assert "left as they were: final_layers, deconv_layers" in lines[0]
+        assert "not loaded: final_layers, deconv_layers" in lines[0]
 
     def test_only_the_given_layers_are_loaded(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
@@ -359,7 +359,7 @@ class TestMatching:
         checkpoint.load_matching(net, tmp_path / "a.pth", ["conv1", "bn1"], lines.append)
         changed = {key.split(".")[0] for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
         assert changed <= {"conv1", "bn1"} and torch.equal(net.conv1.weight, state["conv1.weight"])
-        assert "left as they were: conv2" in lines[0]
+        assert "not loaded: conv2" in lines[0]
 
     def test_weights_that_do_not_match_are_rejected(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)

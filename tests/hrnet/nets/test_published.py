@@ -10,7 +10,7 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import classification, pose
-from hrnet.nets.paddle_names import to_upstreams
+from hrnet.nets.paddle_names import to_upstream_names
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import paddleclas
@@ -74,7 +74,7 @@ def test_keys_and_shapes_are_paddleclas(model):
     theirs = paddleclas.weights(width, gated)
     lines = sorted(f"{name} {shape}" for name, shape in theirs.items())
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
-    state = to_upstreams({name: torch.empty(shape, device="meta") for name, shape in theirs.items()})
+    state = to_upstream_names({name: torch.empty(shape, device="meta") for name, shape in theirs.items()})
     wanted = {key: value.shape for key, value in built(model).state_dict().items() if "num_batches" not in key}
     assert {key: value.shape for key, value in state.items()} == {
         key: shape for key, shape in wanted.items() if gated or key not in BIASES
