@@ -97,7 +97,7 @@ help:                             ## print this list
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
 
-lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
+lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the file that the shell opened as descriptor 9
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)

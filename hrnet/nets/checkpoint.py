@@ -26,10 +26,10 @@ from torch import nn
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
-from hrnet.io.recognise import DOWNLOAD_AGAIN, CHECKPOINT, PDPARAMS, SAFETENSORS, recognise
+from hrnet.io.recognise import CHECKPOINT, DOWNLOAD_AGAIN, PDPARAMS, SAFETENSORS, recognise
 from hrnet.nets import paddle_file, paddle_names, torch_file
 from hrnet.nets.identify import models_of
-from hrnet.nets.torch_file import Keys, resave, join_keys, walk
+from hrnet.nets.torch_file import Keys, join_keys, resave, walk
 
 # Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
 LARGEST = 1e18
