@@ -113,7 +113,7 @@ def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
     assert "batch sizes 4; PASS: demo_digits" in lines[-1], lines
 
 
-def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
+def test_a_bundle_is_packed_only_after_a_change_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
     first = packed.archive.read_bytes()
     assert "-m make.bundle" not in host.make("-n", "bundle", "GATE=100").stdout
     with tarfile.open(packed.archive) as archive:
@@ -231,7 +231,7 @@ def test_a_compiled_onnx_file_from_elsewhere_runs(host: Checkout, packed: Packed
     assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-theirs_run.json").exists()
 
 
-def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
+def test_a_model_tuned_by_aoe_is_a_separate_product(host: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     fakes.aoe(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"

@@ -80,7 +80,7 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],
 )
-def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
+def test_prerequisites_contain_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = [word for word in arguments if not word.startswith("MODEL=")]
     model = next((word.partition("=")[2] for word in arguments if word.startswith("MODEL=")), "demo_digits")

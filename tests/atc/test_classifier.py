@@ -44,14 +44,14 @@ def with_end(*nodes: onnx.NodeProto, dtype: int = TensorProto.FLOAT, **stored: n
     return model
 
 
-def test_a_free_batch_and_a_fixed_one(tmp_path: Path) -> None:
+def test_dynamic_and_fixed_batch_sizes_are_read(tmp_path: Path) -> None:
     assert found_in(tmp_path, classifier()) == Classifier("image", -1, [16, 16], "class", CLASSES)
     model = classifier("x")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     assert found_in(tmp_path, model) == Classifier("x", 4, [16, 16], "class", CLASSES)
 
 
-def test_width_is_first(tmp_path: Path) -> None:
+def test_the_size_is_width_then_height(tmp_path: Path) -> None:
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 24
     assert found_in(tmp_path, model).size == [24, 16]

@@ -137,7 +137,7 @@ def test_uint8_needs_a_config_that_fits_the_model(here: Path, cfg: str, capsys: 
     assert caught.value.code == 2 and "needs --cfg" in capsys.readouterr().err
 
 
-def test_a_model_of_another_config_is_refused(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_another_config_is_rejected(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By the shapes of its input and output, or by what the exporter wrote into it."""
     saved(here, classifier(size=16))
     assert "(expected [3, 32, 32], found [3, 16, 16])" in refused(capsys, arguments("a.onnx", "--cfg", cfg))

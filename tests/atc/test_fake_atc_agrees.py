@@ -67,7 +67,7 @@ OF_BOTH = [
 
 
 @pytest.mark.parametrize("lines", OF_BOTH, ids=lambda lines: " ".join(lines[:-1]))
-def test_both_refuse_with_the_same_code(lines: list[str]) -> None:
+def test_both_reject_with_the_same_code(lines: list[str]) -> None:
     changes = dict(line[2:].split("=", 1) for line in lines[:-1])
     ours, theirs = codes({**BASE, **changes})
     assert ours and theirs and (ours == theirs or lines[0] in OTHER_CODES)
@@ -106,7 +106,7 @@ def test_both_read_any_shape_and_gears_alike(shape: str, flag: str, gears: str, 
 
 
 @given(flag=FLAG, sizes=st.lists(st.integers(0, 9), min_size=1, max_size=4), twice=st.booleans())
-def test_both_refuse_gears_with_the_same_code(flag: str, sizes: list[int], twice: bool) -> None:
+def test_both_reject_gears_with_the_same_code(flag: str, sizes: list[int], twice: bool) -> None:
     shape, form, separator = {
         "dynamic_batch_size": ("-1,3,224,224", "{}", ","),
         "dynamic_image_size": ("1,3,-1,-1", "{},8", ";"),

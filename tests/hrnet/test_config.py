@@ -142,7 +142,7 @@ def test_reference_figures_of_pose_are_the_published_ones(model):
     assert "commit aa23881" in reference.SOURCE
 
 
-def test_gears_are_the_model_zoos_or_made_alike_for_640():
+def test_gears_equal_the_model_zoos_or_follow_their_rule_for_640():
     gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
     assert ";".join(f"{height},{width}" for height, width in gears) == MODEL_ZOO_GEARS
     for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
@@ -300,7 +300,7 @@ def test_an_invalid_config_is_rejected(write, text, key, found):
     check_refused(write(text), key, found)
 
 
-def test_keys_without_effect_are_reported_once_a_load(write, capsys):
+def test_keys_without_effect_are_reported_once_per_load(write, capsys):
     load_config(write("GPUS: [0]\nTEST: {FLIP_TEST: true}"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "model.yaml" in line and "GPUS" in line and "TEST.FLIP_TEST" in line

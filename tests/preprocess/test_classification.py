@@ -92,7 +92,7 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
         assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
 
 
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/imagenet")
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of imagenet beside this checkout")
 def test_all_real_images_equal_the_reference(output: Path) -> None:
     assert main(["hrnet_w18", str(IMAGES), str(output)]) == 0
     images = read_checked(IMAGES, output, 256, 224)

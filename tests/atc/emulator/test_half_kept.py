@@ -141,7 +141,7 @@ def test_without_float16_the_list_has_no_effect(mode: str, tmp_path: Path) -> No
     assert np.allclose(results(tmp_path / "m.onnx", images(1)), results(tmp_path / "model.onnx", images(1)), atol=1e-6)
 
 
-def test_an_unknown_operator_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_operator_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(call(tmp_path, "Gemm_9", "--precision_mode=force_fp16")) == 255
     out = capsys.readouterr().out
     assert "E10001: Value" in out and "--keep_dtype" in out and "Gemm_9" in out

@@ -56,7 +56,7 @@ def refusal(path: Path) -> UserError:
         np.frombuffer(bytes(range(256)), np.float32).copy(),  # all bytes, which protocol 2 writes as text
     ],
 )
-def test_arrays_are_numpys(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
+def test_arrays_equal_those_of_numpy(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
     content = paddle_file.read(saved(tmp_path / "a.pdparams", state_of({"a": array, "b": array}), protocol))
     assert list(content) == ["a", "b"]
     for tensor in content.values():
@@ -67,7 +67,7 @@ def test_arrays_are_numpys(tmp_path: Path, array: np.ndarray, protocol: int) -> 
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray", b"numpy.multiarray"])
-def test_modules_of_all_numpys(tmp_path: Path, module: bytes) -> None:
+def test_module_names_of_all_numpy_versions_are_read(tmp_path: Path, module: bytes) -> None:
     written = pickle.dumps(state_of({"a": WEIGHT}), 2)
     name = np.arange(3).__reduce__()[0].__module__.encode()
     (tmp_path / "a.pdparams").write_bytes(written.replace(b"c" + name + b"\n", b"c" + module + b"\n"))

@@ -72,7 +72,7 @@ def test_an_unknown_layer_keeps_its_number() -> None:
     assert list(to_upstream_names({name: 0})) == ["stage2.0.fuse_layers.2.0.weight"]
 
 
-def test_other_nets_are_not_taken_for_paddles() -> None:
+def test_names_of_other_networks_are_not_converted() -> None:
     assert not has_paddle_names({"conv1.weight": 0, "fc.weight": 0, 3: 0})
     assert has_paddle_names({"Student.conv_layer1_1.conv.weight": 0})
 

@@ -62,14 +62,14 @@ def test_every_config_is_compared_with_upstream():
 
 
 @pytest.mark.parametrize("model", marked(UPSTREAM))
-def test_keys_and_shapes_are_upstreams(model):
+def test_keys_and_shapes_equal_those_of_upstream(model):
     state = built(model).state_dict()
     lines = "\n".join(f"{key} {list(value.shape)}" for key, value in sorted(state.items()))
     assert (len(state), hashlib.sha256(lines.encode()).hexdigest()) == UPSTREAM[model]
 
 
 @pytest.mark.parametrize("model", marked(paddleclas.NETS))
-def test_keys_and_shapes_are_paddleclas(model):
+def test_keys_and_shapes_equal_those_of_paddleclas(model):
     width, gated, digest = paddleclas.NETS[model]
     theirs = paddleclas.weights(width, gated)
     lines = sorted(f"{name} {shape}" for name, shape in theirs.items())
