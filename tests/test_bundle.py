@@ -102,7 +102,7 @@ def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
-    """By the files of the bundle alone, without torch and onnx, as its README says."""
+    """Only with the files of the bundle, without torch and onnx, as its README describes."""
     board = Board(tmp_path, packed.archive, ("torch", "onnx", "safetensors"))
     assert "starlette" in (text := (board.root / "README.md").read_text()) and "simplejpeg" in text
     words = ("MODEL=demo_digits", "PYTHON=python3")
@@ -137,7 +137,7 @@ def test_a_bundle_is_packed_only_after_a_change_and_with_equal_bytes(host: Check
 
 
 def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
-    """atc on the host, ais_bench on the board; the host's metrics go along as the reference."""
+    """atc on the host, ais_bench on the board; the bundle contains the host's metrics as the reference."""
     tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
     for folder in (tools, npu, place):
         folder.mkdir()

@@ -256,7 +256,8 @@ class Pipeline:
 
 def run_all(pipelines: Sequence[Pipeline], loop: int = 1) -> list[Times]:
     """Infer the inputs of all pipelines, which have one runtime, each batch `loop` times; returns the times of each.
-    The first batches of a pass are computed beside the last ones of the pass before, so that no core waits."""
+    The first batches of a pass are computed at the same time as the last ones of the pass before, so that no core
+    waits."""
 
     def make_reader() -> Callable[[Job], np.ndarray]:
         readers = [pipeline.make_reader() for pipeline in pipelines]

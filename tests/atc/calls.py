@@ -26,7 +26,7 @@ def arguments(output: str, *more: str) -> list[str]:
 
 
 def files_in(folder: Path) -> list[str]:
-    """All files and directories in `folder` but locks."""
+    """All files and directories in `folder`, except locks."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.endswith("_lock"))
 
 

@@ -1,4 +1,4 @@
-"""All refusals of atc.atc_rules and atc.shapes, with their codes and texts; the model zoo's commands are accepted."""
+"""All errors of atc.atc_rules and atc.shapes, with their codes and texts; the model zoo's commands are accepted."""
 
 from __future__ import annotations
 

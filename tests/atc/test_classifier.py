@@ -35,7 +35,7 @@ def refused(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = No
 
 
 def with_end(*nodes: onnx.NodeProto, dtype: int = TensorProto.FLOAT, **stored: np.ndarray) -> onnx.ModelProto:
-    """The classifier with `nodes` behind its output `class`, the last of which gives `end`, of undeclared shape."""
+    """The classifier with `nodes` after its output `class`; the last node has the output `end`, of undeclared shape."""
     model = classifier()
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in stored.items())

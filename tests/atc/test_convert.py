@@ -138,7 +138,7 @@ def test_uint8_needs_a_config_that_fits_the_model(here: Path, cfg: str, capsys: 
 
 
 def test_a_model_of_another_config_is_rejected(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the shapes of its input and output, or by what the exporter wrote into it."""
+    """Recognised by the shapes of its input and output, or by the metadata that the exporter wrote."""
     saved(here, classifier(size=16))
     assert "(expected [3, 32, 32], found [3, 16, 16])" in refused(capsys, arguments("a.onnx", "--cfg", cfg))
     model = saved(here, classifier(size=32))

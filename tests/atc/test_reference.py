@@ -1,4 +1,4 @@
-"""atc/reference.py: hits, pixels by the documented formula, fixed batches, a background class, and what it refuses."""
+"""atc/reference.py: hits, pixels by the documented formula, fixed batches, a background class, and errors."""
 
 from __future__ import annotations
 

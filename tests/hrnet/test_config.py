@@ -15,7 +15,7 @@ from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, 
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import coco_sets, tiny
 
-# As every upstream experiment file spells it, its misspelt key included (commit f130a24).
+# As in every upstream experiment file, including its misspelt key (commit f130a24).
 UPSTREAM_W18 = """
 GPUS: (0,1,2,3)
 LOG_DIR: 'log/'
@@ -31,7 +31,7 @@ CUDNN: {BENCHMARK: true, DETERMINISTIC: false, ENABLED: true}
 TRAIN: {LR: 1, LR_STEP: [30, 60, 90], OPTIMIZER: sgd, NESTEROV: true}
 """
 
-# As upstream's experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml spells it (commit aa23881).
+# As in upstream's experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml (commit aa23881).
 UPSTREAM_POSE = """
 AUTO_RESUME: True
 GPUS: (0,)

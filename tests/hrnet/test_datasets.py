@@ -1,4 +1,4 @@
-"""Which images and labels are found in each layout, and what is refused."""
+"""Which images and labels are found in each layout, and what is rejected."""
 
 from __future__ import annotations
 

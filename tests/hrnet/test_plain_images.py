@@ -1,4 +1,4 @@
-"""hrnet/plain_images.py: which files of IMAGES are images, in which order, and what is refused."""
+"""hrnet/plain_images.py: which files of IMAGES are images, in which order, and what is rejected."""
 
 from __future__ import annotations
 

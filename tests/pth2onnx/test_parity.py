@@ -1,4 +1,4 @@
-"""pth2onnx/parity.py: its figures, calculated by hand, and its refusals."""
+"""pth2onnx/parity.py: its figures, calculated by hand, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, refusals and reruns."""
+"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, errors and reruns."""
 
 from __future__ import annotations
 

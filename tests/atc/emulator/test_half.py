@@ -42,7 +42,7 @@ def ulps(found: np.ndarray, wanted: np.ndarray) -> int:
 
 
 def as_half(values: np.ndarray) -> np.ndarray:
-    """As float16; fails if that would change a value."""
+    """Convert to float16; fail if this changes a value."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
     np.testing.assert_array_equal(halves.astype(np.float32), values)

@@ -82,7 +82,7 @@ def test_weights_of_two_readers() -> None:
 @given(graphs())
 @settings(max_examples=40)
 def test_with_all_operators_kept_only_convolutions_differ(model: onnx.ModelProto) -> None:
-    """Their inputs and weights are rounded, nothing else."""
+    """Only the inputs and weights of convolutions are rounded."""
     names = {node.name for node in model.graph.node}
     expected = onnx.ModelProto()
     expected.CopyFrom(model)
@@ -106,7 +106,7 @@ def test_with_all_operators_kept_only_convolutions_differ(model: onnx.ModelProto
 @given(graphs(), st.integers(0, 1))
 @settings(max_examples=40)
 def test_all_operators_kept_equal_float32_without_convolutions(model: onnx.ModelProto, at: int) -> None:
-    """To the bit."""
+    """Equal to the bit."""
     for node in model.graph.node:
         if node.op_type == "Conv":
             node.op_type = ("Relu", "Tanh")[at]

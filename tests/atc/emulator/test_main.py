@@ -1,4 +1,4 @@
-"""atc.emulator: the file, the screen text, and refusals."""
+"""atc.emulator: the file, the screen text, and errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
-    """The error line of a run that must fail, print ATC's text and leave nothing."""
+    """The error line of a run that must fail, print ATC's text and write no file."""
     assert main.main(command_of(folder, **changes)) == 255
     start, dots, failure, error = capsys.readouterr().out.splitlines()
     assert (start, dots, failure) == (atc_rules.START, "...", atc_rules.FAILURE)

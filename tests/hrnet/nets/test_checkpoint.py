@@ -46,7 +46,7 @@ def other(built: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture
 def net(other: torch.nn.Module) -> torch.nn.Module:
-    """The net with all weights 0."""
+    """The network with all weights 0."""
     net = other
     for value in net.state_dict().values():
         value.zero_()
@@ -182,7 +182,7 @@ def test_an_average_without_buffers_is_named(tmp_path: Path, state: State, net: 
 
 
 def test_a_damaged_dictionary_beside_a_good_one_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
-    """The averaged weights fit, but are not used if one name of the others lacks the prefix."""
+    """The averaged weights match, but are not used if one name of the other dictionary has no prefix."""
     damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
     content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
     assert "state_dict and ema" in refusal(net, tmp_path / "a.pth", content).what

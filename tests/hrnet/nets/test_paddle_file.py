@@ -1,4 +1,5 @@
-"""hrnet/nets/paddle_file.py: arrays are NumPy's in all forms that paddle.save writes; hostile files are refused."""
+"""hrnet/nets/paddle_file.py: arrays equal NumPy's in all forms that paddle.save writes; malicious files are
+rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def saved(path: Path, content: Any, protocol: int = 4) -> Path:
 
 
 def state_of(arrays: dict[str, Any]) -> dict[str, Any]:
-    """As paddle.save completes a state dict."""
+    """A state dict with the entry that paddle.save adds."""
     return {**arrays, TABLE: {name: f"linear_{i}.w_0" for i, name in enumerate(arrays)}}
 
 
@@ -62,7 +63,7 @@ def test_arrays_equal_those_of_numpy(tmp_path: Path, array: np.ndarray, protocol
     for tensor in content.values():
         assert tensor.numpy().tobytes() == array.tobytes() and tensor.numpy().dtype == array.dtype
         assert tuple(tensor.shape) == array.shape
-        tensor.add_(1)  # it can be changed, and is nobody else's
+        tensor.add_(1)  # it can be changed, and shares no memory
     assert torch.equal(content["a"].nan_to_num(), content["b"].nan_to_num())
 
 

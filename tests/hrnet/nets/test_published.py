@@ -36,7 +36,7 @@ UPSTREAM = {
 UPSTREAM |= {f"{model}_ssld": UPSTREAM[model] for model in ("hrnet_w18", "hrnet_w48")}
 UPSTREAM["higher_hrnet_w32_640"] = UPSTREAM["higher_hrnet_w32_512"]
 MODELS = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
-BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bias"}  # that PaddleClas' head lacks
+BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bias"}  # missing in PaddleClas' head
 BUILD = {CLASSIFICATION: classification.build, POSE: pose.build}
 
 

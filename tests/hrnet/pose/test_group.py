@@ -1,4 +1,4 @@
-"""Grouping of peaks to people, on peaks that are given as numbers."""
+"""Grouping of peaks to people, with peaks written as numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR = range(4)
 
 
 def peaks_of(found: dict[int, list[tuple[int, float, float]]]) -> list[Peaks]:
-    """Peaks of 17 joints from (x, height, tag) by joint."""
+    """Peaks of 17 joints from {joint: [(x, heatmap value, tag), …]}."""
     listed = [found.get(joint, []) for joint in range(COUNT)]
     return [
         Peaks(
