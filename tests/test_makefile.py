@@ -1,4 +1,4 @@
-"""The Makefile: values that are given to it and refused, what a dry run prints, and its help."""
+"""The Makefile: values that are given to it and rejected, what a dry run prints, and its help."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr and "  Stop." in done.stderr
-    assert not (checkout.root / "build").exists(), "a refused value is not remembered"
+    assert not (checkout.root / "build").exists(), "a rejected value is not remembered"
 
 
 @pytest.mark.parametrize("text", ["LOOP ?= $(shell touch evil)\n", "LOOP ?= 1\ninclude x\n$(shell touch evil)\n"])

@@ -39,7 +39,7 @@ def seen_by_atc(output: str) -> dict[str, object]:
     return json.loads(Path(output).read_bytes().partition(b"\n")[0][4:])
 
 
-def refused(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
     """The error line of a run that ends with `code`."""
     assert convert.main(words) == code
     return capsys.readouterr().err

@@ -27,7 +27,7 @@ def found_in(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = N
     return inspect(read(path), path, size or [])
 
 
-def refused(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = None) -> UserError:
+def error_of(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = None) -> UserError:
     with pytest.raises(UserError) as caught:
         found_in(folder, model, size)
     assert str(caught.value.where).endswith("model.onnx")
@@ -59,9 +59,9 @@ def test_the_size_is_width_then_height(tmp_path: Path) -> None:
 
 def test_a_dynamic_size_needs_the_config(tmp_path: Path) -> None:
     assert found_in(tmp_path, classifier(size="side"), [24, 16]).size == [24, 16]
-    error = refused(tmp_path, classifier(size="side"))
+    error = error_of(tmp_path, classifier(size="side"))
     assert "height and width of image" in error.what and "MODEL.IMAGE_SIZE" in str(error.hint)
-    error = refused(tmp_path, classifier(), [24, 16])
+    error = error_of(tmp_path, classifier(), [24, 16])
     assert (error.expected, error.found) == ([16, 16], [24, 16])
 
 
@@ -87,7 +87,7 @@ def test_outputs_of_undeclared_shape_and_with_axes_of_1(tmp_path: Path) -> None:
     ids=["maps", "images", "ArgMax", "no batch axis"],
 )
 def test_outputs_that_are_not_scores(model: onnx.ModelProto, what: str, tmp_path: Path) -> None:
-    error = refused(tmp_path, model, [16, 16])
+    error = error_of(tmp_path, model, [16, 16])
     assert error.what == what
     assert "classes]" in str(error.expected)
 
@@ -95,11 +95,11 @@ def test_outputs_that_are_not_scores(model: onnx.ModelProto, what: str, tmp_path
 def test_several_inputs_and_outputs_are_named(tmp_path: Path) -> None:
     model = classifier()
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 4]))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert "several inputs" in error.what and error.found == "image float32[-1, 3, 16, 16], mask float32[1, 4]"
     model = classifier()
     model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", 8]))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert error.found == "class float32[-1, 10], f float32[-1, 8]"
     assert str(error.hint).endswith(f'("{tmp_path}/model.onnx", "one.onnx", ["image"], ["class"])')
 
@@ -120,7 +120,7 @@ def test_other_inputs(shape: Any, dtype: int, what: str, tmp_path: Path) -> None
     model = classifier()
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info("image", dtype, shape))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert error.what == what and error.expected == "one input float32 [N, 3, H, W]"
     assert ("--inputs-as-nchw image" in str(error.hint)) == ("NHWC" in what)
 
@@ -249,4 +249,4 @@ def test_outputs_that_are_probabilities(nodes: list[onnx.NodeProto], probabiliti
 
 def test_a_model_without_inputs(tmp_path: Path) -> None:
     model = model_of([helper.make_node("Constant", [], ["c"], value_float=1.0)], {}, {"c": []}, opset=13)
-    assert refused(tmp_path, model).what == "the model has no input"
+    assert error_of(tmp_path, model).what == "the model has no input"

@@ -255,7 +255,7 @@ def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output
     assert (output / "a.bin").read_bytes() == small(tmp_path / "val/a.JPEG")
 
 
-# --- what is refused before the work ----------------------------------------------------------------------------------
+# --- what is rejected before the work ---------------------------------------------------------------------------------
 
 
 def test_a_label_outside_the_classes_is_rejected(
