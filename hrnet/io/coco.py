@@ -146,7 +146,7 @@ def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int
     people = [entry for entry in entries if entry["name"] == "person"]
     if len(people) != 1:
         found = first_few(_as_json(entry["name"]) for entry in entries) or "none"
-        raise FormatError("wrong number of categories named person", where=path, expected=1, found=found)
+        raise FormatError("wrong categories", where=path, expected='exactly one named "person"', found=found)
     joints = people[0].get("keypoints", list(NAMES))
     expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
     if not isinstance(joints, list) or len(joints) != JOINTS:

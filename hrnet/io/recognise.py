@@ -37,7 +37,7 @@ COMPRESSED = (
 OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and give the checkpoint in it"),
     (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
-    (b"\x89HDF", "an HDF5 file", "HDF5 is the format of Keras; give a checkpoint of PyTorch"),
+    (b"\x89HDF", "an HDF5 file", "HDF5 is a format of Keras; give a checkpoint of PyTorch"),
     (b"IMOD", "a compiled model of atc", "OM={path}"),
     (b"%PDF-", "a PDF file", "give a checkpoint of PyTorch"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),

@@ -193,14 +193,14 @@ def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Can
     if first.keys:
         first.notes.append(f"weights read from {first.name}")
     if likely[1:]:
-        first.notes.append(f"{first_few(each.name for each in likely[1:])} has the same weights")
+        first.notes.append(f"same weights in {first_few(each.name for each in likely[1:])}")
     if first.prefix:
         first.notes.append(f"prefix {first.prefix} removed from all names")
     return first
 
 
 def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Candidate:
-    """`content` without the prefix that all of its names have, if the network's weights are named like the rest."""
+    """`content` without the common prefix of its names, if this gives more names of the network's weights."""
     renamed = paddle_names.has_paddle_names(content)
     state = paddle_names.to_upstream_names(content) if renamed else {str(key): value for key, value in content.items()}
     notes = ["PaddleClas' names changed to upstream's"] if renamed else []

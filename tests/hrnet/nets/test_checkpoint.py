@@ -193,7 +193,7 @@ def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: S
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
     (line,) = loaded(net, tmp_path / "a.pth.tar", content)
     assert equal(net, state)
-    assert "weights read from state_dict; best_state_dict has the same weights; prefix module. removed" in line
+    assert "weights read from state_dict; same weights in best_state_dict; prefix module. removed" in line
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
