@@ -73,13 +73,13 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
         raise WorkFailed(f"{name} failed, see above", found=f"exit code {code}", hint=find_hint(last[failure:]))
 
 
-def find_result(tool: str, folder: Path, name: str, ending: str) -> Path:
+def find_result(tool: str, folder: Path, name: str, suffix: str) -> Path:
     """The file that the tool wrote in `folder` for --output=NAME; newer versions of atc write NAME_linux_x86_64.om.
     Raises WorkFailed unless exactly one file is found."""
-    if (folder / f"{name}{ending}").is_file():
-        return folder / f"{name}{ending}"
-    found = sorted(folder.glob(f"{name}*{ending}"))
+    if (folder / f"{name}{suffix}").is_file():
+        return folder / f"{name}{suffix}"
+    found = sorted(folder.glob(f"{name}*{suffix}"))
     if len(found) != 1:
-        what = f"{tool} succeeded but wrote {'several' if found else 'no'} {name}*{ending}"
+        what = f"{tool} succeeded but wrote {'several' if found else 'no'} {name}*{suffix}"
         raise WorkFailed(what, found=", ".join(path.name for path in found) or None)
     return found[0]

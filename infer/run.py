@@ -129,7 +129,7 @@ def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, 
     command_line = run_ais_bench.build_command(
         tool.start, model, first.source, first.plan.output, batch, device, gears=gears
     )
-    if gears and tool.modules:  # to warm up one gear does not help the others
+    if gears and tool.modules:  # warming up one gear does not help the others
         command_line += ["--warmup_count", "0"]
     if first.plan.flip:
         command_line += ["--flip", "1"]

@@ -40,7 +40,7 @@ class Tool(NamedTuple):
 
     @property
     def settings(self) -> list[str]:
-        """The part of `start` that affects the outputs. The interpreter does only for ais_bench."""
+        """The part of `start` that affects the outputs. The interpreter affects them only with ais_bench."""
         return self.start[1:] if self.modules else self.start
 
 

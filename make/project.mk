@@ -108,7 +108,7 @@ else
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
 endif
 
-lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
+lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the file that the shell opened as descriptor 9
 # Only one call of the target $1 at a time in this directory: the others wait, as long as the shell and what it starts runs
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests

@@ -14,8 +14,8 @@ Resumes  a rerun with the same settings and images keeps the files that are comp
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
 The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored), or
-with INPUT.RESIZER cv2 those of PaddleClas (from the decoded pixels on). The second command above uses the three
-arguments of the model zoo's script.
+with INPUT.RESIZER cv2 those of PaddleClas (computed from the same decoded pixels). The second command above uses the
+three arguments of the model zoo's script.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def prepare(pixels: np.ndarray, transform: Transform, dtype: str) -> Union[np.nd
     return transform.to_input(pixels, dtype)
 
 
-class Found(NamedTuple):
-    """The images to prepare, and the facts about them that are recorded."""
+class Selection(NamedTuple):
+    """The images to prepare, and the values for their records."""
 
     labels: Mapping[str, Optional[int]]  # source -> class index; None without labels
     find: Callable[[str], Source]
@@ -98,7 +98,7 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
-def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def labelled_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --dataset."""
     classes = config.MODEL.NUM_CLASSES
     dataset = find_images(args.dataset, classes)
@@ -109,10 +109,10 @@ def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
     manifest = empty_manifest("imagenet", config, part.sha256(), args.input_dtype, "bin", classes)
     rejected = {**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken}
     manifest = add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent))
-    return Found(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
+    return Selection(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
 
 
-def calibration_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def calibration_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """Images of --dataset to calibrate an int8 model, with nothing reported about the others."""
     root = args.dataset.parent if args.dataset.is_file() else root_of(args.dataset)
     classes, train = config.MODEL.NUM_CLASSES, root / calibration.TRAIN
@@ -123,15 +123,15 @@ def calibration_images(args: argparse.Namespace, config: CfgNode) -> Found:
     part = dataclasses.replace(dataset, labels=labels)
     manifest = empty_manifest("images", config, part.sha256(), args.input_dtype, "bin", classes)
     lists = [train] if training else [train, *dataset.lists()]  # with images in train/, these would be used
-    return Found(dict.fromkeys(labels), dataset.find, manifest, {}, data_state(root, lists, labels))
+    return Selection(dict.fromkeys(labels), dataset.find, manifest, {}, data_state(root, lists, labels))
 
 
-def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --images."""
     labels = dict.fromkeys(choose_plain_images(args))
     sha256 = files_sha256("", labels)
     manifest = empty_manifest("images", config, sha256, args.input_dtype, "bin", config.MODEL.NUM_CLASSES)
-    return Found(labels, Path, manifest, {}, {})
+    return Selection(labels, Path, manifest, {}, {})
 
 
 def run(args: argparse.Namespace) -> None:

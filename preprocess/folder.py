@@ -104,7 +104,7 @@ def choose_images(
 
 
 def choose_calibration(images: Mapping[str, Entry], count: int, where: object) -> dict[str, Entry]:
-    """The images that calibrate an int8 model; prints how many there are if they are fewer than `count`."""
+    """The images that calibrate an int8 model. If there are fewer than `count`, all are used, and a line is printed."""
     if len(images) < count:
         print(f"{where}: only {plural(len(images), 'image')} for calibration; {count} were requested (CALIB)")
     chosen = calibration.choose(images, count)
@@ -124,9 +124,9 @@ def choose_plain_images(args: argparse.Namespace) -> list[str]:
         raise UserError("--shard, --limit and --calibration need --dataset")
     sources = find_plain_images(args.images)
     if skipped := skipped_files(args.images):
-        endings = ", ".join(f"*{ending}" for ending in IMAGES)
+        names = ", ".join(f"*{suffix}" for suffix in IMAGES)
         print(
-            f"{plural(len(skipped), 'file is', 'files are')} skipped, not {endings}: {first_few(skipped, 10)}",
+            f"{plural(len(skipped), 'file is', 'files are')} skipped, not {names}: {first_few(skipped, 10)}",
             file=sys.stderr,
         )
     check_count(len(sources), "--images", "give fewer images")
@@ -241,7 +241,7 @@ def start_folder(
     output: Path, settings: dict[str, Any], inputs: set[str], state: dict[str, Optional[list[int]]]
 ) -> None:
     """Prepare the output directory for the files `inputs`. The manifest, incomplete files and files not in `inputs` are
-    removed; with other settings than before, all inputs are. Raises UserError for a directory with other files."""
+    removed; if the settings have changed, all inputs are removed. Raises UserError for a directory with other files."""
     if re.search(r"\s", str(output)):
         raise UserError("the path contains a space: ais_bench and info files do not support it", where=output)
     make_folder(output)

@@ -102,7 +102,7 @@ def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
-    """By the files of the bundle alone, without torch and onnx, as its README says."""
+    """Only with the files of the bundle, without torch and onnx, as its README describes."""
     board = Board(tmp_path, packed.archive, ("torch", "onnx", "safetensors"))
     assert "starlette" in (text := (board.root / "README.md").read_text()) and "simplejpeg" in text
     words = ("MODEL=demo_digits", "PYTHON=python3")
@@ -113,7 +113,7 @@ def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
     assert "batch sizes 4; PASS: demo_digits" in lines[-1], lines
 
 
-def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
+def test_a_bundle_is_packed_only_after_a_change_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
     first = packed.archive.read_bytes()
     assert "-m make.bundle" not in host.make("-n", "bundle", "GATE=100").stdout
     with tarfile.open(packed.archive) as archive:
@@ -140,7 +140,7 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
 
 
 def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
-    """atc on the host, ais_bench on the board; the host's metrics go along as the reference."""
+    """atc on the host, ais_bench on the board; the bundle contains the host's metrics as the reference."""
     tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
     for folder in (tools, npu, place):
         folder.mkdir()
@@ -279,7 +279,7 @@ def test_a_compiled_onnx_file_from_elsewhere_runs(host: Checkout, packed: Packed
     assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-theirs_run.json").exists()
 
 
-def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
+def test_a_model_tuned_by_aoe_is_a_separate_product(host: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     fakes.aoe(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"

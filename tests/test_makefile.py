@@ -1,4 +1,4 @@
-"""The Makefile: values that are given to it and refused, what a dry run prints, and its help."""
+"""The Makefile: values that are given to it and rejected, what a dry run prints, and its help."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],
 )
-def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
+def test_prerequisites_contain_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = [word for word in arguments if not word.startswith("MODEL=")]
     model = next((word.partition("=")[2] for word in arguments if word.startswith("MODEL=")), "demo_digits")
@@ -107,7 +107,7 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr and "  Stop." in done.stderr
-    assert not (checkout.root / "build").exists(), "a refused value is not remembered"
+    assert not (checkout.root / "build").exists(), "a rejected value is not remembered"
 
 
 @pytest.mark.parametrize("text", ["LOOP ?= $(shell touch evil)\n", "LOOP ?= 1\ninclude x\n$(shell touch evil)\n"])

@@ -43,8 +43,8 @@ class Samples(Dataset, abc.ABC):
 
     @abc.abstractmethod
     def read(self, epoch: int, index: int) -> tuple[torch.Tensor, Any]:
-        """Return an image and its targets. The image is uint8 pixels [H, W, 3], or the net's input, float32 [3, H, W].
-        Raises UserError for an unreadable file."""
+        """Return an image and its targets. The image is uint8 pixels [H, W, 3], or the network's input, float32
+        [3, H, W]. Raises UserError for an unreadable file."""
 
     @abc.abstractmethod
     def sha256(self) -> str:

@@ -16,8 +16,8 @@ from hrnet.io.records import FormatError, from_json, read_kind, read_record, wri
 from hrnet.io.tensors import DTYPES
 
 OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
-INSTEAD = {  # kinds of other records of ONNX files, and how to use their files
-    "quantized": "leave out ONNX; make quantizes with PRECISION=int8",
+INSTEAD = {  # record kinds of ONNX files that were not exported: hint
+    "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
     "compiled": "give OM=<file> for a compiled model",
 }
 

@@ -1,4 +1,4 @@
-"""The manifest of a prep directory: for each image, its input file and the values that evaluation needs."""
+"""The manifest of a directory of inputs: for each image, its input file and the values that evaluation needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of a prep directory; written last, so that its presence means that the directory is complete."""
+    """The content of a directory of inputs; written last, so that its presence means that the directory is complete."""
 
     dataset: str  # imagenet, coco, or images: without labels, for make predict or to calibrate a classifier
     config_sha256: str

@@ -18,11 +18,8 @@ INSTALL = {
 }
 RUNTIMES = tuple(INSTALL)  # of the emulator
 INSTALL["ascend"] = "set AIS_PYTHON to the Python interpreter that has ais_bench"
-WITH_DEVICES = (
-    "torchscript",
-    "torch_aie",
-    "ascend",
-)  # runtimes with more than one device; the others have only device 0
+# Runtimes that can use several devices; the others have only device 0.
+WITH_DEVICES = ("torchscript", "torch_aie", "ascend")
 
 
 def find(name: str) -> ModuleType:
@@ -43,7 +40,7 @@ def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
 
 
 def check_device(name: str, device: str) -> None:
-    """Raise UserError unless the runtime `name` can have this device: a number, for most runtimes only 0."""
+    """Raise UserError unless the runtime `name` supports this device number; most runtimes support only 0."""
     if device != "0" and not (name in WITH_DEVICES and device.isdecimal()):
         hint = "DEVICE=0, or BACKEND=ascend for several devices"
         raise UserError("the emulator of ais_bench has only one device", expected="--device 0", found=device, hint=hint)

@@ -64,7 +64,7 @@ def test_results_are_equal_without_the_compiled_code(compiled: bool, monkeypatch
     assert np.array_equal(part, by_pillow(pixels, (341, 256))[16:240, 58:282])
 
 
-def test_a_bicubic_part_is_pillow_s() -> None:
+def test_a_bicubic_part_equals_pillow() -> None:
     pixels = noise(500, 375)
     part = resample.resize_part(pixels, (341, 256), 58, 16, 224, 224, "bicubic")
     assert np.array_equal(part, by_pillow(pixels, (341, 256), Image.Resampling.BICUBIC)[16:240, 58:282])

@@ -179,7 +179,7 @@ def test_a_card_of_310_is_counted_as_four_devices(workdir: Path) -> None:
 
 
 def test_ais_bench_is_called_for_each_device(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Each has its own inputs, outputs and summary; the inputs of a row are divided among them."""
+    """Each device has its own inputs, outputs and summary; the inputs of a row are divided among the devices."""
     assert npu("--device", "3,1", batches=BATCHES) == 0
     out = capfd.readouterr().out
     assert "--divide_input" not in out

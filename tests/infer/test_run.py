@@ -41,7 +41,7 @@ def prepare(count: int, batch: int = 4) -> np.ndarray:
 
 
 def interrupt(finished: int, count: int) -> None:
-    """Leave what a killed run leaves: settings and some outputs, no summary, no record."""
+    """Make the state after a killed run: settings and some outputs, but no summary and no record."""
     remove_records()
     os.unlink("out/run_summary.json")
     for i in range(finished, count):

@@ -82,7 +82,7 @@ def test_outputs_are_not_overwritten(workdir: Path) -> None:
 
 
 def test_a_float16_model_is_rejected(workdir: Path) -> None:
-    onnx.save(half.half(half.probe()), "half.onnx")
+    onnx.save(half.to_half(half.probe()), "half.onnx")
     with pytest.raises(UserError) as error:
         openvino(Path("half.onnx"))
     assert (str(error.value.where), error.value.found) == ("half.onnx", "float16 inside")

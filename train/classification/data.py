@@ -32,7 +32,7 @@ ATTEMPTS = 10  # random crops to try; if none fits into the image, its centre is
 
 
 class LabelledImages(Samples):
-    """Each image as uint8 pixels [H, W, 3] at the net's input size, with its label."""
+    """Each image as uint8 pixels [H, W, 3] at the network's input size, with its label."""
 
     def __init__(self, dataset: datasets.Dataset, config: CfgNode, training: bool) -> None:
         cv2.setNumThreads(1)  # in the processes that read images, which share the cores
@@ -100,7 +100,8 @@ def crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Ra
 
 
 def augment(image: Image.Image, config: CfgNode, rng: random.Random) -> Image.Image:
-    """A random crop, resized to the net's input size and, unless DATASET.FLIP is off, flipped with probability 0.5."""
+    """A random crop, resized to the network's input size; it is flipped with probability 0.5 unless DATASET.FLIP is
+    false."""
     box = crop_box(image.width, image.height, config.TRAIN.CROP_SCALE, rng)
     crop = image.crop(box).resize(tuple(config.MODEL.IMAGE_SIZE), Image.Resampling.BILINEAR)
     if config.DATASET.FLIP and rng.random() < 0.5:
