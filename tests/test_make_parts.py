@@ -26,12 +26,12 @@ def due(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def test_parts_give_the_metrics_of_all_images(demo: Checkout) -> None:
     """Also if computed part by part; finished parts are not computed again."""
-    given = [*IN_PARTS, "SHARDS=3"]
+    given = [*IN_PARTS, "SHARDS=2"]
     place = demo.root / "parts/demo_digits"
     shown = due(demo.make("-n", "eval", *given))
     assert shown == [STAGES[1], *SHARDED]
     assert [stage for stage in due(demo.make("eval", *given)) if stage in shown] == shown
-    assert (place / "settings/SHARDS.mk").read_text() == "SHARDS ?= 3\n"
+    assert (place / "settings/SHARDS.mk").read_text() == "SHARDS ?= 2\n"
     path = place / "eval/digits-float32-first60/onnxruntime-bs16-fp32.json"
     whole = demo.root / "build/demo_digits/eval/digits-float32-first60/onnxruntime-bs16-fp32"
     found, expected = json.loads(path.read_text()), json.loads(whole.with_suffix(".json").read_text())
@@ -44,24 +44,24 @@ def test_parts_give_the_metrics_of_all_images(demo: Checkout) -> None:
     assert due(demo.make("eval", "BUILD=parts")) == [], "SHARDS is remembered"
 
     before = {part: part.stat().st_mtime_ns for part in parts.glob("*.json")}
-    (parts / "2-of-3.json").unlink()
-    done = demo.make("merge", "SHARDS=3", "BUILD=parts")
+    (parts / "2-of-2.json").unlink()
+    done = demo.make("merge", "SHARDS=2", "BUILD=parts")
     assert (
         done.returncode == 2
-        and "2/3" in done.stderr
+        and "2/2" in done.stderr
         and "make part MODEL=demo_digits BUILD=parts " in done.stderr
-        and " SHARD=2/3" in done.stderr
+        and " SHARD=2/2" in done.stderr
     )
     settings = sorted((place / "settings").iterdir())
-    assert "make.shards" in due(demo.make("part", "SHARD=2/3", "BUILD=parts"))
+    assert "make.shards" in due(demo.make("part", "SHARD=2/2", "BUILD=parts"))
     assert sorted((place / "settings").iterdir()) == settings
-    assert "PASS: demo_digits top1 " in demo.make("merge", "SHARDS=3", "BUILD=parts").stdout
+    assert "PASS: demo_digits top1 " in demo.make("merge", "SHARDS=2", "BUILD=parts").stdout
     after = {part: part.stat().st_mtime_ns for part in parts.glob("*.json")}
-    assert [part.name for part in before if before[part] != after[part]] == ["2-of-3.json"]
+    assert [part.name for part in before if before[part] != after[part]] == ["2-of-2.json"]
     assert json.loads(path.read_text())["metrics"] == expected["metrics"]
 
-    assert "make.shards" in due(demo.make("part", "SHARD=1/2", "KEEP=1", "BUILD=parts"))
-    assert sorted(entry.name for entry in (parts / "1-of-2").iterdir() if entry.is_dir()) == ["out", "prep"]
+    assert "make.shards" in due(demo.make("part", "SHARD=1/3", "KEEP=1", "BUILD=parts"))
+    assert sorted(entry.name for entry in (parts / "1-of-3").iterdir() if entry.is_dir()) == ["out", "prep"]
     whole_again = due(demo.make("-n", "eval", "BUILD=parts", "SHARDS=1"))
     assert whole_again == ["preprocess.classification", "infer.run", "postprocess.classification"]
 

@@ -45,7 +45,6 @@ def test_make_restarts_every_stage_that_may_have_changed(
         assert sorted(demo.stages("-n", "eval")) == sorted(expected)
     finally:
         os.utime(demo.root / script, ns=(before, before))
-    assert demo.stages("-n", "eval") == []
 
 
 def test_a_restarted_stage_computes_only_what_changed(demo: Checkout) -> None:

@@ -58,7 +58,14 @@ def test_a_misspelt_chip_name_gets_the_nearest_one(text: str, nearest: str) -> N
     assert cann.nearest_chip(text) == nearest
 
 
-@pytest.mark.parametrize("chip", ["310P5", "ascend910b4-1", "Ascend910_9391", "950PR_9589"])
+@pytest.mark.parametrize(
+    "chip",
+    [
+        "310P5",
+        "Ascend910_9391",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ascend910b4-1", "950PR_9589")),
+    ],
+)
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
 @pytest.mark.usefixtures("here", "atc")
 def test_atc_and_its_emulator_get_the_name(chip: str, output: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ def test_the_server_and_the_bare_loop(
 ) -> None:
     monkeypatch.chdir(chain)
     words = ["--cfg", "small.yaml", "--images", "data/val", "--models", "om/bs1.onnx", "om/bs4.onnx"]
-    assert serve.main([*words, "--bare", "--clients", "2", "--seconds", "1", "--rounds", "1"]) == 0
+    assert serve.main([*words, "--bare", "--clients", "2", "--seconds", "0.3", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert lines[0].startswith("small, 11 images, 2 clients")
     for line, name in zip(lines[1:], ("serve", "serve, binary", "bare loop")):

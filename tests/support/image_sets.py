@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from pathlib import Path
@@ -30,6 +31,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+@functools.cache
 def files_of_all_kinds() -> dict[str, bytes]:
     rgb = noise(300, 260)
     exif = Image.Exif()

@@ -150,16 +150,16 @@ def test_the_only_dictionary_of_weights_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "second", "prefixes"),
     [
-        ("model", "model_ema"),
-        ("state_dict_ema", "state_dict"),
-        ("student", "teacher"),
-        ("ema", "net"),
-        ("state_dict", "best_state_dict"),
+        ("model", "model_ema", ("", "")),
+        ("model", "model_ema", ("module.", "")),
+        ("state_dict_ema", "state_dict", ("module.", "")),
+        ("student", "teacher", ("", "")),
+        ("ema", "net", ("module.", "")),
+        ("state_dict", "best_state_dict", ("", "")),
     ],
 )
-@pytest.mark.parametrize("prefixes", [("", ""), ("module.", "")])
 def test_two_different_dictionaries_of_weights_are_rejected(
     tmp_path: Path, state: State, net: Any, first: str, second: str, prefixes: tuple[str, str]
 ) -> None:
