@@ -37,12 +37,12 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            allowed drop, points; none: also unjudged; not remembered
+GATE         ?= 1#                            allowed drop, points; none: allow unjudged; not remembered
 REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without
-SHARDS       ?=#                              number of parts: less disk, several devices
+SHARDS       ?=#                              number of parts, for less disk or several devices
 SHARD        ?=#                              make part: which part, such as 3/16; not remembered
 KEEP         ?=#                              1: keep inputs and outputs of parts; not remembered
 BUNDLE       ?= inputs#                       bundle: inputs, or stage (the board preprocesses)

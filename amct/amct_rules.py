@@ -17,9 +17,9 @@ import onnx
 
 from hrnet.cli import UserError, integer
 from hrnet.io.files import AnyPath
+from hrnet.io.quantized import OPSETS
 
 COMMAND = "calibration"
-OPSETS = range(8, 15)
 DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
 DATA_TYPE = "float32"
 METHODS = ("percentile", "entropy", "minmax")  # of the emulator; of equally good ones it chooses the first
@@ -78,6 +78,12 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     return parser.parse_args(list(argv))
 
 
+def held_back(images: int, batch: int) -> int:
+    """How many calibration images compare the methods instead of setting the ranges: a quarter, in whole batches, at
+    least one batch. 0 if there is only one, which does both."""
+    return max(images // 4 // batch, 1) * batch if images > batch else 0
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
@@ -91,7 +97,7 @@ def check_model(model: onnx.ModelProto, where: Path) -> None:
         raise UserError("already quantized", where=where, expected="a float32 model", found=found, hint=hint)
     if opset_of(model) not in OPSETS:
         expected = f"{OPSETS[0]} to {OPSETS[-1]}"
-        hint = "export it with opset 11 (make onnx does), or give PRECISION=fp16"
+        hint = "export it again by torch.onnx.export(..., opset_version=11, dynamo=False), or give PRECISION=fp16"
         raise UserError(
             "amct_onnx does not support this opset", where=where, expected=expected, found=opset_of(model), hint=hint
         )

@@ -31,6 +31,14 @@ def batch_size(fixed: Optional[int], images: int, where: Path, largest: int = LA
     return fixed
 
 
+def whole_batches(images: int, batch: int) -> int:
+    """How many images fill whole batches of the model; prints it if some are left."""
+    used = images // batch * batch
+    if used < images:
+        print(f"the model's batch is {batch}: {used} of {images} calibration images are used")
+    return used
+
+
 def fits(shape: Sequence[int], declared: Sequence[Optional[int]]) -> bool:
     """Whether a shape is one of the model; None: any size."""
     return len(shape) == len(declared) and all(size in (None, own) for own, size in zip(shape, declared))

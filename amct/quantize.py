@@ -39,9 +39,9 @@ from typing import Any, Optional
 import onnx
 
 from amct import amct_rules
-from amct.batches import batch_size, find_inputs, write_batches
+from amct.batches import batch_size, find_inputs, whole_batches, write_batches
 from hrnet import cann_tool
-from hrnet.cli import UserError, WorkFailed, command
+from hrnet.cli import UserError, WorkFailed, command, plural
 from hrnet.io.compiled import check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file, write_text
 from hrnet.io.quantized import QuantizedModel
@@ -131,7 +131,7 @@ def run(
     fixed, *sizes = read_shape(value, model, backend)
     files = find_inputs(inputs, sizes)
     batch = 1 if None in sizes else batch_size(fixed, len(files), inputs)
-    used = len(files) // batch * batch
+    used = whole_batches(len(files), batch)
     sources, paths = list(files)[:used], list(files.values())[:used]
     if method and tool != EMULATOR:
         raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="PRECISION=int8")
@@ -183,7 +183,7 @@ def run(
         os.replace(deploy, output)
         write_stamp(output, stamp, records)
     megabytes, seconds = output.stat().st_size / 1e6, time.monotonic() - started
-    return print(f"wrote {output} (int8, {used} calibration images, {megabytes:.1f} MB, {seconds:.1f} s)")
+    return print(f"wrote {output} (int8, {plural(used, 'calibration image')}, {megabytes:.1f} MB, {seconds:.1f} s)")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

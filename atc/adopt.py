@@ -43,7 +43,7 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
     """Inputs, outputs and metadata of the ONNX file, with `batch_size` or else the fixed batch size of the file."""
     try:
         from atc import graph  # needs onnx, which may not be installed on a board
-        from atc.atc_command import batched
+        from atc.atc_command import shapes_for_batch
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed, cannot read the file", where=model, hint=USE_TENSORS) from None
     from atc.shapes import AtcError
@@ -54,7 +54,7 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
         fixed = inputs[0].shape[0] if inputs and inputs[0].shape else 0
         if batch_size is None and fixed < 1:
             raise UserError("not compiled: the batch size is dynamic", where=model, hint=f"make om ONNX={model}")
-        shapes = batched(inputs, batch_size or fixed, 0, model)
+        shapes = shapes_for_batch(inputs, batch_size or fixed, 0, model)
         outputs = graph.output_shapes(source, shapes)
     except AtcError as error:
         raise UserError(f"cannot be read: {error}", where=model) from None

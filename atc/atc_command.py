@@ -26,12 +26,12 @@ PRECISIONS = {
     "default": [],
     "fp16": ["--precision_mode=force_fp16"],
     "fp32": ["--precision_mode=force_fp32"],
-    "int8": [],  # the quantized operators say so themselves; the others are computed as by default
+    "int8": [],  # the model contains the quantized operators; the others run in the default precision
 }
 PIXEL_MAX = 255
 
 
-def batched(
+def shapes_for_batch(
     tensors: Sequence[TensorInfo],
     batch_size: int,
     dynamic: int,

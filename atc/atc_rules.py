@@ -4,12 +4,12 @@
 model. Pure functions that need neither files nor onnx. Errors are AtcErrors with ATC's code and text, in the newer form
 without brackets.
 
-Source: CANN's GE: the flags and checks in api/atc/main_impl.cc, atc_ir_common.cc and omg.cc, and the error table. We
-did not find ATC's texts for some errors and wrote these in the same form: the reasons for --soc_version, for AIPP on a
-chip without AIPP (E10055), for a --framework other than 5 and for an illegal path; code E19999 for an error of ATC's
-flag parser (atc prints the text, then `E19999: Inner Error!`); E10010 for --log (listed in ATC's table, but atc uses
-E19999); E10006 for --enable_small_channel. ATC lists the legal precision modes in varying order. Any name with the form
-of a chip's name is accepted; atc checks it against the list of its release.
+Source: CANN's GE: the flags and checks in api/atc/main_impl.cc, atc_ir_common.cc and omg.cc, and the error table. Some
+texts and codes are our own, in the same form, because ATC's were not found: the reasons for --soc_version, for AIPP on
+a chip without AIPP (E10055), for a --framework other than 5 and for an illegal path; E10006 for --enable_small_channel.
+Two codes are our choice: for an error of its flag parser, atc prints the text, then `E19999: Inner Error!`; for an
+illegal --log, which ATC's table lists as E10010, atc prints E19999. ATC lists the legal precision modes in varying
+order. Any name with the form of a chip's name is accepted; atc checks it against the list of its release.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Complete the config of a classifier that is an ONNX file with the values that the file contains.
+"""Complete the config of an ONNX classifier: add the image size and the number of classes that the file contains.
 
     python -m atc.classifier --cfg mine.yaml --model mine.onnx --output build/mine/mine.yaml
 
 Reads    a config with `MODEL: {NAME: onnx}`, and the ONNX file with its external data
 Writes   --output, the same config with MODEL.IMAGE_SIZE (width, height) and MODEL.NUM_CLASSES of the file, and
-         INPUT.RESIZE (the short side / 0.875 where the config has none)
+         INPUT.RESIZE (the short side / 0.875 if the config has none)
 
 The file must have one input float32 [N, 3, H, W] and one output [N, classes] or [N, classes, 1, 1]. N may be dynamic,
 and so may H and W if the config has MODEL.IMAGE_SIZE. The output may be logits or probabilities, and its declared shape
@@ -33,9 +33,9 @@ from hrnet.io.recognise import recognise
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
-PROBED = 2  # batch size at which a model with a dynamic one is tried
+PROBE_BATCH = 2  # batch size for a test run of a model with a dynamic batch size
 CROP = 0.875  # side of the crop, as a share of the resized short side: the usual value for ImageNet
-SCORES = ("float16", "float32")
+SCORE_DTYPES = ("float16", "float32")
 LAYOUT = "one input float32 [N, 3, H, W]"
 
 
@@ -46,7 +46,7 @@ class Classifier(NamedTuple):
     batch: int  # -1 if it is dynamic
     size: list[int]  # width, height, pixels
     output: str
-    outputs: int  # classes, perhaps with a background class in front
+    outputs: int  # number of classes, including a background class if the model has one
 
     def __str__(self) -> str:
         batch = "any batch" if self.batch == DYNAMIC else f"batch {self.batch}"
@@ -68,36 +68,41 @@ def read(path: Path) -> onnx.ModelProto:
         raise UserError(f"not an ONNX file that can be read: {error}", where=path) from None
 
 
-def listed(tensors: Sequence[TensorInfo]) -> str:
+def listing(tensors: Sequence[TensorInfo]) -> str:
+    """Name, dtype and shape of each tensor, for an error."""
     return ", ".join(f"{each.name} {each.dtype}{each.shape}" for each in tensors)
 
 
 def check_input(model: onnx.ModelProto, path: Path, size: Sequence[int]) -> tuple[TensorInfo, list[int]]:
-    """The one input, and its width and height: its own, or `size` (may be empty) where they are dynamic. Raises
-    UserError for another input than LAYOUT."""
+    """The only input, and [width, height]: those of the file, or `size` (empty: not given) for dynamic axes. Raises
+    UserError unless the input is as in LAYOUT."""
     inputs = graph.inputs(model)
     if len(inputs) != 1:
         hint = "export the network with the image as its only input"
         what = "the model has several inputs" if inputs else "the model has no input"
-        raise UserError(what, where=path, expected=LAYOUT, found=listed(inputs) or None, hint=hint)
+        raise UserError(what, where=path, expected=LAYOUT, found=listing(inputs) or None, hint=hint)
     (image,) = inputs
     if image.dtype != "float32":
         hint = (
             "export it without its preprocessing, in float32; INPUT=uint8 and PRECISION=fp16 are for the compiled model"
         )
         raise UserError(
-            f"input {image.name} is {image.dtype}", where=path, expected=LAYOUT, found=listed(inputs), hint=hint
+            f"input {image.name} is {image.dtype}",
+            where=path,
+            expected=LAYOUT,
+            found=listing(inputs),
+            hint=hint,
         )
     if len(image.shape) == 4 and image.shape[1] != CHANNELS and image.shape[3] == CHANNELS:
-        hint = f"export planes instead: python -m tf2onnx.convert … --inputs-as-nchw {image.name}"
+        hint = f"export it as NCHW: python -m tf2onnx.convert … --inputs-as-nchw {image.name}"
         what = f"input {image.name} is NHWC, the layout of TensorFlow"
-        raise UserError(what, where=path, expected=LAYOUT, found=listed(inputs), hint=hint)
+        raise UserError(what, where=path, expected=LAYOUT, found=listing(inputs), hint=hint)
     if len(image.shape) != 4 or image.shape[1] != CHANNELS:
-        raise UserError(f"input {image.name} is not an image", where=path, expected=LAYOUT, found=listed(inputs))
+        raise UserError(f"input {image.name} is not an image", where=path, expected=LAYOUT, found=listing(inputs))
     height, width = image.shape[2:]
     if not size and DYNAMIC in (height, width):
         hint = "add MODEL.IMAGE_SIZE: [<width>, <height>] to the config"
-        raise UserError(f"height and width of {image.name} are dynamic", where=path, found=listed(inputs), hint=hint)
+        raise UserError(f"height and width of {image.name} are dynamic", where=path, found=listing(inputs), hint=hint)
     own = [width, height]
     for known, given in zip(own, size):
         if known not in (DYNAMIC, given):
@@ -107,20 +112,23 @@ def check_input(model: onnx.ModelProto, path: Path, size: Sequence[int]) -> tupl
 
 
 def check_output(model: onnx.ModelProto, path: Path, shape: list[int], name: str) -> TensorInfo:
-    """The one output for an input `name` of this shape. Raises UserError unless it is [N, classes], or that with axes
-    of 1 behind it."""
+    """The only output, for an input `name` of this shape. Raises UserError unless it is [N, classes] or
+    [N, classes, 1, 1]."""
     outputs = graph.outputs(model)
     if len(outputs) != 1:
         keep = f'onnx.utils.extract_model("{path}", "one.onnx", ["{name}"], ["{outputs[0].name}"])'
         hint = f"keep one, in Python: {keep}"
         what = "the model has several outputs"
-        raise UserError(what, where=path, expected="the scores of the classes", found=listed(outputs), hint=hint)
+        raise UserError(what, where=path, expected="the scores of the classes", found=listing(outputs), hint=hint)
     try:
         (scores,) = graph.output_shapes(model, {name: shape})
     except AtcError as error:
         raise UserError(f"does not run with input {shape}: {error.text}", where=path) from None
-    expected, found = f"{' or '.join(SCORES)} [{shape[0]}, classes] for a batch of {shape[0]}", listed([scores])
-    if scores.dtype not in SCORES:
+    expected, found = (
+        f"{' or '.join(SCORE_DTYPES)} [{shape[0]}, classes] for a batch of {shape[0]}",
+        listing([scores]),
+    )
+    if scores.dtype not in SCORE_DTYPES:
         hint = "export the scores of all classes, without ArgMax or TopK"
         raise UserError(
             f"output {scores.name} is {scores.dtype}", where=path, expected=expected, found=found, hint=hint
@@ -136,17 +144,17 @@ def check_output(model: onnx.ModelProto, path: Path, shape: list[int], name: str
 
 
 def inspect(model: onnx.ModelProto, path: Path, size: Sequence[int]) -> Classifier:
-    """What the file `path` contains, for images of `size` (width, height; empty: the file's). Raises UserError for a
-    file that is not such a classifier."""
+    """What the file `path` contains. `size`: width and height of the images; empty: as in the file. Raises UserError
+    for a file that is not such a classifier."""
     image, size = check_input(model, path, size)
     batch = image.shape[0]
-    scores = check_output(model, path, [batch if batch > 0 else PROBED, CHANNELS, *reversed(size)], image.name)
+    scores = check_output(model, path, [batch if batch > 0 else PROBE_BATCH, CHANNELS, *reversed(size)], image.name)
     return Classifier(image.name, batch, list(size), scores.name, scores.shape[1])
 
 
 def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classifier]:
-    """The config of the ONNX file with the file's size and classes, and what the file contains. Raises UserError if
-    they contradict each other."""
+    """`config`, completed from the ONNX file `path`, and what the file contains. Raises UserError if config and file
+    contradict each other. `cfg`: the path of the config, for errors."""
     model = read(path)
     exported = graph.metadata_of(model)
     if "config_sha256" in exported:
@@ -161,7 +169,11 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     if resize < max(found.size):
         expected = f"at least the image's sides, {found.size}"
         raise UserError(
-            "INPUT.RESIZE", where=cfg, expected=expected, found=resize, hint="add INPUT.RESIZE to the config"
+            "INPUT.RESIZE is too small",
+            where=cfg,
+            expected=expected,
+            found=resize,
+            hint="add INPUT.RESIZE to the config",
         )
     config = config.clone()
     config.defrost()

@@ -17,8 +17,8 @@ The tool runs in a temporary directory, since atc writes extra files to the curr
 gears, height and width are dynamic (--dynamic_dims), and outputs are selected by name. With --input_dtype uint8 the
 model accepts pixels and normalises them by AIPP. With gears, which AIPP does not support, and for chips without AIPP,
 operators in the ONNX file normalise them.
-With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, in place of
---model. Only the emulator supports gears then.
+With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, instead of
+--model; in this case only the emulator supports gears.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
 device. --atc_flags are passed to atc unchanged (atc/flags.py).
 With --keep_float the operators in that list stay in float32; it is passed as --keep_dtype.
@@ -61,7 +61,7 @@ from hrnet.io.tensors import INPUT_LAYOUTS
 from hrnet.keep_float import KEPT, read_list
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
-LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # of the absolute path of a file that atc reads
+LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # absolute paths of files that atc can read
 
 
 @contextlib.contextmanager
@@ -91,9 +91,9 @@ def check_arguments(
     if tune != "none" and atc_flags:
         raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint="ATC_FLAGS=, or TUNE=none")
     flags.check_precision(atc_flags, precision)
-    ending = ".om" if backend == "ascend" else ".onnx"
-    if output.suffix != ending:
-        raise UserError("wrong file name suffix", where=output, expected=ending, found=repr(output.suffix))
+    suffix = ".om" if backend == "ascend" else ".onnx"
+    if output.suffix != suffix:
+        raise UserError("wrong file name suffix", where=output, expected=suffix, found=repr(output.suffix))
     if not model.is_file():
         raise UserError("no such model", where=model, hint="run make onnx")
     for path in (model, output.parent) if backend == "ascend" else ():
@@ -107,20 +107,22 @@ def check_arguments(
 
 
 def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears: bool) -> dict[str, str]:
-    """The metadata that an int8 model adds; none for other precisions. `gears`: for atc. Raises UserError if
-    --quantized and --precision contradict each other, for gears, and FormatError for another source."""
+    """The metadata that an int8 model adds; {} for other precisions. `gears`: whether atc is to compile for gears.
+    Raises UserError for gears and if --quantized and --precision contradict each other, and FormatError if the int8
+    model was not made from `model`."""
     if (precision == "int8") != (quantized is not None):
         raise UserError("give both --precision int8 and --quantized", found=f"--precision {precision}")
     if quantized is None:
         return {}
     if gears:
-        raise UserError("atc allows no gears for an int8 model", where=quantized, hint="PRECISION=fp16")
+        raise UserError("atc does not support gears for an int8 model", where=quantized, hint="PRECISION=fp16")
     return QuantizedModel.read(quantized, model).metadata()
 
 
 def read_kept(path: Optional[Path], model: Path) -> list[str]:
-    """The names of the nodes that a file lists; none without a file. Raises UserError."""
-    if path is None or not model.is_file():  # check_arguments refuses a missing model
+    """The names of the nodes in the --keep_float list `path`; [] without a list. Raises UserError for an unreadable
+    model or list."""
+    if path is None or not model.is_file():  # check_arguments rejects a missing model
         return []
     try:
         source = onnx.load(model, load_external_data=False)
@@ -219,7 +221,7 @@ def run(
             os.replace(result, output)
             write_stamp(output, stamp, records)
     except AtcError as error:
-        raise UserError(f"atc would refuse this: {error}", where=model, hint=find_hint([str(error)])) from None
+        raise UserError(f"atc would reject this: {error}", where=model, hint=find_hint([str(error)])) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")

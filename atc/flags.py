@@ -19,13 +19,14 @@ from hrnet.cli import UserError
 from hrnet.io.compiled import TensorInfo
 
 # fmt: off
-OWN = {  # flags that this project sets: what to give instead
-    "model": "ONNX=", "output": "BUILD=", "framework": "no other value: 5 is ONNX", "input_format": "no other value",
-    "input_shape": "BATCH=", "soc_version": "SOC=", "out_nodes": "an ONNX file with other outputs: ONNX=",
-    **dict.fromkeys(GEAR_PARAMETERS, "INPUT.GEARS in the config"), "input_shape_range": "INPUT.GEARS in the config",
-    "insert_op_conf": "INPUT=uint8",
+OWN = {  # flags that this project sets: hint
+    "model": "give ONNX=", "output": "give BUILD=", "framework": "remove it: the value is always 5 (ONNX)",
+    "input_format": "remove it: the format is that of the model", "input_shape": "give BATCH=",
+    "soc_version": "give SOC=", "out_nodes": "give an ONNX file with other outputs: ONNX=",
+    **dict.fromkeys((*GEAR_PARAMETERS, "input_shape_range"), "give INPUT.GEARS in the config"),
+    "insert_op_conf": "give INPUT=uint8",
 }
-UNSUPPORTED = (  # flags that select another mode of atc, other inputs, or weights in a second file
+UNSUPPORTED = (  # flags for another mode of atc, other inputs, or weights in a separate file
     "mode", "om", "json", "weight", "singleop", "external_weight", "input_fp16_nodes", "is_input_adjust_hw_layout",
     "is_output_adjust_hw_layout", "display_model_info", "dump_mode", "save_original_model",
 )
@@ -49,7 +50,7 @@ def parse(text: str) -> list[str]:
             raise UserError("invalid ATC_FLAGS", expected="--name=value, separated by spaces", found=word)
         name = match[1].replace("-", "_")
         if name in OWN:
-            raise UserError(f"--{name} is not allowed in ATC_FLAGS", hint=f"give {OWN[name]}")
+            raise UserError(f"--{name} is not allowed in ATC_FLAGS", hint=OWN[name])
         if name in UNSUPPORTED:
             raise UserError(f"--{name} is not supported in ATC_FLAGS", hint="run atc yourself, then give OM=")
         if name in FILES and not Path(match[2]).is_file():

@@ -20,7 +20,8 @@ from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
 
 LARGE = 1024  # stored tensors with more values are weights; no shape depends on them
-SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")  # operators
+# Operators that change the shape or type of a tensor, but not its values.
+SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 PROBABILITIES = {"output": "probabilities"}  # metadata of a model that ends with Softmax
 
 
@@ -47,8 +48,8 @@ def read(path: AnyPath) -> onnx.ModelProto:
 
 
 def external_data(path: AnyPath) -> list[Path]:
-    """The files beside an ONNX file that contain its weights; none if it contains them itself, or is damaged, which
-    `read` refuses. Raises UserError if one is missing."""
+    """The separate files that contain the weights of an ONNX file; [] if there are none, and for a damaged file, which
+    `read` reports. Raises UserError if one is missing."""
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception:  # protobuf's
@@ -60,7 +61,7 @@ def external_data(path: AnyPath) -> list[Path]:
     if missing:
         hint = "copy it there under this name"
         raise UserError(
-            "its weights are in another file, which is missing", where=path, found=first_few(missing), hint=hint
+            "the separate file with its weights is missing", where=path, found=first_few(missing), hint=hint
         )
     return files
 

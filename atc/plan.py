@@ -24,7 +24,7 @@ from hrnet.io.compiled import Gear, TensorInfo
 from hrnet.io.files import AnyPath, replacing, write_text
 from hrnet.schemas import CLASSIFICATION
 
-AIPP_ENDING, PIXELS_ENDING = ".aipp.cfg", ".pixels.onnx"
+AIPP_SUFFIX, PIXELS_SUFFIX = ".aipp.cfg", ".pixels.onnx"
 
 
 class Plan(NamedTuple):
@@ -93,13 +93,13 @@ def check_config(source: onnx.ModelProto, shapes: dict[str, list[int]], config: 
     found = [shape[1:] for shape in shapes.values()]
     if found != [expected]:
         listed = ", ".join(map(str, found))
-        raise UserError("not the input of this config", where=where, expected=expected, found=listed, hint=hint)
+        raise UserError("the input does not match the config", where=where, expected=expected, found=listed, hint=hint)
     outputs = graph.output_shapes(source, shapes)
     if len(outputs) != 1 or outputs[0].shape[1:2] != [config.MODEL.NUM_CLASSES]:
         listed = ", ".join(f"{each.name} {each.shape[1:]}" for each in outputs)
         expected_classes = f"{config.MODEL.NUM_CLASSES} classes"
         raise UserError(
-            "not the output of this config", where=where, expected=expected_classes, found=listed, hint=hint
+            "the output does not match the config", where=where, expected=expected_classes, found=listed, hint=hint
         )
 
 
@@ -136,20 +136,20 @@ def prepare(
     given, conf = quantized or model, None
     size = config.MODEL.get("IMAGE_SIZE") if config else None
     if config:
-        shapes = atc_command.batched(graph.inputs(source), batch_size, 2 if gears else 0, model, size)
+        shapes = atc_command.shapes_for_batch(graph.inputs(source), batch_size, 2 if gears else 0, model, size)
         check_config(source, shapes, config, model)
     if config and input_dtype == "uint8" and not uses_aipp(gears, chip):
-        given = output.with_suffix(PIXELS_ENDING)
+        given = output.with_suffix(PIXELS_SUFFIX)
         if not gears:
-            planes = atc_command.batched(graph.inputs(source), batch_size, 0, model, config.MODEL.IMAGE_SIZE)
+            planes = atc_command.shapes_for_batch(graph.inputs(source), batch_size, 0, model, config.MODEL.IMAGE_SIZE)
             atc_command.aipp_input(config, planes, batch_size, model)  # checks the image size
         accept_pixels(source, config, model)
         write_pixels(config, quantized or model, given)
     description, inputs = graph.describe(source), graph.inputs(source)
-    shapes = atc_command.batched(inputs, batch_size, 2 if gears else 0, model, size)
+    shapes = atc_command.shapes_for_batch(inputs, batch_size, 2 if gears else 0, model, size)
     compiled = [TensorInfo(tensor.name, tensor.dtype, shapes[tensor.name]) for tensor in inputs]
     if config and input_dtype == "uint8" and uses_aipp(gears, chip):
-        conf = output.with_suffix(AIPP_ENDING)
+        conf = output.with_suffix(AIPP_SUFFIX)
         compiled = [TensorInfo(inputs[0].name, "uint8", atc_command.aipp_input(config, shapes, batch_size, model))]
     outputs = flags.output_dtypes(atc_flags, graph.output_shapes(source, shapes), source)
     at_gears = shapes_at_gears(source, shapes, gears, model)
@@ -159,7 +159,7 @@ def prepare(
 
 def restore_tool_input(config: CfgNode, model: Path, output: Path, aipp: bool) -> None:
     """Write the additional file for uint8 again if it is missing: the printed command needs it."""
-    path = output.with_suffix(AIPP_ENDING if aipp else PIXELS_ENDING)
+    path = output.with_suffix(AIPP_SUFFIX if aipp else PIXELS_SUFFIX)
     if aipp and not path.exists():
         write_aipp(config, path)
     elif not path.exists():

@@ -24,7 +24,7 @@ import onnxruntime
 from yacs.config import CfgNode
 
 from atc import classifier, graph
-from hrnet.cli import UserError, WorkFailed, command, progress
+from hrnet.cli import UserError, WorkFailed, command, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError
@@ -34,7 +34,7 @@ from hrnet.io.tensors import read_output
 from hrnet.schemas import CLASSIFIERS
 
 TOP = 5  # Top-1 to Top-5
-BATCH = 16  # images at a time, where the file accepts any batch
+BATCH = 16  # images at a time, if the file's batch size is dynamic
 MODULE = "atc.reference"
 PREPARE = "run make preprocess"
 PIXEL_MAX = np.float32(255)
@@ -66,7 +66,8 @@ def load(model: Path) -> onnxruntime.InferenceSession:
 def scores_of(
     session: onnxruntime.InferenceSession, found: classifier.Classifier, inputs: Iterator[np.ndarray], count: int
 ) -> np.ndarray:
-    """The outputs float32 [count, outputs] for `count` inputs float32 [3, H, W]. A fixed batch is filled with zeros."""
+    """The outputs float32 [count, outputs] for `count` inputs float32 [3, H, W]. A fixed batch size is filled up with
+    zeros."""
     size = found.batch if found.batch > 0 else BATCH
     rows = []
     for start in progress(range(0, count, size), unit="batch"):
@@ -92,7 +93,7 @@ def count_hits(scores: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def check(config: CfgNode, config_hash: str, manifest: Manifest, args: argparse.Namespace) -> classifier.Classifier:
-    """What the file contains. Raises UserError where it, the config and the manifest do not fit together."""
+    """What the ONNX file contains. Raises UserError if file, config and manifest do not match."""
     if manifest.config_sha256 != config_hash:
         raise UserError(
             "the inputs were made with another config", where=args.manifest, expected=args.cfg, hint=PREPARE
@@ -132,7 +133,7 @@ def run(args: argparse.Namespace) -> None:
     tool = f"onnxruntime {onnxruntime.__version__} in float32"
     write_reference([args.output], figures, manifest, stamp, "model", tool)
     shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    return print(f"wrote {args.output} ({len(labels)} images, {shown})")
+    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -37,10 +37,11 @@ HINTS = {
     "E10022": "--output must be a file name without suffix, not a directory",
     "E10031": "with gears at least one axis of --input_shape must be -1",
     **dict.fromkeys(("E10035", "E10036", "E10037", "E10038", "E10039"), _GEARS),
-    "E10041": "the ONNX file is damaged or not an ONNX file: rm it and run make onnx",
+    "E10041": "the ONNX file is damaged or not an ONNX file: give another one, or run make onnx",
     "E10052": "the AIPP file does not match the model: rm it and run make om",
     "E10054": "a required parameter is empty: give --model, --output and --soc_version, each in quotation marks",
-    "E19010": "this CANN does not support this operator at the file's opset: export with opset 11 (make onnx)",
+    "E19010": "this CANN does not support this operator at the file's opset: export with opset 11, as make onnx does: "
+    "torch.onnx.export(..., opset_version=11, dynamo=False)",
     "EC0010": "the python3 that atc finds on PATH (without .venv) does not have all packages that TBE imports: "
     "python3 -m pip install decorator attrs psutil scipy sympy cloudpickle tornado absl-py",
     "EZ3003": f"no kernel for this operator on this chip: compare SOC with npu-smi info; {OPERATORS}",
@@ -72,13 +73,13 @@ def run_tool(tool: Sequence[str], arguments: Sequence[str], folder: Path, lock: 
         raise WorkFailed(f"{name} failed, see above", found=f"exit code {code}", hint=find_hint(last[failure:]))
 
 
-def find_result(tool: str, folder: Path, name: str, ending: str) -> Path:
+def find_result(tool: str, folder: Path, name: str, suffix: str) -> Path:
     """The file that the tool wrote in `folder` for --output=NAME; newer versions of atc write NAME_linux_x86_64.om.
     Raises WorkFailed unless exactly one file is found."""
-    if (folder / f"{name}{ending}").is_file():
-        return folder / f"{name}{ending}"
-    found = sorted(folder.glob(f"{name}*{ending}"))
+    if (folder / f"{name}{suffix}").is_file():
+        return folder / f"{name}{suffix}"
+    found = sorted(folder.glob(f"{name}*{suffix}"))
     if len(found) != 1:
-        what = f"{tool} succeeded but wrote {'several' if found else 'no'} {name}*{ending}"
+        what = f"{tool} succeeded but wrote {'several' if found else 'no'} {name}*{suffix}"
         raise WorkFailed(what, found=", ".join(path.name for path in found) or None)
     return found[0]

@@ -122,7 +122,7 @@ def at_gear(shapes: Mapping[str, Sequence[int]], gear: Sequence[int]) -> dict[st
 
 
 def _batch_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[tuple[int, ...]]:
-    batched = 0
+    dynamic_batches = 0
     for shape in shapes:
         if not shape:
             raise AtcError(
@@ -132,14 +132,14 @@ def _batch_gears(arguments: Mapping[str, str], shapes: list[list[Dim]]) -> list[
             )
         if shape[0] != DYNAMIC:
             continue
-        batched += 1
+        dynamic_batches += 1
         if DYNAMIC in shape[1:]:
             raise AtcError(
                 "E10018",
                 f"Value -1 for shape {shape.index(DYNAMIC, 1)} is invalid. When --dynamic_batch_size is included, "
                 "only batch size N can be -1 in --input_shape.",
             )
-    if not batched:
+    if not dynamic_batches:
         raise AtcError(
             "E10031",
             "--dynamic_batch_size is included, but none of the nodes specified in --input_shape has a batch size "

@@ -1,4 +1,4 @@
-"""Calibrate the batch norms of a net with random weights, so that the values of its layers have a trained net's scale.
+"""Calibrate the batch norms of a network with random weights: its values then have the scale of a trained network's.
 
 This module needs only torch, so that it also runs where the packages for images are missing.
 """

@@ -1,11 +1,11 @@
-"""Measure what make cluster costs: seconds of a part over make part alone, and a merge of many parts.
+"""Measure the extra time of make cluster for each part, compared with make part, and the time to merge many parts.
 
     python -m benchmarks.cluster --images 256 --shards 8 64 --merge 10000
 
 For each number of parts it runs `make part` for one part after the other, then `make cluster` on a Ray cluster of this
 machine, which computes one part at a time too. Both use the same model and images (hard links to the demo's digits).
-The difference is start-up plus a cost for each part; two numbers of parts give both. A merge of many parts reads copies
-of a computed part with other numbers and images.
+The difference is the start-up time plus a time for each part; two numbers of parts give both. For the merge, one
+computed part is copied many times, with other part numbers and image names.
 """
 
 from __future__ import annotations

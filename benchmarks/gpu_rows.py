@@ -22,7 +22,7 @@ from train.distributed import DistributedContext
 
 NOISE = 2  # images that calibrate batch norm
 WARM_UP = 4  # calls before the timed ones: cuDNN selects its algorithms, torch.compile records a CUDA graph
-ROUND = 0.1  # least seconds of a round
+ROUND = 0.1  # minimum seconds of a round
 EPOCHS = 2  # the last one is timed; in the first one workers start, and cuDNN selects its algorithms
 
 Net = Callable[[torch.Tensor], Any]
@@ -33,7 +33,7 @@ def plain(net: Net, image: torch.Tensor) -> Net:
 
 
 def captured(net: Net, image: torch.Tensor) -> Net:
-    """The net as a CUDA graph for images like `image`. Each call overwrites the outputs of the previous one."""
+    """The network as a CUDA graph for images like `image`. Each call overwrites the outputs of the previous one."""
     static, stream, graph = image.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -52,14 +52,14 @@ def captured(net: Net, image: torch.Tensor) -> Net:
 
 
 def compiled(net: Net, image: torch.Tensor) -> Net:
-    """The net compiled by torch for images like `image`; on a GPU also as CUDA graphs."""
+    """The network compiled by torch for images like `image`; on a GPU also as CUDA graphs."""
     torch.compiler.reset()
     return torch.compile(net, dynamic=False, mode="reduce-overhead")
 
 
 class Mode(NamedTuple):
-    """How a net is run. `tf32`: whether float32 products are computed in TF32. `limit`: the largest allowed difference
-    from float32 on the CPU, relative to the largest value of the output."""
+    """How a network is run. `tf32`: whether float32 products are computed in TF32. `limit`: the largest allowed
+    difference from float32 on the CPU, relative to the largest value of the output."""
 
     label: str
     dtype: torch.dtype
@@ -70,7 +70,7 @@ class Mode(NamedTuple):
 
 
 # Rounding alone changes the outputs of HigherHRNet-W32 with random weights by 0.12 in float16 and by 0.09 in TF32. The
-# same net with rounded values on a CPU gives 0.10 and 0.08.
+# same network with rounded values on a CPU gives 0.10 and 0.08.
 _ROUNDED = 0.25
 _FAST = (torch.float16, torch.channels_last, False)
 MODES = {
@@ -89,13 +89,13 @@ class Row:
     mode: str
     images_per_second: float  # the median over the rounds
     milliseconds: list[float]  # of a batch, in each round; training: of the timed epoch
-    difference: Optional[float] = None  # from float32 on the CPU, relative to the largest value; the largest one
+    difference: Optional[float] = None  # largest one from float32 on the CPU, relative to the largest value
     error: str = ""  # what is wrong with the outputs
     seconds: float = 0.0  # of the whole row, with its preparation
 
 
 class Network:
-    """A net with seeded weights on the CPU, its images, and their float32 outputs."""
+    """A network with seeded weights on the CPU, its images, and their float32 outputs."""
 
     def __init__(self, name: str, net: nn.Module, size: list[int]) -> None:
         """`size`: width and height of the images, pixels."""
@@ -113,7 +113,7 @@ class Network:
 
 
 def on_cpu(outputs: Any) -> list[torch.Tensor]:
-    """Copies of a net's outputs, float32 on the CPU."""
+    """Copies of a network's outputs, float32 on the CPU."""
     return [each.float().cpu().clone() for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 

@@ -49,7 +49,7 @@ def translate(model: onnx.ModelProto, path: Path) -> tuple[dict[str, Any], dict[
     Raises UserError for a node that the exporter of this project does not write.
     """
     weights = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    same: dict[str, str] = {}  # names that Identity gives to weights
+    same: dict[str, str] = {}  # output of an Identity: the weight that it copies
     steps = []
     for node in model.graph.node:
         values = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
@@ -177,8 +177,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
         "--paddle_python", dest="python", default=python, help="python with paddlepaddle (PADDLE_PYTHON)"
     )
     parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 4, 8], help="(%(default)s)")
-    parser.add_argument("--count", type=integer(1), default=32, help="images in each turn (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=5, help="turns of each candidate (%(default)s)")
+    parser.add_argument("--count", type=integer(1), default=32, help="images in each run (%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

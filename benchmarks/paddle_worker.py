@@ -93,7 +93,7 @@ def load(folder: Path, threads: int) -> Any:
 def main() -> None:
     folder, threads = Path(sys.argv[1]), int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what Paddle prints is no answer
+    os.dup2(2, 1)  # Paddle prints to stdout: keep this out of the answers
     save(folder)
     predictor = load(folder, threads)
     image = predictor.get_input_handle(predictor.get_input_names()[0])

@@ -1,4 +1,4 @@
-"""Compare the speed of the pose pipeline with upstream's code: seconds per image of each part, and the ratio.
+"""Compare the speed of the pose pipeline with upstream's code: seconds per image of each stage, and the ratio.
 
     python -m benchmarks.pose_chain --peer HigherHRNet-Human-Pose-Estimation --dataset data/coco --images 8 \\
         --onnx build/higher_hrnet_w32_512/model.onnx --model build/higher_hrnet_w32_512/om/bs1-float32-fp32.onnx
@@ -42,17 +42,17 @@ from hrnet.schemas import POSE
 
 PIXELS = 0.01  # of the image: a rounding error, since keypoints are multiples of a quarter of an input pixel
 SCORES = 1e-3
-PARTS = ("preprocess", "infer", "decode")
+STAGES = ("preprocess", "infer", "decode")
 PART = "part.json"  # the record beside the keypoints
 
 Seconds = dict[str, float]
 
 
 @contextmanager
-def timed(seconds: Seconds, part: str) -> Iterator[None]:
+def timed(seconds: Seconds, stage: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
-    seconds[part] = time.perf_counter() - begun
+    seconds[stage] = time.perf_counter() - begun
 
 
 def subset(folder: Path, target: Path, cfg: Path, count: int) -> int:
@@ -95,7 +95,7 @@ def infer_baseline(onnx: Path, inputs: Path, outputs: Path) -> None:
 
 
 def run_upstream(peer: Path, onnx: Path, folder: Path) -> tuple[Seconds, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Seconds of each part, and for each stem the keypoints (input pixels) and scores."""
+    """Seconds of each stage, and for each stem the keypoints (input pixels) and scores."""
     upstream, seconds = UpstreamDecoder(peer), Seconds()
     people = {}
     prep, prep_flip, out, out_flip = (folder / name for name in ("prep", "prep_flip", "out", "out_flip"))
@@ -154,7 +154,7 @@ def compare(folder: Path, people: dict[str, tuple[np.ndarray, np.ndarray]]) -> t
 
 
 def run(peer: Path, cfg: Path, onnx: Path, model: Path, folder: Path, images: int) -> None:
-    """Print a line for each part and for the sum. Raises WorkFailed if keypoints differ."""
+    """Print a line for each stage and for the sum. Raises WorkFailed if keypoints differ."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         count = subset(folder, root / "coco", cfg, images)
@@ -165,10 +165,10 @@ def run(peer: Path, cfg: Path, onnx: Path, model: Path, folder: Path, images: in
         found, pixels, values = compare(root / "ours", people)
         equal = f"{found} people in the same order, keypoints within {pixels:.1e} pixels, scores {values:.1e}"
         print(f"{count} images, {cores()} cores; {equal}")
-        for part in (*PARTS, "all"):
-            parts = PARTS if part == "all" else (part,)
-            slow, fast = (sum(seconds[each] for each in parts) / count for seconds in (theirs, ours))
-            print(f"{part:10}  {slow:7.3f} s per image upstream, {fast:7.3f} ours, {slow / fast:5.2f} x")
+        for stage in (*STAGES, "all"):
+            stages = STAGES if stage == "all" else (stage,)
+            slow, fast = (sum(seconds[each] for each in stages) / count for seconds in (theirs, ours))
+            print(f"{stage:10}  {slow:7.3f} s per image upstream, {fast:7.3f} ours, {slow / fast:5.2f} x")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -49,7 +49,7 @@ def run(peer: Path, folder: Path, copies: int, rounds: int, mode: str) -> None:
         }
         seconds = in_turn(candidates, rounds)
         check_equal(count, [(ours, theirs)])
-        print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs equal to the bit")
+        print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs are identical")
         report(seconds, count, "peer")
 
 

@@ -87,7 +87,7 @@ def run(peer: Path, folder: Path, copies: int, rounds: int) -> None:
         seconds = in_turn(candidates, rounds)
         ours("both", "--output_flip", root / "flip")
         check_equal(count, [(root / "both", theirs), (root / "flip", theirs_flip)])
-        print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs equal to the byte")
+        print(f"{count} images, {cores()} cores, {rounds} rounds, medians; all inputs are identical")
         report(seconds, count, "peer")
 
 

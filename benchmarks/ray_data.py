@@ -4,8 +4,8 @@
 
 Runs one after the other, `--rounds` times: make eval; make cluster, with parts; and Ray Data, which prepares the images
 and runs the compiled model as functions on batches, with the same pixel functions and the same runtime. Ray Data keeps
-the predictions in memory; the others write inputs, outputs and predictions to files. All of them start from nothing but
-the compiled model. Needs Ray Data: pip install "ray[data]".
+the predictions in memory; the others write inputs, outputs and predictions to files. At the start of each run only the
+compiled model exists. Needs Ray Data: pip install "ray[data]".
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def prepare(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 class Infer:
-    """The compiled model in a process of its own."""
+    """The compiled model, in a separate process."""
 
     def __init__(self, model: str) -> None:
         self.runtime = onnxruntime_runtime.load(model, 1, 1)
@@ -76,7 +76,7 @@ def by_ray_data(dataset: Path, model: Path) -> dict[str, int]:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         inputs = ray.data.from_items(rows).map_batches(prepare, batch_size=PREPARED)
         constructor = {"model": str(model.absolute())}
-        one = ray.data.ActorPoolStrategy(size=1)  # other CPUs than those of prepare: both run at the same time
+        one = ray.data.ActorPoolStrategy(size=1)  # one process: prepare runs on the other CPUs at the same time
         results = inputs.map_batches(
             Infer, batch_size=BATCH, compute=one, num_cpus=0.9, fn_constructor_kwargs=constructor
         )
@@ -115,7 +115,7 @@ def run(images: int, shards: int, rounds: int, digits: Path) -> None:
             seconds.setdefault("Ray Data", []).append(time.perf_counter() - begun)
             for name, results in (("make cluster", found), ("Ray Data", others)):
                 if results != expected:
-                    raise WorkFailed("other predictions than make eval", where=name, found=len(results))
+                    raise WorkFailed("predictions differ from those of make eval", where=name, found=len(results))
         for name, values in seconds.items():
             print(f"{name}: {statistics.median(values):.1f} s, median of {rounds}")
 

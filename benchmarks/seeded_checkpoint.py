@@ -8,7 +8,7 @@ Writes   a bare float32 state dict
         --output seeded/higher_hrnet_w32_512.pth
 
 With only random weights the logits reach 1e8 and all images get the same class, so parity and fp16 results mean
-nothing. After calibration the values of each layer have the scale of a trained net. The mean of the logits is
+nothing. After calibration the values of each layer have the scale of a trained network. The mean of the logits is
 subtracted, so that the predicted class depends on the image. For pose models the last layers are mixed and scaled so
 that decoding finds people: all joints get nearly the same heatmap and the same tag map, chosen so that its mean varies
 little between images, and peaks exceed TEST.DETECTION_THRESHOLD. These people do not correspond to people in the
@@ -52,7 +52,8 @@ HEAT, TAGS = (0.0, 0.06), (0.0, 1.0)  # mean and deviation; upstream's threshold
 
 
 def centre(net: classification.ClassificationNet, logits: np.ndarray) -> None:
-    """Subtract the mean of `logits`, float32 [N, classes], from the last bias, so that not only a few classes win."""
+    """Subtract the mean of `logits`, float32 [N, classes], from the last bias, so that more than a few classes are
+    predicted."""
     with torch.no_grad():
         net.classifier.bias.sub_(torch.from_numpy(logits.mean(axis=0)))
 
@@ -68,8 +69,8 @@ def list_images(folder: Path, count: int) -> list[Path]:
 
 
 def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and a description of its logits on the calibration images. Without images, batch norm is calibrated on
-    noise, which is enough to measure speed."""
+    """The network, and a description of its logits on the calibration images. Without images, batch norm is calibrated
+    on noise, which is enough to measure speed."""
     net = classification.build(config)
     if not paths:
         width, height = config.MODEL.IMAGE_SIZE
@@ -82,7 +83,8 @@ def make_classification(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, 
     calibrate(net, torch.from_numpy(np.stack([read(path) for path in paths])).split(BATCH))
     centre(net, np.concatenate(list(logits_of(net, paths, read, BATCH))))
     logits = np.concatenate(list(logits_of(net, paths, read, BATCH)))
-    return net, f"logits up to {np.abs(logits).max():.2f}, {np.unique(logits.argmax(axis=1)).size} classes win"
+    classes = np.unique(logits.argmax(axis=1)).size
+    return net, f"logits up to {np.abs(logits).max():.2f}, {classes} classes are predicted"
 
 
 def pose_input(path: Path, config: CfgNode) -> torch.Tensor:
@@ -133,7 +135,7 @@ def mean_heat(outputs: Sequence[torch.Tensor], joints: int) -> torch.Tensor:
 
 
 def make_pose(config: CfgNode, paths: list[Path]) -> tuple[nn.Module, str]:
-    """The net, and a description of its heatmaps on the calibration images."""
+    """The network, and a description of its heatmaps on the calibration images."""
     net, joints = pose.build(config), config.MODEL.NUM_JOINTS
     inputs = [pose_input(path, config) for path in paths]
     with torch.no_grad():

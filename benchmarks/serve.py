@@ -4,12 +4,12 @@
     python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
-All servers run the same session code (benchmarks.serve_model) with the same compiled models, batches of up to the
-largest of them, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor
-extension. They run all the time, and take turns: those that are not measured are stopped
-(SIGSTOP). A peer's environment needs its package and those of this project without torch: `pip install litserve numpy
-onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also `uvloop<0.22`).
-
+All servers run the same session code (benchmarks.serve_model) with the same compiled models, in batches of up to the
+largest model, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor
+extension. All servers run during the whole benchmark, but those that are not measured at the moment are stopped
+(SIGSTOP). A peer's environment needs its package and those of this project without torch:
+`pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
+`uvloop<0.22`).
 --bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
 """
 
@@ -44,7 +44,7 @@ START_SECONDS = 120
 
 
 class Peer(NamedTuple):
-    """A server that runs. `requests`: one for each image."""
+    """A running server. `requests`: one for each image."""
 
     process: subprocess.Popen[bytes]
     port: int

@@ -37,7 +37,7 @@ class Connection:
             head, found, _ = self.received.partition(b"\r\n\r\n")
             if found:
                 if not head.startswith(b"HTTP/1.1 200"):
-                    raise WorkFailed("the server refused a request", found=self.received[:400])
+                    raise WorkFailed("the server rejected a request", found=self.received[:400])
                 (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
                 self.expected = len(head) + 4 + int(length.split(b":")[1])
         if not data:

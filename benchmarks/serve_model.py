@@ -21,7 +21,7 @@ CFG, MODELS = "BENCHMARK_CFG", "BENCHMARK_MODELS"  # environment variables: the 
 
 
 class Model:
-    """JPEGs to their five best classes. `parallel`: batches that are computed at a time."""
+    """Classifies JPEGs: the five best classes of each. `parallel`: number of batches computed at the same time."""
 
     def __init__(self, cfg: str, models: Sequence[Path], parallel: int) -> None:
         cv2.setNumThreads(1)

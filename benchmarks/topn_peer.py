@@ -4,7 +4,7 @@
 
 The peer's script is not part of this repository: give its path. Its arguments are `<outputs> <labels> <directory>
 <name>`. It reads txt files; ours reads the same txt files, and the same values as bin and npy. All results must be
-equal to the byte.
+identical.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(peer: Path, images: int, rounds: int) -> None:
         results = {(root / f"{kind.replace(' ', '-')}.json").read_bytes() for kind in candidates}
         if len(results) != 1:
             raise WorkFailed("results differ", found=results)
-        print(f"{images} outputs of {CLASSES} classes, {rounds} rounds, medians; results equal to the byte")
+        print(f"{images} outputs of {CLASSES} classes, {rounds} rounds, medians; results are identical")
         report(seconds, images, "peer from txt")
 
 

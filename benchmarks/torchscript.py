@@ -43,7 +43,7 @@ def eager(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def channels_last(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
-    """Logits of each batch, for a net and images in channels-last layout."""
+    """Logits of each batch, for a network and images in channels-last layout."""
     return eager(lambda image: net(image.contiguous(memory_format=torch.channels_last)), batches)  # type: ignore[arg-type]
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.train_loop --cfg demo_digits --dataset data/digits --batch_size 32 --steps 15
 
 The plain loop is what users write: a DataLoader whose workers decode with Pillow, crop, flip and normalise to float32,
-a float32 net, and torch's SGD. Each loop trains its own net, with the same initial weights and the same crops of the
-images in val/. The run fails if the losses of the first step differ. The loops run alternately in one process.
+a float32 network, and torch's SGD. Each loop trains its own network, with the same initial weights and the same crops
+of the images in val/. The run fails if the losses of the first step differ. The loops run alternately in one process.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from hrnet.pose.decode import People
 from hrnet.pose.joints import NAMES
 
 CONFIG = "experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml"
-PARTS = ("x", "y", "height", "tag", "tag of the flipped image")
+PARTS = ("x", "y", "heatmap value", "tag", "tag of the flipped image")
 PIXELS, VALUES = 1e-3, 1e-5  # allowed differences
 
 Outputs = Sequence[np.ndarray]
@@ -31,7 +31,7 @@ Outputs = Sequence[np.ndarray]
 
 def first_difference(ours: People, keypoints: np.ndarray, scores: np.ndarray) -> Optional[str]:
     """The first difference between our people and upstream's keypoints [P, 17, 3 + D] and scores [P], or None. Allowed
-    differences: 1e-3 pixels for coordinates, 1e-5 for heights, tags and scores."""
+    differences: 1e-3 pixels for coordinates, 1e-5 for heatmap values, tags and scores."""
     if ours.keypoints.shape != keypoints.shape:
         return f"{len(ours.keypoints)} people, expected {len(keypoints)}"
     allowed = np.full(keypoints.shape[1:], VALUES)

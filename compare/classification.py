@@ -29,7 +29,7 @@ import numpy as np
 from compare import columns
 from compare.columns import COMPILED, INFER, ONNX, TORCH_IMAGES, TORCH_INPUTS, Runner, Step
 from compare.tables import Table
-from hrnet.cli import UserError, command, first_few, progress
+from hrnet.cli import UserError, command, first_few, plural, progress
 from hrnet.config import config_sha256, load_config
 from hrnet.inputs import planes, read_input
 from hrnet.io.files import make_folder
@@ -146,7 +146,7 @@ def make_table(result: Result, model: str) -> Table:
     if "top5" in shown[0]:
         rows.append(["Top-5 %", *(f"{column['top5']:.2f}" for column in shown)])
     rows.append(["Top-1 changed, images", "", *(str(len(step.changed)) for step in result.steps)])
-    title = f"{model} on {len(result.labels)} images; each step is compared with the column before"
+    title = f"{model} on {plural(len(result.labels), 'image')}; each step is compared with the column before"
     return Table(title, ["", *result.names], [*rows, *columns.difference_rows(result.steps, "logits")])
 
 

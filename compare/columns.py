@@ -12,7 +12,7 @@ import onnxruntime
 
 from compare.sums import Sums
 from compare.tables import Table, short, write_tables
-from hrnet.cli import UserError, WorkFailed
+from hrnet.cli import UserError, WorkFailed, plural
 from hrnet.config import add_cfg_argument
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import sha256_file
@@ -145,7 +145,7 @@ def write_result(
     compiled = {"model": args.model.name, "model_sha256": sha256_file(args.model)}
     write_record(args.output, "comparison", {**compiled, **content})
     write_stamp(args.output, stamp, [args.output.with_suffix(".md"), args.output])
-    print(f"wrote {args.output} ({content['images']} images)")
+    print(f"wrote {args.output} ({plural(content['images'], 'image')})")
     if args.model.suffix == ".ts":
         print("no table of operators for TorchScript; for the operators of the ONNX file give BACKEND=onnxruntime")
 

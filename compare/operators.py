@@ -29,7 +29,7 @@ from compare import msprobe
 from compare.operator_table import findings, table
 from compare.tables import write_tables
 from compare.walk import BatchDiffers, Operator, Walk
-from hrnet.cli import UserError, WorkFailed, command, integer, progress
+from hrnet.cli import UserError, WorkFailed, command, integer, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import planes, read_input, spread
 from hrnet.io.compiled import CompiledModel
@@ -157,11 +157,11 @@ def run(args: argparse.Namespace) -> None:
         "findings": lines,
         "operators": [asdict(each) for each in operators],
     }
-    title = f"{args.model.name}: error of each operator on {len(images)} images"
+    title = f"{args.model.name}: error of each operator on {plural(len(images), 'image')}"
     write_tables(args.output, title, table(operators, SHOWN), table(operators, LISTED), lines)
     write_record(args.output, "operators", content)
     write_stamp(args.output, stamp, products)
-    return print(f"wrote {args.output} ({len(operators)} operators, {len(images)} images)")
+    return print(f"wrote {args.output} ({plural(len(operators), 'operator')}, {plural(len(images), 'image')})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -31,7 +31,7 @@ from compare import columns
 from compare.columns import COMPILED, INFER, ONNX, TORCH_IMAGES, TORCH_INPUTS, Runner, Step
 from compare.people import Person, by_image, matched, points
 from compare.tables import Table
-from hrnet.cli import UserError, command, first_few, progress
+from hrnet.cli import UserError, command, first_few, plural, progress
 from hrnet.config import config_sha256, load_config
 from hrnet.inputs import planes, read_input
 from hrnet.io.coco import read_keypoints
@@ -164,7 +164,7 @@ def make_table(model: str, content: dict[str, Any], steps: list[Step]) -> Table:
         ["images with other people", "", *(str(len(step.changed)) for step in steps)],
         *columns.difference_rows(steps, "maps"),
     ]
-    title = f"{model} on {content['images']} images; each step is compared with the column before"
+    title = f"{model} on {plural(content['images'], 'image')}; each step is compared with the column before"
     return Table(title, ["", *(column["name"] for column in shown)], rows)
 
 
@@ -172,7 +172,9 @@ def changed_lines(steps: list[Step]) -> list[str]:
     """The images on which people were lost or found, one line for each step."""
     lines = []
     for step in steps:
-        texts = [f"{each['source']} ({each['from']} -> {each['to']} people)" for each in step.changed]
+        texts = [
+            f"{each['source']} ({each['from']} -> {plural(each['to'], 'person', 'people')})" for each in step.changed
+        ]
         if texts:
             lines.append(f"{step.before} -> {step.after}: other people in {first_few(texts, LISTED)}")
     return lines

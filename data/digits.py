@@ -20,7 +20,7 @@ from typing import Optional
 import numpy as np
 from PIL import Image
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import UserError, command, plural, progress
 from hrnet.io.files import make_folder, write_atomic, write_text
 
 SIZE = 64  # height and width of the written images, pixels
@@ -70,7 +70,7 @@ def run(output: Path) -> None:
         if in_val:
             lines.append(f"{name} {label}\n")
     write_text(output / "val_label.txt", "".join(lines))
-    print(f"wrote {mask.size - len(lines)} images for training and {len(lines)} for validation to {output}")
+    print(f"wrote {plural(mask.size - len(lines), 'image')} for training and {len(lines)} for validation to {output}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import command, integer, real
+from hrnet.cli import command, integer, plural, real
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.gears import MOST_GEARS, STEP, Gear, choose, round_up, short_side, whole_size, write_gears
 from hrnet.io.coco import annotation_path, read_annotations
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
     best = cheapest_gears(sizes, short, round_up(args.longest * short))
     zoo = model_zoo_gears(short)
     plain = waste(sizes, short, zoo)
-    print(f"{len(sizes)} images, input size {short}; 100% is the cost of the model zoo's {len(zoo)} gears")
+    print(f"{plural(len(sizes), 'image')}, input size {short}; 100% is the cost of the model zoo's {len(zoo)} gears")
     print(report(plain, "the model zoo's", plain))
     for number in (number for number in best if number <= max(count, 6)):
         print(report(waste(sizes, short, best[number]), f"best {number}", plain))

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from data.figures import OCCLUDER, Canvas, Colour, Figure, colour_of, draw, hull, make_figure, shade, visibility
-from hrnet.cli import command, integer, progress
+from hrnet.cli import command, integer, plural, progress
 from hrnet.io.coco import annotation_path
 from hrnet.io.files import make_folder, replacing, write_text
 from hrnet.pose.joints import COUNT, NAMES, SKELETON
@@ -243,7 +243,7 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
     content = {"info": info, "images": images, "annotations": annotations, "categories": [PERSON]}
     write_text(index, json.dumps(content))
     labelled = sum(person["num_keypoints"] > 0 for person in annotations)
-    print(f"wrote {count} images with {labelled} people to {folder}")
+    print(f"wrote {plural(count, 'image')} with {plural(labelled, 'person', 'people')} to {folder}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

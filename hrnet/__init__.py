@@ -9,8 +9,9 @@ import signal
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BOARD = os.path.isfile(os.path.join(ROOT, "bundle.mk"))  # an unpacked bundle of make bundle, which has no make setup
 SETUP = "run make setup, or give PYTHON=<an interpreter that has the packages>; make doctor lists them"
-if os.path.isfile(os.path.join(ROOT, "bundle.mk")):  # on a board
+if BOARD:
     SETUP = "install the packages that README.md lists, or give PYTHON=<an interpreter that has them>"
 
 

@@ -211,6 +211,11 @@ def progress(items: Iterable[T], total: Optional[int] = None, unit: str = "it", 
     return iter(tqdm(items, total=total, unit=unit, leave=False, **options))
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """A number of things, such as `1 image` or `2 images`; `many`: if it is not `one` with an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def first_few(names: Iterable[str], most: int = 3) -> str:
     """The first `most` names of a list as text: `a, b, c and 4 more`."""
     listed = list(names)

@@ -34,7 +34,7 @@ from hrnet.class_folders import (
     training_classes,
     wrong_class_count,
 )
-from hrnet.cli import UserError, cores, first_few
+from hrnet.cli import UserError, cores, first_few, plural
 from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotations
 from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
 from hrnet.io.records import FormatError
@@ -77,11 +77,12 @@ class Dataset:
         """Messages about missing images and unused directories."""
         notes = []
         if self.absent:
-            notes.append(f"{len(self.absent)} labels have no image (a subset): {first_few(self.absent)}")
-        if self.empty_folders:
             notes.append(
-                f"{len(self.empty_folders)} directories without images are ignored: {first_few(self.empty_folders)}"
+                f"{plural(len(self.absent), 'label has', 'labels have')} no image (a subset): {first_few(self.absent)}"
             )
+        if self.empty_folders:
+            count = plural(len(self.empty_folders), "directory without images is", "directories without images are")
+            notes.append(f"{count} ignored: {first_few(self.empty_folders)}")
         if self.classes and len(self.classes) < self.class_count:
             notes.append(f"{len(self.classes)} of {self.class_count} classes have a directory (a subset)")
         return notes

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
+import hrnet
+
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
 REMOVE = re.compile(r"\brm ([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
@@ -18,6 +20,9 @@ DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"
 def in_call(hint: str, values: Mapping[str, str]) -> str:
     """`hint` with MODEL, BUILD and PYTHON of the current call of make in each command `make <target>`, unless they have
     their defaults. `values`: make's variables; for a stage the environment, where make puts the given ones."""
+    targets = os.environ.get("BUNDLE_TARGETS", "").split()
+    if targets and (elsewhere := [name for name in MAKE.findall(hint) if name not in targets]):
+        return f"this board has no make {elsewhere[0]}; on the machine that packed the bundle: {hint}"
     model = values.get("MODEL") or Path(values.get("CFG", "")).stem
     call = {**{name: values.get(name, "") for name in DEFAULTS}, "MODEL": model}
     if "MAKELEVEL" in values:
@@ -43,6 +48,14 @@ def keep_others(hint: str, folder: Path) -> str:
         return command[0] if inside else f"give another file, since {command[1]} is not in {folder}"
 
     return REMOVE.sub(checked, hint)
+
+
+def install(package: str, extra: str = "", python: str = "python3") -> str:
+    """How to install a package, which pyproject.toml lists in the extra `extra`."""
+    if hrnet.BOARD:
+        return f"{python} -m pip install -c constraints.txt {package}"
+    chosen = f"[{extra}]" if extra else ""
+    return f'pip install ".{chosen}", or make setup'
 
 
 def distance(one: str, other: str) -> int:

@@ -11,7 +11,7 @@ from hrnet.io.files import IMAGES
 from hrnet.tars import LISTS, find_tars
 
 IMAGENET_LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
-COCO_LAYOUT = "annotations/person_keypoints_<split>.json with images/<split>/*"
+COCO_LAYOUT = "annotations/person_keypoints_<split>.json and images/<split>/*"
 SHOWN = 1000  # names that are read of a directory that is not a data set
 
 

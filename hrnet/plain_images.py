@@ -1,5 +1,5 @@
-"""Find images without labels: files, and directories of files, as given to `make predict` in IMAGES. Uses only the
-standard library, since make checks IMAGES before packages are installed.
+"""Find images without labels: files, directories of files, and patterns such as `photos/*.jpg`, as given to `make
+predict` in IMAGES. Uses only the standard library, since make checks IMAGES before packages are installed.
 
 A file in a directory is an image if its name has an extension of an image (hrnet.io.files.IMAGES); directories in it
 are not searched, and its other files are skipped. A file that is given by name may have any extension.
@@ -7,6 +7,7 @@ are not searched, and its other files are skipped. A file that is given by name 
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,10 +20,11 @@ BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its directo
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:
-    """The paths of the images in the given order, those of a directory in natural order, each one once. Raises
-    UserError for a path that does not exist, a file that is not an image, and a directory without images."""
+    """The paths of the images in the given order, those of a directory or pattern in natural order, each one once.
+    Raises UserError for a path that does not exist, a file that is not an image, a directory without images, and a
+    pattern without matches."""
     found: dict[str, None] = {}
-    for each in given:
+    for each in (name for one in given for name in _matches(one)):
         path = os.path.normpath(each)
         if os.path.isdir(path):
             found.update(dict.fromkeys(_in_folder(path)))
@@ -32,6 +34,20 @@ def find_plain_images(given: Iterable[str]) -> list[str]:
         else:
             raise UserError("no such file or directory", where=each, hint=BLANKS)
     return list(found)
+
+
+def _matches(given: str) -> Sequence[str]:
+    """The names that match a pattern, which reaches make unexpanded; any other name itself."""
+    if os.path.exists(given) or not glob.has_magic(given):
+        return [given]
+    if found := sorted(glob.glob(given), key=natural_key):
+        return found
+    folder = os.path.dirname(given) or os.curdir
+    if not os.path.isdir(folder):
+        raise UserError("no such directory", where=folder, hint=BLANKS)
+    names = first_few(sorted(name for name in os.listdir(folder) if name[0] != "."))
+    hint = f"for all images of the directory: IMAGES={folder}/"
+    raise UserError("no file matches this pattern", where=given, found=names or "nothing", hint=hint)
 
 
 def _in_folder(folder: str) -> Sequence[str]:

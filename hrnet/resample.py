@@ -21,7 +21,6 @@ except ImportError:
     COMPILED = False
 
 ONE = 1 << 22  # the integer that represents a weight of 1
-TALL = 2  # height / width above which Pillow 13 resizes columns before rows, which gives other rounding
 
 
 @lru_cache(maxsize=256)
@@ -49,6 +48,12 @@ def weights(source: int, resized: int, start: int, size: int) -> tuple[np.ndarra
     return begin, (triangle / total[:, None] * ONE + 0.5).astype(np.int32)
 
 
+def columns_first(width: int, height: int, size: tuple[int, int]) -> bool:
+    """Whether Pillow 13 resizes columns before rows, which gives other rounding: the height shrinks by more than twice
+    the pixels that the width does."""
+    return height > size[1] and height - size[1] > 2 * (width - size[0])
+
+
 def resize_part(
     pixels: np.ndarray,
     size: tuple[int, int],
@@ -62,7 +67,7 @@ def resize_part(
     uint8 [height, width, 3]. Pixels outside of the resized image are black. interpolation: bilinear or bicubic."""
     inside = 0 <= left <= size[0] - width and 0 <= top <= size[1] - height
     compiled = COMPILED and interpolation == "bilinear"
-    if not compiled or not inside or pixels.shape[0] > TALL * pixels.shape[1]:
+    if not compiled or not inside or columns_first(pixels.shape[1], pixels.shape[0], size):
         resized = Image.fromarray(pixels).resize(size, Image.Resampling[interpolation.upper()])
         return np.asarray(resized.crop((left, top, left + width, top + height)))
     part = np.empty((height, width, 3), dtype=np.uint8)

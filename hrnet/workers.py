@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Optional, TypeVar
@@ -32,15 +33,29 @@ def map_files(
         return [work(task) for task in progress(tasks, len(tasks), unit=unit)]
     try:
         with pool:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)  # a new worker would print a traceback
-            try:
+            with ctrl_c_blocked():
                 results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
         hint = "rerun with fewer --workers; finished files are kept"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
+
+
+@contextlib.contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Start worker processes in this context: Ctrl-C waits until its end, and in a worker until `ignore_ctrl_c`. Before
+    that, a worker would print a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_ctrl_c() -> None:
+    """Ignore Ctrl-C in this worker process: its parent handles it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
 
 
 def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
@@ -54,9 +69,8 @@ def _pool(workers: int) -> Optional[ProcessPoolExecutor]:
 
 
 def _follow_parent() -> None:
-    """Ignore Ctrl-C, which the parent handles, and exit with the parent: else the worker would wait forever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, CTRL_C)
+    """Ignore Ctrl-C, and exit with the parent: else the worker would wait forever."""
+    ignore_ctrl_c()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

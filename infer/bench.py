@@ -7,6 +7,7 @@ Reads    each model and its record (`<model>.json`), which contains the batch si
 Writes   <name>.md, then <name>.json (kind `bench`), with a row for each model or each gear; temporary files are in
          <name>_scratch, which is removed at the end
 Resumes  rows of a killed run with the same models, loop, devices, tool and code are kept
+Keeps    rows of an earlier sweep over other batch sizes, if they are comparable (infer/bench_table.py)
 
 The model zoo's README (https://gitee.com/ascend/ModelZoo-PyTorch, HRNet) defines the figures: `ave_latency` is the time
 per image, and an Ascend310 card has four devices.
@@ -25,7 +26,6 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet import markdown
 from hrnet.cli import UserError, command, integer
 from hrnet.code import code_sha256
 from hrnet.io import records, stamp
@@ -34,11 +34,11 @@ from hrnet.io.files import check_free_disk, locked, make_folder, write_text
 from hrnet.io.runs import BenchRecord, BenchRow
 from hrnet.machine import machine
 from infer import run_ais_bench
+from infer.bench_table import find_others, read_others, table, with_others
 from infer.bench_timing import Bench, cases
 from infer.output_dir import read_settings
 
 CARD_DEVICES = {"Ascend310": 4}  # devices per card; cards with other chips have one
-HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
 
 
 def check_name(model: Path, compiled: CompiledModel) -> None:
@@ -46,27 +46,6 @@ def check_name(model: Path, compiled: CompiledModel) -> None:
     batch, named = compiled.inputs[0].shape[0], re.match(r"bs([0-9]+)", model.name)
     if named and int(named[1]) != batch:
         raise UserError("the file name has the wrong batch size", where=model, expected=f"bs{batch}", found=named[0])
-
-
-def table(record: BenchRecord) -> str:
-    """The record as Markdown text."""
-    card = any(row.card_images_per_second for row in record.rows)
-    gears = any(row.gear for row in record.rows)
-    head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card img/s"] if card else [])]
-    rows = []
-    for row in record.rows:
-        times = (row.image_ms, row.batch_ms["median"], row.batch_ms["percentile(99%)"])
-        cells = [str(row.batch), *(["x".join(map(str, row.gear or []))] if gears else [])]
-        cells += [f"{row.device_images_per_second:.1f}", *(f"{time:.2f}" for time in times)]
-        cells += [f"{row.images_per_second:.1f}"]
-        rows.append(cells + ([f"{row.card_images_per_second:.1f}"] if card else []))
-    where = f"{record.soc_version}, " if record.soc_version else ""
-    start = "including the tool's start and model loading" if record.start_in_seconds else "with the model loaded"
-    facts = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (record.machine, record.versions)]
-    return (
-        f"{record.tool}, {where}device {','.join(record.devices)}; {record.loop} batches each; files to files {start}."
-        f"\n\n{markdown.table(head, rows, '---:')}\n{'; '.join(facts)}.\n"
-    )
 
 
 def run(
@@ -97,16 +76,29 @@ def run(
         if stamp.is_current(output, made_from, [page, output]):
             stamp.touch(output, [page, output])
             return
-        for old in (output, page, stamp.stamp_path(output)):
-            old.unlink(missing_ok=True)
-        check_free_disk(scratch, max(case.bytes_of_all(case.shape[0] * loop) for case in todo))
-        make_folder(scratch)
-        bench = Bench(tool, devices, loop, scratch, lock)
-        card_devices = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         finished = scratch / "finished.json"
         before = read_settings(finished)
-        kept = before["rows"][: len(todo) - 1] if before.get("settings") == made_from._asdict() else []
-        rows = [BenchRow(**row) for row in kept]  # not the last one: the record needs its tool result
+        if before.get("settings") == made_from._asdict():
+            others = read_others(before["others"], finished)
+        else:
+            before, others = {"rows": []}, find_others(output, page, made_from, models, compiled[0])
+        check_free_disk(scratch, max(case.bytes_of_all(case.shape[0] * loop) for case in todo))
+        make_folder(scratch)
+        rows = [BenchRow(**row) for row in before["rows"][: len(todo) - 1]]  # the record needs the last tool result
+
+        def save() -> None:
+            content = {
+                "settings": made_from._asdict(),
+                "rows": records.to_json(rows),
+                "others": records.to_json(others),
+            }
+            records.write_record(finished, "settings", content)
+
+        save()
+        for old in (output, page, stamp.stamp_path(output)):
+            old.unlink(missing_ok=True)
+        bench = Bench(tool, devices, loop, scratch, lock)
+        card_devices = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
         print(f"timing {len(todo) - len(rows)} rows, one for each batch size or gear, of {loop} batches", flush=True)
@@ -118,8 +110,7 @@ def run(
             left = (time.monotonic() - started) * sum(images[len(rows) :]) / sum(images[first : len(rows)])
             if len(rows) < len(todo):
                 print(f"row {len(rows)} of {len(todo)} is done, about {left:.0f} s left", flush=True)
-            content = {"settings": made_from._asdict(), "rows": records.to_json(rows)}
-            records.write_record(finished, "settings", content)
+            save()
         shutil.rmtree(scratch)
         record = BenchRecord(
             metadata=compiled[0].metadata,
@@ -128,11 +119,12 @@ def run(
             rows=rows,
             **around,
         )
+        record = with_others(record, others)
         text = table(record)
         write_text(page, text)
         record.write(output)
         stamp.write_stamp(output, made_from, [page, output])
-    print(f"{text}wrote {output} and {page.name} ({len(rows)} rows)")
+    print(f"{text}wrote {output} and {page.name} ({len(record.rows)} rows)")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -29,8 +29,8 @@ class OutputDir:
         """The run record, written last."""
         return self.beside("run.json")
 
-    def beside(self, ending: str) -> Path:
-        return self.folder.with_name(f"{self.folder.name}_{ending}")
+    def beside(self, suffix: str) -> Path:
+        return self.folder.with_name(f"{self.folder.name}_{suffix}")
 
     def output_names(self, stem: str, outputs: int) -> list[str]:
         return [f"{stem}_{k}.{self.outfmt.lower()}" for k in range(outputs)]

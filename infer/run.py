@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import UserError, WorkFailed, command
+from hrnet.cli import UserError, WorkFailed, command, plural
 from hrnet.code import code_sha256
 from hrnet.io import stamp, tensors
 from hrnet.io.compiled import CompiledModel
@@ -117,23 +117,31 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
     ).write(output.record)
     stamp.write_stamp(output.folder, job.stamp, [output.record])
     device = result.device["throughput"]
-    print(f"inferred {len(result.files)} images into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
+    count = plural(len(result.files), "image")
+    print(f"inferred {count} into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:
-    """Run the tool once, for one pass or, with the emulator, for two; then write their records."""
+    """Run the tool once, for one pass or, with the emulator, for two; then write their records. Raises WorkFailed if it
+    fails, but UserError if it fails before its first output."""
     first = jobs[0]
     batch, gears = compiled.inputs[0].shape[0], bool(compiled.gears)
     command_line = run_ais_bench.build_command(
         tool.start, model, first.source, first.plan.output, batch, device, gears=gears
     )
-    if gears and tool.modules:  # to warm up one gear does not help the others
+    if gears and tool.modules:  # warming up one gear does not help the others
         command_line += ["--warmup_count", "0"]
     if first.plan.flip:
         command_line += ["--flip", "1"]
     for second in jobs[1:]:
         command_line += ["--input_flip", str(second.source), "--output_flip", str(second.plan.output.folder)]
-    seconds = run_ais_bench.execute([command_line], locks, "rerun the same command: finished outputs are kept")
+    try:
+        seconds = run_ais_bench.execute([command_line], locks, "rerun the same command: finished outputs are kept")
+    except WorkFailed as error:
+        if any(job.plan.output.listing() for job in jobs):
+            raise
+        what = f"{error.what}; it wrote no output"  # a wrong model, device or interpreter, which make must not remember
+        raise UserError(what, found=error.found) from None
     for job in jobs:
         write_run_record(job, model, compiled, command_line, seconds)
 

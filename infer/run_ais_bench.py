@@ -40,7 +40,7 @@ class Tool(NamedTuple):
 
     @property
     def settings(self) -> list[str]:
-        """The part of `start` that affects the outputs. The interpreter does only for ais_bench."""
+        """The part of `start` that affects the outputs. The interpreter affects them only with ais_bench."""
         return self.start[1:] if self.modules else self.start
 
 
@@ -149,7 +149,7 @@ def execute(commands: Sequence[list[str]], locks: Sequence[int], hint: str) -> f
     seconds = time.perf_counter() - started
     name = " ".join(commands[0][1:3])
     if BAD_ARGUMENT in codes:
-        raise UserError(f"{name} rejected its arguments, see above", found="exit 2")
+        raise UserError(f"{name} cannot run with these arguments, see above", found="exit 2")
     if any(codes):
         raise WorkFailed(f"{name} failed, see above", found=f"exit {max(codes, key=abs)}", hint=hint)
     return seconds

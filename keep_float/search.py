@@ -32,12 +32,12 @@ import onnx
 import onnxruntime
 
 from amct import amct_rules
-from amct.batches import batch_size
+from amct.batches import batch_size, whole_batches
 from amct.emulator import quantizer
 from atc.shapes import AtcError
 from compare.walk import Walk
 from hrnet import markdown
-from hrnet.cli import UserError, WorkFailed, command, first_few
+from hrnet.cli import UserError, WorkFailed, command, first_few, plural
 from hrnet.inputs import read_input, spread
 from hrnet.io.files import make_folder, sha256_file, write_text
 from hrnet.io.manifest import InputImage, Manifest
@@ -49,7 +49,6 @@ from keep_float.steps import Step
 
 WALKED = 8  # images on which operators are compared
 BATCH = 8  # images at most, if the model accepts any number
-HELD = 4  # a quarter of the images is held back, to choose how ranges are found, as in amct.emulator
 
 
 class Inputs:
@@ -61,17 +60,18 @@ class Inputs:
             raise UserError("not inputs for calibration", where=folder, expected="float32", found=self.manifest.dtype)
         images = self.manifest.images
         self.size = 1 if self.manifest.suffix == "npy" else batch_size(fixed, len(images), folder, BATCH)
-        self.images = images[: len(images) // self.size * self.size]
+        self.unit = fixed or 1
+        self.images = images[: whole_batches(len(images), self.unit)]
 
     def read(self, images: list[InputImage]) -> Iterator[np.ndarray]:
-        """float32 [size, C, H, W] for `size` images at a time."""
-        for start in range(0, len(images) // self.size * self.size, self.size):
+        """float32 [N, C, H, W] for `size` images at a time; only a model that accepts any batch gets a smaller one."""
+        for start in range(0, len(images), self.size):
             part = images[start : start + self.size]
             yield np.concatenate([read_input(self.folder, image, self.manifest) for image in part])
 
     def split(self) -> tuple[list[InputImage], list[InputImage]]:
-        """The images for calibration, and a quarter of them that is held back."""
-        held = len(self.images) // HELD // self.size * self.size
+        """The images that set the ranges, and those that are held back, as in amct.emulator."""
+        held = amct_rules.held_back(len(self.images), self.unit)
         return (self.images[:-held], self.images[-held:]) if held else (self.images, self.images)
 
 
@@ -101,9 +101,7 @@ class Search:
     def evaluate(self, kept: Collection[str], action: str) -> Step:
         found, speed = self._run(self.candidates.build(kept))
         changed = sum(a != b for a, b in zip(top1(found), self.classes))
-        step = Step(action, len(kept), divergence(self.expected, found), changed, round(speed, 1))
-        print(f"{action}: divergence {step.divergence:.2e}, {step.operators} in float", flush=True)
-        return step
+        return Step(action, len(kept), divergence(self.expected, found), changed, round(speed, 1))
 
     def walk(self, kept: Collection[str]) -> Walk:
         """The errors of the operators of a model."""
@@ -125,6 +123,13 @@ def by_error(walk: Walk) -> list[str]:
         if each.own_overflow or added:
             worst[each.node] = max(worst.get(each.node, (0, 0.0)), (each.own_overflow or 0, added))
     return sorted(worst, key=lambda name: worst[name], reverse=True)
+
+
+def report(step: Step) -> None:
+    """Print a step. Only one that is accepted changes the list of operators."""
+    decision = ": accepted" if step.accepted else "" if step.action.startswith("try ") else ": not accepted"
+    text = f"divergence {step.divergence:.2e} with {plural(step.operators, 'operator')} in float"
+    print(f"{step.action}: {text}{decision}", flush=True)
 
 
 def refuse(found: list[candidates.Overflow], where: Path) -> None:
@@ -150,7 +155,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
         refuse(impossible, where)
     order = [name for name in by_error(walk) if name in set(names)]
     most = max(1, math.ceil(steps.SHARE * len(names)))
-    kept, done = steps.search(search.evaluate, order, needed & set(names), most)
+    kept, done = steps.search(search.evaluate, order, needed & set(names), most, report)
     last = next(step for step in reversed(done) if step.accepted)
     if not math.isfinite(last.divergence):
         first = next((each.node for each in search.walk(kept).operators() if each.own_overflow), "unknown")
@@ -197,7 +202,8 @@ def run(args: argparse.Namespace) -> None:
     except AtcError as error:
         raise UserError(f"atc would refuse this: {error}", where=args.model) from None
     make_folder(args.output.parent)
-    text = f"{args.model.name}, {args.precision}: operators that stay in float, on {len(inputs.images)} images\n\n"
+    images = plural(len(inputs.images), "image")
+    text = f"{args.model.name}, {args.precision}: operators that stay in float, on {images}\n\n"
     write_text(products[0], text + table(done) + "\n" + "".join(f"- {name}\n" for name in names))
     content: dict[str, Any] = {
         "model": args.model.name,
@@ -213,9 +219,9 @@ def run(args: argparse.Namespace) -> None:
     write_text(args.output, "".join(f"{name}\n" for name in names))
     write_stamp(args.output, stamp, products)
     first, last = done[0], next(step for step in reversed(done) if step.accepted)
-    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e} with {len(names)} operators in float:")
+    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e} with {plural(len(names), 'operator')} in float:")
     print(first_few(names, 10) or ("none is needed" if last.divergence <= steps.GOAL else "none reduces it"))
-    return print(f"wrote {args.output} ({len(done)} models on {len(inputs.images)} images)")
+    return print(f"wrote {args.output} ({plural(len(done), 'model')} on {images})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

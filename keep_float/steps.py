@@ -32,30 +32,40 @@ class Step:
 Evaluate = Callable[[Collection[str], str], Step]
 
 
-def search(evaluate: Evaluate, order: Sequence[str], needed: Collection[str], most: int) -> tuple[set[str], list[Step]]:
+def search(
+    evaluate: Evaluate,
+    order: Sequence[str],
+    needed: Collection[str],
+    most: int,
+    report: Callable[[Step], None] = lambda step: None,
+) -> tuple[set[str], list[Step]]:
     """The operators to keep, and all steps. `order`: operators by their own error, largest first; `needed`: those that
-    have to be kept in any case; `most`: how many others may be kept."""
+    have to be kept in any case; `most`: how many others may be kept; `report`: called after each step."""
     kept: set[str] = set(needed)
-    steps = [replace(evaluate((), "nothing"), accepted=True)]
+    steps: list[Step] = []
+
+    def done(step: Step) -> Step:
+        steps.append(step)
+        report(step)
+        return step
+
+    best = done(replace(evaluate((), "nothing"), accepted=True))
     if kept:
-        steps.append(replace(evaluate(kept, f"keep {len(kept)} that overflow"), accepted=True))
-    best = steps[-1]
+        best = done(replace(evaluate(kept, f"keep {len(kept)} that overflow"), accepted=True))
     least = GAIN * best.divergence
 
     def attempt(names: Collection[str], action: str, limit: float) -> bool:
         """Evaluate; accept it if its divergence is at most `limit`."""
         nonlocal best
         step = evaluate(names, action)
-        step = replace(step, accepted=step.divergence <= limit)
-        steps.append(step)
+        step = done(replace(step, accepted=step.divergence <= limit))
         best = step if step.accepted else best
         return step.accepted
 
     if GOAL < best.divergence < inf:
         gains = {}
         for name in [name for name in order if name not in kept][:TRIED]:
-            steps.append(evaluate(kept | {name}, f"try {name}"))
-            gains[name] = best.divergence - steps[-1].divergence
+            gains[name] = best.divergence - done(evaluate(kept | {name}, f"try {name}")).divergence
         for name in sorted(gains, key=lambda each: -gains[each]):
             if best.divergence <= GOAL or gains[name] < least or len(kept) - len(needed) >= most:
                 break

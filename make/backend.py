@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
+import hrnet
 from hrnet import cann
+from hrnet.hints import install
 from make.call import EXTENSIONS, TORCH_BACKENDS, OptionError, Options
 from make.checks import PATH
 
@@ -23,6 +26,8 @@ ON_DEVICE = {
     "family",
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
+COMPUTING = ON_DEVICE - {"gate", "show", "doctor"} | {"qps", "compare"}  # targets that compute a model
+PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # package, and extra, that runs models of a backend
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -78,5 +83,15 @@ def check_backend(options: Options) -> None:
 
 
 def check_python(options: Options) -> None:
-    if not shutil.which(options["PYTHON"]):
-        raise options.error("PYTHON", "no such interpreter", "run make setup first, or give PYTHON=")
+    """Check that PYTHON exists, and that it has the package that BACKEND runs. Raises OptionError."""
+    python = options["PYTHON"]
+    if not shutil.which(python):
+        hint = "give PYTHON=python3" if hrnet.BOARD else "run make setup first, or give PYTHON="
+        raise options.error("PYTHON", "no such interpreter", hint)
+    package = PACKAGE_OF.get(options["BACKEND"], "")
+    new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
+    if package and new and options.goals & COMPUTING:
+        done = subprocess.run([python, "-c", f"import {package}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode:
+            why = f"{python} cannot import {package} (exit {done.returncode})"
+            raise options.error("BACKEND", why, install(package, package, python))

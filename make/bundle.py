@@ -34,23 +34,30 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.manifest import Manifest
 from infer.run import check_inputs
+from make import bundle_help
 
 TIME = 1  # modification time of all files, seconds since 1970
 DIGITS = 12  # of the digest in the directory's name
 DATASET = "data"  # directory of the annotations, in COCO's layout
 
+REFUSE_OTHERS = (
+    "$(foreach goal,$(filter-out $(BUNDLE_TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,"
+    "$(error make $(goal): not available in a bundle, which has the targets $(BUNDLE_TARGETS) )))"
+)
 Source = Union[Path, bytes]
 PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")
 SERVE_PACKAGES = ("httptools", "prometheus-client", "starlette", "uvicorn", "uvloop")  # the extra `serve`
 
 
-def settings_text(settings: dict[str, str]) -> str:
-    """The text of bundle.mk: the defaults on the board. Values given to make there are remembered as usual."""
+def settings_text(settings: dict[str, str], targets: Sequence[str]) -> str:
+    """The text of bundle.mk: the defaults on the board, and a line that refuses other targets than `targets`. Values
+    given to make there are remembered as usual."""
     model = settings["MODEL"]
     lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items() if name != "MODEL")
     return (
         f"# Written by make bundle: defaults; give make a value to replace one.\nMODEL ?= {model}\n"
         f"BUILD ?= build\ninclude make/settings.mk\n{lines}"
+        f"export BUNDLE_TARGETS := {' '.join(targets)}\n{REFUSE_OTHERS}\n"
     )
 
 
@@ -102,13 +109,14 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"make {stages}{given}\n"
         "make gate    # prints the verdict again\n"
         "```\n\n"
-        f"A model that passed its gate can be served over HTTP{by}:\n\n"
+        f"A model that passed its gate can be served over HTTP{by}. `make predict` needs the same packages:\n\n"
         "```\n"
         f"{python} -m pip install -c constraints.txt {' '.join(serve_packages(pose, not prep))}\n"
         "make serve\n"
+        "make predict IMAGES=photos/    # prints the result for images without labels\n"
         "```\n\n"
         "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval DEVICE=0,1`. "
-        "`make help` lists all settings.\n"
+        "`make help` lists the targets and settings.\n"
     )
 
 
@@ -167,7 +175,9 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
         files["reference.json"] = args.reference
         settings["REFERENCE"] = "reference.json"
     settings.update(args.set or [])
-    files["bundle.mk"] = settings_text(settings).encode()
+    files["bundle.mk"] = settings_text(settings, bundle_help.names(not prep)).encode()
+    sources = [path for path in files.values() if isinstance(path, Path) and path.name in ("Makefile", "project.mk")]
+    files["help.txt"] = bundle_help.help_text(sources, settings, not prep, pose).encode()
     runtime = None if args.model.suffix == ".om" else settings.get("BACKEND", "onnxruntime")
     files["README.md"] = readme_text(args.cfg.stem, model, prep, runtime, pose).encode()
     return files, inputs

@@ -62,7 +62,7 @@ class Options:
     split: str = "val2017"  # the part of COCO that is evaluated
     class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
-    published: bool = False  # the config has a figure for Top-1
+    published: bool = False  # the config has a published figure
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]
@@ -79,13 +79,18 @@ class Options:
     def annotations(self) -> Path:
         return Path(self["DATASET"], "annotations", f"person_keypoints_{self.split}.json")
 
+    @property
+    def not_remembered(self) -> set[str]:
+        """The variables that are not remembered; make/settings.mk does not read NOT_REMEMBERED either."""
+        return NOT_REMEMBERED | ({"WEIGHTS"} if self.onnx else set())
+
     def stored(self) -> dict[str, str]:
         """The values given to earlier calls, also where this call gives another one."""
         values = {}
         for path in sorted(self.settings.glob("*.mk")):
             name, text = path.stem, path.read_text(encoding="utf-8", errors="replace")
-            if name in NOT_REMEMBERED:
-                continue  # make/settings.mk does not read it either
+            if name in self.not_remembered:
+                continue
             if not re.fullmatch(rf"{re.escape(name)} \?= [^\x00-\x1f$#]*\n", text):
                 raise OptionError(f"{path}: invalid, expected one line {name} ?= <value>", f"rm {path}")
             values[name] = text.partition("= ")[2].strip()

@@ -28,7 +28,8 @@ def state(path: str) -> Optional[list[int]]:
 def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
     """Variables for make: `run-again`, which is never up to date, for what must be made again."""
     now = {
-        "DATA_CHANGED": data_changed(options, names) or too_many_rejected(options, names),
+        "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
+        "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),
         "GATE_CHANGED": gate_changed(options, names),
         "BUNDLE_CHANGED": "bundle" in options.goals and bundle_changed(options, names),
     }
@@ -88,12 +89,15 @@ def bundle_changed(options: Options, names: dict[str, str]) -> bool:
     return False
 
 
-def data_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether the data set's directories or lists have changed since they were last preprocessed."""
+def preprocessed(options: Options, names: dict[str, str]) -> Path:
+    """The record with the state of the data set when it was last preprocessed."""
     if names["SHARDED"]:
-        record = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
-    else:
-        record = options.folder / "prep" / names["SET"] / "settings.json"
+        return options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}" / "parts/data.json"
+    return options.folder / "prep" / names["SET"] / "settings.json"
+
+
+def data_changed(record: Path) -> bool:
+    """Whether the data set's directories or lists have changed since a record was written."""
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
         return any(state(path) != known for path, known in recorded.items())

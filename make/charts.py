@@ -278,7 +278,7 @@ def curves(
         for line in lines:
             style = {"color": GREY, "ls": "--"} if line.grey else {"color": COLOURS[own % len(COLOURS)]}
             marker = MARKERS[own % len(MARKERS)] if len(line.x) < 40 else ""
-            axes.plot(line.x, line.y, label=line.name, marker=marker, ms=4, lw=1.4, **style)
+            axes.plot(line.x, line.y, label=line.name, marker=marker, ms=4, lw=1.4, clip_on=False, **style)
             own += not line.grey
         axes.set(xlabel=x, ylabel=y)
         axes.grid()

@@ -55,7 +55,8 @@ CHECKS = {
     "TUNE": one_of("none", "aoe"),
     "HOST": Check(r"[A-Za-z0-9.:_-]+", "an address such as 127.0.0.1, or 0.0.0.0 for all networks"),
     "PORT": Check(
-        "0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))", "up to 65535"
+        "0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))",
+        "a port number from 0 to 65535, such as 8000 (0: any free port)",
     ),
     "BUNDLE": one_of("inputs", "stage"),
 }

@@ -15,10 +15,10 @@ NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network o
 
 
 def read_kind(options: Options, config: str) -> None:
-    """Read from the text of a config whether its model is an ONNX file, and whether it has a figure for Top-1."""
+    """Read from the text of a config whether its model is an ONNX file, and whether it has a published figure."""
     text = re.sub(r"(^|\s)#.*", "", config)
     options.onnx = re.search(r"\bNAME:\s*[\"']?onnx\b", text) is not None
-    options.published = any(float(value) > 0 for value in re.findall(r"\bTOP1:\s*([0-9]+\.?[0-9]*)", text))
+    options.published = any(float(value) > 0 for value in re.findall(r"\b(?:TOP1|AP):\s*([0-9]+\.?[0-9]*)", text))
 
 
 def completed(options: Options) -> str:
@@ -45,14 +45,16 @@ def check_classifier(options: Options) -> None:
         raise options.error("ONNX", "no such file")
     if not given and (not options["OM"] or options["REFERENCE"] == "onnx"):
         raise OptionError(f"MODEL={model}: its config is for an ONNX file (MODEL.NAME: onnx)", "give ONNX=<file>")
-    if "WEIGHTS" in options.given:
-        note(f"WEIGHTS={options['WEIGHTS']} is ignored because the weights of {model} are in its ONNX file")
 
 
 def set_reference(options: Options) -> None:
     """Compare with the ONNX file itself if an ONNX file was given and the config has no figure to compare with."""
     given = options.is_given("ONNX") or options.onnx
-    board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # measures its own inputs
+    board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # has images of its own
+    if board and options["REFERENCE"] in ("", "config") and not options.published:
+        kind = "onnx" if options.onnx else "torch"
+        hint = f"for a verdict pack it with REFERENCE={kind} and the DATASET that the board will evaluate"
+        note(f"BUNDLE=stage: the board will not judge its result, since the config has no published figure; {hint}")
     if options["REFERENCE"] or options.pose or options.published or board or not given:
         return
     if Path(options["ONNX"]).is_file():

@@ -27,10 +27,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+import hrnet
 from hrnet import cann
 from hrnet.cann_tool import find_program
 from hrnet.cli import escape_output
-from hrnet.hints import in_call
+from hrnet.hints import in_call, install
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
@@ -161,16 +162,19 @@ def check_torch(report: Report, needed: bool) -> None:
 def check_packages(report: Report, needed: set[str]) -> None:
     for name, package in PACKAGES.items():
         version = version_of(name, package.module)
-        report.show(name, version or f"missing (needed for {package.needed_by})")
+        if version or name in needed or not hrnet.BOARD:
+            report.show(name, version or f"missing (needed for {package.needed_by})")
         if version is None and name in needed:
-            report.miss(f'{name}: not installed; pip install "{package.install}", or make setup')
+            report.miss(f"{name}: not installed; {install(name, package.extra, sys.executable)}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:
         fix = f'pip uninstall {" ".join(both)}, then pip install "opencv-python-headless>=4.5,<5"'
         report.warn(f"{' and '.join(both)} are both installed and overwrite each other's cv2; {fix}")
-    check_torch(report, "torch" in needed)
+    if not hrnet.BOARD:
+        check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
-    report.show("resize", "compiled" if compiled else "Pillow (same pixels, slower); pip install . with a C compiler")
+    how = "" if hrnet.BOARD else "; pip install . with a C compiler"
+    report.show("resize", "compiled" if compiled else f"Pillow (same pixels, slower){how}")
 
 
 def probe_ais_bench(python: str) -> dict[str, Any]:

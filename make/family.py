@@ -127,16 +127,20 @@ class Family:
         values = {"MODEL": model, "BUILD": self.work, "WEIGHTS": weights, **self.settings}
         given = [f"{name}={value}" for name, value in values.items()]
         self.call(model, lock, "make", "--no-print-directory", *products, *given)
-        row = read_row(model, folder, self.bench, evaluated, weights_sha256)
+        sizes = self.settings["BATCHES"].split(",")
+        row = read_row(model, folder, self.bench, sizes, evaluated, weights_sha256)
         row.write(path)
         stamp.write_stamp(path, made_from, [path])
         shutil.rmtree(folder)
         return row
 
 
-def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weights_sha256: Optional[str]) -> FamilyRow:
+def read_row(
+    model: str, folder: Path, bench: str, batches: list[str], metrics: Optional[str], weights_sha256: Optional[str]
+) -> FamilyRow:
     """A row from the records that the stages wrote below `folder`."""
     cost, timed = read_record(folder / "cost.json", "cost"), BenchRecord.read(folder / bench)
+    rows = [row for row in timed.rows if str(row.batch) in batches]  # make bench keeps rows of other sizes
     content: dict[str, Any] = {"metrics": {}, "images": 0}
     if metrics:
         content = read_record(folder / metrics, "metrics")
@@ -145,8 +149,8 @@ def read_row(model: str, folder: Path, bench: str, metrics: Optional[str], weigh
         gmacs=cost["gmacs"],
         params_m=cost["params_m"],
         weights_sha256=weights_sha256,
-        batch_ms={str(each.batch): each.batch_ms["median"] for each in timed.rows},
-        images_per_second={str(each.batch): each.device_images_per_second for each in timed.rows},
+        batch_ms={str(each.batch): each.batch_ms["median"] for each in rows},
+        images_per_second={str(each.batch): each.device_images_per_second for each in rows},
         tool=timed.tool,
         top1=content["metrics"].get("top1"),
         top5=content["metrics"].get("top5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hrnet
 from hrnet.cli import UserError
 from hrnet.hints import nearest
 from hrnet.io.recognise import ONNX, WEIGHTS, recognise
@@ -29,6 +30,9 @@ def used_files(options: Options) -> set[str]:
         used.add("OM" if options["OM"] else source if options.is_given(source) else "WEIGHTS")
     if goals & {"eval", "cluster", "gate", "reference"} and options["REFERENCE"] == "torch":
         used.add("WEIGHTS")
+    measured = options["BUNDLE"] == "stage" and options["REFERENCE"] in ("torch", "onnx")  # on the images of DATASET
+    if "bundle" in goals and measured and not options["PREP"]:
+        used.add("DATASET")
     int8 = options["PRECISION"].startswith("int8") and goals & MODEL_GOALS and not options["OM"]
     if int8 or (goals & DATA_GOALS and not options["PREP"]):
         used.add("DATASET")
@@ -52,7 +56,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
     files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
     downloads = "weights" in options.goals
-    if downloads and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+    if downloads and not options.onnx and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
     used = used_files(options)
@@ -133,6 +137,9 @@ def check_dataset(options: Options) -> None:
         raise options.error("DATASET", "not the parent directory of val", f"give DATASET={dataset.parent}")
     if options.goals == {"train"}:
         return  # the training set has other directories
+    evaluates = options.goals & (DATA_GOALS - {"quantize"})
+    if not evaluates and not options.pose and (dataset / "train").is_dir():
+        return  # its images calibrate an int8 model, without labels
     try:
         if options.pose:
             check_coco(dataset, options.split)
@@ -146,14 +153,16 @@ def check_dataset(options: Options) -> None:
 
 
 def check_reference(options: Options) -> None:
-    """Raise OptionError if REFERENCE is not a known word or a file, or not possible on a board."""
+    """Raise OptionError if REFERENCE is not a known word or a file, or cannot be measured on a board."""
     reference = options["REFERENCE"]
     if reference not in ("", *REFERENCES) and not Path(reference).is_file():
         near = nearest(reference, REFERENCES)
         hint = f"give REFERENCE={near}" if near else f"give {', '.join(REFERENCES)}, or the metrics record of make eval"
         raise options.error("REFERENCE", "no such metrics file", hint)
-    if "bundle" in options.goals and options["BUNDLE"] == "stage" and reference not in ("", "config"):
-        raise options.error("REFERENCE", "not supported with BUNDLE=stage", "give REFERENCE= (the config's figure)")
+    measured_from = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(reference, "")
+    if hrnet.BOARD and measured_from and not Path(options[measured_from]).is_file():
+        hint = "give REFERENCE=config, or a metrics record of the host on the same images"
+        raise options.error("REFERENCE", f"cannot be measured here, {options[measured_from]} is not packed", hint)
 
 
 def check_images(options: Options) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hrnet.cli import first_few
 from make.call import TORCH_BACKENDS, Options, float_operators, note
+from make.checks import CHECKS
+from make.remembered import READ_BY
 
 
 def note_default_model(options: Options) -> None:
@@ -13,15 +15,34 @@ def note_default_model(options: Options) -> None:
     chosen = options.given & {"MODEL", "CFG"} or options["MODELS"] or Path("bundle.mk").is_file()
     if chosen or (options.folder.is_dir() and not options.given & {"WEIGHTS", "ONNX", "TS", "OM"}):
         return
+    known = made_models(options)
+    made = f" (in {options['BUILD']}: {first_few(known)})" if known else ""
+    note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
+
+
+def made_models(options: Options) -> list[str]:
+    """The words for make that select each model with remembered values in BUILD, also those of make demo."""
     build = Path(options["BUILD"])
     known = [f"MODEL={path.parent.name}" for path in sorted(build.glob("*/settings"))]
-    known += [f"MODEL={path.parts[-2]} BUILD={path.parent.parent}" for path in sorted(build.glob("*/*/settings"))]
-    made = f" (in {build}: {first_few(known)})" if known else ""
-    note(f"MODEL={options['MODEL']} is the default: for another model give MODEL= or CFG={made}")
+    return known + [f"MODEL={path.parts[-2]} BUILD={path.parent.parent}" for path in sorted(build.glob("*/*/settings"))]
+
+
+def ignore_weights(options: Options) -> None:
+    """Ignore WEIGHTS, also a remembered one, for a model that is an ONNX file; report a given one."""
+    if "WEIGHTS" in options.given and options["WEIGHTS"]:
+        note(f"WEIGHTS={options['WEIGHTS']} is ignored: the weights of {options['MODEL']} are in its ONNX file")
+    options.given.discard("WEIGHTS")
+    options.values["WEIGHTS"] = options.default("WEIGHTS")
 
 
 def report_ignored(options: Options) -> None:
     """Report given values that have no effect."""
+    if options.goals in ({"train"}, {"gears"}):
+        (goal,) = options.goals
+        for name in sorted(options.given & set(CHECKS) - READ_BY[goal] - {"BUILD", "PYTHON"}):
+            if options[name]:
+                note(f"{name}={options[name]} is ignored: make {goal} uses only {' and '.join(sorted(READ_BY[goal]))}")
+        return
     ignored = {
         "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
         "PREP": ("LIMIT", "MAX_REJECTED"),

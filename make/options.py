@@ -12,13 +12,14 @@ a new value makes products out of date. STALE lists the changed files; a dry run
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Optional
 
 from hrnet import cann
-from hrnet.cli import escape_output
+from hrnet.cli import escape_output, first_few
 from hrnet.hints import nearest
 from hrnet.io.files import find_locked
 from make.backend import check_backend, check_python, resolve_backend
@@ -37,13 +38,20 @@ from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
 from make.classifier import check_classifier, completed, read_kind, set_reference
 from make.files import check_files, missing_files
-from make.ignored import note_default_model, report_ignored
+from make.ignored import ignore_weights, made_models, note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
 FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
+YAML = (".yaml", ".yml")
+FILES_OF = {
+    "ONNX": (".onnx",),
+    "OM": (".om",),
+    "TS": (".ts",),
+    "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
+}
 DEMOS = ("demo_digits", "demo_pose")
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
@@ -65,7 +73,7 @@ def find_config(options: Options) -> None:
             raise options.error("MODEL", "no such config", which_model(model))
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in YAML or not path.is_file():
         options.values["CFG"] = given
         hint = (
             f"the configs in configs/: {', '.join(shipped())}" if "CFG" in options.given else "give CFG=<its new path>"
@@ -83,16 +91,25 @@ def find_config(options: Options) -> None:
     text = path.read_text(encoding="utf-8", errors="replace")
     options.pose = "pose_higher_hrnet" in text
     read_kind(options, text)
+    if options.onnx:
+        ignore_weights(options)
     options.split = coco_split(text)
     options.class_names = class_names_file(text, path.parent)
 
 
 def which_model(name: str) -> str:
-    """A hint for an unknown MODEL: the nearest one, or CFG for a path."""
+    """A hint for an unknown MODEL: the nearest one, or another variable for the path of a file."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+    other = next((each for each, endings in FILES_OF.items() if name.endswith(endings)), "CFG")
+    if other != "CFG":
+        return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
+    near = nearest(path.stem if path.suffix in YAML else name, shipped())
+    if path.suffix in YAML or path.parent != Path():
+        if not path.is_file() and near:
+            return f"give MODEL={near}" if near == path.stem else f"did you mean MODEL={near}?"
         return f"give MODEL={path.stem}" if path.stem in shipped() else f"for the path of a YAML file: CFG={name}"
-    near = nearest(name, shipped())
+    if own := next((each for each in map(f"{name}{{}}".format, YAML) if Path(each).is_file()), ""):
+        return f"give CFG={own}"
     return f"{f'did you mean {near}? ' if near else ''}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
 
 
@@ -289,13 +306,17 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
     given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
     reject_chunk(options)
     check_task(options)
-    note_default_model(options)
+    if "clean" not in options.goals:
+        note_default_model(options)
     set_shards(options)
     remembered = options.remembered()
     if "clean" in options.goals:
         if locked := find_locked(options.folder):
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
+        if not (options.folder.is_dir() and os.listdir(options.folder)):
+            made = f"; there are {first_few(made_models(options), 9)}" if made_models(options) else ""
+            note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")
         if remembered:
             note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}")
         return {}

@@ -13,7 +13,7 @@ class Package(NamedTuple):
 
     module: str
     needed_by: str
-    install: str = "."  # for pip
+    extra: str = ""  # of pyproject.toml
 
 
 CORE = "every stage"
@@ -28,16 +28,16 @@ PACKAGES = {
     "opencv-python-headless": Package("cv2", "make preprocess, and pose models"),
     "simplejpeg": Package("simplejpeg", "make preprocess"),
     "pycocotools": Package("pycocotools", "make eval for pose models"),
-    "torch": Package("torch", "make onnx, REFERENCE=torch, BACKEND=torchscript", ".[torch]"),
-    "safetensors": Package("safetensors", "a .safetensors checkpoint", ".[torch]"),
-    "openvino": Package("openvino", "BACKEND=openvino", ".[openvino]"),
-    "scikit-learn": Package("sklearn", "make demo", ".[demo]"),
-    "pytest": Package("pytest", "make test", ".[dev]"),
-    "pytest-xdist": Package("xdist", "make test", ".[dev]"),
-    "hypothesis": Package("hypothesis", "make test", ".[dev]"),
-    "ruff": Package("ruff", "make check", ".[dev]"),
-    "codespell": Package("codespell_lib", "make check", ".[dev]"),
-    "mypy": Package("mypy", "make check", ".[dev]"),
+    "torch": Package("torch", "make onnx, REFERENCE=torch, BACKEND=torchscript", "torch"),
+    "safetensors": Package("safetensors", "a .safetensors checkpoint", "torch"),
+    "openvino": Package("openvino", "BACKEND=openvino", "openvino"),
+    "scikit-learn": Package("sklearn", "make demo", "demo"),
+    "pytest": Package("pytest", "make test", "dev"),
+    "pytest-xdist": Package("xdist", "make test", "dev"),
+    "hypothesis": Package("hypothesis", "make test", "dev"),
+    "ruff": Package("ruff", "make check", "dev"),
+    "codespell": Package("codespell_lib", "make check", "dev"),
+    "mypy": Package("mypy", "make check", "dev"),
 }
 
 
@@ -57,6 +57,8 @@ def needed_packages(call: Options) -> set[str]:
     needed |= {"openvino"} if call["BACKEND"] == "openvino" else set()
     needed |= set() if call["PREP"] else {"simplejpeg", "opencv-python-headless"}
     needed |= {"opencv-python-headless", "pycocotools"} if call.pose else set()
-    if call["OM"] and not (call.onnx or call["REFERENCE"] == "onnx"):  # already compiled
-        needed -= {"onnx"} | ({"onnxruntime"} if call["OM"].endswith(".om") else set())
+    read = call.onnx and Path(call["ONNX"]).is_file()  # to complete its config
+    if call["OM"] and not (read or call["REFERENCE"] == "onnx"):  # already compiled
+        other = call["OM"].endswith(".om") or call["BACKEND"] == "openvino"
+        needed -= {"onnx"} | ({"onnxruntime"} if other else set())
     return needed

@@ -21,7 +21,10 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 HOST         ?= 127.0.0.1#          serve: address to listen on; not remembered
 PORT         ?= 8000#               serve: port of the first device; not remembered
 SERVED = $(or $(OM),$(sort $(MODEL_FILE) $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT))))
-serve:        $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
+known-verdict:                    # before the models are compiled; it does not decide whether make remembers the values of this call
+	$(if $(ALLOW_UNJUDGED),,@env -u SETTINGS_BEFORE $(PYTHON) -m serve.verdict --metrics $(METRICS) --backend $(BACKEND) $(if $(POSE),--flip $(FLIP)))
+.PHONY: known-verdict
+serve:        known-verdict $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
 	exec $(if $(filter ascend,$(BACKEND)),$(AIS_PYTHON),$(PYTHON)) -m serve.run --cfg $(CFG) --models $(SERVED) --metrics $(METRICS) \
 	    $(ALLOW_UNJUDGED) $(if $(FLIPS),--flip) --backend $(BACKEND) --device $(DEVICE) --host $(HOST) --port $(PORT)
 
@@ -29,7 +32,7 @@ gears:                            ## choose a few input sizes for a pose DATASET
 	$(PYTHON) -m data.gears --cfg $(CFG) --dataset $(DATASET) --output $(B)/gears.yaml
 
 quantize:     $(QUANTIZED)                ## quantize to int8 with amct_onnx or its emulator
-$(B)/int8/inputs/manifest.json: $(CFG) $(DATA_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
+$(B)/int8/inputs/manifest.json: $(CFG) $(CALIB_CHANGED) $(call code,preprocess) $(call set,DATASET CALIB)
 	$(PYTHON) -m preprocess.$(TASK) --cfg $(CFG) --dataset $(DATASET) --output $(@D) --calibration $(CALIB) --max_rejected $(MAX_REJECTED)
 $(B)/int8/%_deploy_model.onnx: $(ONNX_FILES) $(B)/int8/inputs/manifest.json $(KEEP_INT8) $(call code,amct) $(call set,ONNX)
 	$(PYTHON) -m amct.quantize --model $< --inputs $(B)/int8/inputs --output $@ --backend $(BACKEND) $(KEEP_INT8:%=--keep_float %) $(METHOD:%=--method %)
@@ -41,6 +44,10 @@ precision:                        ## compare precisions: accuracy, changed class
 	$(PYTHON) -m make.precision --model $(MODEL) --build $(BUILD) --python $(PYTHON) --metrics $(B)/eval/$(NAME) \
 	    --output $(B)/precision/$(NAME).json --batch_size $(BATCH) $(NOFLIP:%=--ending=%) \
 	    $(foreach v,GATE MAX_REJECTED,--set '$v=$($v)')
+# Show where the result is, also if nothing had to be done. It runs no command, so that make -q works.
+onnx torchscript om preprocess infer reference show quantize bench qps bundle compare:
+	$(info $@: $^)
+
 .PHONY: once
 once:                             # the values of this call are not remembered
 	@:
@@ -92,17 +99,22 @@ CLEAN ?=# all: make clean removes train/ too
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
+ifneq ($(wildcard help.txt),)
+	@cat help.txt # of a bundle: make/bundle_help.py
+else
 	@echo "usage: make TARGET... [VARIABLE=value ...]"; echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile make/project.mk | expand -t 16; echo
 	@sed -nE 's/^([A-Z_]+) +\?= *([^#]*)# *(.*)/  \1\t\2\t\3/p' Makefile make/project.mk | \
 	    sed -E 's/\$$\(or .*,([a-z0-9_]+)\)/\1/; s/\$$\(BUILD\)/build/; s/\$$\(MODEL\)/MODEL/' | expand -t 16,42
+endif
 
-lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# of the file that the shell opened as 9
+lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the file that the shell opened as descriptor 9
+# Only one call of the target $1 at a time in this directory: the others wait, as long as the shell and what it starts runs
+alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)
-	@exec 9>$(VENV)/lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { \
-	    echo "waiting for another make setup in this directory"; $(lock); [ ! $@ -nt $(VENV)/lock ] || exit 0; }; \
+	@$(call alone,setup); [ ! $@ -nt $(VENV)/setup_lock ] || exit 0; \
 	echo "installing about 2 GB of packages into $(VENV), a few minutes; pip prints nothing until it has finished"; \
 	python3 -m venv $(VENV); \
 	PIP_USER=0 $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[torch,openvino,serve,demo,report,dev]"; \
@@ -119,11 +131,13 @@ ifneq ($(filter demo,$(MAKECMDGOALS)),)
 $(if $(filter demo_digits demo_pose,$(DEMO)),,$(error $(shell python3 -S -m make.options --unknown_demo '$(DEMO)') ))
 endif
 demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL=demo_pose: drawn people)
-	@$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python
-	@$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
+	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(call alone,demo);) \
+	$(MAKE) --no-print-directory $(DEMO_FILE) PYTHON=$(VENV)/bin/python; \
+	$(MAKE) --no-print-directory eval MODEL=$(DEMO) WEIGHTS=weights/$(DEMO).pth DATASET=$(DEMO_DATA) \
 	    $(if $(filter demo_digits,$(DEMO)),REFERENCE=torch) BACKEND=onnxruntime BUILD=$(BUILD)/demo PYTHON=$(VENV)/bin/python
 	@echo "next: make report MODEL=$(DEMO) BUILD=$(BUILD)/demo    writes $(BUILD)/demo/$(DEMO)/report.html"
 
+.PRECIOUS: data/digits/val_label.txt data/demo_people/annotations/person_keypoints_val2017.json# complete if they exist
 data/digits/val_label.txt: data/digits.py
 	$(PYTHON) -m data.digits --output $(@D)
 data/demo_people/annotations/person_keypoints_val2017.json: data/people.py data/figures.py
@@ -151,7 +165,8 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/codespell
 
 clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
-	$(if $(wildcard $(B)),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +)
+	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
+	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 
 %.mk: ;
 .DEFAULT:

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from make.call import NOT_REMEMBERED, TORCH_BACKENDS, OptionError, Options, float_operators, note
+from make.call import TORCH_BACKENDS, OptionError, Options, float_operators, note
 
 BEFORE = ".settings_before."  # and the id of the process of make
 
@@ -72,7 +72,7 @@ def prefer_given(options: Options) -> dict[str, str]:
     reset = {}
     remembered = options.remembered()
     for name, others in HIDDEN_BY.items():
-        if name not in options.given or not options[name] or (options.onnx and name == "WEIGHTS"):
+        if name not in options.given or not options[name]:
             continue
         for other in others:
             default = "" if other == "OM" else options.default(other)
@@ -149,9 +149,10 @@ def _replace(path: Path, text: str, before: Path) -> None:
 
 
 def remove_unread(options: Options) -> None:
-    """Remove files of values that are not remembered. Older versions wrote GATE and MAX_REJECTED."""
+    """Remove files of values that are not remembered. Older versions wrote GATE, MAX_REJECTED and, for an ONNX file,
+    WEIGHTS."""
     for path in sorted(options.settings.glob("*.mk")):
-        if path.stem in NOT_REMEMBERED:
+        if path.stem in options.not_remembered:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, plural
 from hrnet.config import load_config
 from hrnet.io import tensors
 from hrnet.io.coco import JOINTS, PERSON, write_keypoints
@@ -146,4 +146,4 @@ def predict(job: Job, workers: int) -> None:
     write_predictions(predictions_path(job.part), predictions)
     write_part(job, "pose", 1, seconds)
     rate, count = len(images) / (time.perf_counter() - started), sum(map(len, people))
-    print(f"found {count} people on {len(images)} images ({rate:.1f} img/s)")
+    print(f"found {plural(count, 'person', 'people')} on {plural(len(images), 'image')} ({rate:.1f} img/s)")

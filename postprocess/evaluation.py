@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, first_few, plural
 from hrnet.io.coco import NAMES, annotation_path, read_annotations, read_keypoints
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError
@@ -126,7 +126,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     similarities, pairs = (values.tolist() for values in keypoint_similarities(evaluation))
     metrics = percentages(evaluation)
     lines = ["  ".join(f"{name} {percent(value)}" for name, value in metrics.items())]
-    lines += [f"{gear:>9}: {each['images']} images, AP {percent(each['AP'])}" for gear, each in gears.items()]
+    lines += [f"{gear:>9}: {plural(each['images'], 'image')}, AP {percent(each['AP'])}" for gear, each in gears.items()]
     return Evaluation(
         metric="AP",
         metrics=metrics,

@@ -3,6 +3,7 @@
     python -m postprocess.gate build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    a metrics record, which contains the verdict of `judge`
+Prints   the verdict, and after a fail a command that may find the cause
 Exits    0 pass; 1 fail; 3 not judged (0 with --allow_unjudged): there is no reference, or the reference is a published
          figure for a data set of another size
 
@@ -13,16 +14,22 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Optional
 
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few
+import hrnet
+from hrnet.cli import UserError, command, first_few, plural
+from hrnet.hints import in_call
 from hrnet.io.records import FormatError, read_record
 
 NOT_JUDGED = 3  # exit code
+FEW_IMAGES = 1000  # of a data set where one image is more than a tenth of a point
+COMPARED = 1000  # images for make compare, which does not work in parts
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
@@ -41,7 +48,10 @@ def judge(
     drop in percentage points; `why_not`: the reason for not judging, if any."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
-        why = why_not or "no reference is known; give REFERENCE=torch, REFERENCE=onnx or a metrics file"
+        known = (
+            "a metrics file of the same images" if hrnet.BOARD else "REFERENCE=torch, REFERENCE=onnx or a metrics file"
+        )
+        why = why_not or f"no reference is known; give {known}"
         return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
     lost = reference[metric] - value
     relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # the reference of random weights may be 0
@@ -59,7 +69,9 @@ def find_reference(
         published = config.REFERENCE[metric.upper()]
         source = config.REFERENCE.SOURCE or "the config"
         return {metric: published, "source": source, "images": config.REFERENCE.IMAGES} if published else None
-    hint = "make it with the same DATASET and LIMIT, or give REFERENCE=torch"
+    hint = "measure it with the same DATASET and LIMIT, or give REFERENCE=torch"
+    if hrnet.BOARD:
+        hint = "evaluate the images that it was measured on; or, without a verdict: make eval REFERENCE= GATE=none"
     content = read_record(record, "metrics", hint=hint)
     metrics = content.get("metrics")
     if content.get("images_sha256") != images_sha256:
@@ -74,8 +86,9 @@ def verdict_line(record: dict[str, Any]) -> str:
     """The verdict of a metrics record in one line."""
     metric = record["gate"]["metric"]
     low, high = record["interval95"][metric]
-    subset = f" of {record['available']}" if "available" in record else ""
-    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {record['images']}{subset} images"
+    count = plural(record["images"], "image")
+    count = f"{record['images']} of {plural(record['available'], 'image')}" if "available" in record else count
+    seen = f"{record['name']} {metric} {record['metrics'][metric]:.2f}% on {count}"
     seen += f" (95% interval {low:.2f} to {high:.2f})"
     if record.get("calibration_in_eval"):
         seen += f", {record['calibration_in_eval']} of them calibrated the model"
@@ -90,10 +103,37 @@ def verdict_line(record: dict[str, Any]) -> str:
     source = reference["source"]
     if reference.get("images") not in (None, record["images"] + rejected):
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
+    few = record["verdict"] == "fail" and metric == "top1" and record["images"] < FEW_IMAGES
+    one = f"; one image is {100 / record['images']:.2g} points" if few else ""
     return (
         f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
-        f"a drop of {drop['points']:.2f} points, {record['gate']['allowed_points']:g} allowed{warning}"
+        f"{describe(drop['points'], record['gate']['allowed_points'])}{one}{warning}"
     )
+
+
+def describe(points: float, allowed: float) -> str:
+    """A drop, or a gain if it is negative, and the allowed drop in words."""
+    if round(points, 2) < 0:
+        return f"a gain of {-points:.2f} points, a drop of {allowed:g} allowed"
+    small = 1e-9 < points < 0.005  # a fail with GATE=0
+    return f"a drop of {f'{points:.1g}' if small else f'{abs(points):.2f}'} points, {allowed:g} allowed"
+
+
+def next_step(record: dict[str, Any], metrics: Path) -> str:
+    """A command of make after a fail. `metrics`: the record's path, which contains the precision."""
+    model = f"MODEL={record['name']}"
+    if "warning" in record:
+        return f"make show {model}    draws images with their labels and predictions"
+    parts = record.get("evaluated", {}).get("parts")
+    whole = " SHARDS=1" + (" LIMIT=1000" if record["images"] > COMPARED else "") if parts else ""
+    step = f"make compare {model}{whole}    shows the stage and the operators that lose accuracy"
+    compiled = re.fullmatch(r"(onnxruntime|openvino|ascend)-bs[0-9]+-(.*)", metrics.stem.removesuffix("-noflip"))
+    words = compiled[2].split("-") if compiled else []
+    rounded = {"int8", "fp16"} & set(words) or (compiled and compiled[1] == "ascend" and "fp32" not in words)
+    if rounded and "keep" not in words:
+        gate = record["gate"]["allowed_points"]
+        step += f"; or make eval {model}{'' if gate == 1 else f' GATE={gate:g}'} KEEP_FLOAT=auto"
+    return step
 
 
 def run(metrics: Path, allow_unjudged: bool) -> int:
@@ -106,6 +146,8 @@ def run(metrics: Path, allow_unjudged: bool) -> int:
     except (LookupError, TypeError, ValueError):
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
+    if record["verdict"] == "fail" and not Path("bundle.mk").is_file():  # a board has no make compare
+        print(f"next: {in_call(next_step(record, metrics), os.environ)}")
     return {"pass": 0, "fail": 1, "not judged": 0 if allow_unjudged else NOT_JUDGED}[record["verdict"]]
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.datasets import read_labels
 from postprocess.topn import TOP, cumulative_accuracies, rank_files, write_result
 
@@ -54,7 +54,7 @@ def run(folder: Path, label_file: Path, result: Path) -> None:
     accuracies = cumulative_accuracies(ranks, min(TOP, outputs))
     write_result(result, accuracies, len(files), outputs)
     figures = ", ".join(f"Top{n} {100 * accuracy:.2f}%" for n, accuracy in enumerate(accuracies, 1))
-    print(f"evaluated {len(files)} images into {result}: {figures}")
+    print(f"evaluated {plural(len(files), 'image')} into {result}: {figures}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from typing import Any, Optional
 import numpy as np
 
 from hrnet.calibration import count_calibrated
-from hrnet.cli import UserError, WorkFailed, command, first_few, integer, real
+from hrnet.cli import UserError, WorkFailed, command, first_few, integer, plural, real
 from hrnet.code import stages_sha256
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.coco import annotation_path, read_keypoints, write_keypoints
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> None:
     if rejected > args.max_rejected and not whole:  # in a whole run preprocessing has checked this
         reasons = first_few(f"{source}: {why}" for part in parts.values() for source, why in part.reasons.items())
         hint = f"fix or remove them, or allow them with MAX_REJECTED={rejected}"
-        raise WorkFailed(f"{rejected} files rejected", where=args.parts, found=reasons, hint=hint)
+        raise WorkFailed(f"{plural(rejected, 'file')} rejected", where=args.parts, found=reasons, hint=hint)
 
     folder = args.output.with_suffix("")
     predictions, keypoints = folder / "predictions.jsonl", folder / "keypoints.json" if task == "pose" else None
@@ -226,11 +226,13 @@ def run(args: argparse.Namespace) -> None:
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
     seconds, count = time.perf_counter() - started, f" of {len(parts)} parts" if len(parts) > 1 else ""
-    print(f"evaluated {content['images']} images{count} into {args.output} ({seconds:.1f} s)")
+    print(f"evaluated {plural(content['images'], 'image')}{count} into {args.output} ({seconds:.1f} s)")
     print(*evaluation.lines, sep="\n")
     if calibrated:
-        other = f"the split {config.DATASET.TRAIN}" if keypoints else "train/<class>/*"
-        print(f"warning: {calibrated} of {content['images']} images also calibrated the int8 model; add {other}")
+        split = config.DATASET.TRAIN if keypoints else ""
+        other = f"images/{split} with its annotation file" if keypoints else "train/ with any images (no labels)"
+        hint = f"to use others, add {other} to DATASET, and run the same command"
+        print(f"warning: {calibrated} of {plural(content['images'], 'image')} also calibrated the int8 model; {hint}")
 
 
 def merge_whole(args: argparse.Namespace) -> None:

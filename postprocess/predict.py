@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, cores, integer
+from hrnet.cli import UserError, command, cores, integer, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import open_image
 from hrnet.io.coco import JOINTS, write_keypoints
@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
     lines = [*results.lines, *(f"{source}: rejected: {reason}" for source, reason in rejected.items())]
     few = f" (show.png: the first {len(results.tiles)})" if len(results.tiles) < len(results.lines) else ""
     print("\n".join(lines))
-    print(f"wrote {len(results.lines)} images to {args.output}: {', '.join(names)}{few}")
+    print(f"wrote {plural(len(results.lines), 'image')} to {args.output}: {', '.join(names)}{few}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

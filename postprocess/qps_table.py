@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet import markdown
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, plural
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.records import FormatError, read_record, write_record
 from hrnet.machine import machine
@@ -88,7 +88,7 @@ def run(metrics: list[Path], output: Path, chip: str) -> None:
     rows.sort(key=lambda row: row["batch"])
     tool, here = rows[0]["tool"], machine()
     chip = chip or tool.partition(" on ")[2] or f"{here['processor']}, {here['cores']} cores"
-    images = f"{metrics[0].parent.name}, {rows[0]['images']} images"
+    images = f"{metrics[0].parent.name}, {plural(rows[0]['images'], 'image')}"
     text = f"{table(rows, chip, images)}\n{tool}; files are read and written outside these times.\n"
     make_folder(output.parent)
     write_text(output.with_suffix(".md"), text)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from hrnet.cli import cores
+from hrnet.cli import cores, plural
 from hrnet.config import load_config
 from hrnet.io import tensors
 from hrnet.io.files import AnyPath, sha256_file, write_text
@@ -186,7 +186,7 @@ def predict(job: Job) -> None:
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)
-    print(f"ranked the classes of {len(paths)} images ({rate:.0f} img/s)")
+    print(f"ranked the classes of {plural(len(paths), 'image')} ({rate:.0f} img/s)")
 
 
 def write_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:

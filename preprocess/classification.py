@@ -7,15 +7,15 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
          labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
-Int8     --calibration N prepares N images to calibrate an int8 model instead: of train/<class>/* if the data set has
-         it, otherwise of the images to evaluate; those whose names have the smallest hashes
+Int8     --calibration N prepares N images to calibrate an int8 model instead, without labels: images below train/ of
+         the data set, or if it has none, of the images to evaluate; those whose names have the smallest hashes
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
 
 The inputs equal those of the model zoo's imagenet_torch_preprocess.py bit for bit (PIL, EXIF rotation ignored), or
-with INPUT.RESIZER cv2 those of PaddleClas (from the decoded pixels on). The second command above uses the three
-arguments of the model zoo's script.
+with INPUT.RESIZER cv2 those of PaddleClas (computed from the same decoded pixels). The second command above uses the
+three arguments of the model zoo's script.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ import cv2
 import numpy as np
 from yacs.config import CfgNode
 
-from hrnet import images, resample
+from hrnet import calibration, images, resample
 from hrnet.cli import command
 from hrnet.config import add_cfg_argument, load_config
-from hrnet.datasets import Dataset, files_sha256, find_images, find_training_images
+from hrnet.datasets import Dataset, files_sha256, find_images
 from hrnet.images import Transform
 from hrnet.io import tensors
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.stamp import data_state
+from hrnet.layouts import root_of
 from hrnet.schemas import CLASSIFIERS
 from hrnet.tars import Source
 from preprocess import decode
@@ -87,15 +88,8 @@ def prepare(pixels: np.ndarray, transform: Transform, dtype: str) -> Union[np.nd
     return transform.to_input(pixels, dtype)
 
 
-def find_calibration_images(root: Path, classes: int, count: int) -> Dataset:
-    """`count` images to calibrate an int8 model, with nothing reported about the others."""
-    found = find_training_images(root, classes) if (root / "train").is_dir() else find_images(root, classes)
-    labels = choose_calibration(found.labels, count, root)
-    return dataclasses.replace(found, labels=labels, unlabelled=[], absent=[], broken={}, empty_folders=[])
-
-
-class Found(NamedTuple):
-    """The images to prepare, and the facts about them that are recorded."""
+class Selection(NamedTuple):
+    """The images to prepare, and the values for their records."""
 
     labels: Mapping[str, Optional[int]]  # source -> class index; None without labels
     find: Callable[[str], Source]
@@ -104,13 +98,10 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
-def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def labelled_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --dataset."""
     classes = config.MODEL.NUM_CLASSES
-    if args.calibration:
-        dataset = find_calibration_images(args.dataset, classes, args.calibration)
-    else:
-        dataset = find_images(args.dataset, classes)
+    dataset = find_images(args.dataset, classes)
     for note in dataset.notes():
         print(f"{dataset.index}: {note}")
     labels, listing = choose_images(dataset.labels, args, dataset.ends)
@@ -118,21 +109,35 @@ def labelled_images(args: argparse.Namespace, config: CfgNode) -> Found:
     manifest = empty_manifest("imagenet", config, part.sha256(), args.input_dtype, "bin", classes)
     rejected = {**dict.fromkeys(dataset.unlabelled, f"no label in {dataset.index.name}"), **dataset.broken}
     manifest = add_listing(manifest, args.shard, listing, len(dataset.labels) + len(dataset.absent))
-    return Found(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
+    return Selection(labels, dataset.find, manifest, rejected, data_state(dataset.root, dataset.lists(), labels))
 
 
-def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def calibration_images(args: argparse.Namespace, config: CfgNode) -> Selection:
+    """Images of --dataset to calibrate an int8 model, with nothing reported about the others."""
+    root = args.dataset.parent if args.dataset.is_file() else root_of(args.dataset)
+    classes, train = config.MODEL.NUM_CLASSES, root / calibration.TRAIN
+    training = dict.fromkeys(calibration.find_training_images(root, args.calibration), 0)
+    dataset = Dataset(root, training, [], [], train) if training else find_images(args.dataset, classes)
+    labels = choose_calibration(dataset.labels, args.calibration, dataset.index)
+    labels, _ = choose_images(labels, args)
+    part = dataclasses.replace(dataset, labels=labels)
+    manifest = empty_manifest("images", config, part.sha256(), args.input_dtype, "bin", classes)
+    lists = [train] if training else [train, *dataset.lists()]  # with images in train/, these would be used
+    return Selection(dict.fromkeys(labels), dataset.find, manifest, {}, data_state(root, lists, labels))
+
+
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --images."""
     labels = dict.fromkeys(choose_plain_images(args))
     sha256 = files_sha256("", labels)
     manifest = empty_manifest("images", config, sha256, args.input_dtype, "bin", config.MODEL.NUM_CLASSES)
-    return Found(labels, Path, manifest, {}, {})
+    return Selection(labels, Path, manifest, {}, {})
 
 
 def run(args: argparse.Namespace) -> None:
     """Preprocess the images of the data set."""
     config = load_config(args.cfg, *CLASSIFIERS)
-    images_of = plain_images if args.images else labelled_images
+    images_of = plain_images if args.images else calibration_images if args.calibration else labelled_images
     found = images_of(args, config)
     dtype, transform, labels = args.input_dtype, Transform.of(config), found.labels
     shape = tensors.input_shape(dtype, transform.width, transform.height)

@@ -20,7 +20,7 @@ from PIL import UnidentifiedImageError
 from yacs.config import CfgNode
 
 from hrnet import calibration
-from hrnet.cli import UserError, WorkFailed, cores, first_few, integer
+from hrnet.cli import UserError, WorkFailed, cores, first_few, integer, plural
 from hrnet.config import config_sha256
 from hrnet.io import tensors
 from hrnet.io.files import IMAGES, MAX_FILES, check_free_disk, locked, make_folder, sha256_file, temporary_name
@@ -103,10 +103,10 @@ def choose_images(
     return chosen, listing
 
 
-def choose_calibration(images: Mapping[str, Entry], count: int, where: Path) -> dict[str, Entry]:
-    """The images that calibrate an int8 model; prints how many there are if they are fewer than `count`."""
+def choose_calibration(images: Mapping[str, Entry], count: int, where: object) -> dict[str, Entry]:
+    """The images that calibrate an int8 model. If there are fewer than `count`, all are used, and a line is printed."""
     if len(images) < count:
-        print(f"{where}: only {len(images)} images for calibration, {count} were requested (CALIB); all are used")
+        print(f"{where}: only {plural(len(images), 'image')} for calibration; {count} were requested (CALIB)")
     chosen = calibration.choose(images, count)
     return {source: entry for source, entry in images.items() if source in chosen}
 
@@ -124,8 +124,11 @@ def choose_plain_images(args: argparse.Namespace) -> list[str]:
         raise UserError("--shard, --limit and --calibration need --dataset")
     sources = find_plain_images(args.images)
     if skipped := skipped_files(args.images):
-        endings = ", ".join(f"*{ending}" for ending in IMAGES)
-        print(f"{len(skipped)} files are skipped, not {endings}: {first_few(skipped, 10)}", file=sys.stderr)
+        names = ", ".join(f"*{suffix}" for suffix in IMAGES)
+        print(
+            f"{plural(len(skipped), 'file is', 'files are')} skipped, not {names}: {first_few(skipped, 10)}",
+            file=sys.stderr,
+        )
     check_count(len(sources), "--images", "give fewer images")
     return sources
 
@@ -216,7 +219,7 @@ def run_tasks(
     kept = sum(isinstance(result, Done) and result.kept for result in results)
     written, seconds = len(inputs) - kept, time.perf_counter() - started
     rate = f"{written / seconds:.0f} img/s"
-    print(f"wrote {written} inputs to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
+    print(f"wrote {plural(written, 'input')} to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
 
 
 def is_complete(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: int) -> bool:
@@ -238,7 +241,7 @@ def start_folder(
     output: Path, settings: dict[str, Any], inputs: set[str], state: dict[str, Optional[list[int]]]
 ) -> None:
     """Prepare the output directory for the files `inputs`. The manifest, incomplete files and files not in `inputs` are
-    removed; with other settings than before, all inputs are. Raises UserError for a directory with other files."""
+    removed; if the settings have changed, all inputs are removed. Raises UserError for a directory with other files."""
     if re.search(r"\s", str(output)):
         raise UserError("the path contains a space: ais_bench and info files do not support it", where=output)
     make_folder(output)

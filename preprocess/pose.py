@@ -8,8 +8,8 @@ Reads    annotations/person_keypoints_<split>.json (only ids, names and sizes) a
          split), INPUT.GEARS, MEAN and STD
 Writes   settings.json first, <stem>.npy, rejected.json, and manifest.json last; with --output_flip also a directory of
          flipped inputs; a stamp beside each directory (hrnet/io/stamp.py)
-Int8     --calibration N prepares N images to calibrate an int8 model instead: of the split DATASET.TRAIN if the data
-         set has it, otherwise of the images to evaluate; those whose names have the smallest hashes
+Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest
+         hashes of their names, from the split DATASET.TRAIN if it exists, otherwise from the images to evaluate
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 an input contains the resized RGB pixels [1, H, W, 3], and the model normalises them
 
@@ -34,7 +34,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from hrnet import gears, images
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.datasets import CocoSet, files_sha256, find_coco
 from hrnet.gears import Gear
@@ -85,7 +85,7 @@ def prepare(
     pixels: np.ndarray, image: InputImage, mean: list[float], std: list[float], dtype: str, flip: bool
 ) -> Union[list[np.ndarray], Rejection]:
     """Convert a decoded image, uint8 [H, W, 3], to the input and, with `flip`, the flipped input, with the batch axis.
-    `image`: its shape, center and scale say where the image is in the input."""
+    `image`: its shape, center and scale give the image's position in the input."""
     (height, width), (input_height, input_width) = pixels.shape[:2], image.sides()
     if max(width, height, input_width, input_height) >= MAX_SIDE:
         sizes = f"{width} x {height} pixels for an input of {input_width} x {input_height}"
@@ -97,7 +97,7 @@ def prepare(
 
 
 def align(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str) -> InputImage:
-    """The manifest entry of an image: where it is in an input of the size `gear`."""
+    """The manifest entry of an image, with its position in an input of the size `gear`."""
     height, width = gear
     center, scale = images.alignment(image.width, image.height, (width, height))
     shape = tensors.input_shape(dtype, width, height)
@@ -112,7 +112,8 @@ def to_task(stem: str, source: str, image: CocoImage, gear: Gear, dtype: str, ro
 
 
 def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], where: Path) -> list[Gear]:
-    """Choose a gear for each image; print which images are cut off at both ends by the longest gear."""
+    """Choose a gear for each image, and print which images are longer than the longest gear: both ends are cut off.
+    Raises UserError if no gear has the orientation of an image."""
     chosen = [gears.choose(image.width, image.height, short, offered) for image in listed.values()]
     unfit = [source for source, gear in zip(listed, chosen) if gear is None]
     if unfit:
@@ -122,12 +123,13 @@ def choose_gears(listed: dict[str, CocoImage], short: int, offered: list[Gear], 
     full_sizes = [gears.whole_size(image.width, image.height, short) for image in listed.values()]
     cut = [source for source, gear, full in zip(listed, fit, full_sizes) if gear < full]
     if cut:
-        print(f"{where}: {len(cut)} images are longer than the longest gear, both ends are cut off: {first_few(cut)}")
+        count = plural(len(cut), "image is", "images are")
+        print(f"{where}: {count} longer than the longest gear, both ends are cut off: {first_few(cut)}")
     return fit
 
 
-class Found(NamedTuple):
-    """The images to prepare, and the facts about them that are recorded."""
+class Selection(NamedTuple):
+    """The images to prepare, and the values for their records."""
 
     images: dict[str, CocoImage]  # by source, a path relative to `root`
     root: Path
@@ -136,16 +138,20 @@ class Found(NamedTuple):
     state: dict[str, Optional[list[int]]]  # of the data set
 
 
+def training_files(root: Path, train: str) -> list[Path]:
+    """The annotation file and the image directory of the split `train`."""
+    return [annotation_path(root, train), root / "images" / train]
+
+
 def find_calibration_images(root: Path, train: str, test: str, count: int) -> CocoSet:
-    """`count` images to calibrate an int8 model, of the split `train` if the data set has it, with nothing reported
-    about the others."""
-    trains = annotation_path(root, train).is_file() and (root / "images" / train).is_dir()
-    found = find_coco(root, train if trains else test)
+    """`count` images to calibrate an int8 model, from the split `train` if it exists, else from `test`. Unlisted,
+    missing and broken files are not reported."""
+    found = find_coco(root, train if all(path.exists() for path in training_files(root, train)) else test)
     images = choose_calibration(found.images, count, root)
     return dataclasses.replace(found, images=images, unlisted=[], absent=[], broken={})
 
 
-def coco_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def coco_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --dataset."""
     split = config.DATASET.TEST
     if args.calibration:
@@ -161,10 +167,13 @@ def coco_images(args: argparse.Namespace, config: CfgNode) -> Found:
     manifest = empty_manifest("coco", config, part.sha256(), args.input_dtype, "npy", classes=1)
     manifest = add_listing(manifest, args.shard, listing, len(dataset.images) + len(dataset.absent))
     rejected = {f"images/{split}/{name}": reason for name, reason in dataset.broken.items()}
-    return Found(listed, dataset.root, manifest, rejected, data_state(dataset.root, dataset.lists(), listed))
+    lists = dataset.lists()
+    if args.calibration:  # with images of the split TRAIN, these would be used
+        lists += training_files(args.dataset, config.DATASET.TRAIN)
+    return Selection(listed, dataset.root, manifest, rejected, data_state(dataset.root, lists, listed))
 
 
-def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
+def plain_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     """The images of --images; their sizes are read from the files."""
     images: dict[str, CocoImage] = {}
     rejected: dict[str, str] = {}
@@ -176,7 +185,7 @@ def plain_images(args: argparse.Namespace, config: CfgNode) -> Found:
             images[source] = CocoImage(number, source, *size)
     facts = {source: f"{image.image_id} {image.width} {image.height}" for source, image in images.items()}
     manifest = empty_manifest("images", config, files_sha256("", facts), args.input_dtype, "npy", classes=1)
-    return Found(images, Path(), manifest, rejected, {})
+    return Selection(images, Path(), manifest, rejected, {})
 
 
 def run(args: argparse.Namespace) -> None:

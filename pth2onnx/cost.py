@@ -1,10 +1,10 @@
-"""Count the multiply-adds and parameters of a config's net, without weights.
+"""Count the multiply-adds and parameters of a config's network, without weights.
 
     python -m pth2onnx.cost --cfg hrnet_w18
     hrnet_w18: 4.2835 GMACs at 224 x 224, 21.299 M parameters
 
-Reads    a config, classification or pose (a square image of DATASET.INPUT_SIZE)
-Writes   with --output a record of kind `cost`: `gmacs` and `params_m`, of one image and its `size` (width, height)
+Reads    a config; for a pose model the image has DATASET.INPUT_SIZE x DATASET.INPUT_SIZE pixels
+Writes   with --output a record of kind `cost`: `gmacs` for one image, `params_m`, and `size` (width and height)
 
 torch's FlopCounterMode counts convolutions and matrix products on the meta device, without computing values. It counts
 two operations for each multiply-add, so its result is halved. Resizing, sums and activations are not counted, as in the
@@ -33,7 +33,7 @@ from hrnet.schemas import POSE
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image."""
+    """The cost of computing one image."""
 
     gmacs: float  # 10^9 multiply-adds
     params_m: float  # 10^6 parameters
@@ -41,7 +41,7 @@ class Cost:
 
 
 def count(config: CfgNode) -> Cost:
-    """The cost of a config's net."""
+    """The cost of a config's network."""
     is_pose = config.MODEL.NAME == POSE
     width, height = [config.DATASET.INPUT_SIZE] * 2 if is_pose else config.MODEL.IMAGE_SIZE
     with torch.device("meta"), torch.no_grad():
@@ -65,7 +65,7 @@ def run(cfg: Path, output: Optional[Path]) -> None:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pth2onnx.cost", description=__doc__.splitlines()[0])
     add_cfg_argument(parser)
-    parser.add_argument("--output", type=Path, help="a record to write, .json")
+    parser.add_argument("--output", type=Path, help="record to write (JSON)")
     return parser.parse_args(argv)
 
 

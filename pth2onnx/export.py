@@ -61,10 +61,10 @@ class Task:
     build: Callable[[CfgNode], Net]
     interface: Callable[[CfgNode], Interface]
     images: Callable[[CfgNode], list[np.ndarray]]  # batches to compare, float32 [N, 3, H, W]
-    fold: Callable[[Net], Net]  # folds the batch norms that PyTorch's exporters do not fold
+    fold: Callable[[Net], Net]  # folds batch norms that PyTorch's exporters leave in the graph
 
 
-def older_exporter() -> dict[str, Any]:
+def tracing_exporter_option() -> dict[str, Any]:
     """The argument of torch.onnx.export that selects the tracing exporter; torch 2.1 has only this exporter."""
     return {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
 
@@ -84,7 +84,7 @@ def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, fi
             output_names=list(interface.outputs),
             dynamic_axes={name: dict(axes) for name, axes in interface.axes.items()},
             opset_version=opset,
-            **older_exporter(),
+            **tracing_exporter_option(),
         )
     model = onnx.load(str(file))
     for value in (*model.graph.input, *model.graph.output):

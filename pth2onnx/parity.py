@@ -24,18 +24,18 @@ from hrnet.nets.checkpoint import LARGEST
 SEED = 0
 
 # Largest allowed difference between two values, relative to the largest value in the same output of the same image (at
-# least SMALLEST). In W18, summing float32 values in another order changes logits by about 2e-5 of this value; a wrong
+# least MIN_SCALE). In W18, summing float32 values in another order changes logits by about 2e-5 of this value; a wrong
 # layer changes them by about the whole value.
 TOLERANCE = 1e-4
-SMALLEST = 0.1  # heatmaps of noise are nearly 0, but they are sums of larger values, with the rounding errors of those
+MIN_SCALE = 0.1  # heatmaps of noise are nearly 0, but are sums of larger values and have the rounding errors of these
 
 PATCH = 16  # side of the squares of one colour in test images, pixels
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The differences from PyTorch. `max_abs_difference` and `tolerance` are for the image and output that have the
-    largest ratio of both."""
+    """The differences from PyTorch. `max_abs_difference` and `tolerance` belong to the image and output with the
+    largest quotient of the two."""
 
     max_abs_difference: float
     cosine: float  # the smallest over all images and outputs
@@ -119,7 +119,7 @@ def check_parity(
                 raise WorkFailed(what, found=f"{largest:.0e}", hint="check whether the checkpoint is damaged")
             differences, cosines = compare(wanted, got)
             scales = np.abs(wanted).reshape(len(wanted), -1).max(axis=1).astype(np.float64)
-            allowed = TOLERANCE * np.maximum(SMALLEST, scales)
+            allowed = TOLERANCE * np.maximum(MIN_SCALE, scales)
             worst = max(worst, *zip((differences / allowed).tolist(), allowed.tolist(), differences.tolist()))
             cosine = min(cosine, float(cosines.min()))
     _, tolerance, difference = worst

@@ -40,7 +40,7 @@ from hrnet.schemas import POSE
 from pth2onnx.parity import KINDS, SEED, check_parity, images_like, torchscript_warnings
 from pth2onnx.torchscript import TASKS, freeze, save
 
-KIND, ENDING = "TorchScript", ".ts"
+KIND, SUFFIX = "TorchScript", ".ts"
 BACKENDS = {"torchscript": "fp32", "torch_aie": "fp16"}  # backend: default precision
 
 
@@ -86,7 +86,7 @@ def file_shape(shape: Sequence[int], dtype: str) -> list[int]:
     return [batch, *input_shape(dtype, width, height)]
 
 
-def merge(shapes: Sequence[Sequence[int]]) -> list[int]:
+def merge_shapes(shapes: Sequence[Sequence[int]]) -> list[int]:
     """Combine shapes into one, with -1 for sizes that differ."""
     return [sizes[0] if len(set(sizes)) == 1 else -1 for sizes in zip(*shapes)]
 
@@ -143,8 +143,8 @@ def run(
     arguments: list[str],
 ) -> None:
     """Check the file against the config and write it with its record. `arguments`: the command line, for the record."""
-    if output.suffix != ENDING:
-        raise UserError("wrong file name suffix", where=output, expected=ENDING, found=repr(output.suffix))
+    if output.suffix != SUFFIX:
+        raise UserError("wrong file name suffix", where=output, expected=SUFFIX, found=repr(output.suffix))
     config, metadata = load_config(cfg, *TASKS), read_metadata(model)
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
@@ -175,8 +175,10 @@ def run(
             source_sha256=stamp.files["model"],
             command=["python", "-m", "pth2onnx.static", *arguments],
             tool="pth2onnx.static",
-            inputs=[TensorInfo(interface.input, input_dtype, merge(on_disk))],
-            outputs=[TensorInfo(name, "float32", merge(each)) for name, each in zip(interface.outputs, zip(*outputs))],
+            inputs=[TensorInfo(interface.input, input_dtype, merge_shapes(on_disk))],
+            outputs=[
+                TensorInfo(name, "float32", merge_shapes(each)) for name, each in zip(interface.outputs, zip(*outputs))
+            ],
             gears=[Gear(*pair) for pair in zip(on_disk, outputs)] if config.MODEL.NAME == POSE else [],
             metadata=metadata,
         ).write(output)

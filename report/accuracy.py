@@ -8,7 +8,7 @@ from typing import Any, Optional
 from hrnet.io.records import read_json
 from make import charts
 from report.changes import count_changed, results
-from report.run import NOFLIP, Run
+from report.run import Run
 from report.sources import Source, Sources
 
 CLASS_FIGURES = ("top1", "top2", "top3", "top4", "top5")
@@ -78,6 +78,20 @@ def worst_operators(record: Source) -> list[int]:
     return [index for *_, index in sorted(known)[:WORST_OPERATORS]]
 
 
+def reference_to_compute(run: Run) -> tuple[str, str]:
+    """What computes a reference on the same images: in words, and as REFERENCE."""
+    if run.pose or run.metrics.content["model"].get("weights_sha256"):
+        return "PyTorch", "torch"
+    return "the ONNX file", "onnx"
+
+
+def next_precision(run: Run) -> str:
+    """The command that evaluates other precisions: all, or float16 if the model cannot be quantized."""
+    if not run.int8:
+        return run.make("eval", PRECISION="fp16")
+    return run.make("precision", **({"FLIP": "0"} if run.noflip else {}))
+
+
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """What the template needs; adds `published`, `changed` and `operators` to `own`."""
     figures = POSE_FIGURES if run.pose else CLASS_FIGURES
@@ -97,5 +111,6 @@ def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
         "worst_operators": worst_operators(operators) if operators else [],
         "keep_float": sources.records(run.build / "keep_float", "*.json", "keep_float"),
         "precision": sources.record(run.build / "precision" / f"{run.set_name}.json", "precision"),
-        "no_precision": run.make("precision", **({"FLIP": "0"} if run.tag.endswith(NOFLIP) else {})),
+        "no_precision": next_precision(run),
+        "reference": reference_to_compute(run),
     }

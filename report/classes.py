@@ -82,7 +82,11 @@ class Statistics:
             "hits": sum(group.hits for group in self.classes.values()),
             "classes": len(self.classes),
             "perfect": sum(group.hits == group.images for group in self.classes.values()),
-            "worst": [group.row(label=label, name=self.name(label)) for label, group in classes[:WORST_CLASSES]],
+            "worst": [
+                group.row(label=label, name=self.name(label))
+                for label, group in classes[:WORST_CLASSES]
+                if group.hits < group.images
+            ],
             "pairs": len(pairs),
             "confusions": [
                 {

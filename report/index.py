@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, plural
 from hrnet.hints import nearest
 from hrnet.io.records import FormatError, read_json
 from make import charts
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     titles = {metric: f"{TITLES.get(metric, metric)}, %" for metric in charted}
     drawn = {metric: charts.intervals(found, titles[metric], width=CHART) for metric, found in charted.items()}
     size = Page(sources, {}).write("index.html", rows=rows, charts=drawn)
-    print(f"wrote {args.output} ({len(rows)} runs, {size / 1000:.0f} kB)")
+    print(f"wrote {args.output} ({plural(len(rows), 'run')}, {size / 1000:.0f} kB)")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

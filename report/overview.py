@@ -82,6 +82,21 @@ def weights_path(run: Run) -> str:
     return str(path) if same else ""
 
 
+def onnx_file(run: Run, compiled: Optional[Source]) -> dict[str, str]:
+    """SHA-256 and path of the ONNX file that was compiled, if the run's checkpoint is unknown; the path is empty unless
+    make remembers the same file. Without the record of the compiled model, both are empty."""
+    if compiled is None or run.metrics.content["model"].get("weights_sha256"):
+        return {"sha256": "", "path": ""}
+    sha256 = compiled.content["source_sha256"]
+    for path in sorted((run.build / "int8").glob("**/model_deploy_model.onnx.json")):
+        content = read_record(path, "quantized")
+        if content.get("model_sha256") == sha256:
+            sha256 = content["source_sha256"]
+            break
+    path = Path(run.remembered().get("ONNX", ""))
+    return {"sha256": sha256, "path": str(path) if path.is_file() and sha256_file(path) == sha256 else ""}
+
+
 def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dict[str, Any]:
     """What the template needs."""
     compiled = compiled_record(run, sources, model)
@@ -99,6 +114,7 @@ def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dic
         "npu": on_npu(run),
         "config": sources.file(cfg),
         "weights": weights_path(run),
+        "onnx": onnx_file(run, compiled),
         "weights_url": run.config.get("WEIGHTS", {}).get("URL", ""),
     }
 

@@ -64,6 +64,7 @@ class Page:
         key = pointer(keys)
         self.shown.setdefault(source.id, {})[key] = value
         text = format(value * factor, f)
+        text = text if text.strip("-0.") else text.lstrip("-")  # -0.00
         more = Markup(' data-factor="{}"').format(factor) if factor != 1 else ""
         return Markup('<data value="{}" data-record="{}" data-key="{}"{}>{}</data>').format(
             value, source.id, key, more, text

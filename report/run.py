@@ -10,9 +10,11 @@ from typing import Any, Optional
 
 from yacs.config import CfgNode
 
+from hrnet.code import ROOT
 from hrnet.config import load_config
+from hrnet.io.quantized import OPSETS
 from hrnet.io.records import FormatError
-from hrnet.schemas import POSE
+from hrnet.schemas import ONNX, POSE
 from report.sources import Source, Sources
 
 NOFLIP, HINT = "-noflip", "run make eval"
@@ -34,6 +36,21 @@ class Run:
     @property
     def pose(self) -> bool:
         return bool(self.config.MODEL.NAME == POSE)
+
+    @property
+    def network(self) -> bool:
+        """Whether the config has a network of this project; False for a model that is an ONNX file."""
+        return bool(self.config.MODEL.NAME != ONNX)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the config is in configs/."""
+        return (ROOT / "configs" / f"{self.config_name}.yaml").is_file()
+
+    @property
+    def int8(self) -> bool:
+        """Whether the model can be quantized."""
+        return int(self.metrics.content["model"].get("opset", OPSETS[-1])) in OPSETS
 
     @property
     def config_name(self) -> str:

@@ -19,6 +19,7 @@ from hrnet.cli import UserError
 
 MAX_CONNECTIONS = 1024
 DRAIN_SECONDS = 0.5
+ADDRESSES = "give HOST=127.0.0.1 for clients on this machine only, or HOST=0.0.0.0 for all networks"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -27,7 +28,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
-        raise UserError("no such address", where=where, expected="a name or an IP address of this machine") from None
+        expected = "a name or an IP address of this machine"
+        raise UserError("no such address", where=where, expected=expected, hint=ADDRESSES) from None
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,7 +37,12 @@ def bind(host: str, port: int) -> socket.socket:
         bound.listen(MAX_CONNECTIONS)
     except OSError as error:
         bound.close()
-        hint = f"give PORT={port + 1}, or stop the other server" if error.errno == errno.EADDRINUSE else None
+        hints = {
+            errno.EADDRINUSE: f"give PORT={port + 1}, or stop the other server",
+            errno.EADDRNOTAVAIL: ADDRESSES,
+            errno.EACCES: "give PORT=8000, or another port from 1024",
+        }
+        hint = hints.get(error.errno or 0)
         raise UserError(f"cannot listen: {error.strerror}", where=where, hint=hint) from None
     return bound
 

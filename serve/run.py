@@ -44,9 +44,8 @@ from serve.classification import Classifier
 from serve.listen import bind, make_server, url
 from serve.models import ImageModel, TensorModel
 from serve.pose import PoseModel
-from serve.verdict import check_verdict
+from serve.verdict import TOOLS, check_verdict
 
-TOOLS = {"ascend": "ais_bench"}  # the first word of `tool` in a metrics record; for other backends it is their name
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
 IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl

@@ -1,18 +1,24 @@
-"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these files."""
+"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these files.
+
+    python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
+
+Run before the models are compiled, which takes minutes: it refuses what the metrics record alone excludes.
+"""
 
 from __future__ import annotations
 
-import re
+import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-from hrnet.cli import UserError, WorkFailed
+from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import verdict_line
 
-OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
+TOOLS = {"ascend": "ais_bench"}  # the first word of `tool` in a metrics record; for other backends it is their name
 
 
 def check_verdict(
@@ -33,7 +39,10 @@ def check_verdict(
         return f"NOT JUDGED: {error.what}"
 
 
-def _judged_line(metrics: Optional[Path], models: Mapping[Path, CompiledModel], tool: str, flip: Optional[bool]) -> str:
+def _judged_line(
+    metrics: Optional[Path], models: Optional[Mapping[Path, CompiledModel]], tool: str, flip: Optional[bool]
+) -> str:
+    """As `check_verdict`. Without `models` only the record is checked."""
     hint = "make eval with the same values; or GATE=none, to serve a model without a verdict"
     if metrics is None or not metrics.is_file():
         raise UserError("accuracy was not evaluated", where=metrics, hint=hint)
@@ -43,8 +52,8 @@ def _judged_line(metrics: Optional[Path], models: Mapping[Path, CompiledModel], 
         evaluated_by, verdict = str(record["tool"]), record["verdict"]
     except (LookupError, TypeError, ValueError):
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
-    same = [path for path, compiled in models.items() if compiled.model_sha256 == judged]
-    if not same:
+    same = [path for path, compiled in (models or {}).items() if compiled.model_sha256 == judged]
+    if models is not None and not same:
         found = f"SHA-256 {str(judged)[:12]}…"
         raise UserError("the verdict is about another compiled model", where=metrics, found=found, hint=hint)
     if verdict == "fail":
@@ -56,16 +65,26 @@ def _judged_line(metrics: Optional[Path], models: Mapping[Path, CompiledModel], 
     used = record.get("flip")
     if flip is not None and used != flip:
         raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
-    for path, compiled in models.items():
-        if compiled.model_sha256 != judged and origin(compiled) != origin(models[same[0]]):
+    for path, compiled in (models or {}).items():
+        if models and compiled.model_sha256 != judged and compiled.origin != models[same[0]].origin:
             raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
     return line
 
 
-def origin(compiled: CompiledModel) -> tuple[Any, ...]:
-    """What a compiled model was made from, apart from the batch size. If unknown, it differs for all models."""
-    if not compiled.source_sha256:
-        return (compiled.model_sha256,)
-    flags = re.findall(r"--\w+[= ]\S*", " ".join(compiled.command))
-    words = [flag for flag in flags if re.split("[= ]", flag)[0] not in OF_A_BATCH]
-    return compiled.source_sha256, compiled.tool, words, compiled.inputs[0].dtype, compiled.metadata
+def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serve.verdict", description=__doc__.splitlines()[0])
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics record with the verdict")
+    parser.add_argument("--backend", default="onnxruntime", help="that will serve the models (%(default)s)")
+    parser.add_argument("--flip", choices=("0", "1"), help="pose: whether the flip test will be used")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv: Optional[list[str]] = None) -> None:
+    args = parse_args(argv)
+    flip = None if args.flip is None else args.flip == "1"
+    _judged_line(args.metrics, None, TOOLS.get(args.backend, args.backend), flip)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,14 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude modules and collected tests from garbage collection: one takes 0.5 s with them, and there are many."""
+    """Exclude modules and collected tests from garbage collections: each of the many collections would take 0.5 s."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Some stages set torch's number of threads: later tests in this process would also wait for several."""
+    """Reset torch's number of threads, which some stages set: later tests in this process would be slower."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

@@ -16,6 +16,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
+from hrnet.io.files import sha256_file
 from tests.support import ROOT
 from tests.support.checkout import Checkout
 from tests.support.onnx_models import CLASSES, classifier
@@ -43,6 +44,12 @@ def checkout(tmp_path: Path) -> Checkout:
     return made
 
 
+def report_of(checkout: Checkout) -> str:
+    done = checkout.make("report", model="mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (checkout.root / "build/mine/report.html").read_text()
+
+
 def evaluate(checkout: Checkout, *arguments: str, model: str = "mine") -> subprocess.CompletedProcess[str]:
     done = checkout.make("eval", *arguments, model=model)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,6 +69,9 @@ def test_eval_of_an_onnx_file(checkout: Checkout) -> None:
     assert "-m " not in evaluate(checkout).stdout, "all values are remembered, and nothing is computed again"
     done = evaluate(checkout, "INPUT=uint8", "SHARDS=2", "PRECISION=fp16")
     assert "PASS: mine" in done.stdout and "atc.classifier" not in done.stdout
+    page = report_of(checkout)
+    assert sha256_file(checkout.root / "mine.onnx") in page and "mine.onnx, SHA-256" in page
+    assert "MODELS=mine" not in page and "make train" not in page and "SHA-256 <code>unknown" not in page
     (checkout.root / "mine.onnx.data").write_bytes((checkout.root / "mine.onnx.data").read_bytes())
     assert "atc.classifier" in checkout.make("-n", "eval", model="mine").stdout
 

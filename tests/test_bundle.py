@@ -102,7 +102,7 @@ def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
-    """By the files of the bundle alone, without torch and onnx, as its README says."""
+    """Only with the files of the bundle, without torch and onnx, as its README describes."""
     board = Board(tmp_path, packed.archive, ("torch", "onnx", "safetensors"))
     assert "starlette" in (text := (board.root / "README.md").read_text()) and "simplejpeg" in text
     words = ("MODEL=demo_digits", "PYTHON=python3")
@@ -113,7 +113,7 @@ def test_a_board_serves_what_passed(packed: Packed, tmp_path: Path) -> None:
     assert "batch sizes 4; PASS: demo_digits" in lines[-1], lines
 
 
-def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
+def test_a_bundle_is_packed_only_after_a_change_and_with_equal_bytes(host: Checkout, packed: Packed) -> None:
     first = packed.archive.read_bytes()
     assert "-m make.bundle" not in host.make("-n", "bundle", "GATE=100").stdout
     with tarfile.open(packed.archive) as archive:
@@ -124,6 +124,9 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
     assert [name for name, member in zip(names, members) if member.isdir()] == [
         *("", *folders.split(), "prep/photos-float32", "preprocess", "serve")
     ]
+    listed = (ROOT / "docs/formats.md").read_text().partition("## `bundle/")[2].split("```")[1]
+    assert not [name for name in folders.split() if "/" not in name and f"{name}/" not in listed]
+    assert not [name for name in names if name and "/" not in name and name not in listed]
     model = "model/bs4-float32-fp32.onnx"
     products = {"bundle.mk", "README.md", "Makefile", model, f"{model}.json", "configs/demo_digits.yaml"}
     assert products < set(names) and sum(name.endswith(".bin") for name in names) == COUNT
@@ -137,7 +140,7 @@ def test_a_bundle_is_packed_only_when_due_and_with_equal_bytes(host: Checkout, p
 
 
 def test_a_model_of_atc_is_judged_by_the_hosts_reference(host: Checkout, packed: Packed, tmp_path: Path) -> None:
-    """atc on the host, ais_bench on the board; the host's metrics go along as the reference."""
+    """atc on the host, ais_bench on the board; the bundle contains the host's metrics as the reference."""
     tools, npu, place = tmp_path / "tools", tmp_path / "npu", tmp_path / "board"
     for folder in (tools, npu, place):
         folder.mkdir()
@@ -176,8 +179,53 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
     done = board.make("preprocess", "infer", "eval", f"DATASET={tmp_path}/own")
     assert done.returncode == 0, done.stderr
     assert board.metrics()["images"] == 7
-    refused = host.make("bundle", "BUILD=stage", "REFERENCE=torch")
-    assert refused.returncode == 2 and "REFERENCE=torch: " in refused.stderr and "BUNDLE=stage" in refused.stderr
+    done = board.make("show")
+    assert done.returncode == 0 and "show.png" in done.stdout, done.stderr
+
+
+def test_a_board_judges_an_onnx_classifier_by_the_hosts_reference(host: Checkout, tmp_path: Path) -> None:
+    """On the same images; other images are refused, and without a reference there is no verdict."""
+    (host.root / "any.yaml").write_text("MODEL: {NAME: onnx}\nINPUT: {MEAN: [0, 0, 0], STD: [1, 1, 1]}\n")
+    given = ["BUILD=any", "BUNDLE=stage", "CFG=any.yaml", "ONNX=own.onnx", "DATASET=photos", "BACKEND=onnxruntime"]
+    done = host.make("bundle", *given, "REFERENCE=onnx", model="any")
+    assert done.returncode == 0, done.stderr
+    (archive,) = (host.root / "any/any/bundle").glob("*.tar")
+    board = Board(tmp_path, archive, ("torch", "onnx"))
+    done = board.make("doctor", f"DATASET={host.root}/photos")
+    assert done.returncode == 0 and "ready to run any" in done.stdout, done.stderr
+    done = board.make("eval", f"DATASET={host.root}/photos")
+    assert done.returncode == 0 and "in float32 on the same images): a drop of 0.00 points" in done.stdout, done.stderr
+    done = board.make("eval", "LIMIT=3")
+    assert done.returncode == 2 and "reference.json: the reference was computed on other images" in done.stderr
+    hint = done.stderr.partition("without a verdict: ")[2].splitlines()[0]
+    done = board.make(*hint.split()[1:])
+    assert done.returncode == 0 and "NOT JUDGED: any top1" in done.stdout, done.stderr
+
+
+def test_a_board_names_what_it_has(packed: Packed, tmp_path: Path) -> None:
+    """Its help has only targets that exist there, and no hint names a command or a file that it lacks."""
+    board = Board(tmp_path, packed.archive, (*ABSENT, "openvino"))
+    shown = board.make("help").stdout
+    listed = [line.split()[0] for line in shown.split("\n\n")[1].splitlines()]
+    assert {"infer", "eval", "serve"} < set(listed) and not {"setup", "bench", "onnx", "report"} & set(listed)
+    for target in ("setup", "bench", "test", "nonsense"):
+        done = board.make(target)
+        assert done.returncode == 2 and f"make {target}: not available in a bundle" in done.stderr and not done.stdout
+        assert all(name in done.stderr for name in listed), done.stderr
+    assert board.make("doctor").returncode == 0
+    for words, package in ((("infer",), "onnxruntime"), (("infer", "BACKEND=openvino"), "openvino")):
+        done = board.make(*words)
+        assert done.returncode == 2 and f"python3 -m pip install -c constraints.txt {package}" in done.stderr
+        assert "make setup" not in done.stderr
+    assert not (board.root / "build/demo_digits/settings/BACKEND.mk").exists()
+    for reference, file in (("torch", "weights/demo_digits.pth"), ("onnx", "build/demo_digits/model.onnx")):
+        done = board.make("eval", f"REFERENCE={reference}")
+        assert done.returncode == 2 and f"{file} is not packed; give REFERENCE=config" in done.stderr, done.stderr
+    done = board.make("infer", "PREP=nowhere")
+    assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr, done.stderr
+    (board.root / "prep/photos-float32/img3.bin").unlink()
+    done = board.make("infer")
+    assert "this board has no make preprocess; on the machine that packed the bundle: " in done.stderr, done.stderr
 
 
 def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: Path) -> None:
@@ -231,7 +279,7 @@ def test_a_compiled_onnx_file_from_elsewhere_runs(host: Checkout, packed: Packed
     assert (host.root / "theirs/demo_digits/out/photos-float32/onnxruntime-om-theirs_run.json").exists()
 
 
-def test_aoe_is_another_product(host: Checkout, tmp_path: Path) -> None:
+def test_a_model_tuned_by_aoe_is_a_separate_product(host: Checkout, tmp_path: Path) -> None:
     fakes.atc(tmp_path)
     fakes.aoe(tmp_path)
     path = f"{tmp_path}:{os.environ['PATH']}"

@@ -15,7 +15,7 @@ from tests.support.checkout import Checkout
 
 @pytest.fixture(scope="module")
 def checkout(evaluated_demo: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with the demo's ONNX file, which pose does not use."""
+    """A checkout with the demo's ONNX file, which the pose test does not use."""
     made = Checkout(tmp_path_factory.mktemp("int8"))
     shutil.copy(evaluated_demo.root / "build/demo_digits/model.onnx", made.root)
     return made

@@ -114,7 +114,7 @@ def test_parts_are_only_computed_by_eval(demo: Checkout, goal: str) -> None:
     assert not (demo.root / "nothing").exists()
 
 
-def test_chunk_names_its_replacement(demo: Checkout) -> None:
+def test_the_error_for_chunk_names_shards(demo: Checkout) -> None:
     settings = demo.root / "chunks/demo_digits/settings"
     given = ["eval", "BUILD=chunks", "DATASET=data/digits"]
     done = demo.make(*given, "CHUNK=100")

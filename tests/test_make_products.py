@@ -183,7 +183,19 @@ def test_bench_peers_keeps_other_files_of_its_directory(demo: Checkout, tmp_path
 def test_show_draws_once(demo: Checkout) -> None:
     first = demo.make("show").stdout
     assert "show.png: the first 24 images, Top-1 wrong on " in first
-    assert "Nothing to be done for 'show'" in demo.make("show", LC_ALL="C").stdout
+    again = demo.make("show", LC_ALL="C").stdout
+    assert "Nothing to be done for 'show'" in again
+    shown = [line.partition(": ")[2] for line in again.splitlines() if line.startswith("show: ")]
+    assert [Path(path).name for path in shown] == ["show.png"] and (demo.root / shown[0]).is_file()
+
+
+def test_a_call_that_has_nothing_to_do_shows_where_the_result_is(demo: Checkout) -> None:
+    assert demo.make("eval").returncode == 0
+    done = demo.make("onnx", "om", "preprocess", "infer")
+    shown = dict(line.split(": ") for line in done.stdout.splitlines() if line.count(": ") == 1 and line[0] != "m")
+    assert list(shown) == ["onnx", "om", "preprocess", "infer"], done.stdout
+    assert all((demo.root / path).is_file() for path in shown.values()), shown
+    assert demo.make("-q", "om").returncode == 0
 
 
 @pytest.mark.parametrize(

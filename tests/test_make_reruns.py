@@ -81,7 +81,7 @@ def test_a_missing_product_is_made_again_in_one_call(demo: Checkout, product: st
     assert demo.stages("eval") == []
 
 
-def test_a_missing_model_is_due_with_what_follows(demo: Checkout) -> None:
+def test_a_missing_model_is_made_again_and_all_later_products(demo: Checkout) -> None:
     """As above, without the export."""
     model = demo.root / "build/demo_digits/model.onnx"
     model.rename(model.with_name("away.onnx"))

@@ -1,4 +1,4 @@
-"""The Makefile: values that are given to it and refused, what a dry run prints, and its help."""
+"""The Makefile: values that are given to it and rejected, what a dry run prints, and its help."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ LOADED_BY_NAME = {"infer": ["infer.emulator.__main__", *(f"infer.runtimes.{name}
         ["eval", "MODEL=demo_pose", "WEIGHTS=weights/demo_pose.pth", "SHARDS=4"],
     ],
 )
-def test_prerequisites_hold_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
+def test_prerequisites_contain_all_code_that_a_recipe_runs(checkout: Checkout, arguments: list[str]) -> None:
     (checkout.root / "data/any").mkdir(exist_ok=True)
     given = [word for word in arguments if not word.startswith("MODEL=")]
     model = next((word.partition("=")[2] for word in arguments if word.startswith("MODEL=")), "demo_digits")
@@ -107,7 +107,7 @@ def test_invalid_values_stop_before_anything_is_written(checkout: Checkout, valu
     """tests/make/test_options.py has all checks; these go through make's quoting."""
     done = checkout.make("eval", value)
     assert done.returncode == 2 and value.removesuffix("=4") in done.stderr and "  Stop." in done.stderr
-    assert not (checkout.root / "build").exists(), "a refused value is not remembered"
+    assert not (checkout.root / "build").exists(), "a rejected value is not remembered"
 
 
 @pytest.mark.parametrize("text", ["LOOP ?= $(shell touch evil)\n", "LOOP ?= 1\ninclude x\n$(shell touch evil)\n"])
@@ -128,6 +128,29 @@ def test_clean_removes_only_the_model(checkout: Checkout, value: str) -> None:
     done = checkout.make("clean", model=value.partition("=")[2])
     assert done.returncode == 2 and f"{value}: no such config" in done.stderr
     assert (checkout.root / "build/kept").is_dir() and (checkout.root / "configs").is_dir()
+
+
+def test_clean_names_the_model(checkout: Checkout) -> None:
+    """Also the default one; without products it names the models that have some, and removes nothing of theirs."""
+    build = checkout.root / "build"
+    for path in ("hrnet_w18/settings/LOOP.mk", "hrnet_w18/train/log", "mine/settings/LOOP.mk", "demo/x/settings/y"):
+        (build / path).parent.mkdir(parents=True, exist_ok=True)
+        (build / path).write_text("LOOP ?= 3\n")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+
+    def default(*words: str) -> subprocess.CompletedProcess[str]:
+        call = ["make", "clean", *words]
+        return subprocess.run(call, cwd=checkout.root, env=clean, capture_output=True, text=True, check=True)
+
+    done = default()
+    assert "MODEL=hrnet_w18 in build/hrnet_w18; kept: build/hrnet_w18/train\n" in done.stdout
+    assert "forgotten: LOOP=3" in done.stderr
+    done = default("CLEAN=all")
+    assert done.stdout.endswith("MODEL=hrnet_w18 in build/hrnet_w18\n") and not any((build / "hrnet_w18").iterdir())
+    for done in (default(), checkout.make("clean", model="hrnet_w30")):
+        assert "removed" not in done.stdout and "no products of MODEL=hrnet_w" in done.stderr
+        assert done.stderr.endswith("; there are MODEL=mine, MODEL=x BUILD=build/demo\n")
+    assert (build / "mine/settings/LOOP.mk").is_file() and (build / "demo/x/settings/y").is_file()
 
 
 def test_an_unknown_model_is_rejected(checkout: Checkout) -> None:

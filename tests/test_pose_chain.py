@@ -26,7 +26,7 @@ from tests.support.board import Board
 from tests.support.checkout import Checkout
 from tests.support.pose_run import write_runs
 
-PHOTOGRAPHS = ROOT.parent / "shared/data/coco"
+COCO = ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
 EMULATED, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
 CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postprocess.pose")
@@ -311,7 +311,7 @@ def test_outputs_of_the_oracle_give_the_drawn_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no photographs of COCO in ../shared/data/coco")
+@pytest.mark.skipif(not COCO.is_dir(), reason="no images of coco beside this checkout")
 def test_outputs_of_the_oracle_give_the_people_of_coco(tmp_path: Path) -> None:
-    found = oracle_ap(PHOTOGRAPHS, tmp_path, CONFIG, "--limit", "40")
+    found = oracle_ap(COCO, tmp_path, CONFIG, "--limit", "40")
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]

@@ -73,7 +73,7 @@ def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
     assert done.returncode == 2 and "did you mean demo_digits?" in done.stderr
 
 
-def test_a_value_that_the_first_stage_refuses_is_not_remembered(checkout: Checkout) -> None:
+def test_a_value_that_the_first_stage_rejects_is_not_remembered(checkout: Checkout) -> None:
     """The checkpoint of another model; after it the call without WEIGHTS has the checkpoint of before."""
     pytest.importorskip("torch")
     folder = remember(checkout, WEIGHTS="weights/demo_digits.pth")

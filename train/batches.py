@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hrnet.cli import UserError
-from hrnet.workers import SHARED_MEMORY
+from hrnet.workers import SHARED_MEMORY, ctrl_c_blocked, ignore_ctrl_c
 from train.distributed import DistributedContext
 
 SEED = 0
@@ -43,8 +43,8 @@ class Samples(Dataset, abc.ABC):
 
     @abc.abstractmethod
     def read(self, epoch: int, index: int) -> tuple[torch.Tensor, Any]:
-        """Return an image and its targets. The image is uint8 pixels [H, W, 3], or the net's input, float32 [3, H, W].
-        Raises UserError for an unreadable file."""
+        """Return an image and its targets. The image is uint8 pixels [H, W, 3], or the network's input, float32
+        [3, H, W]. Raises UserError for an unreadable file."""
 
     @abc.abstractmethod
     def sha256(self) -> str:
@@ -121,7 +121,7 @@ class Batches:
             collate_fn=collate,
             pin_memory=context.device.type != "cpu",
             persistent_workers=workers > 0,
-            worker_init_fn=exit_on_queue_error,
+            worker_init_fn=start_worker,
         )
 
     def __len__(self) -> int:
@@ -130,7 +130,9 @@ class Batches:
     def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, Any]]:
         """Yield the batches of an epoch: images and targets. Raises UserError for an image that cannot be read."""
         self.keys.epoch = number
-        for batch in self.loader:
+        with ctrl_c_blocked():
+            loaded = iter(self.loader)  # starts the workers
+        for batch in loaded:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -151,7 +153,13 @@ def validation_batches(samples: Samples, batch: int, workers: int, context: Dist
     return Batches(samples, ValidationKeys(len(samples), batch, context), workers, context)
 
 
-def exit_on_queue_error(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """Prepare a worker process."""
+    ignore_ctrl_c()
+    exit_on_queue_error()
+
+
+def exit_on_queue_error() -> None:
     """Make this worker process exit if it cannot send a batch, for example if shared memory is full. By default the
     queue prints the error and drops the batch, and the trainer waits for it forever.
 

@@ -13,7 +13,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 train() {
     if [[ " $*" != *" --data_path="[!\ ]* ]]; then
-        echo '[Error] para "data_path" must be confing'
+        echo '[Error] para "data_path" must be confing'  # the model zoo's text
         exit 1
     fi
     local python=$root/.venv/bin/python

@@ -115,8 +115,8 @@ def check_torch() -> None:
         raise UserError("torch is too old for training", expected=expected, found=found, hint=hint)
 
 
-def launched() -> tuple[int, int]:
-    """RANK and WORLD_SIZE as set by a launcher, else 0 and 1. Raises UserError for invalid values."""
+def rank_and_world_size() -> tuple[int, int]:
+    """RANK and WORLD_SIZE as set by a launcher; without a launcher 0 and 1. Raises UserError for invalid values."""
     if not (os.environ.get("RANK") and os.environ.get("WORLD_SIZE")):
         return 0, 1
     processes = _number("WORLD_SIZE", 1)
@@ -141,14 +141,14 @@ def _number(name: str, least: int, most: Optional[int] = None) -> int:
 
 def is_launched() -> bool:
     """Whether this process is one of several that a launcher started."""
-    return launched()[1] > 1
+    return rank_and_world_size()[1] > 1
 
 
 def must_launch(processes: int) -> bool:
     """Whether this process must start the `processes` set on the command line. If not, it is the only process, or a
     launcher has started it. Raises UserError if the command line contradicts the environment."""
     given = [f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
-    started = launched()[1]
+    started = rank_and_world_size()[1]
     if started > 1 and processes not in (1, started):
         what = f"--nproc times --nodes differs from {' '.join(given)} in the environment"
         raise UserError(what, expected=started, found=processes, hint=f"remove --nproc and --nodes, or {UNSET}")
@@ -159,8 +159,8 @@ def must_launch(processes: int) -> bool:
 
 @contextlib.contextmanager
 def init_distributed(first_device: int) -> Iterator[DistributedContext]:
-    """Yield this process's context; a launched process first waits for the others. Process i of a machine uses device
-    `first_device` + i."""
+    """Yield this process's context; a launched process first waits for the others. Process i of a machine
+    uses device `first_device` + i."""
     kind = accelerator()
     local = int(os.environ.get("LOCAL_RANK", 0)) if is_launched() else 0
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, first_device + local)
@@ -189,7 +189,7 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
 def _join(backend: str) -> None:
     """Connect to the other processes at MASTER_ADDR. Raises UserError if one is missing after WAIT seconds."""
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    others = launched()[1] - 1
+    others = rank_and_world_size()[1] - 1
     line = f"waiting for {others} other process{'es' * (others > 1)} at {where}, at most {WAIT} s"
     report = threading.Timer(REPORT_AFTER, print, [line], {"file": sys.stderr, "flush": True})
     report.daemon = True
@@ -199,7 +199,7 @@ def _join(backend: str) -> None:
         store, rank, processes = found
         distributed.init_process_group(backend, store=store, rank=rank, world_size=processes)
     except distributed.DistError as error:
-        hint = f"start {launched()[1]} processes, RANK=0 to {others}, or {UNSET}"
+        hint = f"start {rank_and_world_size()[1]} processes, RANK=0 to {others}, or {UNSET}"
         raise UserError(f"rendezvous failed: {str(error).splitlines()[0]}", where=where, hint=hint) from None
     finally:
         report.cancel()

@@ -26,7 +26,7 @@ WARM_UP = 0.1  # fraction of the one cycle in which the learning rate rises
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype that the net computes in. auto: mixed if the device computes it faster than float32."""
+    """The dtype that the network computes in. auto: mixed if the device computes it faster than float32."""
     if precision == "fp32" or (precision == "auto" and device.type == "cpu" and not _has_bfloat16()):
         return torch.float32
     return torch.bfloat16 if device.type == "cpu" else torch.float16
@@ -89,7 +89,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def build(self) -> nn.Module:
-        """Build the net with upstream's random initialisation, from torch's seeded generator."""
+        """Build the network with upstream's random initialisation, from torch's seeded generator."""
 
     @abc.abstractmethod
     def samples(self, dataset: Path, training: bool = True) -> Samples:
@@ -97,7 +97,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def losses(self, outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
-        """The terms of the loss; their sum is minimised. `outputs`: the net's outputs, float32."""
+        """The terms of the loss; their sum is minimised. `outputs`: the network's outputs, float32."""
 
     @abc.abstractmethod
     def figures(self, outputs: Any, targets: Any, terms: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -139,11 +139,11 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 @dataclass
 class Trainer:
-    """A net with the state of its training."""
+    """A network with the state of its training."""
 
     task: Task
     net: nn.Module
-    wrapped: nn.Module  # the net, or DistributedDataParallel around it
+    wrapped: nn.Module  # the network, or DistributedDataParallel around it
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     dtype: torch.dtype
@@ -153,7 +153,7 @@ class Trainer:
     learning_rate: float = 0.0  # before it is multiplied by the number of processes
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """The net's input, float32 [N, 3, H, W], on its device and in its memory format. `images`: uint8 pixels
+        """The network's input, float32 [N, 3, H, W], on its device and in its memory format. `images`: uint8 pixels
         [N, H, W, 3], which are normalised here, or float32 [N, 3, H, W], which are already normalised."""
         images = images.to(self.context.device, non_blocking=True)
         if images.dtype == torch.uint8:
@@ -188,7 +188,7 @@ class Trainer:
 
 
 def make_trainer(task: Task, net: nn.Module, precision: str, context: DistributedContext) -> Trainer:
-    """Move the net to its device and prepare it for training."""
+    """Move the network to its device and prepare it for training."""
     device, dtype = context.device, dtype_of(task.precision(precision), context.device)
     net = net.to(device)
     if memory_format(device) == torch.channels_last:

@@ -16,7 +16,7 @@ from typing import Any, Optional
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, cores, integer, real
+from hrnet.cli import UserError, cores, integer, plural, real
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.io.files import locked, make_folder, write_text
 from hrnet.nets import checkpoint
@@ -103,7 +103,7 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
         trainer = recipe.make_trainer(task, net, "fp32" if args.eval else args.precision, context)
         batch = task.batch(training=not args.eval)
         how = f"{context.device.type}, {trainer.precision}, {context.processes} x batch size {batch}"
-        log(f"{args.cfg.stem}, {count_parameters(net) / 1e6:.2f} M parameters, {len(samples)} images: {how}")
+        log(f"{args.cfg.stem}, {count_parameters(net) / 1e6:.2f} M parameters, {plural(len(samples), 'image')}: {how}")
         for line in samples.notes():
             log(line)
         if args.eval:

@@ -30,7 +30,7 @@ CHECKPOINT, BEST, METRICS = "checkpoint.pth.tar", "model_best.pth.tar", "metrics
 def run_settings(
     model: str, trainer: Trainer, samples: Samples, weights: Optional[Path], threads: Optional[int]
 ) -> dict[str, Any]:
-    """All settings that affect the losses of a run; the keys are the names in an error."""
+    """All settings that affect the losses of a run; the keys are used in error messages."""
     config = trainer.task.config
     train = config.TRAIN
     return {
@@ -51,10 +51,10 @@ def run_settings(
 
 
 def check_output(output: Path, model: str) -> None:
-    """Raise UserError for what `train.pose` of release 0.1 used: an --output that is a file, and the state of an
-    unfinished run, which has another format."""
+    """Raise UserError if --output is a .pth file, or if there is the state of an unfinished run of release 0.1, which
+    has another format."""
     if output.suffix == ".pth":
-        raise UserError("--output is a directory", found=output, hint=f"give --output {output.with_suffix('')}")
+        raise UserError("--output must be a directory", found=output, hint=f"give --output {output.with_suffix('')}")
     for path in (Path(f"{output}.state"), output / f"{model}.pth.state"):
         if path.is_file():
             what = "training state of release 0.1, which cannot be resumed"

@@ -9,7 +9,7 @@ Reads    --model, and the first --batch_num files of --data_dir in the order of 
 Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. Here both are the same file, a QDQ model
          that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
 
-The range of each tensor comes from three quarters of the batches, by one of three methods (amct.emulator.ranges).
+The range of each tensor comes from three quarters of the images, by one of three methods (amct.emulator.ranges).
 --method selects one; amct_onnx does not have this flag. Without it, the emulator uses the method whose outputs agree
 best with float32 on the last quarter. The metadata of the files contain the arguments, without directories, the method,
 and the error of each method.
@@ -34,7 +34,7 @@ import onnx
 from amct import amct_rules
 from amct.amct_rules import METHODS
 from amct.emulator import quantizer
-from hrnet.cli import UserError, command, first_few
+from hrnet.cli import UserError, command, first_few, plural
 from hrnet.io.files import make_folder, replacing
 from hrnet.keep_float import locate
 
@@ -52,17 +52,27 @@ class Settings(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Chunks of calibration inputs: (file, first image) of each, and how many images it has."""
+    """Calibration inputs: images `first` to `end` of all files, one file after another."""
 
-    chunks: list[tuple[Path, int]]
-    size: int
-    shape: list[int]  # of a .bin
+    files: list[Path]  # with one batch each
+    shape: list[int]  # of a batch; -1 where an .npy may have any size
+    size: int  # images that are computed at a time, at most
+    first: int
+    end: int
+
+    @property
+    def images(self) -> int:
+        return self.end - self.first
 
     def read(self) -> Iterator[np.ndarray]:
-        """float32 [size, C, H, W] for each chunk."""
-        for path, first in self.chunks:
-            batch = np.load(path) if path.suffix == ".npy" else np.fromfile(path, np.dtype("<f4")).reshape(self.shape)
-            yield batch[first : first + self.size]
+        """float32 [at most `size`, C, H, W], in order."""
+        batch = self.shape[0]
+        for number, path in enumerate(self.files):
+            first, end = max(self.first - number * batch, 0), min(self.end - number * batch, batch)
+            if first < end:
+                npy = path.suffix == ".npy"
+                values = np.load(path) if npy else np.fromfile(path, np.dtype("<f4")).reshape(self.shape)
+                yield from (values[start : min(start + self.size, end)] for start in range(first, end, self.size))
 
 
 def read_settings(path: Optional[str], nodes: set[str]) -> Settings:
@@ -118,7 +128,7 @@ def check_npy(path: Path, shape: list[int]) -> None:
 
 
 def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inputs:
-    """The chunks in the first `count` files. `whole`: the model has a fixed batch size. Raises UserError if there are
+    """The images in the first `count` files. `whole`: the model has a fixed batch size. Raises UserError if there are
     fewer files, or if one has another size than a batch."""
     if not folder.is_dir():
         raise UserError("no such directory", where=folder)
@@ -129,22 +139,29 @@ def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inpu
     if DYNAMIC in shape:
         for path in files:
             check_npy(path, shape)
-        return Inputs([(path, 0) for path in files], shape[0], shape)
+        return Inputs(files, shape, shape[0], 0, count * shape[0])
     size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
     for path in files:
         if path.stat().st_size != size:
             expected = f"{size} bytes, one batch of float32{shape}"
             raise UserError("not a whole batch", where=path, expected=expected, found=path.stat().st_size)
     images = shape[0] if whole else max(1, min(shape[0], CHUNK // int(np.prod(shape[1:]))))
-    return Inputs([(path, first) for path in files for first in range(0, shape[0], images)], images, shape)
+    return Inputs(files, shape, images, 0, count * shape[0])
 
 
-def hold_back(inputs: Inputs) -> tuple[Inputs, Inputs]:
-    """The chunks for calibration, and a quarter of them that is held back; a single chunk is used for both."""
-    kept = len(inputs.chunks) - max(1, len(inputs.chunks) // 4)
-    if not kept:
-        return inputs, inputs
-    return inputs._replace(chunks=inputs.chunks[:kept]), inputs._replace(chunks=inputs.chunks[kept:])
+def hold_back(inputs: Inputs, batch: int) -> tuple[Inputs, Inputs]:
+    """The images that set the ranges, and those that are held back. `batch`: of the model, 1 if it accepts any."""
+    held = amct_rules.held_back(inputs.images, batch)
+    end = inputs.end - held
+    return inputs._replace(end=end), inputs._replace(first=end) if held else inputs
+
+
+def describe(calibrating: Inputs, held: Inputs) -> str:
+    """How many images were used for what."""
+    if calibrating == held:
+        return f"the same {plural(held.images, 'image')} set the ranges and compared the methods"
+    total = calibrating.images + held.images
+    return f"{calibrating.images} of {total} images set the ranges, {held.images} compared the methods"
 
 
 def metadata(args: argparse.Namespace, method: str, errors: dict[str, float]) -> dict[str, str]:
@@ -165,8 +182,9 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     settings = read_settings(args.calibration_config, {node.name for node in model.graph.node})
     shape = read_shape(args.input_shape, value)
     count = settings.batch_num or args.batch_num
-    inputs = find_inputs(Path(args.data_dir), shape, count, whole=amct_rules.dims(value)[0] is not None)
-    calibrating, held = hold_back(inputs)
+    batch = amct_rules.dims(value)[0]
+    inputs = find_inputs(Path(args.data_dir), shape, count, whole=batch is not None)
+    calibrating, held = hold_back(inputs, batch or 1)
     prepared = quantizer.prepare(model)
     skipped = locate(settings.skipped, model.graph, prepared.graph)
     histograms = quantizer.collect(prepared, calibrating.read)
@@ -175,7 +193,7 @@ def quantize(args: argparse.Namespace) -> list[Path]:
         candidates[method] = quantizer.quantize(prepared, histograms, method, skipped)
         expected, found = (quantizer.results(each, held.read()) for each in (prepared, candidates[method]))
         errors[method] = quantizer.relative_error(expected, found)
-        print(f"{method}: relative error {errors[method]:.3g} on {len(held.chunks) * held.size} held-back images")
+        print(f"{method}: relative error {errors[method]:.3g} on {plural(held.images, 'image')}")
     method = min(errors, key=lambda name: errors[name])
     chosen, own = candidates[method], {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(chosen, {**own, **metadata(args, method, errors)})
@@ -184,8 +202,7 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     for target in targets:
         with replacing(target) as temporary:
             onnx.save(chosen, temporary)
-    images = len(calibrating.chunks) * calibrating.size
-    print(f"chosen: {method}, calibrated by {images} images")
+    print(f"{'given' if args.method else 'chosen'}: {method}; {describe(calibrating, held)}")
     return targets
 
 

@@ -6,8 +6,8 @@ space, swapped channels, dynamic AIPP, another input) is rejected with E10055, a
 that AIPP ignores are ignored here too, such as crop sizes while crop is off.
 
 Source: CANN's GE: proto/insert_op.proto (names, types, defaults), graph/preprocess/insert_op/aipp_op.cc (checks and
-their texts), ATC's documentation of the AIPP file. We wrote in ATC's form: the reasons of E10052 for an unreadable file
-and for a file that does not match the model (atc writes them to its log), and E10055.
+their texts), ATC's documentation of the AIPP file. Some texts are our own, in ATC's form: the reasons of E10052 for an
+unreadable file and for a file that does not match the model (atc writes them to its log), and E10055.
 """
 
 from __future__ import annotations

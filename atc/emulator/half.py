@@ -1,6 +1,6 @@
 """Emulate ATC's force_fp16 on a CPU that computes in float32: round all values inside the model to float16.
 
-`half(model)` rounds each float32 input, each float32 weight and each operator's results to float16 (nearest, ties to
+`to_half(model)` rounds each float32 input, each float32 weight and each operator's results to float16 (nearest, ties to
 even, inf from 65520 on; the largest number is 65504). Inputs and outputs of the model stay float32. Weights are rounded
 in the file. Inputs and results are rounded by two explicit Casts, to float16 and back. With float16 tensors instead,
 onnxruntime's CPU provider would insert its own casts, remove them again and compute in float32. Since version 1.17 it
@@ -70,11 +70,11 @@ def _round_trip(source: str, middle: str, target: str) -> Iterator[onnx.NodeProt
     yield helper.make_node("Cast", [middle], [target], f"{target}_Cast", to=TensorProto.FLOAT)
 
 
-def half(model: onnx.ModelProto, kept: Collection[str] = frozenset()) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, kept: Collection[str] = frozenset()) -> onnx.ModelProto:
     """A copy of `model` that rounds float32 values to float16 after every operator, except for the nodes `kept`.
 
     A kept node reads and writes float32; other operators read its results rounded. Kept convolutions and matrix
-    products still read float16: the cube unit has no other inputs.
+    products still read float16, because the NPU's cube unit accepts only float16.
 
     Raises ValueError for a model that already has float16 tensors, an operator that contains a graph, and an output
     with unknown type.

@@ -22,8 +22,8 @@ directories are equal. Exit code 0, or 255 with ATC's error message and no file.
   checked and recorded. Other parameters that would change the result, such as --dynamic_batch_size, are rejected with
   E10055.
 
-We wrote in ATC's form: the reasons of E10055, of E10001 for an invalid --keep_dtype and for a shape that the model does
-not support, and of E10041 for a model that onnxruntime cannot load.
+Some texts are our own, in ATC's form: the reasons of E10055, of E10001 for an invalid --keep_dtype and for a shape that
+the model does not support, and of E10041 for a model that onnxruntime cannot load.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from hrnet.io.files import make_folder, replacing
 from hrnet.keep_float import locate, read_list
 
 FAILED = 255
-ENDING = ".onnx"
+SUFFIX = ".onnx"
 METADATA_PREFIX = "atc."
 
 # At higher levels, onnxruntime writes operators that work only on one kind of processor.
@@ -72,7 +72,7 @@ _ANY_VALUE = (
 # fmt: on
 PATHS = ("model", "output", "insert_op_conf", *flags.FILES, *flags.FOLDERS)
 FP16_INSIDE = (("precision_mode", "force_fp16"), ("precision_mode_v2", "fp16"))
-INT8 = "amct.input_shape"  # in the metadata of a model that amct.emulator has quantized; with -1 for gears
+INT8_KEY = "amct.input_shape"  # metadata key of a model that amct.emulator quantized; the value has -1 for gears
 NOT_FOR_INT8 = (*GEAR_PARAMETERS, "input_shape_range")
 EMULATED: dict[str, tuple[str, ...]] = {
     "mode": ("0",),
@@ -101,7 +101,7 @@ def check_emulated(arguments: Mapping[str, str]) -> None:
 def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
     """Raise AtcError E10055 for arguments that atc does not allow for a model of amct_onnx. Gears are allowed for a
     model that was quantized for them, which only amct.emulator can."""
-    shape = next((entry.value for entry in model.metadata_props if entry.key == INT8), None)
+    shape = next((entry.value for entry in model.metadata_props if entry.key == INT8_KEY), None)
     if shape is None:
         return
     refused = [name for name in NOT_FOR_INT8 if name in arguments and str(DYNAMIC) not in shape.rpartition(":")[2]]
@@ -145,7 +145,7 @@ def _session(model: object, save_as: Optional[Path] = None) -> onnxruntime.Infer
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _loads(content: bytes) -> bool:
+def _can_load(content: bytes) -> bool:
     try:
         _session(content)
     except Exception:
@@ -166,7 +166,7 @@ def optimise(model: onnx.ModelProto, path: object) -> onnx.ModelProto:
         try:
             session = _session(content, saved)
         except Exception as error:  # onnxruntime's exceptions have no common base class
-            if _loads(content):  # then writing failed, for example on a full disk
+            if _can_load(content):  # then writing failed, for example on a full disk
                 raise OSError(errno.EIO, f"cannot be written: {_reason(error)}", str(saved)) from None
             raise AtcError("E10041", f"Failed to load the model from {path}. onnxruntime: {_reason(error)}") from None
         compiled = onnx.load(saved)
@@ -184,11 +184,11 @@ def with_half(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     onnxruntime is unsuitable."""
     try:
         # infer uses onnxruntime's default level, where version 1.16 removes the casts and silently computes float32.
-        content = half.half(half.probe()).SerializeToString()
+        content = half.to_half(half.probe()).SerializeToString()
         probe = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         if np.isfinite(probe.run(None, {"x": np.array([300], np.float32)})[0]).any():
             raise ValueError(f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts")
-        return half.half(model, kept)
+        return half.to_half(model, kept)
     except ValueError as error:
         raise not_emulated(str(error)) from None
 
@@ -244,7 +244,7 @@ def compile_model(arguments: Mapping[str, str]) -> Path:
         aipp.insert(compiled, conf, arguments.get("input_format", "NCHW"))
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(compiled, {**kept, **metadata(arguments)})
-    target = Path(arguments["output"] + ENDING)
+    target = Path(arguments["output"] + SUFFIX)
     make_folder(target.parent)
     with replacing(target) as temporary:
         onnx.save(compiled, temporary)

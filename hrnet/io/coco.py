@@ -27,7 +27,7 @@ EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
 LARGEST_ID = 2**63  # larger ids do not fit into int64
 LARGEST_SIDE = 10**6  # pixels
 MAX_AREA = 4  # area of a person / area of the image; above 1 if parts of the box are outside of the image
-MAX_BOX = 1000  # area of a person's box, or of the box of its joints if that is smaller / area of the person
+MAX_BOX = 1000  # area of a person's box / area of the person; the box is the smaller of `bbox` and its joints' box
 
 
 class CocoImage(NamedTuple):
@@ -146,7 +146,7 @@ def _person_category(categories: list[Any], path: AnyPath) -> tuple[int, set[int
     people = [entry for entry in entries if entry["name"] == "person"]
     if len(people) != 1:
         found = first_few(_as_json(entry["name"]) for entry in entries) or "none"
-        raise FormatError("not one category person", where=path, expected='exactly one named "person"', found=found)
+        raise FormatError("wrong categories", where=path, expected='exactly one named "person"', found=found)
     joints = people[0].get("keypoints", list(NAMES))
     expected = f"COCO's {JOINTS} joints, {NAMES[0]} to {NAMES[-1]}"
     if not isinstance(joints, list) or len(joints) != JOINTS:

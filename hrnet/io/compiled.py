@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +15,9 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_kind, read_record, write_record
 from hrnet.io.tensors import DTYPES
 
-INSTEAD = {  # kinds of other records of ONNX files, and how to use their files
-    "quantized": "leave out ONNX; make quantizes with PRECISION=int8",
+OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
+INSTEAD = {  # record kinds of ONNX files that were not exported: hint
+    "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
     "compiled": "give OM=<file> for a compiled model",
 }
 
@@ -79,6 +82,15 @@ class CompiledModel:
     @staticmethod
     def record_path(model: AnyPath) -> Path:
         return Path(f"{model}.json")
+
+    @property
+    def origin(self) -> tuple[Any, ...]:
+        """What it was made from, and how, apart from the batch size. If this is unknown, it differs for all models."""
+        if not self.source_sha256:
+            return (self.model_sha256,)
+        flags = re.findall(r"--\w+[= ]\S*", " ".join(self.command))
+        words = [flag for flag in flags if re.split("[= ]", flag)[0] not in OF_A_BATCH]
+        return self.source_sha256, self.tool, words, self.inputs[0].dtype, self.metadata
 
     def accepts(self, image: Sequence[int]) -> bool:
         """Whether this shape, without the batch axis, is one of the model's input shapes."""

@@ -1,6 +1,6 @@
 """Write files atomically, with the file modes that ais_bench requires.
 
-ais_bench refuses links, inputs that group or others may write, output directories with more permissions than 0750, and
+ais_bench rejects links, inputs that group or others may write, output directories with more permissions than 0750, and
 input directories with more than MAX_FILES entries. So all files get mode 0640 and all directories 0750, for any
 umask.
 """
@@ -116,8 +116,8 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _lock(path: str, what: str, where: AnyPath) -> int:
-    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises UserError, `what`
-    at `where`, if another process has the lock."""
+    """Open and lock `path`; the lock ends when the descriptor is closed or the process ends. Raises UserError(`what`,
+    `where`) if another process has the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
@@ -138,7 +138,8 @@ def _lock(path: str, what: str, where: AnyPath) -> int:
 
 
 def find_locked(folder: AnyPath) -> Optional[tuple[str, str]]:
-    """A lock below `folder` that another process has, and the process (see `lock_holder`); None if there is none."""
+    """The path of a lock below `folder` that another process has, and that process (see `lock_holder`); None if there
+    is no such lock."""
     for root, _, names in os.walk(folder):
         for name in names:
             if not name.endswith("_lock") and not (name[0] == "." and name.endswith(".tmp")):
@@ -153,7 +154,8 @@ def find_locked(folder: AnyPath) -> Optional[tuple[str, str]]:
 
 
 def lock_holder(descriptor: int) -> str:
-    """`process 123` that has locked a file, by Linux's /proc/locks; empty if unknown, as in another container."""
+    """The text `process 123` for the process that has locked a file, from Linux's /proc/locks; empty if it is unknown,
+    for example in another container."""
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii") as locks:
@@ -165,8 +167,8 @@ def lock_holder(descriptor: int) -> str:
 
 @contextlib.contextmanager
 def replacing_folder(path: AnyPath) -> Iterator[Path]:
-    """Yield an empty directory beside the directory `path`. If the block succeeds, it takes the place of `path` in one
-    step, with all that is in it; else it is removed. `<path>_lock` is locked meanwhile."""
+    """Yield an empty directory beside the directory `path`. If the block succeeds, it replaces `path` with
+    all its content in one step; else it is removed. `<path>_lock` is locked meanwhile."""
     path = Path(path)
     temporary, old = temporary_name(path), path.with_name(f".{path.name}.old")
     make_folder(path.parent)
@@ -206,7 +208,7 @@ def sha256_file(path: AnyPath) -> str:
 
 
 def md5_file(path: AnyPath) -> str:
-    """The MD5 of a file's bytes, in hex: not secure, but publishers of weights state it."""
+    """The MD5 of a file's bytes, in hex. Not secure; used because publishers of weights publish it."""
     return _digest(path, hashlib.md5(usedforsecurity=False))
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a prep directory: for each image, its input file and the values that evaluation needs."""
+"""The manifest of a directory of inputs: for each image, its input file and the values that evaluation needs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class InputImage:
     """One image of a manifest: its source file and its input file."""
 
     stem: str
-    source: str  # path relative to the data set; plain images: absolute, or relative to the working directory
-    label: Optional[int]  # class index; None for COCO and plain images
+    source: str  # path relative to the data set; of make predict: absolute, or relative to the working directory
+    label: Optional[int]  # class index; None for COCO and images without labels
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
@@ -34,9 +34,9 @@ class InputImage:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of a prep directory; written last, so that its presence means that the directory is complete."""
+    """The content of a directory of inputs; written last, so that its presence means that the directory is complete."""
 
-    dataset: str  # imagenet, coco, or images: plain images without labels
+    dataset: str  # imagenet, coco, or images: without labels, for make predict or to calibrate a classifier
     config_sha256: str
     index_sha256: str  # of the paths, labels, sizes and modification times of all images
     dtype: str

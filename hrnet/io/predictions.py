@@ -54,7 +54,7 @@ P = TypeVar("P", bound=Prediction)
 
 def read_predictions(path: AnyPath, kind: type[P]) -> Iterator[P]:
     """Yield the predictions in a file. Values are not checked, since a record has the hash of the file. Raises
-    FormatError for a missing file and a line with other keys."""
+    FormatError for a missing file and a line with wrong keys."""
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

@@ -10,6 +10,7 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_record, write_record
 
 HINT = "run make quantize"
+OPSETS = range(8, 15)  # of ONNX files that amct_onnx supports
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class QuantizedModel:
     command: list[str]
     tool: str  # "amct_onnx" or "amct.emulator"
     batch: int  # images in one file of --data_dir
-    images: list[str]  # that calibrated it: paths in the data set
+    images: list[str]  # calibration images: paths in the data set
     calibration: dict[str, str]  # what the emulator reports: method, and the error of each method
 
     @staticmethod
@@ -30,7 +31,7 @@ class QuantizedModel:
         return Path(f"{model}.json")
 
     def metadata(self) -> dict[str, str]:
-        """What the record of a compiled model says about it."""
+        """Its metadata for the record of the compiled model."""
         hashes = " ".join(sorted(map(calibration.name_hash, self.images)))
         return {"int8.tool": self.tool, **self.calibration, calibration.IMAGES: hashes}
 

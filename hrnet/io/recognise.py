@@ -22,13 +22,13 @@ CHECKPOINT, TORCHSCRIPT, ONNX = "a PyTorch checkpoint", "a TorchScript file", "a
 SAFETENSORS, PDPARAMS = "a safetensors file", "a PaddlePaddle file"
 WEIGHTS = (CHECKPOINT, SAFETENSORS, PDPARAMS)  # kinds that hrnet/nets/checkpoint.py reads
 MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # at the start of files that torch.save wrote without a zip archive
-MOST_HEADER = 100_000_000  # bytes of a safetensors header; limit of the format
+MAX_HEADER = 100_000_000  # bytes of a safetensors header; limit of the format
 SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".pdparams", ".onnx", ".ts")
-AGAIN = "download it again, and compare its size with the published one"
+DOWNLOAD_AGAIN = "download it again, and compare its size with the published one"
 PADDLE = "StructuredToParameterName@@"  # an entry of each state dict that paddle.save wrote
 
-# First bytes, name, command that unpacks it.
-PACKED = (
+# First bytes, name, command that decompresses it.
+COMPRESSED = (
     (b"\x1f\x8b", "gzip", "gzip -dc"),
     (b"BZh", "bzip2", "bzip2 -dc"),
     (b"\xfd7zXZ\0", "xz", "xz -dc"),
@@ -37,7 +37,7 @@ PACKED = (
 OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and give the checkpoint in it"),
     (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
-    (b"\x89HDF", "an HDF5 file", "this is a format of Keras; give a checkpoint of PyTorch"),
+    (b"\x89HDF", "an HDF5 file", "HDF5 is a format of Keras; give a checkpoint of PyTorch"),
     (b"IMOD", "a compiled model of atc", "OM={path}"),
     (b"%PDF-", "a PDF file", "give a checkpoint of PyTorch"),
     (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
@@ -61,9 +61,9 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:
-        return Kind("an empty file", AGAIN)
+        return Kind("an empty file", DOWNLOAD_AGAIN)
     if not head.strip(b"\0"):
-        return Kind("a file that begins with zeros", f"the download is not complete: {AGAIN}")
+        return Kind("a file that begins with zeros", f"the download is not complete: {DOWNLOAD_AGAIN}")
     if is_safetensors(head):
         return Kind(SAFETENSORS, "")
     if MAGIC in head[:64]:
@@ -71,16 +71,16 @@ def recognise(path: AnyPath) -> Optional[Kind]:
     if head.startswith(b"PK\x03\x04"):
         return _zip(path)
     quoted = shlex.quote(str(path))
-    for start, name, command in PACKED:
+    for start, name, command in COMPRESSED:
         if head.startswith(start):
-            return _tar(path, f"a tar archive, packed by {name}") or Kind(
-                f"a file packed by {name}", f"{command} {quoted} > {shlex.quote(_unpacked_name(path))}"
+            return _tar(path, f"a tar archive, compressed with {name}") or Kind(
+                f"a file compressed with {name}", f"{command} {quoted} > {shlex.quote(_unpacked_name(path))}"
             )
     for start, name, hint in OTHERS:
         if head.startswith(start):
             return Kind(name, hint.format(path=quoted))
     if head[257:262] == b"ustar":
-        return _tar(path, "a tar archive") or Kind("a damaged tar archive", AGAIN)
+        return _tar(path, "a tar archive") or Kind("a damaged tar archive", DOWNLOAD_AGAIN)
     if re.match(rb"\x80[\x02-\x05]", head):
         return _pickle(path)
     if ONNX_START.match(head):
@@ -90,7 +90,7 @@ def recognise(path: AnyPath) -> Optional[Kind]:
 
 def is_safetensors(head: bytes) -> bool:
     """Whether a file begins like safetensors: the size of a JSON header as uint64, then the header."""
-    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= MOST_HEADER
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER
 
 
 def _unpacked_name(path: Path) -> str:
@@ -105,7 +105,7 @@ def _zip(path: Path) -> Kind:
             names = archive.namelist()
     except Exception as error:  # a damaged archive makes zipfile raise exceptions of many types
         cut = "truncated: the directory at its end is missing" if "not a zip" in str(error) else str(error)
-        return Kind(f"a damaged zip archive ({cut})", AGAIN)
+        return Kind(f"a damaged zip archive ({cut})", DOWNLOAD_AGAIN)
     pure = [PurePosixPath(name) for name in names]
     if any("code" in name.parts[:-1] and name.suffix == ".py" for name in pure):
         return Kind(TORCHSCRIPT, f"TS={shlex.quote(str(path))}")
@@ -165,7 +165,7 @@ def _text(path: Path, head: bytes) -> Optional[Kind]:
     if start.startswith(("<!doctype html", "<html", "<head", "<body")) or "<html" in start:
         return Kind("an HTML page", "open it in a browser to see why the download failed, then download again")
     line = text.splitlines()[0][:60]
-    return Kind(f"text that begins with {line!r}", f"read it to see why the download failed, then {AGAIN}")
+    return Kind(f"text that begins with {line!r}", f"read it to see why the download failed, then {DOWNLOAD_AGAIN}")
 
 
 def _folder(path: Path) -> Kind:

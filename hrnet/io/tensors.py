@@ -30,7 +30,7 @@ MAX_STEM = 200  # characters; the file name, with extension and as a temporary n
 
 
 def safe_stems(sources: Sequence[str]) -> list[str]:
-    """A unique file stem for each image path, with only letters, digits, `_` and `-`: ais_bench refuses other
+    """A unique file stem for each image path, with only letters, digits, `_` and `-`: ais_bench rejects other
     characters in a path, and cuts a name at its first dot.
 
     `val/a b.JPEG` gives `a_b`; `val/n01440764/x.JPEG` gives `n01440764_x`; duplicates get `-2`, `-3`, … in order.

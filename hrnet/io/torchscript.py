@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN, TORCHSCRIPT, WEIGHTS, recognise
+from hrnet.io.recognise import DOWNLOAD_AGAIN, TORCHSCRIPT, WEIGHTS, recognise
 
 METADATA = "metadata.json"  # written by pth2onnx.torchscript: model, config and weights hashes, torch version
 PRECISION, SOC_VERSION = "torchscript.precision", "torchscript.soc_version"  # keys in the compiled record
@@ -33,7 +33,9 @@ def read_metadata(path: AnyPath) -> dict[str, str]:
     except Exception as error:  # a damaged archive makes zipfile raise exceptions of many types
         damaged = str(error)
     if damaged:
-        raise UserError("damaged TorchScript file", where=path, found=f"wrong CRC or header: {damaged}", hint=AGAIN)
+        raise UserError(
+            "damaged TorchScript file", where=path, found=f"wrong CRC or header: {damaged}", hint=DOWNLOAD_AGAIN
+        )
     try:
         metadata: dict[str, str] = json.loads(entries[0]) if entries else {}
         if not all(isinstance(text, str) for pair in metadata.items() for text in pair):

@@ -1,10 +1,10 @@
-"""Checkpoints: find the weights of a net in a file, check them, load them, and report what was done.
+"""Checkpoints: find the weights of a network in a file, check them, load them, and report what was done.
 
 Files: what `torch.save` writes (hrnet/nets/torch_file.py), safetensors, and what `paddle.save` writes
-(hrnet/nets/paddle_file.py), recognised by their content. The dictionary with the names of the net's weights may have
-any key in the file (`state_dict`, `model`, `net`, …). Several such dictionaries, for example the trained weights and
-their moving average (EMA), are refused unless they are equal. A prefix that all names have (`module.`, `_orig_mod.`,
-`1.` of upstream's training in float16, …) is removed.
+(hrnet/nets/paddle_file.py), recognised by their content. The dictionary with the names of the network's weights may
+have any key in the file (`state_dict`, `model`, `net`, …). Several such dictionaries, for example the trained weights
+and their moving average (EMA), are rejected unless they are equal. A prefix that all names have (`module.`,
+`_orig_mod.`, `1.` of upstream's training in float16, …) is removed.
 
 The names of the weights are upstream's; timm uses the same names. PaddleClas' names are converted
 (hrnet/nets/paddle_names.py).
@@ -26,16 +26,16 @@ from torch import nn
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
-from hrnet.io.recognise import AGAIN, CHECKPOINT, PDPARAMS, SAFETENSORS, recognise
+from hrnet.io.recognise import CHECKPOINT, DOWNLOAD_AGAIN, PDPARAMS, SAFETENSORS, recognise
 from hrnet.nets import paddle_file, paddle_names, torch_file
 from hrnet.nets.identify import models_of
-from hrnet.nets.torch_file import Keys, resave, text_of, walk
+from hrnet.nets.torch_file import Keys, join_keys, resave, walk
 
 # Largest allowed weight: trained weights are far smaller, but damaged bits often give a larger one.
 LARGEST = 1e18
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)  # types that are converted to float32
 WRONG_CONFIG = "is --cfg the config that this checkpoint was trained with?"
-COUNT = "num_batches_tracked"  # of batch norm; only used to train with momentum None; torch before 0.4.1 had none
+COUNT = "num_batches_tracked"  # of batch norms; only for training with momentum None; missing before torch 0.4.1
 
 State = dict[str, torch.Tensor]
 Report = Callable[[str], None]
@@ -46,10 +46,10 @@ def to_stderr(line: str) -> None:
 
 
 def load(net: nn.Module, path: AnyPath, report: Report = to_stderr) -> str:
-    """Load all weights of a checkpoint into `net`; return the file's SHA-256. What was done besides, such as a prefix
-    that was removed, is reported in one line.
+    """Load all weights of a checkpoint into `net`; return the file's SHA-256. Other changes, such as a removed prefix,
+    are reported in one line.
 
-    Raises UserError when the file is missing, not a checkpoint, damaged, would run code, or does not fit the net.
+    Raises UserError when the file is missing, not a checkpoint, damaged, would run code, or does not match the network.
     """
     load_content(net, read(path), Path(path), report)
     return sha256_file(path)
@@ -59,10 +59,10 @@ def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> No
     """Load content that was read from `path`; see `load`."""
     wanted = net.state_dict()
     found = _choose(content, wanted, path)
-    biases = _free_biases(net)
+    biases = _biases_before_norms(net)
     missing = [key for key in wanted if key not in found.state and not key.endswith(COUNT)]
     if biases and set(missing) == biases:  # zeros in front of a batch norm are the same as none
-        found.notes.append(f"{len(biases)} biases in front of batch norms are missing: set to 0")
+        found.notes.append(f"{len(biases)} biases in front of batch norms are missing and set to 0")
         found.state.update({key: torch.zeros_like(wanted[key]) for key in biases})
         missing = []
     _load(net, found, wanted, path, missing, [key for key in found.state if key not in wanted], report)
@@ -70,32 +70,32 @@ def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> No
 
 def load_matching(net: nn.Module, path: AnyPath, layers: Iterable[str], report: Report) -> None:
     """Load those weights of a checkpoint that `net` has too, in the modules `layers` ("*": all), as upstream's
-    MODEL.PRETRAINED and PRETRAINED_LAYERS do; the others stay as they are. Raises UserError as `load` does."""
+    MODEL.PRETRAINED and PRETRAINED_LAYERS do; all other weights are kept. Raises UserError as `load` does."""
     path, layers = Path(path), list(layers)
     wanted = {key: value for key, value in net.state_dict().items() if "*" in layers or key.split(".")[0] in layers}
     found = _choose(read(path), wanted, path)
     state = {key: value for key, value in found.state.items() if key in wanted}
-    if 2 * _weights(state) < _weights(wanted):
-        what = f"contains only {_weights(state)} of {_weights(wanted)} weights of the net"
+    if 2 * _count_weights(state) < _count_weights(wanted):
+        what = f"contains only {_count_weights(state)} of {_count_weights(wanted)} weights of the network"
         raise UserError(what, where=path, expected="at least half", found=first_few(found.state), hint=WRONG_CONFIG)
     left = Counter(key.split(".")[0] for key in net.state_dict() if key not in state and not key.endswith(COUNT))
     found.notes.append(f"{len(state)} of {len(net.state_dict())} weights are loaded")
     if left:
-        found.notes.append(f"left as they were: {first_few(left, 9)}")
+        found.notes.append(f"not loaded: {first_few(left, 9)}")
     _load(net, found._replace(state=state), wanted, path, [], [], report)
 
 
 def save(net: nn.Module, path: AnyPath) -> None:
-    """Write the net's bare state dict in one step; equal weights give equal bytes."""
+    """Write the network's bare state dict in one step; equal weights give equal bytes."""
     path = Path(path)
     make_folder(path.parent)
-    # Through a file object: given a name, torch writes it into the archive, and `temporary` is not the final one.
+    # A file object, since torch would write a file name into the archive, and `temporary` is not the final name.
     with replacing(path) as temporary, open(temporary, "wb") as file:
         torch.save(state_on_cpu(net), file)
 
 
 def state_on_cpu(net: nn.Module) -> State:
-    """The net's state dict with all tensors on the CPU, so that a file of it can be read on any machine."""
+    """The network's state dict with all tensors on the CPU, so that the file can be read on any machine."""
     state = net.state_dict()
     for key in state:
         state[key] = state[key].cpu()
@@ -130,7 +130,7 @@ def read(path: AnyPath) -> Any:
         raise UserError("not a PyTorch checkpoint", where=path, found=kind.name, hint=kind.hint)
     with open(path, "rb") as file:
         found = f"{path.stat().st_size} bytes that begin with {file.read(8).hex(' ')}"
-    raise UserError("not a PyTorch checkpoint, or damaged", where=path, found=found, hint=AGAIN)
+    raise UserError("not a PyTorch checkpoint, or damaged", where=path, found=found, hint=DOWNLOAD_AGAIN)
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -146,32 +146,32 @@ def _read_safetensors(path: Path) -> Any:
         expected = 8 + header + max(entry["data_offsets"][1] for entry in tensors.values() if "dtype" in entry)
         if size < expected:
             what = "truncated safetensors file"
-            raise UserError(what, where=path, expected=f"{expected} bytes", found=f"{size} bytes", hint=AGAIN)
+            raise UserError(what, where=path, expected=f"{expected} bytes", found=f"{size} bytes", hint=DOWNLOAD_AGAIN)
         return load_file(path)
     except (UserError, OSError):
         raise
     except Exception as error:  # SafetensorError, or of any type for a damaged header
         found = f"{size} bytes, {' '.join(str(error).split())}"
-        raise UserError("damaged safetensors file", where=path, found=found, hint=AGAIN) from None
+        raise UserError("damaged safetensors file", where=path, found=found, hint=DOWNLOAD_AGAIN) from None
 
 
-class Found(NamedTuple):
-    """A dictionary in a checkpoint that has names of the net's weights."""
+class Candidate(NamedTuple):
+    """A dictionary in a checkpoint with names of the network's weights."""
 
     keys: Keys  # where it was
     prefix: str
     state: dict[str, Any]  # without the prefix
-    hits: int  # weights of the net in it, whatever prefix each has
+    hits: int  # number of the network's weights in it, with any prefix
     notes: list[str]
 
     @property
     def name(self) -> str:
-        return text_of(self.keys) or "the file itself"
+        return join_keys(self.keys) or "the file itself"
 
 
-def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Found:
-    """The one dictionary in `content` with most of the wanted names. Raises UserError where there is none, or where two
-    of them differ."""
+def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Candidate:
+    """The dictionary in `content` with most of the wanted names. Raises UserError if there is none, or if there are two
+    that differ."""
     dictionaries = [_without_prefix(keys, value, wanted) for keys, value in walk(content) if isinstance(value, dict)]
     with_tensors = [each for each in dictionaries if any(isinstance(v, torch.Tensor) for v in each.state.values())]
     if not with_tensors:
@@ -180,7 +180,7 @@ def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Fou
         if isinstance(content, dict):
             found = first_few(str(key) for key in content) or "an empty dict"
         raise UserError("not a state dict", where=path, expected=expected, found=found)
-    likely = [each for each in with_tensors if 2 * each.hits >= _weights(wanted)]
+    likely = [each for each in with_tensors if 2 * each.hits >= _count_weights(wanted)]
     if not likely:
         return max(with_tensors, key=lambda each: (each.hits, len(each.state)))
     first = likely[0]
@@ -191,34 +191,34 @@ def _choose(content: Any, wanted: Mapping[str, torch.Tensor], path: Path) -> Fou
         what = f"several dictionaries of weights: {' and '.join(names)}"
         raise UserError(what, where=path, expected="one, or equal ones", found=f"{len(names)} that differ", hint=hint)
     if first.keys:
-        first.notes.append(f"weights taken from {first.name}")
+        first.notes.append(f"weights read from {first.name}")
     if likely[1:]:
-        first.notes.append(f"{first_few(each.name for each in likely[1:])} is equal to it")
+        first.notes.append(f"same weights in {first_few(each.name for each in likely[1:])}")
     if first.prefix:
         first.notes.append(f"prefix {first.prefix} removed from all names")
     return first
 
 
-def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Found:
-    """`content` without the prefix that all of its names have, if the net's weights are named like the rest."""
-    renamed = paddle_names.are_paddles(content)
-    state = paddle_names.to_upstreams(content) if renamed else {str(key): value for key, value in content.items()}
+def _without_prefix(keys: Keys, content: dict[Any, Any], wanted: Mapping[str, torch.Tensor]) -> Candidate:
+    """`content` without the common prefix of its names, if this gives more names of the network's weights."""
+    renamed = paddle_names.has_paddle_names(content)
+    state = paddle_names.to_upstream_names(content) if renamed else {str(key): value for key, value in content.items()}
     notes = ["PaddleClas' names changed to upstream's"] if renamed else []
     ends = zip(min(state, default=""), max(state, default=""))  # the common prefix of these two is common to all names
     prefix = "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
     cut = {key[len(prefix) :]: value for key, value in state.items()}
-    plain, without = (_weights(key for key in each if key in wanted) for each in (state, cut))
-    hits = max(plain, without, _weights({_split(key, wanted)[1] for key in state} - {""}))
-    return Found(keys, prefix, cut, hits, notes) if without > plain else Found(keys, "", state, hits, notes)
+    plain, without = (_count_weights(key for key in each if key in wanted) for each in (state, cut))
+    hits = max(plain, without, _count_weights({_split(key, wanted)[1] for key in state} - {""}))
+    return Candidate(keys, prefix, cut, hits, notes) if without > plain else Candidate(keys, "", state, hits, notes)
 
 
 def _split(key: str, wanted: Mapping[str, torch.Tensor]) -> tuple[str, str]:
-    """A prefix, and the name of a weight of the net behind it; both empty if there is none."""
+    """`key` split into a prefix and the name of a weight of the network; two empty texts if this is impossible."""
     cuts = [0, *(i + 1 for i, letter in enumerate(key) if letter == ".")]
     return next(((key[:cut], key[cut:]) for cut in cuts if key[cut:] in wanted), ("", ""))
 
 
-def _weights(state: Iterable[str]) -> int:
+def _count_weights(state: Iterable[str]) -> int:
     return sum(not key.endswith(COUNT) for key in state)
 
 
@@ -230,7 +230,7 @@ def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
 
 
-def _free_biases(net: nn.Module) -> set[str]:
+def _biases_before_norms(net: nn.Module) -> set[str]:
     """Names of the biases of convolutions in front of batch norms: upstream's head has four, PaddleClas' has none."""
     pairs = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Sequential)]
     return {
@@ -245,7 +245,7 @@ def _free_biases(net: nn.Module) -> set[str]:
 
 def _load(
     net: nn.Module,
-    found: Found,
+    found: Candidate,
     wanted: Mapping[str, torch.Tensor],
     path: Path,
     missing: list[str],
@@ -265,11 +265,11 @@ def _load(
     if errors:
         where = f" ({found.name})" if found.keys else ""
         models = models_of(found.state) if missing or unexpected or shapes else []
-        what, hint = f"does not fit the net{where}", _prefixes(unexpected, wanted) or WRONG_CONFIG
+        what, hint = f"does not match the network{where}", _prefixes(unexpected, wanted) or WRONG_CONFIG
         if models:
             what, hint = f"weights of another model{where}, {' or '.join(models)}", f"give MODEL={models[0].split()[0]}"
             hint += " and its classes, MODEL.NUM_CLASSES, in a config: CFG=" if " with " in models[0] else ""
-        elif 2 * (len(missing) + len(shapes)) > _weights(wanted):
+        elif 2 * (len(missing) + len(shapes)) > _count_weights(wanted):
             what = f"weights of another model{where}"
         raise UserError(f"{what}: {'; '.join(errors)}", where=path, hint=hint)
     broken = [key for key, value in state.items() if value.numel() and not float(value.abs().max()) <= LARGEST]
@@ -284,7 +284,8 @@ def _load(
 
 
 def _checked(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> tuple[State, set[str]]:
-    """The tensors of plain numbers in `state`, converted to float32 if wanted; the types that were converted."""
+    """The tensors in `state` that have plain numbers, converted to the dtypes of `wanted`, and the names of the dtypes
+    that were converted."""
     good: State = {}
     converted = set()
     for key in wanted:
@@ -307,7 +308,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> Optional[str]:
-    """A hint for names that would fit without a prefix that only some names have."""
+    """A hint if some of the names, but not all, have a prefix before the name of a weight."""
     found: Counter[str] = Counter()
     others: list[str] = []
     for key in unexpected:
@@ -319,4 +320,4 @@ def _prefixes(unexpected: Iterable[str], wanted: Mapping[str, torch.Tensor]) -> 
         return None
     names = " and ".join(f"{count} names have the prefix {prefix}" for prefix, count in found.most_common(3))
     without = f", without it: {first_few(others)}" if others else ""
-    return f"{names}{without}; save only the weights of one net"
+    return f"{names}{without}; save only the weights of one network"

@@ -43,7 +43,7 @@ class ClassificationNet(Trunk):
 
 
 def build(config: CfgNode) -> ClassificationNet:
-    """The net of a classification config, in training mode, with upstream's initial weights."""
+    """The network of a classification config, in training mode, with upstream's initial weights."""
     net = ClassificationNet(config.MODEL)
     initialise(net)
     return net

@@ -17,7 +17,7 @@ COUNT = "num_batches_tracked"
 
 
 def models_of(state: Mapping[str, Any]) -> list[str]:
-    """The names of the configs whose net has exactly these weights. A classifier with another number of classes is
+    """The names of the configs whose network has exactly these weights. A classifier with another number of classes is
     named `hrnet_w18 with 10 classes`. Builds a few nets without memory for their weights: about a second."""
     shapes = shapes_of(state)
     found = []

@@ -23,7 +23,7 @@ import torch
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN, PADDLE
+from hrnet.io.recognise import DOWNLOAD_AGAIN, PADDLE
 from hrnet.nets.torch_file import walk
 
 PARTS = "UnpackBigParamInfor@@"  # an entry that describes the arrays in parts; Paddle's spelling
@@ -31,18 +31,19 @@ DTYPES = {
     **{"f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "u2": torch.bfloat16},
     **{"i1": torch.int8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64, "u1": torch.uint8},
 }
-MOST_DIMENSIONS = 32  # of a NumPy array, before NumPy 2
+MAX_DIMENSIONS = 32  # of a NumPy array, before NumPy 2
 SAVE_AGAIN = (
     "if you trust the file, load it in PaddlePaddle and save its weights alone: paddle.save(net.state_dict(), …)"
 )
 
 
-class Refused(Exception):
-    """The file may be whole, but holds something that is not read. Its arguments: what it is, and its name."""
+class Unsupported(Exception):
+    """The file may be intact, but contains an object that this reader does not support. Arguments: the text of the
+    error, and the name of the object."""
 
 
 class Function:
-    """In place of a function of another module. The pickle can call it, but cannot change it."""
+    """Replaces a function of another module. The pickle can call it, but cannot change it."""
 
     __slots__ = ("_call",)
 
@@ -57,30 +58,31 @@ class Function:
 
 
 class DType:
-    """In place of a numpy.dtype: `code`, its kind and size in bytes, such as "f4"."""
+    """Replaces numpy.dtype. `code`: kind and size in bytes, such as "f4"."""
 
     __slots__ = ("code",)
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or code not in DTYPES:
-            raise Refused("arrays of this type are not read", code)
+            raise Unsupported("unsupported type of an array", code)
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
-        """`state`: version, byte order, then what only types with fields or of strings have."""
+        """`state`: version, byte order, then values that only structured types and strings have."""
         if state[1] not in ("<", "|"):
-            raise Refused("arrays with this byte order are not read", state[1])
+            raise Unsupported("unsupported byte order of an array", state[1])
 
 
 class Array:
-    """In place of a numpy.ndarray. `content`: its bytes; as text in latin-1, which is how protocol 2 holds bytes."""
+    """Replaces numpy.ndarray. `content`: its bytes, or text in latin-1, since pickle protocol 2 stores bytes as
+    text."""
 
     __slots__ = ("content", "dtype", "fortran", "shape")
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
         sizes = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
-        if not sizes or len(shape) > MOST_DIMENSIONS or not isinstance(dtype, DType):
+        if not sizes or len(shape) > MAX_DIMENSIONS or not isinstance(dtype, DType):
             raise ValueError("an array without shape or type")
         expected = math.prod(shape) * int(dtype.code[1])
         if not isinstance(content, (bytes, str)) or len(content) != expected:
@@ -91,7 +93,7 @@ class Array:
     def tensor(self) -> torch.Tensor:
         content: Union[bytes, str] = self.content
         buffer = bytearray(content, "latin-1") if isinstance(content, str) else bytearray(content)
-        if not buffer:  # torch.frombuffer refuses it
+        if not buffer:  # torch.frombuffer rejects it
             return torch.empty(self.shape, dtype=self.dtype)
         flat = torch.frombuffer(buffer, dtype=self.dtype)
         if self.fortran:  # the first axis changes fastest
@@ -100,24 +102,24 @@ class Array:
 
 
 def _reconstruct(kind: Any, *_: Any) -> Array:
-    """numpy.core.multiarray._reconstruct: an array whose state follows."""
+    """Replaces numpy.core.multiarray._reconstruct: an array without content, which the pickle sets next."""
     if kind is not NDARRAY:
         raise ValueError("an array of another class")
     return Array()
 
 
 def _encode(text: Any, encoding: Any) -> str:
-    """_codecs.encode, without the copy: `Array` takes text, too."""
+    """Replaces _codecs.encode, but does not copy: `Array` also accepts text."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError(f"text in {encoding}")
     return text
 
 
-def _never(*_: Any) -> Any:
+def _reject_call(*_: Any) -> Any:
     raise ValueError("an array that was not saved by numpy")
 
 
-NDARRAY = Function(_never)
+NDARRAY = Function(_reject_call)
 FUNCTIONS = {
     "numpy.ndarray": NDARRAY,
     "numpy.dtype": Function(DType),
@@ -127,11 +129,11 @@ FUNCTIONS = {
     "collections.OrderedDict": Function(dict),
 }
 PROTOCOL_5 = (
-    b"\x96\x97\x98"  # its opcodes; paddle.save never writes it, and the first one allocates any amount of memory
+    b"\x96\x97\x98"  # its opcodes: paddle.save never writes them, and the first one can allocate any amount of memory
 )
 
 
-class Unpickler(pickle._Unpickler):  # as in torch_file: the one in C can be made to allocate any amount of memory
+class Unpickler(pickle._Unpickler):  # a damaged file could make the one in C allocate any amount of memory
     dispatch: ClassVar[dict[int, Any]] = {
         code: load for code, load in pickle._Unpickler.dispatch.items() if code not in PROTOCOL_5
     }
@@ -139,7 +141,7 @@ class Unpickler(pickle._Unpickler):  # as in torch_file: the one in C can be mad
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full not in FUNCTIONS:
-            raise Refused("loading this pickle would run code", full)
+            raise Unsupported("loading this pickle would run code", full)
         return FUNCTIONS[full]
 
 
@@ -160,38 +162,38 @@ def read(path: AnyPath) -> Any:
         if isinstance(content, dict):
             content.pop(PADDLE, None)
             _join(content)
-    except Refused as error:
+    except Unsupported as error:
         what, name = error.args
         raise UserError(what, where=path, found=name, hint=SAVE_AGAIN) from None
-    except MemoryError:  # a damaged file may name any length
-        hint = f"{AGAIN}, or use a larger machine"
+    except MemoryError:  # a damaged file may contain any length
+        hint = f"{DOWNLOAD_AGAIN}, or use a larger machine"
         raise UserError("damaged, or larger than the memory", where=path, found=f"{size} bytes", hint=hint) from None
     except Exception as error:  # a damaged file can raise exceptions of almost any type here
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         what, found = "damaged PaddlePaddle file", f"{size} bytes, {message}"
-        raise UserError(what, where=path, found=found, hint=AGAIN) from None
+        raise UserError(what, where=path, found=found, hint=DOWNLOAD_AGAIN) from None
     return content
 
 
 def _load(path: Path) -> Any:
     with open(path, "rb") as file:
-        content = Unpickler(file, encoding="latin1").load()  # Python 2 wrote its bytes as they are
+        content = Unpickler(file, encoding="latin1").load()  # latin1 keeps the bytes of Python 2's strings
         if file.read(1):
             raise ValueError("data after its end")
     return content
 
 
 def _array_of(value: Any) -> Optional[Array]:
-    """Of a value of a dictionary: an array, or a pair of a name and an array."""
+    """The array in a value of a dictionary: the value, or the second of a pair of a name and an array; else None."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
         value = value[1]
     return value if isinstance(value, Array) else None
 
 
 def _join(content: dict[Any, Any]) -> None:
-    """Replace the parts of each large array by the whole."""
+    """Replace the parts of each large array by one tensor."""
     for name, entry in content.pop(PARTS, {}).items():
         parts = [content.pop(part) for part in entry["slices"]]
         content[name] = torch.cat(parts).reshape(entry["OriginShape"])

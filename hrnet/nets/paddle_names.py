@@ -18,7 +18,8 @@ FIRST = re.compile(r"(.*\.)?conv_layer1_1\.conv\.weight")  # only HRNet's state 
 
 
 def _fuse(match: re.Match[str]) -> str:
-    """The path of the N-th layer that resizes branches: N counts targets, then sources, then halvings."""
+    """Upstream's path of PaddleClas' N-th layer that resizes branches. N counts all halvings of the first source branch
+    of the first target branch, then the next source branch, and so on."""
     stage, module, number = match.groups()
     branches = int(stage)
     paths = [
@@ -56,13 +57,13 @@ CHANGES: tuple[tuple[str, Any], ...] = (
 )
 
 
-def are_paddles(state: Mapping[Any, Any]) -> bool:
-    """Whether names are PaddleClas', with or without a prefix."""
+def has_paddle_names(state: Mapping[Any, Any]) -> bool:
+    """Whether the names in `state` are PaddleClas', with or without a prefix."""
     return any(isinstance(name, str) and FIRST.fullmatch(name) for name in state)
 
 
-def to_upstreams(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """A state dict with PaddleClas' names, after any prefix, as one with upstream's. Other names stay as they are."""
+def to_upstream_names(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Convert PaddleClas' names in a state dict to upstream's; a prefix and all other names are kept."""
     result = {}
     for name, value in state.items():
         ours = str(name)

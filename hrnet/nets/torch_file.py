@@ -5,7 +5,7 @@ or, in older versions, a sequence of pickles (magic number, protocol, machine, c
 storages. Formats: https://github.com/pytorch/pytorch torch/serialization.py and torch/_utils.py.
 
 Unlike torch.load(weights_only=True), this reader checks the CRC of all members of the archive, ignores the device that
-a tensor was saved on (`npu:0`), reads tensors that torch_npu saved, and names the key of an object that it refuses.
+a tensor was saved on (`npu:0`), reads tensors that torch_npu saved, and reports the key of an object that it rejects.
 Only tensors, containers and plain values are built; all other objects are replaced by `StandIn`s.
 """
 
@@ -28,7 +28,7 @@ import torch
 
 from hrnet.cli import UserError
 from hrnet.io.files import AnyPath
-from hrnet.io.recognise import AGAIN
+from hrnet.io.recognise import DOWNLOAD_AGAIN
 
 SPECIAL = re.compile(r"[\"$`\\!]")  # characters that the shell changes within double quotes
 BLOCK = 1 << 20  # bytes
@@ -41,7 +41,7 @@ DTYPES = {
 TORCH_DTYPES = {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 QUANTISED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}  # bytes of an element
-# Modules and names of values that usual checkpoints have beside the weights. They are never built: no harm.
+# Modules and names of objects that many checkpoints have besides the weights. They are not built, and not rejected.
 PLAIN_MODULES = frozenset(
     ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 )
@@ -61,7 +61,7 @@ Buffer = Union[bytearray, memoryview]
 
 
 class StandIn:
-    """In place of an object that is not built. `parts`: all that would have gone into it."""
+    """Replaces an object that is not built. `parts`: all values that the pickle passes to it."""
 
     name = ""
     plain = False
@@ -92,19 +92,19 @@ class StandIn:
 
 
 class Unusable(StandIn):
-    """A tensor without plain values; `name`: its kind."""
+    """Replaces a tensor without plain values, such as a sparse one; `name`: its kind."""
 
     plain = True
 
 
 class Mapping(dict[Any, Any]):
-    """In place of the dictionaries of `collections`."""
+    """Replaces the dictionaries of `collections`."""
 
     def __init__(self, content: Any = ()) -> None:
         super().__init__(content if isinstance(content, (dict, list, tuple)) else ())
 
     def __setstate__(self, state: Any) -> None:
-        """Without the attributes: torch's `_metadata` holds versions of modules."""
+        """Ignore attributes, such as torch's `_metadata` (versions of modules)."""
 
 
 class StorageType(NamedTuple):
@@ -127,13 +127,14 @@ class Storage:
             content = self.fetch()
             if len(content) != self.bytes:
                 raise ValueError(f"a storage has {len(content)} bytes for {self.bytes}")
-            # torch.frombuffer refuses an empty one
+            # torch.frombuffer rejects an empty buffer
             self._flat = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
         return self._flat.view(dtype or self.kind.dtype)
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """torch._utils._rebuild_tensor, _v2, and torch_npu's, whose last argument is the layout that it had on the chip."""
+    """Replaces torch._utils._rebuild_tensor, its _v2, and the function of torch_npu, whose last argument is the layout
+    on the chip."""
     return torch.as_strided(storage.flat(), tuple(size), tuple(stride), offset)
 
 
@@ -179,8 +180,8 @@ UNUSABLE = {
 }
 
 
-class Unpickler(pickle._Unpickler):  # the one in C can be made to allocate any amount of memory
-    """Builds tensors, containers and plain values. `foreign`: the first class of anything else, or nothing."""
+class Unpickler(pickle._Unpickler):  # a damaged file could make the one in C allocate any amount of memory
+    """Builds tensors, containers and plain values. `foreign`: the name of the first other class in the file, or ""."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[StorageType, str, int], Any]) -> None:
         super().__init__(file, encoding="latin1")  # keys that Python 2 wrote are bytes
@@ -209,8 +210,8 @@ class Unpickler(pickle._Unpickler):  # the one in C can be made to allocate any 
         return self.classes[full]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Of a storage: ("storage", its type, key, device, number of elements), in old files with a view (key, offset,
-        number of elements) of it or None; of a module of torch 0.x: ("module", its class, …)."""
+        """`pid` of a storage: ("storage", type, key, device, number of elements); old files add a view of the storage
+        (key, offset, number of elements) or None. `pid` of a module of torch 0.x: ("module", class, …)."""
         if pid[0] == "module":
             return pid[1]
         if pid[0] != "storage" or not isinstance(pid[1], StorageType) or not isinstance(pid[4], int) or pid[4] < 0:
@@ -233,18 +234,18 @@ def read(path: AnyPath) -> Any:
         with open(path, "rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
             file.seek(0)
-            content, foreign = _read_zip(file) if zipped else _read_row(file)
-    except MemoryError:  # a damaged file may name any length
-        found, hint = f"{path.stat().st_size} bytes", f"{AGAIN}, or use a larger machine"
+            content, foreign = _read_zip(file) if zipped else _read_legacy(file)
+    except MemoryError:  # a damaged file may contain any length
+        found, hint = f"{path.stat().st_size} bytes", f"{DOWNLOAD_AGAIN}, or use a larger machine"
         raise UserError("damaged, or larger than the memory", where=path, found=found, hint=hint) from None
     except Exception as error:  # a damaged file can raise exceptions of almost any type here
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is an offset outside of the file
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         found = f"{path.stat().st_size} bytes, {message}"
-        raise UserError("damaged PyTorch checkpoint", where=path, found=found, hint=AGAIN) from None
+        raise UserError("damaged PyTorch checkpoint", where=path, found=found, hint=DOWNLOAD_AGAIN) from None
     if foreign:
-        raise _refusal(path, content, foreign)
+        raise _code_error(path, content, foreign)
     return content
 
 
@@ -277,7 +278,7 @@ def _read_zip(file: BinaryIO) -> tuple[Any, str]:
     return content, unpickler.foreign
 
 
-def _read_row(file: BinaryIO) -> tuple[Any, str]:
+def _read_legacy(file: BinaryIO) -> tuple[Any, str]:
     size = os.fstat(file.fileno()).st_size
     storages: dict[str, tuple[Storage, bytearray]] = {}
 
@@ -285,7 +286,7 @@ def _read_row(file: BinaryIO) -> tuple[Any, str]:
         if key not in storages:
             if count * kind.size > size:
                 raise ValueError(f"a storage of {count * kind.size} bytes")
-            content = bytearray(count * kind.size)  # filled below, where the file holds them
+            content = bytearray(count * kind.size)  # filled below, since the file has the bytes after the pickles
             storages[key] = Storage(kind, count, lambda: content), content
         found = storages[key][0]
         return found if found.kind == kind else Storage(kind, count, found.fetch)
@@ -304,11 +305,11 @@ def _read_row(file: BinaryIO) -> tuple[Any, str]:
             raise ValueError("it ends within a storage")
         del storages[str(key)]
     if storages:
-        raise ValueError("it lacks a storage")
+        raise ValueError("a storage is missing")
     return content, unpickler.foreign
 
 
-Keys = tuple[object, ...]  # that lead to a value inside of a content, from the outermost on
+Keys = tuple[object, ...]  # of a value in nested containers, outermost first
 
 
 def walk(content: Any) -> Iterator[tuple[Keys, Any]]:
@@ -332,13 +333,13 @@ def walk(content: Any) -> Iterator[tuple[Keys, Any]]:
         stack.extend((keys if inside else (*keys, key), part, inside) for key, part in reversed(children))
 
 
-def text_of(keys: Keys) -> str:
+def join_keys(keys: Keys) -> str:
     return ".".join(map(str, keys))
 
 
 def resave(path: AnyPath, keys: Keys, weights_only: bool = True) -> str:
-    """A command that saves what a checkpoint holds at `keys`, from the outermost on, as a file of its own.
-    `weights_only` False: it may run code of the file."""
+    """A command that saves the value at `keys` of a checkpoint as a separate file. With `weights_only` False it may run
+    code in the checkpoint."""
     output = f"{Path(path).with_suffix('')}.{'.'.join(map(str, keys))}.pth"
     inside = "".join(f"[{key!r}]" for key in keys)
     content = f"torch.load({str(path)!r}, map_location='cpu', weights_only={weights_only}){inside}"
@@ -347,15 +348,18 @@ def resave(path: AnyPath, keys: Keys, weights_only: bool = True) -> str:
     return f"python -c {quoted}"
 
 
-def _refusal(path: Path, content: Any, name: str) -> UserError:
-    """The error for a content with objects of other classes; `name`: the first class."""
+def _code_error(path: Path, content: Any, name: str) -> UserError:
+    """The error for a file with objects of other classes; `name`: the first of these classes."""
     keys = next((keys for keys, value in walk(content) if getattr(value, "name", None) == name), ())
     if not keys:
-        what, hint = "an object was saved instead of its weights", "torch.save(net.state_dict(), …) where it was made"
+        what, hint = (
+            "an object was saved instead of its weights",
+            "save its weights where it was made: torch.save(net.state_dict(), …)",
+        )
         return UserError(what, where=path, found=name, hint=hint)
     weights = next((keys for keys, inner in walk(content) if _is_state(inner)), ("state_dict",))
     hint = f"if you trust the file, save its weights alone: {resave(path, weights, False)}"
-    return UserError("loading this pickle would run code", where=path, found=f"{text_of(keys)}: {name}", hint=hint)
+    return UserError("loading this pickle would run code", where=path, found=f"{join_keys(keys)}: {name}", hint=hint)
 
 
 def _is_state(value: Any) -> bool:

@@ -27,7 +27,7 @@ GATE_REDUCTION = 16  # PaddleClas' SELayer
 def conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = False, bias: bool = False
 ) -> nn.Sequential:
-    """A convolution with same padding, batch norm, and a ReLU if asked; keys `0` and `1`."""
+    """A convolution with same padding (key `0`), a batch norm (key `1`) and, if `relu` is set, a ReLU."""
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias),
         nn.BatchNorm2d(outputs),
@@ -144,8 +144,8 @@ def stage_widths(stage: CfgNode) -> list[int]:
 
 
 class Trunk(nn.Module):
-    """Stem and stages with the sizes in MODEL.EXTRA. A net with a head derives from it, so that parameter names have no
-    prefix.
+    """Stem and stages with the sizes in MODEL.EXTRA. A network with a head derives from it, so that parameter names
+    have no prefix.
 
     `outputs`: the number of branches that the last stage returns: all 4 for classification, only the first for pose
     (its checkpoints lack the weights of the others). `gated`: each residual block ends in a gate. `self.widths`: the
@@ -211,5 +211,5 @@ def initialise(net: nn.Module) -> None:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """The number of trained values of a net, without the running mean and variance of batch norms."""
+    """The number of trained values of a network, without the running mean and variance of batch norms."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -88,7 +88,7 @@ class GearPipeline(Pipeline):
         super().__init__(runtime, inputs, folder, suffix, first)
 
     def order(self) -> Sequence[int]:
-        """The largest images first: at the end, when one core has nothing left, the other computes a small one."""
+        """The largest images first. Then only a small image is left when the first core becomes idle at the end."""
         return sorted(range(len(self.inputs)), key=lambda at: -self.inputs[at].stat().st_size)
 
     def _read(self, files: list[Path], buffer: np.ndarray) -> np.ndarray:

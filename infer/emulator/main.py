@@ -7,7 +7,7 @@
 Reads    a model compiled by the emulator of atc; the .bin and .npy files of --input, in natural order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
 Pure     without --input one batch of --pure_data_type is computed --loop times; its outputs are pure_infer_data_<k>
-Exits    0 done, 2 invalid argument, 1 any other error
+Exits    0 done, 2 invalid argument or no such runtime, 1 any other error
 
 Emulates ais_bench 0.0.2, https://gitee.com/ascend/tools. Differences: an .npy with a wrong dtype is rejected (ais_bench
 checks only the number of bytes), the summary has two more keys, `host_seconds` and `runtime`, and batches are computed
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     """Infer all inputs of a directory, or one batch --loop times, and write outputs and summary. Raises UserError for
     invalid arguments, and WorkFailed for later errors."""
     runtimes.check_device(args.runtime, args.device)
+    runtimes.find(args.runtime)
     path_checks.check_model(args.model)
     passes = split_passes(args)
     inputs = [path_checks.list_inputs(each.input) for each in passes if each.input is not None]

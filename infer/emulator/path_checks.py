@@ -94,7 +94,7 @@ def check_output(folder: str) -> None:
             raise UserError("wrong directory mode", where=folder, expected="at most 0750", found=found, hint=hint)
 
 
-def files_a_batch(input_bytes: int, file_bytes: int) -> int:
+def files_per_batch(input_bytes: int, file_bytes: int) -> int:
     """The number of files per batch: the size of the model's input divided by the size of the first file."""
     if file_bytes == 0 or input_bytes % file_bytes:
         hint = "give the same BATCH and INPUT as to make om"

@@ -21,7 +21,7 @@ import numpy as np
 from hrnet.cli import WorkFailed, cores, progress
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.tensors import write_output
-from infer.emulator.path_checks import files_a_batch
+from infer.emulator.path_checks import files_per_batch
 from infer.runtimes.base import Runtime
 
 MAX_REQUESTS = 8  # each needs memory for the activations of a batch, about 0.12 GiB for W18 at batch 16
@@ -190,7 +190,7 @@ class Pipeline:
         self.runtime, self.inputs, self.folder, self.suffix = runtime, inputs, folder, suffix
         self.tensor = tensor or runtime.static_input()
         self.shape, self.dtype = tuple(self.tensor.shape), np.dtype(self.tensor.dtype)
-        self.batch = files_a_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
+        self.batch = files_per_batch(int(np.prod(self.shape)) * self.dtype.itemsize, self._payload_bytes(inputs[0]))
 
     def output_names(self, file: Path) -> list[Path]:
         """The output files of one input: its name up to the first dot, `_`, and the number of the output."""
@@ -256,7 +256,8 @@ class Pipeline:
 
 def run_all(pipelines: Sequence[Pipeline], loop: int = 1) -> list[Times]:
     """Infer the inputs of all pipelines, which have one runtime, each batch `loop` times; returns the times of each.
-    The first batches of a pass are computed beside the last ones of the pass before, so that no core waits."""
+    The first batches of a pass are computed at the same time as the last ones of the pass before, so that no core
+    waits."""
 
     def make_reader() -> Callable[[Job], np.ndarray]:
         readers = [pipeline.make_reader() for pipeline in pipelines]

@@ -4,40 +4,43 @@ module is imported when it is needed."""
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 
 from hrnet.cli import UserError, cores
+from hrnet.hints import install
 from infer.runtimes.base import Runtime
 
-SETUP = 'pip install "{}", or make setup'
 INSTALL = {
-    "onnxruntime": SETUP.format("."),
-    "openvino": SETUP.format(".[openvino]"),
-    "torchscript": SETUP.format(".[torch]"),
+    "onnxruntime": install("onnxruntime"),
+    "openvino": install("openvino", "openvino"),
+    "torchscript": install("torch", "torch"),
     "torch_aie": "install Torch-AIE from Huawei, with the torch version that it needs",
 }
 RUNTIMES = tuple(INSTALL)  # of the emulator
 INSTALL["ascend"] = "set AIS_PYTHON to the Python interpreter that has ais_bench"
-WITH_DEVICES = (
-    "torchscript",
-    "torch_aie",
-    "ascend",
-)  # runtimes with more than one device; the others have only device 0
+# Runtimes that can use several devices; the others have only device 0.
+WITH_DEVICES = ("torchscript", "torch_aie", "ascend")
+
+
+def find(name: str) -> ModuleType:
+    """The module of the runtime `name`. Raises UserError if the runtime is not installed, or cannot be imported."""
+    try:
+        return importlib.import_module(f"infer.runtimes.{name}_runtime")
+    except ImportError as error:
+        raise UserError(f"runtime {name} is not installed: {error}", hint=INSTALL[name]) from None
 
 
 def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
     """Load `model` into the runtime `name`, which then computes `requests` batches in parallel on all cores. Raises
-    UserError if the runtime is not installed."""
-    try:
-        module = importlib.import_module(f"infer.runtimes.{name}_runtime")
-    except ImportError as error:
-        raise UserError(f"runtime {name} is not installed: {error}", hint=INSTALL[name]) from None
+    UserError."""
+    module = find(name)
     chosen = [device] if name in WITH_DEVICES else []
     runtime: Runtime = module.load(model, requests, max(1, cores() // requests), *chosen)
     return runtime
 
 
 def check_device(name: str, device: str) -> None:
-    """Raise UserError unless the runtime `name` can have this device: a number, for most runtimes only 0."""
+    """Raise UserError unless the runtime `name` supports this device number; most runtimes support only 0."""
     if device != "0" and not (name in WITH_DEVICES and device.isdecimal()):
         hint = "DEVICE=0, or BACKEND=ascend for several devices"
         raise UserError("the emulator of ais_bench has only one device", expected="--device 0", found=device, hint=hint)

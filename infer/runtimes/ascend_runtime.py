@@ -1,9 +1,9 @@
-"""An .om on an NPU by the Python interface of ais_bench, `InferSession`, for `make serve`. `make infer` runs the
+"""Runs an .om on an NPU by the Python interface of ais_bench, `InferSession`, for `make serve`. `make infer` runs the
 command line of ais_bench instead.
 
-The session belongs to the thread that makes it, so one thread loads and computes. The calls are as in ais_bench 0.0.2
-(https://gitee.com/ascend/tools, ais-bench_workload/tool/ais_bench, ais_bench/infer/interface.py). Not tested on NPU
-hardware.
+A session works only in the thread that created it, so one thread loads and computes. The calls are as in ais_bench
+0.0.2 (https://gitee.com/ascend/tools, ais-bench_workload/tool/ais_bench, ais_bench/infer/interface.py). Not tested on
+NPU hardware.
 """
 
 from __future__ import annotations

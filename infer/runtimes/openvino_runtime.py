@@ -18,7 +18,7 @@ from hrnet.io.tensors import DTYPES
 from infer.runtimes.base import Runtime
 
 DEVICE = "CPU"
-GEARS = ["framework", "atc.dynamic_dims"]  # the place of this metadata entry in OpenVINO
+GEARS = ["framework", "atc.dynamic_dims"]  # path of this metadata entry in OpenVINO's rt_info
 
 
 class OpenVino(Runtime):

@@ -1,4 +1,4 @@
-"""TorchScript on an NPU by Torch-AIE, which compiles the module for one batch size when it is loaded.
+"""Runs TorchScript on an NPU by Torch-AIE, which compiles the module for one batch size when it is loaded.
 
 The calls and their order are as in the model zoo's eval.py (https://gitee.com/ascend/ModelZoo-PyTorch,
 AscendIE/TorchAIE/built-in/cv/classification/HRNet): set_device, Input, compile, Stream. In newer releases of MindIE the

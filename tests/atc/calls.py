@@ -26,7 +26,7 @@ def arguments(output: str, *more: str) -> list[str]:
 
 
 def files_in(folder: Path) -> list[str]:
-    """All files and directories in `folder` but locks."""
+    """All files and directories in `folder`, except locks."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.name.endswith("_lock"))
 
 
@@ -39,7 +39,7 @@ def seen_by_atc(output: str) -> dict[str, object]:
     return json.loads(Path(output).read_bytes().partition(b"\n")[0][4:])
 
 
-def refused(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], words: list[str], code: int = 2) -> str:
     """The error line of a run that ends with `code`."""
     assert convert.main(words) == code
     return capsys.readouterr().err

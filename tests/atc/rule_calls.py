@@ -36,7 +36,7 @@ def check(changes: dict[str, str | None]) -> None:
     atc_rules.check(atc_rules.parse(words), MODEL)
 
 
-def refusal(changes: dict[str, str | None]) -> str:
+def rule_error(changes: dict[str, str | None]) -> str:
     with pytest.raises(AtcError) as caught:
         check(changes)
     assert str(caught.value) == f"{caught.value.code}: {caught.value.text}"

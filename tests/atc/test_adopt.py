@@ -69,23 +69,23 @@ def test_the_record_is_made_from_a_compiled_onnx_file_alone(here: Path) -> None:
 
 
 def test_files_that_do_not_fit_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refusal(*arguments: str) -> str:
+    def error_of(*arguments: str) -> str:
         assert adopt.main(["--om", *arguments]) == 2
         return capsys.readouterr().err
 
-    assert "none.om: no such model" in refusal("none.om", *TENSORS)
+    assert "none.om: no such model" in error_of("none.om", *TENSORS)
     (here / "zip.om").write_bytes(b"PK")
-    assert "zip.om: not an .om file (expected b'IMOD' at the start, found b'PK')" in refusal("zip.om", *TENSORS)
-    assert "make om ONNX=model.onnx" in refusal("model.onnx")
-    line = refusal("my.om", *TENSORS[:3], "class:float32:8,10")
+    assert "zip.om: not an .om file (expected b'IMOD' at the start, found b'PK')" in error_of("zip.om", *TENSORS)
+    assert "make om ONNX=model.onnx" in error_of("model.onnx")
+    line = error_of("my.om", *TENSORS[:3], "class:float32:8,10")
     assert "found image [16, 3, 16, 16], class [8, 10]" in line
-    line = refusal("my.om", "--model", "none.onnx", "--batch_size", "1")
+    line = error_of("my.om", "--model", "none.onnx", "--batch_size", "1")
     assert "none.onnx: cannot be read: E10001: Value none.onnx for parameter --model is invalid." in line
     model = classifier()
     model.graph.node.append(onnx.helper.make_node("NonZero", ["class"], ["where"], "NonZero_5"))
     model.graph.output.append(onnx.helper.make_tensor_value_info("where", onnx.TensorProto.INT64, None))
     saved(here, model)
-    line = refusal("my.om", "--model", "model.onnx", "--batch_size", "1")
+    line = error_of("my.om", "--model", "model.onnx", "--batch_size", "1")
     assert line.startswith("atc.adopt: error: my.om: ") and "where [2, 10]" in line, "measured, but not of one batch"
     assert not (here / "my.om.json").exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from atc import convert
 from hrnet.io.compiled import CompiledModel, TensorInfo
-from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
+from tests.atc.calls import arguments, error_line, files_in, product, seen_by_atc
 
 
 @pytest.mark.parametrize("mode", ["", "host"])
@@ -39,14 +39,14 @@ def test_an_error_of_aoe_is_one_line_with_a_hint(
     here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     aoe.setenv("FAKE_AOE", "no_device")
-    assert "aoe failed" in refused(capsys, arguments("a.om", "--tune", "aoe"), 1)
+    assert "aoe failed" in error_line(capsys, arguments("a.om", "--tune", "aoe"), 1)
     aoe.setenv("FAKE_AOE", "nothing")
-    line = refused(capsys, arguments("a.om", "--tune", "aoe"), 1)
+    line = error_line(capsys, arguments("a.om", "--tune", "aoe"), 1)
     assert "aoe succeeded but wrote no a*.om" in line, "the file with tuned subgraphs is not the result"
     aoe.setenv("PATH", str(here))
-    line = refused(capsys, arguments("a.om", "--tune", "aoe"))
+    line = error_line(capsys, arguments("a.om", "--tune", "aoe"))
     assert "aoe is not on PATH" in line and "or use --tune none" in line
-    assert "expected --backend ascend" in refused(capsys, arguments("a.onnx", "--tune", "aoe"))
-    line = refused(capsys, arguments("a.om", "--tune", "aoe", "--precision", "fp32"))
+    assert "expected --backend ascend" in error_line(capsys, arguments("a.onnx", "--tune", "aoe"))
+    line = error_line(capsys, arguments("a.om", "--tune", "aoe", "--precision", "fp32"))
     assert "expected --precision default, found fp32" in line and "PRECISION=default" in line
     assert files_in(here) == ["model.onnx"]

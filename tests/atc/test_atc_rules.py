@@ -1,4 +1,4 @@
-"""All refusals of atc.atc_rules and atc.shapes, with their codes and texts; the model zoo's commands are accepted."""
+"""All errors of atc.atc_rules and atc.shapes, with their codes and texts; the model zoo's commands are accepted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atc import atc_rules, shapes
 from atc.atc_rules import AtcError, Model
-from tests.atc.rule_calls import DIMS, MODEL, REFUSALS, check, refusal
+from tests.atc.rule_calls import DIMS, MODEL, REFUSALS, check, rule_error
 from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 
 HRNET_COMMAND = (
@@ -74,13 +74,13 @@ def test_unknown_arguments_are_rejected(words: list[str], text: str) -> None:
 @pytest.mark.parametrize("lines", REFUSALS, ids=lambda lines: " ".join(lines[:-1]))
 def test_invalid_arguments_are_rejected_with_atcs_text(lines: list[str]) -> None:
     changes = dict(line[2:].split("=", 1) for line in lines[:-1])
-    assert refusal(changes) == lines[-1]
+    assert rule_error(changes) == lines[-1]
 
 
 def test_more_than_100_gears_are_rejected() -> None:
     gears = ";".join(f"1,{n + 1}" for n in range(101))
     expected = f"E10036: {FLAGS} has 101 profiles, which is greater than the maximum 100."
-    assert refusal({**DIMS, "dynamic_dims": gears}) == expected
+    assert rule_error({**DIMS, "dynamic_dims": gears}) == expected
 
 
 def test_gears_of_unequal_width_are_rejected() -> None:

@@ -14,8 +14,8 @@ from atc.emulator import main
 from atc.shapes import AtcError
 from hrnet import cann
 from hrnet.io.compiled import CompiledModel, TensorInfo
-from tests.atc.calls import arguments, refused, seen_by_atc
-from tests.atc.rule_calls import DIMS, check, refusal
+from tests.atc.calls import arguments, error_line, seen_by_atc
+from tests.atc.rule_calls import DIMS, check, rule_error
 from tests.support.atc_arguments import command_of
 from tests.support.onnx_models import pixels, results
 
@@ -90,7 +90,7 @@ def test_atc_decides_on_a_chip_that_is_not_in_our_list(capsys: pytest.CaptureFix
 @pytest.mark.usefixtures("here", "atc")
 def test_a_value_that_is_not_a_chip_name_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     for output in ("a.om", "a.onnx"):
-        line = refused(capsys, arguments(output, "--soc_version", "Acsend310P3"))
+        line = error_line(capsys, arguments(output, "--soc_version", "Acsend310P3"))
         assert "Acsend310P3" in line and "did you mean Ascend310P3?" in line
 
 
@@ -123,23 +123,23 @@ def test_sizes_that_differ_from_the_config_are_rejected_without_aipp(
 ) -> None:
     (here / cfg).write_text("MODEL: {IMAGE_SIZE: [64, 64]}\nINPUT: {RESIZE: 64}\n")
     words = ["--input_dtype", "uint8", "--cfg", cfg, "--soc_version", "950PR_9589"]
-    assert "(expected [3, 64, 64]" in refused(capsys, arguments("a.onnx", *words))
+    assert "(expected [3, 64, 64]" in error_line(capsys, arguments("a.onnx", *words))
 
 
 def test_a_950_accepts_256_gears() -> None:
     gears = [";".join(f"{32 * (n + 1)},512" for n in range(count)) for count in (256, 257)]
     check({**DIMS, "dynamic_dims": gears[0], "soc_version": "Ascend950PR_9589"})
-    assert "257 profiles, which is greater than the maximum 256" in refusal(
+    assert "257 profiles, which is greater than the maximum 256" in rule_error(
         {**DIMS, "dynamic_dims": gears[1], "soc_version": "Ascend950DT_9582"}
     )
-    assert "256 profiles, which is greater than the maximum 100" in refusal({**DIMS, "dynamic_dims": gears[0]})
+    assert "256 profiles, which is greater than the maximum 100" in rule_error({**DIMS, "dynamic_dims": gears[0]})
 
 
 @pytest.mark.parametrize("chip", ["910B4", "Ascend910B1", "910b4-1", "910B2C", "Ascend910_9391", "910_9362"])
 def test_aoe_is_rejected_for_a2_and_a3(
     chip: str, here: Path, aoe: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, arguments("a.om", "--tune", "aoe", "--soc_version", chip))
+    line = error_line(capsys, arguments("a.om", "--tune", "aoe", "--soc_version", chip))
     assert "aoe" in line and cann.chip_name(chip) in line and "TUNE=none" in line
 
 

@@ -27,7 +27,7 @@ def found_in(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = N
     return inspect(read(path), path, size or [])
 
 
-def refused(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = None) -> UserError:
+def error_of(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = None) -> UserError:
     with pytest.raises(UserError) as caught:
         found_in(folder, model, size)
     assert str(caught.value.where).endswith("model.onnx")
@@ -35,7 +35,7 @@ def refused(folder: Path, model: onnx.ModelProto, size: Optional[list[int]] = No
 
 
 def with_end(*nodes: onnx.NodeProto, dtype: int = TensorProto.FLOAT, **stored: np.ndarray) -> onnx.ModelProto:
-    """The classifier with `nodes` behind its output `class`, the last of which gives `end`, of undeclared shape."""
+    """The classifier with `nodes` after its output `class`; the last node has the output `end`, of undeclared shape."""
     model = classifier()
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in stored.items())
@@ -44,14 +44,14 @@ def with_end(*nodes: onnx.NodeProto, dtype: int = TensorProto.FLOAT, **stored: n
     return model
 
 
-def test_a_free_batch_and_a_fixed_one(tmp_path: Path) -> None:
+def test_dynamic_and_fixed_batch_sizes_are_read(tmp_path: Path) -> None:
     assert found_in(tmp_path, classifier()) == Classifier("image", -1, [16, 16], "class", CLASSES)
     model = classifier("x")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     assert found_in(tmp_path, model) == Classifier("x", 4, [16, 16], "class", CLASSES)
 
 
-def test_width_is_first(tmp_path: Path) -> None:
+def test_the_size_is_width_then_height(tmp_path: Path) -> None:
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 24
     assert found_in(tmp_path, model).size == [24, 16]
@@ -59,9 +59,9 @@ def test_width_is_first(tmp_path: Path) -> None:
 
 def test_a_dynamic_size_needs_the_config(tmp_path: Path) -> None:
     assert found_in(tmp_path, classifier(size="side"), [24, 16]).size == [24, 16]
-    error = refused(tmp_path, classifier(size="side"))
+    error = error_of(tmp_path, classifier(size="side"))
     assert "height and width of image" in error.what and "MODEL.IMAGE_SIZE" in str(error.hint)
-    error = refused(tmp_path, classifier(), [24, 16])
+    error = error_of(tmp_path, classifier(), [24, 16])
     assert (error.expected, error.found) == ([16, 16], [24, 16])
 
 
@@ -87,7 +87,7 @@ def test_outputs_of_undeclared_shape_and_with_axes_of_1(tmp_path: Path) -> None:
     ids=["maps", "images", "ArgMax", "no batch axis"],
 )
 def test_outputs_that_are_not_scores(model: onnx.ModelProto, what: str, tmp_path: Path) -> None:
-    error = refused(tmp_path, model, [16, 16])
+    error = error_of(tmp_path, model, [16, 16])
     assert error.what == what
     assert "classes]" in str(error.expected)
 
@@ -95,11 +95,11 @@ def test_outputs_that_are_not_scores(model: onnx.ModelProto, what: str, tmp_path
 def test_several_inputs_and_outputs_are_named(tmp_path: Path) -> None:
     model = classifier()
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 4]))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert "several inputs" in error.what and error.found == "image float32[-1, 3, 16, 16], mask float32[1, 4]"
     model = classifier()
     model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", 8]))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert error.found == "class float32[-1, 10], f float32[-1, 8]"
     assert str(error.hint).endswith(f'("{tmp_path}/model.onnx", "one.onnx", ["image"], ["class"])')
 
@@ -120,7 +120,7 @@ def test_other_inputs(shape: Any, dtype: int, what: str, tmp_path: Path) -> None
     model = classifier()
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info("image", dtype, shape))
-    error = refused(tmp_path, model)
+    error = error_of(tmp_path, model)
     assert error.what == what and error.expected == "one input float32 [N, 3, H, W]"
     assert ("--inputs-as-nchw image" in str(error.hint)) == ("NHWC" in what)
 
@@ -150,7 +150,7 @@ def test_external_data_is_followed_or_named(tmp_path: Path) -> None:
     onnx.save(classifier(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert inspect(read(path), path, []).outputs == CLASSES
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(UserError, match="its weights are in another file") as caught:
+    with pytest.raises(UserError, match="the separate file with its weights is missing") as caught:
         read(path)
     assert caught.value.found == f"{tmp_path}/weights.bin"
 
@@ -249,4 +249,4 @@ def test_outputs_that_are_probabilities(nodes: list[onnx.NodeProto], probabiliti
 
 def test_a_model_without_inputs(tmp_path: Path) -> None:
     model = model_of([helper.make_node("Constant", [], ["c"], value_float=1.0)], {}, {"c": []}, opset=13)
-    assert refused(tmp_path, model).what == "the model has no input"
+    assert error_of(tmp_path, model).what == "the model has no input"

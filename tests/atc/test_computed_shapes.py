@@ -42,7 +42,7 @@ def test_each_gear_has_its_own_shape() -> None:
 
 
 def test_a_shape_at_which_the_model_does_not_run_is_rejected() -> None:
-    """A shape that only running it refutes: 5 values cannot be reshaped to the input's number of rows."""
+    """A shape that fails only when the model runs: 5 values cannot be reshaped to the input's number of rows."""
     nodes = [
         helper.make_node("Shape", ["image"], ["shape"]),
         helper.make_node("Mod", ["shape", "m"], ["rest"]),

@@ -20,7 +20,7 @@ from atc.emulator import main
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import sha256_file
 from hrnet.io.records import write_record
-from tests.atc.calls import arguments, files_in, product, refused, seen_by_atc
+from tests.atc.calls import arguments, error_line, files_in, product, seen_by_atc
 from tests.support import ROOT, tiny
 from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 from tests.support.onnx_models import classifier, images, pyramid, saved, without_kernel
@@ -129,7 +129,7 @@ def test_uint8_inputs_get_an_aipp_file(output: str, here: Path, cfg: str, capsys
 
 def test_uint8_needs_a_config_that_fits_the_model(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier())
-    line = refused(capsys, arguments("a.onnx", "--input_dtype", "uint8", "--cfg", cfg))
+    line = error_line(capsys, arguments("a.onnx", "--input_dtype", "uint8", "--cfg", cfg))
     assert "(expected [3, 32, 32], found [3, 16, 16])" in line
     assert files_in(here) == ["m.yaml", "model.onnx"]
     with pytest.raises(SystemExit) as caught:
@@ -137,20 +137,20 @@ def test_uint8_needs_a_config_that_fits_the_model(here: Path, cfg: str, capsys: 
     assert caught.value.code == 2 and "needs --cfg" in capsys.readouterr().err
 
 
-def test_a_model_of_another_config_is_refused(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the shapes of its input and output, or by what the exporter wrote into it."""
+def test_a_model_of_another_config_is_rejected(here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Recognised by the shapes of its input and output, or by the metadata that the exporter wrote."""
     saved(here, classifier(size=16))
-    assert "(expected [3, 32, 32], found [3, 16, 16])" in refused(capsys, arguments("a.onnx", "--cfg", cfg))
+    assert "(expected [3, 32, 32], found [3, 16, 16])" in error_line(capsys, arguments("a.onnx", "--cfg", cfg))
     model = saved(here, classifier(size=32))
     Path(cfg).write_text(Path(cfg).read_text().replace("NUM_CLASSES: 10", "NUM_CLASSES: 12"))
-    line = refused(capsys, arguments("a.onnx", "--cfg", cfg))
+    line = error_line(capsys, arguments("a.onnx", "--cfg", cfg))
     assert "(expected 12 classes, found class [10])" in line and "MODEL: {NAME: onnx}" in line
     Path(cfg).write_text(Path(cfg).read_text().replace("12", "10"))
     assert convert.main(arguments("a.onnx", "--cfg", cfg)) == 0
     exported = onnx.load(model)
     onnx.helper.set_model_props(exported, {"model": "hrnet_w30", "config_sha256": "0" * 64})
     onnx.save(exported, model)
-    line = refused(capsys, arguments("b.onnx", "--cfg", cfg))
+    line = error_line(capsys, arguments("b.onnx", "--cfg", cfg))
     assert "exported from another config" in line and "give MODEL=hrnet_w30" in line
 
 
@@ -204,7 +204,7 @@ def test_an_error_of_atc_is_one_line_and_leaves_no_model(
     assert printed.out.splitlines()[-1] == "terminate called after throwing an instance of 'std::bad_alloc'"
     assert printed.err.endswith("(found exit code 134)\n")
     atc.setenv("FAKE_ATC", "nothing")
-    assert "atc succeeded but wrote no a*.om" in refused(capsys, arguments("a.om"), 1)
+    assert "atc succeeded but wrote no a*.om" in error_line(capsys, arguments("a.om"), 1)
     assert files_in(here) == ["a.om", "model.onnx"] and (here / "a.om").read_bytes() == b"older"
 
 
@@ -258,19 +258,19 @@ def test_a_missing_atc_is_reported_with_a_hint(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(here))
-    line = refused(capsys, arguments("a.om"))
+    line = error_line(capsys, arguments("a.om"))
     assert "atc is not on PATH; source /usr/local/Ascend/" in line
     assert "--backend onnxruntime" in line
 
 
 def test_invalid_arguments_and_files_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, arguments("a.onnx", "--soc_version", "P3"))
+    line = error_line(capsys, arguments("a.onnx", "--soc_version", "P3"))
     assert "model.onnx: " in line and "E10001: Value P3 for parameter --soc_version is invalid." in line
-    assert "E10010: Value loud for parameter --log" in refused(capsys, arguments("a.onnx", "--log", "loud"))
-    assert "a.om: " in refused(capsys, arguments("a.om", "--backend", "onnxruntime"))
-    assert "none.onnx: no such model" in refused(capsys, ["--model", "none.onnx", "--output", "a.onnx"])
+    assert "E10010: Value loud for parameter --log" in error_line(capsys, arguments("a.onnx", "--log", "loud"))
+    assert "a.om: " in error_line(capsys, arguments("a.om", "--backend", "onnxruntime"))
+    assert "none.onnx: no such model" in error_line(capsys, ["--model", "none.onnx", "--output", "a.onnx"])
     (here / "model.onnx").write_bytes(b"no model")
-    assert "E10041: Failed to load the model from model.onnx." in refused(capsys, arguments("a.onnx"))
+    assert "E10041: Failed to load the model from model.onnx." in error_line(capsys, arguments("a.onnx"))
     for name, value in (("--batch_size", "0"), ("--precision", "fp8")):
         with pytest.raises(SystemExit) as caught:
             convert.main(arguments("a.onnx", name, value))
@@ -282,15 +282,15 @@ def test_axes_that_do_not_fit_are_rejected(here: Path, capsys: pytest.CaptureFix
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     saved(here, model)
-    assert "(expected 16 or a dynamic axis, found [1, 3, 16, 16])" in refused(capsys, arguments("a.onnx"))
+    assert "(expected 16 or a dynamic axis, found [1, 3, 16, 16])" in error_line(capsys, arguments("a.onnx"))
     saved(here, classifier(size="side"))
-    line = refused(capsys, arguments("a.onnx"))
+    line = error_line(capsys, arguments("a.onnx"))
     assert "(expected [-1, C, H, W], or --cfg with INPUT.GEARS, found [-1, 3, -1, -1])" in line
     saved(here, classifier())
     cfg = str(tiny.write_pose_config(here))
-    line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
+    line = error_line(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
     assert "(expected [-1, C, -1, -1] for the gears of --cfg, found [-1, 3, 16, 16])" in line
-    line = refused(capsys, arguments("a.onnx", "--cfg", cfg))
+    line = error_line(capsys, arguments("a.onnx", "--cfg", cfg))
     assert "--batch_size for a model with gears (expected 1, found 16)" in line
 
 
@@ -340,7 +340,7 @@ def test_the_record_has_the_output_shapes_at_each_gear(here: Path, capsys: pytes
     ]
     saved(here, pyramid(40))
     capsys.readouterr()
-    line = refused(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
+    line = error_line(capsys, arguments("a.onnx", "--cfg", cfg, "--batch_size", "1"))
     assert "model.onnx: does not support the gear [96, 64]: " in line and "Sum" in line
 
 

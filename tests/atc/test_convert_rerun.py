@@ -1,4 +1,4 @@
-"""atc/convert.py: reruns, which work only when something relevant changed."""
+"""atc/convert.py: a rerun compiles again only after a relevant change."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_rerun_with_uint8_depends_on_the_config(here: Path, cfg: str, capsys: 
 def test_another_atc_on_path_compiles_again(
     here: Path, atc: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if only the link `latest` changes to another version."""
+    """This includes a link `latest` that is changed to another version."""
     rerun = Rerun("a.om", capsys)
     assert rerun() and not rerun()
     folders = [tmp_path_factory.mktemp(version) for version in ("cann6", "cann7")]

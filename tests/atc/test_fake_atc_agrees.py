@@ -19,7 +19,7 @@ from tests.support.fakes import fake_atc_rules
 from tests.support.onnx_models import classifier, saved
 
 OF_THE_MODEL = ("E10016", "E10049")  # names and ranks, which the fake checks in the ONNX file
-OTHER_CODES = {  # the fake refuses these with the code of any invalid value
+OTHER_CODES = {  # the fake rejects these with the code of any invalid value
     *("--framework=3", "--enable_small_channel=2", "--log=fatal", "--input_shape=image:,3,224,224"),
     *("--input_shape=image:1~x,3,224,224", "--input_shape=image:"),
 }
@@ -43,7 +43,7 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def codes(given: dict[str, str]) -> tuple[str, str]:
-    """The code of the refusal by our rules and by the fake; an empty text if they accept the arguments."""
+    """The error codes of our rules and of the fake; an empty text if they accept the arguments."""
     words = [f"--{name}={value}" for name, value in given.items()]
     found = []
     for read, check, error in (
@@ -67,7 +67,7 @@ OF_BOTH = [
 
 
 @pytest.mark.parametrize("lines", OF_BOTH, ids=lambda lines: " ".join(lines[:-1]))
-def test_both_refuse_with_the_same_code(lines: list[str]) -> None:
+def test_both_reject_with_the_same_code(lines: list[str]) -> None:
     changes = dict(line[2:].split("=", 1) for line in lines[:-1])
     ours, theirs = codes({**BASE, **changes})
     assert ours and theirs and (ours == theirs or lines[0] in OTHER_CODES)
@@ -106,7 +106,7 @@ def test_both_read_any_shape_and_gears_alike(shape: str, flag: str, gears: str, 
 
 
 @given(flag=FLAG, sizes=st.lists(st.integers(0, 9), min_size=1, max_size=4), twice=st.booleans())
-def test_both_refuse_gears_with_the_same_code(flag: str, sizes: list[int], twice: bool) -> None:
+def test_both_reject_gears_with_the_same_code(flag: str, sizes: list[int], twice: bool) -> None:
     shape, form, separator = {
         "dynamic_batch_size": ("-1,3,224,224", "{}", ","),
         "dynamic_image_size": ("1,3,-1,-1", "{},8", ";"),
@@ -148,7 +148,7 @@ def test_errors_of_an_older_atc_have_the_same_hint(
 def test_a_directory_with_an_illegal_character_is_rejected(
     name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused before atc runs, as infer.run does for ais_bench."""
+    """It is rejected before atc runs, as in infer.run for ais_bench."""
     folder = tmp_path_factory.mktemp("bin")
     fakes.atc(folder)
     monkeypatch.setenv("PATH", str(folder), prepend=":")

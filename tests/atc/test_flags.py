@@ -9,7 +9,7 @@ import pytest
 from atc import convert, flags
 from hrnet.cli import UserError
 from hrnet.io.compiled import CompiledModel, TensorInfo
-from tests.atc.calls import arguments, refused, seen_by_atc
+from tests.atc.calls import arguments, error_line, seen_by_atc
 from tests.support.onnx_models import classifier
 
 
@@ -88,7 +88,7 @@ def test_the_last_output_type_is_used() -> None:
 def test_flags_that_the_pipeline_sets_itself_are_rejected(
     output: str, text: str, part: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, given(text, output))
+    line = error_line(capsys, given(text, output))
     assert part in line and hint in line and line.count("\n") == 1
 
 
@@ -97,14 +97,14 @@ def test_a_second_choice_of_precision_is_rejected(here: Path, capsys: pytest.Cap
     text = "--precision_mode=allow_mix_precision"
     assert convert.main(given(text)) == 0
     assert seen_by_atc("a.om")["precision_mode"] == "allow_mix_precision"
-    assert "PRECISION=default" in refused(capsys, [*given(text), "--precision", "fp16"])
-    assert "TUNE=none" in refused(capsys, [*given("--log=debug"), "--tune", "aoe"])
+    assert "PRECISION=default" in error_line(capsys, [*given(text), "--precision", "fp16"])
+    assert "TUNE=none" in error_line(capsys, [*given("--log=debug"), "--tune", "aoe"])
 
 
 @pytest.mark.usefixtures("here")
 def test_the_emulator_checks_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(given("--op_select_implmode=high_precision --oo_level=O3", "a.onnx")) == 0
-    assert "unknown command line flag 'keepdtype'" in refused(capsys, given("--keepdtype=1", "a.onnx"))
+    assert "unknown command line flag 'keepdtype'" in error_line(capsys, given("--keepdtype=1", "a.onnx"))
     assert convert.main(given("--output_type=FP16", "a.onnx")) == 1
     assert "E10055" in capsys.readouterr().out, "not emulated"
 

@@ -9,7 +9,7 @@ import pytest
 
 from atc import convert
 from hrnet.io.compiled import CompiledModel
-from tests.atc.calls import arguments, refused, seen_by_atc
+from tests.atc.calls import arguments, error_line, seen_by_atc
 from tests.support.errors import check_error
 from tests.support.onnx_models import images, results
 
@@ -54,11 +54,11 @@ def test_the_emulator_keeps_the_operator() -> None:
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
 @pytest.mark.usefixtures("here", "atc")
 def test_what_does_not_fit_is_refused(output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check_error(refused(capsys, given(output, "Gemm_9\n")), "atc.convert", "lists/keep.txt", "Gemm_9")
+    check_error(error_line(capsys, given(output, "Gemm_9\n")), "atc.convert", "lists/keep.txt", "Gemm_9")
     words = [word.replace("keep.txt", "none.txt") for word in given(output, "")]
-    check_error(refused(capsys, words), "atc.convert", "lists/none.txt", "KEEP_FLOAT=auto")
+    check_error(error_line(capsys, words), "atc.convert", "lists/none.txt", "KEEP_FLOAT=auto")
     if output == "a.om":
         words = [word for word in given(output, "Gemm_4\n", "--tune", "aoe") if word not in ("--precision", "fp16")]
-        check_error(refused(capsys, words), "atc.convert", "--keep_dtype=lists/keep.txt", "TUNE=none")
+        check_error(error_line(capsys, words), "atc.convert", "--keep_dtype=lists/keep.txt", "TUNE=none")
     Path("model.onnx").write_bytes(b"x")
-    check_error(refused(capsys, given(output, "Gemm_4\n")), "atc.convert", "model.onnx")
+    check_error(error_line(capsys, given(output, "Gemm_4\n")), "atc.convert", "model.onnx")

@@ -1,4 +1,4 @@
-"""atc/reference.py: hits, pixels by the documented formula, fixed batches, a background class, and what it refuses."""
+"""atc/reference.py: hits, pixels by the documented formula, fixed batches, a background class, and errors."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_record() -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_pixels_give_the_same() -> None:
+def test_uint8_inputs_give_the_same_hits() -> None:
     whole, pixels = measure(), measure("uint8")
     assert pixels["hits"] == whole["hits"] and pixels["images_sha256"] == whole["images_sha256"]
 
@@ -119,7 +119,7 @@ def test_changed_external_data_is_measured_again(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("place")
-def test_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_do_not_match_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     measure()
     Path("prep-float32/3.bin").write_bytes(bytes(8))
     saved(Path(), classifier(opset=12))

@@ -10,7 +10,7 @@ import pytest
 
 from atc import convert
 from hrnet import cann, cann_tool
-from tests.atc.calls import arguments, refused
+from tests.atc.calls import arguments, error_line
 from tests.support import fakes
 
 
@@ -71,7 +71,7 @@ def test_a_python_without_the_packages_of_tbe_gets_a_hint(
     (tmp_path / "other").mkdir()
     fakes.program(tmp_path / "other/python3", "false")
     monkeypatch.setenv("PATH", f"{tmp_path}/other{os.pathsep}{os.environ['PATH']}")
-    line = refused(capsys, arguments("a.om"), 1)
+    line = error_line(capsys, arguments("a.om"), 1)
     assert "EC0010" in line and "pip install decorator" in line
 
 
@@ -102,4 +102,4 @@ def test_a_missing_atc_is_reported_with_the_environment_script(
     monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
     monkeypatch.setattr(cann, "SET_ENV", (str(script),))
     monkeypatch.setenv("PATH", str(here))
-    assert f"source {script}" in refused(capsys, arguments("a.om"))
+    assert f"source {script}" in error_line(capsys, arguments("a.om"))

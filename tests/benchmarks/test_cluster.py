@@ -1,4 +1,4 @@
-"""benchmarks/cluster.py: the copies of a part are what a merge of many parts reads."""
+"""benchmarks/cluster.py: copies of a part can be merged like many parts."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_topn_is_compared_with_a_peer(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "peer.py").write_text(PEER)
     assert topn_peer.main(["--peer", str(tmp_path / "peer.py"), "--images", "20", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "20 outputs of 1000 classes, 1 rounds, medians; results equal to the byte"
+    assert lines[0] == "20 outputs of 1000 classes, 1 rounds, medians; results are identical"
     assert [line[:13].strip() for line in lines[1:]] == ["peer from txt", "from txt", "from npy", "from bin"]
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/seeded_checkpoint.py: calibrated scales, equal files for equal seeds, and refusals."""
+"""benchmarks/seeded_checkpoint.py: calibrated scales, equal files for equal seeds, and errors."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from atc.emulator.half import MOVING, half
+from atc.emulator.half import MOVING, to_half
 from compare.walk import BatchDiffers, Operator, Walk, worst
 from hrnet.cli import UserError
 from tests.support.onnx_models import classifier, images, model_of, results
@@ -72,7 +72,7 @@ def test_only_the_changed_operator_has_an_own_error(model: onnx.ModelProto, data
 @given(graphs())
 @settings(max_examples=25)
 def test_the_error_after_the_last_operator_is_that_of_the_whole_graph(model: onnx.ModelProto) -> None:
-    rounded = half(model)
+    rounded = to_half(model)
     one, other = (results(each.SerializeToString(), image(), "ORT_DISABLE_ALL") for each in (model, rounded))
     out = compared(model, rounded)["out"]
     norm = float(np.linalg.norm(one.astype(np.float64)))
@@ -85,7 +85,7 @@ def test_the_error_after_the_last_operator_is_that_of_the_whole_graph(model: onn
 @settings(max_examples=25)
 def test_rounding_to_float16_adds_no_error_where_values_are_only_moved(model: onnx.ModelProto) -> None:
     """Their float32 inputs are rounded before they are used only if they are the model's input."""
-    found = compared(model, half(model))
+    found = compared(model, to_half(model))
     for node in model.graph.node:
         if node.op_type in MOVING and "image" not in node.input:
             assert found[node.output[0]].own_error == 0
@@ -94,8 +94,8 @@ def test_rounding_to_float16_adds_no_error_where_values_are_only_moved(model: on
 def test_sums_are_over_all_images() -> None:
     model = classifier()
     batch = images(4)
-    each = compared(model, half(model), *(batch[i : i + 1] for i in range(4)))
-    together = compared(model, half(model), batch)
+    each = compared(model, to_half(model), *(batch[i : i + 1] for i in range(4)))
+    together = compared(model, to_half(model), batch)
     for name, operator in each.items():
         assert operator.error == pytest.approx(together[name].error, rel=1e-5)
         assert operator.values == together[name].values
@@ -115,7 +115,7 @@ def overflowing() -> onnx.ModelProto:
 
 def test_overflow_is_counted_where_it_begins() -> None:
     values = np.array([[0.125, 1, 2]], np.float32)
-    found = compared(overflowing(), half(overflowing()), values)
+    found = compared(overflowing(), to_half(overflowing()), values)
     assert [each.overflow for each in found.values()] == [0, 2, 2, 2]
     assert [each.own_overflow for each in found.values()] == [0, 2, 0, 0]
     assert worst(list(found.values()))[0].node == "/square/Mul"
@@ -124,7 +124,7 @@ def test_overflow_is_counted_where_it_begins() -> None:
 
 def test_the_largest_float16_counts_as_saturated() -> None:
     values = np.array([[65504 / 400, 0.1, -65504 / 400]], np.float32)
-    assert compared(overflowing(), half(overflowing()), values)["a"].saturated == 2
+    assert compared(overflowing(), to_half(overflowing()), values)["a"].saturated == 2
 
 
 def test_a_quantised_tensor_is_compared_after_its_pair() -> None:

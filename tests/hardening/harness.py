@@ -36,7 +36,7 @@ RECORDS = (
     "keep_float",
     "precision",
 )  # kinds that depend on times
-NESTED = ("keep_float", "precision")  # of them, those with such keys at any depth
+NESTED = ("keep_float", "precision")  # those of them that have such keys at any depth
 OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
     *("device", "kept", "inferred", "command", "products"),
@@ -175,7 +175,7 @@ def without_times(data: bytes) -> bytes:
     if record["kind"] in NESTED:
         record = untimed(record)
     record = {key: value for key, value in record.items() if key not in OF_THIS_RUN}
-    if isinstance(record.get("data"), dict):  # a directory of links has a time of its own
+    if isinstance(record.get("data"), dict):  # a directory of links has its own time
         record["data"] = {path: state and state[1] for path, state in record["data"].items()}
     for name in ("files", "made_from", "evaluated", "parts"):
         hashes = record.get(name)
@@ -213,7 +213,7 @@ def rerun(stage: Stage, folder: Path, group: int) -> None:
     """Run the stage again at once; it may only report that a process of the killed run is still running."""
     code, output = stage.run(folder)
     assert group_is_gone(group)
-    for _ in range(10):  # make.shards ended a stage, whose tool holds a lock for a moment
+    for _ in range(10):  # make.shards ended a stage; its tool has a lock for a moment longer
         if not (code == 2 and AT_WORK in output):
             break
         time.sleep(0.2)

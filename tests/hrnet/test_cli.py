@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
-from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, progress, real
+from hrnet.cli import UserError, WorkFailed, command, cores, first_few, integer, plural, progress, real
 from hrnet.io.records import FormatError
 from tests.support import ROOT
 
@@ -194,3 +194,8 @@ def test_file_names_that_the_terminal_cannot_show_are_escaped(encoding: str) -> 
     assert done.stdout.decode() == f"val/{character}.JPEG, val/caf\\udce9.JPEG\n"
     assert done.stderr.decode().endswith(f"error: val/caf\\udce9\\n.JPEG: a link to nothing (found {character})\n")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_numbers_of_things() -> None:
+    assert [plural(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [plural(count, "person", "people") for count in (1, 3)] == ["1 person", "3 people"]

@@ -53,7 +53,7 @@ def test_the_hash_changes_with_each_file_of_the_closure_and_no_other(root: Path)
 
 @pytest.mark.parametrize("module", ["preprocess.classification", "infer.run", "postprocess.pose", "atc.convert"])
 def test_the_closure_has_every_module_that_python_loads(module: str) -> None:
-    """Python's own account of what an import loads."""
+    """Compare with the modules that Python itself loads."""
     files = "getattr(m, '__file__', None) for m in list(sys.modules.values())"
     call = f"import sys, {module}; print(*filter(None, ({files})))"
     done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from hrnet.config import CONFIGS, add_cfg_argument, config_sha256, load_config, 
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import coco_sets, tiny
 
-# As every upstream experiment file spells it, its misspelt key included (commit f130a24).
+# As in every upstream experiment file, including its misspelt key (commit f130a24).
 UPSTREAM_W18 = """
 GPUS: (0,1,2,3)
 LOG_DIR: 'log/'
@@ -31,7 +31,7 @@ CUDNN: {BENCHMARK: true, DETERMINISTIC: false, ENABLED: true}
 TRAIN: {LR: 1, LR_STEP: [30, 60, 90], OPTIMIZER: sgd, NESTEROV: true}
 """
 
-# As upstream's experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml spells it (commit aa23881).
+# As in upstream's experiments/coco/higher_hrnet/w32_512_adam_lr1e-3.yaml (commit aa23881).
 UPSTREAM_POSE = """
 AUTO_RESUME: True
 GPUS: (0,)
@@ -142,7 +142,7 @@ def test_reference_figures_of_pose_are_the_published_ones(model):
     assert "commit aa23881" in reference.SOURCE
 
 
-def test_gears_are_the_model_zoos_or_made_alike_for_640():
+def test_gears_equal_the_model_zoos_or_follow_their_rule_for_640():
     gears = load_config(CONFIGS / "higher_hrnet_w32_512.yaml").INPUT.GEARS
     assert ";".join(f"{height},{width}" for height, width in gears) == MODEL_ZOO_GEARS
     for model in ("higher_hrnet_w32_640", "higher_hrnet_w48_640"):
@@ -300,7 +300,7 @@ def test_an_invalid_config_is_rejected(write, text, key, found):
     check_refused(write(text), key, found)
 
 
-def test_keys_without_effect_are_reported_once_a_load(write, capsys):
+def test_keys_without_effect_are_reported_once_per_load(write, capsys):
     load_config(write("GPUS: [0]\nTEST: {FLIP_TEST: true}"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "model.yaml" in line and "GPUS" in line and "TEST.FLIP_TEST" in line

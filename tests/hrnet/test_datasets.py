@@ -1,4 +1,4 @@
-"""Which images and labels are found in each layout, and what is refused."""
+"""Which images and labels are found in each layout, and what is rejected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def touch(root: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def refusal(folder: Path, find: Callable[[Path], object] = lambda root: find_images(root, 4)) -> str:
+def error_of(folder: Path, find: Callable[[Path], object] = lambda root: find_images(root, 4)) -> str:
     with pytest.raises(UserError) as caught:
         find(folder)
     return str(caught.value)
@@ -125,7 +125,7 @@ def test_a_folder_without_images_is_not_a_class(class_folders: Path) -> None:
     (note,) = dataset.notes()
     assert note.endswith(": __MACOSX, n00, n03")
     Image.new("RGB", (4, 4)).save(class_folders / "val/n00/no ending", "PNG")
-    assert "n00" in refusal(class_folders), "a fifth class of four"
+    assert "n00" in error_of(class_folders), "a fifth class of four"
 
 
 @pytest.mark.parametrize("classes", [3, 6, 1000])
@@ -151,7 +151,7 @@ def test_folders_named_by_integers_are_sorted_by_value(tmp_path: Path) -> None:
         assert find(numbered(tmp_path, split, range(12)), 12).labels == {f"{split}/{i}/x.JPEG": i for i in range(12)}
     one = find_images(numbered(tmp_path / "from one", "val", range(1, 13)), 12)
     assert one.labels == {f"val/{i}/x.JPEG": i - 1 for i in range(1, 13)}
-    assert "01 and 1" in refusal(numbered(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
+    assert "01 and 1" in error_of(numbered(tmp_path / "twice", "val", ["01", "1", "2", "3"]))
 
 
 def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> None:
@@ -167,12 +167,12 @@ def test_a_subset_of_the_classes_needs_unambiguous_labels(tmp_path: Path) -> Non
     beside = numbered(numbered(tmp_path / "names", "val", "bd"), "train", "abcd")
     assert find_images(beside, 4).labels == {"val/b/x.JPEG": 1, "val/d/x.JPEG": 3}
     touch(beside, "val/x/x.JPEG")
-    assert "expected 4" in refusal(beside), "a folder that train/ has not"
+    assert "expected 4" in error_of(beside), "a folder that train/ has not"
 
 
 def test_class_names_that_differ_from_train_are_rejected(tmp_path: Path) -> None:
     data = numbered(numbered(tmp_path, "train", "0123"), "val", ["zero", "one", "two", "three"])
-    error = refusal(data)
+    error = error_of(data)
     assert error.startswith(f"{data}: train/ and val/ have different class directories (found 0 only in train/, ")
     assert "zero only in val/" in error
     some = numbered(numbered(tmp_path / "some", "train", "ab"), "val", "abcd")
@@ -258,15 +258,15 @@ def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_data_set_is_rejected(tmp_path: Path) -> None:
-    line = refusal(tmp_path / "x")
+    line = error_of(tmp_path / "x")
     assert line.startswith(f"{tmp_path / 'x'}: no such") and IMAGENET_LAYOUTS in line and "DATASET=" in line
-    line = refusal(tmp_path)
+    line = error_of(tmp_path)
     assert line.startswith(f"{tmp_path}: not an ImageNet") and IMAGENET_LAYOUTS in line and "found an empty" in line
     (tmp_path / "val").mkdir()
-    line = refusal(tmp_path)
+    line = error_of(tmp_path)
     assert line.startswith(f"{tmp_path / 'val'}: ") and f"{tmp_path}/val_label.txt, lines `name.JPEG index`" in line
     (tmp_path / "val/n01").mkdir()
-    assert refusal(tmp_path) == f"{tmp_path / 'val'}: no images in the class directories (found n01)"
+    assert error_of(tmp_path) == f"{tmp_path / 'val'}: no images in the class directories (found n01)"
 
 
 def test_a_list_that_matches_no_image_is_rejected(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_list_that_matches_no_image_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "val_label.txt").write_text("".join(f"{name}.JPEG 1\n" for name in "abcd"))
     expected = "val/a.JPEG, val/b.JPEG, val/c.JPEG and 1 more"
     facts = f"expected {expected}, found none of its 4 in {tmp_path / 'val'}"
-    assert refusal(tmp_path) == f"{tmp_path / 'val_label.txt'}: none of the listed images exists ({facts})"
+    assert error_of(tmp_path) == f"{tmp_path / 'val_label.txt'}: none of the listed images exists ({facts})"
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ def coco(root: Path, listed: list[str], there: list[str]) -> Path:
     return root
 
 
-def coco_refusal(folder: Path) -> str:
-    return refusal(folder, lambda root: find_coco(root, "val2017"))
+def coco_error_of(folder: Path) -> str:
+    return error_of(folder, lambda root: find_coco(root, "val2017"))
 
 
 def test_coco_images_are_in_natural_order_and_differences_are_reported(tmp_path: Path) -> None:
@@ -355,14 +355,14 @@ def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: P
 
 
 def test_a_directory_without_a_coco_set_is_rejected(tmp_path: Path) -> None:
-    line = coco_refusal(tmp_path / "x")
+    line = coco_error_of(tmp_path / "x")
     assert line.startswith(f"{tmp_path / 'x'}: no such dataset directory") and COCO_LAYOUT in line
     index = tmp_path / "annotations/person_keypoints_val2017.json"
-    line = coco_refusal(tmp_path)
+    line = coco_error_of(tmp_path)
     assert line.startswith(f"{tmp_path}: ") and "no annotations/person_keypoints_val2017.json (" in line
     coco(tmp_path, ["a.jpg", "b.jpg"], [])
     folder = tmp_path / "images/val2017"
-    assert "no images/val2017 (" in coco_refusal(tmp_path)
+    assert "no images/val2017 (" in coco_error_of(tmp_path)
     touch(tmp_path, "images/val2017/c.jpg")
     found = f"expected a.jpg, b.jpg, found none of its 2 in {folder}"
-    assert coco_refusal(tmp_path) == f"{index}: none of the listed images exists ({found})"
+    assert coco_error_of(tmp_path) == f"{index}: none of the listed images exists ({found})"

@@ -1,4 +1,4 @@
-"""hrnet/gears.py: which gear is chosen for an image, and which gears files are refused."""
+"""hrnet/gears.py: which gear is chosen for an image, and which gears files are rejected."""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def stage(error: Optional[BaseException]) -> int:
 
 
 @pytest.mark.parametrize("error", [UserError("no such file"), OSError(28, "No space left on device")])
-def test_a_first_stage_that_fails_forgets(settings: Path, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_first_stage_that_fails_forgets_the_values(
+    settings: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert stage(error) == 2
     assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
     assert (settings / "LIMIT.mk").stat().st_mtime == 1000, "products of the old value stay up to date"
@@ -114,7 +116,7 @@ def test_only_the_script_that_make_started_decides(settings: Path) -> None:
     assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}
 
 
-def test_a_refusal_by_argparse_forgets(settings: Path) -> None:
+def test_an_error_of_argparse_forgets_the_values(settings: Path) -> None:
     with pytest.raises(SystemExit):
         stage(SystemExit(2))
     assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}

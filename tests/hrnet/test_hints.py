@@ -120,7 +120,7 @@ def test_each_command_in_a_hint_is_a_target() -> None:
                 assert name in known, f"{where}: make {name}"
 
 
-def test_errors_and_options_say_directory() -> None:
+def test_errors_and_options_use_the_word_directory() -> None:
     """One word for one thing; the code itself may say folder."""
     for where, call in error_calls():
         assert not re.search(r"\bfolders?\b", text_of(call)), f"{where}: {text_of(call)}"

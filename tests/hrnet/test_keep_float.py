@@ -33,14 +33,14 @@ def test_names_and_types(text: str, names: list[str], tmp_path: Path) -> None:
     ("content", "found"),
     [(b"Conv_0\nConv_9\n", "Conv_9"), (b"OpType::Sigmoid\n", "OpType::Sigmoid"), (b"optype::Conv\n", "optype::Conv")],
 )
-def test_unknown_operators_are_refused(content: bytes, found: str, tmp_path: Path) -> None:
+def test_unknown_operators_are_rejected(content: bytes, found: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_list(tmp_path / "list.txt", classifier().graph)
     assert caught.value.found == found and "Conv_0" in str(caught.value.expected)
 
 
-def test_files_that_are_no_lists(tmp_path: Path) -> None:
+def test_files_that_are_not_lists_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     for name in ("bytes", "missing", "."):
         with pytest.raises(UserError) as caught:

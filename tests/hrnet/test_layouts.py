@@ -1,4 +1,4 @@
-"""hrnet/layouts.py: what is said about a directory that is not a data set."""
+"""hrnet/layouts.py: the error for a directory that is not a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""hrnet/plain_images.py: which files of IMAGES are images, in which order, and what is refused."""
+"""hrnet/plain_images.py: which files of IMAGES are images, in which order, and what is rejected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(*given: str) -> UserError:
+def error_of(*given: str) -> UserError:
     with pytest.raises(UserError) as caught:
         find_plain_images(given)
     return caught.value
@@ -44,16 +44,31 @@ def test_other_files_in_directories_are_skipped(folder: Path) -> None:
 
 
 def test_missing_files() -> None:
-    error = refused("a.jpg", "my", "cat.jpg")
+    error = error_of("a.jpg", "my", "cat.jpg")
     assert error.where == "my" and "give its directory" in str(error.hint)
+
+
+def test_patterns_are_expanded_in_natural_order(folder: Path) -> None:
+    (folder / "photos/img9.PNG").touch()
+    assert find_plain_images(["photos/img*.PNG", "?.jpg"]) == ["photos/img9.PNG", "photos/img10.PNG", "a.jpg"]
+    assert find_plain_images(["ph*s"]) == find_plain_images(["photos"])
+    (folder / "x[1].jpg").touch()
+    assert find_plain_images(["x[1].jpg"]) == ["x[1].jpg"], "a file of this name"
+
+
+def test_a_pattern_without_matches() -> None:
+    error = error_of("a.jpg", "photos/*.gif")
+    assert error.where == "photos/*.gif" and str(error.hint).endswith("IMAGES=photos/")
+    assert str(error.found).startswith("img10.PNG, img2 b.jpeg, more")
+    assert error_of("nowhere/*.gif").where == "nowhere" and str(error_of("*.gif").hint).endswith("IMAGES=./")
 
 
 def test_folders_without_images(folder: Path) -> None:
     (folder / "empty").mkdir()
-    assert refused("empty").found == "nothing"
+    assert error_of("empty").found == "nothing"
     (folder / "empty/deep").mkdir()
     (folder / "empty/x.txt").touch()
-    error = refused("a.jpg", "empty")
+    error = error_of("a.jpg", "empty")
     assert (error.where, error.found) == ("empty", "deep/, x.txt")
     assert "*.jpg" in str(error.expected) and str(error.hint).endswith("IMAGES=empty/deep/")
 
@@ -64,5 +79,5 @@ def test_folders_without_images(folder: Path) -> None:
 )
 def test_files_of_other_kinds(name: str, content: bytes, found: str, folder: Path) -> None:
     (folder / name).write_bytes(content)
-    error = refused(name)
+    error = error_of(name)
     assert error.where == name and found in str(error.found)

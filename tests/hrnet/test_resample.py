@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +13,7 @@ from PIL import Image
 from hrnet import resample
 
 compiled = pytest.mark.skipif(not resample.COMPILED, reason="hrnet/_resample.c was not compiled: no compiler at setup")
+FACTORS = st.floats(0.01, 4)
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -32,15 +35,19 @@ def test_the_compiled_code_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 200), st.floats(0.01, 4), st.integers(0, 9), st.data())
-@example(500, 375, 256 / 375, 0, None)
-@example(333, 500, 256 / 333, 0, None)
-@example(100, 200, 0.64, 0, None)
-@example(100, 201, 0.64, 0, None)  # more than twice as high as wide
-@example(1, 1, 4.0, 0, None)
-def test_any_part_equals_pillow(width: int, height: int, factor: float, seed: int, data: st.DataObject) -> None:
+@given(st.integers(1, 200), st.integers(1, 200), FACTORS, st.none() | FACTORS, st.integers(0, 9), st.data())
+@example(500, 375, 256 / 375, None, 0, None)
+@example(333, 500, 256 / 333, None, 0, None)
+@example(100, 200, 0.64, None, 0, None)
+@example(100, 201, 0.64, None, 0, None)  # the height shrinks by 73 pixels, the width by 36
+@example(2, 4, 0.25, None, 0, None)  # to one pixel
+@example(100, 100, 0.9, 0.1, 0, None)
+@example(1, 1, 4.0, None, 0, None)
+def test_any_part_equals_pillow(
+    width: int, height: int, factor: float, factor_y: Optional[float], seed: int, data: Optional[st.DataObject]
+) -> None:
     pixels = noise(width, height, seed)
-    size = (max(1, int(width * factor)), max(1, int(height * factor)))
+    size = (max(1, int(width * factor)), max(1, int(height * (factor_y or factor))))
     left, top, right, bottom = 0, 0, *size
     if data is not None:
         left, top = data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1))
@@ -57,7 +64,7 @@ def test_results_are_equal_without_the_compiled_code(compiled: bool, monkeypatch
     assert np.array_equal(part, by_pillow(pixels, (341, 256))[16:240, 58:282])
 
 
-def test_a_bicubic_part_is_pillow_s() -> None:
+def test_a_bicubic_part_equals_pillow() -> None:
     pixels = noise(500, 375)
     part = resample.resize_part(pixels, (341, 256), 58, 16, 224, 224, "bicubic")
     assert np.array_equal(part, by_pillow(pixels, (341, 256), Image.Resampling.BICUBIC)[16:240, 58:282])

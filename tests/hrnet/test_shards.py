@@ -42,7 +42,7 @@ def test_tar_files_are_not_cut(sizes: list[int], limit: int, data: st.DataObject
     assert all(border in ends or border == len(expected) for border in borders)
 
 
-def test_the_list_s_hash_depends_on_names_labels_and_order() -> None:
+def test_the_hash_of_the_list_depends_on_names_labels_and_order() -> None:
     pairs = [("a", 1), ("b", 2)]
     others = [[("a", 1)], [("b", 2), ("a", 1)], [("a", 1), ("b", 3)], [("a", 1), ("c", 2)], [("a", 12), ("b", 2)]]
     assert len({list_sha256(each) for each in [pairs, *others]}) == 6

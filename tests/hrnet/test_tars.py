@@ -23,7 +23,7 @@ from tests.support.tar_sets import Entry, entry, samples, write_tar
 BLOCK = tarfile.BLOCKSIZE
 
 
-def refusal(path: Path, find: Callable[[Path], object] = read_tar) -> str:
+def error_of(path: Path, find: Callable[[Path], object] = read_tar) -> str:
     with pytest.raises(UserError) as caught:
         find(path)
     assert str(caught.value).count("\n") == 0
@@ -104,7 +104,7 @@ def test_labels_in_json_are_read(data: bytes, label: Union[int, str], tmp_path: 
     if isinstance(label, int):
         assert read_tar(path).labels == {"a.jpg": label}
     else:
-        line = refusal(path)
+        line = error_of(path)
         assert "a.json" in line and label in line and "x.tar" in line
     path = write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.json", data), ("a.cls", b"4")])
     assert read_tar(path).labels == {"a.jpg": 4}, "the class index is the label where there is one"
@@ -112,7 +112,7 @@ def test_labels_in_json_are_read(data: bytes, label: Union[int, str], tmp_path: 
 
 @pytest.mark.parametrize("text", [b"", b"x", b"-1", b"1.0", b"1 2", b"\x07", b"9" * 10, "٣".encode(), b"1" * (2 << 20)])
 def test_a_class_that_is_not_an_index_is_rejected(text: bytes, tmp_path: Path) -> None:
-    assert "a.cls" in refusal(write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.cls", text)]))
+    assert "a.cls" in error_of(write_tar(tmp_path / "x.tar", [("a.jpg", b"A"), ("a.cls", text)]))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_class_that_is_not_an_index_is_rejected(text: bytes, tmp_path: Path) -
     ],
 )
 def test_invalid_members_are_rejected(entries: list[Entry], parts: tuple[str, ...], tmp_path: Path) -> None:
-    line = refusal(write_tar(tmp_path / "x.tar", entries))
+    line = error_of(write_tar(tmp_path / "x.tar", entries))
     assert str(tmp_path / "x.tar") in line
     assert all(part in line for part in parts), line
 
@@ -157,7 +157,7 @@ def test_a_sparse_member_is_rejected(tmp_path: Path) -> None:
     for form in ("gnu", "posix"):
         call = ["tar", "-C", tmp_path, "-S", f"--format={form}", "-cf", tmp_path / "x.tar", "a.jpg"]
         subprocess.run(call, check=True)
-        assert "a.jpg is a sparse file" in refusal(tmp_path / "x.tar")
+        assert "a.jpg is a sparse file" in error_of(tmp_path / "x.tar")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_sparse_member_is_rejected(tmp_path: Path) -> None:
 )
 def test_another_kind_of_file_is_rejected(data: bytes, parts: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(data)
-    line = refusal(tmp_path / "x.tar")
+    line = error_of(tmp_path / "x.tar")
     assert all(part in line for part in ("x.tar", *parts)), line
 
 
@@ -186,7 +186,7 @@ def test_a_file_truncated_anywhere_is_rejected(tmp_path: Path) -> None:
     end = len(whole.rstrip(b"\0")) + BLOCK & -BLOCK
     for size in {*range(0, end + BLOCK, 97), *range(0, end + BLOCK, BLOCK)}:
         (tmp_path / "x.tar").write_bytes(whole[:size])
-        line = refusal(tmp_path / "x.tar")
+        line = error_of(tmp_path / "x.tar")
         assert any(word in line for word in ("truncated", "damaged", "bytes")), (size, line)
     (tmp_path / "x.tar").write_bytes(whole[: end + BLOCK])
     assert read_tar(tmp_path / "x.tar").labels == {"a.jpg": 1, "b.jpg": 2}
@@ -195,7 +195,7 @@ def test_a_file_truncated_anywhere_is_rejected(tmp_path: Path) -> None:
 def test_concatenated_files_are_rejected(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", samples({"a": 1}))
     path.write_bytes(path.read_bytes() * 2)
-    assert "tar -A" in refusal(path)
+    assert "tar -A" in error_of(path)
 
 
 @settings(max_examples=150, deadline=None)
@@ -309,7 +309,7 @@ def test_images_without_a_label_are_left_out(tars: Path) -> None:
     dataset = find_images(tars, 4)
     assert dataset.unlabelled == ["val-2.tar/u.jpg"] and len(dataset.labels) == len(dataset.members) == 5
     write_tar(tars / "one/x.tar", [("u.jpg", b"U")])
-    assert "x.tar/u.jpg" in refusal(tars / "one", lambda path: find_images(path, 4))
+    assert "x.tar/u.jpg" in error_of(tars / "one", lambda path: find_images(path, 4))
 
 
 def set_of(root: Path, *names: str) -> Path:
@@ -328,7 +328,7 @@ def set_of(root: Path, *names: str) -> Path:
     ],
 )
 def test_invalid_folders_of_tar_files_are_rejected(names: list[str], parts: tuple[str, ...], tmp_path: Path) -> None:
-    line = refusal(set_of(tmp_path / "set", *names), lambda path: find_images(path, 4))
+    line = error_of(set_of(tmp_path / "set", *names), lambda path: find_images(path, 4))
     assert all(part in line for part in parts), line
 
 
@@ -350,7 +350,7 @@ def test_invalid_lists_of_tar_files_are_rejected(text: str, parts: tuple[str, ..
     (tmp_path / "link.tar").symlink_to("0.tar")
     (tmp_path / "folder.tar").mkdir()
     (tmp_path / "list.txt").write_text(text)
-    line = refusal(tmp_path / "list.txt", lambda path: find_images(path, 4))
+    line = error_of(tmp_path / "list.txt", lambda path: find_images(path, 4))
     assert all(part in line for part in parts), line
 
 
@@ -362,19 +362,19 @@ def test_a_list_may_name_any_files(tmp_path: Path) -> None:
 
 def test_paths_that_are_not_data_sets_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
-    assert "not a data set" in refusal(tmp_path / "x.bin", lambda path: find_images(path, 4))
-    assert "no such dataset directory" in refusal(tmp_path / "none.txt", lambda path: find_images(path, 4))
-    assert "train/" in refusal(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
+    assert "not a data set" in error_of(tmp_path / "x.bin", lambda path: find_images(path, 4))
+    assert "no such dataset directory" in error_of(tmp_path / "none.txt", lambda path: find_images(path, 4))
+    assert "train/" in error_of(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
 
 
 def test_labels_outside_the_classes_are_rejected(tars: Path) -> None:
-    line = refusal(tars, lambda path: find_images(path, 3))
+    line = error_of(tars, lambda path: find_images(path, 3))
     assert "val-10.tar/a.jpg (3)" in line and "0 to 2" in line
 
 
 def test_a_tar_that_changed_since_it_was_listed_is_rejected(tars: Path) -> None:
     member = find_images(tars, 4).members["val-10.tar/c.jpg"]
-    assert "no member d.jpg" in refusal(tars, lambda path: find_source(path, "val-10.tar/d.jpg"))
+    assert "no member d.jpg" in error_of(tars, lambda path: find_source(path, "val-10.tar/d.jpg"))
     os.truncate(tars / "val-10.tar", BLOCK)
     with pytest.raises(OSError, match=r"val-10\.tar"):
         member.read_bytes()

@@ -21,7 +21,7 @@ from tests.support.linear_model import om_model, prep_folder
 EARLY = {'args.run_mode = "tensor"\n': True, 'args.run_mode = "tensor"\n        return\n': False}
 
 
-def refusal(python: str) -> UserError:
+def error_of(python: str) -> UserError:
     with pytest.raises(UserError) as caught:
         run_ais_bench.find_tool("ascend", python, ["0"])
     assert caught.value.where == python and "AIS_PYTHON" in str(caught.value.hint) and "\n" not in str(caught.value)
@@ -30,7 +30,7 @@ def refusal(python: str) -> UserError:
 
 @pytest.mark.parametrize("kind", sorted(WORDS))
 def test_an_unsupported_ais_bench_is_named(kind: str, tmp_path: Path) -> None:
-    error = refusal(python_with(tmp_path, PACKAGES[kind], "-S"))
+    error = error_of(python_with(tmp_path, PACKAGES[kind], "-S"))
     assert WORDS[kind] in error.what and "gitee.com/ascend/tools" in str(error.expected)
     if kind != "missing":
         assert f"{tmp_path}/packages/ais_bench" in str(error.found)
@@ -40,7 +40,7 @@ def test_the_version_of_a_fork_is_named(tmp_path: Path) -> None:
     record = tmp_path / "packages/ais_bench-0.1.0.dist-info"
     record.mkdir(parents=True)
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: ais_bench\nVersion: 0.1.0\n")
-    assert "0.1.0" in str(refusal(python_with(tmp_path, PACKAGES["renamed"], "-S")).found)
+    assert "0.1.0" in str(error_of(python_with(tmp_path, PACKAGES["renamed"], "-S")).found)
 
 
 def test_the_official_ais_bench_is_found_beside_aisbenchs_benchmark(tmp_path: Path) -> None:

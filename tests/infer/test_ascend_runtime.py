@@ -21,7 +21,7 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(fakes.ais_python(tmp_path))
 
 
-def test_it_is_no_runtime_of_the_emulator() -> None:
+def test_ascend_is_not_a_runtime_of_the_emulator() -> None:
     assert "ascend" not in runtimes.RUNTIMES
 
 

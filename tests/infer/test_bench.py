@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hrnet.io.compiled import CompiledModel, TensorInfo
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.runs import BenchRecord, BenchRow
-from infer import bench, bench_timing
+from infer import bench, bench_table, bench_timing
 from infer.bench_timing import Bench, random_input, write_inputs
 from infer.run_ais_bench import ToolResult
 from tests.support import ROOT, fakes
@@ -179,7 +180,7 @@ def test_a_card_of_310_is_counted_as_four_devices(workdir: Path) -> None:
 def test_ais_bench_is_called_for_each_device(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each has its own inputs, outputs and summary; the inputs of a row are divided among them."""
+    """Each device has its own inputs, outputs and summary; the inputs of a row are divided among the devices."""
     counts: list[int] = []
     monkeypatch.setattr(
         bench_timing,
@@ -221,7 +222,7 @@ def test_the_page_has_a_row_for_each_batch() -> None:
     row = BenchRow(4, "m.om", "0" * 64, 246.25, 4.0609, 985.0, times, 80, 0.5, 160.0)
     machine = {"processor": "Kunpeng 920", "kind": "aarch64", "cores": 4}
     found = BenchRecord({}, "ais_bench", ["0"], "Ascend310", 20, True, machine, {"python": "3.9.2"}, [row])
-    assert bench.table(found) == (
+    assert bench_table.table(found) == (
         "ais_bench, Ascend310, device 0; 20 batches each; files to files including the tool's start and model "
         "loading.\n\n"
         "| batch | device img/s | ms/image | batch ms, median | batch ms, 99% | files to files img/s | card img/s |\n"
@@ -296,3 +297,67 @@ def test_a_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.Captur
     assert npu() == 1
     check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
     assert sorted(os.listdir("bench")) == ["x_lock", "x_scratch"]
+
+
+def test_rows_of_other_batch_sizes_are_kept(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert npu(batches=BATCHES) == 0
+    before = record()
+    assert [row["batch"] for row in before["rows"]] == [1, 4]
+    capfd.readouterr()
+    assert npu(batches=(1,)) == 0
+    out, found = capfd.readouterr().out, record()
+    assert "bs4-x.om" not in out and "LOOP: batch 4\n" in out and out.endswith("(2 rows)\n")
+    assert found["rows"][1] == before["rows"][1] and found["rows"][0] != before["rows"][0], "batch 1 is timed again"
+    assert Path("bench/x.md").read_text().count("\n| 4 | ") == 1
+    assert npu(batches=(1,)) == 0 and "up to date" in capfd.readouterr().out
+
+
+def other_model() -> None:
+    om_model(Path("bs4-x.om"), 4)
+    Path("bs4-x.om").write_bytes(Path("bs4-x.om").read_bytes() + b" ")
+    change_record("bs4-x.om", model_sha256=sha256_file("bs4-x.om"))
+
+
+def change_record(model: str, **changes: Any) -> None:
+    content = json.loads(Path(f"{model}.json").read_text())
+    Path(f"{model}.json").write_text(json.dumps({**content, **changes}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_model,
+        lambda: change_record("bs4-x.om", source_sha256="1" * 64),
+        lambda: change_record("bs4-x.om", command=["atc", "--precision_mode=force_fp16"]),
+        lambda: os.truncate("bench/x.md", 9),
+        lambda: None,
+    ],
+    ids=["another model", "another source", "another precision", "damaged", "other loop"],
+)
+def test_rows_that_are_not_comparable_are_removed(
+    workdir: Path, change: Any, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert npu(batches=BATCHES) == 0
+    change()
+    more = ("--loop", "4") if "other loop" in request.node.name else ()
+    assert npu(*more, batches=(1,)) == 0
+    out = capfd.readouterr().out
+    assert [row["batch"] for row in record()["rows"]] == [1] and "kept" not in out
+    assert any(line.startswith("removed rows") and line.endswith(": batch 4") for line in out.splitlines())
+
+
+def test_rows_of_another_version_of_the_tool_are_removed(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert npu(batches=BATCHES) == 0
+    old = BenchRecord.read("bench/x.json")
+    new = bench_table.with_others(old, replace(old, tool="ais_bench 0", rows=old.rows[1:]))
+    assert new.rows == old.rows and "by ais_bench 0: batch 4\n" in capfd.readouterr().out
+
+
+def test_kept_rows_survive_a_kill(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert npu(batches=BATCHES) == 0
+    before = record()
+    monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
+    assert npu(batches=(1,)) == 1 and not Path("bench/x.json").exists()
+    monkeypatch.delenv("FAKE_AIS_BENCH")
+    assert npu(batches=(1,)) == 0
+    assert [row["batch"] for row in record()["rows"]] == [1, 4] and record()["rows"][1] == before["rows"][1]

@@ -196,5 +196,5 @@ def test_user_errors_are_one_line(images: list[np.ndarray], capfd: pytest.Captur
     prep_folder(Path("bins"), 2)
     linear_model(Path("static.onnx"), 1)
     static = ["--model", "static.onnx", "--inputs", "bins", "--output", "out/s", "--output_flip", "out-flip/s"]
-    assert infer_run.main(static) == 1
+    assert infer_run.main(static) == 2
     assert not Path("out/s_run.json").exists()

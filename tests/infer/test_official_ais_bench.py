@@ -1,5 +1,5 @@
 """The Python part of real ais_bench versions, on the fake of aclruntime: `infer.run` gives the same outputs with each
-of them as with the emulator, and versions that are not supported are refused by name.
+of them as with the emulator, and versions that are not supported are rejected by name.
 
 These tests need AIS_BENCH_GIT (tests/support/official_ais_bench.py).
 """

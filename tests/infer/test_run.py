@@ -12,7 +12,7 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from hrnet.cli import WorkFailed
+from hrnet.cli import UserError, WorkFailed
 from hrnet.io.files import locked, make_folder, sha256_file
 from hrnet.io.records import FormatError
 from hrnet.io.runs import RunRecord
@@ -42,7 +42,7 @@ def prepare(count: int, batch: int = 4) -> np.ndarray:
 
 
 def interrupt(finished: int, count: int) -> None:
-    """Leave what a killed run leaves: settings and some outputs, no summary, no record."""
+    """Make the state after a killed run: settings and some outputs, but no summary and no record."""
     remove_records()
     os.unlink("out/run_summary.json")
     for i in range(finished, count):
@@ -269,12 +269,12 @@ def test_a_missing_manifest_is_rejected(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> None:
-    prepare(3)
+    prepare(2)
     os.truncate("in/img1.bin", 8)
-    assert call() == 1
+    assert call() == 2, "it wrote nothing: make forgets the values of this call"
     err = capfd.readouterr().err
     check_error(err.splitlines()[0], "infer.emulator", "in/img1.bin", "expected 192 bytes", "found 8")
-    check_error(err, "infer.run", "-m infer.emulator", "found exit 1", "kept")
+    check_error(err, "infer.run", "-m infer.emulator", "found exit 1", "no output")
     assert not Path("out/run_run.json").exists()
 
 
@@ -314,7 +314,7 @@ def test_a_tool_without_host_times_is_accepted(workdir: Path) -> None:
         ("files.pop('img1.bin')", "1 inputs without outputs, 0 unexpected files: img1"),
         ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 unexpected files: x_0.bin"),
         ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 unexpected files: img1, img1_1.bin"),
-        ("sys.exit(3)", "exit 3"),
+        ("open(os.path.join(folder, 'img0_0.bin'), 'wb'); sys.exit(3)", "exit 3"),
     ],
 )
 def test_counts_must_agree(workdir: Path, body: str, found: str) -> None:
@@ -322,6 +322,13 @@ def test_counts_must_agree(workdir: Path, body: str, found: str) -> None:
         run_fake_tool(workdir, body)
     assert failure.value.found == found
     assert not Path("out/run_run.json").exists()
+
+
+@pytest.mark.parametrize("body, found", [("sys.exit(3)", "exit 3"), ("os.kill(os.getpid(), 11)", "exit -11")])
+def test_a_tool_that_fails_before_its_first_output_cannot_run(workdir: Path, body: str, found: str) -> None:
+    with pytest.raises(UserError) as failure:
+        run_fake_tool(workdir, body)
+    assert failure.value.found == found
 
 
 def test_a_tool_without_summary_is_an_error(workdir: Path) -> None:

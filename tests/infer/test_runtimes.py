@@ -82,7 +82,7 @@ def test_outputs_are_not_overwritten(workdir: Path) -> None:
 
 
 def test_a_float16_model_is_rejected(workdir: Path) -> None:
-    onnx.save(half.half(half.probe()), "half.onnx")
+    onnx.save(half.to_half(half.probe()), "half.onnx")
     with pytest.raises(UserError) as error:
         openvino(Path("half.onnx"))
     assert (str(error.value.where), error.value.found) == ("half.onnx", "float16 inside")
@@ -112,3 +112,5 @@ def test_a_runtime_that_is_not_installed_is_named(workdir: Path, monkeypatch: py
     with pytest.raises(UserError) as error:
         runtimes.load("openvino", "m.onnx", 1)
     assert "openvino" in error.value.what and 'pip install ".[openvino]"' in str(error.value.hint)
+    where = ["--model", "m.onnx", "--output", "out", "--output_dirname", "run"]
+    assert main.main([*where, "--runtime", "openvino"]) == 2, "an invalid argument"

@@ -139,7 +139,7 @@ def test_constants_are_converted_to_the_dtype(torchscript_files: Path, dtype: to
 def test_a_gpu_computes_in_float16_one_batch_after_another(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float
 ) -> None:
-    """The CPU in place of a GPU: float16 inside, float32 outside, one batch after another."""
+    """The CPU replaces a GPU: float16 inside, float32 outside, one batch after another."""
     monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     model = torchscript_model(workdir / "m.ts", 2, **{"torchscript.precision": precision})

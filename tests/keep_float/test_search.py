@@ -61,9 +61,13 @@ def test_an_overflow_that_a_convolution_reads_is_refused(here: Path, capsys: pyt
     assert not Path("keep/fp16.txt").exists()
 
 
-def test_an_outlier_channel_in_int8_is_repaired(here: Path) -> None:
+def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, broken_models.outlier())
     assert search.main(broken_models.arguments("int8")) == 0
+    steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("try ", "keep ", "drop "))]
+    for line in steps:
+        assert line.endswith("in float") == line.startswith("try "), f"{line}: a trial is no decision"
+    assert [line for line in steps if "/last/Conv" in line and line.endswith(" 1 operator in float: accepted")]
     assert lines("int8") == ["/last/Conv"], "whose input has the outlier"
     for output, more in (("a/model_deploy_model.onnx", []), ("b/model_deploy_model.onnx", ["keep/int8.txt"])):
         words = ["--model", "model.onnx", "--inputs", "inputs", "--output", output]

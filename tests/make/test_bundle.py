@@ -13,7 +13,8 @@ import pytest
 from hrnet.code import import_closure
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
-from make import bundle
+from make import bundle, bundle_help
+from tests.support import ROOT
 from tests.support.gear_model import gear_folder, gear_model
 from tests.support.linear_model import linear_model, prep_folder
 
@@ -43,7 +44,9 @@ def contents(member: str) -> str:
 
 def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--set", "GATE=2", "--set", "BATCHES=1,4") == 0
-    assert contents("bundle.mk").splitlines()[1:] == [
+    *settings, targets, refusal = contents("bundle.mk").splitlines()[1:]
+    assert targets == "export BUNDLE_TARGETS := infer eval gate predict serve doctor clean help" and "error" in refusal
+    assert settings == [
         "MODEL ?= c",
         "BUILD ?= build",
         "include make/settings.mk",
@@ -56,7 +59,7 @@ def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureF
     readme = contents("README.md")
     assert "pip install -c constraints.txt numpy Pillow PyYAML tqdm yacs onnxruntime\nmake infer eval\n" in readme
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("packed the model, 3 inputs and 8 files into out/b.tar (0.0 MB); on the board:")
+    assert first.startswith("packed the model, 3 inputs and 9 files into out/b.tar (0.0 MB); on the board:")
     assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
 
@@ -157,3 +160,17 @@ def test_a_full_disk_is_one_line(
     assert call() == 2
     assert "out: too little free disk (expected " in (line := capsys.readouterr().err) and "found 0.0 kB" in line
     assert not Path("out").exists()
+
+
+def test_the_help_of_a_board_lists_what_works_there() -> None:
+    """With the values of bundle.mk, and nothing of the host."""
+    sources = [ROOT / "Makefile", ROOT / "make/project.mk"]
+    for preprocesses in (False, True):
+        text = bundle_help.help_text(sources, {"PYTHON": "python3", "OM": "model/m.om"}, preprocesses, pose=True)
+        blocks = [[line.split()[0] for line in block.splitlines()] for block in text.split("\n\n")[1:]]
+        assert set(blocks[0]) == set(bundle_help.names(preprocesses))
+        stage, inputs = {"DATASET", "LIMIT", "SHARDS"} <= set(blocks[1]), "PREP" in blocks[1]
+        assert (stage, inputs) == (preprocesses, not preprocesses) and "FLIP" in blocks[1]
+        assert not {"WEIGHTS", "ONNX", "BATCH", "SOC", "MODEL", "BASE", "PEERS"} & set(blocks[1])
+        assert "\n  PYTHON        python3   " in text and "\n  OM            model/m.om  " in text
+    assert "\n  FLIP " not in bundle_help.help_text(sources, {}, True, pose=False)

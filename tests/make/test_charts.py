@@ -116,3 +116,10 @@ def test_ids_of_charts_differ_and_are_the_same_again() -> None:
     ids = [name for chart in first for name in re.findall(r' id="([^"]*)"', chart)]
     used = [name for chart in first for name in re.findall(r'(?:url\(|href=")#([^")]*)', chart)]
     assert len(set(ids)) == len(ids) and set(used) <= set(ids)
+
+
+def test_markers_at_the_border_are_drawn_whole() -> None:
+    """The highest point of a chart with one batch size is nearly at the top."""
+    pytest.importorskip("matplotlib")
+    lines = [charts.Curve("device alone", [8], [120.0]), charts.Curve("files to files", [8], [100.0])]
+    assert "<g clip-path" not in charts.curves(lines, "batch", "images/s", ticks=[8])

@@ -58,7 +58,21 @@ def test_the_reference_is_onnx_where_nothing_else_is_known(capsys: pytest.Captur
     assert resolve(**{**MINE, "REFERENCE": ""})["REFERENCE"] == ""
     assert resolve()["REFERENCE"] == "", "a network's config without a figure, exported here"
     assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same with an ONNX file"
-    assert resolve("bundle", **{**MINE, "BUNDLE": "stage", "REFERENCE": ""})["REFERENCE"] == ""
+
+
+@pytest.mark.usefixtures("files")
+def test_a_board_that_cannot_judge_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = {**MINE, "BUNDLE": "stage"}
+    for given in ("", "config"):
+        assert resolve("bundle", **stage, REFERENCE=given)["REFERENCE"] == given
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("BUNDLE=stage: "))
+        assert "no published figure" in line and "REFERENCE=onnx" in line and "DATASET" in line
+    assert resolve("bundle", **stage, REFERENCE="onnx")["REFERENCE"] == "onnx"
+    assert "no published figure" not in capsys.readouterr().err
+    Path("mine.yaml").write_text("MODEL: {NAME: onnx}\nREFERENCE:\n  TOP1: 70.5\n")
+    resolve("bundle", **stage, REFERENCE="")
+    resolve("bundle", **{**MINE, "BUNDLE": "inputs"})
+    assert "no published figure" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -88,7 +102,14 @@ def test_without_a_file() -> None:
 def test_ignored_values(capsys: pytest.CaptureFixture[str]) -> None:
     Path("w.pth").write_bytes(b"")
     resolve(**MINE, WEIGHTS="w.pth")
-    assert "WEIGHTS=w.pth is ignored" in capsys.readouterr().err
+    resolve(**MINE, WEIGHTS="missing.pth")
+    lines = capsys.readouterr().err
+    assert "WEIGHTS=w.pth is ignored" in lines and "WEIGHTS=missing.pth is ignored" in lines
+    settings = Path("build/mine/settings")
+    assert (settings / "ONNX.mk").is_file() and not (settings / "WEIGHTS.mk").exists()
+    (settings / "WEIGHTS.mk").write_text("WEIGHTS ?= w.pth\n")  # of an older version
+    assert resolve(**MINE)["WEIGHTS"] == "weights/mine.pth" and not (settings / "WEIGHTS.mk").exists()
+    assert "WEIGHTS=" not in capsys.readouterr().err
     Path("mine.om").write_bytes(b"IMOD")
     Path("mine.om.json").write_text("{}")
     resolve(**MINE, OM="mine.om", AIS_PYTHON="python3")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import hrnet
 from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
@@ -262,6 +263,28 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
     lines = report(capsys.readouterr().out)
     assert lines["backend"] == "ascend (auto: OM=my.om)" and "my.om" in lines["compiled"]
     assert lines["inputs"].startswith("prep/inputs: 2") and "data set" not in lines and "checkpoint" not in lines
+
+
+@pytest.mark.parametrize("config", ["", "MODEL: {NAME: onnx, NUM_CLASSES: 9, IMAGE_SIZE: [8, 8]}\n"])
+def test_a_board_needs_only_the_packages_of_its_bundle(
+    config: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither onnx, also for a model that was given as an ONNX file, nor those of make setup."""
+    monkeypatch.setattr(hrnet, "BOARD", True)
+    monkeypatch.setattr(doctor, "version_of", lambda name, module: None)
+    (place / "m.yaml").write_text(config)
+    (place / "m.onnx").unlink()
+    (place / "prep").mkdir()
+    for name in ("my.onnx", "my.onnx.json", "prep/manifest.json"):
+        (place / name).touch()
+    for backend in ("onnxruntime", "openvino"):
+        assert call(OM="my.onnx", PREP="prep", BACKEND=backend, ONNX="build/m/model.onnx") == 2
+        out, err = capsys.readouterr()
+        missing = {line.split(": ")[2] for line in err.splitlines() if "not installed" in line}
+        assert missing == {"numpy", "Pillow", "PyYAML", "tqdm", "yacs", backend}
+        assert f"-m pip install -c constraints.txt {backend}\n" in err and "make setup" not in err
+        shown = report(out)
+        assert missing < set(shown) and not {"onnx", "torch", "torch_npu", "scikit-learn", "ruff"} & set(shown)
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")

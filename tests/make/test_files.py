@@ -101,9 +101,15 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"REFERENCE": "r.json"}, ("REFERENCE=r.json: no such", "config, torch, onnx")),
         ({"MODEL": "configs/net.yaml"}, ("no such config; give MODEL=net",)),
         ({"MODEL": "my/own.yaml"}, ("no such config", "CFG=my/own.yaml")),
+        ({"MODEL": "mine"}, ("no such config; give CFG=mine.yaml",)),
+        ({"MODEL": "mine.yaml"}, ("no such config; for the path of a YAML file: CFG=mine.yaml",)),
+        ({"MODEL": "pepole.yaml"}, ("no such config; did you mean MODEL=people?",)),
+        ({"MODEL": "own.onnx"}, ("no such config", "ONNX=own.onnx", "CFG=")),
+        ({"MODEL": "weights/own.pth"}, ("no such config", "WEIGHTS=weights/own.pth", "MODEL=")),
     ],
 )
 def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
+    Path("mine.yaml").touch()
     line = refused(**given)
     assert all(part in line for part in parts), line
 
@@ -144,3 +150,12 @@ def test_the_results_of_another_output_directory_are_named() -> None:
     Path("build/net/settings").mkdir(parents=True)
     assert "BUILD=" not in error("show")
     assert "results of net are in build: give BUILD=build" in error("show", BUILD="build/other")
+
+
+def test_images_in_train_calibrate_without_val() -> None:
+    Path("data/set/train").mkdir(parents=True)
+    assert resolve("quantize", DATASET="data/set")["DATASET"] == "data/set"
+    assert resolve("bench", DATASET="data/set", PRECISION="int8")["DATASET"] == "data/set"
+    assert "not an ImageNet directory" in error("quantize eval", DATASET="data/set")
+    Path("data/set/train").rename("data/set/images")
+    assert "not an ImageNet directory" in error("quantize", DATASET="data/set")

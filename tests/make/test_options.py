@@ -226,7 +226,7 @@ def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
         ("infer", {"OM": "my.ts"}, "make om OM= TS=my.ts"),
         ("qps", {"OM": "whole.onnx"}, "OM="),
         ("bundle", {"BACKEND": "torchscript"}, "BACKEND=torchscript"),
-        ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch"}, "REFERENCE=torch"),
+        ("bundle", {"BUNDLE": "stage", "REFERENCE": "torch", "DATASET": "nowhere"}, "DATASET=nowhere"),
         ("eval", {"PYTHON": "no_such_python"}, "make setup"),
         ("eval", {"CFG": "nowhere.yaml"}, "nowhere.yaml"),
         ("eval", {"CFG": "my.onnx"}, "my.onnx"),
@@ -371,3 +371,22 @@ def test_each_option_of_the_makefile_is_checked() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     listed = text.partition("OPTIONS := ")[2].partition("\nSTAGES")[0].replace("\\\n", " ").split()
     assert set(listed) == set(options.CHECKS) | {"MODEL"} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("goals", "ignored"),
+    [
+        ("train", {"BATCH=4", "FLIP=0", "GATE=2", "LIMIT=3", "WEIGHTS=w.pth"}),
+        ("gears", {"BATCH=1", "FLIP=0", "GATE=2", "LIMIT=3", "WEIGHTS=w.pth"}),
+    ],
+)
+def test_train_and_gears_report_what_they_ignore(
+    goals: str, ignored: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("w.pth").write_bytes(b"\x80\x02")
+    batch, model, dataset = ("4", "net", "data/imagenet") if goals == "train" else ("1", "people", "data/coco")
+    used = {"DATASET": dataset, "MODEL": model, "BUILD": "other", "PYTHON": sys.executable}
+    resolve(goals, LIMIT="3", BATCH=batch, WEIGHTS="w.pth", GATE="2", FLIP="0", **used)
+    notes = [line for line in capsys.readouterr().err.splitlines() if "is ignored" in line]
+    assert [line.split()[0] for line in notes] == sorted(ignored)
+    assert all("uses only CFG and DATASET" in line for line in notes)

@@ -34,7 +34,7 @@ def test_other_targets_ignore_them(capsys: pytest.CaptureFixture[str]) -> None:
     ("given", "parts"),
     [
         ({"PORT": "65536"}, ["PORT=65536", "65535"]),
-        ({"PORT": "http"}, ["PORT=http"]),
+        ({"PORT": "http"}, ["PORT=http: ", "a port number from 0 to 65535"]),
         ({"HOST": "a b"}, ["HOST=a b", "127.0.0.1"]),
         ({"DEVICE": "0,1", "BACKEND": "onnxruntime"}, ["DEVICE=0,1", "one device"]),
     ],

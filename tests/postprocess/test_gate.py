@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Optional
 
@@ -107,8 +108,25 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
     ("value", "reference", "code", "parts"),
     [
         (76.0, REFERENCE, 0, ("PASS: small top1 76.00%", "73.50 to 78.25", "76.80%", "the paper", " 0.80 points")),
-        (75.5, REFERENCE, 1, ("FAIL: small top1 75.50%", "73.00 to 77.75", "76.80%", "the paper", " 1.30 points")),
-        (77.0, REFERENCE, 0, ("PASS: small top1 77.00%", "74.50 to 79.25", "-0.20 points, 1 allowed")),
+        (
+            75.5,
+            REFERENCE,
+            1,
+            (
+                "FAIL: small top1 75.50%",
+                "73.00 to 77.75",
+                "76.80%",
+                "the paper",
+                "1.30 points, 1 allowed; one image is 0.5 points",
+            ),
+        ),
+        (76.803, REFERENCE, 0, ("PASS: small top1 76.80%", "a drop of 0.00 points, 1 allowed")),
+        (
+            77.0,
+            REFERENCE,
+            0,
+            ("PASS: small top1 77.00%", "74.50 to 79.25", "a gain of 0.20 points, a drop of 1 allowed"),
+        ),
         (75.5, None, 3, ("NOT JUDGED: small top1 75.50%", "on 200 images", "REFERENCE=torch")),
     ],
 )
@@ -125,8 +143,8 @@ def test_the_verdict_has_its_line_and_exit_code(
     before = path.read_bytes()
     assert main([str(path)]) == code
     assert main([str(path), "--allow_unjudged"]) == (0 if code == 3 else code)
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == second and all(part in first for part in parts), first
+    first, *following = capsys.readouterr().out.splitlines()
+    assert following[-1 - (code == 1)] == first and all(part in first for part in parts), first
     assert path.read_bytes() == before
 
 
@@ -184,3 +202,49 @@ def test_an_incomplete_record_is_rejected(
     write_record(path, "metrics", {key: each for key, each in content.items() if each is not ...})
     assert main([str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"postprocess.gate: error: {path}: ")
+
+
+INT8, PARTS = "onnxruntime-bs16-int8.json", {"parts": {"1-of-2.json": "", "2-of-2.json": ""}}
+HALF_POINT = {"gate": {"metric": "top1", "allowed_points": 0.5}}
+COMPARE, EVAL = (f"make {target} BUILD=o MODEL=small" for target in ("compare", "eval"))
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "expected"),
+    [
+        ("onnxruntime-bs16-fp32.json", {}, COMPARE),
+        ("torchscript-bs16-fp16.json", {}, COMPARE),
+        ("onnxruntime-bs16-int8-keep-auto.json", {}, COMPARE),
+        (INT8, {}, f"{COMPARE}; {EVAL} KEEP_FLOAT=auto"),
+        ("ascend-bs1-Ascend310P3-noflip.json", HALF_POINT, f"{COMPARE}; {EVAL} GATE=0.5 KEEP_FLOAT=auto"),
+        ("ascend-bs1-Ascend310P3-fp32.json", {"evaluated": PARTS}, f"{COMPARE} SHARDS=1"),
+        ("ascend-om-int8.json", {"evaluated": PARTS, "images": 5000}, f"{COMPARE} SHARDS=1 LIMIT=1000"),
+        (INT8, {"warning": "labels"}, "make show BUILD=o MODEL=small"),
+    ],
+)
+def test_a_fail_names_the_next_command(
+    name: str,
+    record: dict[str, Any],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUILD", "o")
+    write_record(tmp_path / name, "metrics", {**metrics(70.0, REFERENCE), **record})
+    assert main([str(tmp_path / name)]) == 1
+    verdict, step = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("FAIL") and step.startswith("next: ")
+    commands = re.findall(r"make [a-z]+(?: [A-Z0-9_]+=[\w.]+)*", step)
+    assert "; ".join(commands) == expected, step
+    Path("bundle.mk").touch()
+    assert main([str(tmp_path / name)]) == 1
+    assert "next:" not in capsys.readouterr().out, "a board has no make compare"
+
+
+def test_a_pass_names_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(tmp_path / "m.json", "metrics", metrics(76.0, REFERENCE))
+    assert main([str(tmp_path / "m.json")]) == 0 and "next:" not in capsys.readouterr().out
+    write_record(tmp_path / "m.json", "metrics", {**metrics(76.798, REFERENCE), **judge("top1", 76.798, REFERENCE, 0)})
+    assert main([str(tmp_path / "m.json")]) == 1 and "a drop of 0.002 points, 0 allowed" in capsys.readouterr().out

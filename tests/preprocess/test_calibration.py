@@ -1,15 +1,20 @@
-"""preprocess --calibration: images of train/ if it exists, otherwise of val/, chosen by their names."""
+"""preprocess --calibration: images below train/ if there are any, otherwise of val/, chosen by their names."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hrnet.calibration import choose
+from hrnet.io.files import natural_key
 from hrnet.io.manifest import Manifest
+from make.changed import data_changed
 from preprocess import classification
 from tests.support import image_sets
+from tests.support.reference_pixels import reference
 
 
 def calibration_images(folder: Path, count: int) -> Manifest:
@@ -32,15 +37,53 @@ def test_images_of_val_with_the_smallest_hashes(dataset: Path, capsys: pytest.Ca
     assert found.dtype == "float32" and found.rejected == 0
     assert "for calibration" not in capsys.readouterr().out
     assert len(calibration_images(dataset, 100).images) == 12
-    assert "only 12 images for calibration, 100 were requested" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "val_label.txt: only 12 images for calibration" in out and "100 were requested" in out
 
 
-def test_images_of_train_if_it_exists(dataset: Path) -> None:
-    for label in range(image_sets.CLASSES):
-        folder = dataset / f"data/train/{label}"
-        folder.mkdir(parents=True)
-        for number in range(2):
-            image_sets.noise(50, 40, label).save(folder / f"{number}.JPEG")
+def write_train(folder: Path, *names: str) -> None:
+    image_sets.write_images(folder / "data/train", list(names))
+
+
+CLASSES = [f"{label}/{number}.JPEG" for label in range(image_sets.CLASSES) for number in range(2)]
+FLAT = ["b.png", "a.JPEG", "c.jpg"]
+
+
+@pytest.mark.parametrize("names", [CLASSES, FLAT, CLASSES[:3], ["deep/er/x.png", "flat.png"]])
+def test_any_images_of_train_calibrate(dataset: Path, names: list[str]) -> None:
+    write_train(dataset, *names)
     found = calibration_images(dataset, 6)
-    assert len(found.images) == 6 and all(image.source.startswith("train/") for image in found.images)
-    assert all(image.source.split("/")[1] == str(image.label) for image in found.images)
+    sources = [image.source for image in found.images]
+    assert set(sources) == choose([f"train/{name}" for name in names], 6)
+    assert sources == sorted(sources, key=natural_key)
+    assert {image.label for image in found.images} == {None} and found.dataset == "images"
+    for image in found.images:
+        expected = reference(dataset / "data" / image.source, image_sets.RESIZE, image_sets.CROP)
+        assert (dataset / "inputs" / f"{image.stem}.bin").read_bytes() == expected
+
+
+def test_train_needs_no_val_and_other_files_in_it_are_skipped(dataset: Path) -> None:
+    shutil.rmtree(dataset / "data/val")
+    (dataset / "data/val_label.txt").unlink()
+    write_train(dataset, "a.png", ".hidden.png", "no/suffix.png")
+    train = dataset / "data/train"
+    (train / "no/suffix.png").rename(train / "no/suffix")
+    (train / "notes.txt").write_text("no image")
+    (train / "broken.png").write_text("no image")
+    (train / "gone.png").symlink_to("nothing")
+    (train / "no/loop").symlink_to("..")
+    os.mkfifo(train / "queue.png")
+    assert [image.source for image in calibration_images(dataset, 6).images] == ["train/a.png", "train/no/suffix"]
+
+
+def test_without_an_image_in_train_images_of_val_are_used_until_there_are_some(dataset: Path) -> None:
+    def changed() -> bool:
+        return data_changed(dataset / "inputs/settings.json")
+
+    assert calibration_images(dataset, 3).images[0].source.startswith("val/") and not changed()
+    (dataset / "data/train").mkdir()
+    assert changed()
+    assert calibration_images(dataset, 3).images[0].source.startswith("val/") and not changed()
+    write_train(dataset, "a.png")
+    assert changed()
+    assert calibration_images(dataset, 3).images[0].source == "train/a.png" and not changed()

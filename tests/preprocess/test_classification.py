@@ -92,7 +92,7 @@ def test_uint8_is_the_cropped_pixels(tmp_path: Path, output: Path) -> None:
         assert (output / f"{image.stem}.bin").read_bytes() == expected, image.source
 
 
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/imagenet")
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of imagenet beside this checkout")
 def test_all_real_images_equal_the_reference(output: Path) -> None:
     assert main(["hrnet_w18", str(IMAGES), str(output)]) == 0
     images = read_checked(IMAGES, output, 256, 224)
@@ -255,7 +255,7 @@ def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output
     assert (output / "a.bin").read_bytes() == small(tmp_path / "val/a.JPEG")
 
 
-# --- what is refused before the work ----------------------------------------------------------------------------------
+# --- what is rejected before the work ---------------------------------------------------------------------------------
 
 
 def test_a_label_outside_the_classes_is_rejected(

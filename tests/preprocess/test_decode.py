@@ -41,7 +41,7 @@ JPEGS = st.builds(
 
 
 def by_pillow(data: bytes) -> Optional[np.ndarray]:
-    """Pixels, or None where Pillow raises."""
+    """Pixels, or None if Pillow raises an exception."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))

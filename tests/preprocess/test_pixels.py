@@ -43,7 +43,7 @@ def by_pillow(path: Path, dtype: str, method: Image.Resampling, short: int = SHO
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_every_kind_of_image_equals_paddleclas(dtype: str, interpolation: str, tmp_path: Path, output: Path) -> None:
-    """From the decoded pixels on: PaddleClas' decoder applies EXIF orientation."""
+    """From the same decoded pixels, since PaddleClas' decoder applies EXIF orientation."""
     write_all_kinds(tmp_path)
     cfg = config(tmp_path, "RESIZER: cv2", f"INTERPOLATION: {interpolation}")
     assert prepare(cfg, tmp_path, output, "--input_dtype", dtype) == 0

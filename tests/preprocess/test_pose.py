@@ -130,7 +130,7 @@ def test_gears_are_read_from_a_file(
     assert record(prep / "settings.json")["settings"]["gears"] == [[64, 192], [192, 64]]
 
 
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout")
 def test_real_images_equal_the_reference(prep: Path) -> None:
     given = ["--cfg", "higher_hrnet_w32_512", "--dataset", str(IMAGES), "--output", str(prep), "--limit", "12"]
     assert main(given) == 0
@@ -143,7 +143,7 @@ def test_real_images_equal_the_reference(prep: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images in ../shared/data/coco")
+@pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout")
 @pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream")
 def test_real_images_equal_upstream(prep: Path, tmp_path: Path) -> None:
     """Upstream has no gears; without gears all inputs are equal."""
@@ -188,7 +188,7 @@ def test_the_output_directories_have_this_content(
         assert record(folder / "settings.json")["settings"]["flipped"] is flipped
     assert manifest(tmp_path / "flip").flipped
     assert manifest(tmp_path / "flip").images == written.images
-    expected = f"1 images are longer than the longest gear, both ends are cut off: {FOLDER}/wide.jpg"
+    expected = f"1 image is longer than the longest gear, both ends are cut off: {FOLDER}/wide.jpg"
     assert expected in capsys.readouterr().out
 
 

@@ -153,14 +153,14 @@ def test_as_many_images_as_a_folder_may_hold_are_accepted() -> None:
 def test_too_many_images_are_rejected_before_the_work(
     cfg: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """100,001 images are refused before any is read; as many files without a label, or foreign files in the output
+    """100,001 images are rejected before any is read; as many files without a label, or foreign files in the output
     directory, are not."""
     listed(tmp_path, {"img0.JPEG": 1})
     for i in range(1, 100_001):
-        seed = tmp_path / f"seed{i // 50_000}.JPEG"  # a file has 65,000 links at most
-        if not seed.exists():
-            noise(50, 60, i).save(seed)
-        os.link(seed, tmp_path / f"val/img{i}.JPEG")
+        source = tmp_path / f"source{i // 50_000}.JPEG"  # a file has 65,000 links at most
+        if not source.exists():
+            noise(50, 60, i).save(source)
+        os.link(source, tmp_path / f"val/img{i}.JPEG")
     labels = tmp_path / "val_label.txt"
     labels.write_text("".join(f"img{i}.JPEG 1\n" for i in range(100_001)))
     assert prepare(cfg, tmp_path, output) == 2

@@ -89,7 +89,7 @@ def test_finished_inputs_are_kept(folder: Path, tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     (tmp_path / "prep/a.bin").unlink()
     assert prepare(cfg, dataset, tmp_path / "prep") == 0
-    assert "wrote 1 inputs" in (out := capsys.readouterr().out) and "kept 5" in out
+    assert "wrote 1 input " in (out := capsys.readouterr().out) and "kept 5" in out
     assert prepare(cfg, dataset, tmp_path / "prep") == 0
     assert "up to date" in capsys.readouterr().out
 

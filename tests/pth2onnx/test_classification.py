@@ -1,4 +1,4 @@
-"""pth2onnx/classification.py: interface, graph and metadata of the file, refusals, and reruns."""
+"""pth2onnx/classification.py: interface, graph and metadata of the file, errors, and reruns."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def model(exported):
     return copy
 
 
-def refusal(model) -> WorkFailed:
+def error_of(model) -> WorkFailed:
     with pytest.raises(WorkFailed) as caught:
         export.check_graph(model, classification.INTERFACE, 11)
     return caught.value
@@ -36,22 +36,22 @@ def refusal(model) -> WorkFailed:
 
 def test_another_opset_and_unknown_operators_are_rejected(model):
     model.opset_import[0].version = 12
-    assert refusal(model).found == {"ai.onnx": 12}
+    assert error_of(model).found == {"ai.onnx": 12}
     model.opset_import[0].version = 11
     model.graph.node.append(onnx.helper.make_node("Shape", ["class"], ["s"]))
-    assert refusal(model).found == "Shape"
+    assert error_of(model).found == "Shape"
 
 
 def test_other_names_of_inputs_and_outputs_are_rejected(model):
     model.graph.output[0].name = "logits"
     next(node for node in model.graph.node if node.op_type == "Gemm").output[0] = "logits"
-    assert (refusal(model).expected, refusal(model).found) == (["image", "class"], ["image", "logits"])
+    assert (error_of(model).expected, error_of(model).found) == (["image", "class"], ["image", "logits"])
 
 
 def test_a_resize_with_computed_scales_is_rejected(model):
     resize = next(node for node in model.graph.node if node.op_type == "Resize")
     resize.input[2] = model.graph.node[0].output[0]
-    assert refusal(model).found == resize.name and "constant" in refusal(model).what
+    assert error_of(model).found == resize.name and "constant" in error_of(model).what
 
 
 @pytest.mark.parametrize("stored", ["Constant", "initializer"])
@@ -63,15 +63,15 @@ def test_a_resize_by_a_fractional_factor_is_rejected(model, stored):
         model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["broken"], value=scales))
     else:
         model.graph.initializer.append(scales)
-    assert refusal(model).found == resize.name and "not an integer" in refusal(model).what
+    assert error_of(model).found == resize.name and "not an integer" in error_of(model).what
 
 
 def test_a_torch_without_the_newer_exporter_is_accepted(monkeypatch):
     """torch 2.1: torch.onnx.export has no `dynamo`."""
-    assert export.older_exporter() == {"dynamo": False}
+    assert export.tracing_exporter_option() == {"dynamo": False}
 
     def older(model, args, f, *, input_names, output_names, dynamic_axes, opset_version):
         return None
 
     monkeypatch.setattr(export.torch.onnx, "export", older)
-    assert export.older_exporter() == {}
+    assert export.tracing_exporter_option() == {}

@@ -1,4 +1,4 @@
-"""pth2onnx/parity.py: its figures, calculated by hand, and its refusals."""
+"""pth2onnx/parity.py: its figures, calculated by hand, and its errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def scale_model(path, factor: float):
 INPUTS = [np.array([[1, 2, 4]], np.float32), np.array([[8, 0, 0], [0, -3, 0]], np.float32)]
 
 
-@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.SMALLEST)])
+@pytest.mark.parametrize(("factor", "largest"), [(2, 16), (0, parity.MIN_SCALE)])
 def test_equal_models_have_parity(tmp_path, factor, largest):
     """Outputs that are all zeros are equal too."""
     result = parity.check_parity(lambda x: x * factor, scale_model(tmp_path / "m.onnx", factor), INPUTS)
     assert result == parity.Parity(0.0, 1.0, pytest.approx(parity.TOLERANCE * largest), [[1, 3], [2, 3]])
 
 
-def refusal(net, model, inputs=INPUTS) -> WorkFailed:
+def error_of(net, model, inputs=INPUTS) -> WorkFailed:
     with pytest.raises(WorkFailed) as caught:
         parity.check_parity(net, model, inputs)
     return caught.value
@@ -46,42 +46,42 @@ def test_the_tolerance_follows_the_largest_value(tmp_path):
         result = parity.check_parity(lambda x: x, model, inputs)
         assert result.max_abs_difference == pytest.approx(scale * parity.TOLERANCE / 2, rel=0.01)
         assert result.tolerance == pytest.approx(scale * parity.TOLERANCE)
-    error = refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS[1:])
+    error = error_of(lambda x: x, scale_model(tmp_path / "m.onnx", 1 + parity.TOLERANCE * 2), INPUTS[1:])
     assert error.found in ("1.60e-03, cosine 1.000000", "6.00e-04, cosine 1.000000")
 
 
 def test_values_near_zero_may_be_rounded_but_not_wrong(tmp_path):
     rounded = [np.full((1, 3), 1e-5, np.float32)]
     result = parity.check_parity(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), rounded)
-    assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.SMALLEST)
+    assert result.tolerance == pytest.approx(parity.TOLERANCE * parity.MIN_SCALE)
     wrong = [np.full((1, 3), 1e-3, np.float32)]
-    assert refusal(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), wrong).found == "5.00e-05, cosine 1.000000"
+    assert error_of(lambda x: x, scale_model(tmp_path / "m.onnx", 1.05), wrong).found == "5.00e-05, cosine 1.000000"
 
 
 def test_each_image_has_its_own_scale(tmp_path):
     """One image with large values does not hide that another one is wrong."""
     model = scale_model(tmp_path / "m.onnx", 1)
     wrong = torch.tensor([[0.0], [0.01]])
-    error = refusal(lambda x: x + wrong, model, [np.array([[1000, 1, 2], [1, 2, 3]], np.float32)])
+    error = error_of(lambda x: x + wrong, model, [np.array([[1000, 1, 2], [1, 2, 3]], np.float32)])
     assert error.found.startswith("1.00e-02, ") and "3.01e-04" in error.expected
 
 
 def test_outputs_of_absurd_size_are_rejected(tmp_path):
     """After a flipped bit in the weights both agree to 1e-6 of values that are meaningless."""
     inputs = [np.array([[1, 2, 3]], np.float32)]
-    error = refusal(lambda x: x * 1e30, scale_model(tmp_path / "m.onnx", 1e30), inputs)
+    error = error_of(lambda x: x * 1e30, scale_model(tmp_path / "m.onnx", 1e30), inputs)
     assert error.found == "3e+30" and "checkpoint" in error.hint
 
 
 def test_other_shapes_and_values_that_are_not_finite_are_rejected(tmp_path):
     model = scale_model(tmp_path / "m.onnx", 1)
-    error = refusal(lambda x: x.sum(dim=1), model)
+    error = error_of(lambda x: x.sum(dim=1), model)
     assert (error.expected, error.found) == ([[1]], [[1, 3]])
-    error = refusal(lambda x: [x, x], model)
+    error = error_of(lambda x: [x, x], model)
     assert (error.expected, error.found) == ([[1, 3], [1, 3]], [[1, 3]])
-    assert "NaN" in refusal(lambda x: x * float("nan"), model).what
-    assert "NaN" in refusal(lambda x: x, scale_model(tmp_path / "m.onnx", float("nan"))).what
-    assert "infinite" in refusal(lambda x: x / 0, model, [np.ones((1, 3), np.float32)]).what
+    assert "NaN" in error_of(lambda x: x * float("nan"), model).what
+    assert "NaN" in error_of(lambda x: x, scale_model(tmp_path / "m.onnx", float("nan"))).what
+    assert "infinite" in error_of(lambda x: x / 0, model, [np.ones((1, 3), np.float32)]).what
 
 
 def test_the_output_nearest_to_its_tolerance_is_reported(tmp_path):
@@ -96,7 +96,7 @@ def test_the_output_nearest_to_its_tolerance_is_reported(tmp_path):
         "of the first output, though the values of the second are larger"
     )
     assert result.max_abs_difference == pytest.approx(8 * 2e-5, rel=0.05)
-    error = refusal(lambda x: [x, x * 100.9], tmp_path / "m.onnx", eight)
+    error = error_of(lambda x: [x, x * 100.9], tmp_path / "m.onnx", eight)
     assert "8.07e-02" in error.expected and error.found.startswith("7.18e+00, ")
 
 

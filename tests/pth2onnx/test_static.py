@@ -1,4 +1,4 @@
-"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, refusals and reruns."""
+"""pth2onnx/static.py: the record of a TorchScript file for a batch size or for gears, pixels, errors and reruns."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_record_for_torch_aie_names_the_chip(exported, tmp_path):
         assert metadata["torchscript.precision"] == recorded and metadata["torchscript.soc_version"] == "Ascend310P3"
 
 
-def refusal(capsys, *arguments) -> str:
+def error_of(capsys, *arguments) -> str:
     assert call(*arguments) == 2
     line = capsys.readouterr().err
     assert line.startswith("pth2onnx.static: error: ") and line.count("\n") == 1
@@ -96,16 +96,16 @@ def refusal(capsys, *arguments) -> str:
 
 def test_files_that_do_not_fit_are_rejected(exported, tmp_path, capsys):
     cfg, model, pose, output = (exported / name for name in ("tiny.yaml", "model.ts", "tiny_pose.yaml", "x.ts"))
-    line = refusal(capsys, cfg, exported / "tiny.pth", output)
+    line = error_of(capsys, cfg, exported / "tiny.pth", output)
     assert "not a TorchScript file" in line and f"make torchscript WEIGHTS={exported}/tiny.pth\n" in line
-    line = refusal(capsys, "demo_digits", model, output)
+    line = error_of(capsys, "demo_digits", model, output)
     assert "model.ts: " in line and "(expected configs/demo_digits.yaml, found tiny)" in line
-    assert "x.onnx: " in refusal(capsys, cfg, model, tmp_path / "x.onnx")
-    line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "2")
+    assert "x.onnx: " in error_of(capsys, cfg, model, tmp_path / "x.onnx")
+    line = error_of(capsys, pose, exported / "pose.ts", output, "--batch_size", "2")
     assert "--batch_size for a model with gears (expected 1, found 2)" in line
-    line = refusal(capsys, cfg, model, output, "--input_dtype", "uint8", "--precision", "fp16")
+    line = error_of(capsys, cfg, model, output, "--input_dtype", "uint8", "--precision", "fp16")
     assert "(expected float32, found uint8)" in line and "INPUT=float32" in line
-    line = refusal(capsys, pose, exported / "pose.ts", output, "--batch_size", "1", "--backend", "torch_aie")
+    line = error_of(capsys, pose, exported / "pose.ts", output, "--batch_size", "1", "--backend", "torch_aie")
     assert "torch_aie" in line and "found float32 inputs of pose_higher_hrnet" in line
     assert not output.exists()
 
@@ -119,13 +119,13 @@ def test_a_model_of_another_shape_without_metadata_is_rejected(exported, tmp_pat
         torch.jit.save(torch.jit.script(Bare()), str(tmp_path / "bare.pt"))
         torch.jit.save(torch.jit.trace(torch.nn.Linear(4, 2), torch.ones(1, 4)), str(tmp_path / "other.pt"))
     cfg, output = exported / "tiny.yaml", tmp_path / "x.ts"
-    line = refusal(capsys, cfg, tmp_path / "bare.pt", output)
+    line = error_of(capsys, cfg, tmp_path / "bare.pt", output)
     assert "bare.pt: " in line and "(expected [[1, 7]], found [[1, 3]])" in line
-    line = refusal(capsys, cfg, tmp_path / "other.pt", output)
+    line = error_of(capsys, cfg, tmp_path / "other.pt", output)
     assert "other.pt: torch cannot run the model with input shape [1, 3, 64, 64]: RuntimeError: mat1 and mat2" in line
     path = tmp_path / "cut.ts"
     path.write_bytes((exported / "model.ts").read_bytes()[:5000])
-    assert "cut.ts: not a TorchScript file" in refusal(capsys, cfg, path, output)
+    assert "cut.ts: not a TorchScript file" in error_of(capsys, cfg, path, output)
     assert not output.exists() and not (tmp_path / "x.ts.json").exists()
 
 

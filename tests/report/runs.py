@@ -55,6 +55,10 @@ class Built:
         assert write.main(self.arguments(*more)) == 0
         return Page(self.page)
 
+    def change(self, **values: Any) -> None:
+        """Replace values of the metrics record."""
+        self.metrics.write_text(json.dumps({**json.loads(self.metrics.read_text()), **values}))
+
     @property
     def predictions(self) -> list[dict[str, Any]]:
         path = self.metrics.with_suffix("") / "predictions.jsonl"

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrnet.io.predictions import ClassPrediction
 from hrnet.io.runs import BenchRecord, BenchRow
-from report import write
-from tests.report.runs import IMAGES, NAMES, Built, BuiltPose
+from report import classes, write
+from tests.report.runs import CLASSES, IMAGES, NAMES, Built, BuiltPose
 from tests.support.errors import check_error
 from tests.support.html_pages import Page
 
@@ -63,7 +64,7 @@ def test_sums_are_those_of_the_predictions(built: Built) -> None:
         members = [hit for each, hit in zip(predictions, right) if each["label"] == row["label"]]
         assert (row["images"], row["hits"]) == (len(members), sum(members))
     rates = [row["top1"] for row in own["worst"]]
-    assert rates == sorted(rates)
+    assert rates == sorted(rates) and max(rates) < 100
     for row in own["reliability"]:
         inside = [
             (each["probabilities"][0], hit)
@@ -124,7 +125,8 @@ def test_warnings(built: Built) -> None:
     ("drop", "verdict", "more", "texts"),
     [
         (0.5, "pass", {}, ("keeps the accuracy", "Drop: 0.50 percentage points; at most 5 allowed", "limit 15.50")),
-        (-2.0, "pass", {}, ("keeps the accuracy", "-2.00 percentage points (better than the reference)")),
+        (-2.0, "pass", {}, ("keeps the accuracy", "Gain: 2.00 percentage points; a drop of at most 5 allowed")),
+        (-0.001, "pass", {}, ("keeps the accuracy of the reference.", "Drop: 0.00 percentage points")),
         (0.0, "pass", {"warning": "both are not better than chance"}, ("agrees", "both are not better than chance")),
         (40.0, "fail", {}, ("loses more accuracy than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
@@ -242,3 +244,22 @@ def test_no_page_names_a_file_that_is_not_there(built: Built) -> None:
     for link in page.links:
         if not link.startswith(("#", "http")):
             assert (page.path.parent / link).exists(), link
+
+
+def test_a_model_that_is_an_onnx_file(built: Built) -> None:
+    """The commands on its page are those that accept such a model."""
+    model = f"{{NAME: onnx, NUM_CLASSES: {CLASSES}, IMAGE_SIZE: [8, 8]}}"
+    built.cfg.write_text(f"MODEL: {model}\nINPUT: {{RESIZE: 9, MEAN: [0, 0, 0], STD: [1, 1, 1]}}\n")
+    commands = " ".join(built.write().pre)
+    assert "REFERENCE=onnx" in commands and "REFERENCE=torch" not in commands and "make train" not in commands
+    assert "make precision" in commands and "PRECISION=int8" in commands
+    built.change(model={"opset": "18"})
+    commands = " ".join(built.write().pre)
+    assert "make precision" not in commands and "int8" not in commands and "PRECISION=fp16 KEEP_FLOAT=auto" in commands
+
+
+def test_no_class_with_an_error() -> None:
+    right = ClassPrediction("a.png", 1, 0, [1, 0], [0.75, 0.25], [9, 9])
+    wrong = ClassPrediction("b.png", 0, 1, [1, 0], [0.75, 0.25], [9, 9])
+    assert classes.collect([right], [])["worst"] == []
+    assert [row["label"] for row in classes.collect([right, wrong], [])["worst"]] == [0]

@@ -23,6 +23,19 @@ def test_a_host_in_the_environment_opens_nothing(tmp_path: Path) -> None:
     assert "--host 0.0.0.0 --port 80" in command
 
 
+def test_nothing_is_compiled_without_a_verdict(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    done = checkout.make("serve", "BACKEND=onnxruntime")
+    assert done.returncode == 2 and " -m " not in done.stdout
+    assert "accuracy was not evaluated" in done.stderr and "make eval MODEL=demo_digits" in done.stderr
+    words = ("-n", "serve", "BACKEND=onnxruntime")
+    stages = [
+        line.partition(" -m ")[2].split()[0] for line in checkout.make(*words).stdout.splitlines() if " -m " in line
+    ]
+    assert stages[:3] == ["serve.verdict", "pth2onnx.classification", "atc.convert"] and stages[-1] == "serve.run"
+    assert "serve.verdict" not in checkout.make(*words, "GATE=none").stdout
+
+
 @pytest.mark.slow
 def test_make_serve(tmp_path: Path) -> None:
     """After make eval the model is served with its verdict, also at other batch sizes; HOST and PORT are not kept."""

@@ -49,7 +49,7 @@ def test_an_address_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[
         assert run.main([*command()[2:], "--port", str(port)]) == 2
     check_error(capsys.readouterr().err, "serve.run", f"PORT={port}", f"PORT={port + 1}")
     assert run.main([*command()[2:], "--host", "256.1.1.1"]) == 2
-    check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address")
+    check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address", "HOST=127.0.0.1")
 
 
 def test_an_unjudged_model_says_so(work: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hrnet.cli import UserError, WorkFailed
 from hrnet.io.compiled import CompiledModel
-from serve.verdict import check_verdict
+from serve.verdict import check_verdict, main
 from tests.serve.chain import VERDICT
 
 MODELS = [Path("om/bs1.onnx"), Path("om/bs4.onnx")]
@@ -93,3 +93,34 @@ def test_without_a_verdict_only_gate_none_serves(case: str, words: str) -> None:
     assert words in caught.value.what and "make eval" in str(caught.value.hint)
     line = check(**given, allow_unjudged=True)
     assert line.startswith("NOT JUDGED: ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "code", "words"),
+    [
+        ({}, (), 0, ()),
+        ({"evaluated": {"model_sha256": "0"}}, (), 0, ()),
+        ({"verdict": "fail"}, (), 1, ("failed its gate", VERDICT)),
+        ({"verdict": "not judged", "why": "too few"}, (), 2, ("no verdict: too few", "GATE=none")),
+        ({}, ("--backend", "ascend"), 2, ("another tool", "expected ais_bench")),
+        ({"flip": True}, ("--flip", "0"), 2, ("another FLIP", "found True")),
+    ],
+)
+def test_the_record_alone_is_checked_before_anything_is_compiled(
+    changes: dict[str, Any],
+    flags: tuple[str, ...],
+    code: int,
+    words: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(**changes)
+    shutil.rmtree("om")
+    assert main(["--metrics", VERDICT, *flags]) == code
+    err = capsys.readouterr().err
+    assert all(word in err for word in words) and err.count("\n") == (code > 0)
+
+
+def test_a_missing_record_is_refused_before_anything_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--metrics", "eval/none.json"]) == 2
+    err = capsys.readouterr().err
+    assert "eval/none.json: accuracy was not evaluated" in err and "make eval" in err and "GATE=none" in err

@@ -31,7 +31,8 @@ except StageError as error:
 def compute(
     python: str, model: str, batches: list[np.ndarray], device: int = 0, **environment: str
 ) -> list[list[np.ndarray]]:
-    """The outputs of each batch, by files in the working directory. Raises ChildProcessError with the error line."""
+    """The outputs of each batch, exchanged through files in the working directory. Raises ChildProcessError with the
+    error line."""
     names = [f"batch{i}.npy" for i in range(len(batches))]
     for name, batch in zip(names, batches):
         np.save(name, batch)

@@ -13,7 +13,7 @@ from tests.support import fakes
 
 
 class Board:
-    """A folder with nothing but an unpacked bundle, and a python that lacks what a board lacks."""
+    """A directory with only an unpacked bundle, and a python without the packages that a board does not have."""
 
     def __init__(self, root: Path, archive: Path, absent: tuple[str, ...], path: Optional[Path] = None) -> None:
         stubs = root / "stubs"

@@ -65,7 +65,7 @@ def outlier() -> onnx.ModelProto:
 
 
 def write(folder: Path, model: onnx.ModelProto, images: int = IMAGES) -> None:
-    """model.onnx and inputs/ with so many images in `folder`."""
+    """Write model.onnx, and inputs/ with this number of images, to `folder`."""
     onnx.save(model, folder / "model.onnx")
     make_folder(folder / "inputs")
     values = np.random.default_rng(2).standard_normal((images, 3, SIDE, SIDE)).astype(np.float32)
@@ -79,6 +79,6 @@ def write(folder: Path, model: onnx.ModelProto, images: int = IMAGES) -> None:
 
 
 def arguments(precision: str) -> list[str]:
-    """Of keep_float.search in the current directory."""
+    """Arguments of keep_float.search for files in the current directory."""
     words = ["--model", "model.onnx", "--inputs", "inputs", "--precision", precision]
     return [*words, "--output", f"keep/{precision}.txt"]

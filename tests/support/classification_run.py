@@ -91,8 +91,8 @@ class Run:
 
 
 def zoo_result(logits: np.ndarray, labels: list[int], shift: int = 0) -> str:
-    """result.json by the model zoo's arithmetic in plain steps: the five best classes of each image, a hit counted at
-    its rank, the counts summed. `shift` is 1 where a background class comes before the labels' classes."""
+    """result.json by the model zoo's arithmetic, in simple steps: find the five best classes of each image, count a hit
+    at its rank, sum the counts. `shift` is 1 if a background class comes before the labels' classes."""
     classes = logits.shape[1]
     hits = np.zeros(min(5, classes))
     for row, label in zip(logits, labels):

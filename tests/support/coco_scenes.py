@@ -51,7 +51,8 @@ def exact(dataset: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def results(dataset: dict[str, Any], seed: int, blur: float, digits: int = 15) -> list[dict[str, Any]]:
-    """COCO results: most people, `blur` pixels off, some twice; scores of `digits` digits: few digits give ties."""
+    """COCO results: most people, `blur` pixels off, some twice; scores have `digits` digits, so that few digits give
+    equal scores."""
     random = np.random.default_rng(seed)
     found = []
     for annotation in dataset["annotations"]:

@@ -6,6 +6,6 @@ from hypothesis import settings
 
 
 def examples(count: int) -> int:
-    """`count` with `make test SLOW=1`; else the share of it that the profile in tests/conftest.py has, at least 5."""
+    """`count` with `make test SLOW=1`; else the fraction that the profile in tests/conftest.py sets, at least 5."""
     share = settings.default.max_examples / settings.get_profile("all").max_examples
     return max(min(count, 5), round(count * share))

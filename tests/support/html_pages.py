@@ -77,7 +77,7 @@ class Page(HTMLParser):
         return self.path.parent / link
 
     def check_numbers(self) -> int:
-        """Each number is that of its record, as rounded as it is shown; returns their number."""
+        """Check that each number equals that of its record, rounded to the shown digits; return how many there are."""
         contents: dict[str, Any] = {"page": self.json["page"]}
         for record, known in self.json["files"].items():
             path = self.file(record)
@@ -99,7 +99,7 @@ class Page(HTMLParser):
         assert not self.handlers and self.tags.count("script") == 1
         assert len(set(self.ids)) == len(self.ids)
         assert "default-src 'none'" in self.text_of_file
-        rest = re.sub(r"base64,[^\"]*", "", self.text_of_file)  # in which any letters may occur
+        rest = re.sub(r"base64,[^\"]*", "", self.text_of_file)  # encoded images may contain any letters
         assert not re.search("nan\\b|NaN|Infinity", rest)
 
 

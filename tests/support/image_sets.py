@@ -77,7 +77,7 @@ def write_config(folder: Path, text: str = CONFIG) -> str:
 
 
 def write_images(folder: Path, names: list[str], size: tuple[int, int] = (50, 60)) -> None:
-    """Images that differ from each other, as JPEG or by the ending of their names."""
+    """Write images that differ from each other: PNG if the suffix is .png, else JPEG."""
     for seed, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

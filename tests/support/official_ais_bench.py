@@ -18,7 +18,7 @@ from tests.support import fakes
 
 GIT = os.environ.get("AIS_BENCH_GIT", "")
 OFFICIAL = "ais-bench_workload/tool/ais_bench/ais_bench"
-STATES = {  # commit: the day from which on the package was so
+STATES = {  # commit: its date, the first day of this state of the package
     "b811625b": "2024-02-01",
     "9cbe9bc9": "2024-02-19",
     "d333ed0f": "2024-03-18",

@@ -50,7 +50,7 @@ def classifier(name: str = "image", opset: int = 11, size: object = 16) -> onnx.
 
 
 def maps() -> onnx.ModelProto:
-    """image [1,3,h,w] -> low [1,4,h/2,w/2] -> high [1,2,h,w], which is computed from low: a pose model in small."""
+    """image [1,3,h,w] -> low [1,4,h/2,w/2] -> high [1,2,h,w], which is computed from low: like a small pose model."""
     random = np.random.default_rng(0)
     stored = {
         "first": random.standard_normal((4, 3, 3, 3)).astype(np.float32),
@@ -84,7 +84,7 @@ def passing() -> onnx.ModelProto:
 
 def pyramid(factor: int) -> onnx.ModelProto:
     """image [batch,3,h,w] -> sum [batch,8,h,w]: the sum of a convolution with stride `factor`, resized back, and one
-    without stride; sizes that are not multiples of `factor` do not fit."""
+    without stride; sizes that are not multiples of `factor` are an error."""
     random = np.random.default_rng(0)
     stored = {
         "small": random.standard_normal((8, 3, 1, 1)).astype(np.float32),

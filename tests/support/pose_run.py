@@ -90,7 +90,7 @@ class PoseRun:
         dataclasses.replace(RunRecord.read(path), **changes).write(path)
 
     def find(self, people: list[dict[str, Any]], **changes: Any) -> PoseRun:
-        """Write these people as postprocess.pose does, as the only part."""
+        """Write these people as the only part, in the form of postprocess.pose."""
         make_folder(self.part.parent)
         write_keypoints(keypoints_path(self.part), people)
         images = Manifest.read(self.manifest).images
@@ -130,7 +130,7 @@ class PoseRun:
         return self
 
     def decode_arguments(self, *more: str, flip: bool = True) -> list[str]:
-        """Of postprocess.pose, which only decodes, in the model zoo's words."""
+        """Arguments of postprocess.pose that only decode, with the model zoo's names of the run's directories."""
         named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dataset": self.root, "--dump_dir": self.folder}
         named["--part"] = self.part
         if flip:
@@ -138,12 +138,12 @@ class PoseRun:
         return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
 
     def arguments(self, *more: str) -> list[str]:
-        """Of postprocess.pose, without the keypoints or the runs."""
+        """Arguments of postprocess.pose, without those for keypoints or runs."""
         named = {"--cfg": self.cfg, "--manifest": self.manifest, "--dataset": self.root, "--output": self.metrics}
         return [*(str(word) for pair in named.items() for word in pair), "--workers", "1", *more]
 
     def merge_arguments(self, *more: str) -> list[str]:
-        """Of postprocess.merge."""
+        """Arguments of postprocess.merge."""
         named = {"--cfg": self.cfg, "--parts": self.part.parent, "--dataset": self.root, "--output": self.metrics}
         return [*(str(word) for pair in named.items() for word in pair), "--shards", "1", *more]
 

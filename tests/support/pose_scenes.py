@@ -1,4 +1,4 @@
-"""Outputs as HigherHRNet gives them, drawn from articulated people by a seed: no network, no images."""
+"""Outputs like those of HigherHRNet, drawn for random people from a seed, without a network or images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Scene:
 
 
 def draw_people(random: np.random.Generator, count: int, width: int, height: int, kind: str = "plain") -> Scene:
-    """`count` people at random; kind `near`: tags of people nearly tie; `sparse`: half of the joints are not seen."""
+    """`count` people at random; kind `near`: the tags of people are nearly equal; `sparse`: half of the joints are
+    missing."""
     size = height * random.uniform(0.25, 0.9, (count, 1, 1))
     figures = FIGURE * random.choice([-1, 1], (count, 1, 1)) ** np.array([1, 0]) * size  # some seen from behind
     for root, middle, end in LIMBS:

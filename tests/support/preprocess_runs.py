@@ -1,4 +1,4 @@
-"""Runs of preprocess.classification in a process of their own, stopped before they finish all images."""
+"""Runs of preprocess.classification in separate processes that are stopped before they finish all images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = 300  # images, some of which are still to be done when the run is stopped
 
 
 def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
-    """A run in a process of its own that has written a few inputs and has more to do."""
+    """A run in a separate process that has written some of its inputs, but not all."""
     call = [sys.executable, "-m", "preprocess.classification", cfg, str(root), str(output), "--workers=2"]
     started = subprocess.Popen(
         call,
@@ -40,7 +40,7 @@ def start_many(cfg: str, root: Path, output: Path) -> subprocess.Popen[str]:
 
 
 def many_images(root: Path) -> Path:
-    """A data set of MANY images that take a moment to decode, but little disk: links to one file."""
+    """A data set of MANY images that are links to one file: slow to decode, with little disk space."""
     listed(root, {"img0.JPEG": 1})
     names = [f"img{i}.JPEG" for i in range(MANY)]
     (root / "val/img0.JPEG").write_bytes(encoded(noise(1000, 700), "JPEG"))

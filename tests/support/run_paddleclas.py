@@ -15,7 +15,7 @@ BACKBONE = "ppcls.arch.backbone"
 
 
 def load_module(checkout):
-    """ppcls.arch.backbone.legendary_models.hrnet, without the packages around it, which import much else."""
+    """ppcls.arch.backbone.legendary_models.hrnet, without its parent packages, which import many others."""
     for name in ("ppcls", "ppcls.arch", BACKBONE, f"{BACKBONE}.base", f"{BACKBONE}.legendary_models", "ppcls.utils"):
         package = types.ModuleType(name)
         package.__path__ = [] if name == "ppcls.utils" else [str(checkout.joinpath(*name.split(".")))]
@@ -29,7 +29,7 @@ def load_module(checkout):
 
 
 def seeded(name, shape, generator):
-    """Values of a usual scale, all different, so that no two weights can be exchanged unnoticed."""
+    """Values of a usual scale, all different, so that exchanged weights are noticed."""
     if name.endswith("_variance"):
         return generator.uniform(0.5, 1.5, shape)
     if name.endswith("bn.weight"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrnet.cli import UserError
+from tests.support import ROOT
 from tests.support.training_sets import set_up
 from tests.train.calls import make_task
 from train import batches
@@ -72,3 +76,29 @@ def test_an_error_of_a_worker_is_raised_with_its_parts() -> None:
     error = UserError("not a readable image", where="a.JPEG", hint="fix it")
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
     assert batches.collate([(torch.zeros(1), 0), error]) is error
+
+
+def test_ctrl_c_while_workers_start_prints_nothing() -> None:
+    """Each new worker gets a SIGINT before it can ignore it, as from a terminal; this process gets its own later."""
+    script = """if 1:
+        import multiprocessing.util, os, signal, torch
+        from train import batches
+        from train.distributed import DistributedContext
+
+        class Numbers(batches.Samples):
+            source = None
+            __len__ = lambda self: 4
+            read = lambda self, epoch, index: (torch.tensor(index), epoch)
+            sha256 = lambda self: ""
+
+        made = batches.validation_batches(Numbers(), 2, 2, DistributedContext(0, 1, torch.device("cpu")))
+        interrupt = lambda _: os.getpid() != parent and os.kill(os.getpid(), signal.SIGINT)
+        parent = os.getpid()
+        multiprocessing.util.register_after_fork(interrupt, interrupt)
+        print([images.tolist() for images, _ in made.epoch(0)])
+        os.kill(parent, signal.SIGINT)
+    """
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[[0, 1], [2, 3]]\n" and done.returncode == -signal.SIGINT, done.stderr
+    assert done.stderr.count("Traceback") == 1, "only that of the script's own"

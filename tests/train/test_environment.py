@@ -41,7 +41,7 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> No
 def test_invalid_launcher_variables_are_rejected(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, {**WHOLE, name: value})
     with pytest.raises(UserError) as caught:
-        distributed.launched()
+        distributed.rank_and_world_size()
     assert name in str(caught.value) and "unset RANK WORLD_SIZE" in str(caught.value.hint)
 
 

@@ -36,7 +36,7 @@ def folder(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finish(task: str, folder: Path, output: str) -> None:
-    """Run to the end; while a process of a killed run is left, the call must be refused."""
+    """Run to the end; while a process of a killed run is running, the call must be rejected."""
     deadline = time.monotonic() + SECONDS
     while True:
         started = start(folder, *FLAGS, "--output", output, task=task)

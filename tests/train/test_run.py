@@ -191,7 +191,7 @@ def test_a_run_starts_from_the_pretrained_weights_of_its_config(
     pretrained(folder, "trunk.pth")
     assert train(folder, "--train_epochs", 1, task=task) == 0
     screen = capsys.readouterr().out
-    assert f"left as they were: {head}" in screen and "prefix module. removed" in screen
+    assert f"not loaded: {head}" in screen and "prefix module. removed" in screen
     assert read_metrics(folder)[0]["train_loss"] < read_metrics(trained)[0]["train_loss"]
     assert f"{len(trunk)} of {len(weights)} weights" in screen
     torch.save({"state_dict": {**trunk, "module.bn1.bias": weights["bn1.bias"] * 2}}, "trunk.pth")
@@ -216,7 +216,7 @@ def test_only_the_configured_pretrained_layers_are_loaded(
     pretrained(folder, str(trained / "out" / WEIGHTS[task]), "\n    PRETRAINED_LAYERS: [conv1, bn1]")
     assert train(folder, "--stop_step", 1, task=task) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if "weights are loaded" in line)
-    assert ("left as they were: conv2, bn2" in line) == (task == "pose")
+    assert ("not loaded: conv2, bn2" in line) == (task == "pose")
 
 
 def test_learning_rates_follow_the_schedule(tmp_path: Path) -> None:

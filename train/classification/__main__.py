@@ -1,4 +1,4 @@
-"""Train a classification net on a data set in ImageNet's layout, or validate a checkpoint.
+"""Train a classification network on a data set in ImageNet's layout, or validate a checkpoint.
 
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18 --nproc 8 --batch_size 256 --lr 0.1

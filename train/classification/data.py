@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 
 from hrnet import datasets
 from hrnet.class_folders import LISTED
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, first_few, plural
 from hrnet.images import Transform, open_image
 from hrnet.tars import Source
 from train.batches import SEED, Samples
@@ -32,7 +32,7 @@ ATTEMPTS = 10  # random crops to try; if none fits into the image, its centre is
 
 
 class LabelledImages(Samples):
-    """Each image as uint8 pixels [H, W, 3] at the net's input size, with its label."""
+    """Each image as uint8 pixels [H, W, 3] at the network's input size, with its label."""
 
     def __init__(self, dataset: datasets.Dataset, config: CfgNode, training: bool) -> None:
         cv2.setNumThreads(1)  # in the processes that read images, which share the cores
@@ -56,7 +56,8 @@ class LabelledImages(Samples):
     def notes(self) -> list[str]:
         notes = []
         if self.unlabelled:
-            notes.append(f"{len(self.unlabelled)} files without a class are not used: {first_few(self.unlabelled)}")
+            count = plural(len(self.unlabelled), "file without a class is", "files without a class are")
+            notes.append(f"{count} not used: {first_few(self.unlabelled)}")
         return notes + self.more_notes
 
     def sha256(self) -> str:
@@ -99,7 +100,8 @@ def crop_box(width: int, height: int, scale: tuple[float, float], rng: random.Ra
 
 
 def augment(image: Image.Image, config: CfgNode, rng: random.Random) -> Image.Image:
-    """A random crop, resized to the net's input size and, unless DATASET.FLIP is off, flipped with probability 0.5."""
+    """A random crop, resized to the network's input size; it is flipped with probability 0.5 unless DATASET.FLIP is
+    false."""
     box = crop_box(image.width, image.height, config.TRAIN.CROP_SCALE, rng)
     crop = image.crop(box).resize(tuple(config.MODEL.IMAGE_SIZE), Image.Resampling.BILINEAR)
     if config.DATASET.FLIP and rng.random() < 0.5:

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, integer, progress
+from hrnet.cli import UserError, command, integer, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.images import open_image
 from hrnet.inputs import planes, read_input
@@ -50,9 +50,9 @@ HINT = "give --dataset the directory that was preprocessed"
 
 
 def prepare(image: Image.Image, config: CfgNode) -> np.ndarray:
-    """Convert an image of any mode and size to the net's input, float32 [3, H, W].
+    """Convert an image of any mode and size to the network's input, float32 [3, H, W].
 
-    Resize and crop as INPUT.RESIZER says, scale 0..255 to 0..1, subtract the mean and divide by std.
+    Resize and crop with INPUT.RESIZER (pillow or cv2), scale 0..255 to 0..1, subtract the mean and divide by std.
     """
     rgb = image.convert("RGB")
     if config.INPUT.RESIZER == "cv2":
@@ -95,8 +95,8 @@ def cropped_by_cv2(pixels: np.ndarray, config: CfgNode) -> np.ndarray:
 def logits_of(
     net: torch.nn.Module, images: Sequence[T], read: Callable[[T], np.ndarray], batch: int
 ) -> Iterator[np.ndarray]:
-    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller. `read` gives the net's
-    input for an image, float32 [3, H, W]."""
+    """Yield the logits of each batch, float32 [batch, classes]; the last batch may be smaller. `read` gives the
+    network's input for an image, float32 [3, H, W]."""
     net.eval()
     for start in progress(range(0, len(images), batch), unit="batch"):
         inputs = np.stack([read(image) for image in images[start : start + batch]])
@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({len(labels)} images, {shown})")
+    print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The classification task for the training loop: upstream's net, cross entropy, Top-1 and Top-5."""
+"""The classification task for the training loop: upstream's network, cross entropy, Top-1 and Top-5."""
 
 from __future__ import annotations
 

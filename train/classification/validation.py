@@ -1,4 +1,4 @@
-"""Validation of a classification net, distributed over all processes."""
+"""Validation of a classification network, distributed over all processes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ UNIT = 200  # pixels: MAX_TRANSLATE is given for a square of this size
 
 
 class Transform(NamedTuple):
-    """The square of an image that becomes the net's input."""
+    """The square of an image that becomes the network's input."""
 
     x: float  # centre of the square, pixels
     y: float

@@ -28,7 +28,7 @@ from train.pose import augment, targets
 
 class AnnotatedImages(Samples):
     """The images of split DATASET.TRAIN that have an annotated person, in natural order of their names. Each sample is
-    the net's input, float32 [3, side, side], and the targets of each output."""
+    the network's input, float32 [3, side, side], and the targets of each output."""
 
     def __init__(self, dataset: Path, config: CfgNode) -> None:
         cv2.setNumThreads(1)  # the worker processes share the cores

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from yacs.config import CfgNode
 
-from hrnet.cli import UserError, command, first_few, integer, progress
+from hrnet.cli import UserError, command, first_few, integer, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.inputs import planes, read_input
 from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypoints
@@ -46,11 +46,11 @@ IMREAD_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class View(NamedTuple):
-    """The part of an image that becomes the net's input."""
+    """The area of an image that becomes the network's input."""
 
     size: tuple[int, int]  # width and height of the input
-    center: list[float]  # of the part, image pixels
-    scale: list[float]  # width and height of the part, in UNITs
+    center: list[float]  # of the area, image pixels
+    scale: list[float]  # width and height of the area, in UNITs
 
 
 def view(width: int, height: int, short: int) -> View:
@@ -64,16 +64,16 @@ def view(width: int, height: int, short: int) -> View:
     return View((long, short), center, [long / short * height / UNIT, height / UNIT])
 
 
-def prepare(pixels: np.ndarray, part: View, config: CfgNode) -> np.ndarray:
-    """Convert uint8 RGB pixels [H, W, 3] to the net's input, float32 [1, 3, h, w]: align three points (the centre, the
-    point half a width above it, and the point half a width to the left of that), scale 0..255 to 0..1, subtract the
+def prepare(pixels: np.ndarray, area: View, config: CfgNode) -> np.ndarray:
+    """Convert uint8 RGB pixels [H, W, 3] to the network's input, float32 [1, 3, h, w]: align three points (the centre,
+    the point half a width above it, and the point half a width to the left of that), scale 0..255 to 0..1, subtract the
     mean and divide by std."""
-    (width, height), (x, y) = part.size, part.center
-    source = np.array([(x, y), (x, y - part.scale[0] * UNIT / 2), (0, 0)], np.float32)
+    (width, height), (x, y) = area.size, area.center
+    source = np.array([(x, y), (x, y - area.scale[0] * UNIT / 2), (0, 0)], np.float32)
     target = np.array([(width / 2, height / 2), (width / 2, height / 2 - width / 2), (0, 0)], np.float32)
     for points in (source, target):
         points[2] = points[1] - (points[0, 1] - points[1, 1], 0)
-    aligned = cv2.warpAffine(pixels, cv2.getAffineTransform(source, target), part.size).astype(np.float32)
+    aligned = cv2.warpAffine(pixels, cv2.getAffineTransform(source, target), area.size).astype(np.float32)
     mean, std = (np.array(values, np.float32) for values in (config.INPUT.MEAN, config.INPUT.STD))
     return np.ascontiguousarray(((aligned / PIXEL_MAX - mean) / std).transpose(2, 0, 1))[None]
 
@@ -93,20 +93,20 @@ def find_people(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the people in an image, uint8 RGB [H, W, 3]: keypoints float [P, 17, 3] with x and y in image pixels, and
     scores [P]. `flip`: average with the maps of the flipped image."""
-    part = view(pixels.shape[1], pixels.shape[0], config.DATASET.INPUT_SIZE)
-    return people_of(net, prepare(pixels, part, config), part, settings, flip)
+    area = view(pixels.shape[1], pixels.shape[0], config.DATASET.INPUT_SIZE)
+    return people_of(net, prepare(pixels, area, config), area, settings, flip)
 
 
 def people_of(
-    net: torch.nn.Module, values: np.ndarray, part: View, settings: Settings, flip: bool
+    net: torch.nn.Module, values: np.ndarray, area: View, settings: Settings, flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`find_people` for the net's input of an image, float32 [1, 3, h, w], which shows this part of the image."""
+    """`find_people` for the network's input of an image, float32 [1, 3, h, w], which shows this area of the image."""
     image = torch.from_numpy(values)
     with torch.inference_mode():
         outputs = [output.numpy() for output in net(image)]
         flipped = [output.numpy() for output in net(image.flip(3))] if flip else None
     people = decode(outputs, flipped, settings)
-    return to_image(people.keypoints, part.center, part.scale, part.size)[:, :, :3], people.scores
+    return to_image(people.keypoints, area.center, area.scale, area.size)[:, :, :3], people.scores
 
 
 def run(args: argparse.Namespace) -> None:
@@ -144,8 +144,8 @@ def run(args: argparse.Namespace) -> None:
     for image in progress(manifest.images, unit="img"):
         if args.inputs:
             values, (height, width) = planes(read_input(args.manifest.parent, image, manifest), config), image.sides()
-            part = View((width, height), image.center or [], image.scale or [])
-            seen = people_of(net, values, part, settings, bool(args.flip))
+            area = View((width, height), image.center or [], image.scale or [])
+            seen = people_of(net, values, area, settings, bool(args.flip))
         else:
             seen = find_people(net, read_pixels(args.dataset / image.source), config, settings, bool(args.flip))
         for keypoints, score in zip(*seen):
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     found = "-" if metrics["AP"] is None else f"{metrics['AP']:.2f}%"
-    print(f"wrote {args.output} ({len(ids)} images, {len(people)} people, AP {found})")
+    print(f"wrote {args.output} ({plural(len(ids), 'image')}, {plural(len(people), 'person', 'people')}, AP {found})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Training targets of a pose net: heatmaps with a Gaussian at each joint, indices of the tags, and the loss mask.
+"""Training targets of a pose network: heatmaps with a Gaussian at each joint, indices of the tags, and the loss mask.
 
 Source: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/dataset/COCOKeypoints.py and
 lib/dataset/target_generators/target_generators.py (upstream's build.py calls the scale-aware generator with too many
@@ -21,7 +21,7 @@ RADIUS = 3  # of a Gaussian, in sigmas; plus one cell on each side
 
 
 class Targets(NamedTuple):
-    """The targets of one output of the net; in a batch each has a batch dimension in front."""
+    """The targets of one output of the network; in a batch each has a batch dimension in front."""
 
     heatmaps: torch.Tensor  # float32 [joints, side, side]
     mask: torch.Tensor  # float32 [side, side]: 1 where the heatmap loss counts, else 0

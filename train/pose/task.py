@@ -1,4 +1,4 @@
-"""The pose task for the training loop: upstream's net, heatmaps and associative embedding."""
+"""The pose task for the training loop: upstream's network, heatmaps and associative embedding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.recipe import Task
 class PoseTask(Task):
     kind = POSE
     batch_key = "IMAGES_PER_GPU"
-    scales_learning_rate = False  # as upstream; Adam's step size does not grow with the batch size
+    scales_learning_rate = False  # as upstream, since Adam's step size does not grow with the batch size
     adam_decays = False  # as upstream
     fused = ("cuda",)  # on a CPU the kernel rounds differently from the one that trained weights/demo_pose.pth
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from amct import amct_rules
 from amct.emulator import main
 from tests.amct.calls import batches, command_line
 from tests.support.errors import check_error
@@ -52,8 +53,38 @@ def test_equal_calls_write_equal_bytes() -> None:
 @pytest.mark.usefixtures("here")
 def test_one_file_is_used_without_batch_num(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(command_line(batch_num="")) == 0
-    assert "calibrated by" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
+    assert "3 of 4 images" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
     assert metadata(DEPLOY)["amct.batch_num"] == "1"
+
+
+@pytest.mark.parametrize(("images", "batch", "expected"), [(64, 1, 16), (64, 30, 30), (24, 1, 6), (3, 1, 1), (9, 9, 0)])
+def test_a_quarter_is_held_back(images: int, batch: int, expected: int) -> None:
+    assert amct_rules.held_back(images, batch) == expected
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.usefixtures("here")
+def test_each_image_is_used_once(size: int, batch: int) -> None:
+    """Two files with 4 images each. The model computes `size` images at a time."""
+    whole = main.find_inputs(Path("batches"), [4, 3, 16, 16], 2, whole=False)._replace(size=size)
+    calibrating, held = main.hold_back(whole, batch)
+    assert (calibrating.images, held.images) == {1: (6, 2), 4: (4, 4)}[batch]
+    parts = [each for inputs in (calibrating, held) for each in inputs.read()]
+    assert max(map(len, parts)) <= size
+    stored = [np.fromfile(path, np.float32).reshape(4, 3, 16, 16) for path in sorted(Path("batches").glob("*.bin"))]
+    assert np.array_equal(np.concatenate(parts), np.concatenate(stored))
+
+
+def test_a_single_batch_is_used_twice(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    saved(here, model)
+    assert main.main(command_line(batch_num="1")) == 0
+    assert "the same 4 images" in capsys.readouterr().out
+    assert main.main([*command_line(batch_num="2"), "--method", "entropy"]) == 0
+    assert "given: entropy; 4 of 8 images set the ranges" in capsys.readouterr().out
 
 
 def test_a_space_after_the_equals_sign_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +123,7 @@ def test_what_does_not_fit_is_refused(
 def test_other_opsets_are_refused(opset: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier(opset=opset))
     assert main.main(command_line()) == 2
-    check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}")
+    check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}", "opset_version=11")
 
 
 @pytest.mark.parametrize("opset", [8, 13, 14])

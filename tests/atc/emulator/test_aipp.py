@@ -105,7 +105,7 @@ def test_number_formats_are_read(word: str, value: float) -> None:
     )
 
 
-def refusal(text: str) -> str:
+def error_of(text: str) -> str:
     with pytest.raises(AtcError) as caught:
         aipp.read(text)
     return str(caught.value)
@@ -140,7 +140,7 @@ WHOLE = "a whole number that is not smaller than 0"
     ],
 )
 def test_invalid_aipp_files_are_rejected(text: str, reason: str) -> None:
-    assert refusal(text) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
+    assert error_of(text) == f"E10052: AIPP configuration is invalid. Reason: {reason}."
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_invalid_aipp_files_are_rejected(text: str, reason: str) -> None:
 )
 def test_aipp_fields_that_are_not_emulated_are_rejected(field: str) -> None:
     fields = {line.split(":")[0]: line for line in ("aipp_mode: static", "input_format: RGB888_U8", field)}
-    assert refusal(f"aipp_op {{ {' '.join(fields.values())} }}") == (
+    assert error_of(f"aipp_op {{ {' '.join(fields.values())} }}") == (
         f"E10055: The operation is not supported. Reason: The emulator of atc does not support {field} in "
         "--insert_op_conf: remove it, or run atc itself."
     )
 
 
 def test_several_aipp_ops_are_rejected() -> None:
-    assert "does not support several aipp_op in --insert_op_conf: " in refusal(IMAGENET + IMAGENET)
+    assert "does not support several aipp_op in --insert_op_conf: " in error_of(IMAGENET + IMAGENET)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def ulps(found: np.ndarray, wanted: np.ndarray) -> int:
 
 
 def as_half(values: np.ndarray) -> np.ndarray:
-    """As float16; fails if that would change a value."""
+    """Convert to float16; fail if this changes a value."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
     np.testing.assert_array_equal(halves.astype(np.float32), values)
@@ -139,7 +139,7 @@ NUMBERS = st.one_of(
 def test_inputs_are_rounded_as_by_numpy(values: list[float]) -> None:
     """Ties, subnormal numbers and overflows: onnxruntime's cast equals numpy's."""
     x = np.float32([values])
-    model = half.half(x_to_y([helper.make_node("Identity", ["x"], ["y"], "Identity_0")], [1, len(values)]))
+    model = half.to_half(x_to_y([helper.make_node("Identity", ["x"], ["y"], "Identity_0")], [1, len(values)]))
     found = results(model.SerializeToString(), x)
     np.testing.assert_array_equal(found, half.round_half(x))
     with np.errstate(over="ignore"):
@@ -157,7 +157,7 @@ def test_values_are_rounded_to_even() -> None:
 def test_the_graph_has_casts_around_each_node(tmp_path: Path) -> None:
     before = classifier()
     untouched = before.SerializeToString()
-    after = half.half(before)
+    after = half.to_half(before)
     assert before.SerializeToString() == untouched
     onnx.checker.check_model(after, full_check=True)
     kinds = [node.op_type for node in after.graph.node]
@@ -181,7 +181,7 @@ def test_the_graph_has_casts_around_each_node(tmp_path: Path) -> None:
 
 def test_new_names_avoid_names_in_use() -> None:
     nodes = [helper.make_node("Mul", ["x", "x"], ["y_exact"], "a"), helper.make_node("Neg", ["y_exact"], ["y"], "b")]
-    after = half.half(x_to_y(nodes, [1]))
+    after = half.to_half(x_to_y(nodes, [1]))
     outputs = [name for node in after.graph.node for name in node.output]
     assert len(set(outputs)) == len(outputs) == 8
     assert [node.output[0] for node in after.graph.node if node.op_type == "Neg"] == ["y_exact_"]
@@ -196,7 +196,7 @@ def test_integers_and_sizes_are_not_rounded(tmp_path: Path) -> None:
         helper.make_node("Add", ["m", "where"], ["s"], "Add_2"),
         helper.make_node("Resize", ["s", "roi", "scales"], ["y"], "Resize_3", mode="nearest"),
     ]
-    after = half.half(x_to_y(nodes, [1, 1, 3, 3], roi=empty, scales=scales))
+    after = half.to_half(x_to_y(nodes, [1, 1, 3, 3], roi=empty, scales=scales))
     np.testing.assert_array_equal(numpy_helper.to_array(after.graph.initializer[1]), scales)
     path = compiled(tmp_path, x_to_y(nodes, [1, 1, 3, 3], roi=empty, scales=scales))
     x = np.float32([0.1, 10.01, 2048, 2049, 0, 1, 2, 3, 4]).reshape(1, 1, 3, 3)
@@ -231,13 +231,13 @@ def obstacle(kind: str) -> onnx.ModelProto:
 )
 def test_models_that_cannot_be_rounded_are_rejected(kind: str, what: str) -> None:
     with pytest.raises(ValueError) as caught:
-        half.half(obstacle(kind))
+        half.to_half(obstacle(kind))
     assert str(caught.value) == what
 
 
 def test_an_onnxruntime_that_drops_the_casts_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """onnxruntime 1.16 does; here `half` is replaced by a function that returns the graph without casts."""
-    monkeypatch.setattr(half, "half", lambda model: model)
+    """onnxruntime 1.16 does; here `to_half` is replaced by a function that returns the graph without casts."""
+    monkeypatch.setattr(half, "to_half", lambda model: model)
     with pytest.raises(main.AtcError) as caught:
         compiled(tmp_path, classifier())
     assert f"fp16 with onnxruntime {onnxruntime.__version__}, which removes the casts: " in str(caught.value)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from atc.emulator import main
-from atc.emulator.half import CUBE, half
+from atc.emulator.half import CUBE, to_half
 from tests.support.onnx_models import classifier, images, model_of, results, saved
 from tests.support.random_graphs import graphs, image
 
@@ -53,7 +53,7 @@ def test_the_values_of_each_operator() -> None:
         ("scale", "square", "root", "relu", "plus"): X * np.float32(300.1) + np.float32(0.1),
     }
     for kept, values in expected.items():
-        np.testing.assert_allclose(computed(half(chain(), set(kept)), X), values, rtol=1e-6, err_msg=str(kept))
+        np.testing.assert_allclose(computed(to_half(chain(), set(kept)), X), values, rtol=1e-6, err_msg=str(kept))
     assert np.isinf(expected[("square",)]).any() and np.isfinite(expected[("square", "root")]).all()
 
 
@@ -64,10 +64,10 @@ def test_a_kept_convolution_reads_float16_and_writes_float32() -> None:
     model = model_of([node], {"image": [1, 3, 4, 4]}, {"out": [1, 2, 4, 4]}, kernel=kernel)
     values = random.standard_normal((1, 3, 4, 4)).astype(np.float32)
     exact = np.einsum("nchw,oc->nohw", rounded(values).astype(np.float64), rounded(kernel)[:, :, 0, 0])
-    np.testing.assert_allclose(computed(half(model, {"conv"}), values), exact, rtol=1e-6, atol=1e-6)
-    assert (computed(half(model), values) == rounded(exact.astype(np.float32))).mean() > 0.9
+    np.testing.assert_allclose(computed(to_half(model, {"conv"}), values), exact, rtol=1e-6, atol=1e-6)
+    assert (computed(to_half(model), values) == rounded(exact.astype(np.float32))).mean() > 0.9
     large = np.full((1, 3, 4, 4), 1e5, np.float32)
-    assert not np.isfinite(computed(half(model, {"conv"}), large)).any(), "its input overflows"
+    assert not np.isfinite(computed(to_half(model, {"conv"}), large)).any(), "its input overflows"
 
 
 def test_weights_of_two_readers() -> None:
@@ -75,14 +75,14 @@ def test_weights_of_two_readers() -> None:
     nodes = [helper.make_node("Mul", ["image", "w"], [name], name) for name in ("a", "b")]
     nodes.append(helper.make_node("Concat", ["a", "b"], ["out"], "both", axis=1))
     model = model_of(nodes, {"image": [1, 1]}, {"out": [1, 2]}, w=np.array(0.1, np.float32))
-    found = computed(half(model, {"a", "both"}), np.ones((1, 1), np.float32))
+    found = computed(to_half(model, {"a", "both"}), np.ones((1, 1), np.float32))
     assert found.tolist() == [[np.float32(0.1), rounded(np.float32(0.1))]]
 
 
 @given(graphs())
 @settings(max_examples=40)
 def test_with_all_operators_kept_only_convolutions_differ(model: onnx.ModelProto) -> None:
-    """Their inputs and weights are rounded, nothing else."""
+    """Only the inputs and weights of convolutions are rounded."""
     names = {node.name for node in model.graph.node}
     expected = onnx.ModelProto()
     expected.CopyFrom(model)
@@ -99,20 +99,20 @@ def test_with_all_operators_kept_only_convolutions_differ(model: onnx.ModelProto
             weights.CopyFrom(numpy_helper.from_array(rounded(numpy_helper.to_array(weights)), weights.name))
             node.input[0] = name
         expected.graph.node.append(node)
-    found = computed(half(model, names), image())
+    found = computed(to_half(model, names), image())
     np.testing.assert_allclose(found, computed(expected, image()), rtol=1e-5, atol=1e-5)
 
 
 @given(graphs(), st.integers(0, 1))
 @settings(max_examples=40)
 def test_all_operators_kept_equal_float32_without_convolutions(model: onnx.ModelProto, at: int) -> None:
-    """To the bit."""
+    """Equal to the bit."""
     for node in model.graph.node:
         if node.op_type == "Conv":
             node.op_type = ("Relu", "Tanh")[at]
             del node.input[1:], node.attribute[:]
     names = {node.name for node in model.graph.node}
-    assert np.array_equal(computed(half(model, names), image()), computed(model, image()))
+    assert np.array_equal(computed(to_half(model, names), image()), computed(model, image()))
 
 
 def call(folder: Path, names: str, *more: str) -> list[str]:
@@ -141,7 +141,7 @@ def test_without_float16_the_list_has_no_effect(mode: str, tmp_path: Path) -> No
     assert np.allclose(results(tmp_path / "m.onnx", images(1)), results(tmp_path / "model.onnx", images(1)), atol=1e-6)
 
 
-def test_an_unknown_operator_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_operator_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(call(tmp_path, "Gemm_9", "--precision_mode=force_fp16")) == 255
     out = capsys.readouterr().out
     assert "E10001: Value" in out and "--keep_dtype" in out and "Gemm_9" in out

@@ -1,4 +1,4 @@
-"""atc.emulator: the file, the screen text, and refusals."""
+"""atc.emulator: the file, the screen text, and errors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def source(tmp_path: Path) -> Path:
     return saved(tmp_path, classifier())
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
-    """The error line of a run that must fail, print ATC's text and leave nothing."""
+def error_of(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
+    """The error line of a run that must fail, print ATC's text and write no file."""
     assert main.main(command_of(folder, **changes)) == 255
     start, dots, failure, error = capsys.readouterr().out.splitlines()
     assert (start, dots, failure) == (atc_rules.START, "...", atc_rules.FAILURE)
@@ -151,24 +151,26 @@ def test_invalid_aipp_files_are_rejected(tmp_path: Path, capsys: pytest.CaptureF
     conf, lost = tmp_path / "m.aipp.cfg", tmp_path / "none.cfg"
     invalid = "E10052: AIPP configuration is invalid. Reason:"
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
-    assert refused(tmp_path, capsys, insert_op_conf=str(lost)) == (
+    assert error_of(tmp_path, capsys, insert_op_conf=str(lost)) == (
         f"E10001: Value {lost} for parameter --insert_op_conf {missing}"
     )
     conf.write_text(render_aipp(16, 32, *NORMAL))
     sizes = "aipp output_height:32, aipp output_width:16, data's height:16, data's width:16"
-    assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == (
+    assert error_of(tmp_path, capsys, insert_op_conf=str(conf)) == (
         f"{invalid} the data output H and W is not equal with aipp output H and W. {sizes}."
     )
     conf.write_text(render_aipp(16, 16, *NORMAL).replace("crop: false", "crop: true"))
-    assert refused(tmp_path, capsys, insert_op_conf=str(conf)).startswith(
+    assert error_of(tmp_path, capsys, insert_op_conf=str(conf)).startswith(
         "E10055: The operation is not supported. Reason: The emulator of atc does not support crop: true in --insert_op"
     )
     conf.write_bytes(b"aipp_op { # \xff }")
-    assert refused(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is not UTF-8 text."
+    assert error_of(tmp_path, capsys, insert_op_conf=str(conf)) == f"{invalid} {conf} is not UTF-8 text."
     free = {"input_shape": "image:-1,3,16,16", "insert_op_conf": str(conf)}
     conf.write_text(render_aipp(16, 16, *NORMAL))
-    assert refused(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input with dyna")
-    assert refused(tmp_path, capsys, insert_op_conf=str(conf), input_format="ND").startswith(f"{invalid} aipp input fo")
+    assert error_of(tmp_path, capsys, **free).startswith(f"{invalid} static AIPP does not support an input with dyna")
+    assert error_of(tmp_path, capsys, insert_op_conf=str(conf), input_format="ND").startswith(
+        f"{invalid} aipp input fo"
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_flags_that_are_not_emulated_are_rejected(
         f"E10055: The operation is not supported. Reason: The emulator of atc does not support {what}: remove it, or "
         "run atc itself."
     )
-    assert refused(tmp_path, capsys, **changes) == expected
+    assert error_of(tmp_path, capsys, **changes) == expected
 
 
 def test_outputs_are_kept_by_name_and_in_that_order(tmp_path: Path) -> None:
@@ -228,17 +230,17 @@ def test_gears_that_do_not_fit_are_rejected(tmp_path: Path, capsys: pytest.Captu
     assert main.main(command_of(tmp_path, **FREE, dynamic_dims="16,16;16,18")) == 0
     capsys.readouterr()
     (tmp_path / "out.onnx").unlink()
-    error = refused(tmp_path, capsys, **FREE, dynamic_dims="16,16;16,17")
+    error = error_of(tmp_path, capsys, **FREE, dynamic_dims="16,16;16,17")
     start = (
         "E10001: Value 16,17 for parameter --dynamic_dims is invalid. Reason: The model does not run with this shape"
     )
     assert error.startswith(start) and "Sum" in error
-    error = refused(tmp_path, capsys, **FREE, dynamic_dims="16,16")
+    error = error_of(tmp_path, capsys, **FREE, dynamic_dims="16,16")
     assert error.startswith("E10035: ") and "has 1 profiles, which is less than the minimum 2." in error
 
 
 def test_rules_are_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = refused(tmp_path, capsys, input_shape="img:16,3,16,16")
+    error = error_of(tmp_path, capsys, input_shape="img:16,3,16,16")
     assert error.startswith("E10016: Opname img specified in --input_shape is not found in the model.")
     assert main.main(["--modle=x"]) == 255
     assert capsys.readouterr().out.splitlines()[-1] == "E19999: unknown command line flag 'modle'"
@@ -250,7 +252,7 @@ def test_a_truncated_model_is_rejected(
 ) -> None:
     whole = source.read_bytes()
     source.write_bytes(whole[: int(len(whole) * kept) if isinstance(kept, float) else kept])
-    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+    assert error_of(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
 def test_a_missing_file_and_another_kind_of_file_are_rejected(
@@ -258,34 +260,34 @@ def test_a_missing_file_and_another_kind_of_file_are_rejected(
 ) -> None:
     source.unlink()
     missing = "is invalid. Reason: realpath error, errmsg:No such file or directory"
-    assert refused(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
+    assert error_of(tmp_path, capsys) == f"E10001: Value {source} for parameter --model {missing}"
     source.write_bytes(b"\x89PNG\r\n" * 50)
-    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+    assert error_of(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
     source.unlink()
     source.mkdir()
-    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+    assert error_of(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
 def test_unknown_operators_and_opsets_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     model.graph.node[1].op_type = "Reluu"
     saved(tmp_path, model)
-    assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Relu_1, optype [ai.onnx::11::Reluu]]."
+    assert error_of(tmp_path, capsys) == "E19010: No parser is registered for Op [Relu_1, optype [ai.onnx::11::Reluu]]."
     model = classifier()
     model.graph.node[1].domain = "com.microsoft"
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     saved(tmp_path, model)
-    error = refused(tmp_path, capsys)
+    error = error_of(tmp_path, capsys)
     assert error == "E19010: No parser is registered for Op [Relu_1, optype [com.microsoft::1::Relu]]."
     saved(tmp_path, classifier(opset=99))
-    assert refused(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
+    assert error_of(tmp_path, capsys) == "E19010: No parser is registered for Op [Conv_0, optype [ai.onnx::99::Conv]]."
 
 
 def test_an_operator_without_a_kernel_in_onnxruntime_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = saved(tmp_path, without_kernel())
-    error = refused(tmp_path, capsys)
+    error = error_of(tmp_path, capsys)
     assert error.startswith(f"E10041: Failed to load the model from {source}. onnxruntime: Could not find an implement")
     assert "Pool_6" in error
 
@@ -293,7 +295,7 @@ def test_an_operator_without_a_kernel_in_onnxruntime_is_rejected(
 def test_a_shape_at_which_the_model_does_not_run_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refused(tmp_path, capsys, input_shape="image:16,5,16,16")
+    error = error_of(tmp_path, capsys, input_shape="image:16,5,16,16")
     start = "E10001: Value image:16,5,16,16 for parameter --input_shape is invalid. Reason: The model does not run"
     assert error.startswith(start) and "Conv_0" in error
 
@@ -307,7 +309,7 @@ def test_weights_in_another_file_are_read(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     (tmp_path / "out.onnx").unlink()
     (tmp_path / "weights.bin").unlink()
-    assert refused(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
+    assert error_of(tmp_path, capsys) == f"E10041: Failed to load the model from {source}."
 
 
 def test_a_failure_keeps_an_older_file(tmp_path: Path) -> None:

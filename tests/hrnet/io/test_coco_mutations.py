@@ -108,7 +108,7 @@ def rename_category(content: dict[str, Any], data: st.DataObject) -> None:
 
 
 def duplicate(content: dict[str, Any], data: st.DataObject) -> None:
-    """An entry twice, as in joined files, with the same id or a new one."""
+    """Duplicate an entry, as in merged files, with the same id or a new one."""
     _, listed, at = entries(content, data)
     listed.append(copy.deepcopy(listed[at]))
     if data.draw(st.booleans()):
@@ -146,7 +146,7 @@ def check(data: st.DataObject) -> None:
             assert error.where == path and "\n" not in str(error)
             return
     if set(IDS) - {image["id"] for image in truth["images"]}:
-        return  # evaluation refuses a file that lacks images of the manifest
+        return  # evaluation rejects a file without all images of the manifest
     assert evaluate(ground_truth(truth), PEOPLE, IDS).stats.tolist() == unedited()
 
 

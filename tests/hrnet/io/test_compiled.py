@@ -106,7 +106,7 @@ def test_a_record_of_another_model_is_rejected(model: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "hint"), [("quantized", "PRECISION=int8"), ("compiled", "OM=")])
-def test_a_model_of_another_stage_is_no_exported_model(kind: str, hint: str, tmp_path: Path) -> None:
+def test_a_model_of_another_stage_is_not_an_exported_model(kind: str, hint: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"x")
     check_export(path)  # without a record: of another tool

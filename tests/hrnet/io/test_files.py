@@ -105,7 +105,7 @@ def test_two_writers_of_one_file_exclude_each_other(tmp_path: Path) -> None:
         temporary.write_text("first")
         with pytest.raises(UserError, match=f"^{path}: another run is writing it .found process {os.getpid()}.; wait"):
             files.write_text(path, "second")
-        assert temporary.read_text() == "first", "the refused one touches nothing"
+        assert temporary.read_text() == "first", "the rejected run changes nothing"
     assert path.read_text() == "first"
     files.write_text(path, "second")
     assert path.read_text() == "second"

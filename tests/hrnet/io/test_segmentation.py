@@ -23,7 +23,7 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
 
 
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=12))
-def test_any_other_text_is_refused_or_read_alike(text: str) -> None:
+def test_any_other_text_is_rejected_or_read_as_by_pycocotools(text: str) -> None:
     try:
         runs = decompress(text)
         outline = read_segmentation({"counts": text, "size": [3, sum(runs) // 3]}, sum(runs) // 3, 3)

@@ -30,7 +30,7 @@ def test_a_file_of_another_tool_has_no_metadata(tmp_path: Path) -> None:
     assert read_metadata(archive(tmp_path / "hrnet.pt", **CODE)) == {}
 
 
-def refusal(path: Path) -> UserError:
+def error_of(path: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         read_metadata(path)
     assert caught.value.where == path
@@ -39,23 +39,23 @@ def refusal(path: Path) -> UserError:
 
 def test_other_kinds_of_files_are_rejected(tmp_path: Path) -> None:
     checkpoint = archive(tmp_path / "w.pth", **{"data.pkl": ""})
-    assert refusal(checkpoint).hint == f"make torchscript WEIGHTS={checkpoint}"
+    assert error_of(checkpoint).hint == f"make torchscript WEIGHTS={checkpoint}"
     text = tmp_path / "x.ts"
     text.write_text("text")
-    assert refusal(text).what == "not a TorchScript file"
-    assert refusal(tmp_path / "none.ts").what == "no such TorchScript file"
+    assert error_of(text).what == "not a TorchScript file"
+    assert error_of(tmp_path / "none.ts").what == "no such TorchScript file"
     text.write_text("<html>")
-    assert refusal(text).found == "an HTML page"
+    assert error_of(text).found == "an HTML page"
 
 
 def test_a_flipped_byte_is_rejected(tmp_path: Path) -> None:
     """torch.jit.load does not check the CRCs."""
     path = archive(tmp_path / "m.ts", **{**CODE, "constants/0": "weights"})
     path.write_bytes(path.read_bytes().replace(b"weights", b"weighs!", 1))
-    error = refusal(path)
+    error = error_of(path)
     assert "damaged" in error.what and "archive/constants/0" in str(error.found)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"model": 1}'])
 def test_invalid_metadata_is_rejected(tmp_path: Path, text: str) -> None:
-    assert "metadata.json" in refusal(archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": text})).what
+    assert "metadata.json" in error_of(archive(tmp_path / "m.ts", **CODE, **{"extra/metadata.json": text})).what

@@ -46,7 +46,7 @@ def other(built: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture
 def net(other: torch.nn.Module) -> torch.nn.Module:
-    """The net with all weights 0."""
+    """The network with all weights 0."""
     net = other
     for value in net.state_dict().values():
         value.zero_()
@@ -68,7 +68,7 @@ def equal(net: torch.nn.Module, state: State) -> bool:
     return all(torch.equal(found[key], state[key]) for key in found if not key.endswith("num_batches_tracked"))
 
 
-def refusal(net: torch.nn.Module, path: Path, content: Any = None) -> UserError:
+def error_of(net: torch.nn.Module, path: Path, content: Any = None) -> UserError:
     if content is not None:
         torch.save(content, path)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -113,20 +113,20 @@ def test_safetensors_are_loaded_under_any_name(tmp_path: Path, state: State, net
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_prefix_of_all_names_is_removed(tmp_path: Path, state: State, net: Any, prefix: str) -> None:
     lines = loaded(net, tmp_path / "a.pth", {"state_dict": prefixed(state, prefix)})
-    assert equal(net, state) and lines == [f"weights taken from state_dict; prefix {prefix} removed from all names"]
+    assert equal(net, state) and lines == [f"weights read from state_dict; prefix {prefix} removed from all names"]
 
 
 def test_a_prefix_of_only_some_names_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
     averaged = {"n_averaged": torch.tensor(3), **prefixed(state, "module.")}
-    error = refusal(net, tmp_path / "a.pth", averaged)
+    error = error_of(net, tmp_path / "a.pth", averaged)
     assert "prefix module., without it: n_averaged" in str(error.hint)
     some = {key if i % 2 else f"module.{key}": value for i, (key, value) in enumerate(state.items())}
-    assert "prefix module." in str(refusal(net, tmp_path / "a.pth", some).hint)
+    assert "prefix module." in str(error_of(net, tmp_path / "a.pth", some).hint)
     both = {**prefixed(state, "student."), **prefixed(state, "teacher.")}
-    hint = str(refusal(net, tmp_path / "a.pth", both).hint)
+    hint = str(error_of(net, tmp_path / "a.pth", both).hint)
     assert f"{len(state)} names have the prefix student. and {len(state)} names have the prefix teacher." in hint
     inside = {**state, **prefixed(state, "ema.")}
-    assert "prefix ema." in str(refusal(net, tmp_path / "a.pth", inside).hint)
+    assert "prefix ema." in str(error_of(net, tmp_path / "a.pth", inside).hint)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_prefix_of_only_some_names_is_rejected(tmp_path: Path, state: State, n
 def test_the_only_dictionary_of_weights_is_loaded(
     tmp_path: Path, state: State, net: Any, wrap: Callable[[State], Any], name: str
 ) -> None:
-    assert loaded(net, tmp_path / "a.pth", wrap(state)) == [f"weights taken from {name}"] and equal(net, state)
+    assert loaded(net, tmp_path / "a.pth", wrap(state)) == [f"weights read from {name}"] and equal(net, state)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_two_different_dictionaries_of_weights_are_rejected(
     average = {key: value.clone() for key, value in state.items()}
     average["conv1.weight"][0, 0, 0, 0] += 1e-3
     path = tmp_path / "a.pth"
-    error = refusal(net, path, {first: prefixed(state, prefixes[0]), second: prefixed(average, prefixes[1])})
+    error = error_of(net, path, {first: prefixed(state, prefixes[0]), second: prefixed(average, prefixes[1])})
     assert f"{first} and {second}" in error.what and "weights_only=True" in str(error.hint)
     for name, expected in ((first, state), (second, average)):
         _, _, code = shlex.split(str(error.hint).split(": ", 1)[1].split(" or ")[name == second])
@@ -177,15 +177,15 @@ def test_two_different_dictionaries_of_weights_are_rejected(
 
 def test_an_average_without_buffers_is_named(tmp_path: Path, state: State, net: Any, built: Any) -> None:
     shadow = {name: value.detach() * 0.9 for name, value in built.named_parameters()}
-    error = refusal(net, tmp_path / "a.pth", {"model": state, "ema": {"shadow": shadow}})
+    error = error_of(net, tmp_path / "a.pth", {"model": state, "ema": {"shadow": shadow}})
     assert "model and ema.shadow" in error.what
 
 
 def test_a_damaged_dictionary_beside_a_good_one_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
-    """The averaged weights fit, but are not used if one name of the others lacks the prefix."""
+    """The averaged weights match, but are not used if one name of the other dictionary has no prefix."""
     damaged = {key if key == "conv1.weight" else f"module.{key}": value for key, value in state.items()}
     content = {"state_dict": damaged, "ema": {key: value * 2 for key, value in state.items()}}
-    assert "state_dict and ema" in refusal(net, tmp_path / "a.pth", content).what
+    assert "state_dict and ema" in error_of(net, tmp_path / "a.pth", content).what
 
 
 def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: State, net: Any) -> None:
@@ -193,7 +193,7 @@ def test_two_equal_dictionaries_of_weights_count_as_one(tmp_path: Path, state: S
     content = {"state_dict": prefixed(state, "module."), "best_state_dict": copy.deepcopy(state), "perf": 0.7}
     (line,) = loaded(net, tmp_path / "a.pth.tar", content)
     assert equal(net, state)
-    assert "weights taken from state_dict; best_state_dict is equal to it; prefix module. removed" in line
+    assert "weights read from state_dict; same weights in best_state_dict; prefix module. removed" in line
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -215,9 +215,9 @@ def test_biases_that_paddles_head_lacks_are_zero(tmp_path: Path, state: State, n
     assert "4 biases" in loaded(net, tmp_path / "a.pth", {k: v for k, v in state.items() if k not in BIASES})[0]
     assert equal(net, {**state, **{key: torch.zeros_like(state[key]) for key in BIASES}})
     one = {key: value for key, value in state.items() if key != BIASES[0]}
-    assert f"1 missing: {BIASES[0]}" in refusal(net, tmp_path / "a.pth", one).what
+    assert f"1 missing: {BIASES[0]}" in error_of(net, tmp_path / "a.pth", one).what
     more = {key: value for key, value in state.items() if key not in (*BIASES, "bn1.bias")}
-    assert "5 missing" in refusal(net, tmp_path / "a.pth", more).what
+    assert "5 missing" in error_of(net, tmp_path / "a.pth", more).what
 
 
 def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: State, net: Any) -> None:
@@ -226,9 +226,9 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
         del broken[key]
     broken["extra.weight"] = torch.zeros(1)
     broken["classifier.weight"] = torch.zeros(3, 24)
-    error = refusal(net, tmp_path / "broken.pth", {"model": broken})
+    error = error_of(net, tmp_path / "broken.pth", {"model": broken})
     for part in (
-        "does not fit the net (model)",
+        "does not match the network (model)",
         "4 missing: conv1.weight and 3 more",
         "1 unexpected: extra.weight",
         "1 of another shape: classifier.weight [3, 24] for [7, 24]",
@@ -238,7 +238,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path: Path, state: Stat
 
 
 def test_weights_of_another_net_are_rejected(tmp_path: Path, state: State, net: Any) -> None:
-    error = refusal(net, tmp_path / "a.pth", {"model": {"fc.weight": torch.ones(3), "fc.bias": torch.ones(3)}})
+    error = error_of(net, tmp_path / "a.pth", {"model": {"fc.weight": torch.ones(3), "fc.bias": torch.ones(3)}})
     assert f"{len(state) - sum('batches' in key for key in state)} missing" in error.what
     assert error.what.startswith("weights of another model") and "2 unexpected: fc.weight and 1 more" in error.what
 
@@ -250,12 +250,12 @@ def test_nan_infinite_and_huge_values_are_rejected(
 ) -> None:
     damaged = copy.deepcopy(state)
     damaged[key].view(-1)[-1] = value
-    assert key in refusal(net, tmp_path / "a.pth", {"model": damaged}).what
+    assert key in error_of(net, tmp_path / "a.pth", {"model": damaged}).what
 
 
 def test_float64_beyond_float32_is_rejected(tmp_path: Path, state: State, net: Any) -> None:
     state["bn1.bias"] = torch.full_like(state["bn1.bias"], 1e300, dtype=torch.float64)
-    assert "bn1.bias" in refusal(net, tmp_path / "a.pth", state).what
+    assert "bn1.bias" in error_of(net, tmp_path / "a.pth", state).what
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -279,7 +279,7 @@ def test_weights_that_are_not_plain_floats_are_rejected(
     tmp_path: Path, state: State, net: Any, change: Any, name: str
 ) -> None:
     broken: dict[str, Any] = {**state, "conv1.weight": change(state["conv1.weight"])}
-    error = refusal(net, tmp_path / "a.pth", broken)
+    error = error_of(net, tmp_path / "a.pth", broken)
     assert "conv1.weight" in error.what and name in error.what
 
 
@@ -288,15 +288,15 @@ def test_weights_that_are_not_plain_floats_are_rejected(
     [([1, 2], "list"), ({}, "an empty dict"), ({"epoch": 3, "best": 1.0}, "epoch, best"), (torch.ones(3), "Tensor")],
 )
 def test_a_file_without_weights_is_rejected(tmp_path: Path, net: Any, content: Any, found: str) -> None:
-    assert refusal(net, tmp_path / "odd.pth", content).found == found
+    assert error_of(net, tmp_path / "odd.pth", content).found == found
 
 
 def test_a_missing_file_a_broken_link_and_a_folder_are_rejected(tmp_path: Path, net: Any) -> None:
-    assert refusal(net, tmp_path / "none.pth").what == "no such checkpoint"
+    assert error_of(net, tmp_path / "none.pth").what == "no such checkpoint"
     (tmp_path / "link.pth").symlink_to(tmp_path / "gone")
-    assert "gone" in str(refusal(net, tmp_path / "link.pth").found)
+    assert "gone" in str(error_of(net, tmp_path / "link.pth").found)
     (tmp_path / "folder").mkdir()
-    assert refusal(net, tmp_path / "folder").found == "a directory"
+    assert error_of(net, tmp_path / "folder").found == "a directory"
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -309,7 +309,7 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, state: State, net: Any, na
         torch.save(state, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(len(whole) * kept)])
-    error = refusal(net, path)
+    error = error_of(net, path)
     assert "download it again" in str(error.hint)
     if kept and name == "net.safetensors" and kept > 7:
         assert error.expected == f"{len(whole)} bytes" and error.found == f"{path.stat().st_size} bytes"
@@ -320,18 +320,18 @@ def test_a_damaged_header_of_safetensors_is_rejected(tmp_path: Path, state: Stat
     whole = (tmp_path / "a.safetensors").read_bytes()
     for change in ((b"F32", b"F33"), (b'"shape"', b'"shbpe"'), (b"{", b"["), (b'":{', b'":"')):
         (tmp_path / "a.safetensors").write_bytes(whole.replace(*change, 1))
-        refusal(net, tmp_path / "a.safetensors")
+        error_of(net, tmp_path / "a.safetensors")
 
 
 def test_other_files_are_named(tmp_path: Path, net: Any) -> None:
     path = tmp_path / "a.pth"
     for content, found, hint in (
         (b"<!DOCTYPE html>\n", "an HTML page", "browser"),
-        (gzip.compress(b"x"), "a file packed by gzip", "gzip -dc"),
+        (gzip.compress(b"x"), "a file compressed with gzip", "gzip -dc"),
         (b"\x01\x02\x03\x04", "4 bytes that begin with 01 02 03 04", "download it again"),
     ):
         path.write_bytes(content)
-        error = refusal(net, path)
+        error = error_of(net, path)
         assert error.found == found and hint in str(error.hint)
 
 
@@ -349,7 +349,7 @@ class TestMatching:
         assert all(torch.equal(after[key], state[key]) for key in shared)
         assert all(torch.equal(after[key], before[key]) for key in after if key not in state)
         assert f"{len(shared)} of {len(after)} weights" in lines[0]
-        assert "left as they were: final_layers, deconv_layers" in lines[0]
+        assert "not loaded: final_layers, deconv_layers" in lines[0]
 
     def test_only_the_given_layers_are_loaded(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)
@@ -359,7 +359,7 @@ class TestMatching:
         checkpoint.load_matching(net, tmp_path / "a.pth", ["conv1", "bn1"], lines.append)
         changed = {key.split(".")[0] for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
         assert changed <= {"conv1", "bn1"} and torch.equal(net.conv1.weight, state["conv1.weight"])
-        assert "left as they were: conv2" in lines[0]
+        assert "not loaded: conv2" in lines[0]
 
     def test_weights_that_do_not_match_are_rejected(self, tmp_path: Path, state: State) -> None:
         net = tiny.build_pose(tmp_path)

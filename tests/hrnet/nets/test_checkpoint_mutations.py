@@ -163,7 +163,7 @@ def check(net: torch.nn.Module, original: State, content: Any, data: bytes) -> N
         if not same and any("4 biases" in line for line in lines):
             same = key in biases and not found.any()
         if not same:  # the only dictionary with the network's names is the other one, and a line names it
-            same = torch.equal(found, 2 * original[key]) and any("weights taken from" in line for line in lines)
+            same = torch.equal(found, 2 * original[key]) and any("weights read from" in line for line in lines)
         assert same, (key, lines)
 
 

@@ -1,4 +1,4 @@
-"""hrnet/nets/identify.py: the model of a checkpoint that was given to another one is named."""
+"""hrnet/nets/identify.py: the error for a checkpoint of another model names that model."""
 
 from __future__ import annotations
 

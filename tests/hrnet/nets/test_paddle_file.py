@@ -1,4 +1,5 @@
-"""hrnet/nets/paddle_file.py: arrays are NumPy's in all forms that paddle.save writes; hostile files are refused."""
+"""hrnet/nets/paddle_file.py: arrays equal NumPy's in all forms that paddle.save writes; malicious files are
+rejected."""
 
 from __future__ import annotations
 
@@ -30,11 +31,11 @@ def saved(path: Path, content: Any, protocol: int = 4) -> Path:
 
 
 def state_of(arrays: dict[str, Any]) -> dict[str, Any]:
-    """As paddle.save completes a state dict."""
+    """A state dict with the entry that paddle.save adds."""
     return {**arrays, TABLE: {name: f"linear_{i}.w_0" for i, name in enumerate(arrays)}}
 
 
-def refusal(path: Path) -> UserError:
+def error_of(path: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         paddle_file.read(path)
     assert caught.value.where == path and "\n" not in str(caught.value)
@@ -56,18 +57,18 @@ def refusal(path: Path) -> UserError:
         np.frombuffer(bytes(range(256)), np.float32).copy(),  # all bytes, which protocol 2 writes as text
     ],
 )
-def test_arrays_are_numpys(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
+def test_arrays_equal_those_of_numpy(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
     content = paddle_file.read(saved(tmp_path / "a.pdparams", state_of({"a": array, "b": array}), protocol))
     assert list(content) == ["a", "b"]
     for tensor in content.values():
         assert tensor.numpy().tobytes() == array.tobytes() and tensor.numpy().dtype == array.dtype
         assert tuple(tensor.shape) == array.shape
-        tensor.add_(1)  # it can be changed, and is nobody else's
+        tensor.add_(1)  # it can be changed, and shares no memory
     assert torch.equal(content["a"].nan_to_num(), content["b"].nan_to_num())
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray", b"numpy.multiarray"])
-def test_modules_of_all_numpys(tmp_path: Path, module: bytes) -> None:
+def test_module_names_of_all_numpy_versions_are_read(tmp_path: Path, module: bytes) -> None:
     written = pickle.dumps(state_of({"a": WEIGHT}), 2)
     name = np.arange(3).__reduce__()[0].__module__.encode()
     (tmp_path / "a.pdparams").write_bytes(written.replace(b"c" + name + b"\n", b"c" + module + b"\n"))
@@ -127,7 +128,7 @@ def test_arrays_in_parts(tmp_path: Path, protocol: int) -> None:
     assert sorted(found) == ["big", "small"] and torch.equal(found["big"], torch.from_numpy(WEIGHT))
     for key, value in (("OriginShape", (3, 5)), ("slices", ["big@@.0", "big@@.9"]), ("slices", []), ("slices", 3)):
         broken = {**content, PARTS: {"big": {**entry, key: value}}}
-        assert "download it again" in str(refusal(saved(tmp_path / "b.pdparams", broken, protocol)).hint)
+        assert "download it again" in str(error_of(saved(tmp_path / "b.pdparams", broken, protocol)).hint)
 
 
 def test_a_file_is_never_in_memory_twice(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path) -> None:
     ]
     for protocol in PROTOCOLS:
         for call, name in calls:
-            error = refusal(saved(tmp_path / "a.pdparams", state_of({"a": WEIGHT, "b": call}), protocol))
+            error = error_of(saved(tmp_path / "a.pdparams", state_of({"a": WEIGHT, "b": call}), protocol))
             assert "would run code" in error.what and name in str(error.found) and "paddle.save" in str(error.hint)
     assert not ran.exists()
 
@@ -189,7 +190,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path) -> None:
 )
 def test_other_names_are_never_looked_up(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pdparams").write_bytes(content)
-    assert "would run code" in refusal(tmp_path / "a.pdparams").what
+    assert "would run code" in error_of(tmp_path / "a.pdparams").what
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_other_names_are_never_looked_up(tmp_path: Path, content: bytes) -> None
 )
 def test_pickles_that_paddle_never_writes(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pdparams").write_bytes(content)
-    assert "amaged" in refusal(tmp_path / "a.pdparams").what
+    assert "amaged" in error_of(tmp_path / "a.pdparams").what
 
 
 @pytest.mark.parametrize(
@@ -232,8 +233,8 @@ def test_pickles_that_paddle_never_writes(tmp_path: Path, content: bytes) -> Non
 )
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_arrays_of_other_types(tmp_path: Path, array: np.ndarray, found: str, protocol: int) -> None:
-    error = refusal(saved(tmp_path / "a.pdparams", state_of({"a": array}), protocol))
-    assert "not read" in error.what and error.found == found
+    error = error_of(saved(tmp_path / "a.pdparams", state_of({"a": array}), protocol))
+    assert "unsupported" in error.what and error.found == found
 
 
 class Forged:
@@ -267,7 +268,7 @@ class Forged:
     ],
 )
 def test_arrays_with_another_state(tmp_path: Path, state: tuple[Any, ...]) -> None:
-    error = refusal(saved(tmp_path / "a.pdparams", state_of({"a": Forged(*state)})))
+    error = error_of(saved(tmp_path / "a.pdparams", state_of({"a": Forged(*state)})))
     assert error.what == "damaged PaddlePaddle file" and "download it again" in str(error.hint)
 
 
@@ -292,7 +293,7 @@ def test_files_cut_short_and_flipped_bits(tmp_path: Path, protocol: int) -> None
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        refusal(path)
+        error_of(path)
     generator = random.Random(protocol)
     refused = 0
     for _ in range(150):

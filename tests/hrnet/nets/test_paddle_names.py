@@ -19,7 +19,7 @@ import torch
 from hrnet.cli import UserError
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import checkpoint, classification
-from hrnet.nets.paddle_names import are_paddles, to_upstreams
+from hrnet.nets.paddle_names import has_paddle_names, to_upstream_names
 from tests.support import ROOT
 from tests.support.paddleclas import NETS, weights
 
@@ -54,12 +54,12 @@ FUSED = [
     ],
 )
 def test_single_names(name: str, expected: str, prefix: str) -> None:
-    assert list(to_upstreams({prefix + name: torch.ones(2)})) == [prefix + expected]
+    assert list(to_upstream_names({prefix + name: torch.ones(2)})) == [prefix + expected]
 
 
 def test_linear_weights_are_transposed() -> None:
     weight = torch.arange(6.0).reshape(2, 3)
-    state = to_upstreams(
+    state = to_upstream_names(
         {"fc.weight": weight, "layer1.0.se.fc_excitation.weight": weight, "conv_last.bn.weight": weight[0]}
     )
     assert torch.equal(state["classifier.weight"], weight.t())
@@ -69,12 +69,12 @@ def test_linear_weights_are_transposed() -> None:
 
 def test_an_unknown_layer_keeps_its_number() -> None:
     name = "st2.stage_func_list.0.fuse_func.residual_func_list.2.conv.weight"
-    assert list(to_upstreams({name: 0})) == ["stage2.0.fuse_layers.2.0.weight"]
+    assert list(to_upstream_names({name: 0})) == ["stage2.0.fuse_layers.2.0.weight"]
 
 
-def test_other_nets_are_not_taken_for_paddles() -> None:
-    assert not are_paddles({"conv1.weight": 0, "fc.weight": 0, 3: 0})
-    assert are_paddles({"Student.conv_layer1_1.conv.weight": 0})
+def test_names_of_other_networks_are_not_converted() -> None:
+    assert not has_paddle_names({"conv1.weight": 0, "fc.weight": 0, 3: 0})
+    assert has_paddle_names({"Student.conv_layer1_1.conv.weight": 0})
 
 
 NARROW = """

@@ -47,7 +47,7 @@ def test_deconvolutions_and_tag_maps_follow_the_config(build):
     assert net.final_layers[0].weight.shape[-1] == 3
 
 
-def test_initial_weights_are_upstreams(tmp_path):
+def test_initial_weights_equal_those_of_upstream(tmp_path):
     torch.manual_seed(0)
     net = pose.build(load_config(tiny.write_pose_config(tmp_path)))
     assert net.deconv_layers[0][0][0].weight.std().item() == pytest.approx(pose.START_STD, rel=0.1)
@@ -57,7 +57,7 @@ def test_initial_weights_are_upstreams(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["w32_512", "w48_640"])
-def test_values_are_upstreams(size, monkeypatch):
+def test_values_equal_those_of_upstream(size, monkeypatch):
     if not CHECKOUT:
         pytest.skip("HIGHERHRNET is not a checkout of upstream's commit aa23881")
     monkeypatch.setattr(sys, "path", [str(Path(CHECKOUT, "lib")), *sys.path])

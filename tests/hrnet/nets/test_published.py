@@ -10,7 +10,7 @@ import torch
 
 from hrnet.config import CONFIGS, load_config
 from hrnet.nets import classification, pose
-from hrnet.nets.paddle_names import to_upstreams
+from hrnet.nets.paddle_names import to_upstream_names
 from hrnet.nets.trunk import count_parameters
 from hrnet.schemas import CLASSIFICATION, POSE
 from tests.support import paddleclas
@@ -36,7 +36,7 @@ UPSTREAM = {
 UPSTREAM |= {f"{model}_ssld": UPSTREAM[model] for model in ("hrnet_w18", "hrnet_w48")}
 UPSTREAM["higher_hrnet_w32_640"] = UPSTREAM["higher_hrnet_w32_512"]
 MODELS = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
-BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bias"}  # that PaddleClas' head lacks
+BIASES = {f"downsamp_modules.{i}.0.bias" for i in range(3)} | {"final_layer.0.bias"}  # missing in PaddleClas' head
 BUILD = {CLASSIFICATION: classification.build, POSE: pose.build}
 
 
@@ -62,19 +62,19 @@ def test_every_config_is_compared_with_upstream():
 
 
 @pytest.mark.parametrize("model", marked(UPSTREAM))
-def test_keys_and_shapes_are_upstreams(model):
+def test_keys_and_shapes_equal_those_of_upstream(model):
     state = built(model).state_dict()
     lines = "\n".join(f"{key} {list(value.shape)}" for key, value in sorted(state.items()))
     assert (len(state), hashlib.sha256(lines.encode()).hexdigest()) == UPSTREAM[model]
 
 
 @pytest.mark.parametrize("model", marked(paddleclas.NETS))
-def test_keys_and_shapes_are_paddleclas(model):
+def test_keys_and_shapes_equal_those_of_paddleclas(model):
     width, gated, digest = paddleclas.NETS[model]
     theirs = paddleclas.weights(width, gated)
     lines = sorted(f"{name} {shape}" for name, shape in theirs.items())
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == digest
-    state = to_upstreams({name: torch.empty(shape, device="meta") for name, shape in theirs.items()})
+    state = to_upstream_names({name: torch.empty(shape, device="meta") for name, shape in theirs.items()})
     wanted = {key: value.shape for key, value in built(model).state_dict().items() if "num_batches" not in key}
     assert {key: value.shape for key, value in state.items()} == {
         key: shape for key, shape in wanted.items() if gated or key not in BIASES

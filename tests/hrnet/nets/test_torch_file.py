@@ -35,7 +35,7 @@ def saved(path: Path, content: Any, zipped: bool = True, protocol: int = 2) -> P
     return path
 
 
-def refusal(path: Path) -> UserError:
+def error_of(path: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         torch_file.read(path)
     assert caught.value.where == path and "\n" not in str(caught.value)
@@ -204,7 +204,7 @@ def test_other_objects_are_named_with_their_key(
     tmp_path: Path, content: Any, found: str, protocol: int, zipped: bool
 ) -> None:
     path = saved(tmp_path / "a.pth", {"model": {"w": WEIGHT}, **content}, zipped, protocol)
-    error = refusal(path)
+    error = error_of(path)
     assert str(error.found).startswith(found), error.found
     assert "weights_only=False" in str(error.hint) and "model" in str(error.hint)
 
@@ -212,14 +212,14 @@ def test_other_objects_are_named_with_their_key(
 def test_the_hint_saves_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "timm's.pth.tar", {"model": {"w": WEIGHT}, "args": argparse.Namespace(lr=0.1)})
     monkeypatch.chdir(tmp_path)
-    python, option, code = shlex.split(str(refusal(path).hint).split(": ", 1)[1])
+    python, option, code = shlex.split(str(error_of(path).hint).split(": ", 1)[1])
     assert (python, option) == ("python", "-c")
     exec(code)
     assert torch.equal(torch_file.read(tmp_path / "timm's.pth.model.pth")["w"], WEIGHT)
 
 
 def test_a_pickled_network_is_rejected(tmp_path: Path) -> None:
-    error = refusal(saved(tmp_path / "a.pth", torch.nn.Linear(2, 2)))
+    error = error_of(saved(tmp_path / "a.pth", torch.nn.Linear(2, 2)))
     assert error.found == "torch.nn.modules.linear.Linear" and "state_dict()" in str(error.hint)
 
 
@@ -279,7 +279,7 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, zipped: bool, kept: float)
     path = saved(tmp_path / "a.pth", {"w": torch.ones(500)}, zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    error = refusal(path)
+    error = error_of(path)
     assert f"{int(len(whole) * kept)} bytes" in str(error.found) and "download it again" in str(error.hint)
 
 
@@ -302,7 +302,7 @@ def test_another_byte_order_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, b"big" if name.endswith("byteorder") else content)
-    assert "byte order" in str(refusal(path).found)
+    assert "byte order" in str(error_of(path).found)
 
 
 def test_a_content_that_contains_itself_is_walked_once(tmp_path: Path) -> None:
@@ -322,4 +322,4 @@ def test_memory_is_never_allocated_for_numbers_in_a_damaged_file(tmp_path: Path)
         b"\x80\x05\x96" + b"\xff" * 8,
     ):
         path.write_bytes(stream.getvalue() + attack)
-        assert refusal(path).what
+        assert error_of(path).what

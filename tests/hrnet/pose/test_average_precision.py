@@ -35,7 +35,7 @@ def repeated(dataset: dict[str, Any], people: list[dict[str, Any]], counts: list
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 4.0, 12.0]))
-def test_ap_of_all_images_is_cocos(seed: int, blur: float) -> None:
+def test_ap_of_all_images_equals_pycocotools(seed: int, blur: float) -> None:
     dataset = scene(seed, len(IDS), 5)
     evaluation = evaluate(ground_truth(dataset), results(dataset, seed, blur, digits=1), IDS)
     ours = Detections.from_evaluation(evaluation).average_precision(np.ones(len(IDS)))
@@ -44,7 +44,7 @@ def test_ap_of_all_images_is_cocos(seed: int, blur: float) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=6, max_size=6))
-def test_ap_of_images_counted_several_times_is_cocos_of_copies(seed: int, counts: list[int]) -> None:
+def test_ap_of_images_counted_several_times_equals_pycocotools_on_copies(seed: int, counts: list[int]) -> None:
     dataset = scene(seed, len(IDS), 4)
     people = results(dataset, seed, 6.0)
     detections = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS))
@@ -54,7 +54,7 @@ def test_ap_of_images_counted_several_times_is_cocos_of_copies(seed: int, counts
     assert (-1 if np.isnan(ours) else ours) == pytest.approx(theirs, abs=1e-12)
 
 
-def test_ap_of_some_images_is_cocos_of_only_these() -> None:
+def test_ap_of_some_images_equals_pycocotools_on_only_these() -> None:
     dataset = scene(3, len(IDS), 5)
     people = results(dataset, 3, 8.0)
     detections = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS))
@@ -148,7 +148,7 @@ def test_without_matches_there_is_no_similarity() -> None:
     assert np.isnan(values).all() and not counts.any()
 
 
-def test_ap_of_each_image_is_cocos_of_only_that_image() -> None:
+def test_ap_of_each_image_equals_pycocotools_on_only_this_image() -> None:
     dataset = scene(4, len(IDS), 4)
     people = results(dataset, 4, 6.0)
     alone = Detections.from_evaluation(evaluate(ground_truth(dataset), people, IDS)).image_average_precisions()

@@ -1,4 +1,4 @@
-"""Grouping of peaks to people, on peaks that are given as numbers."""
+"""Grouping of peaks to people, with peaks written as numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR = range(4)
 
 
 def peaks_of(found: dict[int, list[tuple[int, float, float]]]) -> list[Peaks]:
-    """Peaks of 17 joints from (x, height, tag) by joint."""
+    """Peaks of 17 joints from {joint: [(x, heatmap value, tag), …]}."""
     listed = [found.get(joint, []) for joint in range(COUNT)]
     return [
         Peaks(
@@ -46,7 +46,7 @@ def test_each_peak_goes_to_the_nearest_tag() -> None:
     assert grouped(found) == [{NOSE: 1, LEFT_EYE: 4}, {NOSE: 2, LEFT_EYE: 3}]
 
 
-def test_rows_are_position_height_and_tag() -> None:
+def test_rows_are_position_value_and_tag() -> None:
     people = group(peaks_of({LEFT_EAR: [(3, 0.5, 2.5)]}), 1.0, 30, True, False)
     expected = np.zeros((1, 17, 4), np.float32)
     expected[0, LEFT_EAR] = (3, 7, 0.5, 2.5)

@@ -61,7 +61,7 @@ def test_a_value_equal_to_the_threshold_is_not_a_peak() -> None:
 
 
 @pytest.mark.parametrize("many", [-1, 10**6])
-def test_a_tenth_in_float32_is_more_than_a_tenth(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_float32_tenth_is_above_a_threshold_of_a_tenth(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peaks, "MANY", many)
     outputs = np.zeros((1, 34, 32, 32), np.float32), np.zeros((1, 17, 64, 64), np.float32)
     outputs[0][0, 0, :2, :2] = outputs[1][0, 0, :4, :4] = 0.1

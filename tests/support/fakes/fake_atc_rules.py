@@ -46,7 +46,7 @@ Gears = list[list[int]]
 
 
 class Refused(Exception):
-    """A refusal by atc: its code and text."""
+    """An error of atc: its code and text."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}")

@@ -98,7 +98,7 @@ def test_images_and_labels_of_both_splits_are_read(tmp_path: Path) -> None:
     assert read_images(tmp_path / "moved/data", config, True).sha256() == before, "the location does not matter"
 
 
-def refused(data: Path, config: CfgNode, training: bool) -> UserError:
+def error_of(data: Path, config: CfgNode, training: bool) -> UserError:
     with pytest.raises(UserError) as caught:
         read_images(data, config, training)
     return caught.value
@@ -112,7 +112,7 @@ def test_files_that_are_not_images_are_named_before_the_first_step(tmp_path: Pat
     os.rename(data / "train/dark/dark0.JPEG", data / "train/dark/no ending")
     (data / "train/list.txt").write_text("beside the class folders")
     (data / "train/__MACOSX").mkdir()
-    error = refused(data, config, True)
+    error = error_of(data, config, True)
     assert error.where == data / "train"
     reasons = {"grey/lost.JPEG": "a broken link", "light/inner": "a directory", "grey/Thumbs.db": "not an image"}
     assert error.found == ", ".join(f"train/{name}: {reason}" for name, reason in reasons.items())
@@ -128,11 +128,11 @@ def test_files_that_are_not_images_are_named_before_the_first_step(tmp_path: Pat
 def test_classes_of_both_splits_must_be_the_same(tmp_path: Path) -> None:
     config, data = load_config(write_config(tmp_path)), data_set(tmp_path / "data")
     os.rename(data / "val/grey", data / "val/gray")
-    error = refused(data, config, False)
+    error = error_of(data, config, False)
     assert (error.where, error.found) == (data, "gray only in val/, grey only in train/")
     lines = [f"val/{name}/{name}9.JPEG {label}\n" for label, name in enumerate(("light", "dark"))]
     (data / "val_list.txt").write_text("".join(lines))
-    error = refused(data, config, False)
+    error = error_of(data, config, False)
     assert error.where == data / "val_list.txt"
     assert error.found == "val/dark/dark9.JPEG is 1, train/dark is 0, val/light/light9.JPEG is 0, train/light is 2"
     (data / "val_list.txt").write_text("val/light/light9.JPEG 2\n")

@@ -173,13 +173,13 @@ def test_weights_that_are_not_finite_are_rejected(
 def test_files_and_labels_that_are_not_used_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "data/train/list.txt").write_text("")
     assert train(folder, "--stop_step", 1) == 0
-    assert "\n1 files without a class are not used: train/list.txt\n" in capsys.readouterr().out
+    assert "\n1 file without a class is not used: train/list.txt\n" in capsys.readouterr().out
     (folder / "data/val_label.txt").write_text("gone.JPEG 1\ndark/dark8.JPEG 0\n")
     checkpoint.save(classification.build(load_config(folder / "small.yaml")), folder / "new.pth")
     assert train(folder, "--eval", "--weights", folder / "new.pth") == 0
     screen = capsys.readouterr().out
     assert (
-        ", 1 images: " in screen
+        ", 1 image: " in screen
         and "\n2 files without a class are not used: val/dark/dark9.JPEG, val/dark/dark10.JPEG\n" in screen
     )
-    assert "\n1 labels have no image (a subset): val/gone.JPEG\n" in screen
+    assert "\n1 label has no image (a subset): val/gone.JPEG\n" in screen

@@ -69,7 +69,7 @@ def changed(config, **values):
 
 
 @pytest.mark.parametrize("size", [(100, 333), (333, 100), (160, 163), (80, 81), (30, 20)])
-def test_cv2_is_paddleclas(config, size):
+def test_inputs_resized_by_cv2_equal_those_of_paddleclas(config, size):
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     expected = reference_pixels.paddleclas_normalise(reference_pixels.paddleclas_crop(np.asarray(image), 80, (64, 64)))
     assert reference.prepare(image, changed(config, RESIZER="cv2")).tobytes() == expected.tobytes()
@@ -77,7 +77,7 @@ def test_cv2_is_paddleclas(config, size):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(RESIZERS), st.sampled_from(INTERPOLATIONS))
-def test_two_implementations_of_the_same_pixels(tmp_path_factory, width, height, resizer, interpolation):
+def test_inputs_equal_those_of_preprocess_to_the_bit(tmp_path_factory, width, height, resizer, interpolation):
     """preprocess's inputs equal those of the reference, to the bit."""
     base = load_config(tiny.write_config(tmp_path_factory.mktemp("config")))
     config = changed(base, RESIZER=resizer, INTERPOLATION=interpolation)

@@ -37,7 +37,7 @@ PIXELS, OTHERS = 1e-3, 0.01
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IMAGES.is_dir(), reason="../shared/data/coco is not there"),
+    pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of coco beside this checkout"),
     pytest.mark.skipif(not UPSTREAM, reason="HIGHERHRNET is not a checkout of upstream"),
 ]
 

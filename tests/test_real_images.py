@@ -18,7 +18,7 @@ LOGIT_TOLERANCE = 1e-4  # float32 sums in another order differ by some 2e-5
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not IMAGES.is_dir(), reason="../shared/data/imagenet is not there"),
+    pytest.mark.skipif(not IMAGES.is_dir(), reason="no images of imagenet beside this checkout"),
 ]
 
 

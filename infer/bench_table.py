@@ -1,0 +1,88 @@
+"""The table of a speed sweep, and the rows of an earlier sweep over other batch sizes that stay in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from hrnet import markdown
+from hrnet.io import stamp
+from hrnet.io.compiled import CompiledModel
+from hrnet.io.records import FormatError, from_json, read_record
+from hrnet.io.runs import BenchRecord, BenchRow
+
+HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
+
+
+def table(record: BenchRecord) -> str:
+    """The record as Markdown text."""
+    card = any(row.card_images_per_second for row in record.rows)
+    gears = any(row.gear for row in record.rows)
+    head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card img/s"] if card else [])]
+    rows = []
+    for row in record.rows:
+        times = (row.image_ms, row.batch_ms["median"], row.batch_ms["percentile(99%)"])
+        cells = [str(row.batch), *(["x".join(map(str, row.gear or []))] if gears else [])]
+        cells += [f"{row.device_images_per_second:.1f}", *(f"{time:.2f}" for time in times)]
+        cells += [f"{row.images_per_second:.1f}"]
+        rows.append(cells + ([f"{row.card_images_per_second:.1f}"] if card else []))
+    where = f"{record.soc_version}, " if record.soc_version else ""
+    start = "including the tool's start and model loading" if record.start_in_seconds else "with the model loaded"
+    facts = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (record.machine, record.versions)]
+    return (
+        f"{record.tool}, {where}device {','.join(record.devices)}; {record.loop} batches each; files to files {start}."
+        f"\n\n{markdown.table(head, rows, '---:')}\n{'; '.join(facts)}.\n"
+    )
+
+
+def find_others(
+    output: Path, page: Path, made_from: stamp.Stamp, models: Sequence[Path], compiled: CompiledModel
+) -> Optional[BenchRecord]:
+    """The record of an earlier sweep with those rows that may be in one table with the rows of `models`: for other
+    models, measured on the same machine by the same tool, code and settings. Their models are unchanged since, and were
+    compiled as `compiled`, one of `models`. None if there are no such rows; removed rows are reported."""
+    try:
+        content = read_record(stamp.stamp_path(output), "stamp")
+        before = stamp.Stamp(content["settings"], content["files"], content["code_sha256"])
+        record = BenchRecord.read(output)
+    except (FormatError, KeyError, OSError):
+        return None
+    alike = before._replace(settings={**before.settings, "models": made_from.settings["models"]}) == made_from
+    alike = alike and stamp.is_current(output, before, [page, output])
+    rows = [row for row in record.rows if Path(row.model) not in models]
+    kept = [row for row in rows if alike and _is_alike(row, compiled)]
+    if removed := [row for row in rows if row not in kept]:
+        print(f"removed rows of an earlier sweep with another model, tool, machine or LOOP: {batches(removed)}")
+    return replace(record, rows=kept) if kept else None
+
+
+def batches(rows: Sequence[BenchRow]) -> str:
+    return f"batch {', '.join(str(row.batch) for row in rows)}"
+
+
+def _is_alike(row: BenchRow, compiled: CompiledModel) -> bool:
+    """Whether the model of a row is unchanged, and was compiled as `compiled` except for the batch size."""
+    try:
+        found = CompiledModel.read(row.model)
+    except (FormatError, OSError):
+        return False
+    return found.model_sha256 == row.model_sha256 and found.origin == compiled.origin
+
+
+def read_others(content: Any, path: Path) -> Optional[BenchRecord]:
+    """The result of `find_others` as JSON, in the file `path` of a killed run."""
+    found: Optional[BenchRecord] = None if content is None else from_json(BenchRecord, content, path, "bench record")
+    return found
+
+
+def with_others(record: BenchRecord, others: Optional[BenchRecord]) -> BenchRecord:
+    """A new record with the rows of `others`, sorted by batch size, unless the version of the tool differs."""
+    if others is None:
+        return record
+    if (others.tool, others.start_in_seconds) != (record.tool, record.start_in_seconds):
+        print(f"removed rows of an earlier sweep, by {others.tool}: {batches(others.rows)}")
+        return record
+    print(f"kept rows of an earlier sweep with the same model, tool, machine and LOOP: {batches(others.rows)}")
+    return replace(record, rows=sorted([*others.rows, *record.rows], key=lambda row: row.batch))

@@ -1,0 +1,40 @@
+"""What `make help` prints in an unpacked bundle: the targets and variables that work on a board."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+TARGETS = ("infer", "eval", "gate", "predict", "serve", "doctor", "clean", "help")
+STAGE_TARGETS = ("preprocess", "part", "merge", "show")  # with the board's own images
+VARIABLES = {
+    *("BUILD", "PYTHON", "OM", "DEVICE", "BACKEND", "AIS_PYTHON", "GATE", "REFERENCE", "MAX_REJECTED", "IMAGES"),
+    *("HOST", "PORT", "CLEAN"),
+}
+INPUTS_VARIABLES, STAGE_VARIABLES, POSE_VARIABLES = {"PREP"}, {"DATASET", "LIMIT", "SHARDS", "SHARD", "KEEP"}, {"FLIP"}
+TEXTS = {  # where the board differs
+    "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
+    "OM": "the compiled model",
+    "PREP": "the inputs",
+    "REFERENCE": "config: the config's figure; or a metrics record on the same images; empty: none",
+}
+
+
+def names(preprocesses: bool) -> tuple[str, ...]:
+    """The targets of a bundle."""
+    return TARGETS + (STAGE_TARGETS if preprocesses else ())
+
+
+def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bool, pose: bool) -> str:
+    """The text, in the format of the Makefile's `help`. `sources`: the Makefile and project.mk; `settings`: values in
+    bundle.mk."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
+    found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
+    lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
+    listed = VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
+    for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE):
+        if name in listed:
+            lines.append(f"  {name:14}{settings.get(name, default.strip()):25} {TEXTS.get(name, what)}".rstrip())
+    return "\n".join(lines) + "\n"
