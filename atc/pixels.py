@@ -41,8 +41,11 @@ def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence
         helper.make_node("Transpose", [name], [f"{prefix}_planes"], f"{prefix}_Transpose", perm=NHWC_TO_NCHW),
         helper.make_node("Cast", [f"{prefix}_planes"], [f"{prefix}_float"], f"{prefix}_Cast", to=TensorProto.FLOAT),
     ]
+    (value,) = [value for value in model.graph.input if value.name == name]
+    width = value.type.tensor_type.shape.dim[3].dim_value or 1  # 1 broadcasts to any width
     for operator, step, values in steps:
-        constant = np.array(values, np.float32).reshape(-1, 1, 1)
+        # one value for each column too: onnxruntime computes int8 channels last, where 3 values take 10 times as long
+        constant = np.repeat(np.array(values, np.float32), width).reshape(-1, 1, width)
         model.graph.initializer.append(numpy_helper.from_array(constant, f"{prefix}_{step}"))
         inputs = [nodes[-1].output[0], f"{prefix}_{step}"]
         nodes.append(helper.make_node(operator, inputs, [f"{prefix}_{step}_out"], f"{prefix}_{operator}_{step}"))
@@ -51,7 +54,6 @@ def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence
     nodes += model.graph.node
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    (value,) = [value for value in model.graph.input if value.name == name]
     value.type.tensor_type.elem_type = TensorProto.UINT8
     dims = value.type.tensor_type.shape.dim
     shuffled = [onnx.TensorShapeProto.Dimension.FromString(dims[axis].SerializeToString()) for axis in NCHW_TO_NHWC]

@@ -39,6 +39,14 @@ def test_outputs_equal_those_of_normalised_images(height: int, width: int) -> No
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+def test_a_fixed_width_has_a_value_for_each_column() -> None:
+    model = pyramid(2)
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 64
+    pixels.accept_pixels(model, MEAN, STD)
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer if tensor.name.startswith("image_pixels")}
+    assert shapes == {"image_pixels_min": [3, 1, 64], "image_pixels_var_reci": [3, 1, 64]}
+
+
 def test_new_names_avoid_names_in_use() -> None:
     model = pyramid(2)
     for node in model.graph.node:
