@@ -33,11 +33,11 @@ class Table(NamedTuple):
 
 
 def write_tables(output: Path, title: str, shown: Table, listed: Table, lines: Sequence[str]) -> None:
-    """Print the table `shown` and `lines`. Write `lines` and the longer table `listed` to the .md file beside the
-    record `output`."""
-    print("\n".join([shown.text(), *lines]))
+    """Write `lines` and the longer table `listed` to the .md file beside the record `output`. Print the table `shown`
+    and `lines`."""
     items = "".join(f"- {line.strip()}\n" for line in lines)
     write_text(output.with_suffix(".md"), "\n".join(filter(None, [f"# {title}\n", items, listed.markdown()])))
+    print("\n".join([shown.text(), *lines]))
 
 
 def short(value: float) -> str:

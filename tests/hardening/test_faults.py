@@ -84,7 +84,7 @@ def damaged(whole: bytes, seed: int) -> bytes:
 
 POSE = "MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 64}\nINPUT: {GEARS: [[64, 64], [64, 128]]}\n"
 POSE += coco_sets.DECODING
-PIXELS = "MODEL: {IMAGE_SIZE: [32, 32]}\nINPUT: {RESIZE: 40}\n"
+PIXELS = "MODEL: {IMAGE_SIZE: [32, 32], NUM_CLASSES: 10}\nINPUT: {RESIZE: 40}\n"
 SHAPED = ["--framework=5", "--soc_version=Ascend310P3", "--input_format=NCHW", "--input_shape=image:2,3,32,32"]
 EMULATOR = [*SHAPED, "--model=f.onnx", "--output=om/f"]
 CONVERT = ["--model", "f.onnx", "--output", "om/f.onnx", "--cfg", "c.yaml"]
