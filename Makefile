@@ -24,7 +24,7 @@ TS           ?= $(BUILD)/$(MODEL)/model.ts#   a TorchScript file to use instead 
 OM           ?=#                              a compiled model to use instead of make om
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
-BATCHES      ?=#                              sizes (bench: 1,4,8,16,32; qps: also 64; family: 1,4,8)
+BATCHES      ?=#                              sizes for bench, qps, family, serve (each has a default)
 MODELS       ?=#                              family (all HRNet), report: names of models
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
@@ -37,7 +37,7 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            allowed drop, points; none: allow unjudged; not remembered
+GATE         ?= 1#                            allowed drop, points; none: NOT JUDGED too; not remembered
 REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered

@@ -1,9 +1,9 @@
 """Compare the logits of a classifier from stage to stage, to find where accuracy is lost.
 
-    python -m compare.classification --cfg demo_digits --manifest build/demo_digits/prep/digits-float32/manifest.json
-        --onnx build/demo_digits/model.onnx --model build/demo_digits/om/bs16-float32-fp16.onnx
-        --run build/demo_digits/out/digits-float32/onnxruntime-bs16-fp16_run.json
-        --metrics build/demo_digits/eval/digits-float32/onnxruntime-bs16-fp16.json
+    python -m compare.classification --cfg demo_digits --manifest build/demo_digits/prep/digits-float32/manifest.json \\
+        --onnx build/demo_digits/model.onnx --model build/demo_digits/om/bs16-float32-fp16.onnx \\
+        --run build/demo_digits/out/digits-float32/onnxruntime-bs16-fp16_run.json \\
+        --metrics build/demo_digits/eval/digits-float32/onnxruntime-bs16-fp16.json \\
         --output build/demo_digits/compare/digits-float32/onnxruntime-bs16-fp16/stages.json
 
 Reads    the inputs beside the manifest, both models, the outputs of infer, eval's metrics and predictions;

@@ -1,7 +1,7 @@
 """Compare a compiled model with its ONNX file operator by operator, to find where accuracy is lost.
 
-    python -m compare.operators --cfg demo_digits --onnx build/demo_digits/model.onnx
-        --model build/demo_digits/om/bs16-float32-fp16.onnx --inputs build/demo_digits/prep/digits-float32
+    python -m compare.operators --cfg demo_digits --onnx build/demo_digits/model.onnx \\
+        --model build/demo_digits/om/bs16-float32-fp16.onnx --inputs build/demo_digits/prep/digits-float32 \\
         --output build/demo_digits/compare/digits-float32/onnxruntime-bs16-fp16/operators.json
 
 Reads    the ONNX file, the compiled model with its record, a directory of inputs with its manifest

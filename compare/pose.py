@@ -1,10 +1,10 @@
 """Compare the maps and the people of a pose model from stage to stage, to find where accuracy is lost.
 
-    python -m compare.pose --cfg demo_pose --dataset data/demo_people --flip
-        --manifest build/demo_pose/prep/demo_people-float32/manifest.json --onnx build/demo_pose/model.onnx
-        --model build/demo_pose/om/bs1-float32-fp16.onnx
-        --run build/demo_pose/out/demo_people-float32/onnxruntime-bs1-fp16_run.json
-        --metrics build/demo_pose/eval/demo_people-float32/onnxruntime-bs1-fp16.json
+    python -m compare.pose --cfg demo_pose --dataset data/demo_people --flip \\
+        --manifest build/demo_pose/prep/demo_people-float32/manifest.json --onnx build/demo_pose/model.onnx \\
+        --model build/demo_pose/om/bs1-float32-fp16.onnx \\
+        --run build/demo_pose/out/demo_people-float32/onnxruntime-bs1-fp16_run.json \\
+        --metrics build/demo_pose/eval/demo_people-float32/onnxruntime-bs1-fp16.json \\
         --output build/demo_pose/compare/demo_people-float32/onnxruntime-bs1-fp16/stages.json
 
 Reads    the inputs beside the manifest, both models, the outputs of infer, eval's metrics and keypoints, and COCO's

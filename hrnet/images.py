@@ -1,7 +1,7 @@
 """Image files and pixel arithmetic that two or more stages need.
 
 Classification: resize the short side, crop the centre, normalise with mean and standard deviation in float32.
-INPUT.RESIZER selects the arithmetic: that of the model zoo's imagenet_torch_preprocess.py, and torchvision on PIL
+INPUT.RESIZER selects the arithmetic: that of the model zoo's imagenet_torch_preprocess.py, and torchvision on Pillow
 images, or that of PaddleClas (commit d178931, ppcls/data/preprocess/ops/operators.py: ResizeImage, CropImage and
 NormalizeImage, with OpenCV).
 

@@ -1,6 +1,6 @@
 """Measure compiled models of several batch sizes, or one model with gears: device rate, latency, files to files.
 
-    python -m infer.bench --models build/hrnet_w18/om/bs1-float32-fp32.onnx build/hrnet_w18/om/bs8-float32-fp32.onnx
+    python -m infer.bench --models build/hrnet_w18/om/bs1-float32-fp32.onnx build/hrnet_w18/om/bs8-float32-fp32.onnx \\
         --output build/hrnet_w18/bench/onnxruntime-fp32-dev0.json
 
 Reads    each model and its record (`<model>.json`), which contains the batch size

@@ -13,14 +13,14 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.records import FormatError, from_json, read_record
 from hrnet.io.runs import BenchRecord, BenchRow
 
-HEAD = ("device img/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files img/s")
+HEAD = ("device images/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files images/s")
 
 
 def table(record: BenchRecord) -> str:
     """The record as Markdown text."""
     card = any(row.card_images_per_second for row in record.rows)
     gears = any(row.gear for row in record.rows)
-    head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card img/s"] if card else [])]
+    head = ["batch", *(["gear"] if gears else []), *HEAD, *(["card images/s"] if card else [])]
     rows = []
     for row in record.rows:
         times = (row.image_ms, row.batch_ms["median"], row.batch_ms["percentile(99%)"])

@@ -1,6 +1,6 @@
 """Convert the command line of the model zoo's eval.py for Torch-AIE to `make qps`, and run it.
 
-    python -m infer.qps --batch_size 1 --device_id 0 --dataset /data/imagenet/val
+    python -m infer.qps --batch_size 1 --device_id 0 --dataset /data/imagenet/val \\
         --label_file /data/imagenet/val_label.txt --traced_model build/hrnet_w18/model.ts
 
 Reads    a TorchScript file of pth2onnx.torchscript or of the model zoo's export.py, and a directory of labelled images

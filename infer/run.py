@@ -1,6 +1,7 @@
 """Infer prepared inputs with a compiled model by ais_bench or its emulator, and write a run record.
 
-    python -m infer.run --model build/hrnet_w18/om/bs16-float32-fp32.onnx --inputs build/hrnet_w18/prep/imagenet-float32
+    python -m infer.run --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
+        --inputs build/hrnet_w18/prep/imagenet-float32 \\
         --output build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32
 
 Reads    the model and its record (`<model>.json`), the inputs and their manifest.json
@@ -118,7 +119,7 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
     stamp.write_stamp(output.folder, job.stamp, [output.record])
     device = result.device["throughput"]
     count = plural(len(result.files), "image")
-    print(f"inferred {count} into {output.folder} ({rate:.1f} img/s, device alone {device:.1f})")
+    print(f"inferred {count} into {output.folder} ({rate:.1f} images/s, device alone {device:.1f})")
 
 
 def run_jobs(jobs: list[Job], model: Path, compiled: CompiledModel, tool: Tool, device: str, locks: list[int]) -> None:

@@ -10,10 +10,10 @@ Writes   <output>: names of nodes, one in each line (hrnet/keep_float.py); besid
 The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. Operators are tried in the
 order of the error that each adds itself (compare/walk.py). A model is judged by the Kullback-Leibler divergence of its
 softmax from that of float32, or, if its outputs are not logits, by their relative squared error
-(keep_float/measure.py). keep_float/steps.py describes the search. Images of the evaluation are only used if they also
-calibrate.
+(keep_float/measure.py). keep_float/steps.py describes the search. Evaluated images are used only if they are
+also calibration images.
 
-Exit code 1 if a model overflows in float16 with any list of operators.
+Exit code 1 if a model overflows in float16 with every list of operators.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def step_record(step: Step) -> dict[str, Any]:
 
 
 def table(done: list[Step]) -> str:
-    head = ["step", "operators in float", "divergence", "Top-1 changed", "images/s", "kept"]
+    head = ["step", "operators in float", "divergence", "Top-1 changed", "images/s", "accepted"]
     rows = [
         [
             each.action,

@@ -1,7 +1,7 @@
 """Pack a compiled model, its inputs and the code for `make infer eval serve` on a board into one tar file.
 
-    python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg hrnet_w18
-        --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --inputs build/hrnet_w18/prep/imagenet-float32
+    python -m make.bundle --output build/hrnet_w18/bundle/board.tar --cfg hrnet_w18 \\
+        --model build/hrnet_w18/om/bs16-float32-Ascend310P3.om --inputs build/hrnet_w18/prep/imagenet-float32 \\
         --set BACKEND=ascend --set GATE=1
 
 Reads    the model and its record, the directory of inputs (without --inputs the board preprocesses its own DATASET), a
@@ -96,7 +96,8 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
     given = "" if prep else " DATASET=<directory>"
     stages = "infer eval" if prep else "preprocess infer eval"
     needs = "" if runtime else ", and ais_bench in the interpreter AIS_PYTHON (default: python3)"
-    by, python = ("", "python3") if runtime else (", in the interpreter AIS_PYTHON", "$AIS_PYTHON")
+    by, python = ("", "python3") if runtime else (", in the interpreter AIS_PYTHON", "${AIS_PYTHON:-python3}")
+    in_python = "" if runtime else " in `python3`"
     inputs = (
         f"`{prep}` contains its inputs" if prep else "`make preprocess` writes its inputs from the images in DATASET"
     )
@@ -109,7 +110,8 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         f"make {stages}{given}\n"
         "make gate    # prints the verdict again\n"
         "```\n\n"
-        f"A model that passed its gate can be served over HTTP{by}. `make predict` needs the same packages:\n\n"
+        f"A model that passed its gate can be served over HTTP{by}. "
+        f"`make predict` needs the same packages{in_python}:\n\n"
         "```\n"
         f"{python} -m pip install -c constraints.txt {' '.join(serve_packages(pose, not prep))}\n"
         "make serve\n"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 from hrnet.cli import UserError
+from hrnet.hints import install
 from hrnet.io.files import replacing
 
 SIZE, DPI = (8.0, 5.5), 150  # inches, pixels per inch of the PNG
@@ -106,9 +107,7 @@ class Box(NamedTuple):
 def check_installed() -> None:
     """Raise UserError unless matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(
-            "matplotlib is not installed", hint="make setup, then .venv/bin/python -m pip install matplotlib"
-        )
+        raise UserError("matplotlib is not installed", hint=install("matplotlib"))
 
 
 def candidates(anchor: tuple[float, float], size: tuple[float, float], reach: float, far: float) -> Iterator[Box]:

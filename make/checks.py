@@ -36,7 +36,7 @@ CHECKS = {
     "SHARD": optional(Check("[1-9][0-9]*/[1-9][0-9]*", "a part, such as 3/16")),
     "BASE": optional(FILE),
     "KEEP": optional(one_of("1")),
-    "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics file"),
+    "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics record"),
     "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
     "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes and $; for others give their directory"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
@@ -44,7 +44,7 @@ CHECKS = {
     "PRECISION": one_of("default", "fp16", "fp32", "int8", "int8-minmax", "int8-percentile", "int8-entropy"),
     "KEEP_FLOAT": Check(f"({PATH.pattern})?", f"empty, auto, or a list of operators: {PATH.expected}"),
     "FLIP": one_of("0", "1"),
-    "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none to allow no verdict"),
+    "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none to also accept NOT JUDGED"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),
     "SOC": Check(cann.CHIP, cann.CHIP_TEXT),
     "ATC_FLAGS": Check(

@@ -1,11 +1,11 @@
 """Compare models: accuracy, multiply-adds, parameters and latency of each, as a table and four charts.
 
-    python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json
+    python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json \\
         --bench bench/onnxruntime-fp32-dev0.json --set BACKEND=onnxruntime --set BATCHES=1,4,8 …
 
 Called by `make family`. Other stages, in separate processes, measure a row: pth2onnx.cost, and make with the settings
 of --set. make exports, compiles and times the model, and with --metrics also evaluates it. A model without
-weights/<MODEL>.pth is timed with random weights of a fixed seed; its accuracy is then the published figure in its
+weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published figure in its
 config.
 
 Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)

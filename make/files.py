@@ -158,7 +158,7 @@ def check_reference(options: Options) -> None:
     if reference not in ("", *REFERENCES) and not Path(reference).is_file():
         near = nearest(reference, REFERENCES)
         hint = f"give REFERENCE={near}" if near else f"give {', '.join(REFERENCES)}, or the metrics record of make eval"
-        raise options.error("REFERENCE", "no such metrics file", hint)
+        raise options.error("REFERENCE", "no such metrics record", hint)
     measured_from = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(reference, "")
     if hrnet.BOARD and measured_from and not Path(options[measured_from]).is_file():
         hint = "give REFERENCE=config, or a metrics record of the host on the same images"

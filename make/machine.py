@@ -1,6 +1,6 @@
 """Describe what the results of a part depend on, on this machine: code, config, model, images, versions of packages.
 
-    python -m make.machine --cfg hrnet_w18 --dataset /data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx
+    python -m make.machine --cfg hrnet_w18 --dataset /data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --backend onnxruntime --shard 3/16
 
 Prints one JSON object on the last line. make.cluster compares those of its nodes with its own: with another version,

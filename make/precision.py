@@ -1,6 +1,6 @@
 """Compare precisions of one model: accuracy, changed predictions and images/s of each, as a table.
 
-    python -m make.precision --model demo_digits --build build --batch_size 16
+    python -m make.precision --model demo_digits --build build --batch_size 16 \\
         --metrics build/demo_digits/eval/digits-float32 --output build/demo_digits/precision/digits-float32.json
 
 Called by `make precision`. Each row is a call of make with another PRECISION, on the CPU with onnxruntime and with
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
     about = (
         f"{args.model}, {images} images ({args.metrics.name}), batch {args.batch_size}; "
         f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the first row. "
-        "images/s: from files to files, without starting.\n\n"
+        "images/s: from files to files, without process starts.\n\n"
     )
     text = about + table(rows, backends, search, pose)
     if search["operators"]:

@@ -1,9 +1,9 @@
 """Process a data set in parts: preprocess, infer and postprocess each part, then remove its inputs and outputs.
 
-    python -m make.shards --cfg hrnet_w18 --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx
-        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts --shards 16 --device 0,1
-        --preprocess 'python -m preprocess.classification … --output {work}/prep --shard {shard}'
-        --infer 'python -m infer.run … --inputs {work}/prep --output {work}/out/run --device {device}'
+    python -m make.shards --cfg hrnet_w18 --dataset data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
+        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts --shards 16 --device 0,1 \\
+        --preprocess 'python -m preprocess.classification … --output {work}/prep --shard {shard}' \\
+        --infer 'python -m infer.run … --inputs {work}/prep --output {work}/out/run --device {device}' \\
         --evaluate 'python -m postprocess.classification … --run {work}/out/run_run.json --part {part}'
 
 Called by `make eval SHARDS=16`, and for one part (--shard 3/16) by `make part`; the Makefile provides the commands. One

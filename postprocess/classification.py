@@ -1,8 +1,8 @@
 """Evaluate the outputs of a classifier: predictions, Top-1 to Top-5, and a metrics record with the gate's verdict.
 
-    python -m postprocess.classification --cfg hrnet_w18
-        --manifest build/hrnet_w18/prep/imagenet-float32/manifest.json
-        --run build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32_run.json
+    python -m postprocess.classification --cfg hrnet_w18 \\
+        --manifest build/hrnet_w18/prep/imagenet-float32/manifest.json \\
+        --run build/hrnet_w18/out/imagenet-float32/onnxruntime-bs16-fp32_run.json \\
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the manifest's labels, and the outputs listed in the run record, matched by stem

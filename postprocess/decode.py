@@ -146,4 +146,4 @@ def predict(job: Job, workers: int) -> None:
     write_predictions(predictions_path(job.part), predictions)
     write_part(job, "pose", 1, seconds)
     rate, count = len(images) / (time.perf_counter() - started), sum(map(len, people))
-    print(f"found {plural(count, 'person', 'people')} on {plural(len(images), 'image')} ({rate:.1f} img/s)")
+    print(f"found {plural(count, 'person', 'people')} on {plural(len(images), 'image')} ({rate:.1f} images/s)")

@@ -28,6 +28,7 @@ from hrnet.hints import in_call
 from hrnet.io.records import FormatError, read_record
 
 NOT_JUDGED = 3  # exit code
+ONNX_TOO = " (for an ONNX classifier: onnx)"
 FEW_IMAGES = 1000  # of a data set where one image is more than a tenth of a point
 COMPARED = 1000  # images for make compare, which does not work in parts
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
@@ -48,9 +49,8 @@ def judge(
     drop in percentage points; `why_not`: the reason for not judging, if any."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
-        known = (
-            "a metrics file of the same images" if hrnet.BOARD else "REFERENCE=torch, REFERENCE=onnx or a metrics file"
-        )
+        host = f"REFERENCE=torch{ONNX_TOO if metric == 'top1' else ''} or a metrics record"
+        known = "the metrics record of a run on the same images" if hrnet.BOARD else host
         why = why_not or f"no reference is known; give {known}"
         return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
     lost = reference[metric] - value

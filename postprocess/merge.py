@@ -1,7 +1,7 @@
 """Merge the results of all parts of a data set: predictions, accuracy, and a metrics record with the gate's verdict.
 
-    python -m postprocess.merge --cfg hrnet_w18 --shards 16 --max_rejected 0
-        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts
+    python -m postprocess.merge --cfg hrnet_w18 --shards 16 --max_rejected 0 \\
+        --parts build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/parts \\
         --output build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    <parts>/<k>-of-<shards>.json and the files beside it (hrnet/io/parts.py), computed on any machine; for pose
@@ -44,7 +44,7 @@ from postprocess.gate import find_reference, judge
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
 
-SUBSET_HINT = "give REFERENCE=torch or onnx, or REFERENCE=config to compare anyway"
+SUBSET_HINT = "give REFERENCE=torch (for an ONNX classifier: onnx), or REFERENCE=config to compare anyway"
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:

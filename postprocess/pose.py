@@ -1,9 +1,9 @@
 """Evaluate the outputs of a HigherHRNet run: keypoints, COCO's ten AP and AR values, and the gate's verdict.
 
-    python -m postprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco
-        --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json
-        --run build/higher_hrnet_w32_512/out/coco-float32/onnxruntime-bs1-fp32_run.json
-        --run_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32_run.json
+    python -m postprocess.pose --cfg higher_hrnet_w32_512 --dataset data/coco \\
+        --manifest build/higher_hrnet_w32_512/prep/coco-float32/manifest.json \\
+        --run build/higher_hrnet_w32_512/out/coco-float32/onnxruntime-bs1-fp32_run.json \\
+        --run_flip build/higher_hrnet_w32_512/out/coco-float32-flip/onnxruntime-bs1-fp32_run.json \\
         --output build/higher_hrnet_w32_512/eval/coco-float32/onnxruntime-bs1-fp32.json
 
 Reads    the manifest, the run records with their outputs, and COCO's annotations. --dump_dir and --dump_dir_flip, the

@@ -1,6 +1,6 @@
 """Print and write what a model finds on images without labels: the five most probable classes, or people.
 
-    python -m postprocess.predict --cfg hrnet_w18 --manifest build/hrnet_w18/predict_work/prep/manifest.json
+    python -m postprocess.predict --cfg hrnet_w18 --manifest build/hrnet_w18/predict_work/prep/manifest.json \\
         --run build/hrnet_w18/predict_work/out/run_run.json --output build/hrnet_w18/predict
 
 Reads    the manifest of inputs that preprocessing made with --images, the run records with their outputs (--run_flip:

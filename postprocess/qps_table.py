@@ -1,6 +1,6 @@
 """Combine the metrics of one model at several batch sizes into a table as in the model zoo's README; Markdown and JSON.
 
-    python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json
+    python -m postprocess.qps_table --output build/hrnet_w18/eval/imagenet-float32/torchscript-fp32-qps.json \\
         --metrics build/hrnet_w18/eval/imagenet-float32/torchscript-bs1-fp32.json …
 
 Reads    metrics records of postprocess.classification for one model and the same images

@@ -1,6 +1,6 @@
 """Draw the first images of a run into one PNG, with the five most probable classes or with skeletons of people.
 
-    python -m postprocess.show --cfg hrnet_w18 --dataset data/imagenet --output show.png
+    python -m postprocess.show --cfg hrnet_w18 --dataset data/imagenet --output show.png \\
         --predictions build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32/predictions.jsonl
 
 Reads    predictions.jsonl, the images and, for a pose model, keypoints.json beside predictions.jsonl; from the config

@@ -186,7 +186,7 @@ def predict(job: Job) -> None:
     write_text(predictions_path(job.part), "".join(ranking.lines))
     write_part(job, "classification", ranking.outputs, {"infer": record.seconds["total"] or 0.0})
     rate = len(paths) / (time.perf_counter() - started)
-    print(f"ranked the classes of {plural(len(paths), 'image')} ({rate:.0f} img/s)")
+    print(f"ranked the classes of {plural(len(paths), 'image')} ({rate:.0f} images/s)")
 
 
 def write_result(path: AnyPath, accuracies: Sequence[float], images: int, classes: int) -> None:

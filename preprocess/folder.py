@@ -218,7 +218,7 @@ def run_tasks(
             write_stamp(output, stamp, [path])
     kept = sum(isinstance(result, Done) and result.kept for result in results)
     written, seconds = len(inputs) - kept, time.perf_counter() - started
-    rate = f"{written / seconds:.0f} img/s"
+    rate = f"{written / seconds:.0f} images/s"
     print(f"wrote {plural(written, 'input')} to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
 
 

@@ -45,10 +45,10 @@ def count(config: CfgNode) -> Cost:
     is_pose = config.MODEL.NAME == POSE
     width, height = [config.DATASET.INPUT_SIZE] * 2 if is_pose else config.MODEL.IMAGE_SIZE
     with torch.device("meta"), torch.no_grad():
-        net = (pose if is_pose else classification).build(config).eval()
+        network = (pose if is_pose else classification).build(config).eval()
         with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, 3, height, width))
-    parameters = sum(parameter.numel() for parameter in net.parameters())
+            network(torch.empty(1, 3, height, width))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(counter.get_total_flops() / 2e9, parameters / 1e6, [width, height])
 
 

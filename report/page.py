@@ -19,20 +19,20 @@ from typing import Any, Optional
 from PIL import Image
 
 from hrnet.cli import UserError
+from hrnet.hints import install
 from hrnet.io.files import make_folder, write_text
 from report.sources import OWN, Source, Sources, pointer, value_at
 
 TEMPLATES = Path(__file__).parent / "templates"
 JPEG_QUALITY = 78
 LARGEST = 1_000_000  # bytes of a page
-INSTALL = "make setup, then .venv/bin/python -m pip install jinja2 matplotlib"
 
 
 def check_installed() -> None:
     """Raise UserError unless jinja2 and matplotlib are installed."""
     missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} not installed", hint=INSTALL)
+        raise UserError(f"{' and '.join(missing)} not installed", hint=install(" ".join(missing)))
 
 
 class Page:

@@ -1,6 +1,6 @@
 """Write one run's records as a page of HTML: verdict, accuracy, speed, worst images, differences from an older run.
 
-    python -m report.write --cfg hrnet_w18 --build build/hrnet_w18 --output build/hrnet_w18/report.html
+    python -m report.write --cfg hrnet_w18 --build build/hrnet_w18 --output build/hrnet_w18/report.html \\
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json --dataset /data/imagenet
 
 Reads    the metrics record with its predictions, and the records of other stages below --build; from --dataset only the

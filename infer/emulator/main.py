@@ -1,7 +1,7 @@
 """The emulator of ais_bench: the same arguments, rules, files and messages, computed by a runtime on this machine.
 
-    python -m infer.emulator --model build/hrnet_w18/om/bs16-float32-fp32.onnx --outfmt BIN
-        --input build/hrnet_w18/prep/imagenet-float32 --output build/hrnet_w18/out/imagenet-float32
+    python -m infer.emulator --model build/hrnet_w18/om/bs16-float32-fp32.onnx --outfmt BIN \\
+        --input build/hrnet_w18/prep/imagenet-float32 --output build/hrnet_w18/out/imagenet-float32 \\
         --output_dirname onnxruntime-bs16-fp32 --batchsize 16 --device 0 --runtime onnxruntime
 
 Reads    a model compiled by the emulator of atc; the .bin and .npy files of --input, in natural order

@@ -93,7 +93,7 @@ def check_gears() -> None:
         assert row["image_ms"] == pytest.approx(1000 / row["device_images_per_second"])
         assert row["images_per_second"] == pytest.approx(3 / row["seconds"])
     page = Path("bench/x.md").read_text()
-    assert "| batch | gear | device img/s |" in page and page.count("\n| 1 | 4x8 | ") == 1
+    assert "| batch | gear | device images/s |" in page and page.count("\n| 1 | 4x8 | ") == 1
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_a_card_of_310_is_counted_as_four_devices(workdir: Path) -> None:
     assert npu("--soc_version", "Ascend310", "--device", "0,1") == 0
     for row in record()["rows"]:
         assert row["card_images_per_second"] == pytest.approx(2 * row["device_images_per_second"])
-    assert "| card img/s |" in Path("bench/x.md").read_text()
+    assert "| card images/s |" in Path("bench/x.md").read_text()
 
 
 def test_ais_bench_is_called_for_each_device(
@@ -225,7 +225,8 @@ def test_the_page_has_a_row_for_each_batch() -> None:
     assert bench_table.table(found) == (
         "ais_bench, Ascend310, device 0; 20 batches each; files to files including the tool's start and model "
         "loading.\n\n"
-        "| batch | device img/s | ms/image | batch ms, median | batch ms, 99% | files to files img/s | card img/s |\n"
+        "| batch | device images/s | ms/image | batch ms, median | batch ms, 99% | files to files images/s "
+        "| card images/s |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| 4 | 246.2 | 4.06 | 16.00 | 17.12 | 160.0 | 985.0 |\n\n"
         "processor Kunpeng 920, kind aarch64, cores 4; python 3.9.2.\n"

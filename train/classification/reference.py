@@ -11,7 +11,7 @@ Writes  a metrics record, and with --logits a float32 [images, classes] .npy in 
 Preprocessing equals torchvision's Resize, CenterCrop, ToTensor and Normalize as used in upstream's tools/valid.py
 (https://github.com/HRNet/HRNet-Image-Classification, commit f130a24), or with INPUT.RESIZER cv2 PaddleClas'
 ResizeImage, CropImage and NormalizeImage (https://github.com/PaddlePaddle/PaddleClas, commit d178931). This code uses
-PIL, OpenCV and numpy, and shares nothing with the preprocess stage, so that it is an independent check.
+Pillow, OpenCV and numpy, and shares nothing with the preprocess stage, so that it is an independent check.
 """
 
 from __future__ import annotations
