@@ -170,7 +170,7 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 
     screen = Terminal()
     assert list(progress(range(3), 3, unit="img", file=screen)) == [0, 1, 2]
-    assert "0/3 [00:00<?, ?images/s]" in screen.getvalue()
+    assert "0/3 [00:00<?, ?img/s]" in screen.getvalue()
 
 
 NAMES = r"""
