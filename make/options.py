@@ -70,7 +70,7 @@ def find_config(options: Options) -> None:
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
         if model not in shipped():
-            raise options.error("MODEL", "no such config", which_model(model))
+            raise options.error("MODEL", "no such config", which_model(model, Path(options["BUILD"])))
         given = str(CONFIGS / f"{model}.yaml")
     path = Path(given)
     if path.suffix not in YAML or not path.is_file():
@@ -97,17 +97,19 @@ def find_config(options: Options) -> None:
     options.class_names = class_names_file(text, path.parent)
 
 
-def which_model(name: str) -> str:
-    """A hint for an unknown MODEL: the nearest one, or another variable for the path of a file."""
+def which_model(name: str, build: Path) -> str:
+    """A hint for an unknown MODEL: the nearest one in configs/ or with remembered values in `build`, or another
+    variable for the path of a file."""
     path = Path(name)
+    known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
     other = next((each for each, endings in FILES_OF.items() if name.endswith(endings)), "CFG")
     if other != "CFG":
         return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
-    near = nearest(path.stem if path.suffix in YAML else name, shipped())
+    near = nearest(path.stem if path.suffix in YAML else name, known)
     if path.suffix in YAML or path.parent != Path():
         if not path.is_file() and near:
             return f"give MODEL={near}" if near == path.stem else f"did you mean MODEL={near}?"
-        return f"give MODEL={path.stem}" if path.stem in shipped() else f"for the path of a YAML file: CFG={name}"
+        return f"give MODEL={path.stem}" if path.stem in known else f"for the path of a YAML file: CFG={name}"
     if own := next((each for each in map(f"{name}{{}}".format, YAML) if Path(each).is_file()), ""):
         return f"give CFG={own}"
     return f"{f'did you mean {near}? ' if near else ''}expected one of {', '.join(shipped())}, or CFG=<YAML file>"
@@ -256,8 +258,9 @@ def targets() -> list[str]:
 
 
 def unknown_target(name: str) -> OptionError:
-    near = nearest(name, targets())
-    return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else TARGETS_HINT)
+    near, sign = nearest(name, targets()), "\uff1d"  # the equals sign of an input method for Chinese
+    hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
+    return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else hint)
 
 
 def unknown_demo(name: str) -> OptionError:
