@@ -26,9 +26,9 @@ import hrnet
 from hrnet.cli import UserError, command, first_few, plural
 from hrnet.hints import in_call
 from hrnet.io.records import FormatError, read_record
+from hrnet.schemas import ONNX
 
 NOT_JUDGED = 3  # exit code
-ONNX_TOO = " (for an ONNX classifier: onnx)"
 FEW_IMAGES = 1000  # of a data set where one image is more than a tenth of a point
 COMPARED = 1000  # images for make compare, which does not work in parts
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
@@ -46,18 +46,27 @@ def judge(
     metric: str, value: float, reference: Optional[dict[str, Any]], allowed: float, why_not: Optional[str] = None
 ) -> dict[str, Any]:
     """The keys of the metrics record with the verdict. `value`, `reference[metric]`: percent; `allowed`: the allowed
-    drop in percentage points; `why_not`: the reason for not judging, if any."""
+    drop in percentage points; `why_not`: the reason for not judging, required if there is no reference."""
     gate = {"metric": metric, "allowed_points": allowed}
     if reference is None or why_not:
-        host = f"REFERENCE=torch{ONNX_TOO if metric == 'top1' else ''} or a metrics record"
-        known = "the metrics record of a run on the same images" if hrnet.BOARD else host
-        why = why_not or f"no reference is known; give {known}"
-        return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why}
+        return {"gate": gate, "reference": reference, "drop": None, "verdict": "not judged", "why": why_not}
     lost = reference[metric] - value
     relative = 100 * lost / reference[metric] if reference[metric] else 0.0  # the reference of random weights may be 0
     drop = {"points": lost, "relative_percent": relative}
     verdict = "pass" if lost <= allowed + 1e-9 else "fail"  # 76.8 - 75.6 is 1.2000000000000028
     return {"gate": gate, "reference": reference, "drop": drop, "verdict": verdict}
+
+
+def measured_reference(config: CfgNode) -> str:
+    """The value of REFERENCE that measures a reference on the same images. The ONNX file of an ONNX classifier is its
+    own reference, since it has no PyTorch network."""
+    return "REFERENCE=onnx" if config.MODEL.NAME == ONNX else "REFERENCE=torch"
+
+
+def other_references(config: CfgNode) -> str:
+    """What to give for a reference on the same images. A board usually lacks the files to measure one."""
+    record = "the metrics record of a run on the same images"
+    return record if hrnet.BOARD else f"{measured_reference(config)} or {record}"
 
 
 def find_reference(
@@ -69,7 +78,7 @@ def find_reference(
         published = config.REFERENCE[metric.upper()]
         source = config.REFERENCE.SOURCE or "the config"
         return {metric: published, "source": source, "images": config.REFERENCE.IMAGES} if published else None
-    hint = "measure it with the same DATASET and LIMIT, or give REFERENCE=torch"
+    hint = f"measure it with the same DATASET and LIMIT, or give {measured_reference(config)}"
     if hrnet.BOARD:
         hint = "evaluate the images that it was measured on; or, without a verdict: make eval REFERENCE= GATE=none"
     content = read_record(record, "metrics", hint=hint)

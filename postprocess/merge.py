@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from yacs.config import CfgNode
 
 from hrnet.calibration import count_calibrated
 from hrnet.cli import UserError, WorkFailed, command, first_few, integer, plural, real
@@ -40,11 +41,9 @@ from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.schemas import CLASSIFIERS, POSE
 from hrnet.shards import Shard
 from postprocess.evaluation import METRIC, Evaluation, evaluate_classes, evaluate_people
-from postprocess.gate import find_reference, judge
+from postprocess.gate import find_reference, judge, other_references
 from postprocess.part import whole_part
 from postprocess.reference import merge_references
-
-SUBSET_HINT = "give REFERENCE=torch (for an ONNX classifier: onnx), or REFERENCE=config to compare anyway"
 
 
 def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
@@ -118,7 +117,7 @@ def rates(parts: Sequence[Part]) -> dict[str, Optional[float]]:
 
 
 def metrics_content(
-    name: str,
+    config: CfgNode,
     parts: dict[Path, Part],
     evaluation: Evaluation,
     hashes: dict[str, str],
@@ -131,11 +130,12 @@ def metrics_content(
     values = list(parts.values())
     available = values[0].available
     images, rejected = (sum(getattr(part, name) for part in values) for name in ("images", "rejected"))
-    why_not = None
+    why_not = None if reference else f"no reference is known; give {other_references(config)}"
     by_config = args.reference is None and not args.judge_subset
     if reference and by_config and (available or images + rejected != reference["images"]):
         published = f"the reference ({reference['source']}) is for {reference['images']} images"
-        why_not = f"{published}; {'give LIMIT=0, ' if available == reference['images'] else ''}{SUBSET_HINT}"
+        whole = "LIMIT=0, " if available == reference["images"] else ""
+        why_not = f"{published}; give {whole}{other_references(config)}, or REFERENCE=config to compare anyway"
     value = evaluation.metrics[evaluation.metric] or 0.0
     by_chance = 100 / values[0].classes if values[0].classes > 1 else 0.0  # percent; AP 0: no people were found
     warning = f"the model and the reference are not better than chance ({by_chance:.2g}%); check labels and weights"
@@ -146,7 +146,7 @@ def metrics_content(
     steps = {step: 1000 * spent / images for step, spent in seconds.items() if step != "infer"}
     records = {"parts": {path.name: sha256_file(path) for path in parts}} if len(parts) > 1 else values[0].made_from
     return {
-        "name": name,
+        "name": args.cfg.stem,
         "metrics": evaluation.metrics,
         "interval95": evaluation.interval95,
         "images": images,
@@ -222,7 +222,7 @@ def run(args: argparse.Namespace) -> None:
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
     kind = PosePrediction if keypoints else ClassPrediction
     calibrated = count_calibrated(first.metadata, (each.source for each in read_predictions(predictions, kind)))
-    content = metrics_content(args.cfg.stem, parts, evaluation, hashes, reference, calibrated, args)
+    content = metrics_content(config, parts, evaluation, hashes, reference, calibrated, args)
     write_record(args.output, "metrics", content)
     write_stamp(args.output, stamp, [*products, args.output])
     seconds, count = time.perf_counter() - started, f" of {len(parts)} parts" if len(parts) > 1 else ""

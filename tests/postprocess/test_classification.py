@@ -52,7 +52,7 @@ def test_the_metrics_record_has_this_content(run: Run) -> None:
         "reference": None,
         "drop": None,
         "verdict": "not judged",
-        "why": "no reference is known; give REFERENCE=torch (for an ONNX classifier: onnx) or a metrics record",
+        "why": "no reference is known; give REFERENCE=torch or the metrics record of a run on the same images",
         "images_sha256": Manifest.read(run.manifest).images_sha256(),
         "evaluated": {
             "manifest_sha256": sha256_file(run.manifest),

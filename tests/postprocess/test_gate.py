@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hrnet
 from hrnet.io.records import write_record
-from postprocess.gate import judge, main, wilson_interval
+from hrnet.schemas import SCHEMAS
+from postprocess.gate import judge, main, other_references, wilson_interval
 
 REFERENCE = {"top1": 76.8, "top5": 93.4, "source": "the paper"}
 
@@ -71,10 +73,22 @@ def test_a_drop_of_exactly_one_point_passes() -> None:
 
 
 def test_a_run_without_a_reference_is_not_judged() -> None:
-    found = judge("top1", 5.0, None, 1.0)
-    assert "REFERENCE=torch" in found.pop("why")
+    found = judge("top1", 5.0, None, 1.0, "no figure")
+    assert found.pop("why") == "no figure"
     gate = {"metric": "top1", "allowed_points": 1.0}
     assert found == {"gate": gate, "reference": None, "drop": None, "verdict": "not judged"}
+
+
+@pytest.mark.parametrize(
+    ("network", "accepted"), [("cls_hrnet", "torch"), ("pose_higher_hrnet", "torch"), ("onnx", "onnx")]
+)
+def test_only_references_that_the_model_can_have_are_proposed(
+    network: str, accepted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SCHEMAS[network]()
+    assert re.findall("REFERENCE=([a-z]+)", other_references(config)) == [accepted]
+    monkeypatch.setattr(hrnet, "BOARD", True)
+    assert "REFERENCE=" not in other_references(config), "a board lacks the files to measure one"
 
 
 def test_a_reference_on_other_images_does_not_judge() -> None:
@@ -100,7 +114,7 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
         "metrics": {"top1": value},
         "interval95": {"top1": [value - 2.5, value + 2.25]},
         "images": 200,
-        **judge("top1", value, reference, 1.0),
+        **judge("top1", value, reference, 1.0, None if reference else "no figure"),
     }
 
 
@@ -127,7 +141,7 @@ def metrics(value: float, reference: Optional[dict[str, Any]]) -> dict[str, Any]
             0,
             ("PASS: small top1 77.00%", "74.50 to 79.25", "a gain of 0.20 points, a drop of 1 allowed"),
         ),
-        (75.5, None, 3, ("NOT JUDGED: small top1 75.50%", "on 200 images", "REFERENCE=torch")),
+        (75.5, None, 3, ("NOT JUDGED: small top1 75.50%", "on 200 images", ": no figure")),
     ],
 )
 def test_the_verdict_has_its_line_and_exit_code(
