@@ -11,9 +11,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR .NOTPARALLEL .SUFFIXES:
 .DEFAULT_GOAL := help
 -include bundle.mk# only in an unpacked bundle: defaults for its model and inputs
-MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/
-BUILD  ?= build#             output directory
-PYTHON ?= .venv/bin/python#  interpreter that runs the stages
+MODEL  ?= $(or $(basename $(notdir $(CFG))),$(filter family,$(MAKECMDGOALS)),hrnet_w18)# a name in configs/; not remembered
+BUILD  ?= build#             output directory; not remembered
+PYTHON ?= .venv/bin/python#  interpreter that runs the stages; not remembered
 include make/settings.mk# values given to earlier calls of make
 
 CFG          ?=#                              a YAML file that is not in configs/
@@ -25,7 +25,7 @@ OM           ?=#                              a compiled model to use instead of
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
 BATCHES      ?=#                              sizes for bench, qps, family, serve (each has a default)
-MODELS       ?=#                              family (all HRNet), report: names of models
+MODELS       ?=#                              family (all HRNet), report: model names; not remembered
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      precision inside: fp16, fp32, int8, default (NPU: fp16)
