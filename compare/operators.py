@@ -92,7 +92,7 @@ def walk_graphs(job: Job) -> list[Operator]:
     walk = Walk(job.source, read_onnx(job.args.model, "make om"))
     for count in dict.fromkeys((1, size)):
         try:
-            for image in progress(job.images, unit="img"):
+            for image in progress(job.images, unit="images"):
                 values = job.batch([image] * count)
                 walk.add(planes(values, job.config), values)
             return walk.operators()

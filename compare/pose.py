@@ -88,7 +88,7 @@ def compare_maps(args: argparse.Namespace, config: CfgNode, manifest: Manifest, 
     steps = [Step(*pair) for pair in zip(names, names[1:])]
     people: dict[str, list[Person]] = {name: [] for name in runners}
     hint = f"rm {args.run}; make infer"
-    for image in progress(manifest.images, unit="img"):
+    for image in progress(manifest.images, unit="images"):
         values, maps = read_input(args.manifest.parent, image, manifest), {}
         for name, runner in runners.items():
             given, layout = (planes(values, config), "NCHW") if name == ONNX else (values, manifest.layout)

@@ -62,7 +62,7 @@ def run(output: Path) -> None:
     val = make_folder(output / "val")
     lines = []
     samples = zip(source.images, source.target, mask)
-    for index, (digit, label, in_val) in enumerate(progress(samples, total=mask.size, unit="img")):
+    for index, (digit, label, in_val) in enumerate(progress(samples, total=mask.size, unit="images")):
         name = f"digit_{index:04d}.JPEG"
         path, data = (val if in_val else folders[label]) / name, jpeg(digit)
         if not (path.is_file() and path.read_bytes() == data):

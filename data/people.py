@@ -229,7 +229,7 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
     index.unlink(missing_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id in progress(range(1, count + 1), total=count, unit="img"):
+    for image_id in progress(range(1, count + 1), total=count, unit="images"):
         rng = np.random.default_rng((seed, image_id))
         width, height = image_size(rng, short)
         scene = draw_scene(rng, width, height, KINDS[scenes])

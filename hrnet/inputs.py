@@ -27,7 +27,7 @@ def read_input(folder: Path, image: InputImage, manifest: Manifest) -> np.ndarra
 
 
 def planes(values: np.ndarray, config: CfgNode) -> np.ndarray:
-    """The float32 input [N, 3, H, W] of the net: normalises uint8 pixels [N, H, W, 3] as preprocess does."""
+    """The float32 input [N, 3, H, W] of the network: normalises uint8 pixels [N, H, W, 3] as preprocess does."""
     if values.dtype != np.uint8:
         return values
     reciprocal = config.INPUT.get("RESIZER") == "cv2"

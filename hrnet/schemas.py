@@ -172,7 +172,7 @@ def classification() -> CfgNode:
     schema.MODEL = CfgNode()
     schema.MODEL.NAME = CLASSIFICATION
     schema.MODEL.NUM_CLASSES = 1000
-    schema.MODEL.PRETRAINED = ""  # a checkpoint to start training from; only weights that the net has are loaded
+    schema.MODEL.PRETRAINED = ""  # a checkpoint to start training from; only weights that the network has are loaded
     schema.MODEL.IMAGE_SIZE = [224, 224]  # width, height of the network's input, pixels
     extra = schema.MODEL.EXTRA = CfgNode()
     extra.STEM_INPLANES = 64

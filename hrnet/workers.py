@@ -24,7 +24,11 @@ Result = TypeVar("Result")
 
 
 def map_files(
-    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, at_once: int = FILES_A_TASK, unit: str = "img"
+    work: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    at_once: int = FILES_A_TASK,
+    unit: str = "images",
 ) -> list[Result]:
     """Apply `work` to each task; the results have the order of the tasks. Works without a pool if `workers` is 1 or the
     machine cannot create semaphores. Raises the exception of a worker, and UserError if a worker was killed."""

@@ -118,7 +118,7 @@ def test_published_weights_on_imagenet_images(name: str, tmp_path: Path) -> None
 
 
 def prepare(path: Path, side: int, short: int) -> np.ndarray:
-    """torchvision's Resize, CenterCrop, ToTensor and Normalize, by PIL: float32 [3, side, side]."""
+    """torchvision's Resize, CenterCrop, ToTensor and Normalize, with Pillow: float32 [3, side, side]."""
     image = Image.open(path).convert("RGB")
     scale = short / min(image.size)
     image = image.resize([int(length * scale + 1e-9) for length in image.size], Image.Resampling.BILINEAR)

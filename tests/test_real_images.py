@@ -1,4 +1,4 @@
-"""HRNet-W18 on 200 real images: the pipeline against torch and PIL, which share no code with the pipeline."""
+"""HRNet-W18 on 200 real images: the pipeline against torch and Pillow, which share no code with the pipeline."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_cores_are_counted_where_affinity_is_unknown(
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress(range(3), 3, unit="img")) == [0, 1, 2]
+    assert list(progress(range(3), 3, unit="images")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 
@@ -169,8 +169,8 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
             return True
 
     screen = Terminal()
-    assert list(progress(range(3), 3, unit="img", file=screen)) == [0, 1, 2]
-    assert "0/3 [00:00<?, ?img/s]" in screen.getvalue()
+    assert list(progress(range(3), 3, unit="images", file=screen)) == [0, 1, 2]
+    assert "0/3 [00:00<?, ?images/s]" in screen.getvalue()
 
 
 NAMES = r"""

@@ -62,7 +62,7 @@ def test_every_kind_of_image_equals_the_reference(tmp_path: Path, output: Path) 
     images = read_checked(tmp_path, output, 256, 224)
     assert len(images) == len(files_of_all_kinds())
     (rotated,) = (image for image in images if image.stem == "rotated")
-    assert (rotated.width, rotated.height) == (300, 260), "EXIF rotation is ignored"
+    assert (rotated.width, rotated.height) == (300, 260), "EXIF orientation is ignored"
     assert (output / f"{images[0].stem}.bin").stat().st_size == 3 * 224 * 224 * 4
 
 

@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
         touch(args.output, products)
         return
     people: list[dict[str, Any]] = []
-    for image in progress(manifest.images, unit="img"):
+    for image in progress(manifest.images, unit="images"):
         if args.inputs:
             values, (height, width) = planes(read_input(args.manifest.parent, image, manifest), config), image.sides()
             area = View((width, height), image.center or [], image.scale or [])
