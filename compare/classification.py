@@ -157,7 +157,7 @@ def changed_lines(steps: list[Step]) -> list[str]:
         texts = [f"{each['source']} ({each['from']} -> {each['to']}, label {each['label']})" for each in step.changed]
         if texts:
             lines.append(f"{step.before} -> {step.after}: Top-1 changed in {first_few(texts, LISTED)}")
-    return lines
+    return lines or [columns.UNCHANGED]
 
 
 def run(args: argparse.Namespace) -> None:

@@ -137,6 +137,10 @@ def make_stamp(module: str, args: argparse.Namespace, settings: dict[str, Any]) 
     return Stamp.compute([module], settings, {**files, "model": args.model})
 
 
+# Printed if a run is as good after each stage as before it.
+UNCHANGED = "no stage changes a result: if accuracy is too low, check labels, class order, checkpoint, preprocessing"
+
+
 def write_result(
     args: argparse.Namespace, stamp: Stamp, table: Table, lines: list[str], content: dict[str, Any]
 ) -> None:

@@ -177,7 +177,7 @@ def changed_lines(steps: list[Step]) -> list[str]:
         ]
         if texts:
             lines.append(f"{step.before} -> {step.after}: other people in {first_few(texts, LISTED)}")
-    return lines
+    return lines or [columns.UNCHANGED]
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -320,6 +320,9 @@ class _Check:
         values = self.config.INPUT
         for name in ("MEAN", "STD"):
             self.require(_are_numbers(values[name], 3), f"INPUT.{name}", "3 numbers", values[name])
+        self.require(
+            max(values.MEAN) <= 1, "INPUT.MEAN", "3 numbers for pixels scaled to 0..1: divide by 255", values.MEAN
+        )
         self.require(min(values.STD) > 0, "INPUT.STD", "3 numbers above 0", values.STD)
 
     def weights(self) -> None:

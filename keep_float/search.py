@@ -10,8 +10,8 @@ Writes   <output>: names of nodes, one in each line (hrnet/keep_float.py); besid
 The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. Operators are tried in the
 order of the error that each adds itself (compare/walk.py). A model is judged by the Kullback-Leibler divergence of its
 softmax from that of float32, or, if its outputs are not logits, by their relative squared error
-(keep_float/measure.py). keep_float/steps.py describes the search. Evaluated images are used only if they are
-also calibration images.
+(keep_float/measure.py). keep_float/steps.py describes the search. Evaluated images are used only if they are also
+calibration images.
 
 Exit code 1 if a model overflows in float16 with every list of operators.
 """
@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> None:
         search = Search(model, inputs, args.precision, args.model)
         names, done = find(search, args.precision, args.model)
     except AtcError as error:
-        raise UserError(f"atc would refuse this: {error}", where=args.model) from None
+        raise UserError(f"atc would reject this: {error}", where=args.model) from None
     make_folder(args.output.parent)
     images = plural(len(inputs.images), "image")
     text = f"{args.model.name}, {args.precision}: operators that stay in float, on {images}\n\n"

@@ -5,8 +5,7 @@
 
 Called by `make family`. Other stages, in separate processes, measure a row: pth2onnx.cost, and make with the settings
 of --set. make exports, compiles and times the model, and with --metrics also evaluates it. A model without
-weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published figure in its
-config.
+weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published figure in its config.
 
 Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)
 Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import hrnet
@@ -66,8 +67,8 @@ def check_files(options: Options, dry_run: bool) -> None:
     with errors.collected():
         check_other_files(options)
     errors.throw()
-    if options["PREP"] and not Path(options["PREP"], "manifest.json").is_file():
-        raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
+    if options["PREP"]:
+        check_prep(options)
     if "predict" in options.goals:
         check_images(options)
     for name, known in KINDS.items():
@@ -76,6 +77,17 @@ def check_files(options: Options, dry_run: bool) -> None:
             raise options.error(name, f"not {known[0]}, but {kind.name}", kind.hint or None)
     if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
         check_dataset(options)
+
+
+def check_prep(options: Options) -> None:
+    """Raise OptionError unless PREP is a directory of inputs with the dtype INPUT."""
+    manifest = Path(options["PREP"], "manifest.json")
+    if not manifest.is_file():
+        raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
+    found = re.search(r'"dtype": *"([a-z0-9]+)"', manifest.read_text(encoding="utf-8", errors="replace"))
+    if found and found[1] != options["INPUT"]:
+        hint = f"give INPUT={found[1]}, or PREP= to preprocess DATASET"
+        raise options.error("PREP", f"its inputs are {found[1]}, not INPUT={options['INPUT']}", hint)
 
 
 def check_other_files(options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hrnet.cli import first_few
@@ -13,7 +14,8 @@ from make.remembered import READ_BY
 def note_default_model(options: Options) -> None:
     """Report that MODEL is the default, if a file for it is given now or nothing was made for it."""
     chosen = options.given & {"MODEL", "CFG"} or options["MODELS"] or Path("bundle.mk").is_file()
-    if chosen or (options.folder.is_dir() and not options.given & {"WEIGHTS", "ONNX", "TS", "OM"}):
+    made_before = any(names for _, _, names in os.walk(options.folder))  # a failed call leaves empty directories
+    if chosen or (made_before and not options.given & {"WEIGHTS", "ONNX", "TS", "OM"}):
         return
     known = made_models(options)
     made = f" (in {options['BUILD']}: {first_few(known)})" if known else ""

@@ -181,7 +181,7 @@ def invalid_values(options: Options) -> dict[str, OptionError]:
     errors = {}
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" else None
+            hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" and options[name] else None
             if PATH.expected in check.expected or FILE.expected in check.expected:
                 hint = "create a link without these characters (ln -s), and give the link"
             errors[name] = options.error(name, f"expected {check.expected}", hint)

@@ -155,7 +155,7 @@ def run(metrics: Path, allow_unjudged: bool) -> int:
     except (LookupError, TypeError, ValueError):
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
-    if record["verdict"] == "fail" and not Path("bundle.mk").is_file():  # a board has no make compare
+    if record["verdict"] == "fail" and not hrnet.BOARD:  # which cannot compare
         print(f"next: {in_call(next_step(record, metrics), os.environ)}")
     return {"pass": 0, "fail": 1, "not judged": 0 if allow_unjudged else NOT_JUDGED}[record["verdict"]]
 

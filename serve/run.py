@@ -1,7 +1,7 @@
 """Serve compiled models over HTTP by the Open Inference Protocol V2, with a page at `/` and metrics at /metrics.
 
     python -m serve.run --cfg hrnet_w18 --models build/hrnet_w18/om/bs1-float32-fp32.onnx \\
-        build/hrnet_w18/om/bs16-float32-fp32.onnx
+        build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the compiled models, one for each batch size, with their records; the metrics record with the verdict about one

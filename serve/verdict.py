@@ -52,7 +52,8 @@ def _judged_line(
         evaluated_by, verdict = str(record["tool"]), record["verdict"]
     except (LookupError, TypeError, ValueError):
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
-    same = [path for path, compiled in (models or {}).items() if compiled.model_sha256 == judged]
+    known = models or {}
+    same = [path for path, compiled in known.items() if compiled.model_sha256 == judged]
     if models is not None and not same:
         found = f"SHA-256 {str(judged)[:12]}…"
         raise UserError("the verdict is about another compiled model", where=metrics, found=found, hint=hint)
@@ -65,8 +66,8 @@ def _judged_line(
     used = record.get("flip")
     if flip is not None and used != flip:
         raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
-    for path, compiled in (models or {}).items():
-        if models and compiled.model_sha256 != judged and compiled.origin != models[same[0]].origin:
+    for path, compiled in known.items():
+        if compiled.model_sha256 != judged and compiled.origin != known[same[0]].origin:
             raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
     return line
 

@@ -184,7 +184,7 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
 
 
 def test_a_board_judges_an_onnx_classifier_by_the_hosts_reference(host: Checkout, tmp_path: Path) -> None:
-    """On the same images; other images are refused, and without a reference there is no verdict."""
+    """The board judges the same images and rejects others; without a reference the run is not judged."""
     (host.root / "any.yaml").write_text("MODEL: {NAME: onnx}\nINPUT: {MEAN: [0, 0, 0], STD: [1, 1, 1]}\n")
     given = ["BUILD=any", "BUNDLE=stage", "CFG=any.yaml", "ONNX=own.onnx", "DATASET=photos", "BACKEND=onnxruntime"]
     done = host.make("bundle", *given, "REFERENCE=onnx", model="any")

@@ -1,9 +1,8 @@
 """Leave layers in float, as skip_layers does: the layer reads and writes values that are not rounded.
 
 AMCT rounds only the inputs of quantized layers; all other operators compute in float. The emulator also rounds the
-values between other operators, since a CPU computes an operator in int8 only if its
-inputs are rounded. So if a layer stays in float, the operators next to it do too, and all of them read values that are
-not rounded.
+values between other operators, since a CPU computes an operator in int8 only if its inputs are rounded. So if a layer
+stays in float, the operators next to it do too, and all of them read values that are not rounded.
 """
 
 from __future__ import annotations

@@ -388,3 +388,10 @@ def test_keys_that_are_not_in_the_schema_are_rejected(tmp_path_factory, key):
         return
     with pytest.raises(UserError, match=f"unknown key INPUT.{key}"):
         load_config(path)
+
+
+def test_a_mean_for_pixels_up_to_255_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text("MODEL: {NAME: onnx}\nINPUT: {MEAN: [123.675, 116.28, 103.53]}\n")
+    with pytest.raises(UserError, match=r"INPUT\.MEAN.*divide by 255.*123\.675"):
+        load_config(path, complete=False)

@@ -66,7 +66,7 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.Captu
     assert search.main(broken_models.arguments("int8")) == 0
     steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("try ", "keep ", "drop "))]
     for line in steps:
-        assert line.endswith("in float") == line.startswith("try "), f"{line}: a trial is no decision"
+        assert line.endswith("in float") == line.startswith("try "), f"{line}: a trial is not a decision"
     assert [line for line in steps if "/last/Conv" in line and line.endswith(" 1 operator in float: accepted")]
     assert lines("int8") == ["/last/Conv"], "whose input has the outlier"
     for output, more in (("a/model_deploy_model.onnx", []), ("b/model_deploy_model.onnx", ["keep/int8.txt"])):

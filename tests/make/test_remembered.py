@@ -116,7 +116,11 @@ def test_the_default_model_is_named_with_the_models_that_have_results(capsys: py
     line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("MODEL=net is the default"))
     assert "MODEL=people" in line and "MODEL=net BUILD=build/demo" in line
     resolve("om", MODEL="people")
-    Path("build/net").mkdir()
+    Path("build/net/om").mkdir(parents=True)
+    capsys.readouterr()
+    resolve("om")
+    assert "is the default" in capsys.readouterr().err, "a failed call left an empty directory"
+    Path("build/net/om/model.onnx").touch()
     resolve("om")
     assert "is the default" not in capsys.readouterr().err
 

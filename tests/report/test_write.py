@@ -128,7 +128,7 @@ def test_warnings(built: Built) -> None:
         (-2.0, "pass", {}, ("keeps the accuracy", "Gain: 2.00 percentage points; a drop of at most 5 allowed")),
         (-0.001, "pass", {}, ("keeps the accuracy of the reference.", "Drop: 0.00 percentage points")),
         (0.0, "pass", {"warning": "both are not better than chance"}, ("agrees", "both are not better than chance")),
-        (40.0, "fail", {}, ("loses more accuracy than is allowed", "Drop: 40.00", "limit 55.00")),
+        (40.0, "fail", {}, ("further below the reference than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
 )
 def test_the_verdict_is_a_sentence(
