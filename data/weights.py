@@ -113,7 +113,7 @@ def request(url: str, start: int, output: Path) -> Any:
         if error.code == 416 and start:
             return None
         found = " ".join(f"{error.code} {error.reason}".split())
-        raise UserError("the server refused the request", where=url, found=found, hint=by_hand) from None
+        raise UserError("the server rejected the request", where=url, found=found, hint=by_hand) from None
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise UserError(f"cannot be reached: {reason}", where=url, hint=f"check the network, or {by_hand}") from None

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Optional
 
-REFUSED = 2  # exit code
+REJECTED = 2  # exit code
 _before: Optional[Path] = None  # until the values are kept or forgotten
 
 
@@ -32,7 +32,7 @@ def settle(code: int) -> str:
         return ""
     forgotten = []
     try:
-        if code == REFUSED:
+        if code == REJECTED:
             forgotten = [_forget(old, before.with_name("settings") / old.name) for old in sorted(before.glob("*.mk"))]
     finally:
         shutil.rmtree(before, ignore_errors=True)  # an earlier stage of this call may have removed it

@@ -25,11 +25,11 @@ from hrnet.cli import UserError
 from hrnet.resample import resize_part
 from hrnet.tars import Source
 
-MAX_PIXELS = 178_956_970  # Pillow refuses larger image files
+MAX_PIXELS = 178_956_970  # Pillow rejects larger image files
 CV2_INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 ORIENTATION, FIRST_ROTATED = 0x0112, 5  # EXIF tag, and its first value that swaps width and height
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns above this value, and refuses above twice the value
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns above this value, and rejects above twice the value
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 

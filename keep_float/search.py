@@ -132,7 +132,7 @@ def report(step: Step) -> None:
     print(f"{step.action}: {text}{decision}", flush=True)
 
 
-def refuse(found: list[candidates.Overflow], where: Path) -> None:
+def reject(found: list[candidates.Overflow], where: Path) -> None:
     """Raise WorkFailed for convolutions and matrix products whose inputs overflow."""
     if found:
         texts = [f"{each.node} reads {each.tensor} up to {each.largest:.3g}" for each in found]
@@ -152,7 +152,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
     if precision == "fp16":
         largest = {each.tensor: each.largest_value or 0.0 for each in walk.operators()}
         needed, impossible = candidates.overflow(search.model, largest)
-        refuse(impossible, where)
+        reject(impossible, where)
     order = [name for name in by_error(walk) if name in set(names)]
     most = max(1, math.ceil(steps.SHARE * len(names)))
     kept, done = steps.search(search.evaluate, order, needed & set(names), most, report)

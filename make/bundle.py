@@ -40,7 +40,7 @@ TIME = 1  # modification time of all files, seconds since 1970
 DIGITS = 12  # of the digest in the directory's name
 DATASET = "data"  # directory of the annotations, in COCO's layout
 
-REFUSE_OTHERS = (
+REJECT_OTHERS = (
     "$(foreach goal,$(filter-out $(BUNDLE_TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,"
     "$(error make $(goal): not available in a bundle, which has the targets $(BUNDLE_TARGETS) )))"
 )
@@ -50,14 +50,14 @@ SERVE_PACKAGES = ("httptools", "prometheus-client", "starlette", "uvicorn", "uvl
 
 
 def settings_text(settings: dict[str, str], targets: Sequence[str]) -> str:
-    """The text of bundle.mk: the defaults on the board, and a line that refuses other targets than `targets`. Values
+    """The text of bundle.mk: the defaults on the board, and a line that rejects other targets than `targets`. Values
     given to make there are remembered as usual."""
     model = settings["MODEL"]
     lines = "".join(f"{name} ?= {value}\n" for name, value in settings.items() if name != "MODEL")
     return (
         f"# Written by make bundle: defaults; give make a value to replace one.\nMODEL ?= {model}\n"
         f"BUILD ?= build\ninclude make/settings.mk\n{lines}"
-        f"export BUNDLE_TARGETS := {' '.join(targets)}\n{REFUSE_OTHERS}\n"
+        f"export BUNDLE_TARGETS := {' '.join(targets)}\n{REJECT_OTHERS}\n"
     )
 
 

@@ -29,7 +29,7 @@ def completed(options: Options) -> str:
 
 
 def check_classifier(options: Options) -> None:
-    """Refuse what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
+    """Reject what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
     model, given = options["MODEL"], options.is_given("ONNX")
     if options["REFERENCE"] == "onnx" and options.pose:
         raise options.error("REFERENCE", "only for classification models", "give REFERENCE=torch")

@@ -10,7 +10,7 @@ cluster on this machine is started.
 Reads    what make.shards reads; on each node the images
 Writes   <parts>/<k>-of-<n>.json with the files beside it, each as soon as it arrives; data.json, for make
 Locks    <parts>/cluster_lock
-Refuses  a node on which `make doctor` finds something missing, or whose code, packages or images differ
+Rejects  a node on which `make doctor` finds something missing, or whose code, packages or images differ
          (make/machine.py)
 Resumes  finished parts are kept, as in make.shards. A part that failed, or whose process or node died, is computed
          again, on another node if there is one: ATTEMPTS times in all

@@ -210,8 +210,8 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     python = call["AIS_PYTHON"]
     works, answer = ask([python, "-c", "import ais_bench, aclruntime"])
     backend, probe = call["BACKEND"], probe_ais_bench(python)
-    if refused := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
-        works, answer = False, f"{refused}, in {probe['where']}; expected {OFFICIAL}"
+    if rejected := KINDS.get(probe.get("kind", "")) if probe.get("kind") != "missing" else None:
+        works, answer = False, f"{rejected}, in {probe['where']}; expected {OFFICIAL}"
     report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"

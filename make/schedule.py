@@ -118,7 +118,7 @@ class Run:
         self.nodes, self.job, self.store, self.progress = nodes, job, store, progress
         self.known: dict[str, Node] = {}
         self.ready: set[str] = set()  # keys of checked nodes
-        self.refused: dict[str, str] = {}  # name of a node -> why
+        self.rejected: dict[str, str] = {}  # name of a node -> why
         self.checks: dict[Any, Node] = {}
         self.parts: dict[Any, tuple[Shard, Node]] = {}
 
@@ -131,7 +131,7 @@ class Run:
                 raise UserError(
                     f"no node can compute: {len(plan.waiting)} parts are left",
                     where=os.environ.get("RAY_ADDRESS") or "the cluster on this machine",
-                    found=first_few([f"{name}: {why}" for name, why in self.refused.items()]) or "no nodes",
+                    found=first_few([f"{name}: {why}" for name, why in self.rejected.items()]) or "no nodes",
                     hint=HINT,
                 )
             for task, outcome in self.nodes.wait(tasks, POLL):
@@ -157,7 +157,7 @@ class Run:
             if node.slots:
                 self.checks[self.nodes.check(node, self.job.check)] = node
             else:
-                self.refuse(node, "has no CPU or NPU to compute with")
+                self.reject(node, "has no CPU or NPU to compute with")
         used = Counter(node.key for _, node in self.parts.values())
         for key in sorted(self.ready):
             node = self.known[key]
@@ -172,12 +172,12 @@ class Run:
         if node.key not in self.known:
             return
         if outcome.lost or outcome.code:
-            self.refuse(node, outcome.lost or reason(outcome.output))
+            self.reject(node, outcome.lost or reason(outcome.output))
             return
         try:
             machine.check(node.name, outcome.folder, machine.read(outcome.output), self.job.machine)
         except UserError as error:
-            self.refuse(node, str(error).removeprefix(f"{node.name}: "))
+            self.reject(node, str(error).removeprefix(f"{node.name}: "))
             return
         self.ready.add(node.key)
 
@@ -199,11 +199,11 @@ class Run:
         plan.fail(part, node.key, why)
         self.report(f"part {part} failed on {node.name}: {why}")
         if plan.is_bad(node.key):
-            self.refuse(node, f"{FAILURES} parts failed, the last one: {why}")
+            self.reject(node, f"{FAILURES} parts failed, the last one: {why}")
 
-    def refuse(self, node: Node, why: str) -> None:
+    def reject(self, node: Node, why: str) -> None:
         self.ready.discard(node.key)
-        self.refused[node.name] = why
+        self.rejected[node.name] = why
         self.report(f"{node.name}: not used: {why}")
 
     def report(self, line: str) -> None:

@@ -12,7 +12,7 @@ from hrnet.cli import WorkFailed
 from hrnet.io.compiled import CompiledModel
 from preprocess.folder import Rejection
 from serve.batches import Prepared, Result
-from serve.protocol import BYTES, NAMES, RequestError, Spec, Tensor, Values, refuse
+from serve.protocol import BYTES, NAMES, RequestError, Spec, Tensor, Values, reject
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # first bytes of a file
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class TensorModel(Served):
         assert isinstance(values, np.ndarray)
         if not self.compiled.accepts(values.shape[1:]):
             gears = ", ".join(str(gear.input[1:]) for gear in self.compiled.gears)
-            refuse(f"wrong shape of {self.input.name}", f"for each image one of {gears}", list(values.shape[1:]))
+            reject(f"wrong shape of {self.input.name}", f"for each image one of {gears}", list(values.shape[1:]))
         return Prepared(list(values))
 
     def answer(self, context: Any, results: Sequence[Result]) -> list[Tensor]:
@@ -71,7 +71,7 @@ def output_tensors(outputs: Sequence[Spec], results: Sequence[Result]) -> list[T
 def check_kind(number: int, data: bytes) -> None:
     """Raise RequestError unless the file is a JPEG or PNG: Pillow also reads formats that run other programs."""
     if not data.startswith((JPEG, PNG)):
-        refuse(f"image {number} is not a JPEG or PNG file", found=data[:8])
+        reject(f"image {number} is not a JPEG or PNG file", found=data[:8])
 
 
 def accepted(number: int, found: Union[T, Rejection]) -> T:

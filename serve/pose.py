@@ -19,7 +19,7 @@ from preprocess.folder import decode_image
 from preprocess.pose import align, prepare
 from serve.batches import Prepared, Result
 from serve.models import ImageModel, accepted, check_finite, check_kind
-from serve.protocol import Spec, Tensor, Values, refuse
+from serve.protocol import Spec, Tensor, Values, reject
 
 
 class PoseModel(ImageModel):
@@ -48,7 +48,7 @@ class PoseModel(ImageModel):
             gear = gears.choose(width, height, self.short, self.gears)
             if gear is None:
                 kind = "portrait" if width < height else "landscape"
-                refuse(f"image {number}: the model has no {kind} gear", found=f"{width} x {height} pixels")
+                reject(f"image {number}: the model has no {kind} gear", found=f"{width} x {height} pixels")
             image = align("image", "image", CocoImage(number, "image", width, height), gear, self.dtype)
             inputs = prepare(pixels, image, self.mean, self.std, self.dtype, self.flip)
             rows += [each[0] for each in accepted(number, inputs)]

@@ -41,7 +41,7 @@ Values = Union[np.ndarray, list[bytes]]  # list: elements of type BYTES
 
 
 class RequestError(Exception):
-    """A request that is refused: the response's status and text."""
+    """A request that is rejected: the response's status and text."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ class Request:
     outputs: dict[str, bool]  # name: whether its values are sent as binary data
 
 
-def refuse(what: str, expected: object = None, found: object = None) -> NoReturn:
+def reject(what: str, expected: object = None, found: object = None) -> NoReturn:
     """Raise RequestError. `found` is cut, since it may be as long as a request."""
     named = (("expected", expected), ("found", found))
     facts = [f"{name} {str(value)[:80]}" for name, value in named if value is not None]
@@ -92,10 +92,10 @@ def read_request(
     content = _read_json(body[:size])
     inputs = _member(content, "inputs", list, "the request")
     if len(inputs) != 1 or not isinstance(inputs[0], dict):
-        refuse("wrong number of inputs", f"one, named {spec.name}", len(inputs))
+        reject("wrong number of inputs", f"one, named {spec.name}", len(inputs))
     request_id = content.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        refuse("id is not a string", found=request_id)
+        reject("id is not a string", found=request_id)
     values = _read_input(inputs[0], memoryview(body)[size:], spec)
     return Request(request_id, values, _read_outputs(content, outputs))
 
@@ -104,7 +104,7 @@ def _json_size(json_length: Optional[str], size: int) -> int:
     if json_length is None:
         return size
     if not (json_length.isascii() and json_length.isdigit()) or len(json_length) > 12 or int(json_length) > size:
-        refuse(f"invalid {JSON_LENGTH}", f"an integer up to the length of the body, {size}", json_length)
+        reject(f"invalid {JSON_LENGTH}", f"an integer up to the length of the body, {size}", json_length)
     return int(json_length)
 
 
@@ -112,25 +112,25 @@ def _read_json(text: Union[bytes, bytearray]) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except RecursionError:
-        refuse("not JSON: too many levels")
+        reject("not JSON: too many levels")
     except ValueError as error:  # UnicodeDecodeError is a ValueError
-        refuse(f"not JSON: {str(error)[:80]}")
+        reject(f"not JSON: {str(error)[:80]}")
     if not isinstance(content, dict):
-        refuse("the request is not a JSON object", found=content)
+        reject("the request is not a JSON object", found=content)
     return content
 
 
 def _member(content: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = content.get(name)
     if not isinstance(value, kind):
-        refuse(f"invalid {name} in {where}", "a list" if kind is list else "a string", json.dumps(value)[:80])
+        reject(f"invalid {name} in {where}", "a list" if kind is list else "a string", json.dumps(value)[:80])
     return value
 
 
 def _parameters(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     parameters = content.get("parameters", {})
     if not isinstance(parameters, dict):
-        refuse(f"invalid parameters in {where}", "an object")
+        reject(f"invalid parameters in {where}", "an object")
     return parameters
 
 
@@ -143,13 +143,13 @@ def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[st
     found = {}
     for output in _member(content, "outputs", list, "the request"):
         if not isinstance(output, dict):
-            refuse("invalid output", "an object", output)
+            reject("invalid output", "an object", output)
         name = _member(output, "name", str, "an output")
         if name not in known:
-            refuse("no such output", f"one of {', '.join(known)}", name)
+            reject("no such output", f"one of {', '.join(known)}", name)
         parameters = _parameters(output, f"output {name}")
         if "classification" in parameters:
-            refuse(f"the classification extension is not supported: ask for the output classes instead of {name}")
+            reject(f"the classification extension is not supported: ask for the output classes instead of {name}")
         found[name] = parameters.get("binary_data", binary) is True
     return found
 
@@ -157,22 +157,22 @@ def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[st
 def _read_input(content: Mapping[str, Any], rest: memoryview, spec: Spec) -> Values:
     name, datatype = (_member(content, key, str, "the input") for key in ("name", "datatype"))
     if name != spec.name:
-        refuse("no such input", spec.name, name)
+        reject("no such input", spec.name, name)
     if datatype != spec.datatype:
-        refuse(f"wrong datatype of {name}", spec.datatype, datatype)
+        reject(f"wrong datatype of {name}", spec.datatype, datatype)
     shape = _read_shape(content, spec)
     parameters = _parameters(content, f"input {name}")
     if "shared_memory_region" in parameters:
-        refuse("shared memory is not supported", "data in the request")
+        reject("shared memory is not supported", "data in the request")
     size = parameters.get("binary_data_size")
     if size is None:
         if len(rest):
-            refuse("bytes after the JSON, but no binary_data_size", found=f"{len(rest)} bytes")
+            reject("bytes after the JSON, but no binary_data_size", found=f"{len(rest)} bytes")
         return _from_json(_member(content, "data", list, f"input {name}"), shape, spec)
     if type(size) is not int or size != len(rest):
-        refuse("wrong binary_data_size", f"{len(rest)}, the bytes after the JSON", size)
+        reject("wrong binary_data_size", f"{len(rest)}, the bytes after the JSON", size)
     if "data" in content:
-        refuse(f"input {name} has data and binary_data_size", "one of them")
+        reject(f"input {name} has data and binary_data_size", "one of them")
     return _from_bytes(rest, shape, spec)
 
 
@@ -180,7 +180,7 @@ def _read_shape(content: Mapping[str, Any], spec: Spec) -> list[int]:
     shape = _member(content, "shape", list, f"input {spec.name}")
     fits = len(shape) == len(spec.shape) and all(type(size) is int and size > 0 for size in shape)
     if not fits or any(wanted not in (-1, size) for wanted, size in zip(spec.shape, shape)):
-        refuse(f"wrong shape of {spec.name}", f"{spec.shape}, with sizes from 1 for -1", shape)
+        reject(f"wrong shape of {spec.name}", f"{spec.shape}, with sizes from 1 for -1", shape)
     return shape
 
 
@@ -189,20 +189,20 @@ def _from_json(data: list[Any], shape: list[int], spec: Spec) -> Values:
     if spec.datatype == BYTES:
         flat = list(_flatten(data))
         if len(flat) != math.prod(shape):
-            refuse(f"wrong number of values of {spec.name}", math.prod(shape), len(flat))
+            reject(f"wrong number of values of {spec.name}", math.prod(shape), len(flat))
         return [_from_base64(element, spec) for element in flat]
     try:
         values = np.array(data)
     except ValueError:
-        refuse(f"the lists in {spec.name} differ in length")
+        reject(f"the lists in {spec.name} differ in length")
     if values.size != math.prod(shape):
-        refuse(f"wrong number of values of {spec.name}", math.prod(shape), values.size)
+        reject(f"wrong number of values of {spec.name}", math.prod(shape), values.size)
     dtype = np.dtype(DATATYPES[spec.datatype])
     if values.dtype.kind not in ("iuf" if dtype.kind == "f" else "iu"):
-        refuse(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", values.dtype)
+        reject(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", values.dtype)
     if dtype.kind != "f" and not (np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max):
         found = f"{values.min()} to {values.max()}"
-        refuse(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", found)
+        reject(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", found)
     with np.errstate(over="ignore"):
         return _finite(values.astype(dtype).reshape(shape), spec)
 
@@ -224,7 +224,7 @@ def _from_base64(element: Any, spec: Spec) -> bytes:
     try:
         return base64.b64decode(element, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        refuse(f"invalid value of {spec.name}", "base64 text, or binary data by the binary tensor extension")
+        reject(f"invalid value of {spec.name}", "base64 text, or binary data by the binary tensor extension")
 
 
 def _from_bytes(data: memoryview, shape: list[int], spec: Spec) -> Values:
@@ -234,21 +234,21 @@ def _from_bytes(data: memoryview, shape: list[int], spec: Spec) -> Values:
         while data:
             size = LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else -1
             if not 0 <= size <= len(data) - LENGTH.size:
-                refuse(f"invalid binary data of {spec.name}", "for each element its length as uint32, and its bytes")
+                reject(f"invalid binary data of {spec.name}", "for each element its length as uint32, and its bytes")
             elements.append(bytes(data[LENGTH.size : LENGTH.size + size]))
             data = data[LENGTH.size + size :]
         if len(elements) != count:
-            refuse(f"wrong number of values of {spec.name}", count, len(elements))
+            reject(f"wrong number of values of {spec.name}", count, len(elements))
         return elements
     dtype = np.dtype(DATATYPES[spec.datatype]).newbyteorder("<")
     if len(data) != count * dtype.itemsize:
-        refuse(f"wrong number of bytes of {spec.name}", count * dtype.itemsize, len(data))
+        reject(f"wrong number of bytes of {spec.name}", count * dtype.itemsize, len(data))
     return _finite(np.frombuffer(data, dtype).reshape(shape), spec)
 
 
 def _finite(values: np.ndarray, spec: Spec) -> np.ndarray:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        refuse(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", "NaN or infinity")
+        reject(f"invalid values of {spec.name}", f"numbers of type {spec.datatype}", "NaN or infinity")
     return values
 
 

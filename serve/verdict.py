@@ -2,7 +2,7 @@
 
     python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Run before the models are compiled, which takes minutes: it refuses what the metrics record alone excludes.
+Run before the models are compiled, which takes minutes: it rejects what the metrics record alone excludes.
 """
 
 from __future__ import annotations

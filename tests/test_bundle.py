@@ -263,8 +263,8 @@ def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: P
     assert "-m infer.run" in host.make("-n", "eval", "BUILD=mine").stdout, "another record, another run"
     back = host.make("-n", "eval", "BUILD=mine", "OM=", "BACKEND=onnxruntime").stdout
     assert "--output mine/demo_digits/om/bs4-float32-fp32.onnx" in back and "onnxruntime-bs4-fp32 " in back
-    refused = host.make("infer", "BUILD=mine", "BACKEND=onnxruntime").stderr
-    assert "OM=elsewhere/my.om (remembered in " in refused and "BACKEND=onnxruntime needs a .onnx file" in refused
+    rejected = host.make("infer", "BUILD=mine", "BACKEND=onnxruntime").stderr
+    assert "OM=elsewhere/my.om (remembered in " in rejected and "BACKEND=onnxruntime needs a .onnx file" in rejected
 
 
 def test_a_compiled_onnx_file_from_elsewhere_runs(host: Checkout, packed: Packed) -> None:

@@ -91,5 +91,5 @@ def test_int8_of_the_pose_demo(checkout: Checkout) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--input_shape input:1,3,-1,-1" in done.stdout and "--dynamic_dims" in done.stdout
     assert "PASS: demo_pose AP " in done.stdout and "12 of them calibrated the model" in done.stdout
-    refused = checkout.make("-n", "eval", "BACKEND=ascend", "PRECISION=int8", model="demo_pose")
-    assert refused.returncode == 2 and "PRECISION=int8: demo_pose has gears" in refused.stderr
+    rejected = checkout.make("-n", "eval", "BACKEND=ascend", "PRECISION=int8", model="demo_pose")
+    assert rejected.returncode == 2 and "PRECISION=int8: demo_pose has gears" in rejected.stderr

@@ -104,10 +104,10 @@ def check_int8(arguments: Mapping[str, str], model: onnx.ModelProto) -> None:
     shape = next((entry.value for entry in model.metadata_props if entry.key == INT8_KEY), None)
     if shape is None:
         return
-    refused = [name for name in NOT_FOR_INT8 if name in arguments and str(DYNAMIC) not in shape.rpartition(":")[2]]
-    refused += [name for name in ("precision_mode",) if arguments.get(name) == "force_fp32"]
-    if refused:
-        reason = f"A quantized model does not support --{refused[0]}={arguments[refused[0]]}."
+    rejected = [name for name in NOT_FOR_INT8 if name in arguments and str(DYNAMIC) not in shape.rpartition(":")[2]]
+    rejected += [name for name in ("precision_mode",) if arguments.get(name) == "force_fp32"]
+    if rejected:
+        reason = f"A quantized model does not support --{rejected[0]}={arguments[rejected[0]]}."
         raise AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 

@@ -74,7 +74,7 @@ def test_a_method(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_an_unknown_operator_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_operator_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert quantize.main(arguments(*keep("Conv_9"))) == 2
     check_error(capsys.readouterr().err, "amct.quantize", "keep.txt", "Conv_9")
     assert quantize.main(arguments("--keep_float", "none.txt")) == 2

@@ -107,35 +107,35 @@ def test_a_missing_amct_onnx(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_models_and_inputs_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refused(*parts: object) -> None:
+    def rejected(*parts: object) -> None:
         assert quantize.main(arguments()) == 2
         check_error(capsys.readouterr().err, "amct.quantize", *parts)
 
     inputs(here / "inputs", 8, "uint8")
-    refused("float32", "found uint8")
+    rejected("float32", "found uint8")
     inputs(here / "inputs", 8)
     Path("inputs/img3.bin").write_bytes(b"short")
-    refused("inputs/img3.bin", "make quantize")
+    rejected("inputs/img3.bin", "make quantize")
     inputs(here / "inputs", 8)
     saved(here, classifier(size=32))
-    refused("inputs/manifest.json", "[3, 32, 32]")
+    rejected("inputs/manifest.json", "[3, 32, 32]")
     saved(here, classifier(size="side"))
-    refused("inputs/manifest.json", "float32 in .npy", "found float32 in .bin")
+    rejected("inputs/manifest.json", "float32 in .npy", "found float32 in .bin")
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "w"
     saved(here, model)
-    refused("model.onnx", "fixed C, H and W")
+    rejected("model.onnx", "fixed C, H and W")
     saved(here, classifier(opset=18))
-    refused("model.onnx", "opset", "8 to 14", 18)
+    rejected("model.onnx", "opset", "8 to 14", 18)
     model = classifier()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
     saved(here, model)
-    refused("fewer images", "at least 16", "found 8", "CALIB=16")
+    rejected("fewer images", "at least 16", "found 8", "CALIB=16")
     nodes = [onnx.helper.make_node("QuantizeLinear", ["c", "scale"], ["q"], "Quantize_9")]
     model = classifier(opset=13)
     model.graph.node.extend(nodes)
     saved(here, model)
-    refused("model.onnx", "already quantized", "Quantize_9", "float32 ONNX file")
+    rejected("model.onnx", "already quantized", "Quantize_9", "float32 ONNX file")
 
 
 GEARS_YAML = """
@@ -214,17 +214,17 @@ def test_the_emulator_of_atc_compiles_it_without_gears_and_force_fp32(capsys: py
     assert any(node.op_type == "QuantizeLinear" for node in onnx.load("m.onnx").graph.node)
     common = ["--framework=5", f"--model={OUTPUT}", "--output=x", "--soc_version=Ascend310P3"]
     capsys.readouterr()
-    for shape, refused in (
+    for shape, rejected in (
         ("image:4,3,16,16", "--precision_mode=force_fp32"),
         ("image:-1,3,16,16", "--dynamic_dims=1;4"),
     ):
-        assert emulator.main([*common, "--input_format=ND", f"--input_shape={shape}", refused]) == 255
+        assert emulator.main([*common, "--input_format=ND", f"--input_shape={shape}", rejected]) == 255
         assert "E10055: The operation is not supported. Reason: A quantized model" in capsys.readouterr().out
     assert not Path("x.onnx").exists()
 
 
 @pytest.mark.usefixtures("here")
-def test_convert_refuses_an_int8_model_that_does_not_belong_to_the_model(
+def test_convert_rejects_an_int8_model_that_does_not_belong_to_the_model(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert quantize.main(arguments()) == 0

@@ -27,7 +27,7 @@ BASE = {
 
 
 DIMS = {"input_format": "ND", "input_shape": "image:1,3,-1,-1"}
-REFUSALS = [entry.splitlines() for entry in Path(__file__).with_name("refusals.txt").read_text().split("\n\n")[1:]]
+REJECTIONS = [entry.splitlines() for entry in Path(__file__).with_name("rejections.txt").read_text().split("\n\n")[1:]]
 
 
 def check(changes: dict[str, str | None]) -> None:

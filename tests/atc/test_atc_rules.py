@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atc import atc_rules, shapes
 from atc.atc_rules import AtcError, Model
-from tests.atc.rule_calls import DIMS, MODEL, REFUSALS, check, rule_error
+from tests.atc.rule_calls import DIMS, MODEL, REJECTIONS, check, rule_error
 from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 
 HRNET_COMMAND = (
@@ -71,7 +71,7 @@ def test_unknown_arguments_are_rejected(words: list[str], text: str) -> None:
     assert (caught.value.code, caught.value.text) == ("E19999", text)
 
 
-@pytest.mark.parametrize("lines", REFUSALS, ids=lambda lines: " ".join(lines[:-1]))
+@pytest.mark.parametrize("lines", REJECTIONS, ids=lambda lines: " ".join(lines[:-1]))
 def test_invalid_arguments_are_rejected_with_atcs_text(lines: list[str]) -> None:
     changes = dict(line[2:].split("=", 1) for line in lines[:-1])
     assert rule_error(changes) == lines[-1]

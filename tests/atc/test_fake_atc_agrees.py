@@ -1,5 +1,5 @@
 """atc.atc_rules compared with the fake atc, which was written from ATC's sources and not from ours: both accept the
-same arguments and refuse all others with the same error code."""
+same arguments and reject all others with the same error code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from atc import atc_rules, convert
 from atc.atc_rules import AtcError
 from tests.atc.calls import arguments, seen_by_atc
-from tests.atc.rule_calls import BASE, DIMS, REFUSALS
+from tests.atc.rule_calls import BASE, DIMS, REJECTIONS
 from tests.support import fakes
 from tests.support.atc_arguments import HIGHER_HRNET_GEARS
 from tests.support.fakes import fake_atc_rules
@@ -48,12 +48,12 @@ def codes(given: dict[str, str]) -> tuple[str, str]:
     found = []
     for read, check, error in (
         (atc_rules.parse, atc_rules.check_arguments, AtcError),
-        (fake_atc_rules.read_flags, fake_atc_rules.check_flags, fake_atc_rules.Refused),
+        (fake_atc_rules.read_flags, fake_atc_rules.check_flags, fake_atc_rules.Rejected),
     ):
         try:
             check(read(words))
-        except error as refused:
-            found.append(refused.code)
+        except error as rejected:
+            found.append(rejected.code)
         else:
             found.append("")
     return found[0], found[1]
@@ -61,7 +61,7 @@ def codes(given: dict[str, str]) -> tuple[str, str]:
 
 OF_BOTH = [
     lines
-    for lines in REFUSALS
+    for lines in REJECTIONS
     if not lines[-1].startswith(OF_THE_MODEL) and not any(line.startswith(NOT_IMITATED) for line in lines)
 ]
 

@@ -53,7 +53,7 @@ def test_the_emulator_keeps_the_operator() -> None:
 
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
 @pytest.mark.usefixtures("here", "atc")
-def test_what_does_not_fit_is_refused(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_rejected(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     check_error(error_line(capsys, given(output, "Gemm_9\n")), "atc.convert", "lists/keep.txt", "Gemm_9")
     words = [word.replace("keep.txt", "none.txt") for word in given(output, "")]
     check_error(error_line(capsys, words), "atc.convert", "lists/none.txt", "KEEP_FLOAT=auto")

@@ -1,5 +1,5 @@
 """compare.classification: the columns are those of eval and numpy, changed images are listed, what does not match is
-refused."""
+rejected."""
 
 from __future__ import annotations
 
@@ -145,14 +145,14 @@ def test_a_second_run_computes_nothing(folder: Path, capsys: pytest.CaptureFixtu
     assert Path(OUTPUT).read_bytes() == first
 
 
-def test_eval_of_other_outputs_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_other_outputs_is_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_output(Path("out/float32-fp16/img2_0.bin"), -written("float32-fp16")[2:3])
     assert compare() == 2
     check_error(capsys.readouterr().err, "compare.classification", "eval/float32-fp16.json", "make eval")
     assert not Path(OUTPUT).exists()
 
 
-def test_other_metrics_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_metrics_are_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("eval/float32-fp16.json")
     content = json.loads(path.read_text())
     content["metrics"]["top1"] += 1
@@ -161,7 +161,7 @@ def test_other_metrics_are_refused(folder: Path, capsys: pytest.CaptureFixture[s
     check_error(capsys.readouterr().err, "compare.classification", str(path), "top1", "make eval")
 
 
-def test_the_run_of_another_model_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_of_another_model_is_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(model="om/float32-fp32.onnx") == 2
     check_error(capsys.readouterr().err, "compare.classification", "float32-fp16_run.json", "make infer")
 

@@ -1,4 +1,4 @@
-"""compare.operators: its record and tables, what it repeats, what it refuses, and msprobe."""
+"""compare.operators: its record and tables, what it repeats, what it rejects, and msprobe."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_msprobe_is_not_installed(
     check_error(capsys.readouterr().err, "compare.operators", "msprobe", "pip install mindstudio-probe", "set_env.sh")
 
 
-def test_the_fake_refuses_what_msprobe_refuses(om: Path) -> None:
+def test_the_fake_rejects_what_msprobe_rejects(om: Path) -> None:
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         start = [sys.executable, str(fakes.MSPROBE), "compare", "-m", "offline_model", "-tp", "om/m.om"]
         return subprocess.run([*start, *words], capture_output=True, text=True, cwd=Path.cwd())

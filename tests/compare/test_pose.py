@@ -111,7 +111,7 @@ def test_lost_people_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]
     assert f"torch images -> torch inputs: other people in {changed['source']}" in capsys.readouterr().out
 
 
-def test_another_flip_than_evals_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_flip_than_evals_is_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The keypoints of eval are not those of the outputs without the flip test; only counts and AP are compared."""
     people = read_keypoints("eval/fp16/keypoints.json")
     write_keypoints("eval/fp16/keypoints.json", people[:-1])

@@ -58,7 +58,9 @@ def bound(mount: Path, tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["umount", "-l", disk], check=True)
 
 
-def check_refused(stage: Stage, folder: Path, expected: dict[str, bytes], code: int, output: str, reasons: str) -> None:
+def check_rejected(
+    stage: Stage, folder: Path, expected: dict[str, bytes], code: int, output: str, reasons: str
+) -> None:
     """One line with a reason, and only whole files."""
     assert "Traceback" not in output, output
     *before, last = output.splitlines()
@@ -81,7 +83,7 @@ def test_too_few_free_bytes_are_one_line_and_a_rerun_finishes(
     blocks = sum(-(-len(data) // 4096) for data in expected.values())
     limit(bound, f"size={max(1, int(blocks * fraction)) * 4}k")
     code, output = stage.run(folder)
-    check_refused(stage, folder, expected, code, output, f"No space left on device|{re.escape(TOO_LITTLE)}")
+    check_rejected(stage, folder, expected, code, output, f"No space left on device|{re.escape(TOO_LITTLE)}")
     limit(bound, "size=64m")
     stage.finish(folder)
     assert contents(folder, stage) == expected
@@ -98,7 +100,7 @@ def test_too_few_free_files_are_one_line_and_a_rerun_finishes(
     spare = 1 if len(expected) > 1 else 0  # no room even for the only file of a stage
     limit(bound, f"size=64m,nr_inodes={len(folders) + int(fraction * (len(expected) - 1)) + spare}")
     code, output = stage.run(folder)
-    check_refused(stage, folder, expected, code, output, "No space left on device")
+    check_rejected(stage, folder, expected, code, output, "No space left on device")
     limit(bound, "nr_inodes=10k")
     stage.finish(folder)
     assert contents(folder, stage) == expected
@@ -111,7 +113,7 @@ def test_a_write_that_fails_half_way_is_one_line(stage: Stage, built: Path, tmp_
     most = max(map(len, expected.values())) // 2
     folder = stages.inputs_of(stage, built, tmp_path / "inputs")
     code, output = stage.run(folder, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))
-    check_refused(stage, folder, expected, code, output, "File too large|cannot be written")
+    check_rejected(stage, folder, expected, code, output, "File too large|cannot be written")
     stage.finish(folder)
     assert contents(folder, stage) == expected
 

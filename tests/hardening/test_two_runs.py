@@ -105,8 +105,8 @@ def test_a_stage_run_twice_at_once_gives_one_right_result(
     first_output_text, _ = first.communicate(timeout=SECONDS)
     both = ((first.returncode, first_output_text), second)
     for code, output_text in both:
-        refused = code == 2 and output_text.splitlines()[-1].startswith(f"{stage.module}: error: ")
-        assert code == 0 or (refused and (AT_WORK in output_text or WRITING in output_text)), output_text
+        rejected = code == 2 and output_text.splitlines()[-1].startswith(f"{stage.module}: error: ")
+        assert code == 0 or (rejected and (AT_WORK in output_text or WRITING in output_text)), output_text
     assert 0 in [code for code, _ in both]
     assert contents(folder, stage) == contents(finished, stage)
     assert not [path for path in folder.rglob(".*") if path.name != SESSION and path.suffix != ".stamp"]

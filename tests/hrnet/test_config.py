@@ -94,7 +94,7 @@ def write(tmp_path):
     return write_config
 
 
-def check_refused(path: Path, key: str, found: Optional[str]) -> None:
+def check_rejected(path: Path, key: str, found: Optional[str]) -> None:
     """The error is one line that names the file and the key, and shows the value that was found."""
     with pytest.raises(UserError) as caught:
         load_config(path)
@@ -174,7 +174,7 @@ def test_a_config_of_the_other_task_is_rejected(write):
         with pytest.raises(UserError) as error:
             load_config(write(text), kind)
         assert (error.value.what, error.value.expected, error.value.found) == ("invalid MODEL.NAME", kind, found)
-    check_refused(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
+    check_rejected(write("MODEL: {NAME: resnet}"), "MODEL.NAME", "resnet")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_config_of_the_other_task_is_rejected(write):
 def test_an_invalid_pose_config_is_rejected(write, old, new, key, found):
     assert old in tiny.POSE_CONFIG
     text = tiny.POSE_CONFIG.replace(old, new, 1)
-    check_refused(write(text if "TEST" in text else text + coco_sets.DECODING), key, found)
+    check_rejected(write(text if "TEST" in text else text + coco_sets.DECODING), key, found)
 
 
 def test_a_users_upstream_file_loads_and_means_the_same_model(write):
@@ -234,7 +234,7 @@ def test_only_known_resizers_and_interpolations(write, key, values):
         with pytest.raises(UserError) as caught:
             load_config(write(f"INPUT: {{{key}: {other}}}"))
         assert f"INPUT.{key}" in caught.value.what and caught.value.expected == " or ".join(values)
-    check_refused(write(f"INPUT: {{{key}: 3}}"), f"INPUT.{key}", None)
+    check_rejected(write(f"INPUT: {{{key}: 3}}"), f"INPUT.{key}", None)
 
 
 def test_a_loaded_config_cannot_change(write):
@@ -297,7 +297,7 @@ def test_a_loaded_config_cannot_change(write):
     ],
 )
 def test_an_invalid_config_is_rejected(write, text, key, found):
-    check_refused(write(text), key, found)
+    check_rejected(write(text), key, found)
 
 
 def test_keys_without_effect_are_reported_once_per_load(write, capsys):
@@ -347,7 +347,7 @@ def test_invalid_class_names(content, parts, write, tmp_path):
 
 
 def test_unquoted_class_names_are_not_text(write):
-    check_refused(write(NAMED % "[cat, no, dog]"), "INPUT.CLASS_NAMES", "['cat', False, 'dog']")
+    check_rejected(write(NAMED % "[cat, no, dog]"), "INPUT.CLASS_NAMES", "['cat', False, 'dog']")
 
 
 @pytest.mark.parametrize("model", REFERENCES)

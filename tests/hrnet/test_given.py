@@ -110,7 +110,7 @@ def test_only_the_script_that_make_started_decides(settings: Path) -> None:
         subprocess.run(words, cwd=ROOT, check=True)
         assert stage(None) == 0 and stage(UserError("no such file")) == 2
         assert len(content(settings)) == 3
-        raise UserError("refused")
+        raise UserError("rejected")
 
     assert outer([]) == 2
     assert content(settings) == {"LIMIT": "3", "SOC": "Ascend310P3"}

@@ -43,10 +43,10 @@ def test_one_process_works_if_semaphores_are_missing(
 ) -> None:
     """A read-only /dev/shm: one process needs no semaphores, and does the work of all."""
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", reject)
     assert map_files(abs, [-1, -2], workers) == [1, 2]
     note = capsys.readouterr().err
     assert note == "" if workers == 1 else "/dev/shm: Read-only file system" in note

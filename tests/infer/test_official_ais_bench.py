@@ -25,7 +25,7 @@ from tests.support.gear_model import COUNT, GEARS, gear_folder, gear_model
 from tests.support.linear_model import SHAPE, check_logits, expected_logits, om_model, prep_folder
 from tests.support.official_ais_bench import OFFICIAL, STATES, install, needs_clone, package
 
-REFUSED = {
+REJECTED = {
     "83d6e21a": (OFFICIAL, "before February 2024"),
     "de5b60db": (OFFICIAL, "before February 2024"),
     "df1f9a44": ("ais_bench/src/ais_bench", "fork"),
@@ -129,9 +129,9 @@ def test_versions_that_need_pkg_resources_are_rejected_without_it(commit: str) -
         run_ais_bench.find_tool("ascend", "./python_s", ["0"])
 
 
-@pytest.mark.parametrize("commit", REFUSED)
+@pytest.mark.parametrize("commit", REJECTED)
 def test_other_packages_are_rejected_by_name(commit: str) -> None:
-    path, part = REFUSED[commit]
+    path, part = REJECTED[commit]
     fakes.ais_python(Path.cwd(), package(commit, path, Path("clone").resolve()))
     with pytest.raises(UserError) as caught:
         run_ais_bench.find_tool("ascend", "./python_npu", ["0"])

@@ -1,4 +1,4 @@
-"""keep_float.search: models that are broken on purpose are found by name and repaired, or refused."""
+"""keep_float.search: models that are broken on purpose are found by name and repaired, or rejected."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFi
     assert record["operators"] == lines("fp16") and len(record["images"]) == broken_models.IMAGES
 
 
-def test_an_overflow_that_a_convolution_reads_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overflow_that_a_convolution_reads_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, broken_models.unfixable())
     assert search.main(broken_models.arguments("fp16")) == 1
     check_error(capsys.readouterr().err, "keep_float.search", "not repairable here", "/last/Conv", "at most 65504")
@@ -110,7 +110,7 @@ def test_a_changed_input_searches_again(here: Path) -> None:
     assert read_record("keep/int8.json", "keep_float")["steps"][0]["divergence"] != first
 
 
-def test_what_does_not_fit_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, classifier(opset=18))
     assert search.main(broken_models.arguments("int8")) == 2
     check_error(capsys.readouterr().err, "keep_float.search", "model.onnx", "opset", 18)

@@ -68,10 +68,10 @@ def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **giv
     return options.resolve(Options(values, set(given), set(goals.split())), set(given) | set(unknown.split()), dry_run)
 
 
-def refused(goals: str = "eval", unknown: str = "", **given: str) -> str:
+def rejected(goals: str = "eval", unknown: str = "", **given: str) -> str:
     with pytest.raises(OptionError) as caught:
         resolve(goals, unknown=unknown, **given)
     line = str(caught.value)
     assert "\n" not in line
-    assert not Path("build").exists(), "a refused value is not remembered"
+    assert not Path("build").exists(), "a rejected value is not remembered"
     return line

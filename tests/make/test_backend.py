@@ -1,4 +1,4 @@
-"""make/backend.py: a BACKEND that this interpreter cannot run is refused before it is remembered."""
+"""make/backend.py: a BACKEND that this interpreter cannot run is rejected before it is remembered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import hrnet
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import rejected, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -26,7 +26,7 @@ def python(*installed: str) -> str:
 def test_a_missing_package_is_named_and_the_backend_is_not_remembered(goal: str, backend: str, package: str) -> None:
     Path("a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     images = {"IMAGES": "a.jpg"} if goal == "predict" else {}
-    line = refused(goal, BACKEND=backend, PYTHON=python("numpy"), **images)
+    line = rejected(goal, BACKEND=backend, PYTHON=python("numpy"), **images)
     assert line.startswith(f"BACKEND={backend}: ") and f"fake_python cannot import {package} (exit 1)" in line
     assert line.endswith(f'; pip install ".[{package}]", or make setup')
 
@@ -34,9 +34,9 @@ def test_a_missing_package_is_named_and_the_backend_is_not_remembered(goal: str,
 def test_the_hint_on_a_board_can_be_pasted_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hrnet, "BOARD", True)
     given = python()
-    line = refused("infer", BACKEND="openvino", PYTHON=given)
+    line = rejected("infer", BACKEND="openvino", PYTHON=given)
     assert line.endswith(f"; {given} -m pip install -c constraints.txt openvino")
-    assert refused("infer", PYTHON="nowhere").endswith("; give PYTHON=python3")
+    assert rejected("infer", PYTHON="nowhere").endswith("; give PYTHON=python3")
 
 
 def test_only_a_new_backend_is_tried_and_only_where_it_computes() -> None:

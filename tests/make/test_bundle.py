@@ -44,8 +44,10 @@ def contents(member: str) -> str:
 
 def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--set", "GATE=2", "--set", "BATCHES=1,4") == 0
-    *settings, targets, refusal = contents("bundle.mk").splitlines()[1:]
-    assert targets == "export BUNDLE_TARGETS := infer eval gate predict serve doctor clean help" and "error" in refusal
+    *settings, targets, rejection = contents("bundle.mk").splitlines()[1:]
+    assert (
+        targets == "export BUNDLE_TARGETS := infer eval gate predict serve doctor clean help" and "error" in rejection
+    )
     assert settings == [
         "MODEL ?= c",
         "BUILD ?= build",

@@ -9,7 +9,7 @@ import pytest
 from make.call import OptionError
 from tests.make import doctor_calls
 from tests.make.doctor_calls import report
-from tests.make.option_calls import ONNX, refused, resolve
+from tests.make.option_calls import ONNX, rejected, resolve
 from tests.support.onnx_models import classifier, saved
 
 MINE = {"CFG": "mine.yaml", "MODEL": "mine", "ONNX": "mine.onnx"}
@@ -88,13 +88,13 @@ def test_a_board_that_cannot_judge_is_announced(capsys: pytest.CaptureFixture[st
 )
 @pytest.mark.usefixtures("files")
 def test_what_a_file_without_a_network_cannot_do(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
-    line = refused(goals, **{**MINE, **given})
+    line = rejected(goals, **{**MINE, **given})
     assert all(part in line for part in parts), line
 
 
 @pytest.mark.usefixtures("files")
 def test_without_a_file() -> None:
-    line = refused(CFG="mine.yaml", MODEL="mine")
+    line = rejected(CFG="mine.yaml", MODEL="mine")
     assert "MODEL=mine" in line and "MODEL.NAME: onnx" in line and "give ONNX=<file>" in line
 
 

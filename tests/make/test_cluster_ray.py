@@ -1,4 +1,4 @@
-"""make cluster on a Ray cluster of three nodes on this machine: results, killed workers, nodes and drivers, refusals.
+"""make cluster on a Ray cluster of three nodes on this machine: results, killed workers, nodes and drivers, rejections.
 
 Each node has its own TMPDIR, so its own unpacked bundle, as on another machine.
 """
@@ -239,7 +239,7 @@ def test_a_killed_driver(built: Checkout, cluster: Cluster, tmp_path: Path) -> N
     check_results(built, build, cluster)
 
 
-def test_unsuitable_nodes_are_refused(built: Checkout, cluster: Cluster, tmp_path: Path) -> None:
+def test_unsuitable_nodes_are_rejected(built: Checkout, cluster: Cluster, tmp_path: Path) -> None:
     cluster.add("other_code")
     build = tmp_path / "build"
     driver = cluster.drive(built, build)

@@ -1,4 +1,4 @@
-"""make/family.py with fake stages that only write records: what is measured, kept, shown and refused."""
+"""make/family.py with fake stages that only write records: what is measured, kept, shown and rejected."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_accuracy_is_measured_where_there_are_weights(calls: Calls) -> None:
     assert calls.log == ["hrnet_w18"], "the seeded row does not depend on images"
 
 
-def test_a_data_set_that_does_not_fit_is_refused_first(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_that_does_not_fit_is_rejected_first(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     Path("set/val_label.txt").write_text("a.JPEG 1000\n")
     assert measure("--metrics", "eval/set/tag.json", DATASET="set") == 2
     assert "1000" in capsys.readouterr().err and calls.log == []

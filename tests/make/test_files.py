@@ -1,4 +1,4 @@
-"""make/files.py: files that do not fit are refused before the first stage; a value given now beats one remembered."""
+"""make/files.py: files that do not fit are rejected before the first stage; a value given now beats one remembered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from make.options import OptionError
-from tests.make.option_calls import ONNX, refused, resolve
+from tests.make.option_calls import ONNX, rejected, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -110,11 +110,11 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
 )
 def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
     Path("mine.yaml").touch()
-    line = refused(**given)
+    line = rejected(**given)
     assert all(part in line for part in parts), line
 
 
-def test_missing_defaults_are_refused_where_they_are_needed() -> None:
+def test_missing_defaults_are_rejected_where_they_are_needed() -> None:
     Path("data/imagenet/val/n01").rmdir()
     for goals in ("eval", "infer", "preprocess", "om quantize"):
         assert "no class directories" in error(goals), goals

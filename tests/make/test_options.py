@@ -15,7 +15,7 @@ from hrnet.code import import_closure
 from hrnet.io import files
 from make import options
 from make.options import OptionError, Options
-from tests.make.option_calls import DEFAULTS, add_atc, refused, resolve
+from tests.make.option_calls import DEFAULTS, add_atc, rejected, resolve
 from tests.support import ROOT
 
 pytestmark = pytest.mark.usefixtures("checkout")
@@ -143,12 +143,12 @@ def test_a_given_model_and_inputs_are_used(checkout: Path, capsys: pytest.Captur
     ],
 )
 def test_invalid_values_are_rejected(name: str, value: str) -> None:
-    assert refused(**{name: value}).startswith(f"{name}={value}: ")
+    assert rejected(**{name: value}).startswith(f"{name}={value}: ")
 
 
 @pytest.mark.parametrize(("value", "near"), [("Acsend310P3", "310P3"), ("P3", "310P3"), ("v910B4", "910B4")])
 def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
-    assert near in refused(SOC=value).partition("did you mean ")[2]
+    assert near in rejected(SOC=value).partition("did you mean ")[2]
 
 
 def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +174,7 @@ def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixtu
 )
 def test_unsupported_tuning_is_rejected(checkout: Path, given: dict[str, str], part: str) -> None:
     add_atc(checkout)
-    line = refused(TUNE="aoe", **given)
+    line = rejected(TUNE="aoe", **given)
     assert line.startswith("TUNE=aoe: ") and part in line and "TUNE=none" in line
 
 
@@ -187,7 +187,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
     (tmp_path / "data").rename(odd / "data")
     monkeypatch.chdir(odd)
     for goals in ("eval", "infer", "bench"):
-        line = refused(goals)
+        line = rejected(goals)
         assert line.startswith("BUILD=build: ") and str(odd / "build") in line
     assert resolve("om")["BACKEND"] == "ascend", "atc gets relative paths"
     assert resolve(BUILD=str(tmp_path / "b"))["BACKEND"] == "ascend"
@@ -197,7 +197,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
 @pytest.mark.parametrize("given", [{"BATCH": "4"}, {"BATCHES": "1,4"}, {"FLIP": "x"}])
 def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
     ((name, value),) = given.items()
-    assert refused(MODEL="people", **given).startswith(f"{name}={value}: ")
+    assert rejected(MODEL="people", **given).startswith(f"{name}={value}: ")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_missing_files_and_values_that_do_not_fit_are_rejected(goals: str, given
     Path("set/val").mkdir(parents=True)
     for name in ("my.onnx", "my.om", "my.ts", "whole.onnx", "whole.onnx.json"):
         Path(name).touch()
-    assert part in refused(goals, **given)
+    assert part in rejected(goals, **given)
 
 
 def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
@@ -248,7 +248,7 @@ def test_a_checkpoint_that_is_to_be_downloaded_may_be_missing() -> None:
     ("name", "near"), [("BATHC", "BATCH"), ("dataset", "DATASET"), ("XYZ", None), ("WEIGHT", "WEIGHTS")]
 )
 def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
-    line = refused(unknown=name)
+    line = rejected(unknown=name)
     assert line.startswith(f"{name}: ") and (near or "make help") in line
 
 
@@ -262,8 +262,8 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
         ("10", "make help"),
     ],
 )
-def test_an_unknown_target_is_refused_before_the_work_for_others(word: str, hint: str) -> None:
-    line = refused(f"eval {word}")
+def test_an_unknown_target_is_rejected_before_the_work_for_others(word: str, hint: str) -> None:
+    line = rejected(f"eval {word}")
     assert line.startswith(f"{word}: ") and hint in line
     resolve("eval build/net/eval/x.json once")
 
@@ -271,7 +271,7 @@ def test_an_unknown_target_is_refused_before_the_work_for_others(word: str, hint
 @pytest.mark.parametrize("path", ["with space", "数据", "a;b"])
 def test_a_path_that_tools_reject_can_be_linked(path: str) -> None:
     Path(path).mkdir()
-    line = refused(DATASET=path)
+    line = rejected(DATASET=path)
     assert line.startswith(f"DATASET={path}: ") and "ln -s" in line
 
 
@@ -292,8 +292,8 @@ def test_a_users_config_names_the_model() -> None:
 def test_a_config_named_like_a_shipped_one_is_rejected() -> None:
     Path("mine").mkdir()
     Path("mine/net.yaml").write_text("MODEL: {}\n")
-    assert "mine/net.yaml" in refused(CFG="mine/net.yaml")
-    assert "MODEL=people" in refused(MODEL="people", CFG="configs/net.yaml")
+    assert "mine/net.yaml" in rejected(CFG="mine/net.yaml")
+    assert "MODEL=people" in rejected(MODEL="people", CFG="configs/net.yaml")
 
 
 def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,7 +311,7 @@ def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "LOOP.mk", "SOC.mk"]
 
 
-def test_clean_is_refused_while_another_run_works() -> None:
+def test_clean_is_rejected_while_another_run_works() -> None:
     Path("build/net/out").mkdir(parents=True)
     with files.locked("build/net/out/run_lock"), pytest.raises(OptionError) as caught:
         resolve("clean")
@@ -396,9 +396,9 @@ def test_train_and_gears_report_what_they_ignore(
     assert all("uses only CFG and DATASET" in line for line in notes)
 
 
-def test_inputs_of_another_dtype_are_refused_before_they_are_remembered() -> None:
+def test_inputs_of_another_dtype_are_rejected_before_they_are_remembered() -> None:
     Path("inputs").mkdir()
     Path("inputs/manifest.json").write_text('{"kind": "manifest", "dtype": "float32"}')
-    line = refused(PREP="inputs", INPUT="uint8")
+    line = rejected(PREP="inputs", INPUT="uint8")
     assert line.startswith("PREP=inputs: ") and "float32" in line and "INPUT=float32" in line
     assert resolve(PREP="inputs")["PREP"] == "inputs"

@@ -1,4 +1,4 @@
-"""make/options.py for make family: which models, what is remembered and refused."""
+"""make/options.py for make family: which models, what is remembered and rejected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import rejected, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -54,10 +54,10 @@ def test_what_make_family_remembers() -> None:
         ("eval", {"CFG": "mine/family.yaml"}, ["CFG=mine/family.yaml"]),
     ],
 )
-def test_what_make_family_refuses(goals: str, given: dict[str, str], parts: list[str]) -> None:
+def test_what_make_family_rejects(goals: str, given: dict[str, str], parts: list[str]) -> None:
     Path("mine").mkdir()
     Path("mine/family.yaml").write_text("MODEL: {}\n")
-    line = refused(goals, **{"MODEL": "family", **given})
+    line = rejected(goals, **{"MODEL": "family", **given})
     assert all(part in line for part in parts), line
 
 

@@ -1,4 +1,4 @@
-"""make/options.py: KEEP_FLOAT in the names of products, where it has an effect, and what is refused."""
+"""make/options.py: KEEP_FLOAT in the names of products, where it has an effect, and what is rejected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.option_calls import add_atc, refused, resolve
+from tests.make.option_calls import add_atc, rejected, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -48,11 +48,11 @@ def test_names_with_atc(checkout: Path) -> None:
         ("fp32", "ascend-bs16-Ascend310P3-fp32"),
     ):
         assert resolve(PRECISION=precision, KEEP_FLOAT="mine.txt")["TAG"] == tag
-    assert "PRECISION=int8" in refused_here(PRECISION="int8-minmax")
+    assert "PRECISION=int8" in rejected_here(PRECISION="int8-minmax")
 
 
-def refused_here(**given: str) -> str:
-    """As `refused`, with values remembered before."""
+def rejected_here(**given: str) -> str:
+    """As `rejected`, with values remembered before."""
     with pytest.raises(Exception) as caught:
         resolve(**given)
     return str(caught.value)
@@ -94,6 +94,6 @@ def test_values_of_a_row_are_not_remembered() -> None:
         ({"PRECISION": "int8-minmax", "BACKEND": "torchscript"}, ["BACKEND=torchscript", "int8"]),
     ],
 )
-def test_what_is_refused(given: dict[str, str], parts: list[str]) -> None:
-    line = refused(**given)
+def test_what_is_rejected(given: dict[str, str], parts: list[str]) -> None:
+    line = rejected(**given)
     assert all(part in line for part in parts), line

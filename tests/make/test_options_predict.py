@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import rejected, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +43,8 @@ def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
         ({"IMAGES": "a.jpg", "OM": "no.onnx"}, ["OM=no.onnx", "no such file"]),
     ],
 )
-def test_what_make_predict_refuses(given: dict[str, str], parts: list[str]) -> None:
-    line = refused("predict", **given)
+def test_what_make_predict_rejects(given: dict[str, str], parts: list[str]) -> None:
+    line = rejected("predict", **given)
     assert all(part in line for part in parts), line
 
 

@@ -1,4 +1,4 @@
-"""make/options.py for make report: BASE and MODELS, what is remembered, refused and ignored."""
+"""make/options.py for make report: BASE and MODELS, what is remembered, rejected and ignored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import rejected, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,11 @@ def test_models_are_separated_by_commas_and_not_remembered() -> None:
     assert not Path("build/net/settings/MODELS.mk").exists()
 
 
-def test_what_make_report_refuses() -> None:
-    line = refused("report", BASE="older.json")
+def test_what_make_report_rejects() -> None:
+    line = rejected("report", BASE="older.json")
     assert "BASE=older.json" in line and "no such metrics record" in line
-    assert "BASE=a b.json" in refused("report", BASE="a b.json")
-    assert "MODELS=net;x" in refused("report", MODELS="net;x")
+    assert "BASE=a b.json" in rejected("report", BASE="a b.json")
+    assert "MODELS=net;x" in rejected("report", MODELS="net;x")
 
 
 @pytest.mark.parametrize(("goals", "given"), [("eval", {}), ("report", {"MODELS": "net"})])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make.option_calls import refused, resolve
+from tests.make.option_calls import rejected, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,6 @@ def test_other_targets_ignore_them(capsys: pytest.CaptureFixture[str]) -> None:
         ({"DEVICE": "0,1", "BACKEND": "onnxruntime"}, ["DEVICE=0,1", "one device"]),
     ],
 )
-def test_what_make_serve_refuses(given: dict[str, str], parts: list[str]) -> None:
-    line = refused("serve", **given)
+def test_what_make_serve_rejects(given: dict[str, str], parts: list[str]) -> None:
+    line = rejected("serve", **given)
     assert all(part in line for part in parts), line

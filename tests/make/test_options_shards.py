@@ -9,7 +9,7 @@ import pytest
 
 from make import changed, images
 from make.call import OptionError
-from tests.make.option_calls import add_atc, refused, resolve
+from tests.make.option_calls import add_atc, rejected, resolve
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -116,13 +116,13 @@ def test_the_number_of_parts_is_remembered() -> None:
 def test_invalid_shards_are_rejected(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
     Path("prep").mkdir()
     Path("prep/manifest.json").touch()
-    line = refused(goals, **given)
+    line = rejected(goals, **given)
     assert all(part in line for part in parts), line
 
 
 @pytest.mark.parametrize(("chunk", "expected"), [("20", "SHARDS=3"), ("7", "SHARDS=9"), ("100", "SHARDS=1")])
 def test_chunk_names_the_number_of_parts(chunk: str, expected: str) -> None:
-    line = refused(DATASET=listed(60), CHUNK=chunk)
+    line = rejected(DATASET=listed(60), CHUNK=chunk)
     assert f"CHUNK={chunk}" in line and expected in line and "remembered" not in line
 
 

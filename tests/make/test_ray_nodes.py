@@ -1,4 +1,4 @@
-"""make/ray_nodes.py without Ray: what runs on a node, and which clusters are refused."""
+"""make/ray_nodes.py without Ray: what runs on a node, and which clusters are rejected."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_a_killed_run_left_is_unpacked_again(tmp_path: Path, monkeypatch: p
     assert [path.name for path in place.iterdir()] == ["a"] and not half.parent.exists()
 
 
-def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_another_user_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"hrnet_cluster-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
@@ -131,7 +131,7 @@ def test_a_missing_package_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.where == sys.executable and "pip install" in str(caught.value.hint)
 
 
-def test_addresses_of_rays_client_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_of_rays_client_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes, "import_ray", lambda: None)
     with pytest.raises(UserError) as caught:
         ray_nodes.connect("ray://head:10001")
@@ -145,5 +145,5 @@ def test_a_head_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch
         address = "127.0.0.1:{1}".format(*free.getsockname())
         with pytest.raises(UserError) as caught:
             ray_nodes.connect(address)
-    assert address in str(caught.value.where) and "refused" in str(caught.value.found)
+    assert address in str(caught.value.where) and "rejected" in str(caught.value.found)
     assert "ray start" in str(caught.value.hint)

@@ -1,4 +1,4 @@
-"""make/schedule.py: which node computes which part, failures, refused nodes, progress."""
+"""make/schedule.py: which node computes which part, failures, rejected nodes, progress."""
 
 from __future__ import annotations
 

@@ -247,10 +247,10 @@ def test_a_part_is_not_evaluated(run: Run) -> None:
     assert not run.output.exists() and not run.predictions.exists()
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is rejected -------------------------------------------------------------------------------------------------
 
 
-def refused(
+def rejected(
     run: Run, capsys: pytest.CaptureFixture[str], where: object, *parts: str, options: tuple[str, ...] = ()
 ) -> None:
     """The call exits with 2, one line names `where` and the parts, and nothing is written."""
@@ -268,7 +268,7 @@ def test_an_error_of_a_worker_is_one_line(
     monkeypatch.setattr(topn, "MAX_SERIAL_IMAGES", 0)
     run = Run(tmp_path, logits_of(3, 6), labels_of(3, 6), 6)
     (run.folder / "img2_0.bin").write_bytes(bytes(8))
-    refused(run, capsys, run.folder / "img2_0.bin", "expected 6, found 2", f"rm {run.record}; make infer")
+    rejected(run, capsys, run.folder / "img2_0.bin", "expected 6, found 2", f"rm {run.record}; make infer")
 
 
 def other_files(*stems: str) -> Change:
@@ -280,7 +280,7 @@ OTHER_MODEL = {"model": "large", "config_sha256": HASH}
 BFLOAT = [TensorInfo("class", "bfloat16", [1, 3])]
 TWO = [TensorInfo(name, "float32", [1, 3]) for name in ("output1", "output2")]
 AGAIN = "rm {record}; make infer"
-REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
+REJECTED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
     "a missing output": (lambda run: (run.folder / "img2_0.bin").unlink(), "{folder}/img2_0.bin", AGAIN),
     "too few images": (other_files("img0", "img1", "img2"), "{record}", "found img3); " + AGAIN),
     "too many": (other_files("img0", "img1", "img2", "img3", "old"), "{record}", "found old); " + AGAIN),
@@ -302,16 +302,16 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", REJECTED)
 def test_files_that_do_not_match_are_rejected(what: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    change, where, part = REFUSED[what]
+    change, where, part = REJECTED[what]
     change(run)
-    refused(run, capsys, where.format(**vars(run)), part.format(**vars(run)))
+    rejected(run, capsys, where.format(**vars(run)), part.format(**vars(run)))
 
 
 def test_a_run_record_of_another_name_is_rejected(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.record = run.record.rename(run.root / "run.json")
-    refused(run, capsys, run.root / "run.json", "_run.json")
+    rejected(run, capsys, run.root / "run.json", "_run.json")
 
 
 @pytest.mark.parametrize(
@@ -332,25 +332,25 @@ def test_an_invalid_output_is_rejected(
     name: str, data: bytes, parts: tuple[str, str], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run.folder / f"{name}.bin").write_bytes(data)
-    refused(run, capsys, run.folder / f"{name}.bin", *parts)
+    rejected(run, capsys, run.folder / f"{name}.bin", *parts)
 
 
 def test_an_invalid_text_output_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, logits_of(4, 3), [0, 1, 2, 2], 3, "txt")
     (run.folder / "img1_0.txt").write_text("1.0 two 3.0 \n")
-    refused(run, capsys, run.folder / "img1_0.txt", "make infer")
+    rejected(run, capsys, run.folder / "img1_0.txt", "make infer")
 
 
 def test_outputs_of_another_number_of_classes_are_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path, logits_of(4, 5), [0, 1, 2, 2], 3)
-    refused(run, capsys, run.folder, "found 5")
+    rejected(run, capsys, run.folder, "found 5")
 
 
 @pytest.mark.parametrize("images", [None, [], "text", 5, HASH])
 def test_a_reference_on_other_images_is_rejected(images: object, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.root / "reference.json"
     write_record(path, "metrics", {"metrics": {"top1": 80.0}, "images_sha256": images})
-    refused(run, capsys, path, "REFERENCE=torch", options=("--reference", str(path)))
+    rejected(run, capsys, path, "REFERENCE=torch", options=("--reference", str(path)))
 
 
 FIGURES = [None, "80", True, float("nan"), -0.1, 100.1]
@@ -361,7 +361,7 @@ def test_a_reference_without_a_percentage_is_rejected(
     metrics: object, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = reference(run, metrics=metrics)
-    refused(run, capsys, path, "top1", "REFERENCE=torch", options=("--reference", str(path)))
+    rejected(run, capsys, path, "top1", "REFERENCE=torch", options=("--reference", str(path)))
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "101", "one", ""])
@@ -375,4 +375,4 @@ def test_an_invalid_gate_is_rejected(text: str, run: Run) -> None:
 @pytest.mark.parametrize("option", ["--reference", "--run", "--manifest"])
 def test_missing_files_are_rejected(option: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     absent = str(run.root / "absent.json")
-    refused(run, capsys, absent, options=(option, absent))
+    rejected(run, capsys, absent, options=(option, absent))

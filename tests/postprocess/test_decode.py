@@ -121,7 +121,7 @@ def reshape(run: PoseRun) -> None:
     tensors.write_npy(run.folder / f"{IMAGE}_1.npy", np.zeros((1, 17, 64, 64), np.float32))
 
 
-REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
+REJECTED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
     "other config": (lambda run: run.edit_config("[128, 192]", "[128, 256]"), "{manifest}", "run make preprocess"),
     "model of another config": (rewrite("folder", metadata={"model": "w48", "config_sha256": OTHER}), RUN, "found w48"),
     "two models": (rewrite("flipped", model_sha256=OTHER), RUN_FLIP, "run make infer"),
@@ -138,9 +138,9 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", REJECTED)
 def test_files_that_do_not_match_are_rejected(run: PoseRun, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    change, where, part = REFUSED[what]
+    change, where, part = REJECTED[what]
     change(run)
     assert main(run.decode_arguments()) == 2
     names = {"manifest": run.manifest, "folder": run.folder, "flipped": run.flipped}

@@ -74,7 +74,7 @@ def test_a_background_class_and_few_classes_are_evaluated(outputs: int, classes:
     assert f'{{"key": "Number of classes", "value": "{outputs}"}}' in Path("result.json").read_text()
 
 
-def refused(capsys: pytest.CaptureFixture[str], where: str, *parts: str, to: str = "./") -> None:
+def rejected(capsys: pytest.CaptureFixture[str], where: str, *parts: str, to: str = "./") -> None:
     assert main(["out", "val_label.txt", to, "result.json"]) == 2
     assert not Path("result.json").exists()
     line = capsys.readouterr().err
@@ -86,17 +86,17 @@ def test_outputs_and_labels_must_match(capsys: pytest.CaptureFixture[str]) -> No
     write("out", "bin", logits_of(3, 5), [0, 1, 2])
     Path("out/img_1_0.bin").unlink()
     missing = "0 without a label, 1 without an output: img_1"
-    refused(capsys, "out", f"2 outputs of 2 images, 3 labels of 3 images, {missing}")
+    rejected(capsys, "out", f"2 outputs of 2 images, 3 labels of 3 images, {missing}")
     write("out", "bin", logits_of(4, 5), [0, 1, 2])
     unlabelled = "1 without a label, 0 without an output: img_3"
-    refused(capsys, "out", f"4 outputs of 4 images, 3 labels of 3 images, {unlabelled}")
+    rejected(capsys, "out", f"4 outputs of 4 images, 3 labels of 3 images, {unlabelled}")
     Path("out/img_3_0.bin").rename("out/img_2_1.bin")
-    refused(capsys, "out", "4 outputs of 3 images, 3 labels of 3 images, ")
+    rejected(capsys, "out", "4 outputs of 3 images, 3 labels of 3 images, ")
     Path("out/img_2_1.bin").rename("out/img_2_1.txt")
-    refused(capsys, "out", "found .bin, .txt")
+    rejected(capsys, "out", "found .bin, .txt")
     Path("out/img_2_1.txt").unlink()
     Path("val_label.txt").write_text("img_0.JPEG 0\nimg_1.JPEG 0\nimg_2.JPEG 0\nimg_2.png 0\n")
-    refused(capsys, "out", "3 outputs of 3 images, 4 labels of 3 images, ")
+    rejected(capsys, "out", "3 outputs of 3 images, 4 labels of 3 images, ")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_outputs_and_labels_must_match(capsys: pytest.CaptureFixture[str]) -> No
 def test_an_invalid_output_is_rejected(name: str, data: bytes, part: str, capsys: pytest.CaptureFixture[str]) -> None:
     write("out", name, logits_of(3, 5), [0, 1, 2])
     Path(f"out/img_1_0.{name}").write_bytes(data)
-    refused(capsys, f"out/img_1_0.{name}", part)
+    rejected(capsys, f"out/img_1_0.{name}", part)
 
 
 @pytest.mark.parametrize(("outputs", "label", "below"), [(5, 5, 5), (1001, 1000, 1000)])
@@ -121,16 +121,16 @@ def test_a_label_outside_the_classes_is_rejected(
     outputs: int, label: int, below: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write("out", "bin", logits_of(3, outputs), [0, label, 2])
-    refused(capsys, "out/img_1_0.bin", f"expected below {below}, found {label}")
+    rejected(capsys, "out/img_1_0.bin", f"expected below {below}, found {label}")
 
 
 def test_missing_files_and_directories_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, "out")
+    rejected(capsys, "out")
     Path("out").mkdir()
-    refused(capsys, "val_label.txt")
+    rejected(capsys, "val_label.txt")
     Path("val_label.txt").write_text("a.JPEG 1\n")
-    refused(capsys, "out", "found none")
-    refused(capsys, "absent", "mkdir -p absent", to="absent")
+    rejected(capsys, "out", "found none")
+    rejected(capsys, "absent", "mkdir -p absent", to="absent")
 
 
 def test_the_script_runs_as_a_module() -> None:

@@ -172,7 +172,7 @@ def without(*ids: int) -> dict[str, Any]:
 
 FIRST = SCENE["annotations"][0]
 Change = Callable[[PoseRun], object]
-REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
+REJECTED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is named, and a part of the line
     "no file": (lambda run: run.annotations.unlink(), "{annotations}", "DATASET"),
     "no categories": (lambda run: annotate(run, categories=None), "{annotations}", "categories"),
     "50 numbers": (lambda run: annotate(run, annotations=[{**FIRST, "keypoints": [0] * 50}]), "{annotations}", "51"),
@@ -188,10 +188,10 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # a change, the file that is na
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", REJECTED)
 def test_files_that_do_not_match_are_rejected(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = PoseRun(tmp_path, SCENE).find(exact(SCENE))
-    change, where, part = REFUSED[what]
+    change, where, part = REJECTED[what]
     change(run)
     assert merge.main(run.merge_arguments()) == 2
     names = {"annotations": run.annotations, "part": run.part, "parts": run.part.parent, "keypoints": run.keypoints}

@@ -1,4 +1,4 @@
-"""postprocess/show.py and tiles.py: what is drawn where, for both tasks, and what is refused."""
+"""postprocess/show.py and tiles.py: what is drawn where, for both tasks, and what is rejected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def size(tile: tuple[int, int], columns: int, rows: int = 1) -> tuple[int, int]:
     return columns * (tile[0] + BORDER) + BORDER, rows * (tile[1] + BORDER) + BORDER
 
 
-def refused(run: Run | PoseRun, where: object, capsys: pytest.CaptureFixture[str]) -> None:
+def rejected(run: Run | PoseRun, where: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(run) == 2
     assert capsys.readouterr().err.startswith(f"postprocess.show: error: {where}: ")
     assert not (run.root / "eval/show.png").exists()
@@ -87,7 +87,7 @@ def test_an_unreadable_image_is_rejected(
 ) -> None:
     path = classes.root / "val/img1.JPEG"
     path.unlink() if content is None else path.write_bytes(content)
-    refused(classes, path, capsys)
+    rejected(classes, path, capsys)
 
 
 @pytest.mark.parametrize("content", [None, "{}\n", "no JSON\n"])
@@ -95,7 +95,7 @@ def test_unreadable_predictions_are_rejected(
     content: str | None, classes: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classes.predictions.unlink() if content is None else classes.predictions.write_text(content)
-    refused(classes, classes.predictions, capsys)
+    rejected(classes, classes.predictions, capsys)
 
 
 def text_width(picture: Image.Image, row: int) -> int:
@@ -123,7 +123,7 @@ def test_class_names(classes: Run) -> None:
 def test_a_wrong_number_of_class_names(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (classes.root / "names.txt").write_text("cat\n")
     classes.cfg.write_text(classes.cfg.read_text() + "INPUT: {CLASS_NAMES: names.txt}\n")
-    refused(classes, classes.cfg, capsys)
+    rejected(classes, classes.cfg, capsys)
 
 
 # --- poses ------------------------------------------------------------------------------------------------------------
@@ -201,4 +201,4 @@ def test_each_person_has_its_own_colour(count: int) -> None:
 def test_a_missing_image_is_rejected(poses: PoseRun, capsys: pytest.CaptureFixture[str]) -> None:
     path = evaluated(poses, []).root / "images/val2017/000000000020.jpg"
     path.unlink()
-    refused(poses, path, capsys)
+    rejected(poses, path, capsys)

@@ -34,7 +34,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def check_refused(folder: Path, where: Path) -> None:
+def check_rejected(folder: Path, where: Path) -> None:
     with pytest.raises(UserError) as caught:
         start_folder(folder, SETTINGS, INPUTS, {})
     assert caught.value.where == where
@@ -87,7 +87,7 @@ def test_a_directory_without_complete_settings_counts_as_empty(tmp_path: Path) -
 def test_a_directory_of_other_files_is_rejected_and_untouched(tmp_path: Path) -> None:
     for name in ("thesis.tex", "manifest.json"):
         (tmp_path / name).write_bytes(b"mine")
-    check_refused(tmp_path, tmp_path)
+    check_rejected(tmp_path, tmp_path)
     assert contents(tmp_path) == {"thesis.tex": b"mine", "manifest.json": b"mine"}
 
 
@@ -95,11 +95,11 @@ def test_a_directory_of_other_files_is_rejected_and_untouched(tmp_path: Path) ->
 def test_settings_of_another_program_are_rejected_and_untouched(text: str, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(text)
     (tmp_path / "manifest.json").write_bytes(b"mine")
-    check_refused(tmp_path, tmp_path / "settings.json")
+    check_rejected(tmp_path, tmp_path / "settings.json")
     assert contents(tmp_path) == {"settings.json": text.encode(), "manifest.json": b"mine"}
 
 
 def test_a_path_with_a_space_is_rejected_before_the_work(tmp_path: Path) -> None:
     output = tmp_path / "my inputs"
-    check_refused(output, output)
+    check_rejected(output, output)
     assert not output.exists()

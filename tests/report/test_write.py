@@ -152,7 +152,7 @@ def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
     assert "Reason: no reference is known" in first and "limit" not in first and "Reference:" not in first
 
 
-def test_other_predictions_are_refused(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_predictions_are_rejected(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
     path = built.metrics.with_suffix("") / "predictions.jsonl"
     path.write_text(path.read_text().replace('"rank": 0', '"rank": 1', 1))
     assert write.main(built.arguments()) == 2

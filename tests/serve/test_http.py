@@ -137,13 +137,13 @@ def png_header(width: int, height: int) -> bytes:
         ("small", image_json(IMAGES[0]) + b" " * (32 << 20), 413, ["too large", str(32 << 20)]),
     ],
 )
-def test_what_is_refused(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
+def test_what_is_rejected(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
     found, content = ask(server, f"/v2/models/{model}/infer", body)
     assert found == status and list(content) == ["error"]
     assert all(part in content["error"] for part in parts), content
 
 
-def test_compressed_bodies_and_other_paths_are_refused(server: Running) -> None:
+def test_compressed_bodies_and_other_paths_are_rejected(server: Running) -> None:
     assert ask(server, "/v2/models/small/infer", b"x", Content_Encoding="gzip")[0] == 415
     assert ask(server, "/v2/models/small/infer")[0] == 405
     assert ask(server, "/v3")[0] == 404

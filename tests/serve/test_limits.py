@@ -54,7 +54,7 @@ def test_a_full_queue_answers_503_and_loses_nothing() -> None:
         assert "serve_pending_images 0.0" in metrics(address)
 
 
-def is_refused(address: str) -> bool:
+def is_rejected(address: str) -> bool:
     try:
         ask(f"{address}/v2")
     except OSError:
@@ -125,6 +125,6 @@ def test_the_end_waits_for_accepted_requests() -> None:
         accepted = [pool.submit(post, address, body(value)) for value in range(3)]
         until(lambda: "serve_pending_images 3.0" in metrics(address))
         http.should_exit = True
-        until(lambda: is_refused(address))
+        until(lambda: is_rejected(address))
         runtime.gate.set()
         assert [future.result()[0] for future in accepted] == [200, 200, 200]

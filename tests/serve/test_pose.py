@@ -92,7 +92,7 @@ def test_tensors_at_a_gear_give_the_bytes_of_the_chain(folder: Path) -> None:
         model.prepare(np.zeros((1, 3, 64, 96), np.float32))
 
 
-def test_an_image_without_a_gear_is_refused(folder: Path) -> None:
+def test_an_image_without_a_gear_is_rejected(folder: Path) -> None:
     model = pose_model(folder, flip=False)
     model.gears = [(64, 128)]
     with pytest.raises(RequestError, match="image 1: the model has no portrait gear"):

@@ -1,4 +1,4 @@
-"""`python -m serve.run` as a process: refusals, the address, SIGTERM and kill -9 under load, several devices."""
+"""`python -m serve.run` as a process: rejections, the address, SIGTERM and kill -9 under load, several devices."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def work(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def refused(capsys: pytest.CaptureFixture[str], code: int, *parts: str, **given: object) -> None:
+def rejected(capsys: pytest.CaptureFixture[str], code: int, *parts: str, **given: object) -> None:
     words = command(**given)[2:]  # type: ignore[arg-type]
     assert run.main([*words, *(("--port", "0"))]) == code
     check_error(capsys.readouterr().err, "serve.run", *parts)
 
 
 def test_what_is_not_served(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, 2, "eval/none.json", "not evaluated", "GATE=none", metrics="eval/none.json")
+    rejected(capsys, 2, "eval/none.json", "not evaluated", "GATE=none", metrics="eval/none.json")
     for ending in ("", ".json"):
         shutil.copy(f"om/bs4.onnx{ending}", f"om/again.onnx{ending}")
-    refused(capsys, 2, "again.onnx", "two models of batch size 4", models=("om/bs4.onnx", "om/again.onnx"))
+    rejected(capsys, 2, "again.onnx", "two models of batch size 4", models=("om/bs4.onnx", "om/again.onnx"))
     record = json.loads(Path(VERDICT).read_text())
     Path(VERDICT).write_text(json.dumps({**record, "verdict": "fail"}))
-    refused(capsys, 1, VERDICT, "failed its gate")
+    rejected(capsys, 1, VERDICT, "failed its gate")
     Path("small.yaml").write_text(Path("small.yaml").read_text().replace("RESIZE: 40", "RESIZE: 48"))
-    refused(capsys, 2, "om/bs1.onnx", "another config", "small")
+    rejected(capsys, 2, "om/bs1.onnx", "another config", "small")
 
 
 def test_an_address_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

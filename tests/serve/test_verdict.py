@@ -120,7 +120,7 @@ def test_the_record_alone_is_checked_before_anything_is_compiled(
     assert all(word in err for word in words) and err.count("\n") == (code > 0)
 
 
-def test_a_missing_record_is_refused_before_anything_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_record_is_rejected_before_anything_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--metrics", "eval/none.json"]) == 2
     err = capsys.readouterr().err
     assert "eval/none.json: accuracy was not evaluated" in err and "make eval" in err and "GATE=none" in err

@@ -154,20 +154,20 @@ def test_a_signal_that_comes_after_the_error_raises_nothing() -> None:
 def test_a_batch_that_cannot_be_sent_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """If there is no space for the tensors of a batch, the trainer must not wait for it."""
 
-    def refuse(storage: object) -> None:
+    def reject(storage: object) -> None:
         raise RuntimeError("unable to open shared memory object: No space left on device (28)")
 
-    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", reject)
     with pytest.raises(UserError) as caught:
         read_all(fatal=-1)
     assert "/dev/shm" in caught.value.what
 
 
 def test_missing_semaphores_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise OSError(30, os.strerror(30))
 
-    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", reject)
     with pytest.raises(UserError) as caught:
         Batches(Numbers(-1), ValidationKeys(8, 2, ALONE), 1, ALONE)
     assert caught.value.where == batches.SHARED_MEMORY and "--workers 0" in str(caught.value.hint)

@@ -1,4 +1,4 @@
-"""The emulator of amct_onnx: what it refuses, what it writes, and that the int8 model agrees with float32."""
+"""The emulator of amct_onnx: what it rejects, what it writes, and that the int8 model agrees with float32."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_single_batch_is_used_twice(here: Path, capsys: pytest.CaptureFixture[
     assert "given: entropy; 4 of 8 images set the ranges" in capsys.readouterr().out
 
 
-def test_a_space_after_the_equals_sign_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_space_after_the_equals_sign_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = command_line(input_shape="")
     with pytest.raises(SystemExit) as stopped:
         main.main([*words, "--input_shape=", "image:4,3,16,16"])
@@ -111,7 +111,7 @@ def test_a_space_after_the_equals_sign_is_refused(here: Path, capsys: pytest.Cap
     ],
 )
 @pytest.mark.usefixtures("here")
-def test_what_does_not_fit_is_refused(
+def test_what_does_not_fit_is_rejected(
     changes: dict[str, str], parts: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(command_line(**changes)) == 2
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("opset", [7, 15, 18])
-def test_other_opsets_are_refused(opset: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_opsets_are_rejected(opset: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(here, classifier(opset=opset))
     assert main.main(command_line()) == 2
     check_error(capsys.readouterr().err, "amct.emulator", "opset", "8 to 14", f"found {opset}", "opset_version=11")
@@ -154,20 +154,20 @@ def test_skipped_layers_stay_float(here: Path, capsys: pytest.CaptureFixture[str
         check_error(capsys.readouterr().err, "amct.emulator", "keep.cfg", part)
 
 
-def test_values_that_are_not_finite_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_that_are_not_finite_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batches(here / "batches")
     np.full(4 * 3 * 16 * 16, np.nan, np.float32).tofile("batches/batch_00000.bin")
     assert main.main(command_line()) == 2
     check_error(capsys.readouterr().err, "amct.emulator", "tensor image", "NaN")
 
 
-def test_a_quantized_model_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quantized_model_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(command_line()) == 0
     assert main.main(command_line(model=str(DEPLOY), save_path="again/m")) == 2
     check_error(capsys.readouterr().err, "amct.emulator", DEPLOY, "already quantized", "QuantizeLinear")
 
 
-def test_a_model_without_layers_to_quantize_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_layers_to_quantize_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = classifier()
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("Neg", ["image"], ["class"], "Neg_0"))

@@ -66,6 +66,6 @@ def test_a_relu_keeps_most_of_its_range_with_entropy() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(value: float) -> None:
+def test_values_that_are_not_finite_are_rejected(value: float) -> None:
     with pytest.raises(ValueError, match="infinite"):
         histogram(np.array([1.0, value]))

@@ -295,7 +295,7 @@ def test_files_cut_short_and_flipped_bits(tmp_path: Path, protocol: int) -> None
         path.write_bytes(whole[:length])
         error_of(path)
     generator = random.Random(protocol)
-    refused = 0
+    rejected = 0
     for _ in range(150):
         changed = bytearray(whole)
         changed[generator.randrange(len(changed))] ^= 1 << generator.randrange(8)
@@ -303,8 +303,8 @@ def test_files_cut_short_and_flipped_bits(tmp_path: Path, protocol: int) -> None
         try:
             paddle_file.read(path)
         except UserError:
-            refused += 1
-    assert refused > 30
+            rejected += 1
+    assert rejected > 30
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class TestLoading:
         assert ("prefix Student. removed" in lines[0]) == bool(prefix)
 
     @pytest.mark.parametrize("gated", [False], scope="class")
-    def test_refusals(self, tmp_path: Path, net, arrays, gated: bool) -> None:
+    def test_rejections(self, tmp_path: Path, net, arrays, gated: bool) -> None:
         both = {f"{prefix}.{key}": value for prefix in ("Student", "Teacher") for key, value in arrays.items()}
         without = {key: value for key, value in arrays.items() if key != "conv_tr2.bn._mean"}
         halves = {**arrays, "fc.weight": arrays["fc.weight"].astype(np.complex64)}

@@ -246,7 +246,7 @@ def test_any_flipped_byte_of_an_archive_is_found_or_harmless(tmp_path: Path) -> 
     content = {"w": WEIGHT, "optimizer": {"state": {0: torch.ones(5)}}, "epoch": 3}
     path = saved(tmp_path / "a.pth", content)
     whole = path.read_bytes()
-    refused = 0
+    rejected = 0
     data = whole.index(WEIGHT.numpy().tobytes())
     for place in sorted({*range(data, data + WEIGHT.nbytes), *range(0, len(whole), 3)}):
         flipped = bytearray(whole)
@@ -255,9 +255,9 @@ def test_any_flipped_byte_of_an_archive_is_found_or_harmless(tmp_path: Path) -> 
         try:
             assert equal(torch_file.read(path), content), place
         except UserError as error:
-            refused += 1
+            rejected += 1
             assert error.where == path and error.hint, place
-    assert refused > WEIGHT.nbytes + 20
+    assert rejected > WEIGHT.nbytes + 20
 
 
 def test_a_flipped_byte_of_an_old_file_never_crashes(tmp_path: Path) -> None:

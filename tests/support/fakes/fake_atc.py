@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from fake_atc_model import check_model, load
-from fake_atc_rules import Refused, check_flags, read_flags
+from fake_atc_rules import Rejected, check_flags, read_flags
 
 MODE = os.environ.get("FAKE_ATC", "")
 FILES = ("keep_dtype", "modify_mixlist", "op_precision_mode", "customize_dtypes", "fusion_switch_file")
@@ -34,10 +34,10 @@ def check_host(chip: str) -> None:
     """TBE compiles the operators in the `python3` on PATH."""
     python = shutil.which("python3")
     if python and subprocess.run([python, "-c", IN_A_VENV]).returncode:
-        raise Refused("EC0010", "Failed to import Python module [ModuleNotFoundError: No module named 'decorator'.].")
+        raise Rejected("EC0010", "Failed to import Python module [ModuleNotFoundError: No module named 'decorator'.].")
     if MODE == "operators":
         what = f"for [Conv_0, optype [Conv]], SocVersion = {chip}"
-        raise Refused("EZ3003", f"No supported Ops kernel and engine are found {what}.")
+        raise Rejected("EZ3003", f"No supported Ops kernel and engine are found {what}.")
 
 
 def compile_model(words: list[str]) -> bytes:
@@ -53,7 +53,7 @@ def compile_model(words: list[str]) -> bytes:
     return b"IMOD" + head.encode() + b"\n" + Path(flags["model"]).read_bytes()
 
 
-def error_line(error: Refused) -> str:
+def error_line(error: Rejected) -> str:
     if MODE == "old":
         text = re.sub(r"^Value (.*) for parameter --(\w+) is", r"Value [\1] for parameter [\2] is", error.text)
         return f"{error.code}: {text.replace('Op name', 'Opname')}"
@@ -70,7 +70,7 @@ def main() -> int:
         return 134
     try:
         content = compile_model(sys.argv[1:])
-    except Refused as error:
+    except Rejected as error:
         print("...\nATC run failed, Please check the detail log, Try 'atc --help' for more information")
         print(f"{error_line(error)}\n        TraceBack (most recent call last):")
         return 255

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 import onnx
-from fake_atc_rules import Gears, Refused, Shapes, invalid
+from fake_atc_rules import Gears, Rejected, Shapes, invalid
 
 NEWEST_OPSET = 18  # the newest one that CANN documents
 OF_AMCT = ("AscendQuant", "AscendDequant", "AscendWeightQuant")  # operators of amct_onnx, for which atc has parsers
@@ -20,7 +20,7 @@ def load(path: str) -> onnx.ModelProto:
     except Exception:  # protobuf's, the system's: no common base class
         model = onnx.ModelProto()
     if not (model.graph.node and model.graph.output and model.opset_import):
-        raise Refused("E10041", f"Failed to load the model from {path}.")
+        raise Rejected("E10041", f"Failed to load the model from {path}.")
     return model
 
 
@@ -38,7 +38,7 @@ def check_model(
         rank = len(inputs[name].type.tensor_type.shape.dim)
         if len(shape) != rank:
             text = f"Dimension count {len(shape)} configured in --input_shape does not match dimension count {rank}"
-            raise Refused("E10049", f"{text} of the node.")
+            raise Rejected("E10049", f"{text} of the node.")
     check_out_nodes(model, flags.get("out_nodes", ""))
     for gear in gears or [[]]:
         sizes = iter(gear)
@@ -54,8 +54,8 @@ def at_gear(shapes: Shapes, gear: list[int]) -> Shapes:
     return {name: [next(values, -1) if size == -1 else size for size in shape] for name, shape in shapes.items()}
 
 
-def not_found(name: str, flag: str) -> Refused:
-    return Refused("E10016", f"Op name {name} specified in --{flag} is not found in the model.")
+def not_found(name: str, flag: str) -> Rejected:
+    return Rejected("E10016", f"Op name {name} specified in --{flag} is not found in the model.")
 
 
 def check_operators(model: onnx.ModelProto) -> None:
@@ -72,11 +72,11 @@ def check_operators(model: onnx.ModelProto) -> None:
         )
         if not known:
             kind = f"{node.domain or 'ai.onnx'}::{version}::{node.op_type}"
-            raise Refused("E19010", f"No parser is registered for Op [{node.name}, optype [{kind}]].")
+            raise Rejected("E19010", f"No parser is registered for Op [{node.name}, optype [{kind}]].")
         if node.op_type == "Resize":
             mode = next((each.s.decode() for each in node.attribute if each.name == "mode"), "nearest")
             if mode not in ("nearest", "linear") or not set(node.input[1:]) <= constant:
-                raise Refused("E19999", f"Inner Error! Resize {node.name}: mode {mode}, or sizes that are computed")
+                raise Rejected("E19999", f"Inner Error! Resize {node.name}: mode {mode}, or sizes that are computed")
 
 
 def check_quantized(model: onnx.ModelProto, flags: dict[str, str]) -> None:
@@ -84,7 +84,7 @@ def check_quantized(model: onnx.ModelProto, flags: dict[str, str]) -> None:
     if any(node.op_type in OF_AMCT for node in model.graph.node):
         gears = [name for name in flags if name.startswith("dynamic_")]
         if gears or flags.get("precision_mode") == "force_fp32":
-            raise Refused("E10055", f"The operation is not supported. Reason: {gears} for a quantized model.")
+            raise Rejected("E10055", f"The operation is not supported. Reason: {gears} for a quantized model.")
 
 
 def check_out_nodes(model: onnx.ModelProto, text: str) -> None:
@@ -103,7 +103,7 @@ def check_out_nodes(model: onnx.ModelProto, text: str) -> None:
 
 
 def check_shapes(model: onnx.ModelProto, shapes: Shapes) -> None:
-    """Raise Refused if the layers do not fit these sizes of the inputs."""
+    """Raise Rejected if the layers do not fit these sizes of the inputs."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
@@ -117,18 +117,20 @@ def check_shapes(model: onnx.ModelProto, shapes: Shapes) -> None:
     try:
         onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        raise Refused("E19999", f"Inner Error! [Infer][Shape] failed: {' '.join(str(error).split())}") from None
+        raise Rejected("E19999", f"Inner Error! [Infer][Shape] failed: {' '.join(str(error).split())}") from None
 
 
 def read_aipp(path: str, shapes: Shapes) -> dict[str, list[float]]:
     """mean, min and var_reci of the three channels of a static AIPP file, for images of the input's size."""
     fields = dict(re.findall(r"(\w+) *: *([\w.-]+)", Path(path).read_text()))
     if (fields.get("aipp_mode"), fields.get("input_format")) != ("static", "RGB888_U8"):
-        raise Refused("E10052", "AIPP configuration is invalid. Reason: the fake only knows static RGB888_U8.")
+        raise Rejected("E10052", "AIPP configuration is invalid. Reason: the fake only knows static RGB888_U8.")
     ((*_, height, width),) = shapes.values()
     if (fields.get("src_image_size_h"), fields.get("src_image_size_w")) != (str(height), str(width)):
-        raise Refused("E10052", f"AIPP configuration is invalid. Reason: the image of the model is {width} x {height}.")
+        raise Rejected(
+            "E10052", f"AIPP configuration is invalid. Reason: the image of the model is {width} x {height}."
+        )
     on = [name for name in ("crop", "csc_switch", "rbuv_swap_switch") if fields.get(name, "false") != "false"]
     if on:
-        raise Refused("E10052", f"AIPP configuration is invalid. Reason: the fake does not know {', '.join(on)}.")
+        raise Rejected("E10052", f"AIPP configuration is invalid. Reason: the fake does not know {', '.join(on)}.")
     return {name: [float(fields.get(f"{name}_chn_{i}", default)) for i in range(3)] for name, default in AIPP.items()}

@@ -45,7 +45,7 @@ Shapes = dict[str, list[int]]  # of the inputs, -1 where the size varies
 Gears = list[list[int]]
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """An error of atc: its code and text."""
 
     def __init__(self, code: str, text: str) -> None:
@@ -53,8 +53,8 @@ class Refused(Exception):
         self.code, self.text = code, text
 
 
-def invalid(name: str, value: str, reason: str, code: str = "E10001") -> Refused:
-    return Refused(code, f"Value {value} for parameter --{name} is invalid. Reason: {reason}")
+def invalid(name: str, value: str, reason: str, code: str = "E10001") -> Rejected:
+    return Rejected(code, f"Value {value} for parameter --{name} is invalid. Reason: {reason}")
 
 
 def read_flags(words: list[str]) -> dict[str, str]:
@@ -64,13 +64,13 @@ def read_flags(words: list[str]) -> dict[str, str]:
     while left:
         name, equals, value = left.pop(0).partition("=")
         if not name.startswith("-"):
-            raise Refused("E19999", f"Non-option parameter: {name}")
+            raise Rejected("E19999", f"Non-option parameter: {name}")
         name = name.lstrip("-").replace("-", "_")
         if name not in FLAGS:
-            raise Refused("E19999", f"unknown command line flag '{name}'")
+            raise Rejected("E19999", f"unknown command line flag '{name}'")
         if not equals:
             if not left:
-                raise Refused("E19999", f"flag '--{name}' is missing its argument")
+                raise Rejected("E19999", f"flag '--{name}' is missing its argument")
             value = left.pop(0)
         found[name] = value
     return {name: value for name, value in found.items() if value}
@@ -84,10 +84,10 @@ def check_flags(flags: dict[str, str]) -> tuple[Shapes, Gears]:
     if flags.get("mode", "0") != "0":
         raise invalid("mode", flags["mode"], "the fake only converts models.")
     if flags.get("framework") != "5":
-        raise Refused("E10007", "--framework is required. The value must be 5(Onnx).")
+        raise Rejected("E10007", "--framework is required. The value must be 5(Onnx).")
     for name in ("soc_version", "output", "model"):
         if name not in flags:
-            raise Refused("E10054", f"The required parameter --{name} for ATC is empty.")
+            raise Rejected("E10054", f"The required parameter --{name} for ATC is empty.")
     check_paths(flags)
     for name, legal in VALUES.items():
         if name in flags and flags[name] not in legal.split():
@@ -97,7 +97,7 @@ def check_flags(flags: dict[str, str]) -> tuple[Shapes, Gears]:
     if chip not in CHIPS:
         raise invalid("soc_version", chip, "The current value is not within the valid range.")
     if chip.startswith("Ascend950") and "insert_op_conf" in flags:
-        raise Refused("E10055", f"The operation is not supported. Reason: AIPP on {chip}.")
+        raise Rejected("E10055", f"The operation is not supported. Reason: AIPP on {chip}.")
     check_precision(flags)
     shapes = read_shapes(flags.get("input_shape", ""))
     gears = read_gears(flags, shapes)
@@ -123,14 +123,14 @@ def check_paths(flags: dict[str, str]) -> None:
     if not LEGAL_PATH.fullmatch(output):
         raise invalid("output", output, reason)
     if output.endswith("/"):
-        raise Refused("E10022", f"Path {output} for parameter --output does not include the file name.")
+        raise Rejected("E10022", f"Path {output} for parameter --output does not include the file name.")
 
 
 def check_precision(flags: dict[str, str]) -> None:
     given = [flags[name] for name in ("precision_mode", "precision_mode_v2") if name in flags]
     if len(given) > 1:
         both = "--precision_mode and --precision_mode_v2"
-        raise Refused("E10056", f"Cannot configure both parameters {both} simultaneously.")
+        raise Rejected("E10056", f"Cannot configure both parameters {both} simultaneously.")
     if "modify_mixlist" in flags and not set(given) & set(MIXED):
         reason = "Modify_mixlist is set. Please ensure that precision_mode is set to a mixed precision."
         raise invalid("precision_mode", "".join(given), reason)
@@ -144,23 +144,23 @@ def read_shapes(text: str) -> Shapes:
         if not colon or not all(re.fullmatch(r"-1|[0-9]+(~[0-9]+)?", size) for size in values):
             raise invalid("input_shape", entry, "It is not a name and its sizes.", "E10002")
         if "0" in values:
-            raise Refused("E10011", f"Value {entry} for parameter --input_shape is invalid. The size is 0.")
+            raise Rejected("E10011", f"Value {entry} for parameter --input_shape is invalid. The size is 0.")
         shapes[name.strip()] = [-1 if "~" in size else int(size) for size in values]
     return shapes
 
 
 def read_gears(flags: dict[str, str], shapes: Shapes) -> Gears:
-    """The gears, one value for each -1. Raises Refused for gears that do not fit the -1s, and for a wrong number."""
+    """The gears, one value for each -1. Raises Rejected for gears that do not fit the -1s, and for a wrong number."""
     given = [name for name in DYNAMIC if name in flags]
     if len(given) > 1:
-        raise Refused("E10009", "--dynamic_batch_size, --dynamic_image_size and the like are mutually exclusive.")
+        raise Rejected("E10009", "--dynamic_batch_size, --dynamic_image_size and the like are mutually exclusive.")
     if not given or given == ["input_shape_range"]:
         return []
     (flag,) = given
     if not shapes:
-        raise Refused("E10004", "Value for --input_shape is empty.")
+        raise Rejected("E10004", "Value for --input_shape is empty.")
     if "~" in flags["input_shape"]:
-        raise Refused("E10040", f"With {GEAR_FLAGS} the sizes of --input_shape cannot have '~'.")
+        raise Rejected("E10040", f"With {GEAR_FLAGS} the sizes of --input_shape cannot have '~'.")
     free = {name: [axis for axis, size in enumerate(shape) if size == -1] for name, shape in shapes.items()}
     check_axes(flag, free, shapes)
     separator = "," if flag == "dynamic_batch_size" else ";"
@@ -173,7 +173,7 @@ def read_gears(flags: dict[str, str], shapes: Shapes) -> Gears:
         elif not all(re.fullmatch(" *[0-9]+ *", size) for size in sizes):
             raise invalid(flag, text, "It can only contain digits and separators.", "E10003")
         elif flag == "dynamic_image_size" and len(sizes) != 2:
-            raise Refused("E10020", f"Value {text} for parameter --dynamic_image_size is invalid.")
+            raise Rejected("E10020", f"Value {text} for parameter --dynamic_image_size is invalid.")
         gears.append([int(size) for size in sizes])
     check_count(gears, 256 if flags["soc_version"].startswith("Ascend950") else 100)
     if flag == "dynamic_dims" and flags.get("input_format") != "ND":
@@ -185,14 +185,14 @@ def check_axes(flag: str, free: dict[str, list[int]], shapes: Shapes) -> None:
     """Which sizes may be -1: N of --dynamic_batch_size, H and W of --dynamic_image_size."""
     if flag == "dynamic_batch_size":
         if not any(free.values()):
-            raise Refused("E10031", "--dynamic_batch_size is included, but no batch size equals -1.")
+            raise Rejected("E10031", "--dynamic_batch_size is included, but no batch size equals -1.")
         if not all(axes in ([], [0]) for axes in free.values()):
-            raise Refused("E10018", "When --dynamic_batch_size is included, only batch size N can be -1.")
+            raise Rejected("E10018", "When --dynamic_batch_size is included, only batch size N can be -1.")
     elif flag == "dynamic_image_size":
         if not any(free.values()) or not all(
             not axes or (axes == [2, 3] and len(shapes[name]) == 4) for name, axes in free.items()
         ):
-            raise Refused("E10019", "When --dynamic_image_size is included, only the height and width can be -1.")
+            raise Rejected("E10019", "When --dynamic_image_size is included, only the height and width can be -1.")
     elif not any(free.values()):
         raise invalid("input_shape's dynamic dim num", "0", "At least one dim should be -1 when dynamic_dims is set.")
 
@@ -208,12 +208,12 @@ def check_dims(sizes: list[str], free: int, text: str) -> None:
 
 def check_count(gears: Gears, most: int) -> None:
     if len(gears) < 2:
-        raise Refused("E10035", f"{GEAR_FLAGS} has {len(gears)} profiles, which is less than the minimum 2.")
+        raise Rejected("E10035", f"{GEAR_FLAGS} has {len(gears)} profiles, which is less than the minimum 2.")
     if len(gears) > most:
-        raise Refused("E10036", f"{GEAR_FLAGS} has {len(gears)} profiles, which is greater than the maximum {most}.")
+        raise Rejected("E10036", f"{GEAR_FLAGS} has {len(gears)} profiles, which is greater than the maximum {most}.")
     if len({len(gear) for gear in gears}) > 1:
-        raise Refused("E10037", f"The profiles configured in {GEAR_FLAGS} have inconsistent dimension counts.")
+        raise Rejected("E10037", f"The profiles configured in {GEAR_FLAGS} have inconsistent dimension counts.")
     if any(size == 0 for gear in gears for size in gear):
-        raise Refused("E10038", "Dimension size 0 is invalid. The value must be greater than 0.")
+        raise Rejected("E10038", "Dimension size 0 is invalid. The value must be greater than 0.")
     if len({tuple(gear) for gear in gears}) < len(gears):
-        raise Refused("E10039", f"The {GEAR_FLAGS} argument have duplicate profiles.")
+        raise Rejected("E10039", f"The {GEAR_FLAGS} argument have duplicate profiles.")

@@ -1,4 +1,4 @@
-"""python -m train.classification in this process: what a run writes, how it resumes, what it refuses."""
+"""python -m train.classification in this process: what a run writes, how it resumes, what it rejects."""
 
 from __future__ import annotations
 

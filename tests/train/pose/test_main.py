@@ -1,4 +1,4 @@
-"""python -m train.pose in this process: what a run writes, its targets, and what it refuses."""
+"""python -m train.pose in this process: what a run writes, its targets, and what it rejects."""
 
 from __future__ import annotations
 
@@ -159,14 +159,14 @@ def test_an_invalid_data_set_is_one_line(name: str, folder: Path, capsys: pytest
     assert not (folder / "out/small.pth").exists()
 
 
-REFUSED = {
+REJECTED = {
     ("LOSS", "AE_LOSS_TYPE", "mean"): ("exp or max", "mean"),
     ("LOSS", "PUSH_LOSS_FACTOR", (0.1,)): ("2 values", [0.1]),
     ("DATASET", "SCALE_TYPE", "mid"): ("short or long", "mid"),
 }
 
 
-@pytest.mark.parametrize("node, key, value", REFUSED)
+@pytest.mark.parametrize("node, key, value", REJECTED)
 def test_unsupported_settings_are_rejected(node: str, key: str, value: Any, tmp_path: Path) -> None:
     cfg = write_pose_config(tmp_path)
     config = load_config(cfg).clone()
@@ -175,7 +175,7 @@ def test_unsupported_settings_are_rejected(node: str, key: str, value: Any, tmp_
     with pytest.raises(UserError) as caught:
         PoseTask(config).check(cfg)
     assert caught.value.where == cfg and f"{node}.{key}" in caught.value.what
-    assert (caught.value.expected, caught.value.found) == REFUSED[node, key, value]
+    assert (caught.value.expected, caught.value.found) == REJECTED[node, key, value]
 
 
 def test_weights_of_a_different_width_are_rejected(
