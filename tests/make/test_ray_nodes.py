@@ -145,5 +145,5 @@ def test_a_head_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch
         address = "127.0.0.1:{1}".format(*free.getsockname())
         with pytest.raises(UserError) as caught:
             ray_nodes.connect(address)
-    assert address in str(caught.value.where) and "rejected" in str(caught.value.found)
+    assert address in str(caught.value.where) and "refused" in str(caught.value.found)
     assert "ray start" in str(caught.value.hint)
