@@ -80,12 +80,12 @@ def check_files(options: Options, dry_run: bool) -> None:
 
 
 def check_prep(options: Options) -> None:
-    """Raise OptionError unless PREP is a directory of inputs with the dtype INPUT."""
+    """Raise OptionError unless PREP is a directory of inputs, with the dtype INPUT if that is used (OM ignores it)."""
     manifest = Path(options["PREP"], "manifest.json")
     if not manifest.is_file():
         raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
     found = re.search(r'"dtype": *"([a-z0-9]+)"', manifest.read_text(encoding="utf-8", errors="replace"))
-    if found and found[1] != options["INPUT"]:
+    if found and found[1] != options["INPUT"] and not options["OM"]:
         hint = f"give INPUT={found[1]}, or PREP= to preprocess DATASET"
         raise options.error("PREP", f"its inputs are {found[1]}, not INPUT={options['INPUT']}", hint)
 

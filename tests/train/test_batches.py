@@ -96,6 +96,7 @@ def test_ctrl_c_while_workers_start_prints_nothing() -> None:
         parent = os.getpid()
         multiprocessing.util.register_after_fork(interrupt, interrupt)
         print([images.tolist() for images, _ in made.epoch(0)])
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
         os.kill(parent, signal.SIGINT)
     """
     words = [sys.executable, "-c", script]
