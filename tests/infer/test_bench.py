@@ -116,27 +116,42 @@ def test_ais_bench_times_each_gear(workdir: Path, capfd: pytest.CaptureFixture[s
         assert row["device_images_per_second"] == pytest.approx(1000 / row["batch_ms"]["mean"])
 
 
-def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
 
-    timed: list[Any] = []
-    kill_at = 2
 
-    def measure(_: Bench, case: Any, *rest: Any) -> Any:
-        if len(timed) == kill_at:
+class NumberedRows:
+    """`Bench.measure` without a tool: the first row computes 1 image/s, the next 2 and so on."""
+
+    def __init__(self) -> None:
+        self.timed: list[Any] = []  # gears
+        self.kill_at = 99
+
+    def __call__(self, case: Any, *rest: Any) -> Any:
+        if len(self.timed) == self.kill_at:
             raise Killed
-        timed.append(case.gear)
+        self.timed.append(case.gear)
         times = {"median": 1.0, "percentile(99%)": 1.0, "mean": 1.0, "count": 3}
-        rate = float(len(timed))
-        row = BenchRow(1, "m", case.compiled.model_sha256, rate, 1000 / rate, None, times, 3, 3.0, 1.0, case.gear)
+        rate, batch = float(len(self.timed)), case.shape[0]
+        model, sha256 = case.model.name, case.compiled.model_sha256
+        row = BenchRow(batch, model, sha256, rate, 1000 / rate, None, times, 3 * batch, 3.0, 1.0, case.gear)
         return row, ToolResult("emulator 1", {}, {"total": 3.0}, 3.0, {})
 
-    monkeypatch.setattr(Bench, "measure", measure)
+
+@pytest.fixture
+def numbered(monkeypatch: pytest.MonkeyPatch) -> NumberedRows:
+    rows = NumberedRows()
+    monkeypatch.setattr(Bench, "measure", lambda self, *arguments: rows(*arguments))
+    return rows
+
+
+def test_finished_rows_are_kept_after_a_kill(workdir: Path, numbered: NumberedRows, capsys: Any) -> None:
+    timed = numbered.timed
+    numbered.kill_at = 2
     with pytest.raises(Killed):
         gears("onnx")
     assert not Path("bench/x.json").exists()
-    kill_at = 99
+    numbered.kill_at = 99
     assert gears("onnx") == 0
     assert "2 of 3 rows were finished before and are kept\n" in capsys.readouterr().out
     every = [gear[2:] for gear in GEARS]
@@ -144,10 +159,10 @@ def test_finished_rows_are_kept_after_a_kill(workdir: Path, monkeypatch: pytest.
     assert not Path("bench/x_scratch").exists()
     assert gears("onnx") == 0 and timed == every, "a finished sweep is up to date"
     os.unlink("bench/x.json")
-    kill_at = 5
+    numbered.kill_at = 5
     with pytest.raises(Killed):
         gears("onnx")
-    kill_at = 99
+    numbered.kill_at = 99
     assert gears("onnx", "--loop", "4") == 0 and timed == every + every[:2] + every, "rows of other settings"
     make_folder(Path("bench/x_scratch"))
     Path("bench/x_scratch/finished.json").write_text("{")
@@ -336,22 +351,28 @@ def change_record(model: str, **changes: Any) -> None:
     ids=["another model", "another source", "another precision", "damaged", "other loop"],
 )
 def test_rows_that_are_not_comparable_are_removed(
-    workdir: Path, change: Any, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+    workdir: Path,
+    change: Any,
+    numbered: NumberedRows,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert npu(batches=BATCHES) == 0
     change()
     more = ("--loop", "4") if "other loop" in request.node.name else ()
     assert npu(*more, batches=(1,)) == 0
-    out = capfd.readouterr().out
+    out = capsys.readouterr().out
     assert [row["batch"] for row in record()["rows"]] == [1] and "kept" not in out
     assert any(line.startswith("removed rows") and line.endswith(": batch 4") for line in out.splitlines())
 
 
-def test_rows_of_another_version_of_the_tool_are_removed(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_another_version_of_the_tool_are_removed(
+    workdir: Path, numbered: NumberedRows, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert npu(batches=BATCHES) == 0
     old = BenchRecord.read("bench/x.json")
     new = bench_table.with_others(old, replace(old, tool="ais_bench 0", rows=old.rows[1:]))
-    assert new.rows == old.rows and "by ais_bench 0: batch 4\n" in capfd.readouterr().out
+    assert new.rows == old.rows and "by ais_bench 0: batch 4\n" in capsys.readouterr().out
 
 
 def test_kept_rows_survive_a_kill(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
