@@ -56,6 +56,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def emulators_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not depend on the emulator's own process, which takes longer to start than to work."""
+    from tests.support import in_process
+
+    in_process.run_emulators(monkeypatch)
+
+
 def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], T]) -> T:
     """The result of `build(folder)`. One process of pytest-xdist calls it; the others wait and unpickle the result."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -12,6 +12,8 @@ from hrnet.io.quantized import QuantizedModel
 from tests.amct.calls import OUTPUT, arguments
 from tests.support.errors import check_error
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 CONFIG = Path("int8/calibration.cfg")
 
 

@@ -58,7 +58,7 @@ def test_all_images_are_used(count: int, batch: int) -> None:
     assert quantize.batch_size(None, count, Path("inputs")) == batch
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "emulators_in_process")
 def test_a_rerun_does_nothing_until_something_changes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quantize.main(arguments()) == 0
     before = Path(OUTPUT).read_bytes()
@@ -156,6 +156,7 @@ def pose(here: Path) -> list[str]:
     return ["--cfg", "pose.yaml", *OM[:2], "--batch_size", "1", *OM[4:]]
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_a_model_with_gears_is_quantized_by_the_emulator(
     pose: list[str], dtype: str, capsys: pytest.CaptureFixture[str]
@@ -178,7 +179,7 @@ def test_a_model_with_gears_is_quantized_by_the_emulator(
         assert np.unique(got).size > 256, "maps are not rounded to 256 values"
 
 
-@pytest.mark.usefixtures("tools")
+@pytest.mark.usefixtures("tools", "emulators_in_process")
 def test_amct_onnx_and_atc_get_no_model_with_gears(pose: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert quantize.main(arguments(backend="ascend")) == 2
     check_error(capsys.readouterr().err, "amct.quantize", "model.onnx", "gears", "PRECISION=fp16")
@@ -187,7 +188,7 @@ def test_amct_onnx_and_atc_get_no_model_with_gears(pose: list[str], capsys: pyte
     check_error(capsys.readouterr().err, "atc.convert", OUTPUT, "gears", "PRECISION=fp16")
 
 
-@pytest.mark.usefixtures("here", "tools")
+@pytest.mark.usefixtures("here", "tools", "emulators_in_process")
 @pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
 def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(here: Path, backend: str) -> None:
     (here / "net.yaml").write_text("MODEL: {NAME: onnx, NUM_CLASSES: 10, IMAGE_SIZE: [16, 16]}\nINPUT: {RESIZE: 16}\n")
@@ -205,7 +206,7 @@ def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(he
     assert Path("m.pixels.onnx").is_file(), "the printed command needs it"
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "emulators_in_process")
 def test_the_emulator_of_atc_compiles_it_without_gears_and_force_fp32(capsys: pytest.CaptureFixture[str]) -> None:
     from atc.emulator import main as emulator
 
@@ -223,7 +224,7 @@ def test_the_emulator_of_atc_compiles_it_without_gears_and_force_fp32(capsys: py
     assert not Path("x.onnx").exists()
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("here", "emulators_in_process")
 def test_convert_rejects_an_int8_model_that_does_not_belong_to_the_model(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

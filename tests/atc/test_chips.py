@@ -19,6 +19,8 @@ from tests.atc.rule_calls import DIMS, check, rule_error
 from tests.support.atc_arguments import command_of
 from tests.support.onnx_models import pixels, results
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 # fmt: off
 NAMES = [
     "310", "310P1", "310P2", "310P3", "310P4", "310P5", "310P7", "310P3Vir01", "310P3Vir08", "310B1", "310B4", "910",

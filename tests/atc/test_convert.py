@@ -77,7 +77,7 @@ PRECISIONS = [("default", []), ("fp16", ["--precision_mode=force_fp16"]), ("fp32
 
 @pytest.mark.parametrize(("precision", "flags"), PRECISIONS)
 @pytest.mark.parametrize("output", ["a.onnx", "a.om"])
-@pytest.mark.usefixtures("here", "atc")
+@pytest.mark.usefixtures("here", "atc", "emulators_in_process")
 def test_precision_is_last_in_the_command(output: str, precision: str, flags: list[str]) -> None:
     assert convert.main(arguments(output, "--precision", precision)) == 0
     command = CompiledModel.read(output).command
@@ -93,7 +93,7 @@ def test_precision_is_last_in_the_command(output: str, precision: str, flags: li
 
 
 @pytest.mark.parametrize("output", ["om/a.onnx", "om/a.om"])
-@pytest.mark.usefixtures("atc")
+@pytest.mark.usefixtures("atc", "emulators_in_process")
 def test_uint8_inputs_get_an_aipp_file(output: str, here: Path, cfg: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(arguments(output, "--batch_size", "4", "--input_dtype", "uint8", "--cfg", cfg)) == 0
     assert files_in(here) == sorted(["m.yaml", "model.onnx", "om", "om/a.aipp.cfg", *product(output)])
@@ -221,7 +221,7 @@ def test_the_log_is_printed_while_atc_runs(here: Path, atc: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("output", ["a.om", "a.onnx"])
-@pytest.mark.usefixtures("here", "atc")
+@pytest.mark.usefixtures("here", "atc", "emulators_in_process")
 def test_a_chip_name_as_printed_by_npu_smi_is_accepted(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert.main(arguments(output, "--soc_version", "310P3")) == 0
     first, command = capsys.readouterr().out.splitlines()[:2]
@@ -308,7 +308,7 @@ HIGHER_HRNET_COMMAND = [  # the model zoo's atc command, with names of outputs i
 
 
 @pytest.mark.parametrize("output", ["a.onnx", "a.om"])
-@pytest.mark.usefixtures("atc")
+@pytest.mark.usefixtures("atc", "emulators_in_process")
 def test_gears_of_the_config_reach_atc_and_the_record(
     output: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +328,7 @@ def test_gears_of_the_config_reach_atc_and_the_record(
         assert str(seen["dynamic_dims"]).startswith("1024,512;960,512;") and seen["out_nodes"] == "class"
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 def test_the_record_has_the_output_shapes_at_each_gear(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg, model = str(tiny.write_pose_config(here)), classifier(size="side")
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))

@@ -13,6 +13,8 @@ from tests.atc.calls import arguments, product
 from tests.support import fakes, tiny
 from tests.support.onnx_models import classifier, pyramid, saved
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 
 class Rerun:
     """Runs atc.convert for one output; true if the stage did its work again."""

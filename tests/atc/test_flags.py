@@ -12,6 +12,8 @@ from hrnet.io.compiled import CompiledModel, TensorInfo
 from tests.atc.calls import arguments, error_line, seen_by_atc
 from tests.support.onnx_models import classifier
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 
 def given(text: str, output: str = "a.om") -> list[str]:
     return arguments(output, "--batch_size", "1", f"--atc_flags={text}")

@@ -13,6 +13,8 @@ from tests.atc.calls import arguments, error_line, seen_by_atc
 from tests.support.errors import check_error
 from tests.support.onnx_models import images, results
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 
 def given(output: str, names: str, *more: str) -> list[str]:
     Path("lists").mkdir(exist_ok=True)

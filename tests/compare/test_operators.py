@@ -23,6 +23,8 @@ from tests.compare.small_chain import IMAGES, arguments
 from tests.support import ROOT, fakes
 from tests.support.errors import check_error
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 OUTPUT = "compare/operators.json"
 
 

@@ -23,7 +23,7 @@ OUTPUTS = ["out/run", "out-flip/run"]
 ASCEND = ["--backend", "ascend", "--ais_python", "./python_npu"]
 
 
-in_process = pytest.mark.usefixtures("emulator_in_process")
+in_process = pytest.mark.usefixtures("emulators_in_process")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.support import ROOT
 from tests.support.errors import check_error
 from tests.support.linear_model import check_logits, linear_model, prep_folder, remove_records
 
-in_process = pytest.mark.usefixtures("emulator_in_process")
+in_process = pytest.mark.usefixtures("emulators_in_process")
 
 
 @pytest.fixture(autouse=True)

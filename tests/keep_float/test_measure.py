@@ -7,6 +7,8 @@ import pytest
 
 from keep_float.measure import divergence, top1
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 LOGITS = np.array([[1.0, 2.0, 4.0], [0.0, -1.0, 3.0], [5.0, 1.0, 1.0]], np.float32)
 
 

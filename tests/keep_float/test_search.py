@@ -16,6 +16,8 @@ from tests.support import broken_models
 from tests.support.errors import check_error
 from tests.support.onnx_models import classifier, results
 
+pytestmark = pytest.mark.usefixtures("emulators_in_process")
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
