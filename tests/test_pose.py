@@ -45,6 +45,7 @@ def prepare(cfg: Path, dtype: str) -> list[np.ndarray]:
     return planes
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 @pytest.mark.parametrize(
     "backend, dtype", [("onnxruntime", "float32"), ("onnxruntime", "uint8"), ("ascend", "float32"), ("ascend", "uint8")]
 )

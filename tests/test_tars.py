@@ -39,6 +39,7 @@ def evaluated(dataset: Path, place: Path) -> tuple[list[dict[str, Any]], dict[st
     return named, {key: metrics.get(key) for key in EQUAL}, sheet.read_bytes()
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 def test_tar_files_are_evaluated_as_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(tmp_path, f"MODEL: {{NUM_CLASSES: {CLASSES}, IMAGE_SIZE: [32, 32]}}\nINPUT: {{RESIZE: 40}}\n")
     monkeypatch.setattr(linear_model, "SHAPE", [3, 32, 32])

@@ -10,7 +10,7 @@ import pytest
 
 from hrnet.config import config_sha256, load_config
 from tests.compare.small_chain import CONFIG, SIDE, run_chain
-from tests.support import onnx_models
+from tests.support import in_process, onnx_models
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        in_process.run_emulators(patch)
         Path("small.yaml").write_text(CONFIG)
         model = onnx_models.classifier(size=SIDE)
         config = config_sha256(load_config(Path("small.yaml")))

@@ -22,7 +22,7 @@ from postprocess import pose as evaluate
 from preprocess import pose as preprocess
 from pth2onnx import pose as export
 from tests.compare.small_chain import arguments
-from tests.support import tiny
+from tests.support import in_process, tiny
 from tests.support.errors import check_error
 from train.pose import reference
 
@@ -37,6 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pose")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        in_process.run_emulators(patch)
         weights = tiny.write_pose_weights(folder)
         text = Path(CFG).read_text()  # random weights find people everywhere
         Path(CFG).write_text(text.replace("INPUT_SIZE: 64", "INPUT_SIZE: 64\n  MAX_NUM_PEOPLE: 2"))

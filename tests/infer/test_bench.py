@@ -268,6 +268,7 @@ def test_user_errors_are_one_line(workdir: Path, capfd: pytest.CaptureFixture[st
     assert not Path("bench").exists()
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 def test_a_second_run_times_nothing(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +285,7 @@ def test_a_second_run_times_nothing(
     assert call() == 0 and "-m infer.emulator" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 def test_a_record_with_a_wrong_batch_is_rejected(workdir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     linear_model(Path("bs4-x.onnx"), 2)
     content = json.loads(Path("bs4-x.onnx.json").read_text())

@@ -23,7 +23,7 @@ OUTPUTS = ["out/run", "out-flip/run"]
 ASCEND = ["--backend", "ascend", "--ais_python", "./python_npu"]
 
 
-in_process = pytest.mark.usefixtures("emulators_in_process")
+in_this_process = pytest.mark.usefixtures("emulators_in_process")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_emulator_loads_the_model_once(images: list[np.ndarray], capfd: pyte
     assert len({summary["pid"] for summary in summaries()}) == 1
 
 
-@in_process
+@in_this_process
 def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
     """The second pass writes the files of a separate call with --flip."""
     assert call() == 0
@@ -81,7 +81,7 @@ def test_summaries_are_those_of_two_calls(images: list[np.ndarray]) -> None:
         assert both["filesinfo"] == alone["filesinfo"] and list(both) == list(alone)
 
 
-@in_process
+@in_this_process
 def test_up_to_date_passes_are_only_touched(images: list[np.ndarray], capfd: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     before = [Path(f"{folder}_run.json").read_bytes() for folder in OUTPUTS]
@@ -99,7 +99,7 @@ def test_up_to_date_passes_are_only_touched(images: list[np.ndarray], capfd: pyt
 
 
 @pytest.mark.parametrize("left", [{0: [2, 5]}, {1: [0]}, {0: [1], 1: [3, 4, 7]}])
-@in_process
+@in_this_process
 def test_interrupted_passes_resume(images: list[np.ndarray], left: dict[int, list[int]]) -> None:
     assert call() == 0
     for number, missing in left.items():
@@ -169,7 +169,7 @@ def test_another_device_runs_again(images: list[np.ndarray], capfd: pytest.Captu
         assert capfd.readouterr().out.count(f" --device {device} ") == 2
 
 
-@in_process
+@in_this_process
 def test_free_disk_is_checked_for_both_passes(images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     needs: list[int] = []
     monkeypatch.setattr(infer_run, "check_free_disk", lambda folder, need: needs.append(need))

@@ -20,11 +20,11 @@ from hrnet.io.stamp import stamp_path
 from infer import run as infer_run
 from infer.passes import plan_passes
 from infer.run_ais_bench import Tool
-from tests.support import ROOT
+from tests.support import ROOT, in_process
 from tests.support.errors import check_error
 from tests.support.linear_model import check_logits, linear_model, prep_folder, remove_records
 
-in_process = pytest.mark.usefixtures("emulators_in_process")
+in_this_process = pytest.mark.usefixtures("emulators_in_process")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_the_record_describes_the_run(capfd: pytest.CaptureFixture[str]) -> None
     assert "inferred 6 images into out/run (" in out
 
 
-@in_process
+@in_this_process
 def test_an_up_to_date_pass_is_only_touched(capfd: pytest.CaptureFixture[str]) -> None:
     prepare(6)
     assert call() == 0
@@ -116,6 +116,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        in_process.run_emulators(patch)
         patch.setenv("PYTHONPATH", str(ROOT))
         prepare(6)
         assert call() == 0
@@ -123,7 +124,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@in_process
+@in_this_process
 def test_a_pass_that_is_not_up_to_date_runs_again(
     change: str, finished: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,7 +136,7 @@ def test_a_pass_that_is_not_up_to_date_runs_again(
     assert sorted(os.listdir("out/run")) == [f"img{i}_0.bin" for i in range(6)]
 
 
-@in_process
+@in_this_process
 def test_another_format_or_tool_runs_again(capfd: pytest.CaptureFixture[str]) -> None:
     prepare(3)
     for more in ([], ["--outfmt", "NPY"], ["--outfmt", "NPY", "--backend", "openvino"]):
@@ -145,7 +146,7 @@ def test_another_format_or_tool_runs_again(capfd: pytest.CaptureFixture[str]) ->
         assert "inferred 3 images" in capfd.readouterr().out
 
 
-@in_process
+@in_this_process
 def test_a_killed_run_only_computes_what_is_missing(capfd: pytest.CaptureFixture[str]) -> None:
     images = prepare(7)
     assert call() == 0
@@ -161,7 +162,7 @@ def test_a_killed_run_only_computes_what_is_missing(capfd: pytest.CaptureFixture
     assert not Path("out/run_chunk").exists()
 
 
-@in_process
+@in_this_process
 def test_other_inputs_keep_nothing() -> None:
     prepare(7)
     assert call() == 0
@@ -174,7 +175,7 @@ def test_other_inputs_keep_nothing() -> None:
     check_logits(images)
 
 
-@in_process
+@in_this_process
 def test_other_code_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(7)
     assert call() == 0
@@ -184,7 +185,7 @@ def test_other_code_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept() == 0
 
 
-@in_process
+@in_this_process
 def test_partial_outputs_of_a_killed_run_are_computed_again() -> None:
     images = prepare(7)
     assert call() == 0
@@ -196,7 +197,7 @@ def test_partial_outputs_of_a_killed_run_are_computed_again() -> None:
     check_logits(images)
 
 
-@in_process
+@in_this_process
 def test_a_run_killed_before_its_record_computes_one_input_again() -> None:
     prepare(7)
     assert call() == 0
@@ -205,7 +206,7 @@ def test_a_run_killed_before_its_record_computes_one_input_again() -> None:
     assert kept() == 6
 
 
-@in_process
+@in_this_process
 def test_unreadable_settings_keep_nothing() -> None:
     prepare(3)
     for text in ("", "{}", '{"kind": "settings", "format_version": 1}'):
@@ -217,7 +218,7 @@ def test_unreadable_settings_keep_nothing() -> None:
         assert kept() == 0
 
 
-@in_process
+@in_this_process
 def test_records_are_removed_before_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(3)
     assert call() == 0
@@ -230,7 +231,7 @@ def test_records_are_removed_before_outputs(monkeypatch: pytest.MonkeyPatch) -> 
     assert not Path("out/run_run.json").exists() and not stamp_path("out/run").exists()
 
 
-@in_process
+@in_this_process
 def test_free_disk_is_checked_for_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(7)
     needs: list[int] = []
@@ -241,7 +242,7 @@ def test_free_disk_is_checked_for_what_is_left(monkeypatch: pytest.MonkeyPatch) 
     assert needs == [7 * 5 * 4, 4 * 5 * 4]
 
 
-@in_process
+@in_this_process
 def test_inputs_must_fit_the_model(capfd: pytest.CaptureFixture[str]) -> None:
     pixels = prep_folder(Path("in"), 3, pixels=True)
     linear_model(Path("m.onnx"), 2, pixels=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.chain import Running, command, serving, write_chain
+from tests.support import in_process
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        in_process.run_emulators(patch)
         write_chain(folder)
     return folder
 

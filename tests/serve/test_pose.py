@@ -23,6 +23,7 @@ from serve.models import Served, TensorModel
 from serve.pose import PoseModel
 from serve.protocol import RequestError
 from tests.serve.chain import arguments
+from tests.support import in_process
 from tests.support.image_sets import encoded, noise
 
 SIZES = [(120, 90), (60, 100)]
@@ -37,16 +38,17 @@ def folder(torchscript_files: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("pose")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        in_process.run_emulators(patch)
         Path(CFG).write_bytes((torchscript_files / CFG).read_bytes())
         model = arguments(cfg=CFG, model=torchscript_files / "pose.ts", output=MODEL, batch_size=1)
         assert static.main([*model, "--backend", "torchscript"]) == 0
         Path("images").mkdir()
         for number, data in enumerate(IMAGES):
             Path(f"images/{number}.jpg").write_bytes(data)
-        assert preprocess.main([*arguments(cfg=CFG, output="in"), "--images", "images"]) == 0
+        assert preprocess.main([*arguments(cfg=CFG, output="in", workers=1), "--images", "images"]) == 0
         given = {"model": MODEL, "inputs": "in", "backend": "torchscript"}
         assert infer.main(arguments(**given, output="out/run", output_flip="out-flip/run")) == 0
-        given = {"cfg": CFG, "manifest": "in/manifest.json", "run": "out/run_run.json"}
+        given = {"cfg": CFG, "manifest": "in/manifest.json", "run": "out/run_run.json", "workers": 1}
         assert predict.main(arguments(**given, output="one")) == 0
         assert predict.main(arguments(**given, output="two", run_flip="out-flip/run_run.json")) == 0
     return folder

@@ -34,6 +34,7 @@ def logits(model: Path, images: list[bytes]) -> np.ndarray:
     return asyncio.run(main())
 
 
+@pytest.mark.usefixtures("emulators_in_process")
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [("fp32", "uint8"), ("fp16", "float32"), pytest.param("int8", "float32", marks=pytest.mark.slow)],
