@@ -80,9 +80,9 @@ def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data set of handwritten digits. Tests that change it copy it first."""
-    pytest.importorskip("sklearn.datasets")
 
     def write(folder: Path) -> Path:
+        pytest.importorskip("sklearn.datasets")
         from data import digits
 
         assert digits.main(["--output", str(folder)]) == 0

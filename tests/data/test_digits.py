@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import stat
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 from data import digits
 from hrnet.datasets import read_labels
 
-sklearn_datasets = pytest.importorskip("sklearn.datasets")
+# not imported here: that takes a second in each process of pytest-xdist
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def test_the_data_set_has_this_layout_and_modes(folder):
 
 
 def test_labels_equal_the_sources(folder):
-    target = sklearn_datasets.load_digits().target
+    from sklearn.datasets import load_digits
+
+    target = load_digits().target
     labels = read_labels(folder / "val_label.txt")
     assert all(target[int(name[6:10])] == label for name, label in labels.items())
     assert all(target[int(path.name[6:10])] == int(path.parent.name) for path in (folder / "train").glob("*/*"))
@@ -48,7 +52,9 @@ def test_images_are_grey_jpegs_of_the_digits(folder):
     with Image.open(folder / "val" / "digit_0002.JPEG") as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "L", (64, 64))
         small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=float)
-    source = sklearn_datasets.load_digits().images[2] * 255 / 16
+    from sklearn.datasets import load_digits
+
+    source = load_digits().images[2] * 255 / 16
     assert np.corrcoef(small.ravel(), source.ravel())[0, 1] > 0.95
 
 
