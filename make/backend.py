@@ -27,7 +27,7 @@ ON_DEVICE = {
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
 COMPUTING = ON_DEVICE - {"gate", "show", "doctor"} | {"qps", "compare"}  # targets that compute a model
-PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # package, and extra, that runs models of a backend
+PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # backend -> package, and the extra of the same name
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def check_backend(options: Options) -> None:
 
 
 def check_python(options: Options) -> None:
-    """Check that PYTHON exists, and that it has the package that BACKEND runs. Raises OptionError."""
+    """Check that PYTHON exists, and that it can import the package of BACKEND. Raises OptionError."""
     python = options["PYTHON"]
     if not shutil.which(python):
         hint = "give PYTHON=python3" if hrnet.BOARD else "run make setup first, or give PYTHON="

@@ -153,7 +153,7 @@ def check_torch(report: Report, needed: bool) -> None:
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
         install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
-        line = f"torch: built for CUDA {cuda}, so that torch_npu fails with 'Two accelerators'; {install}"
+        line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
         report.warn(f"torch_npu: version {npu} does not match torch {version}; pip install torch-npu=={version}")
@@ -293,7 +293,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
 
 
 def check_clock(report: Report, call: Options) -> None:
-    """Warn about a file with a time in the future: make would restart its stages in every call."""
+    """Warn about a file with a time in the future: make would run the stages that read it again in every call."""
     paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
     paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
     ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}

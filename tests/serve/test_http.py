@@ -137,7 +137,7 @@ def png_header(width: int, height: int) -> bytes:
         ("small", image_json(IMAGES[0]) + b" " * (32 << 20), 413, ["too large", str(32 << 20)]),
     ],
 )
-def test_what_is_rejected(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
+def test_invalid_requests_are_rejected(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
     found, content = ask(server, f"/v2/models/{model}/infer", body)
     assert found == status and list(content) == ["error"]
     assert all(part in content["error"] for part in parts), content
