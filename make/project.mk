@@ -94,7 +94,7 @@ cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## c
 	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 
 VENV  := .venv
-PEERS ?= peers# bench-peers: directory of the original programs; not remembered
+PEERS ?= peers# bench-peers: the original programs; not remembered
 CLEAN ?=# all: make clean removes train/ too; not remembered
 .PHONY: help setup doctor demo test check clean bench-peers
 

@@ -1,8 +1,9 @@
-"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these files.
+"""Check whether compiled models may be served: the verdict of `make gate` must be about one of their files.
 
     python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Run before the models are compiled, which takes minutes: it rejects what the metrics record alone excludes.
+`make serve` runs this script, which checks only the metrics record, before it compiles models, which takes minutes.
+serve.run checks the compiled models too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import verdict_line
 
-TOOLS = {"ascend": "ais_bench"}  # the first word of `tool` in a metrics record; for other backends it is their name
+TOOLS = {"ascend": "ais_bench"}  # first word of `tool` in a metrics record; default: the name of the backend
 
 
 def check_verdict(
@@ -75,7 +76,7 @@ def _judged_line(
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serve.verdict", description=__doc__.splitlines()[0])
     parser.add_argument("--metrics", type=Path, required=True, help="metrics record with the verdict")
-    parser.add_argument("--backend", default="onnxruntime", help="that will serve the models (%(default)s)")
+    parser.add_argument("--backend", default="onnxruntime", help="backend that will serve the models (%(default)s)")
     parser.add_argument("--flip", choices=("0", "1"), help="pose: whether the flip test will be used")
     return parser.parse_args(argv)
 
