@@ -26,7 +26,7 @@ KILLED = 128 + signal.SIGKILL  # as in a shell
 def run(words: list[str]) -> int:
     """The exit code of the command, or KILLED if the caller ended first."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # held from the child's end on: its id may then belong to another process, so kill() waits
+    ended = threading.Lock()  # never released after the child's end, when its id may belong to another process
 
     def kill() -> None:
         with ended:

@@ -109,7 +109,7 @@ else
 endif
 
 lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the file that the shell opened as descriptor 9
-# Allow one call of the target $1 at a time in this directory: other calls wait until the shell and the processes that it started have ended
+# Allow one call of the target $1 at a time in this directory: other calls wait until the shell and its child processes have ended
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c

@@ -49,8 +49,8 @@ def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path
     annotations = annotation_path(dataset, run.config.DATASET.TEST) if dataset else Path("no data set")
     worst = content.get("worst_images", [])
     pairs: list[Optional[tuple[str, str]]] = [None] * len(worst)
-    truth = sources.file(annotations)
-    if sources.file(keypoints) and truth:
+    listed = sources.file(annotations)
+    if sources.file(keypoints) and listed:
         found, true = found_people(read_keypoints(keypoints)), annotated_people(read_annotations(annotations).people)
         pairs = [
             pose_pair(dataset, each["source"], found.get(each["image_id"], []), true.get(each["image_id"], []))
@@ -60,7 +60,7 @@ def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path
     names = [name.replace("_", " ") for name in joints]
     return {
         "pairs": pairs,
-        "annotations": truth,
+        "annotations": listed,
         "keypoints_chart": charts.bars(names, list(joints.values()), "mean similarity (0 to 1)") if joints else "",
     }
 

@@ -47,7 +47,7 @@ def test_all_processes_end_with_a_killed_caller(tmp_path: Path) -> None:
     assert group_is_gone(group)
 
 
-def test_all_processes_end_with_a_terminated_caller() -> None:
+def test_sigterm_ends_all_processes() -> None:
     process = subprocess.Popen(
         [*START, sys.executable, "-c", STAGE], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
