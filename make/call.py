@@ -123,8 +123,8 @@ class Options:
 
 
 def float_operators(options: Options) -> tuple[str, str]:
-    """The model's precision, `int8` or `fp16`, and the part of product names for the list of operators in KEEP_FLOAT; two
-    empty strings if KEEP_FLOAT has no effect."""
+    """The model's precision, `int8` or `fp16`, and the part of product names for the list of operators in KEEP_FLOAT;
+    two empty strings if KEEP_FLOAT has no effect."""
     value = options.values
     fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
     inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""

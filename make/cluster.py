@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
                 names = first_few(map(str, left))
                 what = f"images, model or code changed during the run: part {names} is out of date"
                 raise WorkFailed(what, where=args.dataset, hint="run make cluster again")
-        write_record(args.parts / "data.json", "data", {"data": whole.state})  # for make
+        write_record(args.parts / "data.json", "data", {"data": whole.state})  # make/changed.py reads it
 
 
 def compute(whole: shards.Run, todo: list[Shard]) -> None:

@@ -215,7 +215,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
-        report.warn(f"AIS_PYTHON={python}: no pkg_resources, so ais_bench is slower or fails; {install}")
+        report.warn(f"AIS_PYTHON={python}: pkg_resources is missing, so ais_bench is slower or fails; {install}")
     torch_aie = version_of("mindietorch", "mindietorch") or version_of("torch_aie", "torch_aie")
     report.show("torch_aie", torch_aie or "not installed (needed for BACKEND=torch_aie)")
     names = check_chip(report, call)
@@ -329,7 +329,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report = Report()
     report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
-        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=")
+        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=<newer interpreter>")
     report.show("make", make)
     if tuple(int(number) for number in re.findall("[0-9]+", make)[:2]) < MAKE:
         report.miss(f"make: {make}, expected GNU make 4.2 or later")

@@ -61,7 +61,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
     if downloads and own and not options.onnx:
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
-        raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
+        raise options.error("WEIGHTS", "make weights would write the published checkpoint to your file", hint)
     used = used_files(options)
     errors = missing_files(options, options.given | (set() if dry_run else used))
     with errors.collected():

@@ -61,7 +61,7 @@ def report_ignored(options: Options) -> None:
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
     if options["KEEP_FLOAT"] and not float_operators(options)[0]:
-        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: make compiles no model in fp16 or int8")
+        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: this call compiles no model in fp16 or int8")
     if options.goals == {"predict"}:
         for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
             if name in options.given and options[name]:

@@ -130,7 +130,7 @@ class Run:
             tasks = [*self.checks, *self.parts]
             if not tasks:
                 raise UserError(
-                    f"no node can compute: {len(plan.waiting)} parts are left",
+                    f"no node can compute the remaining {len(plan.waiting)} parts",
                     where=os.environ.get("RAY_ADDRESS") or "the cluster on this machine",
                     found=first_few([f"{name}: {why}" for name, why in self.rejected.items()]) or "no nodes",
                     hint=HINT,

@@ -242,7 +242,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
     compute(everything, todo, args.devices, len(shards))
     if not args.shard:
-        write_record(args.parts / "data.json", "data", {"data": everything.state})  # for make
+        write_record(args.parts / "data.json", "data", {"data": everything.state})  # make/changed.py reads it
 
 
 def devices(text: str) -> list[str]:

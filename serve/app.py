@@ -41,7 +41,7 @@ MAX_BODY = 32 << 20  # bytes
 MAX_HELD = 256 << 20  # bytes
 RETRY_SECONDS = "1"
 PAGE = Path(__file__).with_name("page.html")
-HEADERS = {  # of the page: only its own script and style, and requests to this server
+HEADERS = {  # of the page: they allow only its own script and style, and requests to this server
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -178,7 +178,7 @@ class Server:
                 response = await self._respond(request, model, ticket)
         except RequestError as error:
             response = request_error(request, error)
-        except StageError as error:  # of the runtime or the decoder
+        except StageError as error:  # raised by the runtime or the decoder
             print(f"{model.name}: {error}", file=sys.stderr)
             response = JSONResponse({"error": str(error)}, 500)
         self.metrics.requests.labels(model.name, response.status_code).inc()

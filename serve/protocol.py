@@ -149,7 +149,7 @@ def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[st
             reject("no such output", f"one of {', '.join(known)}", name)
         parameters = _parameters(output, f"output {name}")
         if "classification" in parameters:
-            reject(f"the classification extension is not supported: ask for the output classes instead of {name}")
+            reject(f"the classification extension is not supported: request the output classes instead of {name}")
         found[name] = parameters.get("binary_data", binary) is True
     return found
 

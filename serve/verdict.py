@@ -69,7 +69,7 @@ def _judged_line(
         raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
     for path, compiled in known.items():
         if compiled.model_sha256 != judged and compiled.origin != known[same[0]].origin:
-            raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
+            raise UserError(f"not compiled as {same[0]}, the judged model", where=path, hint=hint)
     return line
 
 

@@ -179,7 +179,7 @@ def results(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> Iterator[l
 def relative_error(expected: Iterable[list[np.ndarray]], found: Iterable[list[np.ndarray]]) -> float:
     """The mean squared error of each output divided by the variance of its expected values, averaged over the outputs.
     `expected` and `found` are read batch by batch."""
-    sums: dict[int, np.ndarray] = {}  # of each output: number of values, their sum and sum of squares, squared error
+    sums: dict[int, np.ndarray] = {}  # output -> number of values, their sum and sum of squares, squared error
     for pair in zip(expected, found):
         for at, (wanted, got) in enumerate(zip(*pair)):
             values = wanted.astype(np.float64)
