@@ -2,7 +2,7 @@
 
 On the CPU requests run in parallel with one core each. They use channels-last layout, which is fastest in oneDNN, and a
 frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another;
-with fp16, weights and inputs are float16 and outputs are float32.
+with fp32 without TF32; with fp16 weights and inputs are float16. Outputs are always float32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from hrnet.cli import UserError
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.torchscript import PRECISION
+from hrnet.nets import float32
 from infer.runtimes.base import Runtime
 
 WARM_UP = 3  # first calls on a GPU, in which torch profiles the graph and compiles fused kernels
@@ -60,6 +61,7 @@ class TorchScript(Runtime):
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
         self.gears = [gear.input for gear in compiled.gears]
         self.device, self.threads, self.thread_state = find_device(device), threads, threading.local()
+        float32.compute_exactly()
         half = compiled.metadata.get(PRECISION) == "fp16"
         self.dtype = torch.float16 if half else torch.float32
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"

@@ -141,10 +141,12 @@ def test_a_gpu_computes_in_float16_one_batch_after_another(
 ) -> None:
     """The CPU replaces a GPU: float16 inside, float32 outside, one batch after another."""
     monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     model = torchscript_model(workdir / "m.ts", 2, **{"torchscript.precision": precision})
     runtime = runtimes.load("torchscript", str(model), 2)
     assert runtime.requests == 1 and runtime.version.endswith(" on GPU 0")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     image = np.random.default_rng(5).standard_normal((2, *SHAPE)).astype(np.float32)
     (found,) = runtime.compute(image)
     assert found.dtype == np.float32
