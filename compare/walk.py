@@ -30,7 +30,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class BatchDiffers(Exception):
-    """The compiled graph does not compute a batch of this size."""
+    """The compiled graph cannot compute a batch of this size."""
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,8 @@ def reject(found: list[candidates.Overflow], where: Path) -> None:
 
 
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
-    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 overflows with any list."""
+    """The nodes to keep, in the graph's order, and the steps. Raises UserError if no operator has a name, and
+    WorkFailed if float16 overflows with every list that was tried."""
     names = search.candidates.names
     if not names:
         raise UserError("the operators have no names, so no list can contain them", where=where)

@@ -339,7 +339,7 @@ def stacked(parts: Sequence[tuple[str, float]], x: str) -> str:
 
 
 def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None, width: float = WIDTH) -> str:
-    """A dot with its interval for each row, the first one on top; `limit`: the least value that passes."""
+    """A dot with its interval for each row, the first one on top; `limit`: the lowest value that passes."""
 
     def plot(_: Any, axes: Any) -> None:
         for number, row in enumerate(rows):

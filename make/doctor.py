@@ -76,7 +76,7 @@ class Report:
 
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version without importing it; None if it is missing."""
+    """A package's version, or `unknown version`, without importing the package; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
@@ -86,7 +86,7 @@ def version_of(name: str, module: str) -> Optional[str]:
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
-    """Run a command. Returns whether it succeeded, and its output or the last line of its error."""
+    """Run a command. Returns whether it succeeded, and its output or the reason for the failure in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
     except subprocess.TimeoutExpired:

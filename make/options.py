@@ -117,7 +117,7 @@ def which_model(name: str, build: Path) -> str:
 
 
 def set_models(options: Options) -> None:
-    """Set and check MODELS of make family; default: all classifiers in configs/ but the demo's. Raises OptionError."""
+    """Set and check MODELS of make family; default: all classifiers in configs/ except demos. Raises OptionError."""
     if options["MODEL"] != FAMILY or options["CFG"]:
         name = "CFG" if options["CFG"] else "MODEL"
         raise options.error(name, "make family compares several models", f"give MODELS={options[name]}")
@@ -308,7 +308,8 @@ def check_call(options: Options, overrides: set[str]) -> None:
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
-    """Check and complete the options; return the variables for make. Raises OptionError."""
+    """Check and complete the options, and remember the given values unless `dry_run`. Returns the variables for make;
+    {} for make clean. Raises OptionError."""
     check_call(options, overrides)
     given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
     reject_chunk(options)

@@ -54,7 +54,7 @@ class Job:
 
 
 class Plan:
-    """Which parts wait, and what failed."""
+    """The parts that wait, and those that failed."""
 
     def __init__(self, parts: list[Shard]) -> None:
         self.waiting = list(parts)

@@ -1,4 +1,4 @@
-"""The accuracy of a run beside torch, ONNX, the published figure and other runs of the model, and where it is lost."""
+"""Accuracy of a run, compared with torch, ONNX, the published figure and other runs of the model; where it is lost."""
 
 from __future__ import annotations
 

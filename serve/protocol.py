@@ -66,7 +66,7 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """A request: the values of the only input, and what is asked for."""
+    """A request: the values of the only input, and the requested outputs."""
 
     id: Optional[str]
     values: Values
@@ -135,7 +135,7 @@ def _parameters(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[str, bool]:
-    """The outputs that are asked for (default: all), and whether as binary data."""
+    """{requested output (default: all): whether it is sent as binary data}."""
     binary = _parameters(content, "the request").get("binary_data_output", False) is True
     asked = content.get("outputs")
     if asked is None or asked == []:

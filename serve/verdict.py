@@ -26,7 +26,7 @@ def check_verdict(
     metrics: Optional[Path], models: Mapping[Path, CompiledModel], tool: str, flip: Optional[bool], allow_unjudged: bool
 ) -> str:
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
-    must have computed the outputs; `flip`: of a pose model, whether the flip test is used.
+    must have computed the outputs; `flip`: for a pose model, whether the flip test is used.
 
     Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about another model, or if
     another model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this
