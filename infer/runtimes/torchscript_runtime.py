@@ -55,6 +55,16 @@ def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> Non
             node.t_("value", weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight)
 
 
+def forbid_tf32(module: torch.jit.ScriptModule) -> None:
+    """Set the last argument of each convolution, allow_tf32, to False. Tracing records torch's option there, which is
+    True by default; at run time the argument counts, not the option."""
+    graph = module.graph
+    graph.setInsertPoint(next(graph.nodes()))
+    false = graph.insertConstant(False)  # type: ignore[attr-defined]
+    for node in graph.findAllNodes("aten::_convolution"):  # type: ignore[attr-defined]
+        node.replaceInput(node.inputsSize() - 1, false)
+
+
 class TorchScript(Runtime):
     def __init__(self, model: str, requests: int, threads: int, device: int) -> None:
         compiled = CompiledModel.read(model)
@@ -76,6 +86,7 @@ class TorchScript(Runtime):
         self.requests = 1
         self.module = load_module(model, self.device)
         prepare_constants(self.module, self.dtype)
+        forbid_tf32(self.module)
         for _ in range(0 if self.gears else WARM_UP):
             self.compute(np.zeros(self.static_input().shape, self.static_input().dtype))
 
