@@ -1,4 +1,4 @@
-"""The signal handler that torch installs once in a process."""
+"""What torch installs or sets once in a process: a signal handler, and the time to wait for dead workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from torch.utils.data import _utils
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 
@@ -21,3 +22,9 @@ def handler_of_dead_workers() -> Iterator[None]:
         gc.collect()  # a data loader that is still referenced by an error holds worker processes
         multiprocessing.active_children()  # collects those that have ended: the handler would report them
     signal.signal(signal.SIGCHLD, handler)
+
+
+@pytest.fixture(autouse=True)
+def ended_workers_are_noticed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data loader of torch waits this time, in seconds, for a worker process that has ended with an error."""
+    monkeypatch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
