@@ -26,6 +26,11 @@ def names(preprocesses: bool) -> tuple[str, ...]:
     return TARGETS + (STAGE_TARGETS if preprocesses else ())
 
 
+def variables(preprocesses: bool, pose: bool) -> set[str]:
+    """The variables of a bundle."""
+    return VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
+
+
 def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bool, pose: bool) -> str:
     """The text, in the format of the Makefile's `help`. `sources`: the Makefile and project.mk; `settings`: values in
     bundle.mk."""
@@ -33,7 +38,7 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
     lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
-    listed = VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
+    listed = variables(preprocesses, pose)
     for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE):
         if name in listed:
             lines.append(f"  {name:14}{settings.get(name, default.strip()):25} {TEXTS.get(name, what)}".rstrip())

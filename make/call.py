@@ -16,7 +16,7 @@ from make.checks import CHECKS
 
 CONFIGS = Path("configs")
 NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "GATE", "MAX_REJECTED", "SHARD", "KEEP", "IMAGES"}
-NOT_REMEMBERED |= {"BASE", "HOST", "PORT"}
+NOT_REMEMBERED |= {"BATCHES", "BASE", "HOST", "PORT"}
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 

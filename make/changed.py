@@ -1,5 +1,5 @@
-"""Whether products were made with other values of GATE and MAX_REJECTED, which are not remembered, or from a data set
-that has changed since; standard library only."""
+"""Whether products were made with other values of GATE, MAX_REJECTED and BATCHES, which are not remembered, or from a
+data set that has changed since; standard library only."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
         "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
         "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),
         "GATE_CHANGED": gate_changed(options, names),
+        "BENCH_CHANGED": "bench" in options.goals and not timed(options, names),
+        "QPS_CHANGED": "qps" in options.goals and not in_one_table(options, names),
         "BUNDLE_CHANGED": "bundle" in options.goals and bundle_changed(options, names),
     }
     return {name: "run-again" if value else "" for name, value in now.items()}
@@ -61,6 +63,24 @@ def gate_changed(options: Options, names: dict[str, str]) -> bool:
     folder, gate = options.folder / "eval" / names["NAME"], float(options["GATE"].replace("none", "1"))
     records = [_read(folder / f"{tag}{names['NOFLIP']}.json", "gate", "allowed_points") for tag in tags]
     return any(record not in (None, gate) for record in records)
+
+
+def _batches(record: Path) -> Optional[set[str]]:
+    """The batch sizes in the table of make bench or make qps; None without a readable table."""
+    rows = _read(record, "rows")
+    return {str(row.get("batch")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else None
+
+
+def timed(options: Options, names: dict[str, str]) -> bool:
+    """Whether the table of make bench has rows for all BATCHES, or does not exist."""
+    found = _batches(options.folder / "bench" / f"{names['BENCH']}.json")
+    return found is None or set(options["BATCHES"].split(",")) <= found
+
+
+def in_one_table(options: Options, names: dict[str, str]) -> bool:
+    """Whether the table of make qps has rows for BATCHES and no others, or does not exist."""
+    found = _batches(options.folder / "eval" / names["NAME"] / f"{names['QPS']}.json")
+    return found is None or set(options["BATCHES"].split(",")) == found
 
 
 def too_many_rejected(options: Options, names: dict[str, str]) -> bool:

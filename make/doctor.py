@@ -30,7 +30,7 @@ from typing import Any, Callable, Optional
 import hrnet
 from hrnet import cann
 from hrnet.cann_tool import find_program
-from hrnet.cli import escape_output
+from hrnet.cli import escape_output, first_few
 from hrnet.hints import in_call, install
 from infer import ais_bench_probe
 from infer.ais_bench_probe import KINDS, OFFICIAL
@@ -121,6 +121,21 @@ def count_images(dataset: Path, config: Any) -> tuple[int, int]:
         return len(found.labels), len(found.broken) + len(found.unlabelled)
     listed = find_coco(dataset, config.DATASET.TEST)
     return len(listed.images), len(listed.broken)
+
+
+def count_inputs(folder: Path) -> int:
+    """Number of inputs of a directory that make preprocess wrote. Raises UserError if its manifest is missing or
+    malformed, or if inputs are missing."""
+    from hrnet.cli import UserError
+    from hrnet.io.manifest import Manifest
+
+    manifest = Manifest.read(folder / "manifest.json")
+    names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        found = f"{len(missing)} of {len(names)} are missing: {first_few(missing)}"
+        hint = "give PREP=<a complete directory that make preprocess wrote>"
+        raise UserError("inputs of manifest.json are missing", where=folder, found=found, hint=hint)
+    return len(names)
 
 
 def distribution_version(name: str) -> Optional[str]:
@@ -277,7 +292,13 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             hint = "make weights" if config.WEIGHTS.URL else "copy it there, or give WEIGHTS=<file>"
             report.miss(f"{weights}: no such checkpoint; {in_call(hint, call.values)}")
     if call["PREP"]:
-        count = len([*inputs.glob("*.bin"), *inputs.glob("*.npy")])
+        if not (inputs / "manifest.json").is_file():
+            return  # check_files reports it
+        try:
+            count = count_inputs(inputs)
+        except UserError as error:
+            report.miss(str(error))
+            return
         report.show("inputs", f"{inputs}: {count} inputs")
     else:
         count, rejected = 0, 0

@@ -81,6 +81,7 @@ def check_files(options: Options, dry_run: bool) -> None:
 
 def check_prep(options: Options) -> None:
     """Raise OptionError unless PREP is a directory of inputs, with the dtype INPUT if that is used (OM ignores it)."""
+    check_exists(options, "PREP")
     manifest = Path(options["PREP"], "manifest.json")
     if not manifest.is_file():
         raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
@@ -108,6 +109,9 @@ def check_exists(options: Options, name: str) -> None:
     path = Path(options[name])
     if path.exists():
         return
+    if name == "DATASET" and hrnet.BOARD and name not in options.given | set(options.remembered()):
+        hint = f"give DATASET=<directory> with {COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS}"
+        raise OptionError("no DATASET: this bundle contains no images", hint)
     if path.is_symlink():
         raise options.error(name, f"a link to {path.readlink()}, which is missing")
     folder = path.parent
@@ -123,6 +127,9 @@ def check_exists(options: Options, name: str) -> None:
 
 def how_to_get(options: Options, name: str) -> str:
     layout = COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS
+    if hrnet.BOARD and name in ("OM", "PREP"):
+        forget = f"rm {options.settings / name}.mk" if name not in options.given else f"leave out {name}="
+        return f"to use what is packed: {forget}"
     return {
         "DATASET": f"give DATASET=<directory> with {layout}",
         "WEIGHTS": f"give WEIGHTS=<file>; or make weights WEIGHTS={options.default('WEIGHTS')}",

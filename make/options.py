@@ -53,6 +53,7 @@ FILES_OF = {
     "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
 }
 DEMOS = ("demo_digits", "demo_pose")
+UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make has these values
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
 
 
@@ -335,7 +336,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         check_backend(options)
         if not dry_run:
             check_python(options)
-        report_ignored(options)
+        unused = report_ignored(options)
+        given = {name: value for name, value in given.items() if name not in unused}
         note_remembered(options, remembered)
         if backend_asked == "auto":
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
@@ -344,8 +346,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         remove_unread(options)
     stale, before = remember(options, given, not writes)
     names = product_names(options)
-    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
-    words = {name: value for name, value in options.values.items() if name not in spaced}
+    words = {name: value for name, value in options.values.items() if name not in UNCHANGED}
     names.update(changed(options, names))
     return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale), "SETTINGS_BEFORE": before}
 

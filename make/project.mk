@@ -1,13 +1,13 @@
 # Targets around the pipeline: speed tables, bundles, help, environment, demo, tests.
 SIZES = $(subst $(comma), ,$(BATCHES))
 bench:        $(B)/bench/$(BENCH).json    ## measure throughput and latency for BATCHES or all gears
-$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,BATCHES LOOP DEVICE AIS_PYTHON)
+$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,LOOP DEVICE AIS_PYTHON) $(BENCH_CHANGED)
 	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
 	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
 qps:          $(B)/eval/$(NAME)/$(QPS).json ## write a table of accuracy and throughput for BATCHES
 $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
-        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
+        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(QPS_CHANGED)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
 WORK = $(B)/predict_work

@@ -11,11 +11,12 @@ from make.call import NOT_REMEMBERED
 from make.checks import CHECKS
 from make.options import Options
 from make.remembered import used_names
+from tests.make.option_calls import DEFAULTS
 from tests.support.checkout import Checkout
 
 OTHER = {
     **{"WEIGHTS": "weights/demo_pose.pth", "DATASET": "data", "ONNX": "hrnet/x.onnx", "TS": "hrnet/x.ts"},
-    **{"BATCH": "3", "BATCHES": "3,5", "LOOP": "3", "CALIB": "3", "SOC": "Ascend910B1", "LIMIT": "3", "SHARDS": "3"},
+    **{"BATCH": "3", "LOOP": "3", "CALIB": "3", "SOC": "Ascend910B1", "LIMIT": "3", "SHARDS": "3"},
     **{"AIS_PYTHON": sys.executable, "REFERENCE": "onnx", "BUNDLE": "stage", "PRECISION": "fp16", "INPUT": "uint8"},
 }
 
@@ -40,7 +41,8 @@ def remember(checkout: Checkout, **values: str) -> Path:
 @pytest.mark.parametrize("goal", ["weights", "train", "onnx", "om", "preprocess", "predict", "bench", "eval"])
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
     given = ["IMAGES=a.jpg"] if goal == "predict" else []
-    values = {**dict.fromkeys(CHECKS, ""), "PRECISION": "default", "BACKEND": "onnxruntime"}
+    files = {name: f"build/demo_digits/model.{name.lower()}" for name in ("ONNX", "TS")}
+    values = {**DEFAULTS, **files, "MODEL": "demo_digits", "BACKEND": "onnxruntime"}
     used = used_names(Options(values, set(), {goal}))
     shown = checkout.make("-n", goal, *given)
     assert shown.returncode == 0, shown.stderr

@@ -49,6 +49,20 @@ def test_qps_judges_each_batch_size() -> None:
     assert resolve("qps", BATCHES="1,8")["GATE_CHANGED"] == "run-again"
 
 
+def test_a_table_of_other_batch_sizes_is_made_again() -> None:
+    """BATCHES is not remembered. Rows of other sizes stay in the table of make bench, but not in that of make qps."""
+    assert resolve("bench")["BENCH_CHANGED"] == resolve("qps")["QPS_CHANGED"] == "", "no tables yet"
+    write(Path("build/net/bench/onnxruntime-fp32-dev0.json"), {"rows": [{"batch": 1}, {"batch": 8}]})
+    write(EVAL / "onnxruntime-fp32-qps.json", {"rows": [{"batch": 1}, {"batch": 8}]})
+    assert resolve("bench", BATCHES="8")["BENCH_CHANGED"] == resolve("bench", BATCHES="1 8")["BENCH_CHANGED"] == ""
+    assert resolve("bench", BATCHES="1,4")["BENCH_CHANGED"] == resolve("bench")["BENCH_CHANGED"] == "run-again"
+    assert resolve("qps", BATCHES="8,1")["QPS_CHANGED"] == ""
+    assert resolve("qps", BATCHES="8")["QPS_CHANGED"] == resolve("qps")["QPS_CHANGED"] == "run-again"
+    assert resolve("eval")["QPS_CHANGED"] == ""
+    write(EVAL / "onnxruntime-fp32-qps.json", {"rows": 3})
+    assert resolve("qps")["QPS_CHANGED"] == "", "left to its stage"
+
+
 def test_images_that_an_earlier_call_allowed_to_be_rejected() -> None:
     write(Path("build/net/prep/imagenet-float32/rejected.json"), {"images": {"val/a": "broken", "val/b": "broken"}})
     assert resolve(MAX_REJECTED="2")["DATA_CHANGED"] == ""

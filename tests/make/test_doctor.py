@@ -24,6 +24,7 @@ from make import doctor
 from make.packages import PACKAGES
 from tests.make.doctor_calls import call, report, tool
 from tests.support import ROOT, coco_sets
+from tests.support.linear_model import prep_folder
 
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
@@ -249,8 +250,8 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)
-    for name in ("a.bin", "b.bin", "manifest.json"):
-        (inputs / name).write_bytes(b"x")
+    inputs.rmdir()
+    prep_folder(inputs, 2)
     given = {"ONNX": "none.onnx", "DATASET": "nowhere", "OM": "my.om", "PREP": "prep/inputs", "inputs": "prep/inputs"}
     assert call(**given) == 2
     assert capsys.readouterr().err.startswith("make doctor: missing: OM=my.om: ")
@@ -263,6 +264,28 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
     lines = report(capsys.readouterr().out)
     assert lines["backend"] == "ascend (auto: OM=my.om)" and "my.om" in lines["compiled"]
     assert lines["inputs"].startswith("prep/inputs: 2") and "data set" not in lines and "checkpoint" not in lines
+
+
+def test_given_inputs_are_checked_as_a_data_set_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prep_folder(place / "prep", 3)
+    (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 5}\n")
+    weights = place / "weights/m.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(b"\x80\x02")
+    assert call(PREP="prep") == 0 and report(capsys.readouterr().out)["inputs"] == "prep: 3 inputs"
+    assert call(PREP="prep", INPUT="uint8") == 2
+    assert "INPUT=float32" in capsys.readouterr().err
+    (place / "prep/img1.bin").unlink()
+    assert call(PREP="prep") == 2
+    err = capsys.readouterr().err
+    assert "missing: prep: inputs of manifest.json are missing (found 1 of 3 are missing: img1.bin); give PREP=" in err
+    manifest = place / "prep/manifest.json"
+    manifest.write_text(manifest.read_text()[:99])
+    assert call(PREP="prep") == 2
+    assert "missing: prep/manifest.json: not JSON" in capsys.readouterr().err
+    assert call(PREP="perp", inputs="perp") == 2
+    err = capsys.readouterr().err
+    assert err == "make doctor: missing: PREP=perp: no such file or directory; did you mean PREP=prep?\n"
 
 
 @pytest.mark.parametrize("config", ["", "MODEL: {NAME: onnx, NUM_CLASSES: 9, IMAGE_SIZE: [8, 8]}\n"])

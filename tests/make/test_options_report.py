@@ -35,4 +35,4 @@ def test_what_make_report_rejects() -> None:
 @pytest.mark.parametrize(("goals", "given"), [("eval", {}), ("report", {"MODELS": "net"})])
 def test_base_without_effect(goals: str, given: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     resolve(goals, BASE="old.json", **given)
-    assert "BASE is ignored" in capsys.readouterr().err
+    assert "BASE=old.json is ignored" in capsys.readouterr().err
