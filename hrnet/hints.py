@@ -12,7 +12,7 @@ from typing import Optional
 import hrnet
 
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
-REMOVE = re.compile(r"\brm ([^\s;]+)(; make [^;()]*[^;() ])?")
+REMOVE = re.compile(r"\brm (-r )?([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
 DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}  # of the Makefile; not remembered
 
@@ -44,8 +44,9 @@ def keep_others(hint: str, folder: Path) -> str:
     """`hint` without commands that remove a file which is not in `folder`: the user's, or another model's."""
 
     def checked(command: re.Match[str]) -> str:
-        inside = os.path.abspath(command[1]).startswith(os.path.abspath(folder) + os.sep)
-        return command[0] if inside else f"give another file, since {command[1]} is not in {folder}"
+        inside = os.path.abspath(command[2]).startswith(os.path.abspath(folder) + os.sep)
+        kind = "directory" if command[1] else "file"
+        return command[0] if inside else f"give another {kind}, since {command[2]} is not in {folder}"
 
     return REMOVE.sub(checked, hint)
 

@@ -26,6 +26,12 @@ def test_no_hint_of_a_call_of_make_removes_a_file_of_others(path: str) -> None:
     assert f"give another file, since {path} is not in build/net; else: adopt {path}" in found
 
 
+def test_a_directory_of_others_is_not_removed() -> None:
+    values = {"MODEL": "net", "MAKELEVEL": "1"}
+    assert in_call("if make created it: rm -r build/net/prep/x", values).endswith("rm -r build/net/prep/x")
+    assert in_call("rm -r mine/prep", values) == "give another directory, since mine/prep is not in build/net"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "edits"),
     [("", "", 0), ("abc", "", 3), ("w81", "w18", 1), ("torhc", "torch", 1), ("kitten", "sitting", 3), ("ca", "abc", 3)],
