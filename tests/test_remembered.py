@@ -11,7 +11,6 @@ from make.call import NOT_REMEMBERED
 from make.checks import CHECKS
 from make.options import Options
 from make.remembered import used_names
-from tests.make.option_calls import DEFAULTS
 from tests.support.checkout import Checkout
 
 OTHER = {
@@ -42,7 +41,8 @@ def remember(checkout: Checkout, **values: str) -> Path:
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
     given = ["IMAGES=a.jpg"] if goal == "predict" else []
     files = {name: f"build/demo_digits/model.{name.lower()}" for name in ("ONNX", "TS")}
-    values = {**DEFAULTS, **files, "MODEL": "demo_digits", "BACKEND": "onnxruntime"}
+    given = {"MODEL": "demo_digits", "BUILD": "build", "PRECISION": "default", "BACKEND": "onnxruntime"}
+    values = {**dict.fromkeys(CHECKS, ""), **files, **given}
     used = used_names(Options(values, set(), {goal}))
     shown = checkout.make("-n", goal, *given)
     assert shown.returncode == 0, shown.stderr
