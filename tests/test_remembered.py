@@ -41,8 +41,8 @@ def remember(checkout: Checkout, **values: str) -> Path:
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
     given = ["IMAGES=a.jpg"] if goal == "predict" else []
     files = {name: f"build/demo_digits/model.{name.lower()}" for name in ("ONNX", "TS")}
-    given = {"MODEL": "demo_digits", "BUILD": "build", "PRECISION": "default", "BACKEND": "onnxruntime"}
-    values = {**dict.fromkeys(CHECKS, ""), **files, **given}
+    basic = {"MODEL": "demo_digits", "BUILD": "build", "PRECISION": "default", "BACKEND": "onnxruntime"}
+    values = {**dict.fromkeys(CHECKS, ""), **files, **basic}
     used = used_names(Options(values, set(), {goal}))
     shown = checkout.make("-n", goal, *given)
     assert shown.returncode == 0, shown.stderr
