@@ -28,8 +28,6 @@ from hrnet.cli import UserError, command
 from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
-from hrnet.io.recognise import ONNX as ONNX_FILE
-from hrnet.io.recognise import recognise
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
@@ -57,15 +55,12 @@ class Classifier(NamedTuple):
 def read(path: Path) -> onnx.ModelProto:
     """Read the file. Raises UserError if it is missing, of another kind, or damaged, or if its weights are missing."""
     if not path.exists():
-        raise UserError("no such ONNX file", where=path, hint="give ONNX=<file>")
-    kind = recognise(path)
-    if kind and kind.name != ONNX_FILE:
-        raise UserError("not an ONNX file", where=path, found=kind.name, hint=kind.hint or "give ONNX=<file>")
+        raise UserError("no such ONNX file", where=path, hint=graph.GIVE)
     graph.external_data(path)
     try:
         return graph.read(path)
     except AtcError as error:
-        raise UserError(f"not an ONNX file that can be read: {error}", where=path) from None
+        raise graph.unreadable(path, error, "not an ONNX file that can be read") from None
 
 
 def listing(tensors: Sequence[TensorInfo]) -> str:

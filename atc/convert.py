@@ -221,7 +221,7 @@ def run(
             os.replace(result, output)
             write_stamp(output, stamp, records)
     except AtcError as error:
-        raise UserError(f"atc would reject this: {error}", where=model, hint=find_hint([str(error)])) from None
+        raise graph.unreadable(model, error, "atc would reject this", find_hint([str(error)])) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Optional
 
 import hrnet
 from hrnet.cli import UserError
 from hrnet.hints import nearest
-from hrnet.io.recognise import ONNX, WEIGHTS, recognise
+from hrnet.io.recognise import ONNX, WEIGHTS, Kind, recognise
 from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS, check_coco, check_imagenet
 from hrnet.plain_images import find_plain_images
 from make.call import TORCH_BACKENDS, Errors, OptionError, Options
@@ -74,9 +75,20 @@ def check_files(options: Options, dry_run: bool) -> None:
     for name, known in KINDS.items():
         exists = name in options.given and name in used and Path(options[name]).exists()
         if exists and (kind := recognise(options[name])) and kind.name not in known:
-            raise options.error(name, f"not {known[0]}, but {kind.name}", kind.hint or None)
+            raise options.error(name, f"not {known[0]}, but {kind.name}", hint_for_kind(options, name, kind))
     if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
         check_dataset(options)
+
+
+def hint_for_kind(options: Options, name: str, kind: Kind) -> Optional[str]:
+    """What to do with the file of the variable `name`, which is of another kind."""
+    path = options[name]
+    if path.endswith((".yaml", ".yml")):
+        return f"give CFG={path}"
+    if name == "ONNX" and kind.name in WEIGHTS:
+        network = "export it to ONNX first; for a network of configs/: MODEL=<its config> " if options.onnx else "give "
+        return f"{network}WEIGHTS={path}"
+    return kind.hint or None
 
 
 def check_prep(options: Options) -> None:

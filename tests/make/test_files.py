@@ -89,7 +89,8 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"WEIGHTS": "page.pth"}, ("WEIGHTS=page.pth: not a PyTorch checkpoint", "an HTML page")),
         ({"WEIGHTS": "x.onnx"}, ("WEIGHTS=x.onnx: not a PyTorch checkpoint", "ONNX=x.onnx")),
         ({"WEIGHTS": "configs"}, ("WEIGHTS=configs: not a PyTorch checkpoint",)),
-        ({"ONNX": "x.pth"}, ("ONNX=x.pth: not an ONNX file", "a PyTorch checkpoint")),
+        ({"ONNX": "x.pth"}, ("ONNX=x.pth: not an ONNX file", "a PyTorch checkpoint; give WEIGHTS=x.pth")),
+        ({"ONNX": "mine.yaml"}, ("ONNX=mine.yaml: not an ONNX file", "give CFG=mine.yaml")),
         ({"ONNX": "y/x.onnx"}, ("no directory y", "ONNX=build/net/model.onnx")),
         ({"OM": "my.om"}, ("OM=my.om: no such file", "OM=")),
         ({"DATASET": "data/imagnet"}, ("DATASET=data/imagnet: no such", "DATASET=data/imagenet?")),
@@ -109,7 +110,7 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
     ],
 )
 def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
-    Path("mine.yaml").touch()
+    Path("mine.yaml").write_text("MODEL: {}")
     line = rejected(**given)
     assert all(part in line for part in parts), line
 
