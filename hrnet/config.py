@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import difflib
 import hashlib
 import json
 import logging
@@ -27,6 +26,7 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
+from hrnet.hints import nearest
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
 from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, POSE_TEST, RESIZERS, SCHEMAS
@@ -65,8 +65,8 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
     path = Path(path)
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        near = difflib.get_close_matches(path.stem, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known configs there: {', '.join(known) or 'none'}"
+        near = nearest(path.stem, known)
+        hint = f"did you mean {near}?" if near else f"known configs there: {', '.join(known) or 'none'}"
         raise UserError("no such config", where=path, hint=hint)
     values = read_yaml(path)
     schema = _schema(values, path, kinds or tuple(SCHEMAS))
@@ -119,8 +119,8 @@ def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
             continue
         if key not in schema:
-            near = difflib.get_close_matches(str(key), list(schema), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys there: {', '.join(sorted(schema))}"
+            near = nearest(str(key), schema)
+            hint = f"did you mean {prefix}{near}?" if near else f"known keys there: {', '.join(sorted(schema))}"
             raise UserError(f"unknown key {name}", where=path, hint=hint)
         default = schema[key]
         if isinstance(default, CfgNode):

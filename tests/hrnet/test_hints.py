@@ -52,8 +52,37 @@ def test_edits_are_counted_with_exchanged_neighbours(one: str, other: str, edits
     ],
 )
 def test_the_nearest_name(name: str, expected: Optional[str]) -> None:
-    assert nearest(name, NAMES) == expected
-    assert nearest(name, NAMES, always=True) in NAMES and nearest(name, []) is None
+    assert nearest(name, NAMES) == expected and nearest(name, []) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("evla", ["eval", "om"], "eval"),
+        ("BATHC", ["BATCH", "BUILD"], "BATCH"),
+        ("imagnet", ["imagenet", "coco"], "imagenet"),
+        ("imagnet.txt", ["imagenet.txt"], "imagenet.txt"),
+        ("model_bset.pth.tar", ["model_best.pth.tar", "checkpoint.pth.tar"], "model_best.pth.tar"),
+        ("NUM_CLASS", ["NUM_CLASSES"], "NUM_CLASSES"),
+        ("w18.yaml", ["hrnet_w18.yaml"], "hrnet_w18.yaml"),
+        ("DATASET", ["dataset"], "dataset"),
+        ("ONX", ["ONNX", "OM"], "ONNX"),
+        ("nte", ["net"], "net"),
+        ("nat", ["net"], None),
+        ("om", ["on"], None),
+        ("set", ["net", "settings"], None),
+        ("img", ["myimages", "imgs_old"], None),
+        ("a.pth", ["b.pth"], None),
+        ("x.onnx", ["m.onnx", "mine.onnx"], None),
+        ("new.onnx", ["net.onnx"], None),
+        ("val", ["interval", "vol"], None),
+        ("data", ["build", "docs"], None),
+        ("LR", ["WD", "LR_STEP"], None),
+        ("yes", ["test"], None),
+    ],
+)
+def test_short_names_are_not_near_to_each_other(name: str, known: list[str], expected: Optional[str]) -> None:
+    assert nearest(name, known) == expected
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_what_make_family_remembers() -> None:
 @pytest.mark.parametrize(
     ("goals", "given", "parts"),
     [
-        ("family", {"MODELS": "nat"}, ["MODELS=nat", "did you mean net?"]),
+        ("family", {"MODELS": "nte"}, ["MODELS=nte", "did you mean net?"]),
         ("family", {"MODELS": "net people"}, ["MODELS=net people", "people is a pose model"]),
         ("family", {"MODELS": "net;x"}, ["MODELS=net;x", "net"]),
         ("family", {"MODEL": "net"}, ["MODEL=net", "MODELS=net"]),
