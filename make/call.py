@@ -62,6 +62,7 @@ class Options:
     split: str = "val2017"  # the part of COCO that is evaluated
     class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
+    fixed_batch: int = 0  # batch size of the given ONNX file, if it is fixed
     published: bool = False  # the config has a published figure
 
     def __getitem__(self, name: str) -> str:

@@ -278,8 +278,6 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         if call.onnx and Path(call["ONNX"]).is_file():
             config, found = complete(config, call["CFG"], Path(call["ONNX"]))
             report.show("ONNX file", f"{call['ONNX']}: {found}")
-            if found.batch > 0 and str(found.batch) != call["BATCH"]:
-                report.miss(f"{call['ONNX']}: its batch size is fixed; give BATCH={found.batch}")
         if call.onnx and not is_complete(config):
             return  # check_classifier reports the missing ONNX file
     except UserError as error:

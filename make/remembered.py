@@ -33,6 +33,7 @@ READ_BY = {
     "predict": RUN | {"FLIP"},
 }
 EVALUATION = RUN | DATA | {"REFERENCE"}  # read by all other targets
+READ_BY["qps"] = EVALUATION - {"BATCH"}
 MORE = {"family": {"LOOP"}, "bundle": {"BUNDLE"}}
 
 
@@ -67,6 +68,12 @@ def note_remembered(options: Options, remembered: dict[str, str]) -> None:
     values = " ".join(f"{name}={value}" for name, value in remembered.items() if name in names)
     if values:
         note(f"{options['MODEL']}: using values remembered in {options.settings}: {values}")
+
+
+def is_forgotten(options: Options, name: str) -> bool:
+    """Whether prefer_given resets the file in `name`, since a given value would be hidden by it."""
+    hidden = (other for other, others in HIDDEN_BY.items() if name in others)
+    return name not in options.given and any(other in options.given and options[other] for other in hidden)
 
 
 def prefer_given(options: Options) -> dict[str, str]:
