@@ -38,8 +38,11 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
     lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
-    listed = variables(preprocesses, pose)
-    for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE):
-        if name in listed:
-            lines.append(f"  {name:14}{settings.get(name, default.strip()):25} {TEXTS.get(name, what)}".rstrip())
+    rows = [
+        (name, settings.get(name, default.strip()), TEXTS.get(name, what))
+        for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE)
+        if name in variables(preprocesses, pose)
+    ]
+    width = max([24, *(len(value) for _, value, _ in rows)]) + 2
+    lines += [f"  {name:14}{value:{width}}{what}".rstrip() for name, value, what in rows]
     return "\n".join(lines) + "\n"

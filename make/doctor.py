@@ -37,6 +37,7 @@ from infer.ais_bench_probe import KINDS, OFFICIAL
 from make import options
 from make.call import NPU_BACKENDS, OptionError, Options
 from make.classifier import check_classifier
+from make.files import check_exists
 from make.npu_smi import chip_rows, full_name
 from make.packages import PACKAGES, exports, needed_packages
 
@@ -303,7 +304,10 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         try:
             count, rejected = count_images(dataset, config)
         except UserError as error:
-            report.miss(str(error))
+            if hrnet.BOARD and not dataset.exists():
+                report.require(functools.partial(check_exists, name="DATASET"), call)
+            else:
+                report.miss(str(error))
         more = f", {rejected} files would be rejected" if rejected else ""
         report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: no images")
         count = min(count, int(call["LIMIT"]) or count)

@@ -179,6 +179,10 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
     archive = host.root / "stage/demo_digits/bundle/demo_digits-onnxruntime-om-bs4-float32-fp32-stage.tar"
     board = Board(tmp_path, archive, ("torch", "onnx"))
     assert not (board.root / "prep").exists()
+    for target in ("preprocess", "eval", "doctor"):
+        done = board.make(target)
+        assert done.returncode == 2 and "no DATASET: this bundle contains no images; give DATASET=" in done.stderr
+        assert "data/imagenet" not in done.stderr
     images(tmp_path / "own")
     done = board.make("preprocess", "infer", "eval", f"DATASET={tmp_path}/own")
     assert done.returncode == 0, done.stderr
@@ -226,7 +230,7 @@ def test_a_board_names_what_it_has(packed: Packed, tmp_path: Path) -> None:
         done = board.make("eval", f"REFERENCE={reference}")
         assert done.returncode == 2 and f"{file} is not packed; give REFERENCE=config" in done.stderr, done.stderr
     done = board.make("infer", "PREP=nowhere")
-    assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr, done.stderr
+    assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr and "leave out PREP=" in done.stderr
     (board.root / "prep/photos-float32/img3.bin").unlink()
     done = board.make("infer")
     assert "this board has no make preprocess; on the machine that packed the bundle: " in done.stderr, done.stderr

@@ -175,4 +175,9 @@ def test_the_help_of_a_board_lists_what_works_there() -> None:
         assert (stage, inputs) == (preprocesses, not preprocesses) and "FLIP" in blocks[1]
         assert not {"WEIGHTS", "ONNX", "BATCH", "SOC", "MODEL", "BASE", "PEERS"} & set(blocks[1])
         assert "\n  PYTHON        python3   " in text and "\n  OM            model/m.om  " in text
+    long = {"OM": "model/bs16-float32-Ascend310P3-fp16.om", "PREP": "prep/imagenet-float32-first1000"}
+    lines = bundle_help.help_text(sources, long, False, pose=False).split("\n\n")[2].splitlines()
+    texts = {line.split()[0]: line for line in lines}
+    column = texts["OM"].index("the compiled model")
+    assert texts["PREP"].index("the inputs") == texts["DEVICE"].index("device id") == column
     assert "\n  FLIP " not in bundle_help.help_text(sources, {}, True, pose=False)
