@@ -20,7 +20,7 @@ import hrnet
 from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
-from make import doctor
+from make import doctor, doctor_tools
 from make.packages import PACKAGES
 from tests.make.doctor_calls import call, report, tool
 from tests.support import ROOT, coco_sets
@@ -100,8 +100,10 @@ def test_each_missing_requirement_has_its_line(place: Path, capsys: pytest.Captu
 def test_openvino_is_needed_only_where_it_is_asked_for(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = doctor.version_of
-    monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
+    found = doctor_tools.version_of
+    monkeypatch.setattr(
+        doctor_tools, "version_of", lambda name, module: None if name == "openvino" else found(name, module)
+    )
     assert call() == 0
     assert report(capsys.readouterr().out)["openvino"] == "missing (needed for BACKEND=openvino)"
     assert call(BACKEND="openvino") == 2
@@ -113,7 +115,7 @@ def test_openvino_is_needed_only_where_it_is_asked_for(
 def test_a_tool_that_hangs_is_stopped(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
+    monkeypatch.setattr(doctor_tools, "TIMEOUT", 0.2)
     tool(place, "npu-smi", "while :; do :; done")
     assert call() == 0
     assert report(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
@@ -294,7 +296,7 @@ def test_a_board_needs_only_the_packages_of_its_bundle(
 ) -> None:
     """Neither onnx, also for a model that was given as an ONNX file, nor those of make setup."""
     monkeypatch.setattr(hrnet, "BOARD", True)
-    monkeypatch.setattr(doctor, "version_of", lambda name, module: None)
+    monkeypatch.setattr(doctor_tools, "version_of", lambda name, module: None)
     (place / "m.yaml").write_text(config)
     (place / "m.onnx").unlink()
     (place / "prep").mkdir()
