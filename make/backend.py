@@ -56,7 +56,8 @@ def check_backend(options: Options) -> None:
             raise options.error(name, f"ais_bench would reject {path}: expected {PATH.expected}")
     extension = EXTENSIONS.get(backend, ".onnx")
     if model and not model.endswith(extension):
-        raise options.error("OM", f"BACKEND={backend} needs a {extension} file")
+        hint = "give BACKEND=auto" if Path(model).suffix in (".om", ".onnx", ".ts") else f"give OM=<file>{extension}"
+        raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
             hint = f"make om OM= TS={model}"

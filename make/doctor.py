@@ -61,7 +61,7 @@ def count_inputs(folder: Path) -> int:
     names = [f"{image.stem}.{manifest.suffix}" for image in manifest.images]
     if missing := [name for name in names if not (folder / name).is_file()]:
         found = f"{len(missing)} of {len(names)} are missing: {first_few(missing)}"
-        hint = "give PREP=<a complete directory that make preprocess wrote>"
+        hint = "give PREP=<a complete directory of inputs, such as build/<MODEL>/prep/<SET>>"
         raise UserError("inputs of manifest.json are missing", where=folder, found=found, hint=hint)
     return len(names)
 

@@ -96,7 +96,9 @@ def check_prep(options: Options) -> None:
     check_exists(options, "PREP")
     manifest = Path(options["PREP"], "manifest.json")
     if not manifest.is_file():
-        raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
+        raise options.error(
+            "PREP", "no manifest.json in it", "give a directory of inputs, such as build/<MODEL>/prep/<SET>"
+        )
     found = re.search(r'"dtype": *"([a-z0-9]+)"', manifest.read_text(encoding="utf-8", errors="replace"))
     if found and found[1] != options["INPUT"] and not options["OM"]:
         hint = f"give INPUT={found[1]}, or PREP= to preprocess DATASET"

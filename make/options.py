@@ -75,9 +75,11 @@ def find_config(options: Options) -> None:
     path = Path(given)
     if path.suffix not in YAML or not path.is_file():
         options.values["CFG"] = given
-        hint = (
-            f"the configs in configs/: {', '.join(shipped())}" if "CFG" in options.given else "give CFG=<its new path>"
-        )
+        hint = f"the configs in configs/: {', '.join(shipped())}"
+        if other := variable_of(given):
+            hint = f"for a file of the model: {other}={given}"
+        elif "CFG" not in options.given:
+            hint = "give CFG=<its new path>"
         raise options.error("CFG", "no such YAML file", hint)
     if path.stem != model:
         raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}", "give only MODEL or CFG")
@@ -97,13 +99,17 @@ def find_config(options: Options) -> None:
     options.class_names = class_names_file(text, path.parent)
 
 
+def variable_of(path: str) -> str:
+    """The variable for a file with this ending, other than CFG; empty if there is none."""
+    return next((name for name, endings in FILES_OF.items() if path.endswith(endings)), "")
+
+
 def which_model(name: str, build: Path) -> str:
     """A hint for an unknown MODEL: the nearest one in configs/ or with remembered values in `build`, or another
     variable for the path of a file."""
     path = Path(name)
     known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
-    other = next((each for each, endings in FILES_OF.items() if name.endswith(endings)), "CFG")
-    if other != "CFG":
+    if other := variable_of(name):
         return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
     near = nearest(path.stem if path.suffix in YAML else name, known)
     if path.suffix in YAML or path.parent != Path():

@@ -106,6 +106,8 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"MODEL": "mine.yaml"}, ("no such config; for the path of a YAML file: CFG=mine.yaml",)),
         ({"MODEL": "pepole.yaml"}, ("no such config; did you mean MODEL=people?",)),
         ({"MODEL": "own.onnx"}, ("no such config", "ONNX=own.onnx", "CFG=")),
+        ({"CFG": "own.onnx"}, ("CFG=own.onnx: no such YAML file", "ONNX=own.onnx")),
+        ({"OM": "x.onnx", "BACKEND": "torchscript"}, ("needs a .ts file", "give BACKEND=auto")),
         ({"MODEL": "weights/own.pth"}, ("no such config", "WEIGHTS=weights/own.pth", "MODEL=")),
     ],
 )
