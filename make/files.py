@@ -21,6 +21,7 @@ DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears
 MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
+METRICS_HINT = "give a record of make eval, such as build/<MODEL>/eval/<SET>/<TAG>.json"
 
 
 def used_files(options: Options) -> set[str]:
@@ -107,10 +108,12 @@ def check_prep(options: Options) -> None:
 
 def check_other_files(options: Options) -> None:
     """Raise OptionError if BASE or the list in KEEP_FLOAT does not exist."""
-    if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
-        raise options.error(
-            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in it"
-        )
+    if "report" in options.goals and options["BASE"]:
+        if not Path(options["BASE"]).is_file():
+            hint = "copy build/MODEL/eval before a change, and give a record in it"
+            raise options.error("BASE", "no such metrics record", hint)
+        if not is_metrics(options["BASE"]):
+            raise options.error("BASE", "not a metrics record", METRICS_HINT)
     kept = Path(options["KEEP_FLOAT"])
     if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
         why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
@@ -185,6 +188,12 @@ def check_dataset(options: Options) -> None:
         raise options.error("DATASET", f"{where}{error.what}{f' ({known})' if known else ''}", error.hint) from None
 
 
+def is_metrics(path: str) -> bool:
+    """Whether a file begins like a metrics record. The stage that reads it, after the inference, checks the rest."""
+    with open(path, "rb") as file:
+        return re.match(rb'\s*\{\s*"kind":\s*"metrics"', file.read(100)) is not None
+
+
 def check_reference(options: Options) -> None:
     """Raise OptionError if REFERENCE is not a known word or a file, or cannot be measured on a board."""
     reference = options["REFERENCE"]
@@ -192,6 +201,8 @@ def check_reference(options: Options) -> None:
         near = nearest(reference, REFERENCES)
         hint = f"give REFERENCE={near}" if near else f"give {', '.join(REFERENCES)}, or the metrics record of make eval"
         raise options.error("REFERENCE", "no such metrics record", hint)
+    if reference not in ("", *REFERENCES) and not is_metrics(reference):
+        raise options.error("REFERENCE", "not a metrics record", METRICS_HINT)
     measured_from = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(reference, "")
     if hrnet.BOARD and measured_from and not Path(options[measured_from]).is_file():
         hint = "give REFERENCE=config, or a metrics record of the host on the same images"

@@ -100,6 +100,7 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"DATASET": "data/imagenet", "MODEL": "people"}, ("no annotations/person_keypoints_val2017.json", "MODEL=")),
         ({"REFERENCE": "troch"}, ("REFERENCE=troch: no such", "REFERENCE=torch")),
         ({"REFERENCE": "r.json"}, ("REFERENCE=r.json: no such", "config, torch, onnx")),
+        ({"REFERENCE": "mine.yaml"}, ("REFERENCE=mine.yaml: not a metrics record", "a record of make eval")),
         ({"MODEL": "configs/net.yaml"}, ("no such config; give MODEL=net",)),
         ({"MODEL": "my/own.yaml"}, ("no such config", "CFG=my/own.yaml")),
         ({"MODEL": "mine"}, ("no such config; give CFG=mine.yaml",)),

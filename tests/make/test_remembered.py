@@ -28,7 +28,7 @@ def stored(name: str, value: str, model: str = "net") -> Path:
 @pytest.fixture(autouse=True)
 def other_data(checkout: Path) -> None:
     Path("other/val/n01").mkdir(parents=True)
-    Path("record.json").write_text("{}")
+    Path("record.json").write_text('{"kind": "metrics"}')
 
 
 @pytest.mark.parametrize("reference", ["config", "record.json"])
