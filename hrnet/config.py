@@ -166,7 +166,7 @@ def _as_yaml(value: Any) -> str:
 
 def named_files(path: AnyPath) -> list[Path]:
     """The files that a config, which `load_config` accepts, names in INPUT; paths are relative to the config."""
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("INPUT", {})
+    values = read_yaml(Path(path)).get("INPUT", {})
     return [Path(path).parent / values[key] for key in NAMED_FILES if isinstance(values.get(key), str)]
 
 

@@ -13,6 +13,7 @@ from hrnet.cli import UserError
 # Full-width punctuation of input methods for Chinese, and what YAML expects; in quotes and comments it is allowed
 WIDE = dict(zip("：，［］｛｝＃＂＇“”‘’　", ":,[]{}#\"'\"\"'' "))
 TEXT = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|(?:^|\s)#.*""")
+BROKEN = "check indentation, brackets and quotes in this line and the line before"
 NO_COLON = "write a space after the colon, as in NAME: value"
 
 
@@ -40,10 +41,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, path: Path) -> UserError:
     missing_colon = "could not find expected ':'" in str(error.problem)
-    mark = (error.context_mark if missing_colon else None) or error.problem_mark
+    at_start = missing_colon or "end of stream" in str(error.problem)  # the mistake is where the text begins
+    mark = (error.context_mark if at_start else None) or error.problem_mark
     at = mark.line if mark else 0
     line = text.splitlines()[at] if at < len(text.splitlines()) else ""
     indented_by_tab = line.startswith("\t") or line.lstrip(" ").startswith("\t")
-    hint = "indent with spaces, not with tabs" if indented_by_tab else NO_COLON if missing_colon else None
+    hint = "indent with spaces, not with tabs" if indented_by_tab else NO_COLON if missing_colon else BROKEN
     what = "a tab" if indented_by_tab else " ".join(str(error.problem or error.context).split())
     return UserError(f"not YAML: line {at + 1}: {what}", where=path, found=repr(line.strip()[:60]), hint=hint)

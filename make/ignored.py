@@ -91,7 +91,7 @@ def ignored(options: Options) -> dict[str, str]:
         found.update(dict.fromkeys(sorted(given & {"DEVICE", "KEEP", "SHARD"}), why))
     for name, readers in READERS.items():
         if name in given and not goals & readers:
-            makes = " and ".join(f"make {goal}" for goal in sorted(readers))
+            makes = ", ".join(f"make {goal}" for goal in sorted(readers))
             found.setdefault(name, f": only {makes} {'use' if len(readers) > 1 else 'uses'} it")
     if "BASE" in given and options["MODELS"]:
         found["BASE"] = ": only make report of one model uses it"

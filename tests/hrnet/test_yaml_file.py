@@ -31,6 +31,8 @@ def written(folder: Path, text: str) -> Path:
         ("MODEL:\n\tNAME: cls_hrnet", "line 2: a tab", None, "spaces"),
         ("MODEL:\n  NAME:cls_hrnet", "MODEL is not a mapping", "'NAME:cls_hrnet'", "a space after the colon"),
         ("MODEL:\n  NUM_CLASSES: 3\n  NAME", "line 3", "'NAME'", "a space after the colon"),
+        ("MODEL: {}\nWEIGHTS: {URL: 'x}\n\n", "line 2: found unexpected end of stream", None, "quotes"),
+        ("MODEL:\n  NUM_CLASSES: 3\n NAME: x", "line 3", "'NAME: x'", "indentation"),
         ("", "not a config", "an empty file", "NAME: value"),
         ("MODEL:NAME", "not a config", "str", "a space after the colon"),
     ],
