@@ -117,7 +117,7 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         "make serve\n"
         "make predict IMAGES=photos/    # prints the result for images without labels\n"
         "```\n\n"
-        "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval DEVICE=0,1`. "
+        "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval GATE=0.5`. "
         "`make help` lists the targets and settings.\n"
     )
 

@@ -20,6 +20,8 @@ TEXTS = {  # where the board differs
     "REFERENCE": "config: the config's figure; or a metrics record on the same images; empty: none",
 }
 
+INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided
+
 
 def names(preprocesses: bool) -> tuple[str, ...]:
     """The targets of a bundle."""
@@ -38,8 +40,11 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
     lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
+    texts = (
+        TEXTS if preprocesses else {**TEXTS, "DEVICE": "device id; serve: or several, 0,1"}
+    )  # inputs are not divided
     rows = [
-        (name, settings.get(name, default.strip()), TEXTS.get(name, what))
+        (name, settings.get(name, default.strip()), texts.get(name, what))
         for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE)
         if name in variables(preprocesses, pose)
     ]

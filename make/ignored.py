@@ -98,6 +98,7 @@ def ignored(options: Options) -> dict[str, str]:
     if "BATCH" in given and goals <= {"bench", "qps"}:
         found["BATCH"] = f": make {' and '.join(sorted(goals))} uses BATCHES"
     if hrnet.BOARD:
-        for name in given & set(CHECKS) - bundle_help.variables(not options["PREP"], options.pose) - {"CFG", "INPUT"}:
+        here = bundle_help.variables(not options["PREP"], options.pose) | {"CFG", "INPUT"}
+        for name in sorted(given & set(CHECKS) - here):
             found.setdefault(name, ": nothing in this bundle uses it")
     return found

@@ -179,6 +179,11 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
     archive = host.root / "stage/demo_digits/bundle/demo_digits-onnxruntime-om-bs4-float32-fp32-stage.tar"
     board = Board(tmp_path, archive, ("torch", "onnx"))
     assert not (board.root / "prep").exists()
+    given = ("BATCH=2", "BATCHES=1,8", "LOOP=3", "CALIB=9", "SOC=Ascend910B1", "KEEP_FLOAT=auto")
+    shown = board.make("preprocess", f"DATASET={host.root}/photos", *given).stderr
+    assert all(f"{each} is ignored" in shown for each in given), shown
+    assert [path.name for path in (board.root / "build/demo_digits/settings").iterdir()] == ["DATASET.mk"]
+    shutil.rmtree(board.root / "build")
     for target in ("preprocess", "eval", "doctor"):
         done = board.make(target)
         assert done.returncode == 2 and "no DATASET: this bundle contains no images; give DATASET=" in done.stderr

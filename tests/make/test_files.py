@@ -163,3 +163,11 @@ def test_images_in_train_calibrate_without_val() -> None:
     assert "not an ImageNet directory" in error("quantize eval", DATASET="data/set")
     Path("data/set/train").rename("data/set/images")
     assert "not an ImageNet directory" in error("quantize", DATASET="data/set")
+
+
+def test_inputs_of_another_dtype_are_rejected_before_they_are_remembered() -> None:
+    Path("inputs").mkdir()
+    Path("inputs/manifest.json").write_text('{"kind": "manifest", "dtype": "float32"}')
+    line = rejected(PREP="inputs", INPUT="uint8")
+    assert line.startswith("PREP=inputs: ") and "float32" in line and "INPUT=float32" in line
+    assert resolve(PREP="inputs")["PREP"] == "inputs"

@@ -394,11 +394,3 @@ def test_train_and_gears_report_what_they_ignore(
     notes = [line for line in capsys.readouterr().err.splitlines() if "is ignored" in line]
     assert [line.split()[0] for line in notes] == sorted(ignored)
     assert all("uses only CFG and DATASET" in line for line in notes)
-
-
-def test_inputs_of_another_dtype_are_rejected_before_they_are_remembered() -> None:
-    Path("inputs").mkdir()
-    Path("inputs/manifest.json").write_text('{"kind": "manifest", "dtype": "float32"}')
-    line = rejected(PREP="inputs", INPUT="uint8")
-    assert line.startswith("PREP=inputs: ") and "float32" in line and "INPUT=float32" in line
-    assert resolve(PREP="inputs")["PREP"] == "inputs"
