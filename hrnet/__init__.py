@@ -17,11 +17,16 @@ def how_to_install(program):  # type: ignore[no-untyped-def]
     """How to get the packages of a program; on a board the command from README.md, which make bundle wrote."""
     if not BOARD:
         return "run make setup, or give PYTHON=<an interpreter that has the packages>; make doctor lists them"
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        commands = [line.partition(" -m pip install ")[2].strip() for line in file if " -m pip install " in line]
-    more = program.startswith(("serve", "preprocess")) and commands[1:]  # make serve and make predict
-    packages = " ".join(commands[0].split() + [word for line in more or () for word in line.split()[2:]])
-    return f"{sys.executable} -m pip install {packages}"
+    try:
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            commands = [line.partition(" -m pip install ")[2].split() for line in file if " -m pip install " in line]
+    except OSError:
+        commands = []
+    if not commands:
+        return "make doctor lists the packages that are missing"
+    more = commands[1:] if program.startswith(("serve", "preprocess")) else []  # make serve and make predict
+    words = commands[0] + [word for command in more for word in command[2:]]
+    return f"{sys.executable} -m pip install {' '.join(words)}"
 
 
 def report_import(kind, error, trace):  # type: ignore[no-untyped-def]

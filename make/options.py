@@ -195,6 +195,8 @@ def targets() -> list[str]:
 def unknown_target(name: str) -> OptionError:
     near, sign = nearest(name, targets()), "\uff1d"  # the equals sign of an input method for Chinese
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
+    if name in CHECKS or name == "MODEL":
+        near, hint = None, f"for a variable write {name}=<value>"
     return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else hint)
 
 

@@ -107,3 +107,5 @@ def test_a_board_names_the_command_that_installs_its_packages(tmp_path: Path, mo
         assert words[:6] == [sys.executable, "-m", "pip", "install", "-c", "constraints.txt"]
         assert "yacs" in words and ("simplejpeg" in words, "starlette" in words) == (more, more), program
         assert words.count("-c") == 1 and not [word for word in words if word.startswith("python")]
+    (tmp_path / "README.md").unlink()
+    assert hrnet.how_to_install("infer.run").startswith("make doctor lists")

@@ -260,6 +260,7 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
         ("DATASET＝/data/set", "DATASET=/data/set"),
         ("build/net/om/ＭODEL", "make help"),
         ("10", "make help"),
+        ("PRECISION", "PRECISION=<value>"),
     ],
 )
 def test_an_unknown_target_is_rejected_before_the_work_for_others(word: str, hint: str) -> None:
