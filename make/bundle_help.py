@@ -13,7 +13,7 @@ VARIABLES = {
     *("HOST", "PORT", "CLEAN"),
 }
 INPUTS_VARIABLES, STAGE_VARIABLES, POSE_VARIABLES = {"PREP"}, {"DATASET", "LIMIT", "SHARDS", "SHARD", "KEEP"}, {"FLIP"}
-TEXTS = {  # where the board differs
+TEXTS = {  # variable -> its text, where that of the Makefile is not correct on a board
     "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
     "OM": "the compiled model",
     "PREP": "the inputs",
@@ -23,8 +23,8 @@ TEXTS = {  # where the board differs
 INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided
 
 
-def names(preprocesses: bool) -> tuple[str, ...]:
-    """The targets of a bundle."""
+def target_names(preprocesses: bool) -> tuple[str, ...]:
+    """The targets of a bundle. `preprocesses`: the board preprocesses its own images."""
     return TARGETS + (STAGE_TARGETS if preprocesses else ())
 
 
@@ -39,10 +39,8 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
-    lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
-    texts = (
-        TEXTS if preprocesses else {**TEXTS, "DEVICE": "device id; serve: or several, 0,1"}
-    )  # inputs are not divided
+    lines += [f"  {name:14}{found[name]}" for name in found if name in target_names(preprocesses)] + [""]
+    texts = TEXTS if preprocesses else {**TEXTS, **INPUTS_TEXTS}
     rows = [
         (name, settings.get(name, default.strip()), texts.get(name, what))
         for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE)

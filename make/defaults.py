@@ -46,7 +46,7 @@ def compiles_given_onnx(options: Options) -> bool:
     """Whether this call compiles the file in ONNX, which make did not export."""
     other = options.pose or options.goals & {"family", "clean"} or options["BACKEND"] in TORCH_BACKENDS
     om = options["OM"] and not is_forgotten(options, "OM")
-    return not other and not om and options.is_given("ONNX") and not is_forgotten(options, "ONNX")
+    return not other and not om and options.differs_from_default("ONNX") and not is_forgotten(options, "ONNX")
 
 
 def used_sizes(options: Options) -> list[str]:

@@ -130,7 +130,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
 
 
 def check_clock(report: Report, call: Options) -> None:
-    """Warn about a file with a time in the future: make would restart its stages in every call."""
+    """Warn about a file with a time in the future: make would run the stages that read it again in every call."""
     paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
     paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
     ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}
@@ -166,7 +166,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report = Report()
     report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
-        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=")
+        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=<newer interpreter>")
     report.show("make", make)
     if tuple(int(number) for number in re.findall("[0-9]+", make)[:2]) < MAKE:
         report.miss(f"make: {make}, expected GNU make 4.2 or later")

@@ -54,7 +54,7 @@ class Report:
 
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version without importing it; None if it is missing."""
+    """A package's version, or `unknown version`, without importing the package; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
@@ -64,7 +64,7 @@ def version_of(name: str, module: str) -> Optional[str]:
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
-    """Run a command. Returns whether it succeeded, and its output or the last line of its error."""
+    """Run a command. Returns whether it succeeded, and its output or the reason for the failure in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -119,7 +119,7 @@ def check_torch(report: Report, needed: bool) -> None:
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
         install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
-        line = f"torch: built for CUDA {cuda}, so that torch_npu fails with 'Two accelerators'; {install}"
+        line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
         report.warn(f"torch_npu: version {npu} does not match torch {version}; pip install torch-npu=={version}")
@@ -181,7 +181,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
-        report.warn(f"AIS_PYTHON={python}: no pkg_resources, so ais_bench is slower or fails; {install}")
+        report.warn(f"AIS_PYTHON={python}: pkg_resources is missing, so ais_bench is slower or fails; {install}")
     torch_aie = version_of("mindietorch", "mindietorch") or version_of("torch_aie", "torch_aie")
     report.show("torch_aie", torch_aie or "not installed (needed for BACKEND=torch_aie)")
     names = check_chip(report, call)

@@ -43,7 +43,7 @@ def made_models(options: Options) -> list[str]:
 
 
 def ignore_weights(options: Options) -> None:
-    """Ignore WEIGHTS, also a remembered one, for a model that is an ONNX file; report a given one."""
+    """Ignore a given or remembered WEIGHTS for a model that is an ONNX file; report a given one."""
     if "WEIGHTS" in options.given and options["WEIGHTS"]:
         note(f"WEIGHTS={options['WEIGHTS']} is ignored: the weights of {options['MODEL']} are in its ONNX file")
     options.given.discard("WEIGHTS")
@@ -69,7 +69,7 @@ def ignored(options: Options) -> dict[str, str]:
     hiding = {"OM": BEFORE_OM, "PREP": ("LIMIT", *(() if "CALIB" in used else ("MAX_REJECTED",)))}
     hiding = {name: hidden for name, hidden in hiding.items() if options[name]}
     source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
-    if options.is_given(source) and not options.onnx:
+    if options.differs_from_default(source) and not options.onnx:
         hiding[source] = ("WEIGHTS",)
     for name, hidden in hiding.items():
         for other in hidden:
@@ -82,12 +82,12 @@ def ignored(options: Options) -> dict[str, str]:
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         found["ATC_FLAGS"] = f": BACKEND={options['BACKEND']} does not run atc"
     if options["KEEP_FLOAT"] and not float_operators(options)[0]:
-        found["KEEP_FLOAT"] = ": only make om with PRECISION=fp16 or int8 uses it"
+        found["KEEP_FLOAT"] = ": this call compiles no model in fp16 or int8"
     if goals == {"predict"}:
         others = given & {"DATASET", "LIMIT", "PREP", "SHARDS"} - used
         found.update(dict.fromkeys(sorted(others), ": make predict reads IMAGES"))
     if "cluster" in goals:
-        why = ": make cluster gives all parts to the nodes, one for each device"
+        why = ": make cluster computes all parts on the nodes of the cluster"
         found.update(dict.fromkeys(sorted(given & {"DEVICE", "KEEP", "SHARD"}), why))
     for name, readers in READERS.items():
         if name in given and not goals & readers:
