@@ -121,13 +121,15 @@ def run(args: argparse.Namespace) -> None:
     if not np.isfinite(scores).all():
         source = manifest.images[int(np.isfinite(scores).all(axis=1).argmin())].source
         raise WorkFailed("the outputs contain NaN or infinite values", where=args.model, found=f"for {source}")
-    hits = count_hits(scores, labels + found.outputs - config.MODEL.NUM_CLASSES)
+    background = found.outputs - config.MODEL.NUM_CLASSES  # 1: a background class comes first
+    hits = count_hits(scores, labels + background)
     metrics = {f"top{n}": 100 * (count / len(labels)) for n, count in enumerate(hits, 1)}
     figures = {
         "metrics": metrics,
         "hits": hits,
         "images": len(labels),
         "classes": found.outputs,
+        "predicted": (scores.argmax(axis=1) - background).tolist(),
         **({"external_data": {name: stamp.files[name] for name in data}} if data else {}),
     }
     tool = f"onnxruntime {onnxruntime.__version__} in float32"

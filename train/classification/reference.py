@@ -158,6 +158,7 @@ def run(args: argparse.Namespace) -> None:
         "hits": hits.tolist(),
         "images": len(labels),
         "classes": logits.shape[1],
+        "predicted": logits.argmax(axis=1).tolist(),
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
     shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
