@@ -111,11 +111,11 @@ def verdict_line(record: dict[str, Any]) -> str:
         return f"NOT JUDGED: {seen}: {record['why']} (GATE=none accepts this){warning}"
     reference, drop = record["reference"], record["drop"]
     source = reference["source"]
-    if "changed" in reference:
-        source += f", which has another class for {plural(reference['changed'], 'image')}"
     if reference.get("images") not in (None, record["images"] + rejected):
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
     few = record["verdict"] == "fail" and metric == "top1" and record["images"] < FEW_IMAGES
+    if changed := reference.get("changed", 0):
+        warning = f"; another class than the reference for {plural(changed, 'image')}{warning}"
     one = f"; one image is {100 / record['images']:.2g} points" if few else ""
     return (
         f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
