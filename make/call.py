@@ -63,6 +63,7 @@ class Options:
     class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
     published: bool = False  # the config has a published figure
+    downloadable: bool = False  # the config has the URL of a published checkpoint
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

@@ -57,7 +57,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
     files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
     downloads = "weights" in options.goals
-    if downloads and not options.onnx and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+    if downloads and options.downloadable and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
     used = used_files(options)
@@ -123,9 +123,10 @@ def check_exists(options: Options, name: str) -> None:
 
 def how_to_get(options: Options, name: str) -> str:
     layout = COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS
+    download = f"; or make weights WEIGHTS={options.default('WEIGHTS')}" if options.downloadable else ""
     return {
         "DATASET": f"give DATASET=<directory> with {layout}",
-        "WEIGHTS": f"give WEIGHTS=<file>; or make weights WEIGHTS={options.default('WEIGHTS')}",
+        "WEIGHTS": f"give WEIGHTS=<file>{download}",
         "ONNX": f"to export one from WEIGHTS: ONNX={options.default('ONNX')}",
         "TS": f"to export one from WEIGHTS: TS={options.default('TS')}",
         "OM": "to compile one: OM=",
