@@ -51,7 +51,7 @@ from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_result, run_tool
 from atc.shapes import AtcError
 from hrnet import cann
 from hrnet.cann_tool import find_program
-from hrnet.cli import UserError, command, integer
+from hrnet.cli import UserError, command, integer, plural
 from hrnet.config import config_path, load_config
 from hrnet.io.compiled import PRECISION, CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
@@ -224,7 +224,7 @@ def run(
     except AtcError as error:
         raise UserError(f"atc would reject this: {error}", where=model, hint=find_hint([str(error)])) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
-    what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
+    what = plural(len(gears), "gear") if gears else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")
 
 

@@ -28,7 +28,7 @@ from hrnet.cli import UserError, WorkFailed, command, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError
-from hrnet.io.reference import write_reference
+from hrnet.io.reference import describe, write_reference
 from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.io.tensors import read_output
 from hrnet.schemas import CLASSIFIERS
@@ -134,8 +134,7 @@ def run(args: argparse.Namespace) -> None:
     }
     tool = f"onnxruntime {onnxruntime.__version__} in float32"
     write_reference([args.output], figures, manifest, stamp, "model", tool)
-    shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
+    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {describe(metrics, found.outputs)})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import UserError, command, plural, progress
 from hrnet.config import add_cfg_argument, load_config, named_files
 from hrnet.hints import in_call
 from hrnet.io.compiled import CompiledModel
@@ -236,7 +236,7 @@ def run(args: argparse.Namespace) -> None:
     check_free_disk(args.output.parent, need)
     make_folder(args.output.parent)
     size = write_tar(args.output, top, everything)
-    packed = f"{len(inputs)} inputs" if inputs else "the preprocess stage"
+    packed = plural(len(inputs), "input") if inputs else "the preprocess stage"
     print(f"packed the model, {packed} and {len(files)} files into {args.output} ({size / 1e6:.1f} MB); on the board:")
     print(f"tar -xf {args.output.name} && cd {top} && cat README.md")
     if reason:

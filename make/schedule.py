@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Optional, Protocol
 
-from hrnet.cli import UserError, WorkFailed, first_few
+from hrnet.cli import UserError, WorkFailed, first_few, plural
 from hrnet.given import settle
 from hrnet.io.records import FormatError
 from hrnet.shards import Shard
@@ -129,7 +129,7 @@ class Run:
             tasks = [*self.checks, *self.parts]
             if not tasks:
                 raise UserError(
-                    f"no node can compute: {len(plan.waiting)} parts are left",
+                    f"no node can compute: {plural(len(plan.waiting), 'part is', 'parts are')} left",
                     where=os.environ.get("RAY_ADDRESS") or "the cluster on this machine",
                     found=first_few([f"{name}: {why}" for name, why in self.rejected.items()]) or "no nodes",
                     hint=HINT,

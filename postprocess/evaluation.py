@@ -17,6 +17,7 @@ from hrnet.cli import UserError, first_few, plural
 from hrnet.io.coco import NAMES, annotation_path, read_annotations, read_keypoints
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError
+from hrnet.io.reference import describe
 from hrnet.shards import ListHash, list_sha256
 from postprocess.gate import wilson_interval
 from postprocess.plausible import shifted_labels
@@ -64,7 +65,7 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
         images=len(ranks),
         images_sha256=images.hexdigest(),
         details={"classes": classes},
-        lines=[", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())],
+        lines=[describe(metrics, classes)],
         warnings=shifted_labels(beside),
         best=best,
     )
@@ -104,7 +105,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     evaluation = evaluate(ground_truth(read_ground_truth(dataset, config, ids)), people, ids)
     detections = Detections.from_evaluation(evaluation)
     if not detections.people.any():
-        none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
+        none, hint = f"none on {plural(len(ids), 'image')}", "give more images: LIMIT=0"
         where = annotation_path(dataset, config.DATASET.TEST)
         raise UserError("no person with keypoints, AP is undefined", where=where, found=none, hint=hint)
     present = dict(zip(detections.images.tolist(), detections.people.tolist()))

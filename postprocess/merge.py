@@ -55,7 +55,7 @@ def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
         there = [str(shard) for shard in paths if shard not in missing]
         what, found = f"parts are missing: {first_few(map(str, missing))}", first_few(there) or "none"
         hint = f"make part SHARD={missing[0]}"
-        raise FormatError(what, where=folder, expected=f"{shards} parts", found=found, hint=hint)
+        raise FormatError(what, where=folder, expected=plural(shards, "part"), found=found, hint=hint)
     parts = {}
     for shard, path in paths.items():
         parts[path] = Part.read(path)

@@ -117,7 +117,7 @@ def test_warnings(built: Built) -> None:
     built.metrics.write_text(json.dumps(record))
     page = built.write()
     page.check_numbers()
-    assert f"Only {IMAGES} of 5,000 images" in page.text
+    assert f"Only {IMAGES} of 5,000 listed images" in page.text
     assert "7 of the evaluated images also calibrated" in page.text and "2 images could not be read" in page.text
 
 
