@@ -43,7 +43,7 @@ from hrnet.shards import Shard
 from postprocess.evaluation import METRIC, Evaluation, evaluate_classes, evaluate_people
 from postprocess.gate import find_reference, judge, other_references
 from postprocess.part import whole_part
-from postprocess.plausible import at_chance, count_changed, other_model
+from postprocess.plausible import at_chance, count_changed, other_model, other_weights
 from postprocess.reference import merge_references
 
 
@@ -141,8 +141,11 @@ def metrics_content(
     judged = judge(evaluation.metric, value, reference, args.gate, why_not)
     surely = value if values[0].keypoints_sha256 else evaluation.interval95[evaluation.metric][0]
     warnings = [*(evaluation.warnings or at_chance(surely, values[0].classes))]
-    if judged["verdict"] == "pass":
-        warnings += other_model(judged["reference"].get("changed"), images)
+    exported = other_weights(args.reference, values[0].weights_sha256) if args.reference else []
+    if judged["verdict"] == "pass" and not exported:
+        least = min(value, judged["reference"][evaluation.metric])
+        warnings += other_model(judged["reference"].get("changed"), images, least)
+    warnings += exported
     seconds: Counter[str] = Counter()
     for part in values:
         seconds.update(part.seconds)

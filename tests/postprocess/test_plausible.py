@@ -51,12 +51,23 @@ def test_chance_within_the_interval(low: float, classes: int, warned: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("changed", "images", "warned"),
-    [(None, 10, False), (0, 1, False), (2, 10, False), (4, 10, True), (100, 1000, False), (130, 1000, True)],
+    ("changed", "images", "accuracy", "warned"),
+    [
+        (None, 10, 50.0, False),
+        (0, 1, 100.0, False),
+        (0, 100, 100.0, False),
+        (6000, 50_000, 76.0, False),  # int8
+        (8500, 50_000, 76.0, True),  # two trainings
+        (1, 500, 98.0, False),
+        (15, 500, 98.0, True),
+        (4, 10, 40.0, False),  # too few images to tell
+        (8, 10, 40.0, True),
+        (300, 1000, 0.1, False),  # random weights in int8
+    ],
 )
-def test_another_model_than_the_reference(changed: int, images: int, warned: bool) -> None:
-    found = other_model(changed, images)
-    assert bool(found) == warned and all(f"{100 * changed / images:.0f}% of the images" in line for line in found)
+def test_another_model_than_the_reference(changed: int, images: int, accuracy: float, warned: bool) -> None:
+    found = other_model(changed, images, accuracy)
+    assert bool(found) == warned and all(f"{100 * changed / images:.1f}% of the images" in line for line in found)
 
 
 def with_hits(folder: Path, hits: int, images: int, classes: int) -> Run:
@@ -100,6 +111,25 @@ def test_images_with_another_class_are_counted(other: int, warned: bool, tmp_pat
         }[other]
     )
     assert ("same weights" in found.get("warning", "")) == warned
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_reference", "tool", "warned"),
+    [
+        ("ab", "cd", "torch 2", True),
+        ("ab", "ab", "torch 2", False),
+        ("", "cd", "torch 2", False),  # an ONNX file of another tool
+        ("ab", "cd", "onnxruntime 1 in float32", False),  # the hash of the ONNX file
+    ],
+)
+def test_a_reference_of_another_checkpoint_has_a_warning(
+    of_model: str, of_reference: str, tool: str, warned: bool, tmp_path: Path
+) -> None:
+    """Also if both find the same classes."""
+    run = with_hits(tmp_path, 20, 50, 10)
+    run.rewrite(metadata={**run.run.metadata, **({"weights_sha256": of_model} if of_model else {})})
+    assert main(reference(run, predicted=[0] * 50, weights_sha256=of_reference, tool=tool)) == 0
+    assert ("another checkpoint" in run.metrics().get("warning", "")) == warned
 
 
 def test_classes_of_another_run_are_read_from_its_predictions(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ def test_hashes_are_labelled_and_one_image_is_singular(tmp_path: Path) -> None:
     assert re.search("SHA-256 of its MODEL and INPUT: [0-9a-f]{64}", page.text)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "shown"),
+    [({"precision": "int8"}, "int8"), ({"torchscript.precision": "fp16"}, "fp16"), ({}, "emulator-bs1")],
+)
+def test_the_precision_is_that_of_the_model(metadata: dict[str, str], shown: str, tmp_path: Path) -> None:
+    """Without metadata, as in an older record, it is in the record's name."""
+    built = Built(tmp_path)
+    built.change(model=metadata)
+    assert f" precision {shown} tools " in built.write().text
+
+
 def luminance(colour: str) -> float:
     """https://www.w3.org/TR/WCAG21/#dfn-relative-luminance"""
     values = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

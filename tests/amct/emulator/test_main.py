@@ -53,7 +53,7 @@ def test_equal_calls_write_equal_bytes() -> None:
 @pytest.mark.usefixtures("here")
 def test_one_file_is_used_without_batch_num(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(command_line(batch_num="")) == 0
-    assert "3 of 4 images" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
+    assert "3 of 4 calibration images" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
     assert metadata(DEPLOY)["amct.batch_num"] == "1"
 
 
