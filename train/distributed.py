@@ -28,6 +28,7 @@ from torch import distributed, nn
 from hrnet.cann import source_set_env
 from hrnet.cli import UserError, WorkFailed, cores
 from hrnet.io.files import FILE_MODE
+from hrnet.nets import float32
 
 BACKENDS = {"npu": "hccl", "cuda": "nccl", "cpu": "gloo"}
 WAIT = 900  # seconds to wait for the other processes
@@ -174,6 +175,7 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
                 "no such --device", expected=f"below {count}, the devices of this machine", found=device.index
             )
         getattr(torch, kind).set_device(device)
+    float32.compute_exactly()
     if not is_launched():
         yield DistributedContext(0, 1, device)
         return

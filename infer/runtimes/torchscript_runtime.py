@@ -2,7 +2,7 @@
 
 On the CPU requests run in parallel with one core each. They use channels-last layout, which is fastest in oneDNN, and a
 frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another;
-with fp16, weights and inputs are float16 and outputs are float32.
+with fp32 without TF32; with fp16 weights and inputs are float16. Outputs are always float32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from hrnet.cli import UserError
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.torchscript import PRECISION
+from hrnet.nets import float32
 from infer.runtimes.base import Runtime
 
 WARM_UP = 3  # first calls on a GPU, in which torch profiles the graph and compiles fused kernels
@@ -54,12 +55,23 @@ def prepare_constants(module: torch.jit.ScriptModule, dtype: torch.dtype) -> Non
             node.t_("value", weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight)
 
 
+def forbid_tf32(module: torch.jit.ScriptModule) -> None:
+    """Set the last argument of each convolution, allow_tf32, to False. Tracing records torch's option there, which is
+    True by default; at run time the argument counts, not the option."""
+    graph = module.graph
+    graph.setInsertPoint(next(graph.nodes()))
+    false = graph.insertConstant(False)  # type: ignore[attr-defined]
+    for node in graph.findAllNodes("aten::_convolution"):  # type: ignore[attr-defined]
+        node.replaceInput(node.inputsSize() - 1, false)
+
+
 class TorchScript(Runtime):
     def __init__(self, model: str, requests: int, threads: int, device: int) -> None:
         compiled = CompiledModel.read(model)
         self.inputs, self.outputs = compiled.inputs, compiled.outputs
         self.gears = [gear.input for gear in compiled.gears]
         self.device, self.threads, self.thread_state = find_device(device), threads, threading.local()
+        float32.compute_exactly()
         half = compiled.metadata.get(PRECISION) == "fp16"
         self.dtype = torch.float16 if half else torch.float32
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
@@ -74,6 +86,7 @@ class TorchScript(Runtime):
         self.requests = 1
         self.module = load_module(model, self.device)
         prepare_constants(self.module, self.dtype)
+        forbid_tf32(self.module)
         for _ in range(0 if self.gears else WARM_UP):
             self.compute(np.zeros(self.static_input().shape, self.static_input().dtype))
 

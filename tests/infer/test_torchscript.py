@@ -135,16 +135,30 @@ def test_constants_are_converted_to_the_dtype(torchscript_files: Path, dtype: to
     np.testing.assert_allclose(found.float(), expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
+def test_convolutions_do_not_use_tf32(torchscript_files: Path) -> None:
+    """Tracing records the option allow_tf32 as an argument of each convolution."""
+    module, plain = (torchscript_runtime.load_module(str(torchscript_files / "model.ts")) for _ in range(2))
+    torchscript_runtime.forbid_tf32(module)
+    arguments = [list(node.inputs()) for node in module.graph.findAllNodes("aten::_convolution")]
+    assert {values[-1].toIValue() for values in arguments} == {False}
+    assert {values[-2].toIValue() for values in arguments} == {True}, "cudnn_enabled, which had the same constant"
+    image = torch.randn(1, 3, tiny.SIDE, tiny.SIDE)
+    with torch.inference_mode():
+        assert torch.equal(module(image), plain(image))
+
+
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-4), ("fp16", 2e-2)])
 def test_a_gpu_computes_in_float16_one_batch_after_another(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float
 ) -> None:
     """The CPU replaces a GPU: float16 inside, float32 outside, one batch after another."""
     monkeypatch.setattr(torchscript_runtime, "find_device", lambda device: f"cpu:{device}")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     model = torchscript_model(workdir / "m.ts", 2, **{"torchscript.precision": precision})
     runtime = runtimes.load("torchscript", str(model), 2)
     assert runtime.requests == 1 and runtime.version.endswith(" on GPU 0")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     image = np.random.default_rng(5).standard_normal((2, *SHAPE)).astype(np.float32)
     (found,) = runtime.compute(image)
     assert found.dtype == np.float32
