@@ -15,7 +15,7 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
 	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
 	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
-	    --labelled $(INPUTS)/manifest.json \
+	    --labelled $(B)/prep \
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 

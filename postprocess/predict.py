@@ -5,7 +5,7 @@
 
 Reads    the manifest of inputs that preprocessing made with --images, the run records with their outputs (--run_flip:
          the flip test of a pose model), and the images; from the config INPUT.CLASS_NAMES,
-         or else the names of the class directories in the manifest --labelled
+         or else the names of the class directories in the manifests --labelled/*/manifest.json
 Writes   the directory --output, which is replaced in one step: predictions.json, show.png with the first images, and
          predictions.csv (classes) or keypoints.json (people, as COCO results)
 Locks    <output>_lock
@@ -95,11 +95,15 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
 
 
 def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
-    """The class names from the data set's directories. `labelled`: the manifest of its inputs, if it exists."""
-    manifest = Manifest.read(labelled) if labelled and labelled.is_file() else None
-    if manifest is None or manifest.dataset != "imagenet" or manifest.classes != classes:
-        return []
-    return names_of(((image.source, image.label or 0) for image in manifest.images), classes)
+    """The class names from the directories of data sets; empty if they have none, or different ones. `labelled`: a
+    directory with directories of inputs, which may be missing."""
+    found = []
+    for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
+        manifest = Manifest.read(path)
+        if manifest.dataset == "imagenet" and manifest.classes == classes:
+            found.append(names_of(((image.source, image.label or 0) for image in manifest.images), classes))
+    known = [names for names in found if names]
+    return known[0] if known and all(names == known[0] for names in known) else []
 
 
 def write_table(path: Path, found: list[tuple[InputImage, list[Guess]]]) -> None:
@@ -172,8 +176,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     parser.add_argument("--run", type=Path, required=True, help="run record of infer.run")
     parser.add_argument("--run_flip", type=Path, help="pose: run record of the flipped images (default: no flip test)")
-    text = "manifest.json of a data set in class directories, for their names if the config has none"
-    parser.add_argument("--labelled", type=Path, metavar="FILE", help=text)
+    text = "directory with inputs of data sets in class directories, for their names if the config has none"
+    parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
     parser.add_argument("--output", type=Path, required=True, help="directory to write or to replace")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
     return parser.parse_args(argv)

@@ -70,11 +70,19 @@ def test_classes_have_the_names_of_the_data_sets_directories(
     before = Manifest.read(other)
     images = [dataclasses.replace(each, source=f"val/{n}/x.png") for n, each in zip(folders, before.images)]
     dataclasses.replace(before, images=images).write(other)
-    assert call(classes, "--labelled", other) == 0
+    prep = other.parent.parent
+    assert call(classes, "--labelled", prep) == 0
     assert f"img0.JPEG: {name} " in capsys.readouterr().out
+    changed = [dataclasses.replace(each, source=f"val/other{each.label}/x.png") for each in before.images]
+    second = make_folder(prep / "second") / "manifest.json"
+    dataclasses.replace(before, images=changed).write(second)
+    assert call(classes, "--labelled", prep) == 0
+    last = "other1" if name == "class 1" else "class 1"  # two data sets with other names
+    assert f"img0.JPEG: {last} " in capsys.readouterr().out
+    second.unlink()
     dataclasses.replace(before, images=images, classes=7).write(other)
-    assert call(classes, "--labelled", other) == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
-    assert call(classes, "--labelled", "none.json") == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
+    assert call(classes, "--labelled", prep) == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
+    assert call(classes, "--labelled", "none") == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
 
 
 def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:
