@@ -1,5 +1,5 @@
-"""The command line of `amct_onnx calibration`, and what it requires of a model: shared by amct.quantize, which builds
-the command, and by amct.emulator, which accepts it.
+"""The command line of `amct_onnx calibration`, and its requirements for a model; shared by amct.quantize, which builds
+the command, and amct.emulator, which accepts it.
 
 Source: the help text of amct_onnx (CANN 7.0 to 9.0) and CANN's documentation of AMCT. Without --batch_num only one
 file is used. A flag and its value are separated by a space or by `=`. With a space after the `=`, the value would be
@@ -20,11 +20,11 @@ from hrnet.io.files import AnyPath
 from hrnet.io.quantized import OPSETS
 
 COMMAND = "calibration"
-DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # endings of what it writes, after --save_path
+DEPLOY, FAKE_QUANT = "_deploy_model.onnx", "_fake_quant_model.onnx"  # the files that it writes: --save_path + this
 DATA_TYPE = "float32"
-METHODS = ("percentile", "entropy", "minmax")  # of the emulator; of equally good ones it chooses the first
+METHODS = ("percentile", "entropy", "minmax")  # of the emulator; among equally good methods it chooses the first
 QUANTIZING = ("QuantizeLinear", "AscendQuant")  # operators of the emulator's and of amct_onnx's deploy models
-LAYERS = ("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul")  # that amct_onnx quantizes
+LAYERS = ("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that amct_onnx quantizes
 
 
 def build_command(
@@ -36,8 +36,8 @@ def build_command(
     batches: int,
     config: Optional[AnyPath] = None,
 ) -> list[str]:
-    """The arguments of amct_onnx for one input. A -1 in `shape` is only for the emulator. `config`: the
-    --calibration_config file."""
+    """The arguments of amct_onnx for a model with one input. `shape`: of the input `name`; only the emulator accepts
+    -1; `data`: the directory of `batches` files; `config`: the --calibration_config file."""
     return [
         COMMAND,
         "--model",
@@ -73,14 +73,14 @@ def parse(argv: Sequence[str], program: str) -> argparse.Namespace:
     calibration.add_argument("--data_types", required=True, help=DATA_TYPE)
     calibration.add_argument("--batch_num", type=integer(1), default=1, help="number of files to use (%(default)s)")
     calibration.add_argument("--calibration_config", help='text file with lines such as skip_layers: "Conv_0"')
-    text = "for the emulator only: how to find the range of each tensor (default: the best way)"
+    text = "for the emulator only: how to find the range of each tensor (default: the method with the smallest error)"
     calibration.add_argument("--method", choices=METHODS, help=text)
     return parser.parse_args(list(argv))
 
 
 def held_back(images: int, batch: int) -> int:
-    """How many calibration images compare the methods instead of setting the ranges: a quarter, in whole batches, at
-    least one batch. 0 if there is only one, which does both."""
+    """The number of calibration images that compare the methods instead of setting the ranges: a quarter, in whole
+    batches, at least one batch. 0 if there is only one batch, which is used for both."""
     return max(images // 4 // batch, 1) * batch if images > batch else 0
 
 

@@ -1,4 +1,4 @@
-"""Calibration inputs of preprocess, joined to the whole batches that amct_onnx reads."""
+"""Join the calibration inputs of preprocess to whole batches, which amct_onnx reads."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PREPARE = "run make quantize"
 
 
 def batch_size(fixed: Optional[int], images: int, where: Path, largest: int = LARGEST_BATCH) -> int:
-    """The model's batch, or, if it accepts any, the largest one up to `largest` that uses all images. Raises UserError
-    if there are fewer images than the model's batch."""
+    """The model's batch size `fixed`, or, if that is None (any size), the largest size up to `largest` that uses all
+    images. Raises UserError if there are fewer images than the model's batch size."""
     if fixed is None:
         return max(size for size in range(1, largest + 1) if images % size == 0)
     if images < fixed:
@@ -32,7 +32,7 @@ def batch_size(fixed: Optional[int], images: int, where: Path, largest: int = LA
 
 
 def whole_batches(images: int, batch: int) -> int:
-    """How many images fill whole batches of the model; prints it if some are left."""
+    """The number of images in whole batches of the model; prints a line if some images are not used."""
     used = images // batch * batch
     if used < images:
         print(f"the model's batch is {batch}: {used} of {images} calibration images are used")
@@ -40,7 +40,7 @@ def whole_batches(images: int, batch: int) -> int:
 
 
 def fits(shape: Sequence[int], declared: Sequence[Optional[int]]) -> bool:
-    """Whether a shape is one of the model; None: any size."""
+    """Whether the model accepts a shape; None in `declared`: any size."""
     return len(shape) == len(declared) and all(size in (None, own) for own, size in zip(shape, declared))
 
 

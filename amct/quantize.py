@@ -1,4 +1,4 @@
-"""ONNX file and calibration inputs -> int8 model for atc; runs amct_onnx or the emulator of amct_onnx.
+"""Quantize an ONNX file with calibration inputs to an int8 model for atc, with amct_onnx or its emulator.
 
     python -m amct.quantize --model build/hrnet_w18/model.onnx --inputs build/hrnet_w18/int8/inputs \\
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
@@ -11,12 +11,12 @@ Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
 ascend the command is `amct_onnx calibration`, which needs a separate Python environment on PATH; otherwise it is
-`python -m amct.emulator calibration`. The inputs are float32 also for a model that will read uint8 pixels: AIPP is
-added afterwards, by atc.
+`python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8 pixels: atc adds AIPP
+afterwards.
 
 With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
 Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
-the range of each tensor; without it the emulator chooses. amct_onnx has no such choice.
+the range of each tensor; without it the emulator chooses. amct_onnx does not have this option.
 
 Exit code 1 if the tool fails or writes no usable model; 2 for wrong usage.
 """
@@ -66,8 +66,8 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 
 
 def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Optional[int]]:
-    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError if C is dynamic or only
-    one of H and W, and, with --backend ascend, if both are."""
+    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError if C or only one of H and
+    W is dynamic, and, with --backend ascend, if both H and W are."""
     shape = amct_rules.dims(value)
     gears = shape[2:] == [None, None] and shape[1] is not None
     if len(shape) != 4 or (None in shape[1:] and not gears):
@@ -80,8 +80,8 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
 
 
 def check_result(path: Path, source: onnx.ModelProto, tool: str, quantized: bool) -> onnx.ModelProto:
-    """The deploy model that the tool wrote. `quantized`: whether something in it must be quantized. Raises WorkFailed
-    if nothing is, or if its inputs or outputs differ from those of `source`."""
+    """The deploy model that the tool wrote. Raises WorkFailed if it is missing or not an ONNX file, if its inputs or
+    outputs differ from those of `source`, or, with `quantized`, if no operator is quantized."""
     if not path.is_file():
         raise WorkFailed(f"{tool} succeeded but wrote no {path.name}")
     try:
@@ -120,7 +120,7 @@ def run(
     model: Path, inputs: Path, output: Path, backend: str, keep_float: Optional[Path] = None, method: str = ""
 ) -> None:
     """Quantize `model` with the `inputs` and write `output` and its record. `keep_float`: list of operators that stay
-    in float; `method`: of the emulator, empty for the best one."""
+    in float; `method`: for the emulator; empty: the method with the smallest error."""
     started, tool = time.monotonic(), TOOLS[backend]
     if not output.name.endswith(amct_rules.DEPLOY):
         raise UserError("wrong file name", where=output, expected=f"PREFIX{amct_rules.DEPLOY}")
@@ -194,7 +194,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     text = "ascend: amct_onnx; others: its emulator (%(default)s)"
     parser.add_argument("--backend", choices=sorted(TOOLS), default="onnxruntime", help=text)
     parser.add_argument("--keep_float", type=Path, metavar="FILE", help="list of operators that stay in float")
-    text = "for the emulator only: how to find the range of each tensor (default: the best way)"
+    text = "for the emulator only: how to find the range of each tensor (default: the method with the smallest error)"
     parser.add_argument("--method", choices=amct_rules.METHODS, default="", help=text)
     return parser.parse_args(argv)
 

@@ -11,9 +11,9 @@ Reads    the inputs beside the manifest, both models, the outputs of infer, eval
          train.classification.reference wrote
 Writes   <output> (kind `comparison`) and the same table as .md
 
-The columns are, from left to right: torch on the images, torch on our inputs, the ONNX file, the compiled model, and
-what infer wrote. The figures of a step compare a column with the one before it. The last column must have the accuracy
-that eval reports.
+The columns are, from left to right: torch on the images, torch on the inputs of preprocess, the ONNX file, the compiled
+model, and the outputs that infer wrote. The figures of a step compare a column with the one before it. The accuracy of
+the last column must be equal to that in eval's metrics.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_files(args: argparse.Namespace) -> Files:
 
 
 def blocks(args: argparse.Namespace, written: Outputs) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-    """Yield the logits of each column, float32 [n, classes], for some images at a time."""
+    """Yield (images, {column: logits, float32 [n, classes]}) for n images at a time."""
     config, images = load_config(args.cfg, *CLASSIFIERS), written.manifest.images
     torch = {TORCH_IMAGES: args.torch_images, TORCH_INPUTS: args.torch_inputs}
     stored = {name: columns.read_torch(path, len(images)) for name, path in torch.items() if path}
@@ -86,7 +86,7 @@ def blocks(args: argparse.Namespace, written: Outputs) -> Iterator[tuple[slice, 
 
 
 class Result:
-    """Counts and differences over all images."""
+    """Counts and differences over all images. `where`: the metrics record, for errors."""
 
     def __init__(self, files: Files, where: Path) -> None:
         self.labels, self.predictions, self.where = np.array(files.outputs.manifest.labels()), files.predictions, where
@@ -113,8 +113,8 @@ class Result:
         for step in self.steps:
             before, after = logits[step.before], logits[step.after]
             if before.shape != after.shape:
-                what, shapes = f"{step.before} and {step.after} differ in classes", [before.shape[1], after.shape[1]]
-                raise UserError(what, where=self.where, found=shapes)
+                what = f"{step.before} and {step.after} have different numbers of classes"
+                raise UserError(what, where=self.where, found=[before.shape[1], after.shape[1]])
             step.sums.add(before, after)
             for each, old, new in zip(self.predictions[part], chosen[step.before], chosen[step.after]):
                 if old != new:
@@ -130,7 +130,7 @@ class Result:
 
 
 def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) -> None:
-    """Raise UserError unless the column of infer has eval's accuracies."""
+    """Raise UserError unless the accuracies in the column of infer are equal to eval's."""
     for name, value in metrics.items():
         if name in found and abs(found[name] - value) > 1e-9:
             expected = f"{name} {found[name]:.4f}% as in the outputs"
@@ -146,7 +146,7 @@ def make_table(result: Result, model: str) -> Table:
     if "top5" in shown[0]:
         rows.append(["Top-5 %", *(f"{column['top5']:.2f}" for column in shown)])
     rows.append(["Top-1 changed, images", "", *(str(len(step.changed)) for step in result.steps)])
-    title = f"{model} on {plural(len(result.labels), 'image')}; each step is compared with the column before"
+    title = f"{model} on {plural(len(result.labels), 'image')}; each column is compared with the one before it"
     return Table(title, ["", *result.names], [*rows, *columns.difference_rows(result.steps, "logits")])
 
 

@@ -1,4 +1,4 @@
-"""What the comparisons of both tasks share: models in onnxruntime, and the steps between columns of the table."""
+"""Shared by the comparisons of both tasks: models in onnxruntime, and the steps between columns of the table."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Runner:
 
 
 class Step:
-    """The difference between two neighbouring columns."""
+    """The differences between two neighbouring columns. `changed`: images whose result differs."""
 
     def __init__(self, before: str, after: str) -> None:
         self.before, self.after, self.sums = before, after, Sums()
         self.changed: list[dict[str, Any]] = []
 
     def record(self) -> dict[str, Any]:
-        """The step as JSON values. If no values were compared, the differences (`max`, `mean`, …) are missing."""
+        """The step as JSON values, without the differences (`max`, `mean`, …) if no values were compared."""
         error = self.sums.error()
         figures = {
             "max": error.largest,
@@ -81,7 +81,7 @@ class Step:
         return {"from": self.before, "to": self.after, **(figures if self.compared() else {}), "changed": self.changed}
 
     def compared(self) -> bool:
-        """Whether values were compared, not only people."""
+        """Whether output values were compared; torch's maps are not stored, so only its people are compared."""
         return bool(self.sums.values or self.sums.not_finite)
 
 
@@ -102,7 +102,7 @@ def difference_rows(steps: list[Step], what: str) -> list[list[str]]:
 
 
 def runnable(model: Path) -> bool:
-    """Whether onnxruntime can run a compiled model; an .om runs only on its device, by infer."""
+    """Whether onnxruntime can run a compiled model; only infer can run an .om, on its device."""
     return model.suffix == ".onnx"
 
 
@@ -137,7 +137,7 @@ def make_stamp(module: str, args: argparse.Namespace, settings: dict[str, Any]) 
     return Stamp.compute([module], settings, {**files, "model": args.model})
 
 
-# Printed if a run is as good after each stage as before it.
+# Printed if no step changes a result.
 UNCHANGED = "no stage changes a result: if accuracy is too low, check labels, class order, checkpoint, preprocessing"
 
 

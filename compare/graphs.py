@@ -1,7 +1,7 @@
 """Match the tensors of an ONNX graph and of its compiled version, and cut both graphs into parts between these tensors.
 
 A tensor is matched by its name, which compilers keep. `atc.emulator` inserts two Casts after an operator and gives the
-operator's own output a new name, so that the matched tensor is the rounded one. A quantised graph (QDQ) has a
+operator's own output a new name, so that the matched tensor is the rounded one. A quantized graph (QDQ) has a
 QuantizeLinear and a DequantizeLinear after tensor x; then x is matched with the output of DequantizeLinear, which the
 following operators use. Operators whose outputs are in only one of the graphs, such as folded or fused ones, belong to
 the part of the next matched tensor.
@@ -35,7 +35,7 @@ class Part:
     dtypes: Mapping[str, type]  # of these inputs
     graph_inputs: list[str]  # inputs of `model` that are inputs of the whole graph
     node: onnx.NodeProto  # the operator to report: the last one with weights, or else the last one
-    step: Optional[float]  # if the last operator dequantises: the largest rounding error; output 1 is the exact value
+    step: Optional[float]  # if the last operator dequantizes: the largest rounding error; output 1 is not rounded
 
 
 class Graph:
@@ -55,8 +55,8 @@ class Graph:
             for name in used_by(node):
                 self.consumers.setdefault(name, []).append(node)
 
-    def dequantised(self, name: str) -> list[str]:
-        """The tensors that a QuantizeLinear and a DequantizeLinear make of tensor `name`."""
+    def dequantized(self, name: str) -> list[str]:
+        """The results of a QuantizeLinear that reads tensor `name` and a DequantizeLinear after it."""
         pairs = (
             after
             for node in self.consumers.get(name, ())
@@ -87,14 +87,14 @@ def used_by(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def match(reference: Graph, compiled: Graph) -> dict[str, list[str]]:
-    """{tensor of the reference: the tensors of the compiled graph that have its value}, in the reference's order.
-    Only float tensors that operators compute in both graphs."""
+    """{tensor of the reference: the tensors of the compiled graph with its value}, in the reference's order; only float
+    tensors that operators compute in both graphs."""
     found = {}
     for node in reference.nodes:
         for name in node.output:
             both = name in compiled.producers and FLOATS.keys() >= {reference.types.get(name), compiled.types.get(name)}
             if both and reference.constant(name) is None and compiled.constant(name) is None:
-                typed = [after for after in compiled.dequantised(name) if compiled.types.get(after) in FLOATS]
+                typed = [after for after in compiled.dequantized(name) if compiled.types.get(after) in FLOATS]
                 found[name] = typed or [name]
     return found
 
@@ -120,7 +120,7 @@ def _part(graph: Graph, target: str, borders: Mapping[str, str]) -> Part:
             nodes.add(graph.producers[name])
             waiting += used_by(graph.nodes[graph.producers[name]])
     ordered = [graph.nodes[at] for at in sorted(nodes)]
-    exact, step = _quantised(graph, target)
+    exact, step = _quantized(graph, target)
     outputs = [target, *([exact] if exact else [])]
     made = helper.make_graph(
         [_normal(node) for node in ordered],
@@ -157,7 +157,7 @@ def _value(graph: Graph, name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, graph.types[name], None)
 
 
-def _quantised(graph: Graph, target: str) -> tuple[Optional[str], Optional[float]]:
+def _quantized(graph: Graph, target: str) -> tuple[Optional[str], Optional[float]]:
     """If `target` is a float32 tensor after QuantizeLinear and DequantizeLinear with one constant scale: the float32
     tensor before them, and half of the scale, which is the largest rounding error. Else None, None."""
     node = graph.nodes[graph.producers[target]]
@@ -171,8 +171,8 @@ def _quantised(graph: Graph, target: str) -> tuple[Optional[str], Optional[float
 
 
 def order(parts: Iterable[Mapping[str, Part]]) -> list[str]:
-    """An order in which all matched tensors can be computed in both graphs: the first graph's, unless the second graph
-    needs a tensor earlier. Raises UserError if there is none."""
+    """An order in which both graphs can compute all matched tensors: that of the first graph, unless the second graph
+    needs a tensor earlier. Raises UserError if there is no such order."""
     graphs = list(parts)
     done: dict[str, bool] = {}  # False: its inputs are being visited
 

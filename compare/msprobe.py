@@ -1,10 +1,10 @@
-"""Compare an ONNX file with an .om on the device, by `msprobe compare`, and read its table.
+"""Compare an ONNX file with an .om on the device with `msprobe compare`, and read its table.
 
     msprobe compare -m offline_model -gp MODEL.onnx -tp MODEL.om -o OUT --input_data batch.bin \\
         --input_shape "image:8,3,224,224" --rank 0
 
-Source: mindstudio-probe 26.2.0 on PyPI (msprobe/core/compare/compare_cli.py, msprobe/infer/offline/compare). Its
-options and their values are separated by spaces. It writes OUT/<yyyymmddHHMMSS>/result_*.csv, one line for each
+Source: mindstudio-probe 26.2.0 on PyPI (msprobe/core/compare/compare_cli.py, msprobe/infer/offline/compare). msprobe
+requires a space between an option and its value. It writes OUT/<yyyymmddHHMMSS>/result_*.csv, one line for each
 operator. The exit code is 0 even after some failures, so this module checks that the table exists. The table has the
 error after each operator, not the error that the operator adds itself.
 """
@@ -106,7 +106,8 @@ def _number(text: str) -> float:
 
 
 def clean(folder: Path) -> None:
-    """Remove what an earlier or killed run left: each run has a directory named by its time."""
+    """Create the directory, without files of earlier and killed runs: msprobe writes to a subdirectory that is named
+    after the time, so they would remain."""
     if folder.exists():
         shutil.rmtree(folder)
     os.makedirs(folder, mode=0o750)

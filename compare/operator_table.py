@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from compare.tables import Table, short
-from compare.walk import HALF_LARGEST, Operator, worst
+from compare.walk import FLOAT16_LARGEST, Operator, worst
 
 HEAD = ("layer", "operator", "own error", "error after", "1 - cosine", "overflow", "saturated", "largest value")
 
 
 def table(operators: list[Operator], count: int) -> Table:
+    """The `count` worst operators."""
+
     def row(each: Operator) -> list[str]:
         own = "-" if each.own_error is None else short(each.own_error)
         counts = ["-" if value is None else str(value) for value in (each.overflow, each.saturated)]
@@ -30,13 +32,14 @@ def findings(operators: list[Operator]) -> list[str]:
         return operator.layer or operator.node or operator.tensor
 
     lines = []
-    spilled = [each for each in operators if each.own_overflow]
-    above = [each for each in operators if (each.largest_value or 0) > HALF_LARGEST]
+    overflowing = [each for each in operators if each.own_overflow]
+    above = [each for each in operators if (each.largest_value or 0) > FLOAT16_LARGEST]
     clipped = [each for each in operators if each.saturated]
-    if spilled:
-        lines.append(f"operators that overflow although their inputs do not: {len(spilled)}, first {named(spilled[0])}")
+    if overflowing:
+        what = "operators that overflow although their inputs do not"
+        lines.append(f"{what}: {len(overflowing)}, first {named(overflowing[0])}")
     elif above:
-        what = f"operators with values above {HALF_LARGEST:.0f}, which overflow in float16"
+        what = f"operators with values above {FLOAT16_LARGEST:.0f}, which overflow in float16"
         lines.append(f"{what}: {len(above)}, first {named(above[0])}")
     if clipped:
         most = max(clipped, key=lambda each: each.saturated or 0)

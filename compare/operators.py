@@ -61,17 +61,18 @@ class Job(NamedTuple):
 
 
 def read_onnx(path: Path, hint: str) -> onnx.ModelProto:
-    """Raises UserError for a missing or damaged ONNX file, and for one without exactly one input."""
+    """Read an ONNX file. Raises UserError if it is missing, and FormatError if it is damaged or does not have exactly
+    one input. `hint`: the command that writes it."""
     if not path.is_file():
         raise UserError("no such model", where=path, hint=hint)
     try:
         model = onnx.load(path)
     except Exception:  # from protobuf or external weights: no common base class
-        raise FormatError("not a readable ONNX file", where=path, hint=f"rm {path}; {hint}") from None
+        raise FormatError("not an ONNX file that can be read", where=path, hint=f"rm {path}; {hint}") from None
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in stored]
     if len(inputs) != 1 or not model.graph.node:
-        raise FormatError("unsuitable ONNX file", where=path, expected="operators and one input", found=inputs)
+        raise FormatError("unsupported ONNX file", where=path, expected="operators and one input", found=inputs)
     return model
 
 
@@ -86,8 +87,8 @@ def check_same_weights(source: onnx.ModelProto, compiled: CompiledModel, args: a
 
 
 def walk_graphs(job: Job) -> list[Operator]:
-    """Compare by running both graphs, with one image at a time; or, if the compiled graph accepts only its own batch
-    size, with batches that repeat one image."""
+    """Run and compare both graphs, with one image at a time, or, if the compiled graph accepts only its own batch size,
+    with batches that repeat one image. Raises WorkFailed if the graphs cannot be compared."""
     size = max(1, job.compiled.inputs[0].shape[0])
     walk = Walk(job.source, read_onnx(job.args.model, "make om"))
     for count in dict.fromkeys((1, size)):
@@ -103,7 +104,8 @@ def walk_graphs(job: Job) -> list[Operator]:
 
 
 def run_msprobe(job: Job) -> list[Operator]:
-    """Compare on the device, with one batch: the first images, repeated if there are too few."""
+    """Compare on the device, with one batch: the first images that have the same shape, repeated if there are too
+    few."""
     size = job.compiled.inputs[0].shape[0]
     images = [image for image in job.images if image.shape == job.images[0].shape]
     values = job.batch([images[at % len(images)] for at in range(size)])
@@ -119,7 +121,7 @@ def run_msprobe(job: Job) -> list[Operator]:
     msprobe.run(command_line)
     found = msprobe.read_result(msprobe.find_result(folder), job.source)
     if not found:
-        raise WorkFailed("no operator of the ONNX file in msprobe's table", where=folder)
+        raise WorkFailed("msprobe's table lists no operator of the ONNX file", where=folder)
     return found
 
 

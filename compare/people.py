@@ -1,4 +1,4 @@
-"""Match the people that two stages found on an image, by COCO's object keypoint similarity (OKS).
+"""Match the people that two stages found in an image, by COCO's object keypoint similarity (OKS).
 
 Source: computeOks in https://github.com/cocodataset/cocoapi (PythonAPI/pycocotools/cocoeval.py). COCO takes a person's
 area from the annotation. For people that a model found, it is the area of the box around their keypoints, as in
@@ -31,7 +31,8 @@ def similarities(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def matched(before: np.ndarray, after: np.ndarray, least: float = 0.5) -> list[float]:
-    """The OKS of people that both stages found: the most similar pair first, each person once, OKS at least `least`."""
+    """The OKS of the people that both stages found. The most similar pair is matched first, each person at most once,
+    with an OKS of at least `least`."""
     table, found = similarities(before, after), []
     while table.size and table.max() >= least:
         i, j = np.unravel_index(table.argmax(), table.shape)

@@ -13,8 +13,8 @@ Reads    the inputs beside the manifest, both models, the outputs of infer, eval
 Writes   <output> (kind `comparison`) and the same table as .md
 
 The columns are those of compare.classification. The maps are compared without the flip test. People are matched by
-OKS with those of the column before (compare/people.py). The last column must have the AP and the number of people that
-eval reports.
+OKS with those of the column before (compare/people.py). AP and number of people in the last column must be equal to
+those in eval's metrics.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def find_people(
 
 
 def compare_people(step: Step, manifest: Manifest, before: list[Person], after: list[Person]) -> list[float]:
-    """The OKS of all people in both columns. An image changed if people were lost or found."""
+    """The OKS of each person that is in both columns. Adds an image to `step.changed` if people were lost or found."""
     old, new, found = by_image(before), by_image(after), []
     for image in manifest.images:
         here = [people.get(image.image_id or 0, []) for people in (old, new)]
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def check_agrees(found: dict[str, Any], metrics: dict[str, Any], where: Path) -> None:
-    """Raise UserError unless the column of infer has eval's AP and number of people."""
+    """Raise UserError unless AP and number of people in the column of infer are equal to eval's."""
     pairs = {"AP": metrics["metrics"].get("AP"), "people": metrics.get("people")}
     for name, value in pairs.items():
         if value is None or found[name] is None or abs(found[name] - value) > 1e-9:
@@ -159,31 +159,35 @@ def make_table(model: str, content: dict[str, Any], steps: list[Step]) -> Table:
     rows = [
         ["AP %", *("-" if column["AP"] is None else f"{column['AP']:.2f}" for column in shown)],
         ["people", *(str(column["people"]) for column in shown)],
-        ["people also found before", "", *(str(record["matched"]) for record in records)],
-        ["their mean OKS", "", *("-" if record["oks"] is None else f"{record['oks']:.6f}" for record in records)],
-        ["images with other people", "", *(str(len(step.changed)) for step in steps)],
+        ["matched people", "", *(str(record["matched"]) for record in records)],
+        [
+            "mean OKS of matched people",
+            "",
+            *("-" if record["oks"] is None else f"{record['oks']:.6f}" for record in records),
+        ],
+        ["images with lost or new people", "", *(str(len(step.changed)) for step in steps)],
         *columns.difference_rows(steps, "maps"),
     ]
-    title = f"{model} on {plural(content['images'], 'image')}; each step is compared with the column before"
+    title = f"{model} on {plural(content['images'], 'image')}; each column is compared with the one before it"
     return Table(title, ["", *(column["name"] for column in shown)], rows)
 
 
 def changed_lines(steps: list[Step]) -> list[str]:
-    """The images on which people were lost or found, one line for each step."""
+    """The images in which people were lost or found, one line for each step."""
     lines = []
     for step in steps:
         texts = [
             f"{each['source']} ({each['from']} -> {plural(each['to'], 'person', 'people')})" for each in step.changed
         ]
         if texts:
-            lines.append(f"{step.before} -> {step.after}: other people in {first_few(texts, LISTED)}")
+            lines.append(f"{step.before} -> {step.after}: lost or new people in {first_few(texts, LISTED)}")
     return lines or [columns.UNCHANGED]
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = columns.make_parser("compare.pose", __doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True, help="COCO directory with annotations")
-    parser.add_argument("--flip", action="store_true", help="with the flip test, as eval")
+    parser.add_argument("--flip", action="store_true", help="with the flip test, if eval used it")
     return parser.parse_args(argv)
 
 

@@ -22,15 +22,15 @@ from compare.graphs import Graph, Part, cut, layer_names, match, order
 from compare.sums import Sums
 from hrnet.cli import UserError
 
-HALF_LARGEST = 65504.0  # the largest float16; a chip in saturation mode gives it instead of infinity
+FLOAT16_LARGEST = 65504.0  # the largest float16 value; a chip in saturation mode returns it instead of infinity
 FATAL_ONLY = 4
-JUST_ABOVE = 1.001  # float32's own rounding can make an error larger than half a step
+JUST_ABOVE = 1.001  # factor: because of rounding in float32, an error can be slightly larger than half of the scale
 
 Tensors = dict[str, np.ndarray]
 
 
 class BatchDiffers(Exception):
-    """The compiled graph does not compute a batch of this size."""
+    """The compiled graph cannot compute a batch of this size."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Operator:
     error: float  # relative, after this operator
     cosine: float
     largest: Optional[float]  # absolute difference
-    own_error: Optional[float]  # relative, that it adds itself; None if the tool does not measure it
+    own_error: Optional[float]  # relative error that the operator itself adds; None if the tool does not measure it
     own_largest: Optional[float]
     overflow: Optional[int]  # values that are NaN or infinite although the reference's are finite
     own_overflow: Optional[int]
-    saturated: Optional[int]  # values that quantisation clipped, or at the largest float16
+    saturated: Optional[int]  # values that quantization clipped, or that are equal to the largest float16 value
     largest_value: Optional[float]  # of the reference, absolute: above 65504 it overflows in float16
     values: Optional[int]
 
@@ -63,7 +63,7 @@ class _Tensor:
     def add(self, expected: np.ndarray, found: np.ndarray, own: np.ndarray, clipped: int) -> None:
         self.after.add(expected, found)
         self.own.add(expected, own)
-        self.saturated += clipped + int((np.abs(found) == HALF_LARGEST).sum())
+        self.saturated += clipped + int((np.abs(found) == FLOAT16_LARGEST).sum())
         self.values += expected.size
         finite = np.abs(expected[np.isfinite(expected)])
         self.largest_value = max(self.largest_value, float(finite.max(initial=0)))
@@ -93,8 +93,8 @@ class Walk:
         self.sums = {tensor: _Tensor() for tensor in self.order}
 
     def add(self, reference_input: np.ndarray, compiled_input: np.ndarray) -> None:
-        """Add one image, or a batch, to the sums. Raises BatchDiffers if the compiled graph fails or gives other
-        shapes; then call `reset`."""
+        """Add one image, or a batch, to the sums. Raises BatchDiffers if the compiled graph fails or its tensors have
+        other shapes; then call `reset`."""
         given = [dict.fromkeys(names, values) for names, values in zip(self.inputs, (reference_input, compiled_input))]
         expected: Tensors = {}
         found: Tensors = {}
@@ -166,7 +166,8 @@ class Walk:
 
 
 def _count_clipped(found: np.ndarray, exact: list[np.ndarray], step: Optional[float]) -> int:
-    """How many values quantisation changed by more than half of its scale: they were outside of its range."""
+    """The number of values that quantization changed by more than half of its scale, since they were outside of its
+    range."""
     if not exact or step is None:
         return 0
     with np.errstate(invalid="ignore"):  # inf - inf
@@ -174,8 +175,8 @@ def _count_clipped(found: np.ndarray, exact: list[np.ndarray], step: Optional[fl
 
 
 def worst(operators: list[Operator]) -> list[Operator]:
-    """The operators with an error, worst first: those that overflow, then by the relative error that they add
-    themselves; without own errors (msprobe) by the error after the operator."""
+    """The operators with an error, worst first: those that overflow come first, then those with the largest own error.
+    Without own errors (msprobe) the error after the operator counts."""
 
     def badness(operator: Operator) -> tuple[int, float]:
         own = operator.error if operator.own_error is None else operator.own_error

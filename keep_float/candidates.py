@@ -1,4 +1,4 @@
-"""Models with some operators in float, as the emulators of amct_onnx and atc make them, in memory."""
+"""Build models with some operators in float, as the emulators of amct_onnx and atc do, but in memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from atc.emulator.half import CUBE
 from atc.emulator.main import optimise, with_half
 from hrnet.keep_float import locate
 
-HALF_LARGEST = 65504.0  # the largest float16
+FLOAT16_LARGEST = 65504.0  # the largest float16
 
 Batches = Callable[[], Iterable[np.ndarray]]
 
 
 class Candidates(NamedTuple):
-    """How to build models of one precision."""
+    """The models of one precision that can be built."""
 
-    build: Callable[[Collection[str]], onnx.ModelProto]  # from the names of nodes of the ONNX file that stay in float
+    build: Callable[[Collection[str]], onnx.ModelProto]  # names of the ONNX file's nodes that stay in float -> model
     names: list[str]  # nodes that can stay in float, in the graph's order
     facts: dict[str, str]  # for the record
 
 
 def int8(model: onnx.ModelProto, where: Any, calibrating: Batches, held: Batches) -> Candidates:
-    """int8 models. The method that finds the ranges is the one that amct.emulator chooses for a model without float
-    operators. Raises UserError for a model that cannot be quantized."""
+    """int8 models. They use the method that amct.emulator would choose for a model without float operators.
+    `calibrating`, `held`: read the batches that set the ranges, and those that compare the methods, float32
+    [N, C, H, W]; `where`: the ONNX file, for errors. Raises UserError for a model that cannot be quantized."""
     check_model(model, where)
     prepared = quantizer.prepare(model)
     histograms = quantizer.collect(prepared, calibrating)
@@ -48,7 +49,7 @@ def int8(model: onnx.ModelProto, where: Any, calibrating: Batches, held: Batches
 
 
 def fp16(model: onnx.ModelProto, where: Any) -> Candidates:
-    """Models with float16 inside. Raises AtcError for a model that cannot be emulated."""
+    """Models that compute in float16. Raises AtcError for a model that atc's emulator rejects."""
     optimised = optimise(model, where)
 
     def build(kept: Collection[str]) -> onnx.ModelProto:
@@ -58,18 +59,19 @@ def fp16(model: onnx.ModelProto, where: Any) -> Candidates:
 
 
 class Overflow(NamedTuple):
-    """Why float16 cannot be repaired: a convolution or matrix product that reads a value above its largest number."""
+    """An overflow in float16 that no list of operators avoids: a convolution or matrix product reads a value above
+    FLOAT16_LARGEST."""
 
     node: str
-    tensor: str
-    largest: float
+    tensor: str  # that it reads
+    largest: float  # absolute value in the tensor
 
 
 def overflow(model: onnx.ModelProto, largest: dict[str, float]) -> tuple[set[str], list[Overflow]]:
-    """The nodes that compute or read a tensor with values above 65504, and those of them that no list can repair:
-    convolutions and matrix products, which read float16 in any case. `largest`: the largest absolute value of each
-    tensor in float32."""
-    above = {name for name, value in largest.items() if not value <= HALF_LARGEST}
+    """The nodes that compute or read a tensor with values above FLOAT16_LARGEST, and the overflows that no list of
+    operators avoids: convolutions and matrix products always read float16. `largest`: {tensor: its largest absolute
+    value in float32}."""
+    above = {name for name, value in largest.items() if not value <= FLOAT16_LARGEST}
     needed, impossible = set(), []
     for node in model.graph.node:
         read = [name for name in node.input if name in above]

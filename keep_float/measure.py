@@ -1,4 +1,5 @@
-"""How far the outputs of a model are from those in float32. Outputs are lists of batches, each a list of arrays."""
+"""Measure how much the outputs of a model differ from those in float32. Outputs are lists of batches, each a list of
+arrays."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ import numpy as np
 from amct.emulator.quantizer import relative_error
 
 Outputs = list[list[np.ndarray]]
-SUM_ERROR = 1e-3  # of probabilities, from 1
-LEAST = 1e-30  # probability
+SUM_ERROR = 1e-3  # outputs whose sum differs from 1 by at most this are probabilities
+LEAST = 1e-30  # probability: the logarithm of 0 would be infinite
 
 
 def _logits(outputs: Outputs) -> np.ndarray:
@@ -32,9 +33,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def divergence(expected: Outputs, found: Outputs) -> float:
-    """The Kullback-Leibler divergence of the softmax of `found` from that of `expected` in nats, mean over the images;
-    inf for values that are not finite. Outputs that are already probabilities are used as they are; for outputs other
-    than those of a classifier, the relative squared error."""
+    """The Kullback-Leibler divergence of the softmax of `found` from that of `expected` in nats, mean over the images.
+    Softmax is not applied to outputs that are already probabilities. For outputs other than those of a classifier: the
+    relative squared error. inf if a value in `found` is not finite."""
     if not all(np.isfinite(array).all() for batch in found for array in batch):
         return float("inf")
     p, q = _logits(expected), _logits(found)

@@ -7,11 +7,10 @@ Reads    the float32 ONNX file, and calibration inputs with their manifest
 Writes   <output>: names of nodes, one in each line (hrnet/keep_float.py); beside it the steps of the search as .json
          (kind `keep_float`) and .md; a stamp
 
-The models are those of the emulators of amct_onnx and atc, also if the list is for an NPU. Operators are tried in the
-order of the error that each adds itself (compare/walk.py). A model is judged by the Kullback-Leibler divergence of its
-softmax from that of float32, or, if its outputs are not logits, by their relative squared error
-(keep_float/measure.py). keep_float/steps.py describes the search. Evaluated images are used only if they are also
-calibration images.
+The models are built by the emulators of amct_onnx and atc, even if the list is for an NPU. Operators are tried in the
+order of the error that each one adds (compare/walk.py). A model is judged by the Kullback-Leibler divergence of its
+softmax from that of float32, or, if it is not a classifier, by the relative squared error of its outputs
+(keep_float/measure.py). keep_float/steps.py describes the search. It uses only the calibration images.
 
 Exit code 1 if a model overflows in float16 with every list of operators.
 """
@@ -48,7 +47,7 @@ from keep_float.measure import Outputs, divergence, top1
 from keep_float.steps import Step
 
 WALKED = 8  # images on which operators are compared
-BATCH = 8  # images at most, if the model accepts any number
+BATCH = 8  # largest batch, if the model accepts any size
 
 
 class Inputs:
@@ -104,7 +103,7 @@ class Search:
         return Step(action, len(kept), divergence(self.expected, found), changed, round(speed, 1))
 
     def walk(self, kept: Collection[str]) -> Walk:
-        """The errors of the operators of a model."""
+        """The errors of each operator if the nodes `kept` stay in float."""
         walk = Walk(self.model, self.candidates.build(kept))
         for batch in self.inputs.read(spread(self.inputs.images, max(WALKED, self.inputs.size))):
             walk.add(batch, batch)
@@ -112,9 +111,10 @@ class Search:
 
 
 def by_error(walk: Walk) -> list[str]:
-    """The names of the nodes by the error that each adds itself, largest first: its own error, or, if this is larger,
-    the growth of the error from its inputs to its result. If one channel of a tensor has large values, the
-    relative error of the tensor is small; only the result of the operator that reads it shows the cost of rounding."""
+    """The names of the nodes, sorted by the error that each one adds, largest first. This is its own error, or the
+    increase of the error from its inputs to its result, whichever is larger: if one channel of a tensor has large
+    values, the relative error of the tensor is small, and only the result of the operator that reads it shows the cost
+    of rounding."""
     operators = {each.tensor: each for each in walk.operators()}
     worst: dict[str, tuple[int, float]] = {}
     for tensor, each in operators.items():
@@ -126,7 +126,7 @@ def by_error(walk: Walk) -> list[str]:
 
 
 def report(step: Step) -> None:
-    """Print a step. Only one that is accepted changes the list of operators."""
+    """Print a step. Only accepted steps change the list of operators."""
     decision = ": accepted" if step.accepted else "" if step.action.startswith("try ") else ": not accepted"
     text = f"divergence {step.divergence:.2e} with {plural(step.operators, 'operator')} in float"
     print(f"{step.action}: {text}{decision}", flush=True)
@@ -136,14 +136,15 @@ def reject(found: list[candidates.Overflow], where: Path) -> None:
     """Raise WorkFailed for convolutions and matrix products whose inputs overflow."""
     if found:
         texts = [f"{each.node} reads {each.tensor} up to {each.largest:.3g}" for each in found]
-        what = "not repairable here: convolutions and matrix products read float16, and their inputs overflow"
-        limit = f"at most {candidates.HALF_LARGEST:.0f}"
+        what = "no list of operators avoids the overflow: convolutions and matrix products always read float16"
+        limit = f"at most {candidates.FLOAT16_LARGEST:.0f}"
         hint = "scale the weights before these nodes, or use PRECISION=int8"
         raise WorkFailed(what, where=where, expected=limit, found=first_few(texts), hint=hint)
 
 
 def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[Step]]:
-    """The nodes to keep, in the graph's order, and the steps. Raises WorkFailed if float16 overflows with any list."""
+    """The nodes to keep, in the graph's order, and the steps. Raises UserError if no operator has a name, and
+    WorkFailed if float16 overflows with every list that was tried."""
     names = search.candidates.names
     if not names:
         raise UserError("the operators have no names, so no list can contain them", where=where)
@@ -164,7 +165,7 @@ def find(search: Search, precision: str, where: Path) -> tuple[list[str], list[S
 
 
 def step_record(step: Step) -> dict[str, Any]:
-    """JSON has no infinite numbers."""
+    """The step as JSON values; None instead of an infinite divergence, which JSON cannot represent."""
     return {**asdict(step), "divergence": step.divergence if math.isfinite(step.divergence) else None}
 
 

@@ -1,7 +1,7 @@
-"""The search for a small set of operators that stay in float. Pure functions of an evaluation.
+"""The search for a small set of operators that stay in float, for any function that evaluates a set.
 
-Operators are tried one at a time in the order of the error that they add themselves. Then the best ones are added to
-the list, as long as each one helps. At the end each operator that is not needed is removed again.
+Operators are tried one at a time, in the given order. Then the best ones are added to the list, as long as each one
+reduces the divergence. At the end each operator that is not needed is removed again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from math import inf
 from typing import Callable
 
 TRIED = 32  # operators that are tried alone
-SHARE = 0.1  # of the operators that may be kept: each one costs speed
-GAIN = 0.05  # share of the first divergence that an operator must save to be kept
-GOAL = 1e-4  # divergence that needs no repair, nats: the classes of fewer than 1% of the images can differ
+SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
+GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of that before the trials
+GOAL = 1e-4  # nats; the search ends at this divergence: the classes of fewer than 1% of the images can differ
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ def search(
     most: int,
     report: Callable[[Step], None] = lambda step: None,
 ) -> tuple[set[str], list[Step]]:
-    """The operators to keep, and all steps. `order`: operators by their own error, largest first; `needed`: those that
-    have to be kept in any case; `most`: how many others may be kept; `report`: called after each step."""
+    """The operators to keep, and all steps. `order`: operators in the order of the trials; `needed`: operators that
+    overflow, which are kept from the start and are dropped at the end if the result does not need them; `most`: how
+    many others may be kept; `report`: called after each step."""
     kept: set[str] = set(needed)
     steps: list[Step] = []
 
@@ -55,7 +56,7 @@ def search(
     least = GAIN * best.divergence
 
     def attempt(names: Collection[str], action: str, limit: float) -> bool:
-        """Evaluate; accept it if its divergence is at most `limit`."""
+        """Evaluate a set; accept it if its divergence is at most `limit`."""
         nonlocal best
         step = evaluate(names, action)
         step = done(replace(step, accepted=step.divergence <= limit))

@@ -24,9 +24,10 @@ KILLED = 128 + signal.SIGKILL  # as in a shell
 
 
 def run(words: list[str]) -> int:
-    """The exit code of the command, or KILLED if the caller ended first."""
+    """The exit code of the command (128 + signal if a signal ended it); KILLED if the caller ended first or sent
+    SIGTERM."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # never released once the child has ended: its id may belong to another process then
+    ended = threading.Lock()  # never released after the child's end, when its id may belong to another process
 
     def kill() -> None:
         with ended:

@@ -27,7 +27,7 @@ ON_DEVICE = {
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
 COMPUTING = ON_DEVICE - {"gate", "show", "doctor"} | {"qps", "compare"}  # targets that compute a model
-PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # package, and extra, that runs models of a backend
+PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # backend -> package, and the extra of the same name
 
 
 def resolve_backend(asked: str, model: str) -> tuple[str, str]:
@@ -47,7 +47,7 @@ def check_backend(options: Options) -> None:
     int8 = "quantize" in options.goals or options["PRECISION"].startswith("int8")
     if backend == "ascend" and options.pose and int8:
         hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
-        raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support; {hint}")
+        raise OptionError(f"PRECISION=int8: {options['MODEL']} has gears, which amct_onnx does not support", hint)
     if backend == "ascend" and not (model or shutil.which("atc")):
         raise options.error("BACKEND", "atc is not on PATH", cann.source_set_env())
     for name in ("BUILD", "OM", "PREP") if backend == "ascend" and options.goals & ON_DEVICE else ():
@@ -83,10 +83,10 @@ def check_backend(options: Options) -> None:
 
 
 def check_python(options: Options) -> None:
-    """Check that PYTHON exists, and that it has the package that BACKEND runs. Raises OptionError."""
+    """Check that PYTHON exists, and that it can import the package of BACKEND. Raises OptionError."""
     python = options["PYTHON"]
     if not shutil.which(python):
-        hint = "give PYTHON=python3" if hrnet.BOARD else "run make setup first, or give PYTHON="
+        hint = "give PYTHON=python3" if hrnet.BOARD else "run make setup first, or give PYTHON=<interpreter>"
         raise options.error("PYTHON", "no such interpreter", hint)
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again

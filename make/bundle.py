@@ -131,8 +131,8 @@ def collect_inputs(folder: Path, manifest: Manifest, target: str) -> tuple[dict[
 
 
 def config_files(cfg: Path) -> dict[str, Source]:
-    """{name in the bundle: file} for the config and the files that it names. Raises UserError for an absolute path, and
-    one outside of the bundle."""
+    """{name in the bundle: file} for the config and the files that it names. Raises UserError if a file would be
+    outside of the bundle."""
     files: dict[str, Source] = {f"configs/{cfg.name}": cfg}
     load_config(cfg)
     for file in named_files(cfg):
@@ -178,7 +178,7 @@ def collect(args: argparse.Namespace) -> tuple[dict[str, Source], dict[str, Sour
         files["reference.json"] = args.reference
         settings["REFERENCE"] = "reference.json"
     settings.update(args.set or [])
-    files["bundle.mk"] = settings_text(settings, bundle_help.names(not prep)).encode()
+    files["bundle.mk"] = settings_text(settings, bundle_help.target_names(not prep)).encode()
     sources = [path for path in files.values() if isinstance(path, Path) and path.name in ("Makefile", "project.mk")]
     files["help.txt"] = bundle_help.help_text(sources, settings, not prep, pose).encode()
     runtime = None if args.model.suffix == ".om" else settings.get("BACKEND", "onnxruntime")

@@ -17,7 +17,7 @@ VARIABLES = {
 }
 INPUTS_VARIABLES, STAGE_VARIABLES, POSE_VARIABLES = {"PREP"}, {"DATASET", "LIMIT", "SHARDS", "SHARD", "KEEP"}, {"FLIP"}
 WARNING = r"\*\*Warning: this model .*\*\*"
-TEXTS = {  # where the board differs
+TEXTS = {  # variable -> its text, where that of the Makefile is not correct on a board
     "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
     "OM": "the compiled model",
     "PREP": "the inputs",
@@ -25,8 +25,8 @@ TEXTS = {  # where the board differs
 }
 
 
-def names(preprocesses: bool) -> tuple[str, ...]:
-    """The targets of a bundle."""
+def target_names(preprocesses: bool) -> tuple[str, ...]:
+    """The targets of a bundle. `preprocesses`: the board preprocesses its own images."""
     return TARGETS + (STAGE_TARGETS if preprocesses else ())
 
 
@@ -36,7 +36,7 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
-    lines += [f"  {name:14}{found[name]}" for name in found if name in names(preprocesses)] + [""]
+    lines += [f"  {name:14}{found[name]}" for name in found if name in target_names(preprocesses)] + [""]
     listed = VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
     for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE):
         if name in listed:

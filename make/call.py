@@ -30,7 +30,7 @@ class OptionError(Exception):
         super().__init__(f"{what}; {hint}" if hint else what)
 
     def complete(self, values: Mapping[str, str]) -> OptionError:
-        """With MODEL, BUILD and PYTHON of this call in the commands of its hint."""
+        """This error with MODEL, BUILD and PYTHON of this call added to the commands in its hint."""
         return OptionError(self.what, self.hint and in_call(self.hint, values))
 
 
@@ -39,6 +39,7 @@ class Errors(list[OptionError]):
 
     @contextmanager
     def collected(self) -> Iterator[None]:
+        """Collect the errors of an OptionError that the `with` block raises."""
         try:
             yield
         except OptionError as error:
@@ -86,7 +87,8 @@ class Options:
         return NOT_REMEMBERED | ({"WEIGHTS"} if self.onnx else set())
 
     def stored(self) -> dict[str, str]:
-        """The values given to earlier calls, also where this call gives another one."""
+        """The values given to earlier calls, even if this call gives another value. Raises OptionError for an invalid
+        file."""
         values = {}
         for path in sorted(self.settings.glob("*.mk")):
             name, text = path.stem, path.read_text(encoding="utf-8", errors="replace")
@@ -106,13 +108,13 @@ class Options:
         }
 
     def default(self, name: str) -> str:
-        """The default of a file or directory."""
+        """The default of a variable for a file or directory."""
         made = {"ONNX": self.folder / "model.onnx", "TS": self.folder / "model.ts", "OM": "", "PREP": ""}
         made |= {"WEIGHTS": f"weights/{self['MODEL']}.pth", "DATASET": "data/coco" if self.pose else "data/imagenet"}
         return str(made[name])
 
-    def is_given(self, name: str) -> bool:
-        """Whether WEIGHTS, ONNX or TS is not its default."""
+    def differs_from_default(self, name: str) -> bool:
+        """Whether WEIGHTS, ONNX or TS is given or remembered, and not equal to its default."""
         return os.path.normpath(self[name]) != os.path.normpath(self.default(name))
 
     def error(self, name: str, why: str, hint: Optional[str] = None) -> OptionError:
@@ -122,8 +124,8 @@ class Options:
 
 
 def float_operators(options: Options) -> tuple[str, str]:
-    """The precision in which KEEP_FLOAT keeps operators in float, int8 or fp16, and the name of its list; empty strings
-    if it has no effect."""
+    """The model's precision, `int8` or `fp16`, and the part of product names for the list of operators in KEEP_FLOAT;
+    two empty strings if KEEP_FLOAT has no effect."""
     value = options.values
     fp16 = value["PRECISION"] == "fp16" or (value["PRECISION"] == "default" and value["BACKEND"] == "ascend")
     inside = "int8" if value["PRECISION"].startswith("int8") else "fp16" if fp16 else ""

@@ -1,4 +1,4 @@
-"""Whether products were made with other values of GATE and MAX_REJECTED, which are not remembered, or from a data set
+"""Find products that were made with other values of GATE and MAX_REJECTED, which are not remembered, or from a data set
 that has changed since; standard library only."""
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def state(path: str) -> Optional[list[int]]:
 
 
 def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
-    """Variables for make: `run-again`, which is never up to date, for what must be made again."""
+    """{variable for make: prerequisite}: `run-again`, a target that is never up to date, if the products that have the
+    variable as a prerequisite must be made again; else ""."""
     now = {
         "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
         "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),

@@ -1,8 +1,10 @@
-"""Charts drawn by matplotlib. Files (SVG and PNG): scatter charts whose labels overlap neither points nor each other.
-SVG elements for a page of HTML: the same, curves, bars, one stacked bar and intervals; their text and axes have the
-colour of the page's text.
+"""Draw charts with matplotlib.
 
-matplotlib (the extra `report`) is only imported by the functions that draw. The same values give the same bytes.
+`draw` writes a scatter chart to files (SVG and PNG). Its labels overlap neither points nor each other. `scatter`,
+`curves`, `bars`, `stacked` and `intervals` return an SVG element for an HTML page; its text and axes have the colour of
+the page's text.
+
+Only the functions that draw import matplotlib (the extra `report`). The same values give the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MARKER = 6.5  # diameter, points
 FONT = 8.0  # of a label, points
-MARGIN = 0.08  # around the points, as a share of the axis
+MARGIN = 0.08  # free space around the points, as a share of the axis
 SHORT = 30  # characters: if the first name is longer, the legend has one column
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "hrnet",
@@ -38,7 +40,7 @@ STYLE: dict[Any, Any] = {
 }
 INK, GREY = "#010203", "#8a9099"  # INK becomes currentColor
 WIDTH, HEIGHT = 4.6, 2.9  # of a chart in a page, inches
-HIGH = 3.7  # of a scatter chart in a page, inches
+SCATTER_HEIGHT = 3.7  # of a scatter chart in a page, inches
 PAGE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may contain $
@@ -55,7 +57,7 @@ DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -
 class Point(NamedTuple):
     """One point of a chart."""
 
-    label: str  # empty: none
+    label: str  # empty: no label
     x: float
     y: float
     filled: bool = True
@@ -69,7 +71,7 @@ class Series(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points that are connected. `grey`: published by others."""
+    """Points that are connected. `grey`: figures published by others."""
 
     name: str
     x: Sequence[float]
@@ -111,7 +113,8 @@ def check_installed() -> None:
 
 
 def candidates(anchor: tuple[float, float], size: tuple[float, float], reach: float, far: float) -> Iterator[Box]:
-    """Places of a label of `size` around its point, the nearest first: from `reach` to `far` away."""
+    """Possible places for a label of `size` (width, height) around its point, the nearest first, at distances from
+    `reach` to `far`."""
     x, y = anchor
     width, height = size
     distance = reach
@@ -124,15 +127,15 @@ def candidates(anchor: tuple[float, float], size: tuple[float, float], reach: fl
         distance += height / 2
 
 
-def place(
+def place_labels(
     anchors: Sequence[tuple[float, float]],
     sizes: Sequence[tuple[float, float]],
     markers: Sequence[Box],
     lines: Sequence[Box],
     bounds: Box,
 ) -> list[Box]:
-    """A place for each label: the nearest one to its anchor, inside `bounds`, that overlaps no earlier label, no marker
-    and no line, and is not beside another marker than its own; if none exists, the place that overlaps least."""
+    """A box for each label: the nearest place to its anchor, inside `bounds`, that overlaps no earlier label, no marker
+    and no line, and that is not beside the marker of another point; if none exists, the place that overlaps least."""
     taken: list[Box] = []
     far = math.hypot(bounds.x1 - bounds.x0, bounds.y1 - bounds.y0)
     for anchor, size in zip(anchors, sizes):
@@ -167,12 +170,12 @@ def draw(output: Path, title: str, x: str, series: Sequence[Series], *, log: boo
 
 
 def scatter(x: str, series: Sequence[Series], *, log: bool = False) -> str:
-    """The same chart as by `draw`, without a title."""
-    return _page_chart(HIGH, lambda figure, axes: _scatter(figure, axes, x, series, log))
+    """The same chart as that of `draw`, without a title, as an SVG element."""
+    return _page_chart(SCATTER_HEIGHT, lambda figure, axes: _scatter(figure, axes, x, series, log))
 
 
 def _scatter(figure: Any, axes: Any, x: str, series: Sequence[Series], log: bool) -> None:
-    """Draw Top-1 against `x`. Points of equal labels are connected, and only the rightmost one is labelled."""
+    """Draw Top-1 against `x`. Points with the same label are connected, and only the rightmost one is labelled."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     lines: dict[str, list[Point]] = {}
@@ -199,7 +202,8 @@ def _scatter(figure: Any, axes: Any, x: str, series: Sequence[Series], log: bool
 
 
 def _scale(axes: Any, log: bool) -> None:
-    """The horizontal axis: from 0, or logarithmic with ticks such as 20; room for labels at the right."""
+    """Set the horizontal axis: it starts at 0, or is logarithmic with ticks such as 20; labels have room on the
+    right."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     if log:
@@ -222,7 +226,7 @@ def _label(axes: Any, canvas: Any, lines: Sequence[Sequence[Point]]) -> None:
     markers = [Box(x, y, x, y).grow(MARKER / 2) for x, y in at.values()]
     drawn = [box for line in lines for start, end in zip(line, line[1:]) for box in steps(at[start], at[end])]
     bounds = Box(*axes.get_window_extent().extents).grow(-GAP)
-    for point, box in zip(shown, place([at[point] for point in shown], sizes, markers, drawn, bounds)):
+    for point, box in zip(shown, place_labels([at[point] for point in shown], sizes, markers, drawn, bounds)):
         x, y = at[point]
         away = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1)
         line_to = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": MARKER / 2}
@@ -337,7 +341,7 @@ def stacked(parts: Sequence[tuple[str, float]], x: str) -> str:
 
 
 def intervals(rows: Sequence[Interval], x: str, limit: Optional[float] = None, width: float = WIDTH) -> str:
-    """A dot with its interval for each row, the first one on top; `limit`: the least value that passes."""
+    """A dot with its interval for each row, the first one on top; `limit`: the lowest value that passes."""
 
     def plot(_: Any, axes: Any) -> None:
         for number, row in enumerate(rows):

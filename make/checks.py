@@ -28,7 +28,7 @@ POSITIVE, COUNT = Check("[1-9][0-9]*", "an integer from 1"), Check("0|[1-9][0-9]
 CHECKS = {
     "BUILD": PATH,
     **dict.fromkeys(("DATASET", "OM", "PREP"), optional(PATH)),  # DATASET: make family may measure speed only
-    "CFG": optional(FILE),  # make family has none
+    "CFG": optional(FILE),  # empty for make family
     **dict.fromkeys(("WEIGHTS", "ONNX", "TS", "PYTHON", "AIS_PYTHON"), FILE),
     **dict.fromkeys(("BATCH", "LOOP", "CALIB"), POSITIVE),
     **dict.fromkeys(("LIMIT", "MAX_REJECTED"), COUNT),
@@ -38,7 +38,7 @@ CHECKS = {
     "KEEP": optional(one_of("1")),
     "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics record"),
     "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
-    "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes and $; for others give their directory"),
+    "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes, \\, # and $; else give their directory"),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32", "int8", "int8-minmax", "int8-percentile", "int8-entropy"),

@@ -1,6 +1,6 @@
-"""What a config of an ONNX classifier (`MODEL: {NAME: onnx}`) means for a call of make; standard library only.
+"""Options of a model that is an ONNX classifier (config: `MODEL: {NAME: onnx}`); standard library only.
 
-Such a config is completed with values of its ONNX file: CFG becomes `<BUILD>/<MODEL>/<MODEL>.yaml`, which
+Such a config is completed with values from its ONNX file: CFG becomes `<BUILD>/<MODEL>/<MODEL>.yaml`, which
 atc.classifier writes.
 """
 
@@ -31,14 +31,15 @@ def completed(options: Options) -> str:
 
 
 def check_classifier(options: Options) -> None:
-    """Reject what a model without a network cannot do, and a missing ONNX file. Raises OptionError."""
-    model, given = options["MODEL"], options.is_given("ONNX")
+    """Check REFERENCE=onnx; for a model that is an ONNX file, check that the file exists and that no target or value
+    needs a network of hrnet/nets. Raises OptionError."""
+    model, given = options["MODEL"], options.differs_from_default("ONNX")
     if options["REFERENCE"] == "onnx" and options.pose:
         raise options.error("REFERENCE", "only for classification models", "give REFERENCE=torch")
     if not options.onnx:
         return
     for goal in sorted(options.goals & set(NETWORK_GOALS)):
-        raise OptionError(f"make {goal}: {model} is an ONNX file, without a network of this project (MODEL.NAME: onnx)")
+        raise OptionError(f"make {goal}: {model} is an ONNX file, not a network of this project (MODEL.NAME: onnx)")
     if options["BACKEND"] in TORCH_BACKENDS:
         raise options.error("BACKEND", f"{model} is an ONNX file", "use onnxruntime, openvino or ascend")
     if options["REFERENCE"] == "torch":
@@ -50,16 +51,16 @@ def check_classifier(options: Options) -> None:
 
 
 def set_reference(options: Options) -> None:
-    """Compare with the ONNX file itself if an ONNX file was given and the config has no figure to compare with."""
-    given = options.is_given("ONNX") or options.onnx
-    board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # has images of its own
+    """Set REFERENCE=onnx if an ONNX file is given and the config has no published figure."""
+    given = options.differs_from_default("ONNX") or options.onnx
+    board = "bundle" in options.goals and options["BUNDLE"] == "stage"  # the board evaluates its own images
     if board and options["REFERENCE"] in ("", "config") and not options.published:
         kind = "onnx" if options.onnx else "torch"
-        hint = f"for a verdict pack it with REFERENCE={kind} and the DATASET that the board will evaluate"
+        hint = f"for a verdict, give REFERENCE={kind} and the DATASET that the board will evaluate"
         note(f"BUNDLE=stage: the board will not judge its result, since the config has no published figure; {hint}")
     if options["REFERENCE"] or options.pose or options.published or board or not given:
         return
     if Path(options["ONNX"]).is_file():
         options.values["REFERENCE"] = "onnx"
         if options.goals & {"eval", "gate", "merge", "cluster"}:
-            note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32: the config has no published figure")
+            note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32, as the config has no published figure")

@@ -63,14 +63,15 @@ def reference_files(args: argparse.Namespace) -> dict[str, bundle.Source]:
 
 
 def pack(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The bundle for the nodes, and the name of its directory there. Another content has another name."""
+    """The bundle for the nodes, and the name of its directory there, which depends on the bundle's content."""
     settings = dict(args.set or [])
     if args.reference:
         settings["ONNX" if settings["REFERENCE"] == "onnx" else "WEIGHTS"] = f"weights/{args.weights.name}"
     nothing = dict.fromkeys(("inputs", "inputs_flip", "annotations", "reference"))
     files, _ = bundle.collect(argparse.Namespace(**{**vars(args), **nothing, "set": settings.items()}))
     files.update(reference_files(args))
-    mine = f"{platform.node()} {args.parts.absolute()} {bundle.digest(files)}"  # not shared with another checkout
+    # the directory is not shared with another checkout, whose call would remove it
+    mine = f"{platform.node()} {args.parts.absolute()} {bundle.digest(files)}"
     name = f"{args.cfg.stem}-{hashlib.sha256(mine.encode()).hexdigest()[: bundle.DIGITS]}"
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "bundle.tar")
@@ -79,12 +80,12 @@ def pack(args: argparse.Namespace) -> tuple[bytes, str]:
 
 
 def job_of(run: shards.Run, part: Shard) -> Job:
-    """The commands for the nodes. `part`: one that is needed."""
+    """The commands for the nodes. `part`: any part; its images on each node are compared with those on this machine."""
     args = run.args
     dataset, model, cfg = str(args.dataset.absolute()), f"model/{args.model.name}", f"configs/{args.cfg.name}"
     settings = [f"DATASET={dataset}", f"SHARDS={args.shards}", "DEVICE=0", "PYTHON={python}"]
     check = [["make", "doctor", *settings]]
-    if run.config.MODEL.NAME == "onnx" and args.reference:  # make completes the config, since it has an ONNX file
+    if run.config.MODEL.NAME == "onnx" and args.reference:  # the bundle has the ONNX file, so make completes the config
         cfg = f"build/{args.cfg.stem}/{args.cfg.stem}.yaml"
         check.append(["make", cfg, *settings])
     words = ["--cfg", cfg, "--dataset", dataset, "--limit", str(args.limit), "--model", model]
@@ -104,13 +105,14 @@ def run(args: argparse.Namespace) -> None:
         if todo:
             compute(whole, todo)
             if left := [part for part, stages in shards.needed(whole, todo).items() if stages]:
-                what = f"changed while they were computed: part {first_few(map(str, left))}"
+                names = first_few(map(str, left))
+                what = f"images, model or code changed during the run: part {names} is out of date"
                 raise WorkFailed(what, where=args.dataset, hint="run make cluster again")
-        write_record(args.parts / "data.json", "data", {"data": whole.state})  # for make
+        write_record(args.parts / "data.json", "data", {"data": whole.state})  # make/changed.py reads it
 
 
 def compute(whole: shards.Run, todo: list[Shard]) -> None:
-    """Compute these parts on a cluster, and clean up there."""
+    """Compute these parts on a cluster, then remove the bundle from its nodes."""
     args = whole.args
     job = job_of(whole, todo[0])
     archive, name = pack(args)
@@ -126,7 +128,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.cluster", description=__doc__.splitlines()[0])
     shards.add_arguments(parser)
     parser.add_argument("--shards", type=integer(1), required=True, help="number of parts")
-    parser.add_argument("--backend", required=True, help="ascend and torch_aie: each part needs an NPU")
+    parser.add_argument("--backend", required=True, help="with ascend and torch_aie, each part needs an NPU")
     parser.add_argument("--set", type=bundle.setting, action="append", metavar="NAME=value", help="a make variable")
     return parser.parse_args(argv)
 

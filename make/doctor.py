@@ -76,7 +76,7 @@ class Report:
 
 
 def version_of(name: str, module: str) -> Optional[str]:
-    """A package's version without importing it; None if it is missing."""
+    """A package's version, or `unknown version`, without importing the package; None if it is missing."""
     try:
         if importlib.util.find_spec(module) is None:
             return None
@@ -86,7 +86,7 @@ def version_of(name: str, module: str) -> Optional[str]:
 
 
 def ask(command: list[str]) -> tuple[bool, str]:
-    """Run a command. Returns whether it succeeded, and its output or the last line of its error."""
+    """Run a command. Returns whether it succeeded, and its output or the reason for the failure in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -153,7 +153,7 @@ def check_torch(report: Report, needed: bool) -> None:
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
         install = f"pip install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
-        line = f"torch: built for CUDA {cuda}, so that torch_npu fails with 'Two accelerators'; {install}"
+        line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
         report.warn(f"torch_npu: version {npu} does not match torch {version}; pip install torch-npu=={version}")
@@ -215,7 +215,7 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
     report.show("ais_bench", f"found by {python}" if works else f"not found by {python}: {answer}")
     if probe.get("kind") == "official" and not probe["pkg_resources"]:
         install = f"{python} -m pip install 'setuptools<81'"
-        report.warn(f"AIS_PYTHON={python}: no pkg_resources, so ais_bench is slower or fails; {install}")
+        report.warn(f"AIS_PYTHON={python}: pkg_resources is missing, so ais_bench is slower or fails; {install}")
     torch_aie = version_of("mindietorch", "mindietorch") or version_of("torch_aie", "torch_aie")
     report.show("torch_aie", torch_aie or "not installed (needed for BACKEND=torch_aie)")
     names = check_chip(report, call)
@@ -293,7 +293,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
 
 
 def check_clock(report: Report, call: Options) -> None:
-    """Warn about a file with a time in the future: make would restart its stages in every call."""
+    """Warn about a file with a time in the future: make would run the stages that read it again in every call."""
     paths = [Path("Makefile"), Path(call["CFG"]), Path(call["WEIGHTS"]), Path(call["DATASET"])]
     paths += [*call.settings.glob("*.mk"), *call.folder.glob("*.onnx"), *Path(call["DATASET"]).glob("*.txt")]
     ahead = {path: path.stat().st_mtime - time.time() for path in paths if path.exists()}
@@ -329,7 +329,7 @@ def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:
     report = Report()
     report.show("python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     if sys.version_info < PYTHON:
-        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=")
+        report.miss(f"python: {platform.python_version()}, expected 3.9 or later; give PYTHON=<newer interpreter>")
     report.show("make", make)
     if tuple(int(number) for number in re.findall("[0-9]+", make)[:2]) < MAKE:
         report.miss(f"make: {make}, expected GNU make 4.2 or later")

@@ -3,9 +3,9 @@
     python -m make.family --models hrnet_w18 hrnet_w30 --output build/family/onnxruntime-fp32-dev0/family.json \\
         --bench bench/onnxruntime-fp32-dev0.json --set BACKEND=onnxruntime --set BATCHES=1,4,8 …
 
-Called by `make family`. Other stages, in separate processes, measure a row: pth2onnx.cost, and make with the settings
-of --set. make exports, compiles and times the model, and with --metrics also evaluates it. A model without
-weights/<MODEL>.pth is timed with seeded weights; its accuracy is then the published figure in its config.
+Called by `make family`. Other processes measure a row: pth2onnx.cost, and a call of make with the settings of --set,
+which exports, compiles and times the model, and with --metrics also evaluates it. A model without weights/<MODEL>.pth
+is timed with seeded weights; its accuracy is then the published figure in its config.
 
 Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)
 Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;
@@ -67,8 +67,8 @@ class Family:
         self.tool = find_tool(self.settings["BACKEND"], self.settings["AIS_PYTHON"], self.settings["DEVICE"].split(","))
 
     @functools.cached_property
-    def around(self) -> dict[str, Any]:
-        """What all rows are made from."""
+    def common_settings(self) -> dict[str, Any]:
+        """What all rows depend on: make's settings, the tool, the machine, versions of packages."""
         installed = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
         versions = {name: installed[name] for name in PACKAGES if name in installed}
         given = {name: value for name, value in self.settings.items() if name != "PYTHON"}
@@ -83,9 +83,10 @@ class Family:
         return self.output.parent / f"rows/{model}.json"
 
     def made_from(self, model: str) -> stamp.Stamp:
-        """What the row of a model is made from. Raises UserError for a config or data set that does not fit."""
+        """What the row of a model is made from. Raises UserError for an invalid config or data set."""
         config = load_config(config_path(model), CLASSIFICATION)
-        settings, weights = {**self.around, "config_sha256": config_sha256(config)}, Path(WEIGHTS.format(model))
+        settings = {**self.common_settings, "config_sha256": config_sha256(config)}
+        weights = Path(WEIGHTS.format(model))
         evaluated = bool(self.metrics) and weights.exists()
         if evaluated:
             settings["index_sha256"] = self.images_sha256(config.MODEL.NUM_CLASSES)
@@ -99,7 +100,7 @@ class Family:
             return None
         try:
             return FamilyRow.read(path)
-        except FormatError:  # of another release
+        except FormatError:  # damaged, or written by another release
             return None
 
     def call(self, model: str, lock: int, *words: object) -> None:
@@ -173,7 +174,7 @@ def run(args: argparse.Namespace) -> None:
                 number = list(sources).index(model) + 1
                 print(f"row {number} of {len(rows)}: {model}", flush=True)
                 rows[model] = family.measure(model, made_from, lock)
-            settle(0)  # the values of this call are good: a later row that fails does not forget them
+            settle(0)  # keep the values of this call, even if a later row fails
         shutil.rmtree(family.work, ignore_errors=True)
         entries = [entry(row, published) for row in rows.values() if row]
         write(family, entries, tables)
@@ -190,7 +191,7 @@ def write(family: Family, entries: list[Entry], tables: Published) -> None:
         }
         for each in entries
     ]
-    content = {**family.around, "published": published, "rows": rows}
+    content = {**family.common_settings, "published": published, "rows": rows}
     for chart in charts_of(content):
         title = f"{chart.title}\n({chart.note})"
         draw(family.output.with_name(chart.name), title, chart.x, chart.series, log=chart.log)
@@ -211,7 +212,9 @@ def setting(text: str) -> tuple[str, str]:
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m make.family", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", required=True, help="names in configs/")
-    parser.add_argument("--output", type=Path, required=True, help="the record, .json; table and charts go beside it")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="record to write, .json, with table and charts beside it"
+    )
     parser.add_argument("--bench", required=True, help="record of make bench, below build/MODEL")
     parser.add_argument("--metrics", help="record of make eval, below build/MODEL; evaluates models with weights")
     parser.add_argument(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hrnet.io.family import LATENCIES
 from make.charts import Point, Series
 
-BATCH = "4"  # of the chart beside published latencies, as in PaddleClas' charts
+BATCH = "4"  # batch size of the chart with published latencies, as in PaddleClas' charts
 
 
 class FamilyChart(NamedTuple):
@@ -18,20 +18,20 @@ class FamilyChart(NamedTuple):
 
     name: str
     title: str
-    note: str  # with what it was measured, which points are hollow
+    note: str  # what was used to measure, and which points are hollow
     x: str
     series: list[Series]
     log: bool = False
 
 
 def label(model: str) -> str:
-    """Such as `SE W64 ssld`."""
+    """A model's name in a chart, such as `SE W64 ssld`."""
     words = model.replace("hrnet_", "").split("_")
     return " ".join(word.upper() if word == "se" or (word[1:].isdigit() and word[0] == "w") else word for word in words)
 
 
 def about(content: dict[str, Any]) -> str:
-    """What the models were timed with."""
+    """What was used to measure: tool, chip, precision, processor."""
     chip = f", {content['SOC']}" if content["BACKEND"] in ("ascend", "torch_aie") else ""
     machine = content["machine"]
     tool = content["rows"][0]["tool"]
@@ -39,12 +39,12 @@ def about(content: dict[str, Any]) -> str:
 
 
 def charts_of(content: dict[str, Any]) -> Iterator[FamilyChart]:
-    """The charts of a record. Models without a Top-1 are left out."""
+    """The charts of a record, without the models that have no Top-1."""
     rows = [row for row in content["rows"] if row["top1"] is not None]
     note = "hollow: published Top-1" if any(row["reference"] for row in rows) else "Top-1 as measured"
 
     def series(name: str, *keys: str) -> Series:
-        """A point for each model; `keys`: where its row has the value."""
+        """A point for each model; `keys`: the path of the value in the model's row."""
         points = []
         for row in rows:
             value: Any = row

@@ -1,4 +1,4 @@
-"""The rows of make family as Markdown: a table of what was measured, and one of published latencies."""
+"""The rows of make family as Markdown: a table of measured figures, and one of published latencies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hrnet.schemas import CLASSIFICATION
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: what was measured, and what is published of the model."""
+    """A row of the table: measured and published figures of a model."""
 
     row: FamilyRow
     top1: Optional[float]  # percent; measured, or else the config's reference
@@ -33,7 +33,8 @@ def entry(row: FamilyRow, published: dict[str, PublishedModel]) -> Entry:
 
 
 def table(entries: list[Entry], batches: list[str], about: str) -> str:
-    """The rows as a page of Markdown."""
+    """The rows as Markdown: `about` (what was used to measure), the table, notes. `batches`: batch sizes with a
+    column."""
 
     def percent(value: Optional[float], each: Entry) -> str:
         return "" if value is None else f"{value:.2f}{'*' if each.reference else ''}"
@@ -60,7 +61,7 @@ def table(entries: list[Entry], batches: list[str], about: str) -> str:
 
 
 def published_table(entries: list[Entry], tables: Published) -> str:
-    """What the publisher measured of the same models, as Markdown; empty for none."""
+    """The published latencies of the same models, as Markdown; empty if there are none."""
     head = ["model", "Top-1 %", *(f"{name}, batch {batch}" for name in LATENCIES for batch in tables.batches)]
     rows = []
     for each in entries:

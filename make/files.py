@@ -1,4 +1,4 @@
-"""Check the files that a call of make names before its first stage runs; standard library only."""
+"""Check the files of a call of make before its first stage runs; standard library only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def used_files(options: Options) -> set[str]:
     if goals & (MODEL_GOALS | {"onnx", "torchscript", "quantize"}):
         torch = "torchscript" in goals or (options["BACKEND"] in TORCH_BACKENDS and "onnx" not in goals)
         source = "TS" if torch else "ONNX"
-        used.add("OM" if options["OM"] else source if options.is_given(source) else "WEIGHTS")
+        used.add("OM" if options["OM"] else source if options.differs_from_default(source) else "WEIGHTS")
     if goals & {"eval", "cluster", "gate", "reference"} and options["REFERENCE"] == "torch":
         used.add("WEIGHTS")
     measured = options["BUNDLE"] == "stage" and options["REFERENCE"] in ("torch", "onnx")  # on the images of DATASET
@@ -41,7 +41,7 @@ def used_files(options: Options) -> set[str]:
 
 
 def missing_files(options: Options, names: set[str]) -> Errors:
-    """The files in the variables `names` that this call gives or remembers, and that do not exist."""
+    """Errors for the variables `names` whose file does not exist; for WEIGHTS only if it is given or remembered."""
     errors, known = Errors(), options.given | set(options.remembered())
     for name in FILES if names else ():
         needed = options[name] and name in names
@@ -54,12 +54,14 @@ def missing_files(options: Options, names: set[str]) -> Errors:
 
 
 def check_files(options: Options, dry_run: bool) -> None:
-    """Check that the files of this call exist, have the right form and match each other. Raises OptionError with all
-    files that do not exist, or else for the first error. A dry run only checks that the given ones exist."""
+    """Check that the files of this call exist, have the right format and match each other. Raises OptionError with all
+    files that do not exist, or else for the first error. In a dry run, DATASET and model files that are not given may
+    be missing, and the layout of DATASET is not checked."""
     downloads = "weights" in options.goals
-    if downloads and options.downloadable and "WEIGHTS" not in options.given and options.is_given("WEIGHTS"):
+    own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
+    if downloads and own and options.downloadable:
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
-        raise options.error("WEIGHTS", "this is your file, and make weights would write the published one there", hint)
+        raise options.error("WEIGHTS", "make weights would write the published checkpoint to your file", hint)
     used = used_files(options)
     errors = missing_files(options, options.given | (set() if dry_run else used))
     with errors.collected():
@@ -80,7 +82,7 @@ def check_files(options: Options, dry_run: bool) -> None:
 
 
 def check_prep(options: Options) -> None:
-    """Raise OptionError unless PREP is a directory of inputs, with the dtype INPUT if that is used (OM ignores it)."""
+    """Raise OptionError unless PREP is a directory of inputs whose dtype is INPUT (with OM, INPUT is not used)."""
     manifest = Path(options["PREP"], "manifest.json")
     if not manifest.is_file():
         raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
@@ -94,7 +96,7 @@ def check_other_files(options: Options) -> None:
     """Raise OptionError if BASE or the list in KEEP_FLOAT does not exist."""
     if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
         raise options.error(
-            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in it"
+            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in the copy"
         )
     kept = Path(options["KEEP_FLOAT"])
     if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
@@ -127,10 +129,10 @@ def how_to_get(options: Options, name: str) -> str:
     return {
         "DATASET": f"give DATASET=<directory> with {layout}",
         "WEIGHTS": f"give WEIGHTS=<file>{download}",
-        "ONNX": f"to export one from WEIGHTS: ONNX={options.default('ONNX')}",
-        "TS": f"to export one from WEIGHTS: TS={options.default('TS')}",
-        "OM": "to compile one: OM=",
-        "PREP": "to preprocess DATASET: PREP=",
+        "ONNX": f"to export one from WEIGHTS, give ONNX={options.default('ONNX')}",
+        "TS": f"to export one from WEIGHTS, give TS={options.default('TS')}",
+        "OM": "to compile one, give OM=",
+        "PREP": "to preprocess DATASET, give PREP=",
     }[name]
 
 
@@ -144,7 +146,7 @@ def other_build(options: Options) -> str:
 
 
 def check_dataset(options: Options) -> None:
-    """Raise OptionError if DATASET has no layout of a data set."""
+    """Raise OptionError if the layout of DATASET is not supported for the task."""
     dataset = Path(options["DATASET"])
     if dataset.name == "val" and dataset.is_dir() and not (dataset / "val").is_dir():
         raise options.error("DATASET", "not the parent directory of val", f"give DATASET={dataset.parent}")
@@ -152,7 +154,7 @@ def check_dataset(options: Options) -> None:
         return  # the training set has other directories
     evaluates = options.goals & (DATA_GOALS - {"quantize"})
     if not evaluates and not options.pose and (dataset / "train").is_dir():
-        return  # its images calibrate an int8 model, without labels
+        return  # only calibrates an int8 model, with the images in train/ and without labels
     try:
         if options.pose:
             check_coco(dataset, options.split)
@@ -174,8 +176,9 @@ def check_reference(options: Options) -> None:
         raise options.error("REFERENCE", "no such metrics record", hint)
     measured_from = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(reference, "")
     if hrnet.BOARD and measured_from and not Path(options[measured_from]).is_file():
-        hint = "give REFERENCE=config, or a metrics record of the host on the same images"
-        raise options.error("REFERENCE", f"cannot be measured here, {options[measured_from]} is not packed", hint)
+        hint = "give REFERENCE=config, or a metrics record that the host wrote for the same images"
+        why = f"cannot be measured on the board: {options[measured_from]} is not in the bundle"
+        raise options.error("REFERENCE", why, hint)
 
 
 def check_images(options: Options) -> None:

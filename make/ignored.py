@@ -30,7 +30,7 @@ def made_models(options: Options) -> list[str]:
 
 
 def ignore_weights(options: Options) -> None:
-    """Ignore WEIGHTS, also a remembered one, for a model that is an ONNX file; report a given one."""
+    """Ignore a given or remembered WEIGHTS for a model that is an ONNX file; report a given one."""
     if "WEIGHTS" in options.given and options["WEIGHTS"]:
         note(f"WEIGHTS={options['WEIGHTS']} is ignored: the weights of {options['MODEL']} are in its ONNX file")
     options.given.discard("WEIGHTS")
@@ -38,7 +38,7 @@ def ignore_weights(options: Options) -> None:
 
 
 def report_ignored(options: Options) -> None:
-    """Report given values that have no effect."""
+    """Report given values that have no effect, and an INPUT that OM and PREP make ineffective, also if remembered."""
     if options.goals in ({"train"}, {"gears"}):
         (goal,) = options.goals
         for name in sorted(options.given & set(CHECKS) - READ_BY[goal] - {"BUILD", "PYTHON"}):
@@ -50,7 +50,8 @@ def report_ignored(options: Options) -> None:
         "PREP": ("LIMIT", "MAX_REJECTED"),
     }
     source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
-    if not (options["OM"] or options.onnx or options["REFERENCE"] == "torch") and options.is_given(source):
+    own_source = options.differs_from_default(source)
+    if own_source and not (options["OM"] or options.onnx or options["REFERENCE"] == "torch"):
         ignored[source] = ("WEIGHTS",)
     for name, others in ignored.items():
         for other in others:
@@ -60,7 +61,7 @@ def report_ignored(options: Options) -> None:
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
         note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
     if options["KEEP_FLOAT"] and not float_operators(options)[0]:
-        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: only make om with PRECISION=fp16 or int8 uses it")
+        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: this call compiles no model in fp16 or int8")
     if options.goals == {"predict"}:
         for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
             if name in options.given and options[name]:
@@ -69,7 +70,7 @@ def report_ignored(options: Options) -> None:
         note("IMAGES is ignored: only make predict uses it")
     for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
         if name in options.given:
-            note(f"{name}={options[name]} is ignored: make cluster gives all parts to the nodes, one for each device")
+            note(f"{name}={options[name]} is ignored: make cluster computes all parts on the nodes of the cluster")
     if options["MODELS"] and not options.goals & {"family", "report"}:
         note(f"MODELS={options['MODELS']} is ignored: only make family and make report use it")
     if options["BASE"] and ("report" not in options.goals or options["MODELS"]):

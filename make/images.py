@@ -1,4 +1,4 @@
-"""What make must know about a data set: number of images and of parts; standard library only."""
+"""Count the images of a data set and choose the number of parts; standard library only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hrnet.cli import UserError
 from hrnet.tars import find_tars
 from make.call import OptionError, Options, note
 
-MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory with the four record files of preprocessing
+MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory that also has the four records of preprocessing
 PART_IMAGES = 20_000  # per part if SHARDS is not given: 12 GB of float32 inputs at 224 x 224
 MAX_PARTS = 64  # for tar files if SHARDS is not given: each part reads the headers of all files
-LEAST_ENTRY = 40  # bytes of an image's entry in a COCO annotation file; a smaller file cannot hold more
+LEAST_ENTRY = 40  # bytes: a lower limit for an image's entry in a COCO annotation file
 
 
 def count_classified(dataset: Path) -> int:
@@ -81,13 +81,13 @@ def set_shards(options: Options) -> None:
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
-        raise options.error("DEVICE", "each device needs its own parts", f"make eval SHARDS={len(devices)} (or more)")
+        raise options.error("DEVICE", "each device needs a part", f"make eval SHARDS={len(devices)} (or more)")
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and "compare" in options.goals:
         why = "it needs all inputs and outputs in one directory"
-        raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}; give SHARDS=1 LIMIT=1000")
+        raise OptionError(f"make compare: SHARDS={shards} is not supported, since {why}", "give SHARDS=1 LIMIT=1000")
     if shards != "1" and whole:
-        raise options.error("SHARDS", f"make {whole[0]} computes no parts", "use make eval, or give SHARDS=1")
+        raise options.error("SHARDS", f"make {whole[0]} does not compute parts", "use make eval, or give SHARDS=1")
     if shards != "1" and options["PREP"]:
         raise options.error("PREP", "contains the inputs of the whole data set", f"give SHARDS=1 instead of {shards}")
 

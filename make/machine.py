@@ -1,10 +1,10 @@
-"""Describe what the results of a part depend on, on this machine: code, config, model, images, versions of packages.
+"""Describe what the results of a part on this machine depend on: code, config, model, images, versions of packages.
 
     python -m make.machine --cfg hrnet_w18 --dataset /data/imagenet --model build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --backend onnxruntime --shard 3/16
 
-Prints one JSON object on the last line. make.cluster compares those of its nodes with its own: with another version,
-a node would compute a part that `make merge` rejects, or other pixels without an error.
+Prints one JSON object on the last line. make.cluster compares the description of each node with that of its own
+machine. A node with another version would compute a part that `make merge` rejects, or other pixels without an error.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from make.packages import PACKAGES
 
 STAGES = ("numpy", "opencv-python-headless", "Pillow", "pycocotools", "simplejpeg")  # compute pixels or results
 RUNTIMES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}  # BACKEND -> package
-LABELS = {  # field -> what it is, in errors
-    "code_sha256": "code",
-    "config_sha256": "config",
-    "model_sha256": "compiled model",
-    "list_sha256": "image list",
-    "available": "number of images",
-    "index_sha256": "images: their sizes or times",
+DIFFERENCES = {  # field -> the start of the error
+    "code_sha256": "another version of the code",
+    "config_sha256": "another config",
+    "model_sha256": "another compiled model",
+    "list_sha256": "another image list",
+    "available": "another number of images",
+    "index_sha256": "images with other sizes or times",
 }
 HINTS = {
     "code_sha256": "rm -r {folder} there",
@@ -52,7 +52,7 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
     fields, _ = identity(run, args.shard, listed, stages_sha256(run.task))
     names = [*STAGES, *filter(None, [RUNTIMES.get(args.backend)])]
     versions = {name: version_of(name, PACKAGES[name].module) for name in names}
-    return {**{name: fields[name] for name in LABELS}, **versions}
+    return {**{name: fields[name] for name in DIFFERENCES}, **versions}
 
 
 def check(node: str, folder: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def check(node: str, folder: str, found: dict[str, Any], expected: dict[str, Any
             continue
         hint = HINTS.get(name, f'pip install "{name}=={wanted}" there').format(folder=folder)
         values = [None if value is None else str(value)[:16] for value in (wanted, found.get(name))]
-        what = f"another version of the {LABELS[name]}" if name in LABELS else f"another version of {name}"
+        what = DIFFERENCES.get(name, f"another version of {name}")
         raise UserError(what, where=node, expected=values[0], found=values[1] or "none", hint=hint)
 
 

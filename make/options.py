@@ -2,11 +2,12 @@
 
     python3 -m make.options [--dry_run] --goals GOALS --overrides NAMES -- NAME:ORIGIN:VALUE ...
 
-Called by make/resolve.mk, before a virtual environment exists: standard library only. For an invalid value it prints a
-line on stdout, exit 2; other errors of the same call are printed before it on stderr. Otherwise it prints `NAME:=value`
-words for make, and make/remembered.py writes each given value that changed to `<BUILD>/<MODEL>/settings/<NAME>.mk` as
-`NAME ?= value`. The Makefile reads these files, so a given value applies to later calls too. Products depend on them:
-a new value makes products out of date. STALE lists the changed files; a dry run lists them and does not write them.
+Called by make/resolve.mk, before a virtual environment exists: standard library only. For an invalid value it prints
+one line to stdout and exits with 2; other errors of the same call are printed to stderr before. Otherwise it prints
+`NAME:=value` words for make, and make/remembered.py writes each given value that changed to
+`<BUILD>/<MODEL>/settings/<NAME>.mk` as `NAME ?= value`. The Makefile reads these files, so a given value applies to
+later calls too. The files are prerequisites of products, so a new value makes products out of date. STALE lists the
+changed files; a dry run lists them and does not write them.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ from make.ignored import ignore_weights, made_models, note_default_model, report
 from make.images import reject_chunk, set_shards
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
-FAMILY = "family"  # the MODEL of make family: directory of its products and remembered values
+FAMILY = "family"  # MODEL of make family; its products and remembered values are in BUILD/family
 TARGETS_HINT = "make help lists the targets"
 HIDDEN_TARGETS = {"once"}  # not in make help
 YAML = (".yaml", ".yml")
-FILES_OF = {
+SUFFIXES = {  # variable -> suffixes of the files that it names
     "ONNX": (".onnx",),
     "OM": (".om",),
     "TS": (".ts",),
     "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
 }
 DEMOS = ("demo_digits", "demo_pose")
-OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # of make/project.mk
+OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
 
 
 def shipped() -> list[str]:
@@ -102,7 +103,7 @@ def which_model(name: str, build: Path) -> str:
     variable for the path of a file."""
     path = Path(name)
     known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
-    other = next((each for each, endings in FILES_OF.items() if name.endswith(endings)), "CFG")
+    other = next((each for each, endings in SUFFIXES.items() if name.endswith(endings)), "CFG")
     if other != "CFG":
         return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
     near = nearest(path.stem if path.suffix in YAML else name, known)
@@ -116,12 +117,14 @@ def which_model(name: str, build: Path) -> str:
 
 
 def set_models(options: Options) -> None:
-    """Set and check MODELS of make family; default: all classifiers in configs/ but the demo's. Raises OptionError."""
+    """Set and check MODELS of make family; default: all classifiers in configs/ except demos. Raises OptionError."""
     if options["MODEL"] != FAMILY or options["CFG"]:
         name = "CFG" if options["CFG"] else "MODEL"
         raise options.error(name, "make family compares several models", f"give MODELS={options[name]}")
     if others := options.goals - {"family"}:
-        raise OptionError(f"make family {' '.join(sorted(others))}: other targets", "run make family alone")
+        raise OptionError(
+            f"make family {' '.join(sorted(others))}: not supported with other targets", "run make family alone"
+        )
     for name in ("WEIGHTS", "ONNX", "TS", "OM", "PREP"):
         if name in options.given and options[name]:
             raise options.error(name, "not supported by make family, which uses weights/<MODEL>.pth of each model")
@@ -139,7 +142,7 @@ def set_models(options: Options) -> None:
 
 
 def coco_split(config: str) -> str:
-    """DATASET.TEST of a pose config's YAML: which annotation file is evaluated."""
+    """DATASET.TEST of a pose config's YAML, which selects the annotation file; default: val2017."""
     section = re.search(r"^DATASET:(.*(?:\n(?![^ #\n]).*)*)", config, re.MULTILINE)
     found = re.search(r"\bTEST:[ ]*[\"']?([A-Za-z0-9_-]+)", section[1]) if section else None
     return found[1] if found else "val2017"
@@ -204,7 +207,8 @@ def check_task(options: Options) -> None:
 
 
 def product_names(options: Options) -> dict[str, str]:
-    """The parts of product names: SET (preprocessed inputs), TARGET (compiled for), TAG (backend and model)."""
+    """{name: value} of variables for make, among them parts of product names: SET (preprocessed inputs), TARGET (what
+    the model is compiled for) and TAG (backend and model)."""
     value = options.values
     chip = value["BACKEND"] in NPU_BACKENDS
     precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")
@@ -258,7 +262,7 @@ def targets() -> list[str]:
 
 
 def unknown_target(name: str) -> OptionError:
-    near, sign = nearest(name, targets()), "\uff1d"  # the equals sign of an input method for Chinese
+    near, sign = nearest(name, targets()), "\uff1d"  # fullwidth =, which a Chinese input method writes
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
     return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else hint)
 
@@ -271,8 +275,8 @@ def unknown_demo(name: str) -> OptionError:
 
 
 def unknown_words(options: Options, overrides: set[str]) -> Errors:
-    """Variables on the command line that do not exist, and words that are neither a target nor a product: make would
-    start with the other ones."""
+    """Errors for variables on the command line that do not exist, and for words that are neither a target nor a
+    product. make itself would report such a word only after it made the targets before it."""
     errors, known = Errors(), set(options.values) | OTHER_VARIABLES
     for name in sorted(overrides - known):
         near = nearest(name, known)
@@ -299,12 +303,13 @@ def check_call(options: Options, overrides: set[str]) -> None:
     if errors:
         errors += missing_files(options, options.given - set(invalid))
     else:
-        errors += invalid.values()  # of defaults that contain BUILD or MODEL, and of remembered values
+        errors += invalid.values()  # for defaults that contain BUILD or MODEL, and for remembered values
     errors.throw()
 
 
 def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, str]:
-    """Check and complete the options; return the variables for make. Raises OptionError."""
+    """Check and complete the options, and remember the given values unless `dry_run`. Returns the variables for make;
+    {} for make clean. Raises OptionError."""
     check_call(options, overrides)
     given = {name: options[name] for name in options.given - NOT_REMEMBERED if name in CHECKS}
     reject_chunk(options)
@@ -318,7 +323,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             what = f"make clean: {locked[0]} is locked by {locked[1] or 'another run'}"
             raise OptionError(what, "wait until it ends")
         if not (options.folder.is_dir() and os.listdir(options.folder)):
-            made = f"; there are {first_few(made_models(options), 9)}" if made_models(options) else ""
+            made = f"; found {first_few(made_models(options), 9)}" if made_models(options) else ""
             note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")
         if remembered:
             note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}")
@@ -344,7 +349,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         remove_unread(options)
     stale, before = remember(options, given, not writes)
     names = product_names(options)
-    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}  # make splits the output, and has these values
+    # make splits this output at spaces, which these values may contain; make already has them
+    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
     words = {name: value for name, value in options.values.items() if name not in spaced}
     names.update(changed(options, names))
     return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale), "SETTINGS_BEFORE": before}

@@ -17,7 +17,8 @@ class Stopped(Exception):
 
 
 class Stages:
-    """The commands of the stages, as templates, and their running processes."""
+    """The commands of the stages and their running processes. `templates`: {stage: command}, in which `{shard}`,
+    `{work}` and other names in braces are replaced by values; an empty command: the stage is not needed."""
 
     def __init__(self, templates: dict[str, str]) -> None:
         self.templates = templates
@@ -26,7 +27,8 @@ class Stages:
         self.stopped = False
 
     def run(self, name: str, lock: int, **values: object) -> None:
-        """Run a stage; its process inherits the part's lock. Raises UserError or WorkFailed if it fails."""
+        """Run a stage; its process inherits the part's lock. Raises UserError (exit 2) or WorkFailed (another exit
+        code) if it fails, and Stopped if another part has failed."""
         words = shlex.split(self.templates[name])
         for key, value in values.items():
             words = [word.replace(f"{{{key}}}", str(value)) for word in words]
@@ -41,7 +43,7 @@ class Stages:
             if self.stopped:
                 raise Stopped
         if code == 0:
-            settle(0)  # the values of the call are good: a later stage that fails does not forget them
+            settle(0)  # keep the values of this call, even if a later stage fails
         else:
             what = f"part {values['shard']}: {name} failed, see above"
             raise (UserError if code == 2 else WorkFailed)(what, found=f"exit {code}", hint=HINT)

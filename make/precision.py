@@ -4,8 +4,7 @@
         --metrics build/demo_digits/eval/digits-float32 --output build/demo_digits/precision/digits-float32.json
 
 Called by `make precision`. Each row is a call of make with another PRECISION, on the CPU with onnxruntime and with
-OpenVINO if it is installed; other values are those that make remembers. make evaluates only what was not evaluated
-before.
+OpenVINO if it is installed; other values are those that make remembers. Existing evaluations are not computed again.
 
 Reads    the metrics and predictions that make eval writes, and the record of keep_float.search
 Writes   <output> (kind `precision`) and <name>.md
@@ -87,7 +86,8 @@ def run_make(args: argparse.Namespace, row: Row, backend: str, product: Path) ->
 
 
 def read_top(path: Path, pose: bool) -> dict[str, Any]:
-    """{image: its most probable class, or the number of people in it} of the evaluation with the metrics `path`."""
+    """{image: its most probable class, or for pose the number of people in it}, from the predictions of the evaluation
+    whose metrics are in `path`."""
     predictions = path.with_suffix("") / "predictions.jsonl"
     if pose:
         return {each.source: each.people for each in read_predictions(predictions, PosePrediction)}
@@ -119,7 +119,8 @@ def measure(args: argparse.Namespace, row: Row, backends: Sequence[str], expecte
 
 
 def read_search(path: Path) -> dict[str, Any]:
-    """What keep_float.search found: the method of plain int8, and the operators."""
+    """The result of keep_float.search: the method of int8 without a list, the operators, and the divergence before and
+    after."""
     record = read_record(path, "keep_float", HINT)
     steps = [step for step in record["steps"] if step["accepted"]]
     found = {"method": record.get("method"), "operators": record["operators"], "candidates": record["candidates"]}
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     for number, row in enumerate(ROWS, 1):
         print(f"row {number} of {len(ROWS)}: {row.name}", flush=True)
         rows.append(measure(args, row, backends, expected))
-        settle(0)  # the values of this call are good: a later row that fails does not forget them
+        settle(0)  # keep the values of this call, even if a later row fails
         if not expected:
             path = args.metrics / f"{tag(row, backends[0], args.batch_size)}{args.ending}.json"
             pose = "AP" in read_json(path, "metrics")["metrics"]

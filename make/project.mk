@@ -22,7 +22,7 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 HOST         ?= 127.0.0.1#          serve: address to listen on; not remembered
 PORT         ?= 8000#               serve: port of the first device; not remembered
 SERVED = $(or $(OM),$(sort $(MODEL_FILE) $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT))))
-known-verdict:                    # before the models are compiled; it does not decide whether make remembers the values of this call
+known-verdict:                    # runs before the models are compiled; if it fails, make still remembers the values of this call
 	$(if $(ALLOW_UNJUDGED),,@env -u SETTINGS_BEFORE $(PYTHON) -m serve.verdict --metrics $(METRICS) --backend $(BACKEND) $(if $(POSE),--flip $(FLIP)))
 .PHONY: known-verdict
 serve:        known-verdict $(SERVED) $(OM:%=%.json)    ## serve the model over HTTP after it passed its gate
@@ -95,13 +95,13 @@ cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## c
 	@$(PYTHON) -m postprocess.gate $(METRICS) $(ALLOW_UNJUDGED)
 
 VENV  := .venv
-PEERS ?= peers# bench-peers: directory of programs; not remembered
+PEERS ?= peers# bench-peers: the original programs; not remembered
 CLEAN ?=# all: make clean removes train/ too; not remembered
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
 ifneq ($(wildcard help.txt),)
-	@cat help.txt # of a bundle: make/bundle_help.py
+	@cat help.txt # in a bundle, written by make/bundle_help.py
 else
 	@echo "usage: make TARGET... [VARIABLE=value ...]"; echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' Makefile make/project.mk | expand -t 16; echo
@@ -110,7 +110,7 @@ else
 endif
 
 lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the file that the shell opened as descriptor 9
-# Only one call of the target $1 at a time in this directory: the others wait, as long as the shell and what it starts runs
+# Allow one call of the target $1 at a time in this directory: other calls wait until the shell and its child processes have ended
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c

@@ -1,9 +1,9 @@
 """The nodes of a Ray cluster, for make.cluster: send them a bundle, check them, run commands in it, fetch files.
 
-Ray core finds the nodes, starts a process on a given one, moves bytes there and back, and reports a process or a node
-that died. make/schedule.py decides which part runs where.
+Ray Core finds the nodes, starts processes on a given node, transfers bytes in both directions, and reports a process or
+a node that died. make/schedule.py decides which part runs where.
 
-The functions that run on a node are sent there with their code, since the node has no other copy of it. They use only
+The functions that run on a node are sent there with their code, since the node has no copy of this file. They use only
 the standard library.
 """
 
@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 from hrnet.cli import UserError
 
-ANSWER = 10  # seconds, for the head to accept a connection
-OUTPUT_LINES = 40  # of a command's output that are kept
-LOCK_TRIES = 100  # to get the lock of a part, one in 0.1 s; after that, make part reports who has it
-SECONDS = 60  # for the last clean-up of a node
+CONNECT_TIMEOUT = 10  # seconds, for the head to accept a connection
+OUTPUT_LINES = 40  # last lines of a command's output that are kept
+LOCK_TRIES = 100  # attempts to get the lock of a part, one in 0.1 s; then make part reports which process has it
+CLEAN_TIMEOUT = 60  # seconds, to remove the bundles from all nodes
 INSTALL = f"{sys.executable} -m pip install -c constraints.txt ray"
 
 
@@ -77,13 +77,14 @@ def unpack(archive: bytes, name: str) -> str:
 
 def execute(folder: str, words: list[str], wanted: str) -> Outcome:
     """Run a command in `folder` with this interpreter. It is killed if this process ends. Returns its output and the
-    bytes of the files that match `wanted`, and removes these files. First waits until the processes of a killed attempt
-    have ended."""
+    bytes of the files that match `wanted`, and removes these files. First waits until the processes of a killed
+    attempt have ended, about LOCK_TRIES / 10 seconds at most."""
     import fcntl
     import time
 
     options = re.findall(r"^([A-Z_]+) +\?=", Path(folder, "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     inherited = {*options, "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}  # of the make that started Ray
+    # Ray sets these to an empty text for a task without devices
     unset = {name for name, value in os.environ.items() if name.endswith("VISIBLE_DEVICES") and not value}
     environment = {name: value for name, value in os.environ.items() if name not in inherited | unset}
     for path in Path(folder).glob(wanted.removesuffix(".*") + "_lock") if wanted else ():
@@ -155,7 +156,7 @@ def connect(address: str) -> Any:
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself would try for a quarter of an hour
-            socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT).close()
         more: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
         ray.init(**more, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
@@ -170,10 +171,10 @@ def last_line(text: str) -> str:
 
 
 class RayNodes:
-    """The nodes of one cluster; a context."""
+    """The nodes of one cluster; a context manager that disconnects from the cluster at its end."""
 
     def __init__(self, address: str, npu: bool) -> None:
-        """`npu`: each part needs an NPU; else each part needs all CPUs of a node."""
+        """`npu`: each part needs an NPU; otherwise each part needs all CPUs of a node."""
         self.ray, self.npu = connect(address), npu
         self.ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self._remote = {each.__name__: self.ray.remote(each) for each in (enter, execute, leave)}
@@ -222,7 +223,7 @@ class RayNodes:
         return self._remote[name].options(scheduling_strategy=there, max_retries=0, **needs).remote(*arguments)
 
     def wait(self, tasks: Sequence[Any], seconds: float) -> list[tuple[Any, Outcome]]:
-        """The tasks that end within `seconds`, at least one if possible, and their outcomes."""
+        """[(task, outcome)] of one of the tasks that have ended; [] if none ends within `seconds`."""
         done, _ = self.ray.wait(list(tasks), num_returns=1, timeout=seconds)
         ended = [(task, self._outcome(task)) for task in done]
         for task, outcome in ended:
@@ -240,11 +241,11 @@ class RayNodes:
         return outcome
 
     def clean(self) -> dict[str, str]:
-        """Remove the bundles from all nodes that are still up. Returns {node: why it failed}."""
+        """Remove the bundles from all nodes that are still up. Returns {name of a node: why it failed}."""
         tasks = {}
         for node in self.alive():
             if folder := self._folders.get(node.key):
                 tasks[self._start("leave", node, {"num_cpus": 0}, folder)] = node.name
-        done, late = self.ray.wait(list(tasks), num_returns=len(tasks), timeout=SECONDS) if tasks else ([], [])
+        done, late = self.ray.wait(list(tasks), num_returns=len(tasks), timeout=CLEAN_TIMEOUT) if tasks else ([], [])
         failed = {tasks[task]: self._outcome(task).lost for task in done}
         return {**{name: why for name, why in failed.items() if why}, **{tasks[task]: "no answer" for task in late}}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from make.call import TORCH_BACKENDS, OptionError, Options, float_operators, note
 
-BEFORE = ".settings_before."  # and the id of the process of make
+BEFORE = ".settings_before."  # start of a directory's name; the rest is the process id of make
 
 # {variable: variables that make it ineffective}; prefer_given resets these if they are only remembered
 HIDDEN_BY = {"WEIGHTS": ("ONNX", "TS", "OM"), "ONNX": ("OM",), "TS": ("OM",)}
-# Variables of which only some targets read the value
+# The variables that a target reads
 NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
 COMPILER = {"BATCH", "PRECISION", "KEEP_FLOAT", "SOC", "TUNE", "ATC_FLAGS"}
 MODEL = SOURCES | COMPILER | {"OM", "INPUT", "BACKEND"}
@@ -93,11 +93,12 @@ def prefer_given(options: Options) -> dict[str, str]:
 
 
 def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[list[str], str]:
-    """Write the given values that changed. Returns their files, and the directory by which the first stage can put the
-    old ones back (hrnet/given.py), empty if nothing was written. Raises OptionError if a file cannot be written."""
+    """Write the given values that changed. Returns their files, and the directory with the old files, which the first
+    stage restores if it rejects the values (hrnet/given.py); "" if nothing was written. Raises OptionError if a file
+    cannot be written."""
     before = None
     if not dry_run:
-        remove_of_killed(options.folder)
+        remove_backups_of_killed(options.folder)
     texts = {options.settings / f"{name}.mk": f"{name} ?= {value}\n" for name, value in sorted(given.items())}
     texts = {path: text for path, text in texts.items() if not _holds(path, text)}
     if not dry_run and texts:
@@ -106,7 +107,7 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[li
             os.umask(0o027)
             path.parent.mkdir(parents=True, exist_ok=True)
             before = options.folder / f"{BEFORE}{os.getppid()}"  # the id of make
-            shutil.rmtree(before, ignore_errors=True)  # of a killed call that had the same id
+            shutil.rmtree(before, ignore_errors=True)  # from a killed call that had the same process id
             before.mkdir()
             for path, text in texts.items():
                 _replace(path, text, before / path.name)
@@ -115,7 +116,7 @@ def remember(options: Options, given: dict[str, str], dry_run: bool) -> tuple[li
     return [str(path) for path in texts], str(before or "")
 
 
-def remove_of_killed(folder: Path) -> None:
+def remove_backups_of_killed(folder: Path) -> None:
     """Remove the directories SETTINGS_BEFORE of calls that were killed."""
     for path in folder.glob(f"{BEFORE}[0-9]*"):
         if not _is_running(int(path.name.removeprefix(BEFORE))):
@@ -127,7 +128,7 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # the process belongs to another user
         return True
     return True
 
@@ -137,7 +138,8 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _replace(path: Path, text: str, before: Path) -> None:
-    """Write a file in one step, after copies of the old one, empty if there is none, and of the new one."""
+    """Write two copies, then replace the file atomically. `before`: a copy of the old file, empty if there is none;
+    with the suffix `.given`: a copy of the new file."""
     if path.is_file():
         shutil.copy2(path, before)
     else:

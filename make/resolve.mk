@@ -2,16 +2,16 @@
 override comma := ,
 quoted   = '$(subst ','\'',$1)'
 DRY      := $(firstword -$(MAKEFLAGS))# make -n and make -q run no command
-# HOST and PORT only from make's command line: some shells export HOST, which would open the server to the network
+# HOST and PORT are read only from make's command line: some shells export HOST, which would open the server to the network
 $(foreach v,HOST PORT,$(if $(filter command,$(origin $v)),,$(eval override $v :=)))
 RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),$(findstring q,$(DRY))),--dry_run) \
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
     $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
-$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# a space, so that a hint at the end can be selected
+$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# the space separates a hint at the end from the full stop that make prints
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
-export SETTINGS_BEFORE# with it, the first stage forgets the values of this call if it fails: hrnet/given.py
+export SETTINGS_BEFORE# the first stage needs it to forget the values of this call if it exits with 2: hrnet/given.py
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.
 BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP $(if $(PACK_INPUTS),,SHARDS) GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)

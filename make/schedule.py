@@ -1,4 +1,4 @@
-"""Which part runs on which node of a cluster: nodes that join and leave, checks, failures and progress.
+"""Decide which part runs on which node of a cluster: nodes that join and leave, checks, failures and progress.
 
 This module does not use Ray: `Nodes` lists what it needs from a cluster. A node is checked once, before its first part.
 A part that failed, or whose process or node died, is computed again, on another node if there is one. A node on which
@@ -26,14 +26,14 @@ from make.part_stages import HINT
 from make.ray_nodes import Node, Outcome, last_line
 
 ATTEMPTS = 3  # for each part
-FAILURES = 3  # of different parts in a row, after which a node gets no more parts
-DISK_HINT = "set BUILD= to a larger disk"  # of make doctor
+FAILURES = 3  # a node on which so many different parts failed in a row gets no more parts
+DISK_HINT = "set BUILD= to a larger disk"  # in an error of make doctor
 NODE_DISK_HINT = "start Ray there with TMPDIR=<directory on a larger disk>"
 POLL = 1.0  # seconds between two searches for new nodes
 
 
 class Nodes(Protocol):
-    """What compute needs from a cluster: see RayNodes."""
+    """What Run needs from a cluster: see RayNodes."""
 
     def alive(self) -> list[Node]: ...
     def check(self, node: Node, commands: list[list[str]]) -> object: ...
@@ -47,14 +47,14 @@ class Job:
 
     check: list[list[str]]  # commands
     settings: list[str]  # make variables of `make part`
-    machine: dict[str, Any]  # of this machine
+    machine: dict[str, Any]  # description of this machine, see make/machine.py
 
     def part(self, shard: Shard) -> list[str]:
         return ["make", "part", f"SHARD={shard}", *self.settings]
 
 
 class Plan:
-    """Which parts wait, and what failed."""
+    """The parts that wait, and those that failed."""
 
     def __init__(self, parts: list[Shard]) -> None:
         self.waiting = list(parts)
@@ -63,11 +63,11 @@ class Plan:
         self._in_a_row: dict[str, set[Shard]] = {}  # node -> parts that failed there since the last success
 
     def take(self, node: str) -> Optional[Shard]:
-        """The next part for a node; parts that failed on it come last. None if no part waits, or too many
+        """The next part for a node; parts that failed on it come last. None if no part is left, or if too many parts
         failed on the node."""
         if not self.waiting or self.is_bad(node):
             return None
-        part = min(self.waiting, key=lambda each: node in self.failed[each])  # the first one, if equal
+        part = min(self.waiting, key=lambda each: node in self.failed[each])  # the first of equal ones
         self.waiting.remove(part)
         return part
 
@@ -78,7 +78,7 @@ class Plan:
         self._in_a_row.pop(node, None)
 
     def fail(self, part: Shard, node: str, why: str) -> None:
-        """Let the part wait again, at the front, or give up."""
+        """Schedule a part again, before all others, or give it up after ATTEMPTS failures."""
         self._in_a_row.setdefault(node, set()).add(part)
         self.failed[part].append(node)
         if len(self.failed[part]) < ATTEMPTS:
@@ -101,7 +101,8 @@ class Progress:
         self.started = now if self.started is None else self.started
 
     def line(self, part: Shard, node: str, images: int, now: float) -> str:
-        """The line for a part that is done, with the rate since the start and the time left at this rate."""
+        """Count a part that is done. Returns the line for it, with the rate since the start and the time left at this
+        rate; `now` is in seconds."""
         self.parts, self.images = self.parts + 1, self.images + images
         seconds = max(now - (self.started or 0.0), 1e-9)
         done = self.kept + self.parts
@@ -123,13 +124,13 @@ class Run:
         self.parts: dict[Any, tuple[Shard, Node]] = {}
 
     def compute(self, plan: Plan) -> None:
-        """Compute all parts. Raises UserError if no node is left, and WorkFailed if parts failed on several nodes."""
+        """Compute all parts. Raises UserError if no node is left, and WorkFailed if a part failed ATTEMPTS times."""
         while plan.waiting or self.parts:
-            self.look(plan)
+            self.update_nodes(plan)
             tasks = [*self.checks, *self.parts]
             if not tasks:
                 raise UserError(
-                    f"no node can compute: {plural(len(plan.waiting), 'part is', 'parts are')} left",
+                    f"no node can compute the remaining {plural(len(plan.waiting), 'part')}",
                     where=os.environ.get("RAY_ADDRESS") or "the cluster on this machine",
                     found=first_few([f"{name}: {why}" for name, why in self.rejected.items()]) or "no nodes",
                     hint=HINT,
@@ -144,8 +145,8 @@ class Run:
             names = first_few(map(str, plan.given_up))
             raise WorkFailed(f"failed {ATTEMPTS} times: part {names}", where=part, found=why, hint=HINT)
 
-    def look(self, plan: Plan) -> None:
-        """Check new nodes, forget those that died, and start parts on those that are free."""
+    def update_nodes(self, plan: Plan) -> None:
+        """Start checks of new nodes, forget nodes that died, and start parts on free nodes."""
         alive = {node.key: node for node in self.nodes.alive()}
         for key in [key for key in self.known if key not in alive]:
             self.report(f"{self.known.pop(key).name}: left the cluster")
@@ -193,7 +194,7 @@ class Run:
                 why = str(error)
         if not why:
             plan.done(node.key)
-            settle(0)  # the values of the call are good: a later part that fails does not forget them
+            settle(0)  # keep the values of this call, even if a later part fails
             self.report(self.progress.line(part, node.name, images, time.monotonic()))
             return
         plan.fail(part, node.key, why)
@@ -211,6 +212,7 @@ class Run:
 
 
 def reason(output: str) -> str:
-    """Why a command failed: what make doctor found missing, or errors of scripts, else the last line of its output."""
+    """Why a command failed: what make doctor found missing, or the errors of scripts, or else the last line of the
+    output."""
     found = re.findall(r"^(?:make doctor: missing|[a-z_.]+: (?:error|failed)): (.+)$", output, re.MULTILINE)
     return first_few(found).replace(DISK_HINT, NODE_DISK_HINT) or last_line(output)

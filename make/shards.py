@@ -94,7 +94,7 @@ def find(dataset: Path, task: str, config: CfgNode) -> Union[Dataset, CocoSet]:
 
 
 def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields that the record of a part must have, and the part's images. `listed`: the data set, from `find`;
+    """The values that the record of a part must have, and the part's images. `listed`: the data set, from `find`;
     `code`: the hash of the stages."""
     args, name = run.args, "images" if run.task == "pose" else "labels"
     ends = () if run.task == "pose" else listed.ends
@@ -103,7 +103,7 @@ def identity(run: Run, part: Shard, listed: Any, code: str) -> tuple[dict[str, A
     fields = {
         "part": part,
         "list_sha256": listing.sha256,
-        "available": total if listing.images < total else None,  # if the data set grew, LIMIT selects only a part of it
+        "available": total if listing.images < total else None,  # differs if the data set grew beyond LIMIT
         "index_sha256": dataclasses.replace(listed, **{name: images}).sha256(),
         "config_sha256": config_sha256(run.config),
         "model_sha256": run.compiled.model_sha256,
@@ -149,8 +149,9 @@ def has_reference(run: Run, part: Shard) -> bool:
 
 
 def compute(run: Run, todo: dict[Shard, list[str]], devices: list[str], total: int) -> None:
-    """Compute the parts: one thread preprocesses, and one for each device does the rest."""
-    slots = threading.Semaphore(len(devices) + 1)  # for parts on disk
+    """Compute the parts: one thread preprocesses, and one thread for each device runs the other stages. `total`: number
+    of parts, with those that were finished before. Raises the first error of a thread."""
+    slots = threading.Semaphore(len(devices) + 1)  # number of parts whose inputs may be on disk
     ready: queue.Queue[Optional[tuple[Shard, contextlib.ExitStack, int]]] = queue.Queue()
     errors: list[BaseException] = []
     started, done = time.perf_counter(), 0
@@ -220,7 +221,7 @@ def load_model(args: argparse.Namespace) -> tuple[CfgNode, CompiledModel]:
 
 
 def open_run(args: argparse.Namespace) -> Run:
-    """The data that all parts of these arguments share. Makes the parts' directory."""
+    """The data that all parts of these arguments share. Creates the parts' directory."""
     templates = {name: getattr(args, name) for name in ("preprocess", "infer", "evaluate", "reference")}
     run = Run(args, *load_model(args), Stages(templates))
     make_folder(args.parts)
@@ -241,7 +242,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{len(kept)} of {len(shards)} parts were finished before and are kept")
     compute(everything, todo, args.devices, len(shards))
     if not args.shard:
-        write_record(args.parts / "data.json", "data", {"data": everything.state})  # for make
+        write_record(args.parts / "data.json", "data", {"data": everything.state})  # make/changed.py reads it
 
 
 def devices(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The accuracy of a run beside torch, ONNX, the published figure and other runs of the model, and where it is lost."""
+"""Accuracy of a run, compared with torch, ONNX, the published figure and other runs of the model; where it is lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from report.sources import Source, Sources
 
 CLASS_FIGURES = ("top1", "top2", "top3", "top4", "top5")
 POSE_FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-WORST_OPERATORS, MAX_RUNS = 10, 40
+WORST_OPERATORS, MAX_RUNS = 10, 40  # that are listed
 
 
 def verdict_chart(run: Run) -> str:
-    """The accuracy with its interval, the reference and, if it was compared, the least accuracy that passes."""
+    """A chart of the accuracy with its interval, the reference and, if they were compared, the lowest accuracy that
+    passes, as SVG."""
     content, metric = run.metrics.content, run.metric
     value = content["metrics"][metric]
     rows = [charts.Interval("this run", value, *content["interval95"][metric])]
@@ -30,7 +31,7 @@ def verdict_chart(run: Run) -> str:
 
 
 def published(run: Run) -> Optional[dict[str, Any]]:
-    """The config's figures, or None."""
+    """The published figures in the config, or None."""
     known = run.config.REFERENCE
     names = [name for name in ("TOP1", "TOP5", "AP") if known.get(name)]
     if not names:
@@ -40,7 +41,8 @@ def published(run: Run) -> Optional[dict[str, Any]]:
 
 
 def reference_record(run: Run, sources: Sources, ending: str) -> Optional[Source]:
-    """The accuracy of torch, or with `-onnx` of the ONNX file, on the same images; None if it was not computed."""
+    """The accuracy of torch on the same images, or with `ending` -onnx that of the ONNX file; None if it was not
+    computed."""
     path = run.build / "reference" / f"{run.set_name}{run.noflip}{ending}.json"
     found = sources.record(path, "metrics")
     same = found is not None and found.content.get("images_sha256") == run.metrics.content["images_sha256"]
@@ -48,7 +50,8 @@ def reference_record(run: Run, sources: Sources, ending: str) -> Optional[Source
 
 
 def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
-    """All evaluated runs of the model, this one first, with the number of images that have another result in it."""
+    """The evaluated runs of the model, this one first, at most MAX_RUNS. `changed`: the number of images with another
+    result than in this run; None if the images differ."""
     mine = run.metrics.content
     before = results(Path(run.predictions.path), run.pose)
     rows = []
@@ -84,7 +87,7 @@ def class_figures(metrics: dict[str, Any]) -> tuple[str, ...]:
 
 
 def reference_to_compute(run: Run) -> tuple[str, str]:
-    """What computes a reference on the same images: in words, and as REFERENCE."""
+    """The reference that can be computed on the same images: its name, and the value of REFERENCE."""
     if run.pose or run.metrics.content["model"].get("weights_sha256"):
         return "PyTorch", "torch"
     return "the ONNX file", "onnx"
@@ -98,7 +101,7 @@ def next_precision(run: Run) -> str:
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
-    """What the template needs; adds `published`, `changed` and `operators` to `own`."""
+    """The values for the template; adds `published` and `changed` to `own`."""
     figures = POSE_FIGURES if run.pose else class_figures(run.metrics.content)
     folder = run.build / "compare" / run.set_name / run.tag
     operators = sources.record(folder / "operators.json", "operators")

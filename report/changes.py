@@ -1,4 +1,4 @@
-"""What differs between two runs, image by image: another Top-1 class, or another number of people."""
+"""The images whose result differs between two runs: another Top-1 class, or another number of people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 
-LISTED = 500
+LISTED = 500  # changed images
 
 
 def results(path: Path, pose: bool) -> dict[str, tuple[Any, bool]]:
@@ -27,14 +27,15 @@ def result(found: Union[ClassPrediction, PosePrediction]) -> tuple[Any, bool]:
 
 
 def count_changed(before: dict[str, tuple[Any, bool]], path: Path, pose: bool) -> int:
-    """How many images of `path` have another result than in `before`."""
+    """The number of images whose result in the predictions `path` differs from that in `before`."""
     return sum(each.source in before and before[each.source][0] != result(each)[0] for each in predictions(path, pose))
 
 
 def compare(
     before: dict[str, tuple[Any, bool]], after: dict[str, tuple[Any, bool]], name: Callable[[int], str]
 ) -> dict[str, Any]:
-    """The images whose result changed, at most LISTED, and their number. `name`: of a class or a number of people."""
+    """Compare two runs: the numbers of images in both or in one of them, the number of changed results by their effect,
+    and at most LISTED changed images. `name`: the text for a class or a number of people."""
     both = [source for source in after if source in before]
     changed = [source for source in both if before[source][0] != after[source][0]]
     effects = {

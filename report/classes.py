@@ -21,7 +21,7 @@ SIDES = (64, 128, 256, 384, 512, 768, 1024)  # pixels: each group has the images
 
 @dataclass
 class Group:
-    """Some images."""
+    """Counts over a group of images."""
 
     images: int = 0
     hits: int = 0  # Top-1
@@ -58,7 +58,7 @@ class Statistics:
             self.sizes.setdefault(size_group(min(found.size)), Group()).add(hit, confidence)
         if not hit:
             self.confusions[found.label, best] += 1
-        badness = confidence if not hit else -confidence  # wrong and sure first, then right and unsure
+        badness = confidence if not hit else -confidence  # first wrong with high, then right with low confidence
         entry = (badness, -self.images, found)
         if len(self.worst) < WORST_IMAGES:
             heapq.heappush(self.worst, entry)
@@ -116,7 +116,7 @@ class Statistics:
 
 
 def size_group(side: int) -> int:
-    """The lower end of the group with a short side of `side` pixels."""
+    """The lower limit of the size group for images whose short side has `side` pixels."""
     return max((least for least in SIDES if least <= side), default=0)
 
 

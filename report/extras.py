@@ -16,8 +16,8 @@ from report.run import Run
 from report.sources import Sources
 
 LISTED = 200  # rejected images
-WEIGHTS = ("model_best.pth.tar", "*.pth")  # of a training: classification, pose
-SWEEPS = 2  # of make family
+WEIGHTS = ("model_best.pth.tar", "*.pth")  # files of a training: classification, pose
+FAMILY_RECORDS = 2  # that are shown
 
 
 def rejected(run: Run, sources: Sources) -> dict[str, Any]:
@@ -44,11 +44,12 @@ def family(run: Run, sources: Sources) -> list[dict[str, Any]]:
         if run.config_name in [row["model"] for row in content["rows"]] and (source := sources.record(path, "family")):
             drawn = [(each, charts.scatter(each.x, each.series, log=each.log)) for each in charts_of(content)]
             found.append({"source": source, "about": about(content), "charts": drawn})
-    return found[:SWEEPS]
+    return found[:FAMILY_RECORDS]
 
 
 def training(run: Run, sources: Sources, folder: Path) -> Optional[dict[str, Any]]:
-    """The curves of a training, its best and last epoch, and whether its weights were evaluated; None without one."""
+    """The curves of a training, its best and last epoch, and whether this run evaluated its weights; None if there was
+    no training."""
     source = sources.file(folder / "metrics.jsonl")  # one line for each finished epoch
     if not source:
         return None
@@ -74,7 +75,7 @@ def training(run: Run, sources: Sources, folder: Path) -> Optional[dict[str, Any
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
-    """What the template needs; adds `rejected` and `training` to `own`."""
+    """The values for the template; adds `rejected` and `training` to `own`."""
     curves = training(run, sources, run.build / "train")
     dropped = rejected(run, sources)
     content = run.metrics.content

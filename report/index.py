@@ -1,4 +1,4 @@
-"""Compare the evaluated runs of several models: one page of HTML with a table and a chart, one row for each run.
+"""Compare the evaluated runs of several models on one HTML page: a table with a row for each run, and charts.
 
     python -m report.index --build build --models hrnet_w18 hrnet_w30 --output build/report.html
 

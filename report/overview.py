@@ -19,7 +19,7 @@ LONGEST = 4000  # characters of a command: amct_onnx may get many files
 
 
 def compiled_record(run: Run, sources: Sources, model: Optional[Path]) -> Optional[Source]:
-    """The record of the compiled model; None if it no longer exists, or describes another model now."""
+    """The record of the compiled model; None if it no longer exists, or if it now describes another model."""
     if model is None or not model.is_file():
         return None
     found = sources.typed(Path(f"{model}.json"), lambda _: CompiledModel.read(model), "compiled")
@@ -28,7 +28,7 @@ def compiled_record(run: Run, sources: Sources, model: Optional[Path]) -> Option
 
 
 def machine_of(run: Run, sources: Sources) -> Optional[Source]:
-    """A record of this model that names the machine."""
+    """A record of this model that describes the machine, or None."""
     for folder, kind in (("bench", "bench"), ("precision", "precision")):
         for found in sources.records(run.build / folder, "*.json", kind):
             if "machine" in found.content:
@@ -37,7 +37,7 @@ def machine_of(run: Run, sources: Sources) -> Optional[Source]:
 
 
 def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tuple[str, str, Optional[Source]]]:
-    """(what it does, the command, the record that has it), in the order of the stages."""
+    """(name of the step, the command, the record that contains it), in the order of the stages."""
     found: list[tuple[str, str, Optional[Source]]] = []
     remembered = {name: value for name, value in run.remembered().items() if value}
     allowed = run.metrics.content["gate"]["allowed_points"]
@@ -67,7 +67,7 @@ def precision(run: Run) -> str:
 
 
 def chip(run: Run, compiled: Optional[Source]) -> str:
-    """The NPU that computed the outputs, or a text that no NPU did."""
+    """The NPU that computed the outputs, or a text that says that no NPU was used."""
     words = compiled.content["command"] if compiled else []
     target = next((word.partition("=")[2] for word in words if word.startswith("--soc_version=")), "")
     tool = run.metrics.content["tool"]
@@ -103,7 +103,7 @@ def onnx_file(run: Run, compiled: Optional[Source]) -> dict[str, str]:
 
 
 def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dict[str, Any]:
-    """What the template needs."""
+    """The values for the template."""
     compiled = compiled_record(run, sources, model)
     exported = sources.record(run.build / "model.onnx.json", "export")
     if exported and compiled and compiled.content["metadata"].get("int8.tool") is None:

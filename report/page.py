@@ -1,8 +1,8 @@
-"""Render a page of HTML from records. Names of files and classes are untrusted: jinja2 escapes all values.
+"""Render an HTML page from records. Names of files and classes are untrusted: jinja2 escapes all values.
 
 The page needs no script and requests nothing; its Content-Security-Policy forbids both. Each number is an element
 `<data value="76.8" data-record="r1" data-key="/metrics/top1">`, where `r1` is a record in the list at the end of the
-page, or `page`: the JSON block with the sums over records.
+page, or `page`, the JSON block of the page with sums over records.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def check_installed() -> None:
     """Raise UserError unless jinja2 and matplotlib are installed."""
     missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} not installed", hint=install(" ".join(missing)))
+        verb = "is" if len(missing) == 1 else "are"
+        raise UserError(f"{' and '.join(missing)} {verb} not installed", hint=install(" ".join(missing)))
 
 
 class Page:
@@ -60,8 +61,8 @@ class Page:
         self.environment.filters |= {"command": shlex.join, "svg": svg, "shown": shown}
 
     def num(self, source: Source, *keys: Any, f: str = ".2f", factor: float = 1) -> Any:
-        """The value of a record at these keys as an element, `-` if it is missing or not finite. `f`: format; `factor`:
-        for a unit."""
+        """The value of a record at these keys as an HTML element; `-` if it is missing or not finite. `f`: format;
+        `factor`: the value is multiplied by it, to show it in another unit."""
         from markupsafe import Markup
 
         value = value_at(source.content, keys)
@@ -90,7 +91,7 @@ class Page:
     def write(self, template: str, **context: Any) -> int:
         """Render a template and write the page; returns its size in bytes."""
         text = self.environment.get_template(template).render(files=self.sources.listed(), **context)
-        text = text.encode("utf-8", "backslashreplace").decode()  # names of files that are not UTF-8
+        text = text.encode("utf-8", "backslashreplace").decode()  # for names of files that are not UTF-8
         make_folder(self.sources.page.parent)
         write_text(self.sources.page, text)
         return len(text.encode())
@@ -123,7 +124,7 @@ def shown(value: object) -> str:
 
 
 def data_uri(image: Image.Image) -> str:
-    """An image as the address of an img element."""
+    """An image as a data: URI, for an img element."""
     with io.BytesIO() as file:
         image.convert("RGB").save(file, format="JPEG", quality=JPEG_QUALITY, optimize=True)
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

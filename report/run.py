@@ -1,4 +1,4 @@
-"""One evaluated run: its records, found by their paths in build/<MODEL>/, and the commands that write missing ones."""
+"""One evaluated run: its records below build/<MODEL>/, and the commands that write missing records."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def tag(self) -> str:
-        """TAG: backend, batch and precision; with -noflip."""
+        """TAG: backend, batch and precision; it ends with -noflip for a run without the flip test."""
         return self.path.stem
 
     @property
@@ -101,18 +101,18 @@ def read_metrics(sources: Sources, path: Path, hint: str) -> Source:
     """A complete metrics record with a verdict. Raises FormatError."""
     found = sources.record(path, "metrics")
     if found is None:
-        raise FormatError("no metrics record", where=path, hint=hint)
+        raise FormatError("no such metrics record", where=path, hint=hint)
     content: dict[str, Any] = found.content
     missing = [key for key in KEYS if key not in content]
     if missing or content.get("verdict") not in VERDICTS:
         raise FormatError(
-            "not a metrics record of make eval", where=path, found=f"no {missing or 'verdict'}", hint=hint
+            "not a metrics record of make eval", where=path, found=f"no {', '.join(missing) or 'verdict'}", hint=hint
         )
     return found
 
 
 def read_predictions_of(sources: Sources, metrics: Source, hint: str) -> Source:
-    """The predictions of a metrics record. Raises FormatError if they are missing, or those of another run."""
+    """The predictions of a metrics record. Raises FormatError if they are missing or from another run."""
     path = Path(metrics.path).with_suffix("") / "predictions.jsonl"
     found = sources.file(path)
     if found is None:

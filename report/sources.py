@@ -1,7 +1,7 @@
-"""The records that a page is made from: each with its path, its SHA-256 and its content.
+"""The files that a page is made from: each with its path, its SHA-256 and, for a record, its content.
 
-A number on a page is never written by hand: it is a value of a record, found by a JSON pointer
-(https://www.rfc-editor.org/rfc/rfc6901). The page shows the record and its hash, so that anyone can check the number.
+Each number on a page is a value of a record, which a JSON pointer selects (https://www.rfc-editor.org/rfc/rfc6901). The
+page shows the record and its hash, so that anyone can check the number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Source:
 
 
 def pointer(keys: tuple[Any, ...]) -> str:
-    """The JSON pointer of a value."""
+    """The JSON pointer for these keys."""
     return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)
 
 

@@ -1,4 +1,4 @@
-"""Speed of a run: the sweeps of make bench beside published figures, and the time that each step took."""
+"""Speed: the records of make bench (sweeps over batch sizes or gears), published figures, and the time of each step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ STEPS = ("read", "infer", "write")
 
 
 def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
-    """A sweep of make bench with its charts. `published`: rates of others by batch size."""
+    """A record of make bench with its charts. `published`: entries of PUBLISHED for the model, with images/s by batch
+    size."""
     rows: list[dict[str, Any]] = record.content["rows"]
     gears = any(row.get("gear") for row in rows)
     names = ["x".join(map(str, row["gear"])) if row.get("gear") else str(row["batch"]) for row in rows]
@@ -45,8 +46,8 @@ def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
-    """Milliseconds for each image in each step after preprocessing, from the run records or else the parts' records;
-    None if there are neither."""
+    """Milliseconds per image in each step after preprocessing, from the run records, or else from the records of parts;
+    None if neither exist."""
     records = [run.run_record]
     if run.metrics.content.get("flip"):
         flipped = run.run_record.parent
@@ -56,7 +57,7 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     evaluated = run.metrics.content["evaluated"]
     if len(runs) == len(records) and runs[0].sha256 == evaluated.get("run_sha256"):
         steps = {step: sum(milliseconds(each.content, step) for each in runs) for step in STEPS}
-        if not any(steps.values()):  # the tool reports only the whole
+        if not any(steps.values()):  # the tool reports only the total
             steps = {"infer": sum(milliseconds(each.content, "total") for each in runs)}
         used = runs
     else:
@@ -77,13 +78,14 @@ def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
 
 
 def milliseconds(content: dict[str, Any], step: str) -> float:
-    """For each image of a run record; 0 if the tool does not report the step, or all images were finished before."""
+    """Milliseconds per image in a step of a run record; 0 if the tool does not report the step, or if all images were
+    finished before."""
     count: int = content["images"] - content["kept"]
     return 1000 * (content["seconds"].get(step) or 0.0) / count if count else 0.0
 
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
-    """What the template needs; adds `chain` to `own`."""
+    """The values for the template; adds `chain` to `own`."""
     published = read_record(PUBLISHED, "published_speed")["models"].get(run.config_name, [])
     benches = [
         source

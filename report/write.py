@@ -1,4 +1,4 @@
-"""Write one run's records as a page of HTML: verdict, accuracy, speed, worst images, differences from an older run.
+"""Write the records of a run as an HTML page: verdict, accuracy, speed, worst images, differences from an older run.
 
     python -m report.write --cfg hrnet_w18 --build build/hrnet_w18 --output build/hrnet_w18/report.html \\
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json --dataset /data/imagenet
@@ -25,9 +25,9 @@ from hrnet.io.records import FormatError
 from make import charts
 from report import accuracy, changes, classes, extras, overview, speed
 from report.page import LARGEST, Page, check_installed
-from report.pictures import annotated_people, found_people, pose_pair, thumbnail
 from report.run import Run, read_metrics, read_predictions_of, read_run
 from report.sources import Source, Sources
+from report.thumbnails import annotated_people, found_people, pose_pair, thumbnail
 
 
 def class_names(run: Run) -> list[str]:
@@ -45,7 +45,7 @@ def classification(run: Run, own: dict[str, Any], dataset: Optional[Path], names
     lines.append(charts.Curve("perfectly calibrated", [0, 1], [0, 1], grey=True))
     return {
         "thumbnails": [thumbnail(dataset, each["source"]) for each in content["worst_images"]],
-        "reliability_chart": charts.curves(lines, "mean probability of the best class", "part that is right"),
+        "reliability_chart": charts.curves(lines, "mean probability of the best class", "fraction that is right"),
     }
 
 
@@ -56,8 +56,8 @@ def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path
     annotations = annotation_path(dataset, run.config.DATASET.TEST) if dataset else Path("no data set")
     worst = content.get("worst_images", [])
     pairs: list[Optional[tuple[str, str]]] = [None] * len(worst)
-    truth = sources.file(annotations)
-    if sources.file(keypoints) and truth:
+    listed = sources.file(annotations)
+    if sources.file(keypoints) and listed:
         found, true = found_people(read_keypoints(keypoints)), annotated_people(read_annotations(annotations).people)
         pairs = [
             pose_pair(dataset, each["source"], found.get(each["image_id"], []), true.get(each["image_id"], []))
@@ -67,18 +67,19 @@ def pose(run: Run, sources: Sources, own: dict[str, Any], dataset: Optional[Path
     names = [name.replace("_", " ") for name in joints]
     return {
         "pairs": pairs,
-        "annotations": truth,
+        "annotations": listed,
         "keypoints_chart": charts.bars(names, list(joints.values()), "mean similarity (0 to 1)") if joints else "",
     }
 
 
 def base_run(run: Run, sources: Sources, own: dict[str, Any], base: Path, names: Any) -> list[Source]:
-    """The older run and its predictions; adds `base` to `own`. Raises FormatError if it is for another task."""
+    """The older run's metrics and predictions; adds `base` to `own`. Raises FormatError if they are missing or for
+    another task."""
     hint = "give BASE=<metrics record>, with its predictions in the directory beside it"
     older = read_metrics(sources, base, hint)
     if older.content["gate"]["metric"] != run.metric:
         found = older.content["gate"]["metric"]
-        raise FormatError("a run of another task", where=base, expected=run.metric, found=found, hint=hint)
+        raise FormatError("the older run is for another task", where=base, expected=run.metric, found=found, hint=hint)
     before = read_predictions_of(sources, older, hint)
     one, other = (changes.results(Path(each.path), run.pose) for each in (before, run.predictions))
     own["base"] = changes.compare(one, other, str if run.pose else names)
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
         )
     size = Page(sources, own).write("run.html", **context)
     if size > LARGEST:
-        print(f"warning: {args.output} has {size:,} bytes", file=sys.stderr)
+        print(f"warning: {args.output} is large: {size:,} bytes", file=sys.stderr)
     print(f"wrote {args.output} ({size / 1000:.0f} kB, from {plural(len(sources.listed()), 'file')})")
 
 

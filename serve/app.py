@@ -1,9 +1,10 @@
-"""The HTTP side: routes, limits, metrics, and the page at `/`.
+"""The HTTP application: routes, limits, metrics, and the page at `/`.
 
-Limits, and the answers beyond them:
+Limits, and the status of the response if one is exceeded:
 - MAX_BODY, bytes of one body: 413
 - MAX_HELD, bytes of the bodies of all unanswered requests: 503 with Retry-After
-- `max_images`, images that are being prepared, are waiting or are being computed: 503 with Retry-After
+- `max_images`, images that are being prepared, are waiting or are being computed: 503 with Retry-After, or 400 if one
+  request alone has more images
 - `timeout`, seconds for one request: 408 if its body is not complete, else 503
 """
 
@@ -40,7 +41,7 @@ MAX_BODY = 32 << 20  # bytes
 MAX_HELD = 256 << 20  # bytes
 RETRY_SECONDS = "1"
 PAGE = Path(__file__).with_name("page.html")
-HEADERS = {  # of the page: only its own script and style, and requests to this server
+HEADERS = {  # of the page: they allow only its own script and style, and requests to this server
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -70,7 +71,7 @@ class Metrics:
 
 
 class Unavailable(RequestError):
-    """Too much to do: the client may try again."""
+    """The server is busy or not ready: the client may try again."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, 503)
@@ -103,7 +104,7 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Load the models while the server already answers; at the end compute what is waiting."""
+        """Load the models while the server already answers; at the end compute the requests that are waiting."""
         loading = asyncio.create_task(self._load())
         yield
         await loading
@@ -177,7 +178,7 @@ class Server:
                 response = await self._respond(request, model, ticket)
         except RequestError as error:
             response = request_error(request, error)
-        except StageError as error:  # of the runtime or the decoder
+        except StageError as error:  # raised by the runtime or the decoder
             print(f"{model.name}: {error}", file=sys.stderr)
             response = JSONResponse({"error": str(error)}, 500)
         self.metrics.requests.labels(model.name, response.status_code).inc()
@@ -203,7 +204,8 @@ class Server:
 
 
 class Ticket:
-    """The time, images and bytes that one infer request uses, in a `with` block of the request's task."""
+    """Counts the images and bytes of one infer request and limits its time. A context manager in the request's task;
+    after the server's timeout it cancels the task and raises `late`."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.images, self.bytes, self.open = server, 0, 0, True
@@ -230,14 +232,14 @@ class Ticket:
         self.task.cancel()
 
     def add_bytes(self, count: int) -> None:
-        """Raises Unavailable if the unanswered requests would have too many bytes."""
+        """Add received bytes. Raises Unavailable if the unanswered requests have too many bytes."""
         self.bytes += count
         self.server.held += count
         if self.server.held > MAX_HELD:
             raise Unavailable("too many large requests at once")
 
     def add_images(self, count: int) -> None:
-        """Called in any thread. Raises Unavailable if there would be too many images."""
+        """Add images; may be called in any thread. Raises Unavailable if there would be too many images."""
         with self.server.lock:
             if not self.open or self.server.pending + count > self.server.max_images:
                 raise Unavailable(f"busy: {self.server.pending} of {self.server.max_images} images are being processed")
@@ -246,7 +248,8 @@ class Ticket:
 
 
 async def receive(request: HTTPRequest, ticket: Ticket) -> bytearray:
-    """The body. Raises RequestError if it is too large or compressed."""
+    """The body. Raises RequestError if it is too large or compressed, or if the client disconnects, and Unavailable if
+    the unanswered requests have too many bytes."""
     if encoding := request.headers.get("content-encoding"):
         raise RequestError(f"unsupported Content-Encoding: {encoding[:80]} (expected none)", 415)
     body, size = bytearray(), 0
@@ -264,8 +267,8 @@ async def receive(request: HTTPRequest, ticket: Ticket) -> bytearray:
 
 
 def prepare(model: Served, body: bytearray, json_length: Optional[str], ticket: Ticket) -> Prepared:
-    """Read a request and prepare its rows. The context is the request, and what the model's answer needs. Raises
-    RequestError."""
+    """Read a request and prepare its rows. `context` of the result: the request, and the model's own context for
+    `answer`. Raises RequestError."""
     asked = read_request(body, json_length, model.input, [output.name for output in model.outputs])
     if len(asked.values) > ticket.server.max_images:
         raise RequestError(f"too many images in a request (expected at most {ticket.server.max_images})")

@@ -1,4 +1,5 @@
-"""Batches of the rows that queued while the device computed.
+"""Compute rows in batches: each batch contains rows that were queued while the device was busy. A row is the model's
+input for one image; with the flip test, an image has two rows.
 
 Some threads prepare requests and queue their rows. Other threads compute, one for each batch that the runtime can
 compute at a time. Each takes rows that are waiting and never waits for more. So a single client has the latency of a
@@ -36,18 +37,18 @@ class Result(NamedTuple):
 
 NOTHING = Result([], None)  # not computed yet
 TIMED_BATCHES = 2  # of each size at the start, after a first one, which is slower
-NEARLY = 0.95  # of the highest rate: the largest batch at such a rate is taken, since times vary
+NEARLY = 0.95  # of the highest rate: the largest batch with at least this rate is computed, since times vary
 
 
 class Prepared(NamedTuple):
     """A request, ready to be computed."""
 
     rows: Sequence[np.ndarray]  # inputs of the compiled model without the batch axis
-    context: Any = None  # what the answer needs of the request
+    context: Any = None  # data of the request that Served.answer needs
 
 
 class Job:
-    """A request, and the future of its context and results. Made in the event loop."""
+    """A request, and the future for its context and results. Created in the event loop."""
 
     def __init__(self, prepare: Callable[[], Prepared]) -> None:
         self.prepare = prepare
@@ -65,7 +66,7 @@ class Row(NamedTuple):
 
 
 class Batcher:
-    """Prepares requests, and computes their rows by the runtimes of one device, one for each compiled batch size."""
+    """Prepares requests, and computes their rows with the runtimes of one device, one for each compiled batch size."""
 
     def __init__(
         self,
@@ -73,19 +74,19 @@ class Batcher:
         rank: Optional[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = None,
         observe: Callable[[int, Sequence[float]], object] = lambda rows, waited: None,
     ) -> None:
-        """`runtimes`: with a fixed batch size, or one with gears, whose batch size is 1; `rank`: from the first output
-        of a batch to the best classes and their probabilities; `observe`: called with the number of rows of each batch
-        and the seconds that each of them waited."""
+        """`runtimes`: with fixed batch sizes, or one runtime with gears, whose batch size is 1; `rank`: computes the
+        best classes, int64 [N, K], and their probabilities, float64 [N, K], from the first output of a batch;
+        `observe`: called with the number of rows of each batch and the seconds that each of them waited."""
         self.by_size = {runtime.inputs[0].shape[0]: runtime for runtime in runtimes}
         self.sizes = sorted(self.by_size)
         self.rank, self.observe = rank, observe
-        self.seconds = dict.fromkeys(self.sizes, 1.0)  # of a batch; until they are measured, larger ones are faster
+        self.seconds = dict.fromkeys(self.sizes, 1.0)  # size -> time of a batch; equal until warm_up measures them
         self.arriving: SimpleQueue[Optional[Job]] = SimpleQueue()
         self.waiting: deque[Row] = deque()
         self.changed = threading.Condition()  # guards `waiting` and `ending`
         self.ending = False
         self.requests = min(runtime.requests for runtime in runtimes)
-        self.failed: Optional[Exception] = None  # of the last batch
+        self.failed: Optional[Exception] = None  # the error of the last batch
 
     def warm_up(self) -> None:
         """Compute batches of each size, check the outputs and measure the time. Raises UserError or WorkFailed."""
@@ -102,7 +103,7 @@ class Batcher:
             self.seconds[size] = min(times)
 
     def start(self) -> None:
-        """Start the threads. Called in the event loop, which then gets the results."""
+        """Start the threads. Called in the event loop that gets the results."""
         self.loop = asyncio.get_running_loop()
         self.preparing = [threading.Thread(target=self._prepare) for _ in range(cores())]
         self.computing = [threading.Thread(target=self._work) for _ in range(self.requests)]
@@ -110,7 +111,7 @@ class Batcher:
             thread.start()
 
     def stop(self) -> None:
-        """Compute all requests, then end the threads."""
+        """Compute all requests that were submitted, then end the threads."""
         for _ in self.preparing:
             self.arriving.put(None)
         for thread in self.preparing:
@@ -122,8 +123,9 @@ class Batcher:
             thread.join()
 
     def submit(self, prepare: Callable[[], Prepared]) -> asyncio.Future[tuple[Any, list[Result]]]:
-        """Queue a request; returns the future of the context and the results of the rows, in order. `prepare` is called
-        in a thread. What it raises is the future's exception; if the future is cancelled, the request is skipped."""
+        """Queue a request; returns a future for the context and the results of the rows, in order. `prepare` is called
+        in a thread; an exception that it raises becomes that of the future. If the future is cancelled, the request is
+        skipped."""
         job = Job(prepare)
         self.arriving.put(job)
         return job.done
@@ -134,7 +136,7 @@ class Batcher:
                 continue
             try:
                 rows = job.queue(job.prepare())
-            except Exception as error:  # of the request, which gets the error; the server goes on
+            except Exception as error:  # an error of the request: its future gets it, and the server continues
                 self.loop.call_soon_threadsafe(_fail, {job}, error)
             else:
                 with self.changed:
@@ -142,7 +144,7 @@ class Batcher:
                     self.changed.notify()
 
     def _take(self) -> list[Row]:
-        """Wait for rows, and take those of the next batch; empty at the end."""
+        """Wait for rows; return those of the next batch, or an empty list at the end."""
         rows: list[Row] = []
         with self.changed:
             while not rows:
@@ -163,7 +165,7 @@ class Batcher:
         while rows := self._take():
             try:
                 results, self.failed = self._compute(rows), None
-            except Exception as error:  # of the runtime; the requests of this batch get it, the server goes on
+            except Exception as error:  # an error of the runtime: the requests of this batch get it
                 self.failed = error
                 self.loop.call_soon_threadsafe(_fail, {row.job for row in rows}, error)
             else:
@@ -184,8 +186,8 @@ class Batcher:
 
 
 def rows_of_batch(waiting: int, seconds: Mapping[int, float]) -> int:
-    """The number of rows for the next batch, with the highest rate: at most `waiting`, and at most the largest size.
-    `seconds`: the time of a batch of each size."""
+    """The largest number of rows whose rate is nearly the highest (NEARLY). It is `waiting`, or a smaller batch size.
+    `waiting`: from 1 to the largest size; `seconds`: {batch size: time of a batch}."""
     rates = {size: size / seconds[size] for size in seconds if size <= waiting}
     larger = [size for size in seconds if size > waiting]
     if larger and waiting not in rates:

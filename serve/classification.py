@@ -1,4 +1,4 @@
-"""A classifier of image files: the output, and the five most probable classes with their names."""
+"""A classifier for image files: the model's output, and the (up to) five most probable classes with their names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Classifier(ImageModel):
         return Prepared(rows)
 
     def rank(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The best classes of a batch, int64 [N, K], and their probabilities, float64 [N, K]; as `make eval` does."""
+        """The best classes of a batch, int64 [N, K], and their probabilities, float64 [N, K], as make eval computes
+        them. `logits`: the model's output, [N, ...]."""
         with np.errstate(all="ignore"):  # `answer` rejects NaN and infinity
             flat = logits.reshape(len(logits), -1).astype(np.float32, copy=False)
             best, probabilities = best_classes(flat, min(TOP, self.size), self.softmax)

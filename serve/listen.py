@@ -1,4 +1,4 @@
-"""Listen on a port, and run the server until SIGTERM or Ctrl-C. Accepted requests are finished before the end."""
+"""Listen on a port, and run the server until SIGTERM or Ctrl-C. Accepted requests are answered before it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hrnet.cli import UserError
 
 MAX_CONNECTIONS = 1024
-DRAIN_SECONDS = 0.5
+DRAIN_SECONDS = 0.5  # see Server.shutdown
 ADDRESSES = "give HOST=127.0.0.1 for clients on this machine only, or HOST=0.0.0.0 for all networks"
 
 
@@ -53,8 +53,8 @@ def url(bound: socket.socket) -> str:
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """Closes a connection if its request line and headers do not arrive in time; uvicorn would wait for ever. While the
-    server drains, closes each connection after its next response."""
+    """Closes a connection if its request line and headers do not arrive in time; uvicorn would wait forever. While the
+    server drains, each connection is closed after its next response."""
 
     header_seconds = 30.0
     draining = False
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn, but after draining the process ends with exit code 0."""
+        """As in uvicorn, but the process exits with 0 after the server has drained."""
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,8 +101,8 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
-        """For DRAIN_SECONDS answer with `Connection: close`, so that clients do not send the next request on a
-        connection that is being closed. Then do as uvicorn: accept no connections, and end after the last response."""
+        """Answer with `Connection: close` for DRAIN_SECONDS, so that clients do not send the next request on a
+        connection that is being closed. Then, as in uvicorn, accept no connections and end after the last response."""
         self.protocol.draining = True
         for connection in list(self.server_state.connections):
             if isinstance(connection, TimedProtocol) and connection.cycle is not None:
@@ -112,7 +112,8 @@ class Server(uvicorn.Server):
 
 
 def make_server(app: Starlette, timeout: float) -> Server:
-    """A server for `app`. `timeout`: the longest time of a request, and of the drain, in seconds."""
+    """A server for `app`. `timeout`: seconds in which the headers of a request must arrive; at the end, accepted
+    requests get up to one second more than this."""
     protocol = type("Protocol", (TimedProtocol,), {"header_seconds": timeout})
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""What is served: the compiled model by its tensors (`<MODEL>_tensor`), and the base class of models of images."""
+"""Served models: their base classes, and the compiled model itself (`<MODEL>_tensor`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Served(ABC):
-    """A model name with one input and several outputs."""
+    """A model that clients call by its name, with one input and one or more outputs."""
 
     name: str
     input: Spec
@@ -28,15 +28,15 @@ class Served(ABC):
 
     @abstractmethod
     def prepare(self, values: Values) -> Prepared:
-        """The rows of a request. Called in a thread. Raises RequestError."""
+        """The rows of a request, and a context for `answer`. Called in a thread. Raises RequestError."""
 
     @abstractmethod
     def answer(self, context: Any, results: Sequence[Result]) -> list[Tensor]:
-        """The outputs for the results of the rows."""
+        """The outputs for a request, from the results of its rows and the context from `prepare`."""
 
 
 class TensorModel(Served):
-    """The compiled model itself: its input and outputs with their dtypes and shapes, and any number of images."""
+    """The compiled model itself: input and outputs have its dtypes and shapes; a request has any number of images."""
 
     def __init__(self, name: str, compiled: CompiledModel) -> None:
         (given,) = compiled.inputs
@@ -56,26 +56,26 @@ class TensorModel(Served):
 
 
 class ImageModel(Served):
-    """Image files of type BYTES."""
+    """A model whose input is image files, elements of type BYTES."""
 
     def __init__(self, name: str) -> None:
         self.name, self.input = name, Spec("image", BYTES, [-1])
 
 
 def output_tensors(outputs: Sequence[Spec], results: Sequence[Result]) -> list[Tensor]:
-    """The model's outputs for all rows."""
+    """The compiled model's outputs for all rows, joined along the batch axis."""
     joined = [np.concatenate(rows) for rows in zip(*(result.outputs for result in results))]
     return [Tensor(spec.name, values, values.shape) for spec, values in zip(outputs, joined)]
 
 
 def check_kind(number: int, data: bytes) -> None:
-    """Raise RequestError unless the file is a JPEG or PNG: Pillow also reads formats that run other programs."""
+    """Raise RequestError unless the file is a JPEG or PNG: for some other formats Pillow runs other programs."""
     if not data.startswith((JPEG, PNG)):
         reject(f"image {number} is not a JPEG or PNG file", found=data[:8])
 
 
 def accepted(number: int, found: Union[T, Rejection]) -> T:
-    """Raise RequestError for a Rejection of image `number`."""
+    """Return `found`; raise RequestError if it is a Rejection. `number`: of the image in the request, from 1."""
     if isinstance(found, Rejection):
         raise RequestError(f"image {number}: {found.reason}")
     return found

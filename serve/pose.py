@@ -1,4 +1,4 @@
-"""A pose model of image files: the people on each image."""
+"""A pose model for image files: the people in each image."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PoseModel(ImageModel):
         self.gears = [(gear.input[height], gear.input[width]) for gear in compiled.gears]
         self.settings, self.flip = read_settings(config), flip
         self.outputs = [
-            Spec("people", "INT32", [-1]),  # number of people on each image
+            Spec("people", "INT32", [-1]),  # number of people in each image
             Spec("keypoints", "FP32", [-1, JOINTS, 3]),  # x, y in pixels of the image, score; of all people
             Spec("scores", "FP32", [-1]),
         ]

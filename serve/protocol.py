@@ -66,7 +66,7 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """A request: the values of the only input, and what is asked for."""
+    """A request: the values of the only input, and the requested outputs."""
 
     id: Optional[str]
     values: Values
@@ -74,7 +74,7 @@ class Request:
 
 
 def reject(what: str, expected: object = None, found: object = None) -> NoReturn:
-    """Raise RequestError. `found` is cut, since it may be as long as a request."""
+    """Raise RequestError. Each value is cut to 80 characters, since `found` may be as long as a request."""
     named = (("expected", expected), ("found", found))
     facts = [f"{name} {str(value)[:80]}" for name, value in named if value is not None]
     raise RequestError(f"{what} ({', '.join(facts)})" if facts else what)
@@ -86,8 +86,8 @@ def reject(what: str, expected: object = None, found: object = None) -> NoReturn
 def read_request(
     body: Union[bytes, bytearray], json_length: Optional[str], spec: Spec, outputs: Collection[str]
 ) -> Request:
-    """Read the body of an infer request. `json_length`: the header, if there is one; `spec`: of the input; `outputs`:
-    the names of the model's outputs. Raises RequestError."""
+    """Read the body of an infer request. `json_length`: the header JSON_LENGTH, or None; `spec`: the model's input;
+    `outputs`: the names of its outputs. Raises RequestError."""
     size = _json_size(json_length, len(body))
     content = _read_json(body[:size])
     inputs = _member(content, "inputs", list, "the request")
@@ -135,7 +135,7 @@ def _parameters(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[str, bool]:
-    """The outputs that are asked for (default: all), and whether as binary data."""
+    """{requested output (default: all): whether it is sent as binary data}."""
     binary = _parameters(content, "the request").get("binary_data_output", False) is True
     asked = content.get("outputs")
     if asked is None or asked == []:
@@ -149,7 +149,7 @@ def _read_outputs(content: Mapping[str, Any], known: Collection[str]) -> dict[st
             reject("no such output", f"one of {', '.join(known)}", name)
         parameters = _parameters(output, f"output {name}")
         if "classification" in parameters:
-            reject(f"the classification extension is not supported: ask for the output classes instead of {name}")
+            reject(f"the classification extension is not supported: request the output classes instead of {name}")
         found[name] = parameters.get("binary_data", binary) is True
     return found
 
@@ -256,8 +256,8 @@ def _finite(values: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def write_response(model: str, request: Request, outputs: Sequence[Tensor]) -> tuple[bytes, Optional[int]]:
-    """The body of a response, and the length of its JSON if binary data follow. Raises RequestError for values that
-    JSON does not have."""
+    """The body of a response, and the length of its JSON if binary data follow, else None. Raises RequestError for
+    values that JSON cannot represent."""
     described, parts = [], []
     for tensor in outputs:
         if tensor.name not in request.outputs:
@@ -289,6 +289,6 @@ def _to_json(tensor: Tensor) -> list[Any]:
     if isinstance(tensor.values, list):
         return [value.decode() for value in tensor.values]
     if tensor.values.dtype.kind == "f" and not np.isfinite(tensor.values).all():
-        raise RequestError(f"output {tensor.name} has NaN or infinite values, which JSON does not have")
+        raise RequestError(f"output {tensor.name} has NaN or infinite values, which JSON cannot represent")
     flat: list[Any] = tensor.values.reshape(-1).tolist()
     return flat

@@ -1,13 +1,13 @@
-"""Serve compiled models over HTTP by the Open Inference Protocol V2, with a page at `/` and metrics at /metrics.
+"""Serve compiled models over HTTP with the Open Inference Protocol V2, a page at `/` and metrics at /metrics.
 
     python -m serve.run --cfg hrnet_w18 --models build/hrnet_w18/om/bs1-float32-fp32.onnx \\
         build/hrnet_w18/om/bs16-float32-fp32.onnx \\
         --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
 Reads    the compiled models, one for each batch size, with their records; the metrics record with the verdict about one
-         of them; from the config INPUT.CLASS_NAMES
-Serves   `<cfg>`: image files to the five best classes or people; `<cfg>_tensor`: the compiled model itself. The
-         arithmetic is that of the stages: preprocess, infer and postprocess
+         of them; the config, for a pose model or a classifier, and INPUT.CLASS_NAMES
+Serves   `<cfg>`: the five best classes of image files, or the people in them, computed as by the stages preprocess,
+         infer and postprocess; `<cfg>_tensor`: the compiled model itself
 Devices  with `--device 0,1` one process for each device, on the ports --port, --port + 1, …
 Ends     after SIGTERM or Ctrl-C, when the accepted requests are answered
 NPU      with --backend ascend this runs in the interpreter that has ais_bench. Not tested on NPU hardware
@@ -47,7 +47,7 @@ from serve.pose import PoseModel
 from serve.verdict import TOOLS, check_verdict
 
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
-IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch
+IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch size, or times 8 if that is larger
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -66,7 +66,8 @@ def read_models(paths: list[Path], cfg: Path, config: CfgNode) -> dict[Path, Com
         for ours, theirs in zip((*compiled.inputs, *compiled.outputs), (*first.inputs, *first.outputs)):
             if (ours.dtype, ours.shape[1:]) != (theirs.dtype, theirs.shape[1:]):
                 expected, found = f"{theirs.dtype}{theirs.shape[1:]}", f"{ours.dtype}{ours.shape[1:]}"
-                raise UserError(f"another {ours.name} than {paths[0]}", where=path, expected=expected, found=found)
+                message = f"{ours.name} differs from that of {paths[0]}"
+                raise UserError(message, where=path, expected=expected, found=found)
         found = compiled.metadata.get("config_sha256", config_sha256(config))
         if found != config_sha256(config):
             what, hint = compiled.metadata.get("model"), "give the --cfg that the model was exported with"
@@ -146,7 +147,8 @@ def serve_devices(args: argparse.Namespace, words: list[str]) -> None:
     ending: set[int] = set()
 
     def stop(*_: object) -> None:
-        """SIGTERM, once: a second one would kill a process whose handler is gone already, since it is about to exit."""
+        """Send SIGTERM to each process once: a second one would kill a process that is about to exit and has already
+        removed its handler."""
         for process in processes:
             if process.pid not in ending:
                 ending.add(process.pid)

@@ -1,8 +1,9 @@
-"""Whether compiled models may be served: the verdict of `make gate`, which must be about one of these files.
+"""Check whether compiled models may be served: the verdict of `make gate` must be about one of their files.
 
     python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-Run before the models are compiled, which takes minutes: it rejects what the metrics record alone excludes.
+`make serve` runs this script, which checks only the metrics record, before it compiles models, which takes minutes.
+serve.run checks the compiled models too.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from hrnet.io.records import FormatError, read_record
 from postprocess.gate import verdict_line
 
 DEFAULT_GATE = 1.0  # points, of the Makefile
-TOOLS = {"ascend": "ais_bench"}  # the first word of `tool` in a metrics record; for other backends it is their name
+TOOLS = {"ascend": "ais_bench"}  # first word of `tool` in a metrics record; default: the name of the backend
 
 
 def check_verdict(
     metrics: Optional[Path], models: Mapping[Path, CompiledModel], tool: str, flip: Optional[bool], allow_unjudged: bool
 ) -> str:
     """One line about the accuracy of the models. `metrics`: the metrics record; `tool`: the first word of the tool that
-    must have computed the outputs; `flip`: of a pose model, whether the flip test is used.
+    must have computed the outputs; `flip`: for a pose model, whether the flip test is used.
 
     Raises WorkFailed for a verdict `fail`. Raises UserError if the verdict is missing or about another model, or if
     another model was not compiled from the same file by the same command; with `allow_unjudged` the line reports this
@@ -80,14 +81,14 @@ def _judged_line(
         raise UserError("evaluated with another FLIP", where=metrics, expected=flip, found=used, hint=hint)
     for path, compiled in known.items():
         if compiled.model_sha256 != judged and compiled.origin != known[same[0]].origin:
-            raise UserError(f"not compiled as {same[0]}, which was judged", where=path, hint=hint)
+            raise UserError(f"not compiled as {same[0]}, the judged model", where=path, hint=hint)
     return line
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serve.verdict", description=__doc__.splitlines()[0])
     parser.add_argument("--metrics", type=Path, required=True, help="metrics record with the verdict")
-    parser.add_argument("--backend", default="onnxruntime", help="that will serve the models (%(default)s)")
+    parser.add_argument("--backend", default="onnxruntime", help="backend that will serve the models (%(default)s)")
     parser.add_argument("--flip", choices=("0", "1"), help="pose: whether the flip test will be used")
     return parser.parse_args(argv)
 

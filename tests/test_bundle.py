@@ -220,7 +220,7 @@ def test_a_board_names_what_it_has(packed: Packed, tmp_path: Path) -> None:
     assert not (board.root / "build/demo_digits/settings/BACKEND.mk").exists()
     for reference, file in (("torch", "weights/demo_digits.pth"), ("onnx", "build/demo_digits/model.onnx")):
         done = board.make("eval", f"REFERENCE={reference}")
-        assert done.returncode == 2 and f"{file} is not packed; give REFERENCE=config" in done.stderr, done.stderr
+        assert done.returncode == 2 and f"{file} is not in the bundle; give REFERENCE=" in done.stderr, done.stderr
     done = board.make("infer", "PREP=nowhere")
     assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr, done.stderr
     (board.root / "prep/photos-float32/img3.bin").unlink()

@@ -149,7 +149,7 @@ def test_clean_names_the_model(checkout: Checkout) -> None:
     assert done.stdout.endswith("MODEL=hrnet_w18 in build/hrnet_w18\n") and not any((build / "hrnet_w18").iterdir())
     for done in (default(), checkout.make("clean", model="hrnet_w30")):
         assert "removed" not in done.stdout and "no products of MODEL=hrnet_w" in done.stderr
-        assert done.stderr.endswith("; there are MODEL=mine, MODEL=x BUILD=build/demo\n")
+        assert done.stderr.endswith("; found MODEL=mine, MODEL=x BUILD=build/demo\n")
     assert (build / "mine/settings/LOOP.mk").is_file() and (build / "demo/x/settings/y").is_file()
 
 

@@ -1,7 +1,7 @@
 """Correct the biases of convolutions for the rounding of their weights.
 
-The rounding errors of a kernel's weights do not cancel. Multiplied by the means of the input channels, they shift the
-mean of the output channel. The bias gets the opposite shift, which costs nothing at inference.
+The rounding errors of a kernel's weights do not cancel: multiplied by the means of the input channels, they shift the
+mean of the output channel. The opposite shift is added to the bias, which costs nothing at inference.
 
 Source: M. Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2,
 https://arxiv.org/abs/1906.04721; here with the means of the calibration images.
@@ -26,15 +26,15 @@ def rounding_error(weights: np.ndarray) -> np.ndarray:
 
 
 def shift(weights: np.ndarray, mean: np.ndarray, groups: int) -> np.ndarray:
-    """How much the rounding of `weights` [out, in / groups, H, W] lowers the mean of each output channel, float64
-    [out]. `mean`: of each input channel, float64 [in]. The zeros of the padding are ignored."""
+    """The amount by which rounding `weights` [out, in / groups, H, W] lowers the mean of each output channel, float64
+    [out]. `mean`: the mean of each input channel, float64 [in]. The zeros of the padding are ignored."""
     errors = rounding_error(weights).sum(axis=(2, 3), dtype=np.float64).reshape(groups, -1, weights.shape[1])
     return np.einsum("goi,gi->go", errors, mean.reshape(groups, -1)).reshape(-1)
 
 
 def correct(model: onnx.ModelProto, means: Mapping[str, np.ndarray], skipped: Collection[str]) -> onnx.ModelProto:
-    """A copy of the model with corrected biases, except for the nodes `skipped`. `means`: of the channels of tensors
-    [N, C, H, W], float64 [C]."""
+    """A copy of the model with corrected biases of its Conv nodes, except for the nodes `skipped`. `means`: {tensor
+    [N, C, H, W]: means of its channels, float64 [C]}."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}

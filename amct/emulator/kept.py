@@ -1,8 +1,8 @@
-"""Leave layers in float, as skip_layers does: the layer reads and writes values that are not rounded.
+"""Keep layers in float, as skip_layers does: such a layer reads and writes values that are not rounded.
 
 AMCT rounds only the inputs of quantized layers; all other operators compute in float. The emulator also rounds the
 values between other operators, since a CPU computes an operator in int8 only if its inputs are rounded. So if a layer
-stays in float, the operators next to it do too, and all of them read values that are not rounded.
+stays in float, the operators next to it also stay in float, and all of them read values that are not rounded.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def with_neighbours(model: onnx.ModelProto, skipped: Collection[str]) -> set[str
 
 
 def all_layers(model: onnx.ModelProto, skipped: Collection[str]) -> bool:
-    """Whether there are layers, and all are skipped."""
+    """Whether the model has layers and all of them are skipped."""
     layers = [node.name for node in model.graph.node if node.op_type in LAYERS]
     return bool(layers) and set(layers) <= set(skipped)
 
 
 def read_exact(quantized: onnx.ModelProto, source: onnx.ModelProto, skipped: Collection[str]) -> None:
-    """Let the skipped nodes of `quantized` read the values before their rounding, in place. A value stays rounded if
-    `quantized` lacks the operator that computes it in `source`: a ReLU can become part of the rounding."""
+    """Change `quantized` in place, so that the skipped nodes read values before they are rounded. A value stays rounded
+    if `quantized` lacks the operator that computes it in `source`: a ReLU can become part of the rounding."""
     graph = quantized.graph
     made = {name: node for node in graph.node for name in node.output}
     kinds = {name: node.op_type for node in source.graph.node for name in node.output}

@@ -4,19 +4,19 @@
         --input_shape "image:16,3,224,224" --data_dir batches --data_types float32 --batch_num 4
 
 Reads    --model, and the first --batch_num files of --data_dir in the order of their names; each .bin is a whole batch.
-         amct_onnx supports no gears. This emulator accepts -1 for height and width in --input_shape; then each file is
-         an .npy of any size
+         amct_onnx does not support gears. This emulator accepts -1 for height and width in --input_shape; then each
+         file is an .npy of any height and width
 Writes   <save_path>_deploy_model.onnx and <save_path>_fake_quant_model.onnx. Here both are the same file, a QDQ model
          that onnxruntime and OpenVINO compute in int8; amct_onnx writes operators of its own
 
-The range of each tensor comes from three quarters of the images, by one of three methods (amct.emulator.ranges).
+The range of each tensor is computed from three quarters of the images by one of three methods (amct.emulator.ranges).
 --method selects one; amct_onnx does not have this flag. Without it, the emulator uses the method whose outputs agree
-best with float32 on the last quarter. The metadata of the files contain the arguments, without directories, the method,
-and the error of each method.
+best with float32 on the last quarter. A single batch is used for both. The metadata of the files contain the arguments
+without directories, the method, and the error of each method that was tried.
 
 --calibration_config: only `skip_layers: "NAME"` lines (nodes that stay float32) and `batch_num: N` are supported. Not
-supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the texts of
-errors are our own.
+supported: --evaluator, and models with several inputs. Exit code 2 for wrong arguments, files or models; the error
+messages differ from those of amct_onnx.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def find_inputs(folder: Path, shape: list[int], count: int, whole: bool) -> Inpu
 
 
 def hold_back(inputs: Inputs, batch: int) -> tuple[Inputs, Inputs]:
-    """The images that set the ranges, and those that are held back. `batch`: of the model, 1 if it accepts any."""
+    """The images that set the ranges, and those that compare the methods. `batch`: the model's batch size, or 1 if it
+    accepts any."""
     held = amct_rules.held_back(inputs.images, batch)
     end = inputs.end - held
     return inputs._replace(end=end), inputs._replace(first=end) if held else inputs

@@ -1,6 +1,6 @@
-"""Quantize an ONNX graph to int8 with QuantizeLinear and DequantizeLinear (QDQ), by onnxruntime.quantization.
+"""Quantize an ONNX graph to int8 with QuantizeLinear and DequantizeLinear (QDQ), using onnxruntime.quantization.
 
-Weights are int8, symmetric, with one scale for each output channel; biases are corrected for their rounding.
+Weights are int8, symmetric, with one scale for each output channel; biases are corrected for the rounding of weights.
 Activations are uint8 with one scale for each tensor. The operators in QUANTIZED are quantized; the outputs of the graph
 and the results of Gemm and MatMul stay float32.
 """
@@ -32,7 +32,7 @@ QUANTIZED = (
     "Mul", "Pad", "Relu", "Resize", "Sigmoid", "Upsample",
 )
 # fmt: on
-NODES = "QuantizeLinear"
+QUANTIZE = "QuantizeLinear"
 
 
 def load(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -48,8 +48,8 @@ def load(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSessi
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with the opset that quantizing needs, constants folded, batch norm in the convolutions, and the types
-    of all tensors. Raises UserError if onnx or onnxruntime cannot convert it."""
+    """The graph with the opset that quantization needs, with folded constants, batch norm merged into convolutions, and
+    the types of all tensors. Raises UserError if onnx or onnxruntime cannot convert it."""
     from onnxruntime.quantization.shape_inference import quant_pre_process  # slow to import
 
     try:
@@ -60,12 +60,12 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
             onnx.save(model, source)
             quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
             return onnx.load(target)
-    except Exception as error:  # neither library has a common base class
+    except Exception as error:  # the exceptions of both libraries have no common base class
         raise UserError(f"cannot be prepared for int8: {' '.join(str(error).split())}") from None
 
 
 def float_tensors(model: onnx.ModelProto) -> list[str]:
-    """The inputs and results of the graph's nodes that are float32, in order."""
+    """The graph's inputs and the results of its nodes that are float32, in order."""
     known = onnx.shape_inference.infer_shapes(model).graph
     stored = {tensor.name for tensor in model.graph.initializer}
     types = {value.name: value.type.tensor_type.elem_type for value in (*known.input, *known.value_info, *known.output)}
@@ -130,9 +130,9 @@ def keep_float_outputs(graph: onnx.GraphProto, original: onnx.GraphProto) -> Non
 def quantize(
     model: onnx.ModelProto, histograms: Mapping[str, Histogram], method: str, skipped: Collection[str]
 ) -> onnx.ModelProto:
-    """A copy of a prepared model in int8. `histograms`: of its tensors; `method`: how ranges are found; `skipped`:
-    nodes that stay float32; if these are all layers, the copy stays float32. Raises UserError if there is nothing to
-    quantize."""
+    """A copy of a prepared model in int8. `histograms`: {tensor: histogram}; `method`: one of METHODS, which finds the
+    ranges; `skipped`: nodes that stay float32; if these include all layers, the copy stays float32. Raises UserError if
+    there is nothing to quantize."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -161,7 +161,7 @@ def quantize(
     quantized: onnx.ModelProto = quantizer.model.model
     read_exact(quantized, model, skipped)
     keep_float_outputs(quantized.graph, model.graph)
-    if not skipped and not any(node.op_type == NODES for node in quantized.graph.node):
+    if not skipped and not any(node.op_type == QUANTIZE for node in quantized.graph.node):
         raise UserError("nothing to quantize", expected=f"one of the operators {', '.join(QUANTIZED)}")
     kept = [entry for entry in quantized.opset_import if entry.domain in {node.domain for node in quantized.graph.node}]
     del quantized.opset_import[:]
@@ -177,9 +177,9 @@ def results(model: onnx.ModelProto, batches: Iterable[np.ndarray]) -> Iterator[l
 
 
 def relative_error(expected: Iterable[list[np.ndarray]], found: Iterable[list[np.ndarray]]) -> float:
-    """The squared error of each output, divided by the variance of its expected values; the mean over the outputs.
+    """The mean squared error of each output divided by the variance of its expected values, averaged over the outputs.
     `expected` and `found` are read batch by batch."""
-    sums: dict[int, np.ndarray] = {}  # of each output: number of values, their sum and sum of squares, squared error
+    sums: dict[int, np.ndarray] = {}  # output -> number of values, their sum and sum of squares, squared error
     for pair in zip(expected, found):
         for at, (wanted, got) in enumerate(zip(*pair)):
             values = wanted.astype(np.float64)

@@ -1,5 +1,6 @@
-"""The range of values of each tensor, from histograms: the whole range, a percentile of it, or the range with the
-smallest Kullback-Leibler divergence. Pure functions; memory does not grow with the number of images.
+"""Find the range of the values of a tensor from a histogram: from the minimum to the maximum, the range that contains a
+percentage of the values, or the range with the smallest Kullback-Leibler divergence. Memory does not grow with the
+number of images.
 
 A histogram covers -limit to limit, where limit is a power of two. If a value is larger, limit is doubled and pairs of
 bins are merged, so the bins nest exactly: the result does not depend on how the images are divided into batches.
@@ -16,7 +17,7 @@ import numpy as np
 
 BINS = 4096
 PIECE = 1 << 16  # values that are counted at a time
-PERCENTILE = 99.99  # of the values are inside the range
+PERCENTILE = 99.99  # percentage of the values inside the range
 LEVELS = 256  # of int8
 CANDIDATES = 64  # ranges that the entropy method tries
 SMOOTH = 1e-6  # least probability of a bin in the entropy method: with 0 the divergence would be infinite
@@ -30,8 +31,8 @@ class Histogram:
         self.limit = SMALLEST
         self.counts = np.zeros(BINS, np.int64)
         self.low, self.high = np.inf, -np.inf
-        self._ranges: dict[str, tuple[float, float]] = {}  # that were computed since the last `add`
-        self.sums, self.positions = np.zeros(1), 0  # of each channel of [N, C, H, W]
+        self._ranges: dict[str, tuple[float, float]] = {}  # method -> range, computed since the last `add`
+        self.sums, self.positions = np.zeros(1), 0  # for [N, C, H, W]: sum of each channel, number of its values
 
     def add(self, values: np.ndarray) -> None:
         """Count finite float32 values of any shape. Raises ValueError for NaN and infinite values."""
@@ -61,11 +62,11 @@ class Histogram:
         return self.sums / self.positions if self.positions else None
 
     def edges(self) -> np.ndarray:
-        """float64 [BINS + 1]."""
+        """The limits of the bins, float64 [BINS + 1]."""
         return np.linspace(-self.limit, self.limit, BINS + 1)
 
     def range(self, method: str) -> tuple[float, float]:
-        """The range by one of METHODS; it contains 0, as a quantised tensor must."""
+        """The range, found by one of METHODS. It contains 0, as quantization requires."""
         if method not in self._ranges:
             chosen = {"minmax": self._minmax, "percentile": self._percentile, "entropy": self._entropy}[method]()
             self._ranges[method] = min(chosen[0], 0.0), max(chosen[1], 0.0)
@@ -75,7 +76,7 @@ class Histogram:
         return self.low, self.high
 
     def _percentile(self) -> tuple[float, float]:
-        """The same share of the values is below and above the range."""
+        """The range with equal shares of the values below and above it."""
         share = np.cumsum(self.counts) / self.counts.sum()
         outside, edges = (1 - PERCENTILE / 100) / 2, self.edges()
         low = edges[np.searchsorted(share, outside, side="right")]
@@ -83,7 +84,7 @@ class Histogram:
         return max(self.low, float(low)), min(self.high, float(high))
 
     def _entropy(self) -> tuple[float, float]:
-        """The range, clipped at -t and t, whose quantised distribution has the smallest divergence."""
+        """The range, clipped at -t and t, whose quantized distribution has the smallest divergence."""
         largest = max(-self.low, self.high)
         best, chosen = np.inf, self._minmax()
         for step in range(CANDIDATES, 0, -1):
@@ -111,7 +112,7 @@ class Histogram:
         level = np.arange(inside.size) * LEVELS // inside.size
         filled = inside > 0
         sums, bins = (np.bincount(level, each, LEVELS) for each in (inside, filled))
-        quantised = np.where(filled, (sums / np.maximum(bins, 1))[level], 0.0)
-        p, q = clipped / clipped.sum(), np.maximum(quantised / max(quantised.sum(), 1.0), SMOOTH)
+        quantized = np.where(filled, (sums / np.maximum(bins, 1))[level], 0.0)
+        p, q = clipped / clipped.sum(), np.maximum(quantized / max(quantized.sum(), 1.0), SMOOTH)
         seen = p > 0
         return float(np.sum(p[seen] * np.log(p[seen] / q[seen])))

@@ -1,4 +1,4 @@
-"""Calibration inputs, and calls of amct.quantize and its emulator, for their tests."""
+"""Calibration inputs, and arguments for amct.quantize and for the emulator of amct_onnx."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
 from tests.support.onnx_models import CLASSES
 
-SIDE = 16  # of tests.support.onnx_models.classifier, pixels
+SIDE = 16  # pixels: input size of tests.support.onnx_models.classifier
 OUTPUT = "int8/model_deploy_model.onnx"
 
 
@@ -28,7 +28,7 @@ def inputs(folder: Path, count: int, dtype: str = "float32") -> Path:
 
 
 def arguments(*more: str, backend: str = "onnxruntime") -> list[str]:
-    """Of amct.quantize in the current directory."""
+    """Arguments for amct.quantize in the current directory."""
     return ["--model", "model.onnx", "--inputs", "inputs", "--output", OUTPUT, "--backend", backend, *more]
 
 
@@ -42,7 +42,7 @@ def batches(folder: Path, count: int = 2, images: int = 4) -> Path:
 
 
 def command_line(**changes: str) -> list[str]:
-    """Of the emulator in the current directory; an empty value leaves the flag out."""
+    """Arguments for the emulator in the current directory, without the flags whose value is empty."""
     given = {
         "model": "model.onnx",
         "save_path": "out/m",

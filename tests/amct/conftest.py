@@ -1,4 +1,4 @@
-"""The current directory of the tests, with a model and calibration inputs, and the fake tools on PATH."""
+"""Fixtures: a current directory with a model and calibration inputs, and the fake tools on PATH."""
 
 from __future__ import annotations
 

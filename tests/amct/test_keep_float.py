@@ -1,4 +1,4 @@
-"""amct.quantize --keep_float and --method: the file that amct_onnx gets, the record, and reruns."""
+"""amct.quantize --keep_float and --method: the config file for amct_onnx, the record, and reruns."""
 
 from __future__ import annotations
 

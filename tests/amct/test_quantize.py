@@ -1,4 +1,4 @@
-"""amct.quantize: the command for amct_onnx or its emulator, what it checks, its record, and reruns."""
+"""amct.quantize: the command for amct_onnx or its emulator, its checks, its record, and reruns."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_rerun_does_nothing_until_something_changes(here: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("here", "tools")
-def test_the_deploy_model_of_amct_onnx_is_what_atc_compiles(capsys: pytest.CaptureFixture[str]) -> None:
+def test_atc_compiles_the_deploy_model_of_amct_onnx(capsys: pytest.CaptureFixture[str]) -> None:
     assert quantize.main(arguments(backend="ascend")) == 0
     assert "\namct_onnx calibration --model model.onnx" in "\n" + capsys.readouterr().out
     assert convert.main([*OM, "--output", "m.om", "--backend", "ascend"]) == 0
@@ -106,7 +106,7 @@ def test_a_missing_amct_onnx(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     check_error(capsys.readouterr().err, "amct.quantize", "amct_onnx is not on PATH", "set_env.sh")
 
 
-def test_models_and_inputs_that_do_not_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsuitable_models_and_inputs_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def rejected(*parts: object) -> None:
         assert quantize.main(arguments()) == 2
         check_error(capsys.readouterr().err, "amct.quantize", *parts)
@@ -179,7 +179,9 @@ def test_a_model_with_gears_is_quantized_by_the_emulator(
 
 
 @pytest.mark.usefixtures("tools")
-def test_amct_onnx_and_atc_get_no_model_with_gears(pose: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_with_gears_are_rejected_for_amct_onnx_and_atc(
+    pose: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert quantize.main(arguments(backend="ascend")) == 2
     check_error(capsys.readouterr().err, "amct.quantize", "model.onnx", "gears", "PRECISION=fp16")
     assert quantize.main(arguments()) == 0
@@ -206,7 +208,9 @@ def test_uint8_pixels_are_normalised_in_the_int8_model_for_chips_without_aipp(he
 
 
 @pytest.mark.usefixtures("here")
-def test_the_emulator_of_atc_compiles_it_without_gears_and_force_fp32(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_emulator_of_atc_compiles_int8_models_without_gears_and_force_fp32(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from atc.emulator import main as emulator
 
     assert quantize.main(arguments()) == 0

@@ -1,4 +1,4 @@
-"""Fixtures: a small classifier through the stages."""
+"""Fixtures: the files of a small classifier from all stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.support import onnx_models
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """small.yaml, m.onnx, and for float32 in both precisions and uint8 in fp16: om/, in-<dtype>/, out/, eval/."""
+    """A directory with small.yaml, m.onnx, and the products om/, in-<dtype>/, out/ and eval/ for float32 inputs in fp32
+    and fp16, and for uint8 inputs in fp16."""
     folder = tmp_path_factory.mktemp("compare")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -31,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `built`, the working directory."""
+    """A copy of `built` as the working directory."""
     shutil.copytree(built, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"

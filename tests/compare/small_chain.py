@@ -1,4 +1,4 @@
-"""A small classifier through the stages, and the arguments of scripts."""
+"""Run a small classifier through the stages; build the arguments of scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def arguments(**flags: object) -> list[str]:
 
 
 def write_inputs(folder: Path, dtype: str) -> None:
-    """IMAGES inputs img0 … with their manifest."""
+    """Write IMAGES inputs, img0 and so on, with their manifest."""
     make_folder(folder)
     pixels = dtype == "uint8"
     values = onnx_models.pixels(IMAGES, SIDE) if pixels else onnx_models.images(IMAGES, SIDE)

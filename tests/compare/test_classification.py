@@ -1,5 +1,5 @@
-"""compare.classification: the columns are those of eval and numpy, changed images are listed, what does not match is
-rejected."""
+"""compare.classification: the columns are equal to eval's metrics and to figures from numpy, changed images are listed,
+files that do not belong together are rejected."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def record() -> dict[str, Any]:
 
 
 def logits(values: np.ndarray) -> np.ndarray:
-    """float32 [N, classes] of the ONNX file."""
+    """The logits of the ONNX file, float32 [N, classes]."""
     return onnxruntime.InferenceSession("m.onnx").run(None, {"image": values})[0]
 
 
 def written(name: str) -> np.ndarray:
-    """What infer wrote, float32 [IMAGES, classes]."""
+    """The outputs that infer wrote, float32 [IMAGES, classes]."""
     return np.stack([np.fromfile(f"out/{name}/img{i}_0.bin", np.float32) for i in range(IMAGES)])
 
 
@@ -63,7 +63,7 @@ def listed(step: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("name", ["float32-fp32", "float32-fp16", "uint8-fp16"])
-def test_the_last_column_is_what_eval_says(folder: Path, name: str) -> None:
+def test_the_last_column_is_equal_to_evals_metrics(folder: Path, name: str) -> None:
     assert compare(name) == 0
     found, metrics = record(), read_record(f"eval/{name}.json", "metrics")
     assert [column["name"] for column in found["columns"]] == ["ONNX", "compiled", "infer"]
@@ -81,8 +81,8 @@ def test_torchscript_has_no_table_of_operators(folder: Path, capsys: pytest.Capt
     assert "no table of operators for TorchScript" in capsys.readouterr().out
 
 
-def test_figures_are_those_of_numpy(folder: Path) -> None:
-    """The inputs of torch are other ones, so that classes change."""
+def test_figures_are_equal_to_numpys(folder: Path) -> None:
+    """torch's inputs are other values, so that the classes of some images change."""
     images = onnx_models.images(IMAGES, 32)
     torch = logits(images + np.float32(0.5))
     write_output(Path("torch.npy"), torch)
@@ -91,7 +91,7 @@ def test_figures_are_those_of_numpy(folder: Path) -> None:
     steps = record()["steps"]
     names = ["torch images", "torch inputs", "ONNX", "compiled", "infer"]
     assert [(step["from"], step["to"]) for step in steps] == list(zip(names, names[1:]))
-    assert changed(torch, by_onnx), "nothing is tested without a change"
+    assert changed(torch, by_onnx), "the test needs a changed class"
     pairs = [(torch, torch), (torch, by_onnx), (by_onnx, by_infer), (by_infer, by_infer)]
     for step, (before, after) in zip(steps, pairs):
         assert listed(step) == changed(before, after)
@@ -118,7 +118,7 @@ def test_the_table_lists_changed_images(folder: Path, capsys: pytest.CaptureFixt
     assert line in Path("compare/stages.md").read_text()
 
 
-def test_pixels_give_the_onnx_file_normalised_values(folder: Path) -> None:
+def test_uint8_inputs_are_normalised_for_the_onnx_file(folder: Path) -> None:
     assert compare("uint8-fp16") == 0
     pixels = onnx_models.pixels(IMAGES, 32)
     given = [to_input(each, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], "float32") for each in pixels]
@@ -127,7 +127,7 @@ def test_pixels_give_the_onnx_file_normalised_values(folder: Path) -> None:
     assert step["max"] == pytest.approx(expected.max(), rel=1e-4) and step["max"] > 0
 
 
-def test_a_model_of_the_device_has_no_column(folder: Path) -> None:
+def test_an_om_file_has_no_column_of_its_own(folder: Path) -> None:
     """Only infer can run an .om."""
     os.rename("om/float32-fp16.onnx", "om/m.om")
     os.rename("om/float32-fp16.onnx.json", "om/m.om.json")
@@ -180,7 +180,7 @@ def test_logits_of_other_images(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_infinite_logits_are_counted(folder: Path) -> None:
-    """A compiled model that overflows, although infer's finite outputs are kept."""
+    """A compiled model with NaN in its bias."""
     model = onnx.load("om/float32-fp16.onnx")
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "bias")
     values = onnx.numpy_helper.to_array(bias).copy()

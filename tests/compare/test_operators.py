@@ -1,4 +1,4 @@
-"""compare.operators: its record and tables, what it repeats, what it rejects, and msprobe."""
+"""compare.operators: its record and tables, reruns, rejected files, and msprobe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compare(name: str = "float32-fp16", **changes: object) -> int:
 
 
 def record_of(model: Path, source: Path) -> None:
-    """Write the record of a compiled model: that in `source` with the hash of the model."""
+    """Write the record of a compiled model: a copy of the record `source` with the hash of the model."""
     text, old = source.read_text(), read_record(source, "compiled")["model_sha256"]
     Path(f"{model}.json").write_text(text.replace(old, sha256_file(model)))
 
@@ -84,7 +84,7 @@ def test_an_overflow_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_graph_with_a_batch_size_in_it(folder: Path) -> None:
-    """A Reshape to [4, 8] accepts no single image."""
+    """A Reshape to [4, 8] does not accept a single image."""
     model = onnx.load("om/float32-fp32.onnx")
     flatten = next(node for node in model.graph.node if node.op_type == "Flatten")
     reshape = onnx.helper.make_node("Reshape", [flatten.input[0], "shape"], list(flatten.output), "Reshape_3")
@@ -146,7 +146,7 @@ def test_other_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def om(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An .om of the fake atc, whose record is that of the emulator's file; `msprobe` is on PATH."""
+    """An .om in the format of the fake atc, with the record of the emulator's file; the fake msprobe is on PATH."""
     fakes.msprobe(folder)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     path = Path("om/m.om")

@@ -1,4 +1,4 @@
-"""compare/people.py: OKS against pycocotools, and who is matched with whom."""
+"""compare/people.py: OKS compared with pycocotools, and which people are matched."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def coco(persons: np.ndarray) -> COCO:
     return found
 
 
-def test_similarities_are_those_of_pycocotools() -> None:
+def test_similarities_are_equal_to_those_of_pycocotools() -> None:
     before = people(3)
     after = before[[2, 0]] + np.random.default_rng(1).normal(0, 4, (2, 17, 2))
     evaluation = COCOeval(coco(before), coco(after), "keypoints")
@@ -52,5 +52,5 @@ def test_each_person_is_matched_once() -> None:
 
 
 @pytest.mark.parametrize("counts", [(0, 2), (2, 0), (0, 0)])
-def test_nobody(counts: tuple[int, int]) -> None:
+def test_images_without_people(counts: tuple[int, int]) -> None:
     assert matched(people(counts[0]), people(counts[1], 5)) == []

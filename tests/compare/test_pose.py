@@ -1,4 +1,5 @@
-"""compare.pose on a tiny net and drawn people: its last column is eval's, its figures those of the outputs."""
+"""compare.pose with a tiny net and drawn people: its last column is equal to eval's metrics, and its figures agree with
+the outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ RUNS = {"run": "out/fp16_run.json", "run_flip": "out-flip/fp16_run.json"}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All stages with the flip test and in float16, and torch's people on the images and on the inputs."""
+    """The files of all stages, with the flip test and in float16, and the people that torch finds in the images and in
+    the inputs."""
     folder = tmp_path_factory.mktemp("pose")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -85,10 +87,10 @@ def test_the_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert steps["infer"]["changed"] == [] and steps["infer"]["oks"] == 1 and steps["infer"]["max"] == 0
     assert "max" not in steps["ONNX"], "torch's maps are not kept"
     screen = capsys.readouterr().out
-    assert "their mean OKS" in screen and "max difference of maps" in screen
+    assert "mean OKS of matched people" in screen and "max difference of maps" in screen
 
 
-def test_maps_are_those_of_the_files(folder: Path) -> None:
+def test_differences_of_maps_agree_with_the_files(folder: Path) -> None:
     assert compare() == 0
     step = record()["steps"][0]
     session, largest = onnxruntime.InferenceSession("m.onnx"), 0.0
@@ -108,11 +110,11 @@ def test_lost_people_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]
     assert compare(torch_images="torch/inputs.keypoints.json", torch_inputs="less.json") == 0
     (changed,) = record()["steps"][0]["changed"]
     assert (changed["image_id"], changed["to"], changed["matched"]) == (first, 0, 0) and changed["from"] > 0
-    assert f"torch images -> torch inputs: other people in {changed['source']}" in capsys.readouterr().out
+    assert f"torch images -> torch inputs: lost or new people in {changed['source']}" in capsys.readouterr().out
 
 
-def test_another_flip_than_evals_is_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The keypoints of eval are not those of the outputs without the flip test; only counts and AP are compared."""
+def test_keypoints_that_differ_from_the_metrics_are_rejected(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The number of people in keypoints.json differs from that in the metrics record."""
     people = read_keypoints("eval/fp16/keypoints.json")
     write_keypoints("eval/fp16/keypoints.json", people[:-1])
     assert compare() == 2

@@ -1,4 +1,4 @@
-"""compare/walk.py: the errors of graphs with a known change, and of graphs of random operators."""
+"""compare/walk.py: the errors of graphs with a known change, and of random graphs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compared(reference: onnx.ModelProto, compiled: onnx.ModelProto, *given: np.n
     return {operator.tensor: operator for operator in walk.operators()}
 
 
-def quantised(model: onnx.ModelProto, tensor: str, scale: float, zero: int = 0) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, tensor: str, scale: float, zero: int = 0) -> onnx.ModelProto:
     """A copy with QuantizeLinear and DequantizeLinear after `tensor`; its readers use the result."""
     changed = copy.deepcopy(model)
     at = next(i for i, node in enumerate(changed.graph.node) if tensor in node.output)
@@ -84,7 +84,7 @@ def test_the_error_after_the_last_operator_is_that_of_the_whole_graph(model: onn
 @given(graphs())
 @settings(max_examples=25)
 def test_rounding_to_float16_adds_no_error_where_values_are_only_moved(model: onnx.ModelProto) -> None:
-    """Their float32 inputs are rounded before they are used only if they are the model's input."""
+    """Such an operator adds an error only if it reads the model's input, which is rounded first."""
     found = compared(model, to_half(model))
     for node in model.graph.node:
         if node.op_type in MOVING and "image" not in node.input:
@@ -102,7 +102,7 @@ def test_sums_are_over_all_images() -> None:
 
 
 def overflowing() -> onnx.ModelProto:
-    """x -> 400 x -> its square, above 65504 for x > 0.64 -> its root -> half of it."""
+    """x -> a = 400 x -> b = a^2, above 65504 for x > 0.64 -> c = the root of b -> out = c / 2."""
     nodes = [
         helper.make_node("Mul", ["image", "factor"], ["a"], "/scale/Mul"),
         helper.make_node("Mul", ["a", "a"], ["b"], "/square/Mul"),
@@ -127,9 +127,9 @@ def test_the_largest_float16_counts_as_saturated() -> None:
     assert compared(overflowing(), to_half(overflowing()), values)["a"].saturated == 2
 
 
-def test_a_quantised_tensor_is_compared_after_its_pair() -> None:
+def test_a_quantized_tensor_is_compared_after_its_pair() -> None:
     model, values = overflowing(), np.array([[0.1, 1, 2]], np.float32)
-    found = compared(model, quantised(model, "a", scale=4.0), values)
+    found = compared(model, quantized(model, "a", scale=4.0), values)
     assert list(found) == ["a", "b", "c", "out"]
     assert found["a"].saturated == 1, "800 is above 127 * 4; 400 is not"
     expected = np.linalg.norm([0, 0, 800 - 127 * 4]) / np.linalg.norm([40, 400, 800])
@@ -139,11 +139,11 @@ def test_a_quantised_tensor_is_compared_after_its_pair() -> None:
     assert found["a"].node == "/scale/Mul"
 
 
-def test_a_relu_quantised_to_a_limit_is_not_saturated() -> None:
-    """With zero point -128 the integer of 0 is the smallest one."""
+def test_a_relu_quantized_to_a_limit_is_not_saturated() -> None:
+    """With the zero point -128, the value 0 is the smallest integer."""
     nodes = [helper.make_node("Relu", ["image"], ["r"], "/Relu"), helper.make_node("Sqrt", ["r"], ["out"], "/Sqrt")]
     model = model_of(nodes, {"image": ["n", 3]}, {"out": ["n", 3]})
-    found = compared(model, quantised(model, "r", 0.125, -128), np.array([[-1, 0, 3]], np.float32))
+    found = compared(model, quantized(model, "r", 0.125, -128), np.array([[-1, 0, 3]], np.float32))
     assert (found["r"].saturated, found["r"].own_error) == (0, 0)
 
 

@@ -1,4 +1,4 @@
-"""keep_float.measure, against numpy."""
+"""keep_float.measure, compared with numpy."""
 
 from __future__ import annotations
 

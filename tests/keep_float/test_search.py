@@ -1,4 +1,5 @@
-"""keep_float.search: models that are broken on purpose are found by name and repaired, or rejected."""
+"""keep_float.search: in models that lose accuracy on purpose, the operators to keep in float are found, or the model is
+rejected."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def compile_model(output: str, *more: str) -> None:
 def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, broken_models.overflowing())
     assert search.main(broken_models.arguments("fp16")) == 0
-    assert lines("fp16") == ["/large/Mul", "/small/Mul"], "the one that overflows, and its reader"
+    assert lines("fp16") == ["/large/Mul", "/small/Mul"], (
+        "the operator that overflows, and the one that reads its result"
+    )
     assert "/large/Mul" in capsys.readouterr().out
     compile_model("plain.onnx", "--precision", "fp16")
     compile_model("kept.onnx", "--precision", "fp16", "--keep_float", "keep/fp16.txt")
@@ -57,7 +60,9 @@ def test_an_overflow_in_float16_is_repaired(here: Path, capsys: pytest.CaptureFi
 def test_an_overflow_that_a_convolution_reads_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, broken_models.unfixable())
     assert search.main(broken_models.arguments("fp16")) == 1
-    check_error(capsys.readouterr().err, "keep_float.search", "not repairable here", "/last/Conv", "at most 65504")
+    check_error(
+        capsys.readouterr().err, "keep_float.search", "no list of operators avoids", "/last/Conv", "at most 65504"
+    )
     assert not Path("keep/fp16.txt").exists()
 
 
@@ -68,7 +73,7 @@ def test_an_outlier_channel_in_int8_is_repaired(here: Path, capsys: pytest.Captu
     for line in steps:
         assert line.endswith("in float") == line.startswith("try "), f"{line}: a trial is not a decision"
     assert [line for line in steps if "/last/Conv" in line and line.endswith(" 1 operator in float: accepted")]
-    assert lines("int8") == ["/last/Conv"], "whose input has the outlier"
+    assert lines("int8") == ["/last/Conv"], "its input has the outlier"
     for output, more in (("a/model_deploy_model.onnx", []), ("b/model_deploy_model.onnx", ["keep/int8.txt"])):
         words = ["--model", "model.onnx", "--inputs", "inputs", "--output", output]
         assert quantize.main([*words, *(word for path in more for word in ("--keep_float", path))]) == 0
@@ -94,7 +99,7 @@ def test_a_good_model_keeps_nothing(here: Path, precision: str, capsys: pytest.C
 
 
 def test_fewer_images_than_a_usual_batch(here: Path) -> None:
-    """A model that accepts any batch needs no certain number of images."""
+    """A model that accepts any batch size works with any number of images."""
     broken_models.write(here, broken_models.outlier(), images=3)
     assert search.main(broken_models.arguments("int8")) == 0
     assert lines("int8") == ["/last/Conv"]
@@ -110,7 +115,7 @@ def test_a_changed_input_searches_again(here: Path) -> None:
     assert read_record("keep/int8.json", "keep_float")["steps"][0]["divergence"] != first
 
 
-def test_what_does_not_fit_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsuitable_models_and_inputs_are_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken_models.write(here, classifier(opset=18))
     assert search.main(broken_models.arguments("int8")) == 2
     check_error(capsys.readouterr().err, "keep_float.search", "model.onnx", "opset", 18)

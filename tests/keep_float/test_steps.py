@@ -1,4 +1,4 @@
-"""keep_float.steps: which operators are kept, on divergences that are sums of costs."""
+"""keep_float.steps: which operators are kept if the divergence is a sum of costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keep_float.steps import Step, search
 
 
 class Sums:
-    """Each operator that is not kept adds its cost; the evaluated sets are recorded."""
+    """A fake evaluation: each operator that is not kept adds its cost. It records the sets that were evaluated."""
 
     def __init__(self, **costs: float) -> None:
         self.costs, self.asked = costs, list[set[str]]()
@@ -30,7 +30,7 @@ def test_the_operators_that_save_most_are_kept() -> None:
     assert [step.operators for step in done if step.accepted] == [0, 1, 2, 3]
 
 
-def test_at_most_so_many_are_kept() -> None:
+def test_at_most_the_given_number_is_kept() -> None:
     assert search(Sums(a=1, b=2, c=3), ["a", "b", "c"], (), 2)[0] == {"b", "c"}
 
 
@@ -40,7 +40,7 @@ def test_a_good_model_needs_nothing() -> None:
     assert kept == set() and len(done) == 1
 
 
-def test_it_ends_at_the_goal() -> None:
+def test_the_search_ends_at_the_goal() -> None:
     assert search(Sums(a=1.0, b=steps.GOAL / 2), ["b", "a"], (), 10)[0] == {"a"}
 
 
@@ -71,7 +71,7 @@ class Replaced(Sums):
         return Step(action, len(kept), 0.05 if "b" in kept else 0.4 if "a" in kept else 1.0, 0, 1.0) if kept else step
 
 
-def test_what_became_unnecessary_is_dropped() -> None:
-    """Alone, b saves most, but a is needed by the caller at first."""
+def test_an_operator_that_became_unnecessary_is_dropped() -> None:
+    """`a` is kept from the start, but with `b` it is not needed."""
     kept, done = search(Replaced(a=0.5, b=0.5), ["a", "b"], ["a"], 10)
     assert kept == {"b"} and done[-1].action in ("drop a", "drop b")

@@ -1,4 +1,4 @@
-"""The current directory of the tests of make doctor."""
+"""Current directories for the tests: `place` for make doctor, `checkout` for make's options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an ONNX file and three images, and a PATH that has nothing but bin/."""
+    """A directory with an ONNX file and a data set of three images; PATH contains only its bin/, which is empty."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))

@@ -17,15 +17,15 @@ def node(key: str, slots: int = 1) -> Node:
 
 
 class Cluster:
-    """A fake of RayNodes: a part takes one call of `wait`; `event` may change its outcome, or the cluster."""
+    """A fake of RayNodes: each call of `wait` ends one task; `event` may change a part's outcome, or the cluster."""
 
     def __init__(self, *nodes: Node, event: Optional[Event] = None) -> None:
         self.nodes = {node.key: node for node in nodes}
         self.event = event or (lambda *_: None)
-        self.machines: dict[str, Outcome] = {}  # of nodes that differ
+        self.machines: dict[str, Outcome] = {}  # outcome of the check, for nodes that fail it
         self.tasks: list[tuple[str, Optional[Shard]]] = []
         self.log: list[tuple[str, str]] = []  # node, part
-        self.most: dict[str, int] = {}  # parts of a node at a time
+        self.most: dict[str, int] = {}  # node -> largest number of parts at a time
 
     def alive(self) -> list[Node]:
         return list(self.nodes.values())

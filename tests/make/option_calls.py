@@ -58,7 +58,7 @@ def add_atc(checkout: Path) -> None:
 
 
 def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **given: str) -> dict[str, str]:
-    """As make calls it with these values on its command line."""
+    """The variables that make/options.py returns to make for these values on its command line."""
     settings = Path(given.get("BUILD", "build"), given.get("MODEL", "net"), "settings")
     remembered = dict(path.read_text().rstrip("\n").split(" ?= ") for path in settings.glob("*.mk"))
     build, model = given.get("BUILD", "build"), given.get("MODEL", "net")
@@ -69,6 +69,7 @@ def resolve(goals: str = "eval", dry_run: bool = False, unknown: str = "", **giv
 
 
 def rejected(goals: str = "eval", unknown: str = "", **given: str) -> str:
+    """The error for these values; checks that it is one line and that no value is remembered."""
     with pytest.raises(OptionError) as caught:
         resolve(goals, unknown=unknown, **given)
     line = str(caught.value)

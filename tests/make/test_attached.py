@@ -35,7 +35,7 @@ def test_without_a_caller_the_command_is_killed() -> None:
     assert subprocess.run([*START, "sleep", "600"], stdin=subprocess.DEVNULL, cwd=ROOT).returncode == attached.KILLED
 
 
-def test_a_killed_caller_takes_all_processes_along(tmp_path: Path) -> None:
+def test_all_processes_end_with_a_killed_caller(tmp_path: Path) -> None:
     words = [*START, sys.executable, "-c", STAGE]
     caller = f"import subprocess; subprocess.Popen({words!r}, stdin=subprocess.PIPE).wait()"
     process = subprocess.Popen([sys.executable, "-c", caller], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -47,7 +47,7 @@ def test_a_killed_caller_takes_all_processes_along(tmp_path: Path) -> None:
     assert group_is_gone(group)
 
 
-def test_a_terminated_process_takes_all_processes_along() -> None:
+def test_sigterm_ends_all_processes() -> None:
     process = subprocess.Popen(
         [*START, sys.executable, "-c", STAGE], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

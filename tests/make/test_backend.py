@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("checkout")
 
 
 def python(*installed: str) -> str:
-    """A fake interpreter that can import only these packages, and writes down what it was asked to import."""
+    """A fake interpreter that can import only these packages; it logs each import to the file `asked`."""
     path = Path("fake_python")
     cases = "".join(f"'import {name}') exit 0;;\n" for name in installed)
     path.write_text(f'#!/bin/bash\necho "$2" >> asked\ncase "$2" in\n{cases}*) echo >&2 trace; exit 1;; esac\n')
@@ -39,7 +39,7 @@ def test_the_hint_on_a_board_can_be_pasted_there(monkeypatch: pytest.MonkeyPatch
     assert rejected("infer", PYTHON="nowhere").endswith("; give PYTHON=python3")
 
 
-def test_only_a_new_backend_is_tried_and_only_where_it_computes() -> None:
+def test_a_package_is_checked_once_and_only_for_targets_that_compute() -> None:
     given = python("openvino")
     resolve("eval", BACKEND="openvino", PYTHON=given)
     resolve("eval", BACKEND="openvino", PYTHON=given)

@@ -170,7 +170,7 @@ def test_a_setting_without_a_value_is_rejected(place: Path, capsys: pytest.Captu
     assert "expected NAME=value, found 'GATE'" in capsys.readouterr().err
 
 
-def test_the_code_behind_om_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_the_stages_after_om_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(bundle.__file__).parents[1])
     packed = set(bundle.code_files())
     tasks = [f"{stage}.{task}" for stage in ("preprocess", "postprocess") for task in ("classification", "pose")]
@@ -191,12 +191,12 @@ def test_a_full_disk_is_one_line(
 
 
 def test_the_help_of_a_board_lists_what_works_there() -> None:
-    """With the values of bundle.mk, and nothing of the host."""
+    """The defaults are those in bundle.mk; no target or variable that only the host has."""
     sources = [ROOT / "Makefile", ROOT / "make/project.mk"]
     for preprocesses in (False, True):
         text = bundle_help.help_text(sources, {"PYTHON": "python3", "OM": "model/m.om"}, preprocesses, pose=True)
         blocks = [[line.split()[0] for line in block.splitlines()] for block in text.split("\n\n")[1:]]
-        assert set(blocks[0]) == set(bundle_help.names(preprocesses))
+        assert set(blocks[0]) == set(bundle_help.target_names(preprocesses))
         stage, inputs = {"DATASET", "LIMIT", "SHARDS"} <= set(blocks[1]), "PREP" in blocks[1]
         assert (stage, inputs) == (preprocesses, not preprocesses) and "FLIP" in blocks[1]
         assert not {"WEIGHTS", "ONNX", "BATCH", "SOC", "MODEL", "BASE", "PEERS"} & set(blocks[1])

@@ -50,12 +50,12 @@ def test_qps_judges_each_batch_size() -> None:
     assert resolve("qps", BATCHES="1,8")["GATE_CHANGED"] == "run-again"
 
 
-def test_images_that_an_earlier_call_allowed_to_be_rejected() -> None:
+def test_more_rejected_images_than_allowed_now() -> None:
     write(Path("build/net/prep/imagenet-float32/rejected.json"), {"images": {"val/a": "broken", "val/b": "broken"}})
     assert resolve(MAX_REJECTED="2")["DATA_CHANGED"] == ""
     assert resolve(MAX_REJECTED="1")["DATA_CHANGED"] == resolve()["DATA_CHANGED"] == "run-again"
     assert resolve("preprocess")["DATA_CHANGED"] == "run-again"
-    assert resolve("infer")["DATA_CHANGED"] == "", "one of several calls for one run"
+    assert resolve("infer")["DATA_CHANGED"] == "", "make infer does not use the default of MAX_REJECTED"
     assert resolve(SHARDS="2")["DATA_CHANGED"] == ""
     judged(1.0, counts={"rejected": 2})
     assert resolve(SHARDS="2")["DATA_CHANGED"] == "run-again"
@@ -63,7 +63,7 @@ def test_images_that_an_earlier_call_allowed_to_be_rejected() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"gate": 1}', '{"gate": {}}'])
-def test_damaged_records_are_left_to_their_stages(content: str) -> None:
+def test_damaged_records_are_ignored_here(content: str) -> None:
     judged(1.0)
     (EVAL / "onnxruntime-bs16-fp32.json").write_text(content)
     assert resolve(GATE="2")["GATE_CHANGED"] == ""

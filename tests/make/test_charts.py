@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hrnet.cli import UserError
 from make import charts
-from make.charts import Box, Point, Series, place
+from make.charts import Box, Point, Series, place_labels
 
 BOUNDS = Box(0, 0, 500, 350)
 POINTS = st.lists(st.tuples(st.integers(10, 490), st.integers(10, 340)), min_size=1, max_size=12, unique=True)
@@ -23,7 +23,7 @@ POINTS = st.lists(st.tuples(st.integers(10, 490), st.integers(10, 340)), min_siz
 
 def placed(anchors: list[tuple[int, int]], width: float = 40.0, lines: tuple[Box, ...] = ()) -> list[Box]:
     markers = [Box(x, y, x, y).grow(charts.MARKER / 2) for x, y in anchors]
-    boxes = place(anchors, [(width, 10.0)] * len(anchors), markers, lines, BOUNDS)
+    boxes = place_labels(anchors, [(width, 10.0)] * len(anchors), markers, lines, BOUNDS)
     for number, box in enumerate(boxes):
         others = boxes[:number] + boxes[number + 1 :]
         assert not any(box.overlap(other) for other in (*others, *markers, *lines))
@@ -46,20 +46,20 @@ def test_a_label_is_beside_its_point_where_there_is_room() -> None:
 
 
 def test_a_label_is_not_beside_another_point() -> None:
-    """Of three points in a row, the label between two would belong to either."""
+    """A reader could not tell to which of two points a label between them belongs."""
     _, middle, _ = placed([(55, 100), (100, 100), (145, 100)], width=30)
     assert (middle.x0 + middle.x1) / 2 == 100
 
 
-def test_a_label_keeps_off_lines() -> None:
+def test_a_label_does_not_overlap_lines() -> None:
     line = tuple(charts.steps((100, 100), (300, 100)))
     assert math.dist((line[0].x0, line[-1].x1), (99, 301)) < 1e-9
     (box,) = placed([(100, 100)], lines=line)
     assert box.x1 < 100 or box.y0 > 100 or box.y1 < 100
 
 
-def test_without_any_room_a_label_is_still_placed() -> None:
-    boxes = place([(250, 175)], [(40, 10)], [Box(0, 0, 500, 350)], [], BOUNDS)
+def test_a_label_is_placed_even_without_free_space() -> None:
+    boxes = place_labels([(250, 175)], [(40, 10)], [Box(0, 0, 500, 350)], [], BOUNDS)
     assert boxes[0].x1 - boxes[0].x0 == 40
 
 
@@ -88,7 +88,7 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn() -> list[str]:
-    """One chart of each kind for a page, with names that are marks of XML and of TeX."""
+    """One chart of each kind for a page; its names contain characters with a meaning in XML and TeX."""
     pytest.importorskip("matplotlib")
     curves = [charts.Curve("<b> & $x$", [1, 4], [5.0, 7.0]), charts.Curve("published", [1, 4], [9.0, 9.5], grey=True)]
     return [
@@ -110,7 +110,7 @@ def test_charts_for_pages_are_elements_with_text() -> None:
         assert "metadata" not in chart and "<style" not in chart
 
 
-def test_ids_of_charts_differ_and_are_the_same_again() -> None:
+def test_ids_in_charts_are_unique_and_reproducible() -> None:
     first, again = drawn(), drawn()
     assert first == again
     ids = [name for chart in first for name in re.findall(r' id="([^"]*)"', chart)]
@@ -118,7 +118,7 @@ def test_ids_of_charts_differ_and_are_the_same_again() -> None:
     assert len(set(ids)) == len(ids) and set(used) <= set(ids)
 
 
-def test_markers_at_the_border_are_drawn_whole() -> None:
+def test_markers_at_the_border_are_not_clipped() -> None:
     """The highest point of a chart with one batch size is nearly at the top."""
     pytest.importorskip("matplotlib")
     lines = [charts.Curve("device alone", [8], [120.0]), charts.Curve("files to files", [8], [100.0])]

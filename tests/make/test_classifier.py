@@ -1,4 +1,4 @@
-"""make/classifier.py: what a config of an ONNX file means for a call of make, and the default of REFERENCE."""
+"""make/classifier.py: options of a model that is an ONNX file, and the default of REFERENCE."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_stages_read_the_completed_config() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_completed_config_is_taken_as_it_is() -> None:
+def test_a_completed_config_is_used_unchanged() -> None:
     Path("build/mine").mkdir(parents=True)
     Path("build/mine/mine.yaml").write_text("MODEL: {NAME: onnx, NUM_CLASSES: 10}\n")
     assert resolve(**{**MINE, "CFG": "build/mine/mine.yaml"})["CFG"] == "build/mine/mine.yaml"
 
 
 @pytest.mark.usefixtures("files")
-def test_a_board_has_a_completed_config_without_the_file() -> None:
+def test_a_board_needs_only_the_completed_config() -> None:
     Path("mine.om").write_bytes(b"IMOD")
     Path("mine.om.json").write_text("{}")
     bundled = resolve(CFG="mine.yaml", MODEL="mine", OM="mine.om")
@@ -49,19 +49,19 @@ def test_a_board_has_a_completed_config_without_the_file() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_the_reference_is_onnx_where_nothing_else_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reference_is_onnx_if_no_figure_is_published(capsys: pytest.CaptureFixture[str]) -> None:
     assert resolve(**MINE)["REFERENCE"] == "onnx"
     assert "REFERENCE=onnx: comparing with mine.onnx" in capsys.readouterr().err
     assert not Path("build/mine/settings/REFERENCE.mk").exists()
     assert resolve(**MINE, REFERENCE="config")["REFERENCE"] == "config"
     Path("mine.yaml").write_text("MODEL: {NAME: onnx}\nREFERENCE:\n  TOP1: 70.5\n")
     assert resolve(**{**MINE, "REFERENCE": ""})["REFERENCE"] == ""
-    assert resolve()["REFERENCE"] == "", "a network's config without a figure, exported here"
-    assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same with an ONNX file"
+    assert resolve()["REFERENCE"] == "", "a network's config without a figure, whose ONNX file is exported"
+    assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same config with a given ONNX file"
 
 
 @pytest.mark.usefixtures("files")
-def test_a_board_that_cannot_judge_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_without_a_figure_to_judge_by_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     stage = {**MINE, "BUNDLE": "stage"}
     for given in ("", "config"):
         assert resolve("bundle", **stage, REFERENCE=given)["REFERENCE"] == given
@@ -87,7 +87,9 @@ def test_a_board_that_cannot_judge_is_announced(capsys: pytest.CaptureFixture[st
     ],
 )
 @pytest.mark.usefixtures("files")
-def test_what_a_file_without_a_network_cannot_do(goals: str, given: dict[str, str], parts: tuple[str, ...]) -> None:
+def test_values_that_need_a_network_are_rejected_for_an_onnx_file(
+    goals: str, given: dict[str, str], parts: tuple[str, ...]
+) -> None:
     line = rejected(goals, **{**MINE, **given})
     assert all(part in line for part in parts), line
 
@@ -107,7 +109,7 @@ def test_ignored_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert "WEIGHTS=w.pth is ignored" in lines and "WEIGHTS=missing.pth is ignored" in lines
     settings = Path("build/mine/settings")
     assert (settings / "ONNX.mk").is_file() and not (settings / "WEIGHTS.mk").exists()
-    (settings / "WEIGHTS.mk").write_text("WEIGHTS ?= w.pth\n")  # of an older version
+    (settings / "WEIGHTS.mk").write_text("WEIGHTS ?= w.pth\n")  # as an older version wrote it
     assert resolve(**MINE)["WEIGHTS"] == "weights/mine.pth" and not (settings / "WEIGHTS.mk").exists()
     assert "WEIGHTS=" not in capsys.readouterr().err
     Path("mine.om").write_bytes(b"IMOD")
@@ -119,7 +121,7 @@ def test_ignored_values(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_doctor_reads_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it contains is shown, and what is wrong with it reported; no checkpoint is asked for."""
+    """make doctor shows the content of the ONNX file and reports its errors; it does not require a checkpoint."""
     Path("m.yaml").write_text("MODEL: {NAME: onnx}\n")
     model = classifier()
     saved(place, model).rename("m.onnx")

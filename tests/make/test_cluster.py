@@ -1,4 +1,4 @@
-"""make/cluster.py with a fake cluster: what is sent, what is written, and what is kept."""
+"""make/cluster.py with a fake cluster: the bundle that is sent, and the files that are written and kept."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_parts_need_an_npu_where_the_backend_does(computing: type[Computing], mo
     assert call(backend="ascend") == 0 and computing.last.npu
 
 
-def test_images_that_change_meanwhile_are_noticed(
+def test_images_that_change_during_the_run_are_reported(
     computing: type[Computing], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write = computing.part_files
@@ -140,7 +140,7 @@ def test_the_bundle_has_model_config_and_settings(computing: type[Computing]) ->
     assert call("--set", "LIMIT=1") == 0 and computing.last.name != first.name, "another directory on the nodes"
 
 
-def test_the_reference_takes_its_code_and_weights_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_and_weights_of_the_reference_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.onnx").write_bytes(b"x")
     Path("net.onnx.data").write_bytes(b"y")

@@ -27,7 +27,7 @@ from tests.support.checkout import Checkout
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
-SECONDS = 600  # after this time a process counts as hanging
+SECONDS = 600  # time limit for a process
 PARTS = 8
 GIVEN = ["DATASET=data/digits", "LIMIT=32", f"SHARDS={PARTS}", "GATE=50", "REFERENCE=config"]
 HIDE_SIMPLEJPEG = """
@@ -59,7 +59,7 @@ class Cluster:
 
         self.folder = folder
         self.cluster = RayCluster()
-        self.names: dict[str, str] = {}  # ours -> as in messages
+        self.names: dict[str, str] = {}  # name in this test -> name in messages
         self.drivers: list[Driver] = []
 
     def add(self, name: str, npus: int = 0, **environment: str) -> Any:
@@ -149,7 +149,7 @@ def processes_below(folder: Path) -> dict[int, list[bytes]]:
     return found
 
 
-def at_work(folder: Path) -> list[int]:
+def running_parts(folder: Path) -> list[int]:
     """The processes of `make.attached` that run a part."""
     return [pid for pid, words in processes_below(folder).items() if {b"make.attached", b"part"} <= set(words)]
 
@@ -207,11 +207,11 @@ def test_a_killed_worker_and_a_killed_node(built: Checkout, cluster: Cluster, tm
     node = cluster.add("two")
     cluster.add("three")
     driver = cluster.drive(built, tmp_path / "build")
-    process = wait_until(lambda: at_work(cluster.folder / "three"))[0]
+    process = wait_until(lambda: running_parts(cluster.folder / "three"))[0]
     os.kill(parent_of(process), signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{process}").exists())
     driver.wait_for(f" failed on {os.uname().nodename} {cluster.names['three']}")
-    wait_until(lambda: at_work(cluster.folder / "two"))
+    wait_until(lambda: running_parts(cluster.folder / "two"))
     (raylet,) = node.all_processes["raylet"]
     os.kill(raylet.process.pid, signal.SIGKILL)
     wait_until(lambda: not processes_below(cluster.folder / "two"))
@@ -228,7 +228,7 @@ def test_a_killed_driver(built: Checkout, cluster: Cluster, tmp_path: Path) -> N
     driver = cluster.drive(built, build)
     driver.wait_for("2 of 8")
     driver.kill()
-    wait_until(lambda: not at_work(cluster.folder))
+    wait_until(lambda: not running_parts(cluster.folder))
     records = list((build / RESULTS / "parts").glob("*.json"))
     before = {path: path.stat().st_mtime_ns for path in records}
     assert 2 <= len(before) < PARTS

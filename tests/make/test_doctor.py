@@ -74,7 +74,7 @@ def test_the_report_of_a_machine_with_an_npu(place: Path, capsys: pytest.Capture
     assert lines["remembered"] == "BATCH=4, SOC=Ascend310P3"
 
 
-def test_each_missing_requirement_has_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_missing_requirement_is_reported_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "npu-smi", f"while read -r line; do echo \"$line\"; done <<'END'\n{SMI.replace('310P3', '910B4')}END")
     tool(place, "board", 'echo Traceback >&2; echo "ImportError: no libascendcl.so" >&2; exit 1')
     assert call("4.1", BACKEND="ascend", AIS_PYTHON="board", DATASET="nowhere", REFERENCE="torch") == 2
@@ -118,7 +118,7 @@ def test_a_tool_that_hangs_is_stopped(
     assert report(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
 
 
-def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_with_a_time_in_the_future_is_reported(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file with a time in the future is named; a minute of difference is tolerated."""
     later = time.time() + 30
     os.utime("m.yaml", (later, later))
@@ -130,10 +130,10 @@ def test_a_clock_that_was_ahead(place: Path, capsys: pytest.CaptureFixture[str])
     assert "m.yaml: its time is 36" in printed and "touch m.yaml" in printed
 
 
-def test_free_disk_is_compared_with_the_need(
+def test_free_disk_space_is_compared_with_the_needed_space(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """50,000 images of 224 x 224 with 1000 logits, float32: 30.3 GB; existing files need no more disk."""
+    """50,000 images of 224 x 224 with 1000 logits need 30.3 GB in float32; existing files are subtracted."""
     monkeypatch.setattr(doctor, "count_images", lambda *_: (50_000, 0))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 12_340_000_000))
@@ -154,9 +154,9 @@ def test_free_disk_is_compared_with_the_need(
     )
 
 
-def test_pose_needs_the_disk_of_its_middle_gear(tmp_path: Path) -> None:
-    seed = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
-    assert doctor.values_per_image(seed) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
+def test_disk_space_for_pose_is_computed_for_the_median_gear(tmp_path: Path) -> None:
+    shipped = load_config(Path(doctor.__file__).parents[1] / "configs/higher_hrnet_w32_512.yaml")
+    assert doctor.values_per_image(shipped) == (3 * 512 * 768, 34 * 128 * 192 + 17 * 256 * 384)
     path = tmp_path / "upstream.yaml"
     path.write_text("MODEL: {NAME: pose_higher_hrnet}\nDATASET: {INPUT_SIZE: 640}\n" + coco_sets.DECODING)
     assert doctor.values_per_image(load_config(path)) == (3 * 640 * 640, 34 * 160 * 160 + 17 * 320 * 320)
@@ -221,8 +221,8 @@ def test_an_invalid_config_is_one_line(place: Path, capsys: pytest.CaptureFixtur
     assert "m.yaml: unknown key WEIGHT; did you mean WEIGHTS?" in capsys.readouterr().err
 
 
-def test_it_works_where_nothing_is_installed(place: Path) -> None:
-    """-S leaves out site-packages."""
+def test_the_doctor_works_without_packages(place: Path) -> None:
+    """With -S, Python does not find site-packages."""
     (place / "bin/python_s").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     (place / "bin/python_s").chmod(0o755)
     command = ["make", "doctor", "MODEL=hrnet_w18", f"PYTHON={place}/bin/python_s", f"BUILD={place}/build"]
@@ -245,7 +245,7 @@ def test_pyproject_names_the_same_packages() -> None:
 
 
 def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a board with a bundle: no compiler, no checkpoint, no data set."""
+    """As on a board with a bundle."""
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)
@@ -269,7 +269,7 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
 def test_a_board_needs_only_the_packages_of_its_bundle(
     config: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither onnx, also for a model that was given as an ONNX file, nor those of make setup."""
+    """It needs neither onnx, even for a model that was given as an ONNX file, nor the other packages of make setup."""
     monkeypatch.setattr(hrnet, "BOARD", True)
     monkeypatch.setattr(doctor, "version_of", lambda name, module: None)
     (place / "m.yaml").write_text(config)

@@ -1,4 +1,5 @@
-"""What make doctor finds around an NPU: torch_npu, CUDA torch, two OpenCVs, another ais_bench, no pkg_resources."""
+"""What make doctor reports about packages for an NPU: torch_npu, a CUDA build of torch, two installed OpenCVs, another
+ais_bench, no pkg_resources."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def test_the_build_of_torch_is_found_without_importing_it(
     assert doctor.cuda_of_torch() == found
 
 
-def test_versions_that_do_not_fit_are_a_warning(
+def test_versions_that_do_not_match_are_a_warning(
     place: Path,
     versions: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +144,7 @@ def test_missing_pkg_resources_are_reported(
     assert f"{python} -m pip install 'setuptools<81'" in line
 
 
-def test_what_fp32_means_on_the_chip(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_meaning_of_fp32_on_an_npu_is_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool(place, "atc")
     tool(place, "python3", '[ "$1" = -c ]')
     assert call(PRECISION="fp32") == 0

@@ -26,7 +26,8 @@ OUTPUT = Path("build/family/x/family.json")
 
 
 class Calls:
-    """What was run instead of the stages, and how a model fails."""
+    """Fakes of the processes: they write the records that make family reads. `log`: the calls; `fail`: the model whose
+    call of make fails."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -150,7 +151,7 @@ def test_a_failed_row_keeps_the_others(calls: Calls, capsys: pytest.CaptureFixtu
     calls.fail = ""
     calls.log.clear()
     assert measure() == 0
-    assert calls.log == [MODELS[1]], "neither the first row nor the seeded weights again"
+    assert calls.log == [MODELS[1]], "the first row and the seeded weights exist"
 
 
 def test_accuracy_is_measured_where_there_are_weights(calls: Calls) -> None:
@@ -167,7 +168,7 @@ def test_accuracy_is_measured_where_there_are_weights(calls: Calls) -> None:
     assert calls.log == ["hrnet_w18"], "the seeded row does not depend on images"
 
 
-def test_a_data_set_that_does_not_fit_is_rejected_first(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_data_set_is_rejected_before_the_first_row(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     Path("set/val_label.txt").write_text("a.JPEG 1000\n")
     assert measure("--metrics", "eval/set/tag.json", DATASET="set") == 2
     assert "1000" in capsys.readouterr().err and calls.log == []
@@ -190,7 +191,7 @@ def test_series_of_the_charts(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> 
         [11.50986, 69.31189],
     ]
     assert measure(BATCHES="2") == 0
-    assert len(drawn["published"]) == 1, "nothing is published of batch 2"
+    assert len(drawn["published"]) == 1, "nothing is published for batch 2"
 
 
 def test_published_figures() -> None:

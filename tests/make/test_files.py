@@ -1,4 +1,4 @@
-"""make/files.py: files that do not fit are rejected before the first stage; a value given now beats one remembered."""
+"""make/files.py: missing and wrong files are rejected before the first stage; given values replace remembered ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def error(goals: str = "eval", **given: str) -> str:
         ("OM", "x.om", {"ONNX": "x.onnx"}, ""),
     ],
 )
-def test_a_value_given_now_beats_one_remembered(
+def test_a_given_value_has_priority_over_a_remembered_one(
     name: str, value: str, given: dict[str, str], default: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(value).touch()
@@ -51,7 +51,7 @@ def test_a_value_given_now_beats_one_remembered(
     path = remembered(name, value)
     found = resolve(**given)
     assert found[name] == default and path.read_text() == f"{name} ?= {default}\n"
-    assert str(path) in found["STALE"], "what was made from it is made again"
+    assert str(path) in found["STALE"], "products that were made from it are made again"
     lines = capsys.readouterr().err
     given_name, given_value = next(iter(given.items()))
     assert f"{name}={value} is forgotten, because {given_name}={given_value} is given now" in lines
@@ -66,7 +66,7 @@ def test_a_dry_run_forgets_nothing() -> None:
 
 
 def test_two_sources_of_one_call(capsys: pytest.CaptureFixture[str]) -> None:
-    """The one that is used is named, except where both are used."""
+    """A note names the source that is used; there is no note if both are used."""
     assert resolve(WEIGHTS="x.pth", ONNX="x.onnx")["ONNX"] == "x.onnx"
     assert "WEIGHTS=x.pth is ignored because ONNX=x.onnx is set" in capsys.readouterr().err
     resolve(WEIGHTS="x.pth", ONNX="x.onnx", REFERENCE="torch")
@@ -142,7 +142,7 @@ def test_make_weights_is_no_hint_without_a_published_checkpoint() -> None:
     assert resolve("weights")["WEIGHTS"] == "x.pth", "data.weights rejects the config"
 
 
-def test_make_weights_writes_to_no_file_of_the_user() -> None:
+def test_make_weights_does_not_overwrite_a_file_of_the_user() -> None:
     remembered("WEIGHTS", "x.pth")
     line = error("weights")
     assert "WEIGHTS=x.pth (remembered" in line and "make weights WEIGHTS=weights/net.pth" in line

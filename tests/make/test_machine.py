@@ -1,4 +1,4 @@
-"""make/machine.py: what is described, and which difference is reported."""
+"""make/machine.py: the description of a machine, and the difference that is reported."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def described(capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
 def test_versions_and_hashes_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     found = described(capsys)
     assert found["numpy"] == np.__version__ and found["onnxruntime"] and "openvino" not in found
-    assert all(len(found[name]) == 64 for name in machine.LABELS if name != "available")
+    assert all(len(found[name]) == 64 for name in machine.DIFFERENCES if name != "available")
     assert described(capsys) == found
     assert "onnxruntime" not in described(capsys, "--backend", "ascend")
     machine.check("node", "/tmp/x", found, found)
@@ -61,7 +61,7 @@ def test_a_copy_of_the_images_with_other_times_differs(capsys: pytest.CaptureFix
     ("name", "value", "what", "hint"),
     [
         ("code_sha256", "0", "the code", "rm -r /tmp/x there"),
-        ("list_sha256", "0", "the image list", "DATASET="),
+        ("list_sha256", "0", "another image list", "DATASET="),
         ("Pillow", "9.0.0", "of Pillow", 'pip install "Pillow=='),
         ("Pillow", None, "of Pillow", 'pip install "Pillow=='),
     ],

@@ -1,4 +1,5 @@
-"""make/options.py without make: checks, defaults, product names, remembered values; test_shards.py has SHARDS."""
+"""make/options.py without make: checks, defaults, product names, remembered values. test_options_*.py test SHARDS,
+KEEP_FLOAT and single targets."""
 
 from __future__ import annotations
 
@@ -233,7 +234,7 @@ def test_invalid_values_for_pose_are_rejected(given: dict[str, str]) -> None:
         ("eval", {"CFG": "my.onnx"}, "my.onnx"),
     ],
 )
-def test_missing_files_and_values_that_do_not_fit_are_rejected(goals: str, given: dict[str, str], part: str) -> None:
+def test_missing_files_and_contradictory_values_are_rejected(goals: str, given: dict[str, str], part: str) -> None:
     Path("set/val").mkdir(parents=True)
     for name in ("my.onnx", "my.om", "my.ts", "whole.onnx", "whole.onnx.json"):
         Path(name).touch()
@@ -275,7 +276,7 @@ def test_a_path_that_tools_reject_can_be_linked(path: str) -> None:
     assert line.startswith(f"DATASET={path}: ") and "ln -s" in line
 
 
-def test_a_users_config_names_the_model() -> None:
+def test_the_file_name_of_a_config_is_the_name_of_the_model() -> None:
     Path("mine").mkdir()
     Path("mine/own.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
     found = resolve(MODEL="own", CFG="mine/own.yaml")
@@ -362,7 +363,7 @@ def test_only_the_standard_library_is_imported() -> None:
 
 
 def check_imports(path: Path) -> None:
-    """Functions may import more: a progress bar, for one."""
+    """Only imports at module level are checked: functions may import other packages, such as a progress bar."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function in [node for node in tree.body if isinstance(node, ast.FunctionDef)]:
         tree.body.remove(function)

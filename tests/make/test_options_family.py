@@ -1,4 +1,4 @@
-"""make/options.py for make family: which models, what is remembered and rejected."""
+"""make/options.py for make family: its models, and which values are remembered and rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_defaults_of_family(checkout: Path) -> None:
 
 
 def test_what_make_family_remembers() -> None:
-    """Its values, apart from those of any model; never the models."""
+    """Values for make family are remembered separately from those of each model; MODELS is not remembered."""
     Path("set").mkdir()
     resolve("eval", PRECISION="fp16")
     assert resolve("family", MODEL="family")["PRECISION"] == "fp32"
@@ -32,7 +32,7 @@ def test_what_make_family_remembers() -> None:
     found = resolve("family", MODEL="family")
     assert (found["BATCHES"], found["DATASET"], found["NAME"]) == ("2", "set", "set-float32")
     assert resolve("family", MODEL="family", DATASET="")["DATASET"] == ""
-    assert resolve("family", MODEL="family")["DATASET"] == "", "off until a data set is given again"
+    assert resolve("family", MODEL="family")["DATASET"] == "", "no data set until one is given again"
     assert resolve("clean", MODEL="family") == {}
 
 

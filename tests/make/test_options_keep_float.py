@@ -1,4 +1,4 @@
-"""make/options.py: KEEP_FLOAT in the names of products, where it has an effect, and what is rejected."""
+"""make/options.py: KEEP_FLOAT in the names of products, when it has an effect, and which values are rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_names_of_products(given: dict[str, str], tag: str, inside: str, variant
     assert found["TARGET"] in found["BENCH"] and found["TARGET"] in found["QPS"]
 
 
-def test_names_with_atc(checkout: Path) -> None:
+def test_names_of_products_with_atc(checkout: Path) -> None:
     """By default atc computes in float16."""
     add_atc(checkout)
     for precision, tag in (
@@ -52,7 +52,7 @@ def test_names_with_atc(checkout: Path) -> None:
 
 
 def rejected_here(**given: str) -> str:
-    """As `rejected`, with values remembered before."""
+    """As `rejected`, but allows that values were remembered before."""
     with pytest.raises(Exception) as caught:
         resolve(**given)
     return str(caught.value)
@@ -61,7 +61,7 @@ def rejected_here(**given: str) -> str:
 @pytest.mark.parametrize(
     "given", [{}, {"PRECISION": "fp32"}, {"BACKEND": "torchscript", "PRECISION": "default"}, {"OM": "my.onnx"}]
 )
-def test_without_effect_it_is_reported(given: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_float_without_effect_is_reported(given: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("my.onnx", "my.onnx.json"):
         Path(name).touch()
     found = resolve(KEEP_FLOAT="auto", **given)
@@ -69,7 +69,7 @@ def test_without_effect_it_is_reported(given: dict[str, str], capsys: pytest.Cap
     assert "KEEP_FLOAT=auto is ignored" in capsys.readouterr().err
 
 
-def test_it_is_remembered() -> None:
+def test_keep_float_is_remembered() -> None:
     resolve(PRECISION="int8", KEEP_FLOAT="mine.txt")
     assert resolve()["TAG"] == "onnxruntime-bs16-int8-keep-mine"
     assert resolve(KEEP_FLOAT="")["TAG"] == "onnxruntime-bs16-int8"
@@ -94,6 +94,6 @@ def test_values_of_a_row_are_not_remembered() -> None:
         ({"PRECISION": "int8-minmax", "BACKEND": "torchscript"}, ["BACKEND=torchscript", "int8"]),
     ],
 )
-def test_what_is_rejected(given: dict[str, str], parts: list[str]) -> None:
+def test_invalid_values_of_keep_float_are_rejected(given: dict[str, str], parts: list[str]) -> None:
     line = rejected(**given)
     assert all(part in line for part in parts), line

@@ -54,7 +54,7 @@ def test_the_choice_is_reported_and_not_remembered(capsys: pytest.CaptureFixture
     assert not Path("build/net/settings/SHARDS.mk").exists()
 
 
-def test_only_goals_that_evaluate_choose() -> None:
+def test_only_targets_that_evaluate_choose_the_number_of_parts() -> None:
     dataset = listed(LIMIT + 1)
     for goals in ("onnx", "om", "preprocess", "infer", "bench"):
         assert shards(goals, DATASET=dataset) == ("1", ""), goals
@@ -69,7 +69,7 @@ def test_each_device_computes_a_part(device: str, expected: str) -> None:
     assert shards(DATASET=listed(LIMIT + 1, "more"), DEVICE=device)[0] == str(max(5, int(expected)))
 
 
-def test_given_numbers_win_over_the_choice() -> None:
+def test_a_given_number_of_parts_has_priority() -> None:
     add_atc(Path())
     dataset = listed(LIMIT + 1)
     assert shards(DATASET=dataset, SHARDS="9") == ("9", "1")
@@ -194,7 +194,7 @@ def test_images_of_coco_are_counted() -> None:
     for count in (7, 20):
         annotate(count)
         assert images.count_coco(ANNOTATIONS, 0) == count
-    assert images.count_coco(ANNOTATIONS, 10_000) == 0, "too small a file for more than that is not read"
+    assert images.count_coco(ANNOTATIONS, 10_000) == 0, "the file is not read, since it is too small for so many images"
 
 
 def test_a_large_coco_set_is_computed_in_parts() -> None:
@@ -246,7 +246,7 @@ def test_parts_have_their_own_record() -> None:
     assert resolve(DATASET=dataset, SHARDS="2")["DATA_CHANGED"] == "run-again"
 
 
-def test_a_cluster_ignores_what_is_for_one_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_cluster_ignores_values_for_one_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert shards("cluster", SHARDS="4", KEEP="1", DATASET=listed(9)) == ("4", "1")
     assert "KEEP=1 is ignored" in capsys.readouterr().err
-    assert shards("cluster", SHARDS="1", DATASET="set")[1] == "1", "the results of one part are parts too"
+    assert shards("cluster", SHARDS="1", DATASET="set")[1] == "1", "the results of one part are also merged"

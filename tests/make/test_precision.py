@@ -1,4 +1,4 @@
-"""make.precision: which calls of make it needs, and the table from the records of make eval."""
+"""make.precision: its calls of make, and the table that it writes from the records of make eval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLASSES = {"fp32": [0, 1, 2, 3], "fp16": [0, 1, 2, 3], "int8-entropy": [3, 1, 2,
 
 
 class Make:
-    """A fake of make: writes the metrics and predictions of the asked evaluation."""
+    """A fake of make: writes the metrics and predictions of the requested evaluation."""
 
     def __init__(self, pose: bool = False, code: int = 0) -> None:
         self.calls: list[dict[str, str]] = []

@@ -50,7 +50,7 @@ def test_a_bundle_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(place.parent.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_unpacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partly_unpacked_bundle_is_unpacked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     half = tmp_path / f"hrnet_cluster-{os.getuid()}/net-12.tmp/top"
     half.mkdir(parents=True)
@@ -117,7 +117,9 @@ def test_the_processes_of_a_killed_attempt_are_waited_for(folder: Path) -> None:
     assert float(outcome.output) >= freed[0]
 
 
-def test_commands_after_a_failed_one_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_commands_after_a_failed_command_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
     monkeypatch.setattr(ray_nodes, "unpack", lambda archive, name: str(folder))
     commands = [["{python}", "-c", f"print({number}); raise SystemExit({number})"] for number in (0, 2, 0)]
     outcome = ray_nodes.enter(b"", "net", commands)

@@ -152,8 +152,8 @@ def test_unknown_variables_and_targets_are_reported_together() -> None:
     assert [line.partition(":")[0] for line in lines] == ["BATHC", "XYZ", "evla", "LIMIT=x"]
 
 
-def test_what_killed_calls_left_is_removed() -> None:
-    """Each call has a directory for the files that it replaces; those of calls that still run stay."""
+def test_backups_of_killed_calls_are_removed() -> None:
+    """Each call has a directory for the files that it replaces; the directories of calls that still run are kept."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     folders = {number: Path("build/net", f"{BEFORE}{number}") for number in (ended.pid, os.getpid())}

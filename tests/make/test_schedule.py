@@ -20,7 +20,7 @@ def shards(count: int) -> list[Shard]:
 
 
 def compute(nodes: Cluster, count: int) -> list[Shard]:
-    """Returns the parts that were stored, in order."""
+    """Compute `count` parts; return them in the order in which they were stored."""
     stored: list[Shard] = []
 
     def store(part: Shard, outcome: Outcome) -> int:
@@ -93,7 +93,7 @@ def test_a_node_on_which_all_parts_fail_gets_no_more(capsys: pytest.CaptureFixtu
     assert "host (bad): not used: 3 parts failed, the last one: no space" in capsys.readouterr().out
 
 
-def test_files_that_do_not_fit_count_as_a_failure() -> None:
+def test_damaged_files_count_as_a_failure() -> None:
     """A part that arrived damaged is computed again."""
     damaged = [True]
     nodes = Cluster(node("a"))

@@ -25,10 +25,10 @@ PARTS = Path("parts")
 
 
 class Stages(shards.Stages):
-    """Fakes of the stages: they write the same files at once, and keep a log."""
+    """Fakes of the stages: they write the files of a part without computing them, and log their calls."""
 
     log: list[tuple[str, str, str]]  # stage, part, device
-    on_disk: list[int]  # directories of parts, when a stage starts
+    on_disk: list[int]  # number of the parts' directories when a stage starts
     fail: dict[tuple[str, str], Exception]  # (stage, part) -> what it raises
     wait: Callable[[str, str], None]
 
@@ -55,7 +55,7 @@ class Stages(shards.Stages):
 
 @pytest.fixture
 def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Stages]]:
-    """A data set, a compiled model, and stages that do nothing else."""
+    """A data set, a compiled model, and the fakes of the stages."""
     monkeypatch.chdir(tmp_path)
     write_inputs(IMAGES)
     Path("net.pth").write_bytes(b"weights")
@@ -141,7 +141,7 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_part_that_is_not_current_is_computed(what: str, stages: type[Stages]) -> None:
+def test_an_outdated_part_is_computed_again(what: str, stages: type[Stages]) -> None:
     assert call(3) == 0
     CHANGES[what]()
     stages.log.clear()
@@ -157,8 +157,8 @@ def test_another_list_computes_all_parts(stages: type[Stages]) -> None:
     assert {part for _, part, _ in stages.log} == {"1/3", "2/3", "3/3"}
 
 
-def test_a_data_set_that_grew_behind_limit_is_a_subset_now(stages: type[Stages]) -> None:
-    """The first images are the same, but a part must know that they are no longer all."""
+def test_all_parts_are_computed_again_if_the_data_set_grew_beyond_limit(stages: type[Stages]) -> None:
+    """The images of each part are the same, but its record must show that they are no longer the whole data set."""
     assert call(2, "--limit", str(IMAGES)) == 0
     with open("set/val_label.txt", "a") as labels:
         labels.write("zz.png 0\n")
@@ -191,7 +191,7 @@ def test_a_missing_model_is_rejected(stages: type[Stages], capsys: pytest.Captur
     assert stages.log == [] and not PARTS.exists()
 
 
-def test_keep_leaves_inputs_and_outputs(stages: type[Stages]) -> None:
+def test_keep_does_not_remove_inputs_and_outputs(stages: type[Stages]) -> None:
     assert call(3, "--keep") == 0
     assert all((PARTS / f"{number}-of-3/prep").is_dir() for number in (1, 2, 3))
     assert call(3) == 0
@@ -207,7 +207,7 @@ def test_files_of_a_killed_run_with_other_shards_are_removed(stages: type[Stages
 
 
 def test_pytorchs_accuracy_is_computed_for_each_part(stages: type[Stages]) -> None:
-    """A rerun computes it for parts without it, and for parts with that of other weights."""
+    """A rerun computes it for parts that have none, and for parts whose figure is for other weights."""
     torch = ("--reference", "python -m train.classification.reference", "--weights", "net.pth")
     assert call(2) == 0
     stages.log.clear()
@@ -226,8 +226,6 @@ def test_pytorchs_accuracy_is_computed_for_each_part(stages: type[Stages]) -> No
 
 
 def test_more_parts_than_images_are_rejected(stages: type[Stages], capsys: pytest.CaptureFixture[str]) -> None:
-    write_part_of = Path("parts/1-of-11.json")
-    write_part_of.parent.mkdir()
     stages.fail = {("preprocess", "1/11"): UserError("more parts than images")}
     assert call(11) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -237,12 +235,11 @@ def test_more_parts_than_images_are_rejected(stages: type[Stages], capsys: pytes
 
 
 def test_values_are_filled_in_and_exit_codes_are_kept(tmp_path: Path) -> None:
-
     with locked(tmp_path / "lock") as lock:
-        commands = {"infer": f"bash -c 'echo {{shard}} {{work}} > {tmp_path}/said'", "bad": "bash -c 'exit {code}'"}
+        commands = {"infer": f"bash -c 'echo {{shard}} {{work}} > {tmp_path}/output'", "bad": "bash -c 'exit {code}'"}
         stages = shards.Stages(commands)
         stages.run("infer", lock, shard=Shard(1, 2), work="the work")
-        assert (tmp_path / "said").read_text() == "1/2 the work\n"
+        assert (tmp_path / "output").read_text() == "1/2 the work\n"
         for code, kind in ((1, WorkFailed), (2, UserError), (3, WorkFailed)):
             with pytest.raises(kind) as caught:
                 stages.run("bad", lock, shard=Shard(1, 2), code=code)

@@ -21,7 +21,7 @@ NAMES = ["cat", "<script>alert(1)</script>", "$x^2$", "a & b", '"quoted"', "\u73
 
 
 class Built:
-    """An evaluated classifier; its data set is `root` too. The class names are hostile."""
+    """An evaluated classifier; `root` is also its data set. Class names contain HTML and TeX."""
 
     def __init__(self, root: Path, seed: int = 0, images: int = IMAGES) -> None:
         self.root, self.build = root, root / "build" / "small"

@@ -23,7 +23,7 @@ MOST_MEMORY, MOST_BYTES = 1_000_000, 1_000_000  # kB, bytes
 
 
 def write_run(build: Path) -> tuple[Path, int]:
-    """A run as make eval leaves it, of made-up predictions; returns its metrics record and the number of hits."""
+    """Write the files of make eval, with random predictions; return the metrics record and the number of hits."""
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), IMAGES // CLASSES)
     ranks = random.integers(0, 4, IMAGES)

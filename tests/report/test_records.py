@@ -67,7 +67,7 @@ def test_all_other_records_are_shown(tmp_path: Path) -> None:
         assert text in page.text, text
     assert "11.50" not in page.text, "a reference on other images is not shown"
     own = [float(values["value"]) for values, _ in page.numbers if values["data-key"].endswith("/own_error")]
-    assert own == [0.25, 0.001], "worst first, by the own error or else by the error; none without"
+    assert own == [0.25, 0.001], "sorted by the own error; operators without an error are not shown"
     assert not any(each.startswith(("make compare", "make precision", "make reference")) for each in page.pre)
 
 
@@ -125,7 +125,7 @@ def test_a_training(tmp_path: Path) -> None:
 
 
 def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
-    """As of a pose model."""
+    """As in the training of a pose model."""
     built = Built(tmp_path)
     (built.build / "train").mkdir()
     (built.build / "train/metrics.jsonl").write_text('{"epoch": 1, "lr": 0.1, "train_loss": 0.5}\n')
@@ -136,7 +136,7 @@ def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
 
 
 def family_row(model: str, top1: Optional[float], reference: Optional[str], **more: Any) -> dict[str, Any]:
-    """Rows differ in all figures."""
+    """A row of a family record; rows of models with names of different lengths differ in all figures."""
     number = len(model)
     times = {"1": 12.5 + number, "4": 40.0 + number}
     return {

@@ -1,4 +1,4 @@
-"""report.write: verdict, numbers that are those of the records, untrusted names, missing parts, and an older run."""
+"""report.write: verdict, numbers equal to those in the records, untrusted names, missing records, and an older run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bench(path: Path) -> None:
     BenchRecord({}, "emulator 1", ["0"], None, 20, False, machine, {"python": "3.11"}, rows).write(path)
 
 
-def test_every_number_is_that_of_its_record(built: Built) -> None:
+def test_every_number_is_equal_to_that_in_its_record(built: Built) -> None:
     built.add_images()
     bench(built.build / "bench/emulator.json")
     page = built.write()
@@ -51,8 +51,8 @@ def test_every_number_is_that_of_its_record(built: Built) -> None:
     assert page.text_of_file.count("data:image/jpeg") == 24
 
 
-def test_sums_are_those_of_the_predictions(built: Built) -> None:
-    """Counted again, in plain steps."""
+def test_sums_are_computed_from_the_predictions(built: Built) -> None:
+    """The test counts again, independently of report.classes."""
     own = built.write().json["page"]["classes"]
     predictions = built.predictions
     right = [each["classes"][0] == each["label"] for each in predictions]
@@ -80,7 +80,7 @@ def test_sums_are_those_of_the_predictions(built: Built) -> None:
     assert sizes == {0: (64, 4, sum(right[:4])), 64: (128, IMAGES - 4, sum(right[4:]))}, "60 to 99 pixels wide, 99 high"
 
 
-def test_names_are_shown_and_not_run(built: Built) -> None:
+def test_names_are_shown_as_text(built: Built) -> None:
     hostile = "val/<img src=x onerror=alert(1)>\n.JPEG"
     folder = built.metrics.with_suffix("")
     path = folder / "predictions.jsonl"
@@ -96,7 +96,7 @@ def test_names_are_shown_and_not_run(built: Built) -> None:
     assert page.tags.count("img") == 0, "there are no images: it has only names"
 
 
-def test_what_is_missing_is_named_with_its_command(built: Built) -> None:
+def test_the_command_for_each_missing_record_is_shown(built: Built) -> None:
     page = built.write()
     where = f"MODEL=small BUILD={built.build.parent}"
     for target in ("bench", "compare", "precision", "train", "reference"):
@@ -131,7 +131,7 @@ def test_warnings(built: Built) -> None:
         (40.0, "fail", {}, ("further below the reference than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
 )
-def test_the_verdict_is_a_sentence(
+def test_the_verdict_is_explained(
     built: Built, drop: float, verdict: str, more: dict[str, str], texts: tuple[str, ...]
 ) -> None:
     record = json.loads(built.metrics.read_text())
@@ -146,7 +146,7 @@ def test_the_verdict_is_a_sentence(
         assert text in first, first
 
 
-def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
+def test_the_reason_for_a_missing_verdict_is_given(built: Built) -> None:
     text = built.write().text
     first = text[: text.index("What ran")]
     assert (
@@ -157,7 +157,7 @@ def test_without_a_verdict_the_reason_is_given(built: Built) -> None:
     )
 
 
-def test_other_predictions_are_rejected(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_of_another_run_are_rejected(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
     path = built.metrics.with_suffix("") / "predictions.jsonl"
     path.write_text(path.read_text().replace('"rank": 0', '"rank": 1', 1))
     assert write.main(built.arguments()) == 2
@@ -204,7 +204,7 @@ def test_runs_of_the_same_model(built: Built) -> None:
 
 
 def without_sizes(built: Built) -> None:
-    """As an evaluation of release 0.1."""
+    """Remove the image sizes, as release 0.1 did not write them."""
     path = built.metrics.with_suffix("") / "predictions.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({key: line[key] for key in line if key != "size"}) + "\n" for line in lines))
@@ -214,7 +214,8 @@ def without_sizes(built: Built) -> None:
 
 
 def test_evaluations_without_image_sizes(tmp_path: Path) -> None:
-    """As BASE, as another run of the model, and as the run itself, whose page says what is missing."""
+    """Such an evaluation can be BASE, another run of the model, or the run itself, whose page reports that they are
+    missing."""
     old, new = Built(tmp_path / "old", seed=5), Built(tmp_path / "new")
     without_sizes(old)
     other = new.metrics.with_name("emulator-bs1-fp16.json")
@@ -244,7 +245,7 @@ def test_a_base_of_the_other_task(tmp_path: Path, capsys: pytest.CaptureFixture[
     check_error(capsys.readouterr().err, "report.write", people.metrics, "top1", "AP")
 
 
-def test_no_page_names_a_file_that_is_not_there(built: Built) -> None:
+def test_links_of_the_page_lead_to_existing_files(built: Built) -> None:
     page: Page = built.write()
     for link in page.links:
         if not link.startswith(("#", "http")):
@@ -252,7 +253,7 @@ def test_no_page_names_a_file_that_is_not_there(built: Built) -> None:
 
 
 def test_a_model_that_is_an_onnx_file(built: Built) -> None:
-    """The commands on its page are those that accept such a model."""
+    """The page shows only commands that accept such a model."""
     model = f"{{NAME: onnx, NUM_CLASSES: {CLASSES}, IMAGE_SIZE: [8, 8]}}"
     built.cfg.write_text(f"MODEL: {model}\nINPUT: {{RESIZE: 9, MEAN: [0, 0, 0], STD: [1, 1, 1]}}\n")
     commands = " ".join(built.write().pre)

@@ -1,4 +1,4 @@
-"""A small classifier through all stages, and servers of it as processes."""
+"""Run a small classifier through all stages (the chain), and start servers for it as processes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def arguments(**flags: object) -> list[str]:
 
 
 def image(number: int) -> bytes:
-    """JPEGs of several sizes, and PNGs."""
-    picture = noise(60 + 7 * number, 90 - 4 * number, number)
-    return encoded(picture, "PNG") if number % 4 == 3 else encoded(picture, "JPEG", quality=90)
+    """An image file whose size depends on `number`; every fourth one is a PNG, the others are JPEGs."""
+    pixels = noise(60 + 7 * number, 90 - 4 * number, number)
+    return encoded(pixels, "PNG") if number % 4 == 3 else encoded(pixels, "JPEG", quality=90)
 
 
 def write_chain(folder: Path, precision: str = "fp32", dtype: str = "float32") -> None:
-    """Run the stages in `folder`, the working directory: om/bs<N>.onnx, in/, out/ at batch 4, and the metrics records
-    eval/unjudged.json and, compared with the first one, VERDICT."""
+    """Run the stages in `folder`, the working directory. They write om/bs<N>.onnx, in/, out/ (at batch 4), and the
+    metrics records eval/unjudged.json and VERDICT, whose reference is the former."""
     Path("data/val").mkdir(parents=True)
     names = [f"img{number}.{'png' if number % 4 == 3 else 'jpg'}" for number in range(COUNT)]
     for number, name in enumerate(names):

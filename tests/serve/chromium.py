@@ -88,7 +88,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     commands, sender = os.pipe()
     receiver, answers = os.pipe()
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,700", f"--user-data-dir={folder}"]
-    script = f'exec "$@" 3<&{commands} 4>&{answers}'  # its pipes are 3 and 4
+    script = f'exec "$@" 3<&{commands} 4>&{answers}'  # the browser reads from descriptor 3 and writes to 4
     process = subprocess.Popen(
         ["bash", "-c", script, "bash", PROGRAM, "--remote-debugging-pipe", *words],
         pass_fds=(commands, answers),

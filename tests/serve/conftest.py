@@ -1,4 +1,4 @@
-"""Fixtures: a small classifier through the stages, and a server of it."""
+"""Fixtures: the files of a small classifier from all stages, and a server for it."""
 
 from __future__ import annotations
 

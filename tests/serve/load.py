@@ -14,7 +14,7 @@ IMAGE = image(1)
 
 
 class Load:
-    """Clients that send one image after another, each on its connection, until the server closes it."""
+    """Clients that send one image after another, each on its own connection, until the server closes the connection."""
 
     def __init__(self, running: Running, clients: int) -> None:
         self.address, self.stopped = running.address, threading.Event()

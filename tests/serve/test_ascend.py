@@ -23,7 +23,7 @@ from tests.support.processes import SECONDS
 
 @pytest.fixture(scope="module")
 def folder(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """bs4.om by the fake atc, from the chain's ONNX file, and python_npu."""
+    """A directory with om/bs4.om, compiled by the fake atc from the chain's ONNX file, and python_npu."""
     folder = tmp_path_factory.mktemp("ascend")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -93,7 +93,7 @@ def ready(port: int) -> bool:
 
 
 def test_two_devices_and_the_end_of_their_processes(process: tuple[subprocess.Popen[bytes], int], chain: Path) -> None:
-    """Both answer as the chain; SIGTERM ends both. (After kill -9 of the first process they end too: the fixture.)"""
+    """Both servers give the chain's outputs; SIGTERM ends both."""
     started, port = process
     rows = np.stack([np.fromfile(chain / f"in/img{i}.bin", np.float32) for i in range(4)])
     tensor = {"name": "image", "datatype": "FP32", "shape": [4, 3, SIDE, SIDE], "data": rows.reshape(-1).tolist()}

@@ -1,4 +1,4 @@
-"""The batcher with runtimes that a test controls: which rows are computed together, padding, errors, the end."""
+"""The batcher with fake runtimes that a test controls: which rows are computed together, padding, errors, the end."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def run(runtimes: Sequence[Runtime], work: Callable[[Batcher], Awaitable[None]],
     return batcher
 
 
-def test_a_batch_is_what_queued_while_the_device_computed() -> None:
-    """The first request is computed alone; the five that arrive meanwhile are padded to the next batch size."""
+def test_rows_that_were_queued_while_the_device_computed_are_one_batch() -> None:
+    """The first request is computed alone; the five that arrive during its computation are padded to the next size."""
     one, eight, observed = Twice(1), Twice(8), []
 
     async def work(batcher: Batcher) -> None:
@@ -70,7 +70,7 @@ def test_a_batch_is_what_queued_while_the_device_computed() -> None:
     assert sorted(batch[:5, 0].tolist()) == [2, 3, 4, 5, 6] and set(batch[5:, 0].tolist()) == {batch[0, 0]}
 
 
-def test_rows_are_not_padded_where_that_is_slower() -> None:
+def test_rows_are_not_padded_if_that_is_slower() -> None:
     """The time grows with the batch size, as on a CPU: five rows are computed as 4 and 1, in order."""
     one, four, eight, observed = Twice(1), Twice(4), Twice(8), []
 
@@ -153,7 +153,7 @@ def test_cancelled_requests_are_not_computed() -> None:
     assert [batch[0, 0] for batch in one.batches] == [1, 3]
 
 
-def test_an_error_is_that_of_its_batch_alone() -> None:
+def test_an_error_affects_only_its_batch() -> None:
     one = Twice(1)
 
     def broken() -> Prepared:
@@ -173,7 +173,7 @@ def test_an_error_is_that_of_its_batch_alone() -> None:
     run([one], work)
 
 
-def test_what_is_queued_is_computed_before_the_end() -> None:
+def test_queued_rows_are_computed_before_the_end() -> None:
     four, futures = Twice(4, requests=2), []
 
     async def work(batcher: Batcher) -> None:

@@ -1,4 +1,4 @@
-"""benchmarks.serve without peers: the server and the loop are measured."""
+"""benchmarks.serve without other servers: it measures this server, and a loop without HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A server process, called by tritonclient unchanged and by plain HTTP: the protocol, and the chain's numbers."""
+"""A server process, called with the unchanged tritonclient and with plain HTTP: the protocol, and outputs equal to the
+chain's."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def test_health_and_metadata(client: Any) -> None:
     assert [output["name"] for output in images["outputs"]] == ["output", "classes", "probabilities", "names"]
 
 
-def test_the_bodies_of_health(server: Running) -> None:
+def test_the_responses_about_health(server: Running) -> None:
     assert ask(server, "/v2/health/live") == (200, {"live": True})
     assert ask(server, "/v2/health/ready") == (200, {"live": True, "ready": True})
     assert ask(server, "/v2/models/small/ready") == (200, {"name": "small", "ready": True})
@@ -66,8 +67,8 @@ def test_the_bodies_of_health(server: Running) -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_images_give_the_outputs_and_predictions_of_the_chain(client: Any, chain: Path, binary: bool) -> None:
-    """4 images are the batch that the chain computed: the bytes are equal. Names, classes and probabilities are those
-    of predictions.jsonl."""
+    """The chain computed the same 4 images in one batch, so the bytes of the outputs are equal. Classes, names and
+    probabilities are equal to those in predictions.jsonl."""
     predictions = list(read_predictions(chain / "eval/judged/predictions.jsonl", ClassPrediction))
     for start in range(0, COUNT - 3, 4):
         outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("output", "classes", "names")]
@@ -95,7 +96,7 @@ def test_tensors_give_the_outputs_of_the_chain(client: Any, chain: Path, binary:
 
 
 def test_other_batches_give_nearly_the_same_outputs(client: Any, chain: Path) -> None:
-    """One image is computed at batch 1; more than the largest batch are several batches."""
+    """One image is computed at batch 1; more images than the largest batch are computed in several batches."""
     expected = np.stack([np.fromfile(chain / f"out/run/img{i}_0.bin", np.float32) for i in range(COUNT)])
     alone = [client.infer("small", [bytes_input([each])]).as_numpy("output")[0] for each in IMAGES]
     together = client.infer("small", [bytes_input(IMAGES)]).as_numpy("output")
@@ -114,7 +115,7 @@ def image_json(data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims this size, almost without pixels."""
+    """A PNG whose header has this size, with almost no pixels."""
     chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(9))]
     packed = [struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
@@ -137,7 +138,7 @@ def png_header(width: int, height: int) -> bytes:
         ("small", image_json(IMAGES[0]) + b" " * (32 << 20), 413, ["too large", str(32 << 20)]),
     ],
 )
-def test_what_is_rejected(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
+def test_invalid_requests_are_rejected(server: Running, model: str, body: bytes, status: int, parts: list[str]) -> None:
     found, content = ask(server, f"/v2/models/{model}/infer", body)
     assert found == status and list(content) == ["error"]
     assert all(part in content["error"] for part in parts), content

@@ -1,4 +1,4 @@
-"""The server with a runtime that a test controls: readiness, a full queue, timeouts, and the end."""
+"""The server with a fake runtime that a test controls: readiness, a full queue, timeouts, and the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_ready_after_the_models_are_loaded() -> None:
 
 
 def test_a_full_queue_answers_503_and_loses_nothing() -> None:
-    """At most 4 images are in work: one that computes, and three that wait; those are answered later."""
+    """At most 4 images are processed at a time. A request that would exceed this is rejected, the accepted ones are
+    answered."""
     runtime = Twice(1)
     with serve_twice(runtime, max_images=4) as (address, _), ThreadPoolExecutor(4) as pool:
         until(lambda: ask(f"{address}/v2/health/ready")[0] == 200)
@@ -46,7 +47,7 @@ def test_a_full_queue_answers_503_and_loses_nothing() -> None:
         until(lambda: "serve_pending_images 3.0" in metrics(address))
         status, content, headers = post(address, body(7, 8))
         assert status == 503 and "of 4 images" in content["error"] and headers["Retry-After"] == "1"
-        assert post(address, body(*range(5)))[0] == 400, "it would never fit"
+        assert post(address, body(*range(5)))[0] == 400, "one request has more images than the limit"
         runtime.gate.set()
         for value, future in enumerate(accepted):
             assert future.result()[1]["outputs"][0]["data"] == [2 * value, 2 * value]
@@ -77,7 +78,8 @@ def test_too_many_bytes_at_once_answer_503(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_timeouts() -> None:
-    """A body that does not arrive: 408. A batch that takes too long: 503, and the next request is computed."""
+    """A body that does not arrive in time gets 408; a batch that takes too long gets 503, and the next request is
+    computed."""
     runtime = Twice(1)
     with serve_twice(runtime, timeout=1.0) as (address, _):
         until(lambda: ask(f"{address}/v2/health/ready")[0] == 200)
@@ -101,10 +103,10 @@ def test_connections_without_a_request_are_closed(sent: bytes) -> None:
             silent.sendall(sent)
             silent.settimeout(30)
             assert silent.recv(100) == b""
-    assert TimedProtocol.header_seconds == 30.0, "of servers with another timeout"
+    assert TimedProtocol.header_seconds == 30.0, "the timeout of one server does not change the class"
 
 
-def test_an_error_of_the_device_is_reported_and_it_is_not_ready() -> None:
+def test_after_an_error_of_the_device_the_server_is_not_ready() -> None:
     runtime = Twice(1)
     with serve_twice(runtime) as (address, _):
         until(lambda: ask(f"{address}/v2/health/ready")[0] == 200)
@@ -117,7 +119,7 @@ def test_an_error_of_the_device_is_reported_and_it_is_not_ready() -> None:
         assert ask(f"{address}/v2/health/ready")[0] == 200
 
 
-def test_the_end_waits_for_accepted_requests() -> None:
+def test_accepted_requests_are_answered_before_the_end() -> None:
     runtime = Twice(1)
     with serve_twice(runtime) as (address, http), ThreadPoolExecutor(3) as pool:
         until(lambda: ask(f"{address}/v2/health/ready")[0] == 200)

@@ -1,4 +1,4 @@
-"""`make serve`: its command, and where HOST and PORT may come from."""
+"""`make serve`: its command, and that HOST and PORT are read only from make's command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.checkout import Checkout
 from tests.support.processes import SECONDS, lines_until
 
 
-def test_a_host_in_the_environment_opens_nothing(tmp_path: Path) -> None:
+def test_a_host_in_the_environment_is_ignored(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     words = ("-n", "serve", "BACKEND=onnxruntime", "GATE=none")
     command = " ".join(checkout.make(*words, HOST="0.0.0.0", PORT="80").stdout.splitlines()[-2:])
@@ -38,7 +38,8 @@ def test_nothing_is_compiled_without_a_verdict(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_make_serve(tmp_path: Path) -> None:
-    """After make eval the model is served with its verdict, also at other batch sizes; HOST and PORT are not kept."""
+    """After make eval the model is served with its verdict, also at other batch sizes; HOST and PORT are not
+    remembered."""
     pytest.importorskip("sklearn.datasets")
     checkout = Checkout(tmp_path)
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]

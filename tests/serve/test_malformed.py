@@ -1,4 +1,4 @@
-"""Malformed requests made by hypothesis: no crash, and no answer of status 500 or above but 503."""
+"""Malformed requests from hypothesis: the server does not crash, and no status is 500 or above, except 503."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 KEYS = ["name", "datatype", "shape", "data", "parameters", "extra"]
-FAULTS = ["image", "values", "key", "number", "member", "length", "header", "model", "path", "json", "bytes"]
+ERRORS = ["image", "values", "key", "number", "member", "length", "header", "model", "path", "json", "bytes"]
 
 
 @st.composite
@@ -37,20 +37,20 @@ def image_bytes(draw: st.DrawFn, changed: bool) -> bytes:
 
 
 @st.composite
-def inputs(draw: st.DrawFn, faults: set[str]) -> tuple[dict[str, Any], bytes]:
+def inputs(draw: st.DrawFn, errors: set[str]) -> tuple[dict[str, Any], bytes]:
     """An input, and its binary data."""
     rest = b""
     binary = draw(st.booleans())
     if draw(st.booleans()):
         tensor: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1]}
-        data = draw(image_bytes("image" in faults))
+        data = draw(image_bytes("image" in errors))
         rest = len(data).to_bytes(4, "little") + data
         value: Any = [base64.b64encode(data).decode()]
     else:
         tensor = {"name": "image", "datatype": "FP32", "shape": [1, 3, SIDE, SIDE]}
         element, count = 0.5, SIZE
         rest = bytes(4)
-        if "values" in faults:
+        if "values" in errors:
             element = draw(st.sampled_from([3e38, -1e300, 7, True, "1", None]))
             count, rest = SIZE + draw(st.integers(-1, 1)), draw(st.binary(min_size=4, max_size=4))
         value, rest = [element] * count, rest * count
@@ -58,37 +58,37 @@ def inputs(draw: st.DrawFn, faults: set[str]) -> tuple[dict[str, Any], bytes]:
         tensor["parameters"] = {"binary_data_size": len(rest)}
     else:
         tensor["data"], rest = value, b""
-    if "key" in faults:
+    if "key" in errors:
         tensor[draw(st.sampled_from(KEYS))] = draw(JSON | st.lists(st.integers(-(2**70), 2**70), max_size=5))
     return tensor, rest
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, bytes, dict[str, str]]:
-    """Path, body and headers of a request with up to three faults."""
-    faults = draw(st.sets(st.sampled_from(FAULTS), max_size=3))
-    tensor, rest = draw(inputs(faults))
+    """Path, body and headers of a request with up to three errors."""
+    errors = draw(st.sets(st.sampled_from(ERRORS), max_size=3))
+    tensor, rest = draw(inputs(errors))
     model = "small" if tensor.get("datatype") == "BYTES" else "small_tensor"
     content: dict[str, Any] = {"inputs": [tensor]}
     headers: dict[str, str] = {}
-    if "number" in faults:
+    if "number" in errors:
         content["inputs"] *= draw(st.sampled_from([0, 2]))
-    if "member" in faults:
+    if "member" in errors:
         objects = st.dictionaries(st.sampled_from(["name", "parameters"]), JSON)
         content[draw(st.sampled_from(["id", "outputs", "parameters", "inputs"]))] = draw(JSON | st.lists(objects))
-    head = json.dumps(draw(JSON) if "json" in faults else content).encode()
+    head = json.dumps(draw(JSON) if "json" in errors else content).encode()
     if rest:
-        wrong = draw(st.sampled_from([-1, 1, 10**9])) if "length" in faults else 0
+        wrong = draw(st.sampled_from([-1, 1, 10**9])) if "length" in errors else 0
         headers["Inference-Header-Content-Length"] = str(len(head) + wrong)
-    if "header" in faults:
+    if "header" in errors:
         name = draw(st.sampled_from(["Inference-Header-Content-Length", "Content-Type", "Content-Encoding", "Accept"]))
         headers[name] = draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8))
-    if "model" in faults:
+    if "model" in errors:
         model = draw(st.sampled_from(["small", "small_tensor", "%2e%2e", "x"]))
     path = f"/v2/models/{model}/infer"
-    if "path" in faults:
+    if "path" in errors:
         path = draw(st.sampled_from([f"/v2/models/{model}", "/v2", "/%ff", "//v2?a=%00"]))
-    return path, draw(st.binary(max_size=64)) if "bytes" in faults else head + rest, headers
+    return path, draw(st.binary(max_size=64)) if "bytes" in errors else head + rest, headers
 
 
 def check(server: Running, count: int) -> None:
@@ -135,7 +135,7 @@ def test_10_000_malformed_requests(server: Running) -> None:
         b"POST /v2/models/small/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf",
     ],
 )
-def test_what_is_not_http(server: Running, data: bytes) -> None:
+def test_data_that_is_not_http(server: Running, data: bytes) -> None:
     host, port = server.address.split(":")
     with socket.create_connection((host, int(port)), timeout=60) as broken:
         broken.sendall(data)

@@ -1,4 +1,4 @@
-"""The page at `/` in Chromium: a file is chosen or dropped, and its classes or the error are shown."""
+"""The page at `/` in Chromium: it shows the classes of a file that was chosen or dropped, or the error."""
 
 from __future__ import annotations
 

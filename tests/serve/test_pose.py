@@ -1,4 +1,4 @@
-"""A pose model: people and outputs are those of the chain, with and without the flip test."""
+"""A pose model: people and outputs are equal to those of the stages, with and without the flip test."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CFG, MODEL = "tiny_pose.yaml", "om/bs1.ts"
 
 @pytest.fixture(scope="module")
 def folder(torchscript_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled model, and the results of the chain on IMAGES: out/, out-flip/, one/ and two/ (with the flip
-    test)."""
+    """A directory with the compiled model and the stages' results for IMAGES: out/, out-flip/, one/ (without the flip
+    test) and two/ (with it)."""
     folder = tmp_path_factory.mktemp("pose")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

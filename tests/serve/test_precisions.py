@@ -1,5 +1,5 @@
-"""Outputs at other compiled batch sizes than the chain's, for each precision: nearly equal, with the same first class
-unless two logits are that close."""
+"""Outputs at another batch size than the chain's, for each precision: they differ by at most a tolerance, and so the
+best class is the same unless two logits are that close."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serve.chain import COUNT, image, write_chain
 
 
 def logits(model: Path, images: list[bytes]) -> np.ndarray:
-    """float32 [N, classes] of one request, with one compiled model."""
+    """The logits, float32 [N, classes], for one request to one compiled model."""
     classifier = Classifier("small", load_config("small.yaml"), CompiledModel.read(model), model)
 
     async def main() -> np.ndarray:

@@ -77,7 +77,7 @@ def test_which_outputs_are_binary() -> None:
         ({"inputs": [tensor()], "outputs": ["output"]}, b"", None, "an object"),
     ],
 )
-def test_what_is_rejected(content: Any, rest: bytes, length: Optional[str], words: str) -> None:
+def test_invalid_requests_are_rejected(content: Any, rest: bytes, length: Optional[str], words: str) -> None:
     with pytest.raises(RequestError) as caught:
         read(content, rest, length)
     assert words in str(caught.value) and caught.value.status == 400 and len(str(caught.value)) < 400

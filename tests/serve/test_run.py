@@ -31,7 +31,7 @@ def rejected(capsys: pytest.CaptureFixture[str], code: int, *parts: str, **given
     check_error(capsys.readouterr().err, "serve.run", *parts)
 
 
-def test_what_is_not_served(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_are_not_served(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rejected(capsys, 2, "eval/none.json", "not evaluated", "GATE=none", metrics="eval/none.json")
     for ending in ("", ".json"):
         shutil.copy(f"om/bs4.onnx{ending}", f"om/again.onnx{ending}")
@@ -43,7 +43,7 @@ def test_what_is_not_served(work: Path, capsys: pytest.CaptureFixture[str]) -> N
     rejected(capsys, 2, "om/bs1.onnx", "another config", "small")
 
 
-def test_an_address_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert run.main([*command()[2:], "--port", str(port)]) == 2
@@ -52,7 +52,7 @@ def test_an_address_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[
     check_error(capsys.readouterr().err, "serve.run", "HOST=256.1.1.1", "no such address", "HOST=127.0.0.1")
 
 
-def test_an_unjudged_model_says_so(work: Path) -> None:
+def test_a_model_without_a_verdict_is_served_with_a_notice(work: Path) -> None:
     with serving(work, command("--allow_unjudged", metrics="eval/unjudged.json")) as running:
         assert "NOT JUDGED: no verdict: no reference is known" in running.lines[-1]
         assert running.url.startswith("http://127.0.0.1:")

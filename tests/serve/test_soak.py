@@ -1,4 +1,4 @@
-"""A server under load for a quarter of an hour: memory stays flat, and no request is lost."""
+"""A server under load for 15 minutes: memory does not grow, and no request is lost."""
 
 from __future__ import annotations
 

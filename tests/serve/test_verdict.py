@@ -1,4 +1,5 @@
-"""Which models are served: the verdict must be about one of these very files, and the others compiled as that one."""
+"""Which models are served: the verdict must be about one of the files, and the other files must be compiled from the
+same model by the same command."""
 
 from __future__ import annotations
 
@@ -40,11 +41,11 @@ def change(**changes: Any) -> None:
     Path(VERDICT).write_text(json.dumps({**record, **changes}))
 
 
-def test_the_line_is_that_of_the_gate() -> None:
+def test_the_line_is_the_verdict_of_make_gate() -> None:
     assert check().startswith("PASS: small top1 ")
 
 
-def test_a_failed_model_is_not_served_whatever_gate_is() -> None:
+def test_a_model_that_failed_is_not_served_with_any_gate() -> None:
     change(verdict="fail")
     for allow in (False, True):
         with pytest.raises(WorkFailed, match="failed its gate"):
@@ -84,7 +85,7 @@ def test_after_a_fail_a_command_can_be_pasted(
         ("damaged", "not a complete metrics record"),
     ],
 )
-def test_without_a_verdict_only_gate_none_serves(case: str, words: str) -> None:
+def test_a_model_without_a_verdict_is_served_only_with_gate_none(case: str, words: str) -> None:
     given: dict[str, Any] = {}
     models = {path: CompiledModel.read(path) for path in MODELS}
     first = models[MODELS[0]]

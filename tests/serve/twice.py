@@ -1,4 +1,4 @@
-"""A runtime that a test controls, and a server of it in a thread."""
+"""A fake runtime that a test controls, and a server for it in a thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serve.models import TensorModel
 
 
 class Twice(Runtime):
-    """image [N, 2] -> twice [N, 2]. While `gate` is clear, compute waits."""
+    """A fake runtime: image [N, 2] -> twice [N, 2]. While `gate` is clear, compute waits."""
 
     def __init__(self, batch: int, requests: int = 1) -> None:
         self.inputs, self.outputs = (

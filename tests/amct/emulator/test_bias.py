@@ -1,4 +1,4 @@
-"""amct.emulator.bias: the shift of each output channel, compared with the results of a rounded kernel."""
+"""amct.emulator.bias: the corrected bias cancels the shift that a rounded kernel causes in each output channel."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_the_shift_of_two_groups() -> None:
     np.testing.assert_allclose(shift(weights, mean, 2), [*(errors[:2] @ mean[:2]), *(errors[2:] @ mean[2:])])
 
 
-def test_what_is_not_corrected() -> None:
-    """A node that stays float, and one whose input was not seen."""
+def test_nodes_that_are_not_corrected() -> None:
+    """A node that stays float, and a node whose input has no means."""
     model = convolution(kernel(4, 4, 1, 1), 1, True)
     mean = {"image": np.ones(4)}
     for changed in (correct(model, mean, {"conv"}), correct(model, {}, ())):

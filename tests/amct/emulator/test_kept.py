@@ -1,4 +1,5 @@
-"""Layers that stay in float: they read and write values that are not rounded, and all layers together are float32."""
+"""Layers that stay in float read and write values that are not rounded; if all layers stay in float, the model is
+float32."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def test_an_input_that_is_also_read_by_a_quantized_layer() -> None:
 
 
 def test_a_relu_that_became_part_of_the_rounding_is_not_bypassed() -> None:
-    """The Add after the skipped /b reads the ReLU `ra`, which is gone; what is before its rounding is /a's result."""
+    """The Add after the skipped /b reads the ReLU `ra`, which became part of the rounding of /a's result. So it must
+    read the rounded value, not /a's result."""
     model = chain()
     model.graph.node[3].CopyFrom(helper.make_node("Add", ["cb", "ra"], ["rb"], "/add"))
     found = quantized(model, image(), {"/b"})
@@ -90,7 +92,7 @@ def test_any_skipped_layers_give_a_model_that_runs(model: onnx.ModelProto, data:
 
 @given(graphs(), st.sampled_from(["all operators", "all layers"]))
 def test_all_operators_in_float_equal_float32(model: onnx.ModelProto, kept: str) -> None:
-    """amct.quantize passes only layers to skip_layers, so these are enough."""
+    """amct.quantize passes only layers to skip_layers, so the same must be true for all layers."""
     every = kept == "all operators"
     found = quantized(model, image(), {node.name for node in model.graph.node if every or node.op_type in LAYERS})
     np.testing.assert_allclose(computed(found, image()), computed(model, image()), rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The emulator of amct_onnx: what it rejects, what it writes, and that the int8 model agrees with float32."""
+"""The emulator of amct_onnx: rejected arguments and files, its output files, and outputs that agree with float32."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_space_after_the_equals_sign_is_rejected(here: Path, capsys: pytest.Ca
     ],
 )
 @pytest.mark.usefixtures("here")
-def test_what_does_not_fit_is_rejected(
+def test_invalid_arguments_are_rejected(
     changes: dict[str, str], parts: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(command_line(**changes)) == 2

@@ -1,4 +1,4 @@
-"""amct.emulator.ranges: histograms do not depend on the division into batches, and the ranges are those of numpy."""
+"""amct.emulator.ranges: histograms do not depend on the division into batches, and the ranges agree with numpy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_division_into_batches_does_not_matter(values: np.ndarray, data: Opt
 
 
 @given(arrays(np.float32, st.integers(1, 60), elements=VALUES))
-def test_each_range_contains_zero_and_lies_in_the_whole_range(values: np.ndarray) -> None:
+def test_each_range_contains_zero_and_is_inside_the_whole_range(values: np.ndarray) -> None:
     made = histogram(values)
     low, high = made.range("minmax")
     assert (low, high) == (min(values.min(), 0), max(values.max(), 0))
@@ -44,13 +44,13 @@ def test_each_range_contains_zero_and_lies_in_the_whole_range(values: np.ndarray
         assert low <= found[0] <= 0 <= found[1] <= high
 
 
-def test_percentile_is_that_of_numpy() -> None:
+def test_percentile_agrees_with_numpy() -> None:
     values = np.random.default_rng(0).standard_normal(200_000)
     found, wanted = histogram(values).range("percentile"), np.quantile(values, [0.00005, 0.99995])
     np.testing.assert_allclose(found, wanted, atol=0.02)
 
 
-def test_outliers_are_outside_of_the_ranges_but_minmax() -> None:
+def test_only_minmax_includes_outliers() -> None:
     values = np.random.default_rng(0).standard_normal(100_000)
     values[:2] = 100
     made = histogram(values)
@@ -59,7 +59,7 @@ def test_outliers_are_outside_of_the_ranges_but_minmax() -> None:
 
 
 def test_a_relu_keeps_most_of_its_range_with_entropy() -> None:
-    """Zeros, half of the values, do not narrow the range."""
+    """Half of the values are 0; they do not make the range narrower."""
     values = np.maximum(np.random.default_rng(0).standard_normal(100_000), 0)
     low, high = histogram(values).range("entropy")
     assert low == 0 and 2.5 < high <= values.max()

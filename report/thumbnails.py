@@ -1,4 +1,5 @@
-"""Small images for the page: a classifier's worst images, and the skeletons of people beside the annotated ones."""
+"""Small images for the page: a classifier's worst images; for pose, an image with the found people and the same image
+with the annotated people."""
 
 from __future__ import annotations
 
@@ -26,17 +27,18 @@ def read_image(dataset: Optional[Path], source: str) -> Optional[Image.Image]:
     try:
         return open_image(find_source(dataset, source)).convert("RGB") if dataset else None
     except (UserError, OSError):
-        return None  # the page says that it is missing
+        return None  # the page reports that it is missing
 
 
 def thumbnail(dataset: Optional[Path], source: str) -> Optional[str]:
-    """The address of a small copy of an image; None if the image no longer exists."""
+    """A small copy of an image as a data: URI; None if the image no longer exists."""
     image = read_image(dataset, source)
     return data_uri(ImageOps.contain(image, (CLASS_SIDE, CLASS_SIDE))) if image else None
 
 
 def skeletons(image: Image.Image, people: Sequence[np.ndarray]) -> str:
-    """The address of an image of POSE_SIDE pixels with people (float [17, 3]: x, y in pixels of the image, score)."""
+    """A copy of an image, with a long side of POSE_SIDE pixels and with people drawn on it, as a data: URI. `people`:
+    float [17, 3] each: x, y in pixels of `image`, and score."""
     factor = POSE_SIDE / max(image.size)
     width, height = (max(1, round(side * factor)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -47,7 +49,7 @@ def skeletons(image: Image.Image, people: Sequence[np.ndarray]) -> str:
 
 
 def found_people(keypoints: Iterable[Mapping[str, Any]]) -> dict[int, list[np.ndarray]]:
-    """The people with a score above 0.1 on each image."""
+    """{image id: the people whose score is above MIN_PERSON_SCORE, float [17, 3] each: x, y in pixels, and score}."""
     people: dict[int, list[np.ndarray]] = defaultdict(list)
     for person in keypoints:
         if person["score"] > MIN_PERSON_SCORE:
@@ -56,7 +58,7 @@ def found_people(keypoints: Iterable[Mapping[str, Any]]) -> dict[int, list[np.nd
 
 
 def annotated_people(annotations: Iterable[Mapping[str, Any]]) -> dict[int, list[np.ndarray]]:
-    """The annotated people on each image; a joint has the score 1 if it is labelled, else 0."""
+    """{image id: the annotated people, float64 [17, 3] each: x, y in pixels, and 1 for a labelled joint, else 0}."""
     people: dict[int, list[np.ndarray]] = defaultdict(list)
     for person in annotations:
         if person["num_keypoints"] and not person["iscrowd"]:
@@ -69,6 +71,7 @@ def annotated_people(annotations: Iterable[Mapping[str, Any]]) -> dict[int, list
 def pose_pair(
     dataset: Optional[Path], source: str, found: Sequence[np.ndarray], true: Sequence[np.ndarray]
 ) -> Optional[tuple[str, str]]:
-    """The addresses of an image with the found people and of the same image with the annotated people."""
+    """Two copies of an image as data: URIs, with the found and with the annotated people; None if the image no longer
+    exists."""
     image = read_image(dataset, source)
     return (skeletons(image, found), skeletons(image, true)) if image else None
