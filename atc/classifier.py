@@ -24,7 +24,7 @@ from yacs.config import CfgNode
 
 from atc import graph
 from atc.shapes import DYNAMIC, AtcError
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, plural
 from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
@@ -49,7 +49,8 @@ class Classifier(NamedTuple):
     def __str__(self) -> str:
         batch = "any batch" if self.batch == DYNAMIC else f"batch {self.batch}"
         width, height = self.size
-        return f"input {self.input}, {width} x {height} pixels, {batch}; output {self.output}, {self.outputs} classes"
+        classes = plural(self.outputs, "class", "classes")
+        return f"input {self.input}, {width} x {height} pixels, {batch}; output {self.output}, {classes}"
 
 
 def read(path: Path) -> onnx.ModelProto:

@@ -65,6 +65,7 @@ class Options:
     onnx: bool = False  # the config is for an ONNX file
     fixed_batch: int = 0  # batch size of the given ONNX file, if it is fixed
     published: bool = False  # the config has a published figure
+    downloadable: bool = False  # the config has the URL of a published checkpoint
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

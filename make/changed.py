@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tarfile
 from pathlib import Path
 from typing import Any, Optional
 
+from make.bundle_help import WARNING, doubt, warning
 from make.call import Options
 
 JUDGING = {"eval", "gate", "merge", "qps"}  # targets that compare with GATE and MAX_REJECTED, given or default
@@ -97,13 +99,23 @@ def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
 
 
 def bundle_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains."""
+    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or before
+    another verdict, for which its README has a warning."""
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
+    metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
+    compiled = f"bs{options['BATCH']}-{options['INPUT']}-{names['TARGET']}{names['EXT']}"
+    model = Path(options["OM"] or options.folder / "om" / compiled)
+    wanted = warning(doubt(metrics, _read(Path(f"{model}.json"), "model_sha256")))
     try:
         with tarfile.open(path, "r:") as archive:
             while member := archive.next():
-                if member.name.endswith("/bundle.mk") and (file := archive.extractfile(member)):
-                    lines = file.read().decode().splitlines()
+                name = member.name.partition("/")[2]
+                file = archive.extractfile(member) if name in ("README.md", "bundle.mk") else None
+                text = file.read().decode() if file else ""
+                if name == "README.md" and re.findall(WARNING, text) != [*filter(None, [wanted])]:
+                    return True
+                if name == "bundle.mk":
+                    lines = text.splitlines()
                     return not all(f"{name} ?= {options[name]}" in lines for name in ("GATE", "MAX_REJECTED"))
     except (OSError, tarfile.TarError):
         pass

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import hrnet
-from hrnet.cli import escape_output, first_few
+from hrnet.cli import escape_output, first_few, plural
 from hrnet.hints import in_call
 from make import options
 from make.call import Options
@@ -112,7 +112,7 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
         except UserError as error:
             report.miss(str(error))
             return
-        report.show("inputs", f"{inputs}: {count} inputs")
+        report.show("inputs", f"{inputs}: {plural(count, 'input')}")
     else:
         count, rejected = 0, 0
         try:
@@ -122,8 +122,8 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
                 report.require(functools.partial(check_exists, name="DATASET"), call)
             else:
                 report.miss(str(error))
-        more = f", {rejected} files would be rejected" if rejected else ""
-        report.show("data set", f"{dataset}: {count} images{more}" if count else f"{dataset}: no images")
+        more = f", {plural(rejected, 'file')} would be rejected" if rejected else ""
+        report.show("data set", f"{dataset}: {plural(count, 'image')}{more}" if count else f"{dataset}: no images")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
     check_clock(report, call)
@@ -153,7 +153,7 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
     left = max(0, need - done)
     existing = next(folder for folder in (build.absolute(), *build.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    line = f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {count} images"
+    line = f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
     report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
     if free < left:
         report.miss(f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; set BUILD= to a larger disk")

@@ -61,7 +61,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     be missing, and the layout of DATASET is not checked."""
     downloads = "weights" in options.goals
     own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
-    if downloads and own and not options.onnx:
+    if downloads and own and options.downloadable:
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "make weights would write the published checkpoint to your file", hint)
     used = used_files(options)
@@ -149,9 +149,10 @@ def how_to_get(options: Options, name: str) -> str:
     if hrnet.BOARD and name in ("OM", "PREP"):
         forget = f"rm {options.settings / name}.mk" if name not in options.given else f"leave out {name}="
         return f"to use what is packed: {forget}"
+    download = f"; or make weights WEIGHTS={options.default('WEIGHTS')}" if options.downloadable else ""
     return {
         "DATASET": f"give DATASET=<directory> with {layout}",
-        "WEIGHTS": f"give WEIGHTS=<file>; or make weights WEIGHTS={options.default('WEIGHTS')}",
+        "WEIGHTS": f"give WEIGHTS=<file>{download}",
         "ONNX": f"to export one from WEIGHTS, give ONNX={options.default('ONNX')}",
         "TS": f"to export one from WEIGHTS, give TS={options.default('TS')}",
         "OM": "to compile one, give OM=",

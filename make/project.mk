@@ -15,6 +15,7 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
 	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
 	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
+	    --labelled $(B)/prep \
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 
@@ -84,7 +85,7 @@ endif
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess serve) Makefile $(wildcard $(B)/settings/*.mk) $(STALE) $(BUNDLE_CHANGED)
-	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
+	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ --metrics $(METRICS) $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
 CLUSTER_SETTINGS = $(foreach v,BACKEND SOC INPUT LIMIT MAX_REJECTED FLIP AIS_PYTHON,$v=$($v)) $(if $(TORCH_OR_ONNX),REFERENCE=$(REFERENCE))

@@ -55,7 +55,7 @@ def test_the_emulator_writes_the_model_and_the_record(
     assert (record.command, record.tool) == (command, "atc.emulator")
     assert record.inputs == [TensorInfo("image", "float32", [batch, 3, 16, 16])]
     assert record.outputs == [TensorInfo("class", "float32", [batch, 10])]
-    assert record.metadata == {"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11"}
+    assert record.metadata == {"model": "hrnet_w18", "weights_sha256": "ab" * 32, "opset": "11", "precision": "fp32"}
 
     found = onnxruntime.InferenceSession(output).run(None, {"image": images(batch)})[0]
     wanted = onnxruntime.InferenceSession("model.onnx").run(None, {"image": images(batch)})[0]

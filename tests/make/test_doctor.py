@@ -172,7 +172,7 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     with (place / "data/val_label.txt").open("a") as file:
         file.write("gone.JPEG 3\n")
     assert call() == 0
-    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 files would be rejected"
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 file would be rejected"
     (place / "data/val_label.txt").unlink()
     for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG", "empty/.hidden"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)

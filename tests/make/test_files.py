@@ -136,6 +136,16 @@ def test_a_remembered_file_that_is_gone() -> None:
     assert "ONNX=gone.onnx" not in error("preprocess") and "DATASET=gone (remembered" in error("preprocess")
 
 
+def test_make_weights_is_no_hint_without_a_published_checkpoint() -> None:
+    assert "make weights" in error("eval", WEIGHTS="nowhere/x.pth")
+    for text in ("MODEL: {NAME: cls_hrnet}\n", "WEIGHTS: {URL: ''}\n", "WEIGHTS: # URL: http://x\n  URL:\n"):
+        Path("configs/net.yaml").write_text(text)
+        line = error("eval", WEIGHTS="nowhere/x.pth")
+        assert "give WEIGHTS=<file>" in line and "make weights" not in line
+    remembered("WEIGHTS", "x.pth")
+    assert resolve("weights")["WEIGHTS"] == "x.pth", "data.weights rejects the config"
+
+
 def test_make_weights_does_not_overwrite_a_file_of_the_user() -> None:
     remembered("WEIGHTS", "x.pth")
     line = error("weights")
