@@ -166,7 +166,7 @@ def run(
             raise WorkFailed(f"{tool[-1]} succeeded but wrote no {fake.name}")
         props = {entry.key: entry.value for entry in written.metadata_props}
         calibration = {f"int8.{name}": props[f"amct.{name}"] for name in REPORT if f"amct.{name}" in props}
-        calibration |= {KEPT: str(len(skipped))} if skipped else {}
+        calibration |= {KEPT: str(len(skipped))} if keep_float else {}
         for path in (fake, deploy):
             path.chmod(FILE_MODE)
         QuantizedModel(

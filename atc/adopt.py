@@ -57,7 +57,7 @@ def from_onnx(model: Path, batch_size: Optional[int]) -> tuple[list[TensorInfo],
         shapes = shapes_for_batch(inputs, batch_size or fixed, 0, model)
         outputs = graph.output_shapes(source, shapes)
     except AtcError as error:
-        raise UserError(f"cannot be read: {error}", where=model) from None
+        raise graph.unreadable(model, error, "cannot be read") from None
     return [TensorInfo(each.name, each.dtype, shapes[each.name]) for each in inputs], outputs, metadata
 
 

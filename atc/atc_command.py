@@ -46,11 +46,8 @@ def shapes_for_batch(
         if not tensor.shape or tensor.shape[0] not in (DYNAMIC, batch_size):
             what, expected = f"the batch size of {tensor.name} is fixed", f"{batch_size} or a dynamic axis"
             hint = "export it with a dynamic batch size"
-            hint = (
-                f"BATCH={tensor.shape[0]} (make bench and qps: BATCHES={tensor.shape[0]}), or {hint}"
-                if tensor.shape
-                else hint
-            )
+            if tensor.shape:
+                hint = f"give --batch_size {tensor.shape[0]}, or {hint}"
             raise UserError(what, where=where, expected=expected, found=tensor.shape, hint=hint)
         shape = [batch_size, *tensor.shape[1:]]
         if size and len(shape) == 4:

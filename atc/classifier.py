@@ -24,12 +24,10 @@ from yacs.config import CfgNode
 
 from atc import graph
 from atc.shapes import DYNAMIC, AtcError
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, plural
 from hrnet.config import add_cfg_argument, check_class_names, load_config
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
-from hrnet.io.recognise import ONNX as ONNX_FILE
-from hrnet.io.recognise import recognise
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
@@ -51,21 +49,19 @@ class Classifier(NamedTuple):
     def __str__(self) -> str:
         batch = "any batch" if self.batch == DYNAMIC else f"batch {self.batch}"
         width, height = self.size
-        return f"input {self.input}, {width} x {height} pixels, {batch}; output {self.output}, {self.outputs} classes"
+        classes = plural(self.outputs, "class", "classes")
+        return f"input {self.input}, {width} x {height} pixels, {batch}; output {self.output}, {classes}"
 
 
 def read(path: Path) -> onnx.ModelProto:
     """Read the file. Raises UserError if it is missing, of another kind, or damaged, or if its weights are missing."""
     if not path.exists():
-        raise UserError("no such ONNX file", where=path, hint="give ONNX=<file>")
-    kind = recognise(path)
-    if kind and kind.name != ONNX_FILE:
-        raise UserError("not an ONNX file", where=path, found=kind.name, hint=kind.hint or "give ONNX=<file>")
+        raise UserError("no such ONNX file", where=path, hint=graph.GIVE)
     graph.external_data(path)
     try:
         return graph.read(path)
     except AtcError as error:
-        raise UserError(f"not an ONNX file that can be read: {error}", where=path) from None
+        raise graph.unreadable(path, error, "not an ONNX file that can be read") from None
 
 
 def listing(tensors: Sequence[TensorInfo]) -> str:

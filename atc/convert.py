@@ -51,9 +51,9 @@ from atc.run_atc import AOE, EMULATOR, TOOLS, find_hint, find_result, run_tool
 from atc.shapes import AtcError
 from hrnet import cann
 from hrnet.cann_tool import find_program
-from hrnet.cli import UserError, command, integer
+from hrnet.cli import UserError, command, integer, plural
 from hrnet.config import config_path, load_config
-from hrnet.io.compiled import CompiledModel, check_export
+from hrnet.io.compiled import PRECISION, CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -174,7 +174,8 @@ def run(
     started, config = time.monotonic(), load_config(cfg) if cfg else None
     gears = atc_command.config_gears(config, batch_size) if config else []
     int8 = read_quantized(model, quantized, precision, bool(gears) and backend == "ascend")
-    more = int8 | ({KEPT: str(len(kept))} if kept else {})
+    more = int8 | ({KEPT: str(len(kept))} if keep_float else {})
+    more[PRECISION] = ("fp16" if backend == "ascend" else "fp32") if precision == "default" else precision
     options = [f"--soc_version={chip}", f"--log={log}", *atc_command.PRECISIONS[precision], *atc_flags]
     tool, jobs = (AOE, AOE_JOBS) if tune == "aoe" else (TOOLS[backend], (options,))
     arguments = {"batch_size": batch_size, "input_dtype": input_dtype, "gears": gears, "tune": tune, "options": options}
@@ -221,9 +222,9 @@ def run(
             os.replace(result, output)
             write_stamp(output, stamp, records)
     except AtcError as error:
-        raise UserError(f"atc would reject this: {error}", where=model, hint=find_hint([str(error)])) from None
+        raise graph.unreadable(model, error, "atc would reject this", find_hint([str(error)])) from None
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
-    what = f"{len(gears)} gears" if gears else f"batch {batch_size}"
+    what = plural(len(gears), "gear") if gears else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {size:.1f} MB, {seconds:.1f} s)")
 
 

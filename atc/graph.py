@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -18,11 +18,17 @@ from atc.shapes import DYNAMIC, AtcError, invalid
 from hrnet.cli import UserError, first_few
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath
+from hrnet.io.recognise import ONNX, recognise
 
+GIVE = "give ONNX=<file>"
 LARGE = 1024  # stored tensors with more values are weights; no shape depends on them
 # Operators that change the shape or type of a tensor, but not its values.
 SAME_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 PROBABILITIES = {"output": "probabilities"}  # metadata of a model that ends with Softmax
+
+
+def _not_loaded(path: AnyPath) -> str:
+    return f"Failed to load the model from {path}."
 
 
 def read(path: AnyPath) -> onnx.ModelProto:
@@ -42,9 +48,23 @@ def read(path: AnyPath) -> onnx.ModelProto:
         for value in (*model.graph.input, *model.graph.output):
             info(value)
     except Exception:  # from protobuf, external weights or the system: no common base class
-        raise AtcError("E10041", f"Failed to load the model from {path}.") from None
+        raise AtcError("E10041", _not_loaded(path)) from None
     _check_operators(model)
     return model
+
+
+def unreadable(path: AnyPath, error: AtcError, what: str, hint: Optional[str] = None) -> UserError:
+    """The error for a file that is damaged or of another kind; for other reasons, `what` with the text of `error`."""
+    if error.text != _not_loaded(path):
+        return UserError(f"{what}: {error}", where=path, hint=hint)
+    kind = recognise(path)
+    if kind and kind.name != ONNX:
+        return UserError("not an ONNX file", where=path, found=kind.name, hint=kind.hint or GIVE)
+    if not kind:
+        return UserError("not an ONNX file", where=path, hint=GIVE)
+    found = f"{Path(path).stat().st_size} bytes"
+    hint = f"copy or download it again, or rm {path}; make onnx"
+    return UserError("a damaged or truncated ONNX file", where=path, found=found, hint=hint)
 
 
 def external_data(path: AnyPath) -> list[Path]:

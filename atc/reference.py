@@ -28,7 +28,7 @@ from hrnet.cli import UserError, WorkFailed, command, plural, progress
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError
-from hrnet.io.reference import write_reference
+from hrnet.io.reference import describe, write_reference
 from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.io.tensors import read_output
 from hrnet.schemas import CLASSIFIERS
@@ -121,19 +121,20 @@ def run(args: argparse.Namespace) -> None:
     if not np.isfinite(scores).all():
         source = manifest.images[int(np.isfinite(scores).all(axis=1).argmin())].source
         raise WorkFailed("the outputs contain NaN or infinite values", where=args.model, found=f"for {source}")
-    hits = count_hits(scores, labels + found.outputs - config.MODEL.NUM_CLASSES)
+    background = found.outputs - config.MODEL.NUM_CLASSES  # 1: a background class comes first
+    hits = count_hits(scores, labels + background)
     metrics = {f"top{n}": 100 * (count / len(labels)) for n, count in enumerate(hits, 1)}
     figures = {
         "metrics": metrics,
         "hits": hits,
         "images": len(labels),
         "classes": found.outputs,
+        "predicted": (scores.argmax(axis=1) - background).tolist(),
         **({"external_data": {name: stamp.files[name] for name in data}} if data else {}),
     }
     tool = f"onnxruntime {onnxruntime.__version__} in float32"
     write_reference([args.output], figures, manifest, stamp, "model", tool)
-    shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
+    return print(f"wrote {args.output} ({plural(len(labels), 'image')}, {describe(metrics, found.outputs)})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

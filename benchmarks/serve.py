@@ -1,6 +1,6 @@
 """Compare `make serve` with MLServer and LitServe: responses per second for JPEGs, each server in its own environment.
 
-    make eval MODEL=demo_digits DATASET=data/digits REFERENCE=torch BATCHES=1,2,4,8,16
+    make eval bench MODEL=demo_digits DATASET=data/digits REFERENCE=torch BATCHES=1,2,4,8,16
     python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val \\
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 

@@ -121,14 +121,14 @@ def run(args: argparse.Namespace) -> None:
         print(report(waste(sizes, short, best[number]), f"best {number}", plain))
     chosen = best[max(number for number in best if number <= count)]
     for gear, number in sorted(waste(sizes, short, chosen).images.items()):
-        print(f"  {gear[0]:4} x {gear[1]:4}  {number:6} images")
+        print(f"  {gear[0]:4} x {gear[1]:4}  {plural(number, 'image')}")
     if len(chosen) < count:
-        print(f"more than {len(chosen)} gears do not reduce the cost")
+        print(f"more than {plural(len(chosen), 'gear')} do not reduce the cost")
     if output is not None:
         make_folder(output.parent)
         title = f"height and width, the cheapest {len(chosen)} for {args.dataset.name} (data.gears)"
         write_gears(output, chosen, title)
-        print(f"wrote {len(chosen)} gears to {output}")
+        print(f"wrote {plural(len(chosen), 'gear')} to {output}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

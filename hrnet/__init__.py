@@ -10,9 +10,23 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOARD = os.path.isfile(os.path.join(ROOT, "bundle.mk"))  # an unpacked bundle of make bundle, which has no make setup
-SETUP = "run make setup, or give PYTHON=<an interpreter that has the packages>; make doctor lists them"
-if BOARD:
-    SETUP = "install the packages that README.md lists, or give PYTHON=<an interpreter that has them>"
+VERSION = "give PYTHON=<an interpreter of Python 3.9 or later>"
+
+
+def how_to_install(program):  # type: ignore[no-untyped-def]
+    """How to get the packages of a program; on a board the command from README.md, which make bundle wrote."""
+    if not BOARD:
+        return "run make setup, or give PYTHON=<an interpreter that has the packages>; make doctor lists them"
+    try:
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            commands = [line.partition(" -m pip install ")[2].split() for line in file if " -m pip install " in line]
+    except OSError:
+        commands = []
+    if not commands:
+        return "make doctor lists the packages that are missing"
+    more = commands[1:] if program.startswith(("serve", "preprocess")) else []  # make serve and make predict
+    words = commands[0] + [word for command in more for word in command[2:]]
+    return f"{sys.executable} -m pip install {' '.join(words)}"
 
 
 def report_import(kind, error, trace):  # type: ignore[no-untyped-def]
@@ -23,7 +37,9 @@ def report_import(kind, error, trace):  # type: ignore[no-untyped-def]
     from hrnet.cli import escape_output, program_name
 
     escape_output()
-    print(f"{program_name()}: error: {sys.executable}: {' '.join(str(error).split())}; {SETUP}", file=sys.stderr)
+    name = program_name()
+    what = f"{sys.executable}: {' '.join(str(error).split())}"
+    print(f"{name}: error: {what}; {how_to_install(name)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -37,7 +53,7 @@ def exit_during_imports(number, frame):  # type: ignore[no-untyped-def]
 
 if sys.version_info < (3, 9):  # noqa: UP036, since make runs any PYTHON
     version = "{}.{}, expected 3.9 or later".format(*sys.version_info)
-    print(f"{sys.executable}: Python {version}; {SETUP}", file=sys.stderr)
+    print(f"{sys.executable}: Python {version}; {VERSION}", file=sys.stderr)
     sys.exit(2)
 if sys.argv[:1] == ["-m"]:  # `python -m <stage>` imports its modules now
     sys.excepthook = report_import

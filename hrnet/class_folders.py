@@ -96,6 +96,19 @@ def are_indices(names: list[str], classes: int) -> bool:
     return whole and min(map(int, names)) == 0 and max(map(int, names)) < classes
 
 
+def names_of(labelled: Iterable[tuple[str, int]], classes: int) -> list[str]:
+    """The names of `classes` classes, from images `val/<class>/<file>` and their labels; `class 3` for a class without
+    images. Empty if the images are not in class directories, or if the directories are named by the indices."""
+    found: dict[int, str] = {}
+    for source, label in labelled:
+        parts = source.split("/")
+        if len(parts) < 3 or found.setdefault(label, parts[1]) != parts[1]:
+            return []
+    if len(set(found.values())) < len(found) or all(name == str(label) for label, name in found.items()):
+        return []
+    return [found.get(label, f"class {label}") for label in range(classes)]
+
+
 def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
     """The error for too many or too few class directories. It lists first the directories that do not look like
     classes."""

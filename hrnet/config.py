@@ -8,7 +8,8 @@ upstream accepts any key.
 from __future__ import annotations
 
 import argparse
-import difflib
+import ast
+import contextlib
 import hashlib
 import json
 import logging
@@ -25,12 +26,15 @@ from yacs.config import CfgNode
 
 from hrnet.cli import UserError
 from hrnet.gears import check_gears, read_gears
+from hrnet.hints import nearest
 from hrnet.io.files import AnyPath
 from hrnet.pose.joints import COUNT
 from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, POSE_TEST, RESIZERS, SCHEMAS
+from hrnet.yaml_file import NO_COLON, read_yaml
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
 
+TYPES = {int: "an integer", float: "a number", str: "text", bool: "true or false", list: "a list", tuple: "a list"}
 LARGEST = 2**31 - 1  # largest number in a config
 NAMED_FILES = ("GEARS", "CLASS_NAMES")  # keys of INPUT whose value may be the path of a file
 MULTIPLE = 32  # pixels; height and width must be multiples of it: the last branch has 1/32 of the resolution
@@ -61,15 +65,10 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
     path = Path(path)
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        near = difflib.get_close_matches(path.stem, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known configs there: {', '.join(known) or 'none'}"
+        near = nearest(path.stem, known)
+        hint = f"did you mean {near}?" if near else f"known configs there: {', '.join(known) or 'none'}"
         raise UserError("no such config", where=path, hint=hint)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"not YAML: {' '.join(str(error).split())}", where=path) from None
-    if not isinstance(values, dict):
-        raise UserError("not a config", where=path, expected="a YAML mapping", found=type(values).__name__)
+    values = read_yaml(path)
     schema = _schema(values, path, kinds or tuple(SCHEMAS))
     ignored = []
     for name, value in _check_keys(values, schema, path, ""):
@@ -103,9 +102,12 @@ def is_complete(config: CfgNode) -> bool:
 def _schema(values: dict[str, Any], path: Path, known: tuple[str, ...]) -> CfgNode:
     """The schema for the config's MODEL.NAME."""
     model = values.get("MODEL")
-    name = model.get("NAME", CLASSIFICATION) if isinstance(model, dict) else CLASSIFICATION
+    if "MODEL" in values and not isinstance(model, dict):
+        raise _not_a_mapping("MODEL", model, path)
+    name = model.get("NAME", CLASSIFICATION) if model else CLASSIFICATION
     if name not in known:
-        raise UserError("invalid MODEL.NAME", where=path, expected=" or ".join(known), found=name)
+        hint = None if model and "NAME" in model else f"the config has no MODEL.NAME, which means {name}"
+        raise UserError("invalid MODEL.NAME", where=path, expected=" or ".join(known), found=name, hint=hint)
     return SCHEMAS[name]()
 
 
@@ -117,26 +119,54 @@ def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
             continue
         if key not in schema:
-            near = difflib.get_close_matches(str(key), list(schema), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known keys there: {', '.join(sorted(schema))}"
+            near = nearest(str(key), schema)
+            hint = f"did you mean {prefix}{near}?" if near else f"known keys there: {', '.join(sorted(schema))}"
             raise UserError(f"unknown key {name}", where=path, hint=hint)
         default = schema[key]
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
-                raise UserError(f"{name} is not a mapping", where=path, found=repr(value))
+                raise _not_a_mapping(name, value, path)
             yield from _check_keys(value, default, path, f"{name}.")
             continue
         if not _is_plain(value):
             expected = f"numbers up to {LARGEST}, text, true, false, or lists of them"
             raise UserError(f"invalid {name}", where=path, expected=expected, found=repr(value)[:80])
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            values[key] = float(value)
+            value = values[key] = float(value)
+        _check_type(name, value, default, path)
         yield name, value
+
+
+def _not_a_mapping(name: str, value: Any, path: Path) -> UserError:
+    hint = NO_COLON if isinstance(value, str) and ":" in value else None
+    return UserError(f"{name} is not a mapping", where=path, expected="keys with values", found=repr(value), hint=hint)
+
+
+def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
+    """Raise UserError for a value whose type is not that of the default. null, and the path of a file in INPUT, are
+    read elsewhere."""
+    of_file = name in [f"INPUT.{key}" for key in NAMED_FILES] and isinstance(value, str)
+    expected = TYPES.get(type(default))
+    if value is None or expected is None or of_file or TYPES.get(type(_as_yacs_reads(value))) == expected:
+        return
+    hint = f"write {name.rpartition('.')[2]}: {_as_yaml(default)}, or another value" if default else None
+    raise UserError(f"invalid {name}", where=path, expected=expected, found=repr(value)[:80], hint=hint)
+
+
+def _as_yacs_reads(value: Any) -> Any:
+    """Text that is a literal of Python is its value, such as `(0,)` or `1e-3` in upstream's files."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    return value
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).partition("\n...")[0].strip()
 
 
 def named_files(path: AnyPath) -> list[Path]:
     """The files that a config, which `load_config` accepts, names in INPUT; paths are relative to the config."""
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")).get("INPUT", {})
+    values = read_yaml(Path(path)).get("INPUT", {})
     return [Path(path).parent / values[key] for key in NAMED_FILES if isinstance(values.get(key), str)]
 
 

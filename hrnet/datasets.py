@@ -18,6 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,8 +334,8 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             continue
         name, index = (parts[0].strip(), parts[1]) if len(parts) == 2 else ("", parts[0])
         if not name or not WHOLE.fullmatch(index):
-            found = repr(line[:80].rstrip("\n"))
-            raise FormatError(f"invalid line {number}", where=path, expected="name index", found=found)
+            found, hint = repr(line[:80].rstrip("\n")), _label_hint(number, line.strip(), path)
+            raise FormatError(f"invalid line {number}", where=path, expected="name index", found=found, hint=hint)
         if folder is not None:
             try:
                 name = relative_path(folder, name)
@@ -347,3 +349,15 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
     if not labels:
         raise FormatError("no labels", where=path, expected="lines `name index`")
     return labels
+
+
+def _label_hint(number: int, line: str, path: AnyPath) -> str:
+    """How to mend a line of labels that is not `name index`."""
+    file, words = shlex.quote(os.fspath(path)), line.split()
+    if re.fullmatch(r".+[,;|][0-9]+", line):
+        return f"put a space before each index: sed -i -E 's/[,;|]([0-9]+)[[:space:]]*$/ \\1/' {file}"
+    if len(words) > 1 and WHOLE.fullmatch(words[0]) and not words[-1].isdigit():
+        return f"put the name first: sed -i -E 's/^([0-9]+)[[:space:]]+(.*[^[:space:]])/\\2 \\1/' {file}"
+    if number == 1 and len(words) == 2 and words[1].isalpha():
+        return f"if it is a heading: sed -i 1d {file}"
+    return "write lines such as img1.JPEG 3; classes are numbered from 0"

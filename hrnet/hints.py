@@ -12,7 +12,7 @@ from typing import Optional
 import hrnet
 
 MAKE = re.compile(r"\bmake ([a-z][a-z-]*)(?= |[^\w-]|$)")
-REMOVE = re.compile(r"\brm ([^\s;]+)(; make [^;()]*[^;() ])?")
+REMOVE = re.compile(r"\brm (-r )?([^\s;]+)(; make [^;()]*[^;() ])?")
 WITHOUT_MODEL = {"setup", "demo", "test", "check", "help"}  # targets that are not for one model
 DEFAULTS = {"MODEL": "hrnet_w18", "BUILD": "build", "PYTHON": ".venv/bin/python"}  # of the Makefile; not remembered
 
@@ -44,8 +44,9 @@ def keep_others(hint: str, folder: Path) -> str:
     """`hint` without commands that remove a file which is not in `folder`: the user's, or another model's."""
 
     def checked(command: re.Match[str]) -> str:
-        inside = os.path.abspath(command[1]).startswith(os.path.abspath(folder) + os.sep)
-        return command[0] if inside else f"give another file, since {command[1]} is not in {folder}"
+        inside = os.path.abspath(command[2]).startswith(os.path.abspath(folder) + os.sep)
+        kind = "directory" if command[1] else "file"
+        return command[0] if inside else f"give another {kind}, since {command[2]} is not in {folder}"
 
     return REMOVE.sub(checked, hint)
 
@@ -73,18 +74,31 @@ def distance(one: str, other: str) -> int:
     return rows[-1][-1]
 
 
-def nearest(name: str, known: Iterable[str], always: bool = False) -> Optional[str]:
-    """The known name that differs least from `name`, or contains it; None if all differ in more than a third of its
-    letters, unless `always`. Capitals, `-` and `_` make no difference."""
+LETTERS_PER_EDIT = 4  # of the given name: shorter names are near to too many others
+
+
+def nearest(name: str, known: Iterable[str]) -> Optional[str]:
+    """The known name that differs least from `name`: in at most one of LETTERS_PER_EDIT letters (three letters: one is
+    missing, too many or exchanged, but none is another), or because it has more words, as `hrnet_w48` for `w48`; None
+    if there is no such name. Capitals, `-` and `_` make no difference, and an ending that both have is not counted."""
     asked = _plain(name)
-
-    def edits(each: str) -> int:
-        plain = _plain(each)
-        return 1 if len(asked) > 2 and asked in plain and asked != plain else distance(asked, plain)
-
-    found = min(known, key=lambda each: (edits(each), len(each), each), default=None)
-    return found if found is not None and (always or edits(found) <= max(1, len(asked) // 3)) else None
+    near: list[tuple[int, int, str]] = []
+    for each in known:
+        one, other = _without_ending(asked, _plain(each))
+        has_words = len(one) > 2 and f"_{one}_" in f"_{other}_"
+        edits = min(1, distance(one, other)) if has_words else distance(one, other)
+        short = len(one) == 3 and edits == 1 and (len(one) != len(other) or sorted(one) == sorted(other))
+        if has_words or short or edits <= len(one) // LETTERS_PER_EDIT:
+            near.append((edits, len(each), each))
+    return min(near)[2] if near else None
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return re.sub("[-. ]", "_", name.lower())
+
+
+def _without_ending(one: str, other: str) -> tuple[str, str]:
+    """The names without their last word, such as `onnx`, if it is the same and not all of a name."""
+    first, _, ending = one.rpartition("_")
+    second, _, same = other.rpartition("_")
+    return (first, second) if first and second and ending == same else (one, other)

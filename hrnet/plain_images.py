@@ -75,4 +75,4 @@ def _check_file(path: str) -> None:
     """Raise UserError for a file of another known kind, such as a PDF. Decoding finds damaged images."""
     kind = None if path.lower().endswith(IMAGES) else recognise(Path(path))
     if kind:
-        raise UserError("not an image", where=path, found=kind.name)
+        raise UserError("not an image", where=path, found=kind.name, hint=f"remove {path} from IMAGES")

@@ -162,7 +162,9 @@ def _read_list(path: Path) -> list[str]:
             continue
         if not name.endswith(".tar") and not COMPRESSED.search(name):
             expected, found = "a path that ends in .tar", repr(line[:80])
-            raise FormatError(f"invalid line {number}", where=path, expected=expected, found=found)
+            hint = "remove the line; for a list of images give the directory with val_list.txt"
+            hint = f"give DATASET={path.parent}" if path.name in LISTS else hint  # a list of images
+            raise FormatError(f"invalid line {number}", where=path, expected=expected, found=found, hint=hint)
         names.append(name)
     if not names:
         raise FormatError("no tar files in the list", where=path, expected="one path per line, relative to the list")

@@ -26,7 +26,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hrnet.cli import UserError, command, integer
+from hrnet.cli import UserError, command, integer, plural
 from hrnet.code import code_sha256
 from hrnet.io import records, stamp
 from hrnet.io.compiled import CompiledModel
@@ -101,7 +101,8 @@ def run(
         card_devices = CARD_DEVICES.get(soc_version) if backend == "ascend" else None
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
-        print(f"timing {len(todo) - len(rows)} rows, one for each batch size or gear, of {loop} batches", flush=True)
+        count, batches = plural(len(todo) - len(rows), "row"), plural(loop, "batch", "batches")
+        print(f"timing {count}, one for each batch size or gear, of {batches}", flush=True)
         started, first = time.monotonic(), len(rows)
         for case in todo[first:]:
             row, result = bench.measure(case, card_devices)
@@ -124,7 +125,7 @@ def run(
         write_text(page, text)
         record.write(output)
         stamp.write_stamp(output, made_from, [page, output])
-    print(f"{text}wrote {output} and {page.name} ({len(record.rows)} rows)")
+    print(f"{text}wrote {output} and {page.name} ({plural(len(record.rows), 'row')})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hrnet import markdown
+from hrnet.cli import plural
 from hrnet.io import stamp
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.records import FormatError, from_json, read_record
 from hrnet.io.runs import BenchRecord, BenchRow
 
-HEAD = ("device images/s", "ms/image", "batch ms, median", "batch ms, 99%", "files to files images/s")
+HEAD = ("device images/s", "ms/image, mean", "batch ms, median", "batch ms, 99%", "files to files images/s")
 
 
 def table(record: BenchRecord) -> str:
@@ -31,8 +32,9 @@ def table(record: BenchRecord) -> str:
     where = f"{record.soc_version}, " if record.soc_version else ""
     start = "including the tool's start and model loading" if record.start_in_seconds else "with the model loaded"
     facts = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (record.machine, record.versions)]
+    each = plural(record.loop, "batch", "batches")
     return (
-        f"{record.tool}, {where}device {','.join(record.devices)}; {record.loop} batches each; files to files {start}."
+        f"{record.tool}, {where}device {','.join(record.devices)}; {each} each; files to files {start}."
         f"\n\n{markdown.table(head, rows, '---:')}\n{'; '.join(facts)}.\n"
     )
 

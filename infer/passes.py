@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from hrnet.cli import UserError, WorkFailed, first_few
+from hrnet.cli import UserError, WorkFailed, first_few, plural
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.manifest import Manifest
 from infer.output_dir import OutputDir
@@ -73,7 +73,9 @@ def check_outputs(output: OutputDir, manifest: Manifest, files: dict[str, list[s
     missing = [stem for stem in names if stem not in finished or files.get(stem) != names[stem]]
     unexpected = sorted(output.listing().keys() - {name for each in names.values() for name in each})
     if missing or unexpected:
-        expected = f"{len(compiled.outputs)} outputs for each of {len(names)} inputs, no other files"
-        counts = f"{len(missing)} inputs without outputs, {len(unexpected)} unexpected files"
+        expected = (
+            f"{plural(len(compiled.outputs), 'output')} for each of {plural(len(names), 'input')}, no other files"
+        )
+        counts = f"{plural(len(missing), 'input')} without outputs, {plural(len(unexpected), 'unexpected file')}"
         found = f"{counts}: {first_few([*missing, *unexpected])}"
         raise WorkFailed("wrong outputs", where=output.folder, expected=expected, found=found, hint="rerun make infer")

@@ -56,7 +56,8 @@ def check_backend(options: Options) -> None:
             raise options.error(name, f"ais_bench would reject {path}: expected {PATH.expected}")
     extension = EXTENSIONS.get(backend, ".onnx")
     if model and not model.endswith(extension):
-        raise options.error("OM", f"BACKEND={backend} needs a {extension} file")
+        hint = "give BACKEND=auto" if Path(model).suffix in (".om", ".onnx", ".ts") else f"give OM=<file>{extension}"
+        raise options.error("OM", f"BACKEND={backend} needs a {extension} file", hint)
     if model and Path(model).exists() and not Path(f"{model}.json").is_file():
         if backend in TORCH_BACKENDS:
             hint = f"make om OM= TS={model}"
@@ -64,8 +65,8 @@ def check_backend(options: Options) -> None:
             source = " --model <its ONNX file> --batch_size <its batch>" if model.endswith(".om") else ""
             hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
         raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", f"write it: {hint}")
-    if model and "qps" in options.goals:
-        raise options.error("OM", "make qps compiles a model for each batch size", "give OM=")
+    for goal in sorted(options.goals & {"bench", "qps"}) if model else ():
+        raise options.error("OM", f"make {goal} compiles a model for each batch size", "give OM=")
     if backend in TORCH_BACKENDS and int8:
         raise options.error("BACKEND", "int8 needs an ONNX file", "use onnxruntime, openvino or ascend")
     if backend == "ascend" and options["PRECISION"].startswith("int8-"):

@@ -28,8 +28,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from hrnet.cli import UserError, command, progress
+from hrnet.cli import UserError, command, plural, progress
 from hrnet.config import add_cfg_argument, load_config, named_files
+from hrnet.hints import in_call
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import FILE_MODE, FOLDER_MODE, check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.manifest import Manifest
@@ -117,7 +118,7 @@ def readme_text(name: str, model: str, prep: Optional[str], runtime: Optional[st
         "make serve\n"
         "make predict IMAGES=photos/    # prints the result for images without labels\n"
         "```\n\n"
-        "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval DEVICE=0,1`. "
+        "`bundle.mk` contains the settings. Give make a value to change one, for example `make eval GATE=0.5`. "
         "`make help` lists the targets and settings.\n"
     )
 
@@ -224,15 +225,23 @@ def write_tar(path: Path, top: str, files: dict[str, Source]) -> int:
 def run(args: argparse.Namespace) -> None:
     """Write the archive."""
     files, inputs = collect(args)
+    reason = bundle_help.doubt(args.metrics, CompiledModel.read(args.model).model_sha256)
+    readme = files["README.md"]
+    assert isinstance(readme, bytes)
+    title, _, rest = readme.decode().partition("\n\n")
+    files["README.md"] = "\n\n".join(filter(None, [title, bundle_help.warning(reason), rest])).encode()
     top = f"{args.output.stem}-{digest(files)}"
     everything = {**files, **inputs}
     need = sum(source.stat().st_size for source in everything.values() if isinstance(source, Path))
     check_free_disk(args.output.parent, need)
     make_folder(args.output.parent)
     size = write_tar(args.output, top, everything)
-    packed = f"{len(inputs)} inputs" if inputs else "the preprocess stage"
+    packed = plural(len(inputs), "input") if inputs else "the preprocess stage"
     print(f"packed the model, {packed} and {len(files)} files into {args.output} ({size / 1e6:.1f} MB); on the board:")
     print(f"tar -xf {args.output.name} && cd {top} && cat README.md")
+    if reason:
+        hint = in_call("make eval, here or on the board, judges it", os.environ)
+        print(f"warning: this model {reason}; {hint}", file=sys.stderr)
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -254,6 +263,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--inputs_flip", type=Path, help="directory of flipped inputs, for ais_bench")
     parser.add_argument("--annotations", type=Path, help="pose: COCO annotations, for AP")
     parser.add_argument("--reference", type=Path, help="metrics record to compare the board's result with")
+    parser.add_argument("--metrics", type=Path, help="the host's metrics record of the model, for a warning")
     parser.add_argument("--set", type=setting, action="append", metavar="NAME=value", help="a make variable")
     return parser.parse_args(argv)
 

@@ -1,10 +1,13 @@
-"""What `make help` prints in an unpacked bundle: the targets and variables that work on a board."""
+"""Texts of a bundle: what `make help` prints on a board, with the targets and variables that work there, and a warning
+about a model that did not pass its gate. Uses only the standard library, since make/options.py imports it."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Optional
 
 TARGETS = ("infer", "eval", "gate", "predict", "serve", "doctor", "clean", "help")
 STAGE_TARGETS = ("preprocess", "part", "merge", "show")  # with the board's own images
@@ -13,6 +16,7 @@ VARIABLES = {
     *("HOST", "PORT", "CLEAN"),
 }
 INPUTS_VARIABLES, STAGE_VARIABLES, POSE_VARIABLES = {"PREP"}, {"DATASET", "LIMIT", "SHARDS", "SHARD", "KEEP"}, {"FLIP"}
+WARNING = r"\*\*Warning: this model .*\*\*"
 TEXTS = {  # variable -> its text, where that of the Makefile is not correct on a board
     "BACKEND": "onnxruntime or openvino for a .onnx file, ascend for an .om file",
     "OM": "the compiled model",
@@ -20,10 +24,17 @@ TEXTS = {  # variable -> its text, where that of the Makefile is not correct on 
     "REFERENCE": "config: the config's figure; or a metrics record on the same images; empty: none",
 }
 
+INPUTS_TEXTS = {"DEVICE": "device id; serve: or several, 0,1"}  # inputs of a bundle are not divided
+
 
 def target_names(preprocesses: bool) -> tuple[str, ...]:
     """The targets of a bundle. `preprocesses`: the board preprocesses its own images."""
     return TARGETS + (STAGE_TARGETS if preprocesses else ())
+
+
+def variables(preprocesses: bool, pose: bool) -> set[str]:
+    """The variables of a bundle."""
+    return VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
 
 
 def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bool, pose: bool) -> str:
@@ -33,8 +44,34 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
     lines = ["usage: make TARGET... [VARIABLE=value ...]", ""]
     found = dict(re.findall(r"^([a-z-]+):[^#\n]*## (.*)", text, re.MULTILINE))
     lines += [f"  {name:14}{found[name]}" for name in found if name in target_names(preprocesses)] + [""]
-    listed = VARIABLES | (STAGE_VARIABLES if preprocesses else INPUTS_VARIABLES) | (POSE_VARIABLES if pose else set())
-    for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE):
-        if name in listed:
-            lines.append(f"  {name:14}{settings.get(name, default.strip()):25} {TEXTS.get(name, what)}".rstrip())
+    texts = TEXTS if preprocesses else {**TEXTS, **INPUTS_TEXTS}
+    rows = [
+        (name, settings.get(name, default.strip()), texts.get(name, what))
+        for name, default, what in re.findall(r"^([A-Z_]+) +\?= *([^#\n]*)# *(.*)", text, re.MULTILINE)
+        if name in variables(preprocesses, pose)
+    ]
+    width = max([24, *(len(value) for _, value, _ in rows)]) + 2
+    lines += [f"  {name:14}{value:{width}}{what}".rstrip() for name, value, what in rows]
     return "\n".join(lines) + "\n"
+
+
+def doubt(metrics: Optional[Path], model_sha256: object) -> str:
+    """Why not to trust a compiled model, after the words `this model`; empty if its verdict in `metrics`, the host's
+    metrics record, is a pass."""
+    nothing = "was not evaluated where it was packed"
+    try:
+        record = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}
+        verdict = record["verdict"] if record["evaluated"]["model_sha256"] == model_sha256 else "of another model"
+        if verdict == "fail":
+            lost, allowed = record["drop"]["points"], record["gate"]["allowed_points"]
+            return f"failed its gate where it was packed: a drop of {lost:.2f} points, {allowed:g} allowed"
+        return {"pass": "", "not judged": f"was not judged where it was packed: {record.get('why')}"}.get(
+            verdict, nothing
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return nothing
+
+
+def warning(reason: str) -> str:
+    """The line in the bundle's README, which WARNING matches; empty without a reason."""
+    return f"**Warning: this model {reason}.**" if reason else ""

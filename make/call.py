@@ -16,7 +16,7 @@ from make.checks import CHECKS
 
 CONFIGS = Path("configs")
 NOT_REMEMBERED = {"MODEL", "MODELS", "BUILD", "PYTHON", "GATE", "MAX_REJECTED", "SHARD", "KEEP", "IMAGES"}
-NOT_REMEMBERED |= {"BASE", "HOST", "PORT"}
+NOT_REMEMBERED |= {"BATCHES", "BASE", "HOST", "PORT"}
 TORCH_BACKENDS, NPU_BACKENDS = ("torchscript", "torch_aie"), ("ascend", "torch_aie")
 EXTENSIONS = {"ascend": ".om", "torchscript": ".ts", "torch_aie": ".ts"}  # of a compiled model; others: .onnx
 
@@ -63,7 +63,9 @@ class Options:
     split: str = "val2017"  # the part of COCO that is evaluated
     class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
     onnx: bool = False  # the config is for an ONNX file
+    fixed_batch: int = 0  # batch size of the given ONNX file, if it is fixed
     published: bool = False  # the config has a published figure
+    downloadable: bool = False  # the config has the URL of a published checkpoint
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

@@ -1,15 +1,17 @@
-"""Find products that were made with other values of GATE and MAX_REJECTED, which are not remembered, or from a data set
-that has changed since; standard library only."""
+"""Find products that were made with other values of GATE, MAX_REJECTED and BATCHES, which are not remembered, or from a
+data set that has changed since; standard library only."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tarfile
 from pathlib import Path
 from typing import Any, Optional
 
+from make.bundle_help import WARNING, doubt, warning
 from make.call import Options
 
 JUDGING = {"eval", "gate", "merge", "qps"}  # targets that compare with GATE and MAX_REJECTED, given or default
@@ -32,6 +34,8 @@ def changed(options: Options, names: dict[str, str]) -> dict[str, str]:
         "DATA_CHANGED": data_changed(preprocessed(options, names)) or too_many_rejected(options, names),
         "CALIB_CHANGED": data_changed(options.folder / "int8/inputs/settings.json"),
         "GATE_CHANGED": gate_changed(options, names),
+        "BENCH_CHANGED": "bench" in options.goals and not timed(options, names),
+        "QPS_CHANGED": "qps" in options.goals and not in_one_table(options, names),
         "BUNDLE_CHANGED": "bundle" in options.goals and bundle_changed(options, names),
     }
     return {name: "run-again" if value else "" for name, value in now.items()}
@@ -64,6 +68,24 @@ def gate_changed(options: Options, names: dict[str, str]) -> bool:
     return any(record not in (None, gate) for record in records)
 
 
+def _batches(record: Path) -> Optional[set[str]]:
+    """The batch sizes in the table of make bench or make qps; None without a readable table."""
+    rows = _read(record, "rows")
+    return {str(row.get("batch")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else None
+
+
+def timed(options: Options, names: dict[str, str]) -> bool:
+    """Whether the table of make bench has rows for all BATCHES, or does not exist."""
+    found = _batches(options.folder / "bench" / f"{names['BENCH']}.json")
+    return found is None or set(options["BATCHES"].split(",")) <= found
+
+
+def in_one_table(options: Options, names: dict[str, str]) -> bool:
+    """Whether the table of make qps has rows for BATCHES and no others, or does not exist."""
+    found = _batches(options.folder / "eval" / names["NAME"] / f"{names['QPS']}.json")
+    return found is None or set(options["BATCHES"].split(",")) == found
+
+
 def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
     """Whether an earlier run with a larger MAX_REJECTED rejected more images than are allowed now."""
     if not _applies(options, "MAX_REJECTED") and "preprocess" not in options.goals:
@@ -77,13 +99,23 @@ def too_many_rejected(options: Options, names: dict[str, str]) -> bool:
 
 
 def bundle_changed(options: Options, names: dict[str, str]) -> bool:
-    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains."""
+    """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or before
+    another verdict, for which its README has a warning."""
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
+    metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
+    compiled = f"bs{options['BATCH']}-{options['INPUT']}-{names['TARGET']}{names['EXT']}"
+    model = Path(options["OM"] or options.folder / "om" / compiled)
+    wanted = warning(doubt(metrics, _read(Path(f"{model}.json"), "model_sha256")))
     try:
         with tarfile.open(path, "r:") as archive:
             while member := archive.next():
-                if member.name.endswith("/bundle.mk") and (file := archive.extractfile(member)):
-                    lines = file.read().decode().splitlines()
+                name = member.name.partition("/")[2]
+                file = archive.extractfile(member) if name in ("README.md", "bundle.mk") else None
+                text = file.read().decode() if file else ""
+                if name == "README.md" and re.findall(WARNING, text) != [*filter(None, [wanted])]:
+                    return True
+                if name == "bundle.mk":
+                    lines = text.splitlines()
                     return not all(f"{name} ?= {options[name]}" in lines for name in ("GATE", "MAX_REJECTED"))
     except (OSError, tarfile.TarError):
         pass

@@ -15,10 +15,12 @@ NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network o
 
 
 def read_kind(options: Options, config: str) -> None:
-    """Read from the text of a config whether its model is an ONNX file, and whether it has a published figure."""
+    """Read from the text of a config whether its model is an ONNX file, and whether figures and a checkpoint are
+    published."""
     text = re.sub(r"(^|\s)#.*", "", config)
     options.onnx = re.search(r"\bNAME:\s*[\"']?onnx\b", text) is not None
     options.published = any(float(value) > 0 for value in re.findall(r"\b(?:TOP1|AP):\s*([0-9]+\.?[0-9]*)", text))
+    options.downloadable = re.search(r"\bURL:\s*[\"']?\w", text) is not None
 
 
 def completed(options: Options) -> str:

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet.cli import UserError, command
+from hrnet.cli import UserError, command, plural
 from hrnet.code import ROOT
 from hrnet.config import config_path, config_sha256, load_config
 from hrnet.datasets import find_images
@@ -198,7 +198,7 @@ def write(family: Family, entries: list[Entry], tables: Published) -> None:
     text = table(entries, list(entries[0].row.batch_ms), f"{about(content)}.") + published_table(entries, tables)
     write_text(family.output.with_suffix(".md"), text)
     write_record(family.output, "family", content)
-    print(f"{text}\nwrote {family.output}, {family.output.stem}.md and four charts ({len(entries)} models)")
+    print(f"{text}\nwrote {family.output}, {family.output.stem}.md and four charts ({plural(len(entries), 'model')})")
 
 
 def setting(text: str) -> tuple[str, str]:

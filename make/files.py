@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Optional
 
 import hrnet
 from hrnet.cli import UserError
 from hrnet.hints import nearest
-from hrnet.io.recognise import ONNX, WEIGHTS, recognise
+from hrnet.io.recognise import ONNX, WEIGHTS, Kind, recognise
 from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS, check_coco, check_imagenet
 from hrnet.plain_images import find_plain_images
 from make.call import TORCH_BACKENDS, Errors, OptionError, Options
@@ -20,6 +21,7 @@ DATA_GOALS = EVALUATION | {"preprocess", "part", "reference", "quantize", "gears
 MODEL_GOALS = EVALUATION | {"om", "predict", "bench", "bundle"}
 KINDS = {"WEIGHTS": WEIGHTS, "ONNX": (ONNX,)}
 REFERENCES = ("config", "torch", "onnx")
+METRICS_HINT = "give a record of make eval, such as build/<MODEL>/eval/<SET>/<TAG>.json"
 
 
 def used_files(options: Options) -> set[str]:
@@ -59,7 +61,7 @@ def check_files(options: Options, dry_run: bool) -> None:
     be missing, and the layout of DATASET is not checked."""
     downloads = "weights" in options.goals
     own = "WEIGHTS" not in options.given and options.differs_from_default("WEIGHTS")
-    if downloads and own and not options.onnx:
+    if downloads and own and options.downloadable:
         hint = f"make weights WEIGHTS={options.default('WEIGHTS')}"
         raise options.error("WEIGHTS", "make weights would write the published checkpoint to your file", hint)
     used = used_files(options)
@@ -76,16 +78,30 @@ def check_files(options: Options, dry_run: bool) -> None:
     for name, known in KINDS.items():
         exists = name in options.given and name in used and Path(options[name]).exists()
         if exists and (kind := recognise(options[name])) and kind.name not in known:
-            raise options.error(name, f"not {known[0]}, but {kind.name}", kind.hint or None)
+            raise options.error(name, f"not {known[0]}, but {kind.name}", hint_for_kind(options, name, kind))
     if not dry_run and "DATASET" in used and Path(options["DATASET"]).exists():
         check_dataset(options)
 
 
+def hint_for_kind(options: Options, name: str, kind: Kind) -> Optional[str]:
+    """What to do with the file of the variable `name`, which is of another kind."""
+    path = options[name]
+    if path.endswith((".yaml", ".yml")):
+        return f"give CFG={path}"
+    if name == "ONNX" and kind.name in WEIGHTS:
+        network = "export it to ONNX first; for a network of configs/: MODEL=<its config> " if options.onnx else "give "
+        return f"{network}WEIGHTS={path}"
+    return kind.hint or None
+
+
 def check_prep(options: Options) -> None:
     """Raise OptionError unless PREP is a directory of inputs whose dtype is INPUT (with OM, INPUT is not used)."""
+    check_exists(options, "PREP")
     manifest = Path(options["PREP"], "manifest.json")
     if not manifest.is_file():
-        raise options.error("PREP", "no manifest.json in it", "give a directory that make preprocess wrote")
+        raise options.error(
+            "PREP", "no manifest.json in it", "give a directory of inputs, such as build/<MODEL>/prep/<SET>"
+        )
     found = re.search(r'"dtype": *"([a-z0-9]+)"', manifest.read_text(encoding="utf-8", errors="replace"))
     if found and found[1] != options["INPUT"] and not options["OM"]:
         hint = f"give INPUT={found[1]}, or PREP= to preprocess DATASET"
@@ -94,10 +110,12 @@ def check_prep(options: Options) -> None:
 
 def check_other_files(options: Options) -> None:
     """Raise OptionError if BASE or the list in KEEP_FLOAT does not exist."""
-    if "report" in options.goals and options["BASE"] and not Path(options["BASE"]).is_file():
-        raise options.error(
-            "BASE", "no such metrics record", "copy build/MODEL/eval before a change, and give a record in the copy"
-        )
+    if "report" in options.goals and options["BASE"]:
+        if not Path(options["BASE"]).is_file():
+            hint = "copy build/MODEL/eval before a change, and give a record in the copy"
+            raise options.error("BASE", "no such metrics record", hint)
+        if not is_metrics(options["BASE"]):
+            raise options.error("BASE", "not a metrics record", METRICS_HINT)
     kept = Path(options["KEEP_FLOAT"])
     if options["KEEP_FLOAT"] not in ("", "auto") and (not kept.is_file() or kept.stem == "auto"):
         why = "the name auto is used for the list that make writes" if kept.is_file() else "no such list of operators"
@@ -110,6 +128,9 @@ def check_exists(options: Options, name: str) -> None:
     path = Path(options[name])
     if path.exists():
         return
+    if name == "DATASET" and hrnet.BOARD and name not in options.given | set(options.remembered()):
+        hint = f"give DATASET=<directory> with {COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS}"
+        raise OptionError("no DATASET: this bundle contains no images", hint)
     if path.is_symlink():
         raise options.error(name, f"a link to {path.readlink()}, which is missing")
     folder = path.parent
@@ -125,9 +146,13 @@ def check_exists(options: Options, name: str) -> None:
 
 def how_to_get(options: Options, name: str) -> str:
     layout = COCO_LAYOUT if options.pose else IMAGENET_LAYOUTS
+    if hrnet.BOARD and name in ("OM", "PREP"):
+        forget = f"rm {options.settings / name}.mk" if name not in options.given else f"leave out {name}="
+        return f"to use what is packed: {forget}"
+    download = f"; or make weights WEIGHTS={options.default('WEIGHTS')}" if options.downloadable else ""
     return {
         "DATASET": f"give DATASET=<directory> with {layout}",
-        "WEIGHTS": f"give WEIGHTS=<file>; or make weights WEIGHTS={options.default('WEIGHTS')}",
+        "WEIGHTS": f"give WEIGHTS=<file>{download}",
         "ONNX": f"to export one from WEIGHTS, give ONNX={options.default('ONNX')}",
         "TS": f"to export one from WEIGHTS, give TS={options.default('TS')}",
         "OM": "to compile one, give OM=",
@@ -166,6 +191,12 @@ def check_dataset(options: Options) -> None:
         raise options.error("DATASET", f"{where}{error.what}{f' ({known})' if known else ''}", error.hint) from None
 
 
+def is_metrics(path: str) -> bool:
+    """Whether a file begins like a metrics record. The stage that reads it, after the inference, checks the rest."""
+    with open(path, "rb") as file:
+        return re.match(rb'\s*\{\s*"kind":\s*"metrics"', file.read(100)) is not None
+
+
 def check_reference(options: Options) -> None:
     """Raise OptionError if REFERENCE is not a known word or a file, or cannot be measured on a board."""
     reference = options["REFERENCE"]
@@ -173,6 +204,8 @@ def check_reference(options: Options) -> None:
         near = nearest(reference, REFERENCES)
         hint = f"give REFERENCE={near}" if near else f"give {', '.join(REFERENCES)}, or the metrics record of make eval"
         raise options.error("REFERENCE", "no such metrics record", hint)
+    if reference not in ("", *REFERENCES) and not is_metrics(reference):
+        raise options.error("REFERENCE", "not a metrics record", METRICS_HINT)
     measured_from = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(reference, "")
     if hrnet.BOARD and measured_from and not Path(options[measured_from]).is_file():
         hint = "give REFERENCE=config, or a metrics record that the host wrote for the same images"

@@ -5,10 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hrnet
 from hrnet.cli import first_few
+from make import bundle_help
 from make.call import TORCH_BACKENDS, Options, float_operators, note
 from make.checks import CHECKS
-from make.remembered import READ_BY
+from make.remembered import READ_BY, SWEEPS, used_names
+
+# Variables without effect if OM is set, unless `used_names` has them
+BEFORE_OM = ("WEIGHTS", "ONNX", "TS", "BATCH", "BATCHES", "PRECISION", "SOC", "TUNE", "ATC_FLAGS")
+READERS = {  # the only targets that use a variable
+    "IMAGES": {"predict"},
+    "MODELS": {"family", "report"},
+    "BASE": {"report"},
+    "HOST": {"serve"},
+    "PORT": {"serve"},
+    "BATCHES": SWEEPS,
+}
 
 
 def note_default_model(options: Options) -> None:
@@ -37,47 +50,55 @@ def ignore_weights(options: Options) -> None:
     options.values["WEIGHTS"] = options.default("WEIGHTS")
 
 
-def report_ignored(options: Options) -> None:
-    """Report given values that have no effect, and an INPUT that OM and PREP make ineffective, also if remembered."""
-    if options.goals in ({"train"}, {"gears"}):
-        (goal,) = options.goals
-        for name in sorted(options.given & set(CHECKS) - READ_BY[goal] - {"BUILD", "PYTHON"}):
-            if options[name]:
-                note(f"{name}={options[name]} is ignored: make {goal} uses only {' and '.join(sorted(READ_BY[goal]))}")
-        return
-    ignored = {
-        "OM": ("WEIGHTS", "ONNX", "TS", "BATCH", "PRECISION", "SOC", "TUNE", "ATC_FLAGS"),
-        "PREP": ("LIMIT", "MAX_REJECTED"),
-    }
+def report_ignored(options: Options) -> set[str]:
+    """Report given values that have no effect in this call. Returns the variables: make does not remember them."""
+    found = {name: why for name, why in ignored(options).items() if options[name]}
+    for name, why in found.items():
+        note(f"{name}={options[name]} is ignored{why}")
+    return set(found)
+
+
+def ignored(options: Options) -> dict[str, str]:
+    """Variables whose given value has no effect in this call -> why, as the end of a sentence."""
+    goals, given, used = options.goals, options.given, used_names(options)
+    if goals in ({"train"}, {"gears"}):
+        (goal,) = goals
+        names = sorted(given & set(CHECKS) - READ_BY[goal] - {"BUILD", "PYTHON"})
+        return dict.fromkeys(names, f": make {goal} uses only {' and '.join(sorted(READ_BY[goal]))}")
+    found: dict[str, str] = {}
+    hiding = {"OM": BEFORE_OM, "PREP": ("LIMIT", *(() if "CALIB" in used else ("MAX_REJECTED",)))}
+    hiding = {name: hidden for name, hidden in hiding.items() if options[name]}
     source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
-    own_source = options.differs_from_default(source)
-    if own_source and not (options["OM"] or options.onnx or options["REFERENCE"] == "torch"):
-        ignored[source] = ("WEIGHTS",)
-    for name, others in ignored.items():
-        for other in others:
-            measured = other == "ONNX" and (options.onnx or options["REFERENCE"] == "onnx")
-            if options[name] and other in options.given and not measured:
-                note(f"{other}={options[other]} is ignored because {name}={options[name]} is set")
+    if options.differs_from_default(source) and not options.onnx:
+        hiding[source] = ("WEIGHTS",)
+    for name, hidden in hiding.items():
+        for other in hidden:
+            if other in given and other not in used:
+                found.setdefault(other, f" because {name}={options[name]} is set")
+    if "FLIP" in given and not options.pose:
+        found["FLIP"] = ": only pose models have a flip test"
+    if options["OM"] and options["PREP"] and "INPUT" in given | set(options.remembered()):
+        found["INPUT"] = f" because OM={options['OM']} and PREP={options['PREP']} are set"
     if options["ATC_FLAGS"] and options["BACKEND"] in TORCH_BACKENDS:
-        note(f"ATC_FLAGS={options['ATC_FLAGS']} is ignored: BACKEND={options['BACKEND']} does not run atc")
+        found["ATC_FLAGS"] = f": BACKEND={options['BACKEND']} does not run atc"
     if options["KEEP_FLOAT"] and not float_operators(options)[0]:
-        note(f"KEEP_FLOAT={options['KEEP_FLOAT']} is ignored: this call compiles no model in fp16 or int8")
-    if options.goals == {"predict"}:
-        for name in ("DATASET", "LIMIT", "PREP", "SHARDS"):
-            if name in options.given and options[name]:
-                note(f"{name}={options[name]} is ignored: make predict reads IMAGES")
-    elif options["IMAGES"] and "predict" not in options.goals:
-        note("IMAGES is ignored: only make predict uses it")
-    for name in ("DEVICE", "KEEP", "SHARD") if "cluster" in options.goals else ():
-        if name in options.given:
-            note(f"{name}={options[name]} is ignored: make cluster computes all parts on the nodes of the cluster")
-    if options["MODELS"] and not options.goals & {"family", "report"}:
-        note(f"MODELS={options['MODELS']} is ignored: only make family and make report use it")
-    if options["BASE"] and ("report" not in options.goals or options["MODELS"]):
-        note("BASE is ignored: only make report of one model uses it")
-    for name in {"HOST", "PORT"} & options.given if "serve" not in options.goals else ():
-        note(f"{name}={options[name]} is ignored: only make serve uses it")
-    if not options.pose and "FLIP" in options.given:
-        note(f"FLIP={options['FLIP']} is ignored: only pose models have a flip test")
-    if options["OM"] and options["PREP"] and "INPUT" in options.given | set(options.remembered()):
-        note(f"INPUT={options['INPUT']} is ignored because OM={options['OM']} and PREP={options['PREP']} are set")
+        found["KEEP_FLOAT"] = ": this call compiles no model in fp16 or int8"
+    if goals == {"predict"}:
+        others = given & {"DATASET", "LIMIT", "PREP", "SHARDS"} - used
+        found.update(dict.fromkeys(sorted(others), ": make predict reads IMAGES"))
+    if "cluster" in goals:
+        why = ": make cluster computes all parts on the nodes of the cluster"
+        found.update(dict.fromkeys(sorted(given & {"DEVICE", "KEEP", "SHARD"}), why))
+    for name, readers in READERS.items():
+        if name in given and not goals & readers:
+            makes = ", ".join(f"make {goal}" for goal in sorted(readers))
+            found.setdefault(name, f": only {makes} {'use' if len(readers) > 1 else 'uses'} it")
+    if "BASE" in given and options["MODELS"]:
+        found["BASE"] = ": only make report of one model uses it"
+    if "BATCH" in given and goals <= {"bench", "qps"}:
+        found["BATCH"] = f": make {' and '.join(sorted(goals))} uses BATCHES"
+    if hrnet.BOARD:
+        here = bundle_help.variables(not options["PREP"], options.pose) | {"CFG", "INPUT"}
+        for name in sorted(given & set(CHECKS) - here):
+            found.setdefault(name, ": nothing in this bundle uses it")
+    return found

@@ -81,7 +81,9 @@ def set_shards(options: Options) -> None:
             note(f"SHARDS={options['SHARDS']}: computing in parts ({why})")
     shards = options.values["SHARDS"] = options["SHARDS"] or "1"
     if len(devices) > int(shards) and evaluating | (options.goals & {"infer"}) and not options["SHARD"]:
-        raise options.error("DEVICE", "each device needs a part", f"make eval SHARDS={len(devices)} (or more)")
+        hint = f"make eval SHARDS={len(devices)} (or more)"
+        hint = f"give DEVICE={devices[0]}, since PREP={options['PREP']} is not divided" if options["PREP"] else hint
+        raise options.error("DEVICE", "each device needs a part", hint)
     whole = sorted(options.goals & {"preprocess", "infer", "reference", "qps"})
     if shards != "1" and "compare" in options.goals:
         why = "it needs all inputs and outputs in one directory"

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from hrnet.cli import UserError, command, integer
 from hrnet.config import add_cfg_argument
 from hrnet.shards import shard
-from make.doctor import version_of
+from make.doctor_tools import version_of
 from make.packages import PACKAGES
 
 STAGES = ("numpy", "opencv-python-headless", "Pillow", "pycocotools", "simplejpeg")  # compute pixels or results

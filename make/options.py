@@ -26,21 +26,20 @@ from hrnet.io.files import find_locked
 from make.backend import check_backend, check_python, resolve_backend
 from make.call import (
     CONFIGS,
-    EXTENSIONS,
     NOT_REMEMBERED,
-    NPU_BACKENDS,
     Errors,
     OptionError,
     Options,
-    float_operators,
     note,
 )
 from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
-from make.classifier import check_classifier, completed, read_kind, set_reference
+from make.classifier import check_classifier, read_kind, set_reference
+from make.defaults import check_fixed_batch, set_defaults
 from make.files import check_files, missing_files
 from make.ignored import ignore_weights, made_models, note_default_model, report_ignored
 from make.images import reject_chunk, set_shards
+from make.products import product_names
 from make.remembered import note_remembered, prefer_given, remember, remove_unread
 
 FAMILY = "family"  # MODEL of make family; its products and remembered values are in BUILD/family
@@ -54,6 +53,8 @@ SUFFIXES = {  # variable -> suffixes of the files that it names
     "WEIGHTS": (".pth", ".tar", ".safetensors", ".pdparams"),
 }
 DEMOS = ("demo_digits", "demo_pose")
+# make splits the output of this script at spaces, which these values may contain; make already has them
+UNCHANGED = NOT_REMEMBERED - {"BATCHES", "MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
 OTHER_VARIABLES = {"PEERS", "SLOW", "CLEAN"}  # used in make/project.mk, not passed to this script
 
 
@@ -76,9 +77,11 @@ def find_config(options: Options) -> None:
     path = Path(given)
     if path.suffix not in YAML or not path.is_file():
         options.values["CFG"] = given
-        hint = (
-            f"the configs in configs/: {', '.join(shipped())}" if "CFG" in options.given else "give CFG=<its new path>"
-        )
+        hint = f"the configs in configs/: {', '.join(shipped())}"
+        if other := variable_of(given):
+            hint = f"for a file of the model: {other}={given}"
+        elif "CFG" not in options.given:
+            hint = "give CFG=<its new path>"
         raise options.error("CFG", "no such YAML file", hint)
     if path.stem != model:
         raise options.error("MODEL", f"CFG={given} is the config of MODEL={path.stem}", "give only MODEL or CFG")
@@ -98,13 +101,17 @@ def find_config(options: Options) -> None:
     options.class_names = class_names_file(text, path.parent)
 
 
+def variable_of(path: str) -> str:
+    """The variable for a file with this ending, other than CFG; empty if there is none."""
+    return next((name for name, endings in SUFFIXES.items() if path.endswith(endings)), "")
+
+
 def which_model(name: str, build: Path) -> str:
     """A hint for an unknown MODEL: the nearest one in configs/ or with remembered values in `build`, or another
     variable for the path of a file."""
     path = Path(name)
     known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
-    other = next((each for each, endings in SUFFIXES.items() if name.endswith(endings)), "CFG")
-    if other != "CFG":
+    if other := variable_of(name):
         return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
     near = nearest(path.stem if path.suffix in YAML else name, known)
     if path.suffix in YAML or path.parent != Path():
@@ -154,31 +161,6 @@ def class_names_file(config: str, folder: Path) -> str:
     return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
 
 
-def set_defaults(options: Options) -> None:
-    """Set defaults that depend on the task, and normalise values."""
-    family = "family" in options.goals
-    by_goal = {"qps": "1,4,8,16,32,64", "family": "1,4,8", "serve": "1,2,4,8,16"}
-    sizes = next((by_goal[goal] for goal in by_goal if goal in options.goals), "1,4,8,16,32")
-    batches = "1" if options.pose else sizes
-    largest = max(re.findall("[1-9][0-9]*", options["BATCHES"] or batches), key=int, default="1")
-    defaults = {
-        "HOST": "127.0.0.1",
-        "PORT": "8000",
-        "DATASET": "" if family else options.default("DATASET"),
-        "BATCH": "1" if options.pose else largest if family else "16",
-        "BATCHES": batches,
-    }
-    options.values.update({name: value for name, value in defaults.items() if not options[name]})
-    for name in ("BATCHES", "MODELS"):
-        options.values[name] = re.sub(r"\s*,\s*|\s+", ",", options[name].strip())
-    options.values["PREP"] = options["PREP"].rstrip("/")
-    options.values["ATC_FLAGS"] = " ".join(options["ATC_FLAGS"].split())
-    chip = cann.chip_name(options["SOC"])
-    if chip != options["SOC"]:
-        note(f"SOC={options['SOC']}: using {chip}")
-        options.values["SOC"] = chip
-
-
 def invalid_values(options: Options) -> dict[str, OptionError]:
     """The error of each variable whose value has the wrong format."""
     errors = {}
@@ -200,58 +182,11 @@ def check_task(options: Options) -> None:
         for name in ("BATCH", "BATCHES"):
             if options[name] != "1":
                 raise options.error(name, "expected 1: a pose model computes one image at a time")
+    check_fixed_batch(options)
     if options["KEEP_FLOAT"] and "--keep_dtype" in options["ATC_FLAGS"].replace("-dtype", "_dtype"):
         raise options.error("KEEP_FLOAT", f"ATC_FLAGS={options['ATC_FLAGS']} also has a list; give one of them")
     if options["BACKEND"] == "openvino" and options["PRECISION"] == "fp16":
         raise options.error("PRECISION", "OpenVINO would compute in float32", "use BACKEND=onnxruntime")
-
-
-def product_names(options: Options) -> dict[str, str]:
-    """{name: value} of variables for make, among them parts of product names: SET (preprocessed inputs), TARGET (what
-    the model is compiled for) and TAG (backend and model)."""
-    value = options.values
-    chip = value["BACKEND"] in NPU_BACKENDS
-    precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")
-    parts = [precision]
-    if chip:
-        parts = [value["SOC"], *(part for part in (precision, value["TUNE"]) if part not in ("default", "none"))]
-    inside, kept = float_operators(options)
-    target = "-".join([*parts, *([kept] if kept else [])])
-    method = value["PRECISION"].partition("-")[2]
-    limit = f"-first{value['LIMIT']}" if value["LIMIT"] != "0" else ""
-    inputs = f"{Path(value['DATASET']).name}-{value['INPUT']}{limit}"
-    name = Path(value["PREP"]).name or inputs
-    tag = f"om-{Path(value['OM']).stem}" if value["OM"] else f"bs{value['BATCH']}-{target}"
-    flips = "1" if options.pose and value["FLIP"] == "1" else ""
-    pack_inputs = "1" if value["BUNDLE"] == "inputs" else ""
-    devices = value["DEVICE"].replace(",", "-")
-    bench = f"{value['BACKEND']}-{target}{'' if value['INPUT'] == 'float32' else '-' + value['INPUT']}-dev{devices}"
-    return {
-        "CFG": completed(options),
-        "CFG_GIVEN": value["CFG"],
-        "CLASS_NAMES": options.class_names,
-        "TASK": "pose" if options.pose else "classification",
-        "POSE": "1" if options.pose else "",
-        "FLIPS": flips,
-        "FLIP_DIR": "1" if flips and value["BACKEND"] == "ascend" else "",
-        "NOFLIP": "-noflip" if options.pose and not flips else "",
-        "SHARDED": "1" if value["SHARDS"] != "1" or value["SHARD"] or options.goals & {"merge", "cluster"} else "",
-        "ANNOTATIONS": str(options.annotations) if options.pose else "",
-        "PRECISION": precision,
-        "EXT": EXTENSIONS.get(value["BACKEND"], ".onnx"),
-        "METHOD": method,
-        "KEPT_INSIDE": inside,
-        "INT8_VARIANT": "-".join(filter(None, [method, kept])) if value["PRECISION"].startswith("int8") else "",
-        "CHIP": value["SOC"] if chip else "",
-        "TARGET": target,
-        "SET": inputs,
-        "NAME": name,
-        "TAG": f"{value['BACKEND']}-{tag}",
-        "BENCH": bench,
-        "QPS": f"{value['BACKEND']}-{target}-qps",
-        "PACK_INPUTS": pack_inputs,
-        "PACKED": name if pack_inputs else "stage",
-    }
 
 
 def targets() -> list[str]:
@@ -264,6 +199,8 @@ def targets() -> list[str]:
 def unknown_target(name: str) -> OptionError:
     near, sign = nearest(name, targets()), "\uff1d"  # fullwidth =, which a Chinese input method writes
     hint = f"write = instead of {sign}: {name.replace(sign, '=')}" if sign in name else TARGETS_HINT
+    if name in CHECKS or name == "MODEL":
+        near, hint = None, f"for a variable write {name}=<value>"
     return OptionError(f"{name}: no such target or file", f"did you mean {near}?" if near else hint)
 
 
@@ -340,7 +277,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         check_backend(options)
         if not dry_run:
             check_python(options)
-        report_ignored(options)
+        unused = report_ignored(options)
+        given = {name: value for name, value in given.items() if name not in unused}
         note_remembered(options, remembered)
         if backend_asked == "auto":
             note(f"BACKEND=auto: using {options['BACKEND']} ({why.partition(': ')[2]})")
@@ -349,9 +287,7 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
         remove_unread(options)
     stale, before = remember(options, given, not writes)
     names = product_names(options)
-    # make splits this output at spaces, which these values may contain; make already has them
-    spaced = NOT_REMEMBERED - {"MODELS", "HOST", "PORT"} | {"ATC_FLAGS"}
-    words = {name: value for name, value in options.values.items() if name not in spaced}
+    words = {name: value for name, value in options.values.items() if name not in UNCHANGED}
     names.update(changed(options, names))
     return {**words, **names, "BACKEND_ASKED": backend_asked, "STALE": ",".join(stale), "SETTINGS_BEFORE": before}
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from hrnet import markdown
-from hrnet.cli import UserError, WorkFailed, command, integer
+from hrnet.cli import UserError, WorkFailed, command, integer, plural
 from hrnet.given import settle
 from hrnet.io.files import make_folder, write_text
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
     here = machine()
     images = rows[0]["backends"][backends[0]]["images"]
     about = (
-        f"{args.model}, {images} images ({args.metrics.name}), batch {args.batch_size}; "
+        f"{args.model}, {plural(images, 'image')} ({args.metrics.name}), batch {args.batch_size}; "
         f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the first row. "
         "images/s: from files to files, without process starts.\n\n"
     )

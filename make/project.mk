@@ -1,13 +1,13 @@
 # Targets around the pipeline: speed tables, bundles, help, environment, demo, tests.
 SIZES = $(subst $(comma), ,$(BATCHES))
 bench:        $(B)/bench/$(BENCH).json    ## measure throughput and latency for BATCHES or all gears
-$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,BATCHES LOOP DEVICE AIS_PYTHON)
+$(B)/bench/$(BENCH).json: $(SIZES:%=$(B)/om/bs%-$(INPUT)-$(TARGET)$(EXT)) $(call code,infer) $(call set,LOOP DEVICE AIS_PYTHON) $(BENCH_CHANGED)
 	$(PYTHON) -m infer.bench --models $(filter $(B)/om/%,$^) --output $@ --loop $(LOOP) --device $(DEVICE) --backend $(BACKEND) \
 	    --soc_version $(SOC) --ais_python $(AIS_PYTHON)
 
 qps:          $(B)/eval/$(NAME)/$(QPS).json ## write a table of accuracy and throughput for BATCHES
 $(B)/eval/$(NAME)/$(QPS).json: $(SIZES:%=$(OUT)/$(BACKEND)-bs%-$(TARGET)_run.json) $(call code,postprocess) \
-        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(call set,BATCHES)
+        $(SIZES:%=$(B)/eval/$(NAME)/$(BACKEND)-bs%-$(TARGET).json) $(QPS_CHANGED)
 	$(PYTHON) -m postprocess.qps_table --metrics $(filter $(B)/eval/%,$^) --output $@ $(CHIP:%=--chip %)
 
 WORK = $(B)/predict_work
@@ -15,6 +15,7 @@ predict:      $(MODEL_FILE) $(OM:%=%.json) ## print the classes or people of IMA
 	$(call preprocess,$(WORK)/prep,--images $(foreach image,$(IMAGES),'$(image)'))
 	$(call infer,$<,$(WORK)/prep,$(WORK)/out,run,$(firstword $(subst $(comma), ,$(DEVICE))))
 	$(PYTHON) -m postprocess.predict --cfg $(CFG) --manifest $(WORK)/prep/manifest.json --run $(WORK)/out/run_run.json \
+	    --labelled $(B)/prep \
 	    $(if $(FLIPS),--run_flip $(WORK)/out-flip/run_run.json) --output $(B)/predict
 	@rm -rf $(WORK)
 
@@ -84,7 +85,7 @@ endif
 bundle:       $(B)/bundle/$(MODEL)-$(TAG)-$(PACKED).tar ## pack model, inputs and code for infer and eval on a board
 $(B)/bundle/%.tar: $(MODEL_FILE) $(OM:%=%.json) $(PACK_INPUTS:%=$(INPUTS)/manifest.json) $(CFG) $(REFERENCE_FILE) $(wildcard $(ANNOTATIONS)) \
         $(call code,make preprocess infer postprocess serve) Makefile $(wildcard $(B)/settings/*.mk) $(STALE) $(BUNDLE_CHANGED)
-	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
+	$(PYTHON) -m make.bundle --cfg $(CFG) --model $< --output $@ --metrics $(METRICS) $(REFERENCE_FILE:%=--reference %) $(BUNDLE_SETTINGS:%=--set %) \
 	    $(if $(PACK_INPUTS),--inputs $(INPUTS) $(FLIP_INPUTS:%=--inputs_flip %) $(ANNOTATIONS:%=--annotations %))
 
 CLUSTER_SETTINGS = $(foreach v,BACKEND SOC INPUT LIMIT MAX_REJECTED FLIP AIS_PYTHON,$v=$($v)) $(if $(TORCH_OR_ONNX),REFERENCE=$(REFERENCE))

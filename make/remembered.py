@@ -17,6 +17,7 @@ NETWORK, SOURCES = {"CFG", "WEIGHTS"}, {"CFG", "WEIGHTS", "ONNX", "TS"}
 COMPILER = {"BATCH", "PRECISION", "KEEP_FLOAT", "SOC", "TUNE", "ATC_FLAGS"}
 MODEL = SOURCES | COMPILER | {"OM", "INPUT", "BACKEND"}
 RUN = MODEL | {"DEVICE", "AIS_PYTHON"}
+SWEEPS = {"bench", "qps", "family", "serve"}  # targets for several batch sizes, BATCHES
 DATA = {"CFG", "DATASET", "LIMIT", "PREP", "INPUT", "BACKEND", "FLIP", "SHARDS"}
 READ_BY = {
     "train": {"CFG", "DATASET"},
@@ -28,16 +29,12 @@ READ_BY = {
     "om": MODEL,
     "preprocess": DATA,
     "infer": RUN | DATA,
-    "bench": RUN | {"BATCHES", "LOOP"},
+    "bench": RUN - {"BATCH"} | {"LOOP"},
     "predict": RUN | {"FLIP"},
 }
 EVALUATION = RUN | DATA | {"REFERENCE"}  # read by all other targets
-MORE = {
-    "qps": {"BATCHES"},
-    "serve": {"BATCHES"},
-    "family": {"BATCHES", "LOOP"},
-    "bundle": {"BATCHES", "LOOP", "BUNDLE"},
-}
+READ_BY["qps"] = EVALUATION - {"BATCH"}
+MORE = {"family": {"LOOP"}, "bundle": {"BUNDLE"}}
 
 
 def used_names(options: Options) -> set[str]:
@@ -45,11 +42,18 @@ def used_names(options: Options) -> set[str]:
     names: set[str] = set()
     for goal in options.goals:
         names |= READ_BY.get(goal, EVALUATION) | MORE.get(goal, set())
-    measured = {"torch": "WEIGHTS", "onnx": "ONNX"}.get(options["REFERENCE"], "") if "REFERENCE" in names else ""
+    kept = {"CFG", *({"ONNX"} if options.onnx else ())}  # atc.classifier reads the ONNX file for the config
+    if "REFERENCE" in names:
+        kept |= {{"torch": "WEIGHTS", "onnx": "ONNX"}.get(options["REFERENCE"], "")}
+    source = "TS" if options["BACKEND"] in TORCH_BACKENDS else "ONNX"
     if options["OM"] and "OM" in names:
-        names -= SOURCES - {"CFG", measured} | COMPILER
+        names -= SOURCES - kept | COMPILER
+    elif options.differs_from_default(source) and not options.goals & {"weights", "reference"}:
+        names -= {"WEIGHTS"} - kept
     if not options.goals & {"onnx", "torchscript"}:
-        names -= {"ONNX"} - {measured} if options["BACKEND"] in TORCH_BACKENDS else {"TS"}
+        names -= {"ONNX"} - kept if source == "TS" else {"TS"}
+    if options["PREP"]:
+        names.discard("LIMIT")
     if not options.pose:
         names.discard("FLIP")
     searched = options["KEEP_FLOAT"] == "auto" and float_operators(options)[0]
@@ -64,6 +68,12 @@ def note_remembered(options: Options, remembered: dict[str, str]) -> None:
     values = " ".join(f"{name}={value}" for name, value in remembered.items() if name in names)
     if values:
         note(f"{options['MODEL']}: using values remembered in {options.settings}: {values}")
+
+
+def is_forgotten(options: Options, name: str) -> bool:
+    """Whether prefer_given resets the file in `name`, since a given value would be hidden by it."""
+    hidden = (other for other, others in HIDDEN_BY.items() if name in others)
+    return name not in options.given and any(other in options.given and options[other] for other in hidden)
 
 
 def prefer_given(options: Options) -> dict[str, str]:

@@ -14,7 +14,7 @@ export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
 export SETTINGS_BEFORE# the first stage needs it to forget the values of this call if it exits with 2: hrnet/given.py
 override STALE := $(subst $(comma), ,$(STALE))
 # Values that a bundle keeps; its files determine the others.
-BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP $(if $(PACK_INPUTS),,SHARDS) GATE BATCHES LOOP,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
+BUNDLE_SETTINGS = $(foreach v,BACKEND SOC DEVICE INPUT LIMIT MAX_REJECTED FLIP $(if $(PACK_INPUTS),,SHARDS) GATE,$v=$($v)) $(if $(filter config,$(REFERENCE)),REFERENCE=config)
 # REFERENCE=torch or onnx: what make reference measures, and the code that measures it
 TORCH_OR_ONNX := $(filter torch onnx,$(REFERENCE))
 BY_ONNX := $(filter onnx,$(REFERENCE))

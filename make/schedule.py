@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Optional, Protocol
 
-from hrnet.cli import UserError, WorkFailed, first_few
+from hrnet.cli import UserError, WorkFailed, first_few, plural
 from hrnet.given import settle
 from hrnet.io.records import FormatError
 from hrnet.shards import Shard
@@ -130,7 +130,7 @@ class Run:
             tasks = [*self.checks, *self.parts]
             if not tasks:
                 raise UserError(
-                    f"no node can compute the remaining {len(plan.waiting)} parts",
+                    f"no node can compute the remaining {plural(len(plan.waiting), 'part')}",
                     where=os.environ.get("RAY_ADDRESS") or "the cluster on this machine",
                     found=first_few([f"{name}: {why}" for name, why in self.rejected.items()]) or "no nodes",
                     hint=HINT,

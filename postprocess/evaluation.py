@@ -17,8 +17,10 @@ from hrnet.cli import UserError, first_few, plural
 from hrnet.io.coco import NAMES, annotation_path, read_annotations, read_keypoints
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.io.records import FormatError
+from hrnet.io.reference import describe
 from hrnet.shards import ListHash, list_sha256
 from postprocess.gate import wilson_interval
+from postprocess.plausible import shifted_labels
 from postprocess.topn import TOP, cumulative_accuracies, write_result
 
 if TYPE_CHECKING:
@@ -40,13 +42,16 @@ class Evaluation:
     images_sha256: str  # hash of the list of evaluated images
     details: dict[str, Any]  # additional keys for the metrics record
     lines: list[str]  # text to print
+    warnings: Sequence[str] = ()
+    best: Optional[Sequence[int]] = None  # the most probable class of each image; None for people
 
 
 def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluation:
     """Compute Top-N of a classifier with `classes` outputs, and write the model zoo's result.json to `result`."""
-    ranks, images, beside = array("q"), ListHash(), Counter[int]()
+    ranks, best, images, beside = array("q"), array("q"), ListHash(), Counter[int]()
     for each in read_predictions(predictions, ClassPrediction):
         ranks.append(each.rank)
+        best.append(each.classes[0])
         images.add(each.source, each.label)
         beside[each.classes[0] - each.label] += 1
     accuracies = cumulative_accuracies(np.array(ranks), min(TOP, classes))
@@ -59,21 +64,11 @@ def evaluate_classes(predictions: Path, classes: int, result: Path) -> Evaluatio
         interval95={name: [100 * end for end in wilson_interval(a, len(ranks))] for name, a in named.items()},
         images=len(ranks),
         images_sha256=images.hexdigest(),
-        details={"classes": classes, **shifted_labels(beside)},
-        lines=[", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())],
+        details={"classes": classes},
+        lines=[describe(metrics, classes)],
+        warnings=shifted_labels(beside),
+        best=best,
     )
-
-
-def shifted_labels(beside: Counter[int]) -> dict[str, str]:
-    """A warning if labels that are one higher or one lower would give a higher Top-1, with separate 95% intervals.
-    `beside`: how often the best class differs from the label by a number."""
-    images = sum(beside.values())
-    shift = max((1, -1), key=lambda number: beside[number])
-    (_, high), (low, _) = (wilson_interval(beside[number] / images, images) for number in (0, shift))
-    if low <= high:
-        return {}
-    percent, where = 100 * beside[shift] / images, "higher" if shift > 0 else "lower"
-    return {"warning": f"if each label were one {where}, Top-1 would be {percent:.2f}%; check the labels"}
 
 
 def read_ground_truth(dataset: Path, config: CfgNode, ids: Sequence[int]) -> dict[str, Any]:
@@ -110,7 +105,7 @@ def evaluate_people(predictions: Path, keypoints: Path, dataset: Path, config: C
     evaluation = evaluate(ground_truth(read_ground_truth(dataset, config, ids)), people, ids)
     detections = Detections.from_evaluation(evaluation)
     if not detections.people.any():
-        none, hint = f"none on {len(ids)} images", "give more images: LIMIT=0"
+        none, hint = f"none on {plural(len(ids), 'image')}", "give more images: LIMIT=0"
         where = annotation_path(dataset, config.DATASET.TEST)
         raise UserError("no person with keypoints, AP is undefined", where=where, found=none, hint=hint)
     present = dict(zip(detections.images.tolist(), detections.people.tolist()))

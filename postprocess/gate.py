@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -25,7 +24,9 @@ from yacs.config import CfgNode
 import hrnet
 from hrnet.cli import UserError, command, first_few, plural
 from hrnet.hints import in_call
+from hrnet.io.compiled import PRECISION
 from hrnet.io.records import FormatError, read_record
+from hrnet.keep_float import KEPT
 from hrnet.schemas import ONNX
 
 NOT_JUDGED = 3  # exit code
@@ -113,6 +114,8 @@ def verdict_line(record: dict[str, Any]) -> str:
     if reference.get("images") not in (None, record["images"] + rejected):
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
     few = record["verdict"] == "fail" and metric == "top1" and record["images"] < FEW_IMAGES
+    if changed := reference.get("changed", 0):
+        warning = f"; another class than the reference for {plural(changed, 'image')}{warning}"
     one = f"; one image is {100 / record['images']:.2g} points" if few else ""
     return (
         f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "
@@ -128,18 +131,16 @@ def describe(points: float, allowed: float) -> str:
     return f"a drop of {f'{points:.1g}' if small else f'{abs(points):.2f}'} points, {allowed:g} allowed"
 
 
-def next_step(record: dict[str, Any], metrics: Path) -> str:
-    """A command of make after a fail. `metrics`: the record's path, which contains the precision."""
+def next_step(record: dict[str, Any]) -> str:
+    """A command of make after a fail."""
     model = f"MODEL={record['name']}"
-    if "warning" in record:
+    if "warning" in record and "images" in record["reference"]:  # one on the same images has the same labels
         return f"make show {model}    draws images with their labels and predictions"
     parts = record.get("evaluated", {}).get("parts")
     whole = " SHARDS=1" + (" LIMIT=1000" if record["images"] > COMPARED else "") if parts else ""
     step = f"make compare {model}{whole}    shows the stage and the operators that lose accuracy"
-    compiled = re.fullmatch(r"(onnxruntime|openvino|ascend)-bs[0-9]+-(.*)", metrics.stem.removesuffix("-noflip"))
-    words = compiled[2].split("-") if compiled else []
-    rounded = {"int8", "fp16"} & set(words) or (compiled and compiled[1] == "ascend" and "fp32" not in words)
-    if rounded and "keep" not in words:
+    compiled = record.get("model", {})  # metadata of the compiled model
+    if compiled.get(PRECISION) in ("fp16", "int8") and KEPT not in compiled:
         gate = record["gate"]["allowed_points"]
         step += f"; or make eval {model}{'' if gate == 1 else f' GATE={gate:g}'} KEEP_FLOAT=auto"
     return step
@@ -152,11 +153,12 @@ def run(metrics: Path, allow_unjudged: bool) -> int:
         raise FormatError("invalid verdict", where=metrics, found=record.get("verdict"), hint="run make eval")
     try:
         line = verdict_line(record)
-    except (LookupError, TypeError, ValueError):
+        step = next_step(record) if record["verdict"] == "fail" and not hrnet.BOARD else ""  # a board cannot compare
+    except (AttributeError, LookupError, TypeError, ValueError):
         raise FormatError("not a complete metrics record", where=metrics, hint="run make eval") from None
     print(line)
-    if record["verdict"] == "fail" and not hrnet.BOARD:  # which cannot compare
-        print(f"next: {in_call(next_step(record, metrics), os.environ)}")
+    if step:
+        print(f"next: {in_call(step, os.environ)}")
     return {"pass": 0, "fail": 1, "not judged": 0 if allow_unjudged else NOT_JUDGED}[record["verdict"]]
 
 

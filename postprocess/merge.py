@@ -43,6 +43,7 @@ from hrnet.shards import Shard
 from postprocess.evaluation import METRIC, Evaluation, evaluate_classes, evaluate_people
 from postprocess.gate import find_reference, judge, other_references
 from postprocess.part import whole_part
+from postprocess.plausible import at_chance, count_changed, other_model, other_weights
 from postprocess.reference import merge_references
 
 
@@ -54,7 +55,7 @@ def read_parts(folder: Path, shards: int) -> dict[Path, Part]:
         there = [str(shard) for shard in paths if shard not in missing]
         what, found = f"parts are missing: {first_few(map(str, missing))}", first_few(there) or "none"
         hint = f"make part SHARD={missing[0]}"
-        raise FormatError(what, where=folder, expected=f"{shards} parts", found=found, hint=hint)
+        raise FormatError(what, where=folder, expected=plural(shards, "part"), found=found, hint=hint)
     parts = {}
     for shard, path in paths.items():
         parts[path] = Part.read(path)
@@ -137,9 +138,14 @@ def metrics_content(
         whole = "LIMIT=0, " if available == reference["images"] else ""
         why_not = f"{published}; give {whole}{other_references(config)}, or REFERENCE=config to compare anyway"
     value = evaluation.metrics[evaluation.metric] or 0.0
-    by_chance = 100 / values[0].classes if values[0].classes > 1 else 0.0  # percent; AP 0: no people were found
-    warning = f"the model and the reference are not better than chance ({by_chance:.2g}%); check labels and weights"
-    at_chance = reference is not None and max(value, reference[evaluation.metric]) <= by_chance
+    judged = judge(evaluation.metric, value, reference, args.gate, why_not)
+    surely = value if values[0].keypoints_sha256 else evaluation.interval95[evaluation.metric][0]
+    warnings = [*(evaluation.warnings or at_chance(surely, values[0].classes))]
+    exported = other_weights(args.reference, values[0].weights_sha256) if args.reference else []
+    if judged["verdict"] == "pass" and not exported:
+        least = min(value, judged["reference"][evaluation.metric])
+        warnings += other_model(judged["reference"].get("changed"), images, least)
+    warnings += exported
     seconds: Counter[str] = Counter()
     for part in values:
         seconds.update(part.seconds)
@@ -160,8 +166,8 @@ def metrics_content(
             "rejected": rejected,
         },
         **({"rejected_in": [str(path) for path in rejected_in(parts, args)]} if rejected else {}),
-        **judge(evaluation.metric, value, reference, args.gate, why_not),
-        **({"warning": warning} if at_chance and "warning" not in evaluation.details else {}),
+        **judged,
+        **({"warning": "; ".join(warnings)} if warnings else {}),
         "images_sha256": evaluation.images_sha256,
         **({"calibration_in_eval": calibrated} if calibrated else {}),
         "evaluated": {**records, **hashes, "model_sha256": values[0].model_sha256},
@@ -218,6 +224,9 @@ def run(args: argparse.Namespace) -> None:
     else:
         evaluation = evaluate_classes(predictions, first.classes, products[1])
     reference = find_reference(METRIC[task], args.reference, config, evaluation.images_sha256)
+    if reference and args.reference and evaluation.best is not None:
+        changed = count_changed(evaluation.best, args.reference)
+        reference |= {"changed": changed} if changed is not None else {}
     hashes = {"predictions_sha256": sha256_file(predictions)}
     hashes |= {"keypoints_sha256": sha256_file(keypoints)} if keypoints else {}
     kind = PosePrediction if keypoints else ClassPrediction

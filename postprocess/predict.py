@@ -4,7 +4,8 @@
         --run build/hrnet_w18/predict_work/out/run_run.json --output build/hrnet_w18/predict
 
 Reads    the manifest of inputs that preprocessing made with --images, the run records with their outputs (--run_flip:
-         the flip test of a pose model), and the images; from the config INPUT.CLASS_NAMES
+         the flip test of a pose model), and the images; from the config INPUT.CLASS_NAMES,
+         or else the names of the class directories in the manifests --labelled/*/manifest.json
 Writes   the directory --output, which is replaced in one step: predictions.json, show.png with the first images, and
          predictions.csv (classes) or keypoints.json (people, as COCO results)
 Locks    <output>_lock
@@ -23,6 +24,7 @@ import numpy as np
 from PIL import Image
 from yacs.config import CfgNode
 
+from hrnet.class_folders import names_of
 from hrnet.cli import UserError, command, cores, integer, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import open_image
@@ -61,12 +63,13 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
     """Find the most probable classes of each image; write predictions.csv."""
     manifest, _, files, dtype, size, softmax = read_outputs(args.cfg, args.manifest, args.run)
     offset = label_offset(size, manifest.classes, args.run)
+    names = config.INPUT.CLASS_NAMES or directory_names(args.labelled, manifest.classes)
     best: list[list[Guess]] = []
     for start in range(0, len(files), BLOCK_IMAGES):
         logits = read_logits(files[start : start + BLOCK_IMAGES], dtype, size, f"rm {args.run}; make predict")
         classes, probabilities = best_classes(logits, min(TOP, size), softmax)
         rows = zip((classes - offset).tolist(), probabilities.tolist())
-        best += [guesses(*row, config.INPUT.CLASS_NAMES) for row in rows]
+        best += [guesses(*row, names) for row in rows]
     found = list(zip(manifest.images, best))
     write_table(folder / "predictions.csv", found)
     tiles = []
@@ -89,6 +92,18 @@ def classify(args: argparse.Namespace, config: CfgNode, folder: Path) -> Predict
         ],
         tiles=tiles,
     )
+
+
+def directory_names(labelled: Optional[Path], classes: int) -> list[str]:
+    """The class names from the directories of data sets; empty if they have none, or different ones. `labelled`: a
+    directory with directories of inputs, which may be missing."""
+    found = []
+    for path in sorted(labelled.glob("*/manifest.json")) if labelled else ():
+        manifest = Manifest.read(path)
+        if manifest.dataset == "imagenet" and manifest.classes == classes:
+            found.append(names_of(((image.source, image.label or 0) for image in manifest.images), classes))
+    known = [names for names in found if names]
+    return known[0] if known and all(names == known[0] for names in known) else []
 
 
 def write_table(path: Path, found: list[tuple[InputImage, list[Guess]]]) -> None:
@@ -161,6 +176,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     parser.add_argument("--run", type=Path, required=True, help="run record of infer.run")
     parser.add_argument("--run_flip", type=Path, help="pose: run record of the flipped images (default: no flip test)")
+    text = "directory with inputs of data sets in class directories, for their names if the config has none"
+    parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
     parser.add_argument("--output", type=Path, required=True, help="directory to write or to replace")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
     return parser.parse_args(argv)

@@ -96,7 +96,7 @@ def run(metrics: list[Path], output: Path, chip: str) -> None:
     own = [{key: value for key, value in row.items() if key not in ("tool", "model")} for row in rows]
     write_record(output, "qps", {**shared, "rows": own})
     print("".join(map(lines_of_eval, rows)) + "\n" + text)
-    print(f"wrote {output} and {output.with_suffix('.md').name} ({len(rows)} batch sizes)")
+    print(f"wrote {output} and {output.with_suffix('.md').name} ({plural(len(rows), 'batch size')})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Optional
 
@@ -60,11 +61,13 @@ def merge_references(parts: Mapping[Path, Part], config: CfgNode, dataset: Optio
             hint = f"rm {reference_path(path)}; make part REFERENCE={by} SHARD={parts[path].part}"
             what = f"{differing[0]} of the reference differs from the other parts"
             raise FormatError(what, where=reference_path(path), found=record.get(differing[0]), hint=hint)
+    predicted = [record["predicted"] for record in records.values() if "predicted" in record]  # not in older releases
     content = {
         "metrics": pose_metrics(parts, ids, config, dataset) if pose else class_metrics(records, len(ids)),
         "images": len(ids),
         **{name: first[name] for name in SAME if name in first},
         "images_sha256": images.hexdigest(),
+        **({"predicted": list(chain.from_iterable(predicted))} if len(predicted) == len(parts) else {}),
         "parts": {path.name: sha256_file(path) for path in files.values()},
     }
     make_folder(output.parent)

@@ -21,14 +21,15 @@ from typing import Optional
 import numpy as np
 from PIL import Image
 
-from hrnet.cli import command, integer
+from hrnet.class_folders import names_of
+from hrnet.cli import command, integer, plural
 from hrnet.config import add_cfg_argument, load_config
 from hrnet.images import open_image
 from hrnet.io.coco import JOINTS, read_keypoints
 from hrnet.io.files import make_folder, replacing
 from hrnet.io.predictions import ClassPrediction, PosePrediction, read_predictions
 from hrnet.tars import find_source
-from postprocess.tiles import Guess, draw_classes, draw_poses, draw_sheet
+from postprocess.tiles import Guess, count_people, draw_classes, draw_poses, draw_sheet
 from postprocess.topn import class_name
 
 CLASS_COUNT, CLASS_COLUMNS = 24, 6
@@ -62,7 +63,7 @@ def pose_tiles(found: list[PosePrediction], keypoints: Path, dataset: Path) -> t
         with open_image(find_source(dataset, each.source)) as source:
             tiles.append(draw_poses(source, Path(each.source).stem, people[each.image_id]))
         drawn += len(people[each.image_id])
-    return tiles, f"{drawn} people with a score above {MIN_PERSON_SCORE}"
+    return tiles, f"{count_people(drawn)} with a score above {MIN_PERSON_SCORE}"
 
 
 def run(cfg: Path, predictions: Path, dataset: Path, output: Path, count: Optional[int]) -> None:
@@ -74,10 +75,12 @@ def run(cfg: Path, predictions: Path, dataset: Path, output: Path, count: Option
         tiles, summary = pose_tiles(people, keypoints, dataset)
     else:
         classes = list(islice(read_predictions(predictions, ClassPrediction), count or CLASS_COUNT))
-        tiles, summary = class_tiles(classes, dataset, config.INPUT.CLASS_NAMES)
+        labelled = ((each.source, each.label) for each in read_predictions(predictions, ClassPrediction))
+        names = config.INPUT.CLASS_NAMES or names_of(labelled, config.MODEL.NUM_CLASSES)
+        tiles, summary = class_tiles(classes, dataset, names)
     make_folder(output.parent)
     save_sheet(output, tiles, POSE_COLUMNS if pose else CLASS_COLUMNS)
-    print(f"wrote {output}: the first {len(tiles)} images, {summary}")
+    print(f"wrote {output}: the first {plural(len(tiles), 'image')}, {summary}")
 
 
 def save_sheet(path: Path, tiles: list[Image.Image], columns: int) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from hrnet.cli import plural
 from hrnet.pose.joints import SKELETON
 from postprocess.topn import TOP
 
@@ -92,7 +93,7 @@ def draw_poses(image: Image.Image, name: str, people: list[np.ndarray]) -> Image
 
 def count_people(number: int) -> str:
     """`1 person` or `2 people`."""
-    return f"{number} {'person' if number == 1 else 'people'}"
+    return plural(number, "person", "people")
 
 
 def draw_person(pen: ImageDraw.ImageDraw, joints: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -218,8 +218,14 @@ def run_tasks(
             write_stamp(output, stamp, [path])
     kept = sum(isinstance(result, Done) and result.kept for result in results)
     written, seconds = len(inputs) - kept, time.perf_counter() - started
-    rate = f"{written / seconds:.0f} images/s"
-    print(f"wrote {plural(written, 'input')} to {outputs[0]} ({rate}){f', kept {kept}' if kept else ''}")
+    print(closing_line(outputs[0], written, kept, seconds))
+
+
+def closing_line(output: Path, written: int, kept: int, seconds: float) -> str:
+    if not written:
+        return f"kept {plural(kept, 'input')} of an earlier run in {output}; none was missing"
+    more = f"; kept {kept} of an earlier run" if kept else ""
+    return f"wrote {plural(written, 'input')} to {output} ({written / seconds:.0f} images/s){more}"
 
 
 def is_complete(output: Path, stamp: Stamp, tasks: Sequence[Task], max_rejected: int) -> bool:
@@ -288,7 +294,10 @@ def write_rejected(output: Path, rejected: Mapping[str, str], done: int, allowed
     """Write rejected.json. Raises WorkFailed if more than `allowed` files were rejected or no input was written."""
     write_record(output / "rejected.json", "rejected", {"images": rejected})
     if len(rejected) > allowed or not done:
-        reasons = first_few(f"{source}: {reason}" for source, reason in rejected.items())
+        first = {reason: source for source, reason in reversed(list(rejected.items()))}  # one file for each reason
+        sources = dict.fromkeys([*reversed(first.values()), *rejected])
+        reasons = first_few(f"{source}: {rejected[source]}" for source in sources)
         what = f"{len(rejected)} of {len(rejected) + done} files rejected"
-        hint = f"fix or remove them, or allow them with MAX_REJECTED={len(rejected)}"
+        allow = f"remove them, or allow them with MAX_REJECTED={len(rejected)}"
+        hint = f"fix or {allow}" if done else "fix them: no input is left"
         raise WorkFailed(what, where=output / "rejected.json", found=reasons, hint=hint)

@@ -159,9 +159,11 @@ def coco_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     else:
         dataset = find_coco(args.dataset, split)
     if dataset.absent:
-        print(f"{dataset.index}: {len(dataset.absent)} listed images do not exist: {first_few(dataset.absent)}")
+        count = plural(len(dataset.absent), "listed image does", "listed images do")
+        print(f"{dataset.index}: {count} not exist: {first_few(dataset.absent)}")
     if dataset.unlisted:
-        print(f"{dataset.index}: {len(dataset.unlisted)} unlisted files are ignored: {first_few(dataset.unlisted)}")
+        count = plural(len(dataset.unlisted), "unlisted file is", "unlisted files are")
+        print(f"{dataset.index}: {count} ignored: {first_few(dataset.unlisted)}")
     listed, listing = choose_images(dataset.images, args)
     part = dataclasses.replace(dataset, images=listed)
     manifest = empty_manifest("coco", config, part.sha256(), args.input_dtype, "npy", classes=1)

@@ -29,7 +29,7 @@ import torch
 from yacs.config import CfgNode
 
 from hrnet.cann import chip_name
-from hrnet.cli import UserError, command, integer
+from hrnet.cli import UserError, command, integer, plural
 from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
@@ -183,7 +183,7 @@ def run(
             metadata=metadata,
         ).write(output)
     write_stamp(output, stamp, records)
-    what = f"{len(inputs)} gears" if config.MODEL.NAME == POSE else f"batch {batch_size}"
+    what = plural(len(inputs), "gear") if config.MODEL.NAME == POSE else f"batch {batch_size}"
     return print(f"wrote {output} ({what}, {precision}, {output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -81,6 +81,11 @@ def worst_operators(record: Source) -> list[int]:
     return [index for *_, index in sorted(known)[:WORST_OPERATORS]]
 
 
+def class_figures(metrics: dict[str, Any]) -> tuple[str, ...]:
+    """Top-1 to Top-5, without those that are 100% by definition: of as many classes as there are, or more."""
+    return CLASS_FIGURES[: max(1, metrics.get("classes", len(CLASS_FIGURES) + 1) - 1)]
+
+
 def reference_to_compute(run: Run) -> tuple[str, str]:
     """The reference that can be computed on the same images: its name, and the value of REFERENCE."""
     if run.pose or run.metrics.content["model"].get("weights_sha256"):
@@ -97,7 +102,7 @@ def next_precision(run: Run) -> str:
 
 def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """The values for the template; adds `published` and `changed` to `own`."""
-    figures = POSE_FIGURES if run.pose else CLASS_FIGURES
+    figures = POSE_FIGURES if run.pose else class_figures(run.metrics.content)
     folder = run.build / "compare" / run.set_name / run.tag
     operators = sources.record(folder / "operators.json", "operators")
     rows = other_runs(run, sources)

@@ -78,6 +78,8 @@ def section(run: Run, sources: Sources, own: dict[str, Any]) -> dict[str, Any]:
     """The values for the template; adds `rejected` and `training` to `own`."""
     curves = training(run, sources, run.build / "train")
     dropped = rejected(run, sources)
-    own["rejected"] = {"known": dropped["known"], "images": dict(dropped["listed"])}
+    content = run.metrics.content
+    left_out = content.get("available", 0) - content["images"] - content["counts"]["rejected"]
+    own["rejected"] = {"known": dropped["known"], "images": dict(dropped["listed"]), "left_out": max(0, left_out)}
     own["training"] = curves["values"] if curves else None
     return {"rejected": dropped, "family": family(run, sources), "training": curves}

@@ -8,9 +8,10 @@ import shlex
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet.io.compiled import CompiledModel
+from hrnet.io.compiled import PRECISION, CompiledModel
 from hrnet.io.files import sha256_file
 from hrnet.io.records import FormatError, read_record
+from hrnet.io.torchscript import PRECISION as TORCHSCRIPT_PRECISION
 from report.run import Run
 from report.sources import Source, Sources
 
@@ -55,7 +56,11 @@ def commands(run: Run, sources: Sources, compiled: Optional[Source]) -> list[tup
 
 
 def precision(run: Run) -> str:
-    """The precision, such as `fp32`, from the name of the metrics record. With OM=, the name of the OM file."""
+    """The precision inside the compiled model, such as `fp32`. If its metadata does not contain it, from the name of
+    the metrics record, which with OM= is the name of the OM file."""
+    metadata = run.metrics.content["model"]
+    if known := metadata.get(PRECISION) or metadata.get(TORCHSCRIPT_PRECISION):
+        return str(known)
     tag = run.tag.removesuffix(run.noflip)
     match = re.fullmatch(r"[a-z_]+-bs[0-9]+-(.*)", tag)
     return match[1] if match else tag

@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from PIL import Image
 
-from hrnet.cli import UserError
+from hrnet.cli import UserError, plural
 from hrnet.hints import install
 from hrnet.io.files import make_folder, write_text
 from report.sources import OWN, Source, Sources, pointer, value_at
@@ -51,7 +51,13 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.environment.globals |= {"num": self.num, "own": self.own, "at": at, "embedded": self.embedded}
+        self.environment.globals |= {
+            "num": self.num,
+            "own": self.own,
+            "at": at,
+            "embedded": self.embedded,
+            "plural": plural,
+        }
         self.environment.filters |= {"command": shlex.join, "svg": svg, "shown": shown}
 
     def num(self, source: Source, *keys: Any, f: str = ".2f", factor: float = 1) -> Any:

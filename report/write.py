@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet.cli import UserError, command
+from hrnet.class_folders import names_of
+from hrnet.cli import UserError, command, plural
 from hrnet.config import add_cfg_argument
 from hrnet.io.coco import annotation_path, read_annotations, read_keypoints
 from hrnet.io.predictions import ClassPrediction, read_predictions
@@ -29,10 +30,16 @@ from report.sources import Source, Sources
 from report.thumbnails import annotated_people, found_people, pose_pair, thumbnail
 
 
-def classification(run: Run, own: dict[str, Any], dataset: Optional[Path]) -> dict[str, Any]:
-    """The part of the page for a classifier; adds `classes` to `own`."""
+def class_names(run: Run) -> list[str]:
+    """The config's class names, or else those of the data set's class directories; may be empty."""
     found = read_predictions(run.predictions.path, ClassPrediction)
-    own["classes"] = content = classes.collect(found, run.config.INPUT.CLASS_NAMES)
+    known: list[str] = run.config.INPUT.CLASS_NAMES
+    return known or names_of(((each.source, each.label) for each in found), run.metrics.content["classes"])
+
+
+def classification(run: Run, own: dict[str, Any], dataset: Optional[Path], names: list[str]) -> dict[str, Any]:
+    """The part of the page for a classifier; adds `classes` to `own`."""
+    own["classes"] = content = classes.collect(read_predictions(run.predictions.path, ClassPrediction), names)
     bins = content["reliability"]
     lines = [charts.Curve("this run", [each["mean"] for each in bins], [each["top1"] / 100 for each in bins])]
     lines.append(charts.Curve("perfectly calibrated", [0, 1], [0, 1], grey=True))
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> None:
     one = read_run(sources, args.cfg, args.build, args.metrics, args.inputs, args.run_record)
     dataset = args.dataset if args.dataset and args.dataset.exists() else None
     own: dict[str, Any] = {}
+    names = [] if one.pose else class_names(one)
     context = {
         "run": one,
         "pose": one.pose,
@@ -93,21 +101,20 @@ def run(args: argparse.Namespace) -> None:
         "overview": overview.section(one, sources, args.model, args.cfg),
         "accuracy": accuracy.section(one, sources, own),
         "speed": speed.section(one, sources, own),
-        "images": pose(one, sources, own, dataset) if one.pose else classification(one, own, dataset),
+        "images": pose(one, sources, own, dataset) if one.pose else classification(one, own, dataset, names),
         "extras": extras.section(one, sources, own),
         "dataset": dataset,
         "base": None,
         "listed": changes.LISTED,
     }
     if args.base:
-        names = one.config.INPUT.get("CLASS_NAMES", [])
         context["base"], context["before"] = base_run(
             one, sources, own, args.base, lambda label: classes.class_name(names, label)
         )
     size = Page(sources, own).write("run.html", **context)
     if size > LARGEST:
         print(f"warning: {args.output} is large: {size:,} bytes", file=sys.stderr)
-    print(f"wrote {args.output} ({size / 1000:.0f} kB, from {len(sources.listed())} files)")
+    print(f"wrote {args.output} ({size / 1000:.0f} kB, from {plural(len(sources.listed()), 'file')})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -9,16 +9,19 @@ serve.run checks the compiled models too.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
+import hrnet
 from hrnet.cli import UserError, WorkFailed, command
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import verdict_line
 
+DEFAULT_GATE = 1.0  # points, of the Makefile
 TOOLS = {"ascend": "ais_bench"}  # first word of `tool` in a metrics record; default: the name of the backend
 
 
@@ -40,6 +43,14 @@ def check_verdict(
         return f"NOT JUDGED: {error.what}"
 
 
+def after_fail(points: float) -> str:
+    """The commands after a drop of `points`. A drop that make's default accepts was judged with a smaller GATE."""
+    if points <= DEFAULT_GATE:
+        return f"make gate judges again with GATE={DEFAULT_GATE:g}"
+    accept = f"to accept this drop: make gate GATE={math.ceil(100 * points) / 100:g}"
+    return accept if hrnet.BOARD else f"make compare shows where accuracy is lost; {accept}"
+
+
 def _judged_line(
     metrics: Optional[Path], models: Optional[Mapping[Path, CompiledModel]], tool: str, flip: Optional[bool]
 ) -> str:
@@ -59,7 +70,8 @@ def _judged_line(
         found = f"SHA-256 {str(judged)[:12]}…"
         raise UserError("the verdict is about another compiled model", where=metrics, found=found, hint=hint)
     if verdict == "fail":
-        raise WorkFailed(f"a model that failed its gate is not served: {line}", where=metrics)
+        hint = after_fail(record["drop"]["points"])
+        raise WorkFailed(f"a model that failed its gate is not served: {line}", where=metrics, hint=hint)
     if verdict != "pass":
         raise UserError(f"no verdict: {record.get('why')}", where=metrics, hint=hint)
     if evaluated_by.split()[0] != tool:

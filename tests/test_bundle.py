@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,8 +92,11 @@ def test_a_board_computes_the_hosts_top1_to_top5(packed: Packed, tmp_path: Path)
     due = board.make("-n", "eval", "GATE=99").stdout
     assert " -m postprocess.classification" in due and "-m infer.run" not in due, "a setting of the board's own"
     assert "is ignored" not in again.stderr
-    for given in (["INPUT=uint8"], []):
-        assert "INPUT=uint8 is ignored" in board.make("gate", *given).stderr, "given or remembered"
+    for given in ("INPUT=uint8", "BATCH=2", "BATCHES=1,8", "LOOP=3", "SOC=Ascend910B1", "LIMIT=3", "DATASET=prep"):
+        assert f"{given} is ignored" in board.make("gate", given).stderr
+    kept = [path.name for path in (board.root / "build/demo_digits/settings").iterdir()]
+    assert kept == ["AIS_PYTHON.mk"], "what has no effect is not remembered"
+    assert not re.search("BATCHES|LOOP", (board.root / "bundle.mk").read_text())
     assert "--models model/bs4-float32-fp32.onnx --metrics build/" in board.make("-n", "serve").stdout
     assert board.make("clean").returncode == 0
     assert (board.root / "model").is_dir() and (board.root / "prep").is_dir(), (
@@ -175,6 +179,15 @@ def test_a_bundle_can_preprocess_on_the_board(host: Checkout, packed: Packed, tm
     archive = host.root / "stage/demo_digits/bundle/demo_digits-onnxruntime-om-bs4-float32-fp32-stage.tar"
     board = Board(tmp_path, archive, ("torch", "onnx"))
     assert not (board.root / "prep").exists()
+    given = ("BATCH=2", "BATCHES=1,8", "LOOP=3", "CALIB=9", "SOC=Ascend910B1", "KEEP_FLOAT=auto")
+    shown = board.make("preprocess", f"DATASET={host.root}/photos", *given).stderr
+    assert all(f"{each} is ignored" in shown for each in given), shown
+    assert [path.name for path in (board.root / "build/demo_digits/settings").iterdir()] == ["DATASET.mk"]
+    shutil.rmtree(board.root / "build")
+    for target in ("preprocess", "eval", "doctor"):
+        done = board.make(target)
+        assert done.returncode == 2 and "no DATASET: this bundle contains no images; give DATASET=" in done.stderr
+        assert "data/imagenet" not in done.stderr
     images(tmp_path / "own")
     done = board.make("preprocess", "infer", "eval", f"DATASET={tmp_path}/own")
     assert done.returncode == 0, done.stderr
@@ -222,7 +235,7 @@ def test_a_board_names_what_it_has(packed: Packed, tmp_path: Path) -> None:
         done = board.make("eval", f"REFERENCE={reference}")
         assert done.returncode == 2 and f"{file} is not in the bundle; give REFERENCE=" in done.stderr, done.stderr
     done = board.make("infer", "PREP=nowhere")
-    assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr, done.stderr
+    assert done.returncode == 2 and "PREP=nowhere: no such file" in done.stderr and "leave out PREP=" in done.stderr
     (board.root / "prep/photos-float32/img3.bin").unlink()
     done = board.make("infer")
     assert "this board has no make preprocess; on the machine that packed the bundle: " in done.stderr, done.stderr
@@ -261,7 +274,7 @@ def test_a_model_compiled_elsewhere_runs_after_adopt(host: Checkout, tmp_path: P
     assert "-m infer.run" not in host.make("eval", "BUILD=mine").stdout
     subprocess.run([sys.executable, *words], cwd=host.root, check=True, stdout=subprocess.DEVNULL)
     assert "-m infer.run" in host.make("-n", "eval", "BUILD=mine").stdout, "another record, another run"
-    back = host.make("-n", "eval", "BUILD=mine", "OM=", "BACKEND=onnxruntime").stdout
+    back = host.make("-n", "eval", "BUILD=mine", "OM=", "BATCH=4", "ONNX=own.onnx", "BACKEND=onnxruntime").stdout
     assert "--output mine/demo_digits/om/bs4-float32-fp32.onnx" in back and "onnxruntime-bs4-fp32 " in back
     rejected = host.make("infer", "BUILD=mine", "BACKEND=onnxruntime").stderr
     assert "OM=elsewhere/my.om (remembered in " in rejected and "BACKEND=onnxruntime needs a .onnx file" in rejected

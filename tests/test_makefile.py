@@ -224,7 +224,7 @@ def test_doctor_checks_the_given_values_and_remembers_nothing(checkout: Checkout
     done = checkout.make("doctor", "DATASET=data/toy", "BACKEND=onnxruntime")
     assert done.returncode == 0, done.stderr
     assert "\nbackend        onnxruntime (as given)\n" in done.stdout
-    assert "\ndata set       data/toy: 1 images\n" in done.stdout
+    assert "\ndata set       data/toy: 1 image\n" in done.stdout
     assert done.stdout.endswith("ready to run demo_digits\n")
     done = checkout.make("doctor", "WEIGHTS=nowhere.pth", "DATASET=data/toy", "BACKEND=ascend")
     assert done.returncode == 2

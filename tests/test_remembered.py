@@ -15,7 +15,7 @@ from tests.support.checkout import Checkout
 
 OTHER = {
     **{"WEIGHTS": "weights/demo_pose.pth", "DATASET": "data", "ONNX": "hrnet/x.onnx", "TS": "hrnet/x.ts"},
-    **{"BATCH": "3", "BATCHES": "3,5", "LOOP": "3", "CALIB": "3", "SOC": "Ascend910B1", "LIMIT": "3", "SHARDS": "3"},
+    **{"BATCH": "3", "LOOP": "3", "CALIB": "3", "SOC": "Ascend910B1", "LIMIT": "3", "SHARDS": "3"},
     **{"AIS_PYTHON": sys.executable, "REFERENCE": "onnx", "BUNDLE": "stage", "PRECISION": "fp16", "INPUT": "uint8"},
 }
 
@@ -40,7 +40,9 @@ def remember(checkout: Checkout, **values: str) -> Path:
 @pytest.mark.parametrize("goal", ["weights", "train", "onnx", "om", "preprocess", "predict", "bench", "eval"])
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
     given = ["IMAGES=a.jpg"] if goal == "predict" else []
-    values = {**dict.fromkeys(CHECKS, ""), "PRECISION": "default", "BACKEND": "onnxruntime"}
+    files = {name: f"build/demo_digits/model.{name.lower()}" for name in ("ONNX", "TS")}
+    basic = {"MODEL": "demo_digits", "BUILD": "build", "PRECISION": "default", "BACKEND": "onnxruntime"}
+    values = {**dict.fromkeys(CHECKS, ""), **files, **basic}
     used = used_names(Options(values, set(), {goal}))
     shown = checkout.make("-n", goal, *given)
     assert shown.returncode == 0, shown.stderr

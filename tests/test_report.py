@@ -33,7 +33,7 @@ def test_report_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=tmp_path, check=True, capture_output=True)
     missing = checkout.make("report", "DATASET=data/digits", "LIMIT=60")
-    assert missing.returncode == 2 and "no metrics record; run make eval " in missing.stderr
+    assert missing.returncode == 2 and "no such metrics record; run make eval " in missing.stderr
     for more in ([], ["INPUT=uint8"]):
         assert checkout.make("eval", "GATE=50", "REFERENCE=config", *more).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("build/**/*.bin")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from train.recipe import Outcome
 
@@ -66,12 +66,12 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def test_line(seconds: float, loss: float, top1: float, top5: float) -> str:
-    """The log line of a validation. `seconds`: mean time of a batch; accuracies in percent."""
-    return (
-        f"Test: Time {seconds:.3f}\tLoss {loss:.4f}\tError@1 {100 - top1:.3f}\tError@5 {100 - top5:.3f}\t"
-        f"Accuracy@1 {top1:.3f}\tAccuracy@5 {top5:.3f}\t"
-    )
+def test_line(seconds: float, loss: float, top1: float, top5: Optional[float]) -> str:
+    """The log line of a validation. `seconds`: mean time of a batch; accuracies in percent, None to leave Top-5 out."""
+    known = {1: top1, **({} if top5 is None else {5: top5})}
+    errors = "".join(f"Error@{n} {100 - value:.3f}\t" for n, value in known.items())
+    accuracies = "".join(f"Accuracy@{n} {value:.3f}\t" for n, value in known.items())
+    return f"Test: Time {seconds:.3f}\tLoss {loss:.4f}\t{errors}{accuracies}"
 
 
 class Result(NamedTuple):

@@ -116,6 +116,9 @@ def run(task_type: type[Task], args: argparse.Namespace) -> None:
             write_text(folder / f"{result.case_name}.log", result.text())
             for line in result.block():
                 log(line)
+            if outcome.weights:
+                log(f"wrote {outcome.weights}")
+                log(f"next: {state.evaluation(args, task.config, outcome.weights)}")
 
 
 def initial_weights(args: argparse.Namespace, config: CfgNode) -> Optional[Path]:
@@ -171,12 +174,11 @@ def train(args: argparse.Namespace, trainer: Trainer, samples: Samples, log: Log
         finished.add(trainer, {**figures, **(validate(trainer) if validate else {})})
         left = (time.monotonic() - began) / (number + 1 - before) * (end - number - 1)
         log(f"epoch {number + 1} of {end}: {summary(finished, meter)}, {left / 60:.0f} min left")
+    path = args.output / (f"{args.cfg.stem}.pth" if validate is None else state.BEST)
     if validate is None and trainer.context.first:
-        path = args.output / f"{args.cfg.stem}.pth"
         checkpoint.save(trainer.net, path)
-        log(f"wrote {path}")
     last = finished.epochs[-1]
-    return Outcome(last["images_per_second"], last.get("top1"), last["last_loss"])
+    return Outcome(last["images_per_second"], last.get("top1"), last["last_loss"], path)
 
 
 def summary(finished: state.RunState, meter: meters.Meter) -> str:

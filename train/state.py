@@ -8,15 +8,20 @@ epoch and is rewritten from the checkpoint. Each file is replaced atomically, th
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
+from yacs.config import CfgNode
 
 from hrnet.cli import UserError
-from hrnet.config import config_sha256
+from hrnet.config import CONFIGS, config_sha256
+from hrnet.hints import in_call
 from hrnet.io.files import check_free_disk, replacing, sha256_file, write_text
 from hrnet.nets import checkpoint
 from hrnet.nets.trunk import count_parameters
@@ -59,6 +64,18 @@ def check_output(output: Path, model: str) -> None:
         if path.is_file():
             what = "training state of release 0.1, which cannot be resumed"
             raise UserError(what, where=path, expected=output / CHECKPOINT, hint=f"to start again: rm {path}")
+
+
+def evaluation(args: argparse.Namespace, config: CfgNode, weights: Path) -> str:
+    """The command that evaluates a trained checkpoint. make remembers CFG and DATASET of the call that trained it."""
+    values = {"MODEL": args.cfg.stem, "WEIGHTS": weights}
+    if "MAKELEVEL" not in os.environ:
+        shipped = args.cfg.resolve().parent == CONFIGS.resolve()
+        values = {**({} if shipped else {"CFG": args.cfg}), **values, "DATASET": args.dataset}
+    if not any(config.REFERENCE.get(name) for name in ("TOP1", "AP")):
+        values["REFERENCE"] = "torch"
+    words = shlex.join(["make", "eval", *(f"{name}={value}" for name, value in values.items())])
+    return in_call(f"{words}    prints its accuracy and the verdict", os.environ)
 
 
 @dataclass

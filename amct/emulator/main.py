@@ -158,11 +158,11 @@ def hold_back(inputs: Inputs, batch: int) -> tuple[Inputs, Inputs]:
 
 
 def describe(calibrating: Inputs, held: Inputs) -> str:
-    """A line with the number of images that set the ranges, and that compared the methods."""
+    """Which images the ranges and the errors were computed on."""
     if calibrating == held:
-        return f"the same {plural(held.images, 'image')} set the ranges and compared the methods"
-    total = calibrating.images + held.images
-    return f"{calibrating.images} of {total} images set the ranges, {held.images} compared the methods"
+        return f"its ranges and its error are from the same {plural(held.images, 'calibration image')}"
+    total = plural(calibrating.images + held.images, "calibration image")
+    return f"its ranges are from {calibrating.images} of {total}, its error is from the other {held.images}"
 
 
 def metadata(args: argparse.Namespace, method: str, errors: dict[str, float]) -> dict[str, str]:
@@ -203,7 +203,8 @@ def quantize(args: argparse.Namespace) -> list[Path]:
     for target in targets:
         with replacing(target) as temporary:
             onnx.save(chosen, temporary)
-    print(f"{'given' if args.method else 'chosen'}: {method}; {describe(calibrating, held)}")
+    why = "as given" if args.method else "the smallest error"
+    print(f"method for the ranges: {method} ({why}); {describe(calibrating, held)}")
     return targets
 
 

@@ -24,6 +24,7 @@ NAMES = ("nose", *(f"{side}_{part}" for part in PARTS for side in ("left", "righ
 JOINTS = len(NAMES)
 PREFIX, SUFFIX = "person_keypoints_", ".json"
 EXPECTED = "COCO's annotations/person_keypoints_<split>.json"
+COPY_AGAIN = "copy or download the file again, or give another DATASET=<directory>"
 LARGEST_ID = 2**63  # larger ids do not fit into int64
 LARGEST_SIDE = 10**6  # pixels
 MAX_AREA = 4  # area of a person / area of the image; above 1 if parts of the box are outside of the image
@@ -68,11 +69,13 @@ def read_annotations(path: AnyPath, segmentations: bool = False) -> Annotations:
     `segmentations`: for training. People with joints then need a `bbox` that is not empty. People without joints, and
     crowds, need a `segmentation`, which is returned in a form that pycocotools accepts.
     """
-    content = read_json(path, "annotation file", expected=EXPECTED, hint="give DATASET=<directory>")
+    content = read_json(path, "annotation file", expected=EXPECTED, hint=COPY_AGAIN)
+    found = first_few(sorted(content), 5) if isinstance(content, dict) else _as_json(content)
     content = content if isinstance(content, dict) else {}
     missing = [name for name in ("images", "annotations", "categories") if not isinstance(content.get(name), list)]
     if missing:
-        raise FormatError("not a COCO annotation file", where=path, expected=f"a list in {', '.join(missing)}")
+        expected = f"a list in {', '.join(missing)}"
+        raise FormatError("not a COCO annotation file", where=path, expected=expected, found=found, hint=COPY_AGAIN)
     images = _read_images(content["images"], path)
     person, others = _person_category(content["categories"], path)
     sizes = {image.image_id: image for image in images}

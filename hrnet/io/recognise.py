@@ -35,12 +35,12 @@ COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc"),
 )
 OTHERS = (
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and give the checkpoint in it"),
-    (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and give the file in it"),
+    (b"Rar!", "a RAR archive", "unpack it, and give the file in it"),
     (b"\x89HDF", "an HDF5 file", "HDF5 is a format of Keras; give a checkpoint of PyTorch"),
     (b"IMOD", "a compiled model of atc", "OM={path}"),
-    (b"%PDF-", "a PDF file", "give a checkpoint of PyTorch"),
-    (b"GGUF", "a GGUF file", "give a checkpoint of PyTorch"),
+    (b"%PDF-", "a PDF file", "give another file"),
+    (b"GGUF", "a GGUF file", "give another file"),
 )
 # ModelProto: ir_version, then the tag of another field.
 ONNX_START = re.compile(rb"\x08[\x01-\x1e][\x12\x1a\x22\x28\x32\x3a\x42\x72]", re.DOTALL)
@@ -136,7 +136,8 @@ def _tar(path: Path, name: str) -> Optional[Kind]:
 
 def _archive(name: str, command: str, names: list[str]) -> Kind:
     inside = [each for each in names if each.endswith(SUFFIXES)]
-    give = f", then WEIGHTS={shlex.quote(inside[0])}" if inside else ", and give the checkpoint in it"
+    variable = {".onnx": "ONNX", ".ts": "TS"}.get(PurePosixPath(inside[0]).suffix, "WEIGHTS") if inside else ""
+    give = f", then {variable}={shlex.quote(inside[0])}" if inside else ", and give the file in it"
     return Kind(f"{name} of {first_few(inside or names) or 'nothing'}", command + give)
 
 

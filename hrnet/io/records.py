@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -27,14 +28,36 @@ class FormatError(UserError):
 
 
 def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Optional[str] = None) -> Any:
-    """The content of a JSON file. Raises FormatError when it is missing (`no WHAT`) or not JSON."""
+    """The content of a JSON file. Raises FormatError when it is missing (`no WHAT`) or not JSON. If `hint` is a command
+    of make, which writes the file, the hint for a damaged file also removes it: else make would not run the stage."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows editors write a byte order mark
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"no {what}", where=path, expected=expected, hint=hint) from None
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        remove = f"rm {path}; {hint.removeprefix('run ')}" if hint else None  # else make would not run the stage
-        raise FormatError(f"not JSON: {error}", where=path, expected=expected, hint=remove) from None
+    except (ValueError, RecursionError) as error:
+        if hint and hint.removeprefix("run ").startswith("make "):
+            hint = f"rm {path}; {hint.removeprefix('run ')}"
+        line, found = _json_error(error), _other_kind(path)
+        raise FormatError(f"not JSON: {line}", where=path, expected=expected, found=found, hint=hint) from None
+
+
+def _json_error(error: Union[ValueError, RecursionError]) -> str:
+    """What is wrong with the text of a JSON file."""
+    if isinstance(error, json.JSONDecodeError):
+        rest = error.doc[error.pos :].strip() and not error.msg.startswith("Unterminated string")
+        start = error.msg[:1].lower() + error.msg[1:]
+        return f"{start} in line {error.lineno}, column {error.colno}" if rest else "it ends too early (truncated)"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text"
+    return "nested too deep" if isinstance(error, RecursionError) else "a number has too many digits"
+
+
+def _other_kind(path: AnyPath) -> Optional[str]:
+    """The kind of a file that is not JSON, such as an HTML page; None for text that begins like JSON."""
+    from hrnet.io.recognise import recognise  # only for errors
+
+    kind = recognise(path)
+    return kind.name if kind and not re.search("begins with '[{[]", kind.name) else None
 
 
 def check_unique(what: str, values: Iterable[object], path: AnyPath) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,11 @@ from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from hrnet.io.stamp import Stamp, write_stamp
+
+
+def describe(metrics: Mapping[str, float], classes: int) -> str:
+    """`top1` to `top5` (percent) as text, without those that are 100% by definition: of `classes` or more."""
+    return ", ".join(f"{name} {value:.2f}%" for name, value in list(metrics.items())[: max(1, classes - 1)])
 
 
 def write_reference(

@@ -14,6 +14,7 @@ from typing import Any, Union
 
 Segmentation = Union[list[list[float]], dict[str, Any]]
 
+MOST_PIXELS = 2**32 - 1  # pycocotools counts them in uint32
 CORNERS = 3  # minimum for a polygon that covers pixels
 FIRST = 48  # code of the character for the digit 0
 DIGIT_BITS = 5  # bits of a digit; the lowest digit comes first
@@ -38,6 +39,8 @@ def read_segmentation(value: Any, width: int, height: int) -> Segmentation:
     runs = decompress(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
         raise ValueError("run lengths must be integers of at least 0")
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"an image of more than {MOST_PIXELS} pixels")
     if sum(runs) != width * height:
         raise ValueError(f"run lengths for {sum(runs)} pixels, but the image has {width * height}")
     return {"counts": runs, "size": [height, width]}

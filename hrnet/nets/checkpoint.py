@@ -24,7 +24,7 @@ from typing import Any, Callable, NamedTuple, Optional
 import torch
 from torch import nn
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, first_few, plural
 from hrnet.io.files import AnyPath, make_folder, replacing, sha256_file
 from hrnet.io.recognise import CHECKPOINT, DOWNLOAD_AGAIN, PDPARAMS, SAFETENSORS, recognise
 from hrnet.nets import paddle_file, paddle_names, torch_file
@@ -62,7 +62,7 @@ def load_content(net: nn.Module, content: Any, path: Path, report: Report) -> No
     biases = _biases_before_norms(net)
     missing = [key for key in wanted if key not in found.state and not key.endswith(COUNT)]
     if biases and set(missing) == biases:  # zeros in front of a batch norm are the same as none
-        found.notes.append(f"{len(biases)} biases in front of batch norms are missing and set to 0")
+        found.notes.append(f"{plural(len(biases), 'bias', 'biases')} in front of batch norms set to 0, since missing")
         found.state.update({key: torch.zeros_like(wanted[key]) for key in biases})
         missing = []
     _load(net, found, wanted, path, missing, [key for key in found.state if key not in wanted], report)
@@ -274,7 +274,8 @@ def _load(
         raise UserError(f"{what}: {'; '.join(errors)}", where=path, hint=hint)
     broken = [key for key, value in state.items() if value.numel() and not float(value.abs().max()) <= LARGEST]
     if broken:
-        what = f"{len(broken)} weights are NaN, infinite or above {LARGEST:.0e}: {first_few(broken)}"
+        count = plural(len(broken), "weight is", "weights are")
+        what = f"{count} NaN, infinite or above {LARGEST:.0e}: {first_few(broken)}"
         raise UserError(what, where=path, hint="the training diverged or the file is damaged: give another checkpoint")
     if converted:
         found.notes.append(f"{', '.join(sorted(converted))} converted to float32")

@@ -108,7 +108,7 @@ class Mapping(dict[Any, Any]):
 
 
 class StorageType(NamedTuple):
-    dtype: Optional[torch.dtype]  # None: quantised
+    dtype: Optional[torch.dtype]  # None: quantized
     size: int  # bytes of an element
 
 
@@ -122,7 +122,7 @@ class Storage:
     def flat(self, dtype: Optional[torch.dtype] = None) -> torch.Tensor:
         """All elements, [count]."""
         if self.kind.dtype is None:
-            raise ValueError("a quantised storage in a plain tensor")
+            raise ValueError("a quantized storage in a plain tensor")
         if self._flat is None:
             content = self.fetch()
             if len(content) != self.bytes:
@@ -172,7 +172,7 @@ UNUSABLE = {
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
     "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
     "torch._utils._rebuild_nested_tensor": "a nested tensor",
-    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_qtensor": "a quantized tensor",
     "torch._utils._rebuild_meta_tensor_no_storage": "a meta tensor, which has no values",
     "torch._utils._rebuild_wrapper_subclass": "a tensor subclass",
     "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device, saved as a numpy array",

@@ -132,13 +132,15 @@ def test_other_inputs(shape: Any, dtype: int, what: str, tmp_path: Path) -> None
         (b"<!DOCTYPE html><html>", "an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS"),
         (base64.b64decode("UEsDBBQ="), "a damaged zip archive"),
-        (b"\x08\x07\x12\x04nope", "E10041"),
+        (b"\x08\x07\x12\x04nope", "a damaged or truncated ONNX file (found 8 bytes); copy or download it again"),
+        (classifier().SerializeToString()[:500], "a damaged or truncated ONNX file (found 500 bytes)"),
+        (b"\x89PNG\r\n\x1a\n", "give ONNX=<file>"),
     ],
 )
 def test_files_that_are_not_onnx(content: bytes, found: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not an ONNX file") as caught:
+    with pytest.raises(UserError, match="ONNX file") as caught:
         read(path)
     assert found in str(caught.value)
     with pytest.raises(UserError, match="no such ONNX file"):

@@ -68,6 +68,8 @@ def expected_hits(shift: int = 0) -> list[int]:
 def test_the_record() -> None:
     content = measure()
     assert content["hits"] == expected_hits() and content["images"] == IMAGES
+    right = [best == number % CLASSES for number, best in enumerate(content["predicted"])]
+    assert (len(right), sum(right)) == (IMAGES, content["hits"][0])
     assert content["metrics"]["top5"] == pytest.approx(100 * content["hits"][4] / IMAGES)
     assert content["kind"] == "metrics" and content["tool"].endswith(" in float32") and content["classes"] == CLASSES
 
@@ -93,7 +95,9 @@ def test_a_background_class() -> None:
     config = Path("mine.yaml").read_text()
     Path("mine.yaml").write_text(config.replace("NAME: onnx", f"NAME: onnx, NUM_CLASSES: {CLASSES - 1}"))
     complete(classifier())
-    assert measure()["hits"] == expected_hits(shift=1)
+    content = measure()
+    assert content["hits"] == expected_hits(shift=1)
+    assert sum(best == number % CLASSES for number, best in enumerate(content["predicted"])) == content["hits"][0]
 
 
 @pytest.mark.usefixtures("place")

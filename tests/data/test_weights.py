@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from data import weights
+from data import http_download, weights
 from hrnet.cli import UserError
 from hrnet.io.files import locked
 from tests.support import ROOT
@@ -101,7 +101,7 @@ def test_an_interrupted_download_is_resumed_where_the_server_can(
     ranges: bool, asked: list[str | None], printed: str, interrupted: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"{interrupted.url}/file.pth"
-    assert weights.PartRecord.read("w/m.pth.part") == weights.PartRecord(url, len(DATA), '"v1"', None, None)
+    assert http_download.PartRecord.read("w/m.pth.part") == http_download.PartRecord(url, len(DATA), '"v1"', None, None)
     interrupted.ranges = ranges
     assert download(url, MD5) == 0
     assert interrupted.asked == asked and is_whole()
@@ -158,7 +158,7 @@ def test_hugging_face_sends_a_hash(server: Server, capsys: pytest.CaptureFixture
     assert files() == []
     server.linked, server.cut = found, HALF
     assert download(f"{server.url}/hub") == 2
-    assert weights.PartRecord.read("w/m.pth.part").sha256 == found
+    assert http_download.PartRecord.read("w/m.pth.part").sha256 == found
     server.cut = None
     capsys.readouterr()
     assert download(f"{server.url}/hub") == 0
@@ -172,7 +172,7 @@ def test_a_mirror_of_hugging_face(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url + slash)
     assert download("https://huggingface.co/file.pth", MD5) == 0 and is_whole()
-    assert weights.at_mirror("https://huggingface.co.example/x") == "https://huggingface.co.example/x"
+    assert http_download.at_mirror("https://huggingface.co.example/x") == "https://huggingface.co.example/x"
     Path("w/m.pth").unlink()
     monkeypatch.setenv("HF_ENDPOINT", "hf-mirror.com")
     assert download("https://huggingface.co/file.pth", MD5) == 2
@@ -282,7 +282,7 @@ def test_a_port_without_a_server_is_one_line(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_silent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(weights, "TIMEOUT", 0.1)
+    monkeypatch.setattr(http_download, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.pth"
         assert download(url) == 2
@@ -291,7 +291,7 @@ def test_a_silent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(weights, "TIMEOUT", 0.1)
+    monkeypatch.setattr(http_download, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as stalled:
         url = f"http://127.0.0.1:{stalled.getsockname()[1]}/x.pth"
         ended = threading.Event()
@@ -300,7 +300,7 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
             connection, _ = stalled.accept()
             with connection:
                 connection.recv(10_000)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + bytes(weights.BLOCK))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + bytes(http_download.BLOCK))
                 ended.wait(10)
 
         thread = threading.Thread(target=answer)
@@ -308,7 +308,7 @@ def test_a_stalled_download_keeps_its_part(monkeypatch: pytest.MonkeyPatch, caps
         assert download(url) == 2
         ended.set()
         thread.join()
-    assert f"{url}: the connection failed: timed out (found {weights.BLOCK} bytes); run the same" in error(capsys)
+    assert f"{url}: the connection failed: timed out (found {http_download.BLOCK} bytes); run the same" in error(capsys)
     assert files() == ["m.pth.part", "m.pth.part.json"]
 
 
@@ -387,6 +387,6 @@ def test_urls_of_the_published_configs() -> None:
     for path in sorted(ROOT.glob("configs/*.yaml")):
         url = weights.load_config(path).WEIGHTS.URL
         if not path.stem.startswith("demo_"):  # whose weights are in the repository
-            weights.check_url(url, path)
+            http_download.check_url(url, path)
     with pytest.raises(UserError):
-        weights.check_url("gopher://x", "y")
+        http_download.check_url("gopher://x", "y")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable
@@ -13,6 +14,7 @@ from PIL import Image
 
 from hrnet.cli import UserError
 from hrnet.datasets import find_coco, find_images, find_training_images, read_labels
+from hrnet.io.records import FormatError
 from hrnet.layouts import COCO_LAYOUT, IMAGENET_LAYOUTS
 from tests.support.invalid_records import check_invalid
 
@@ -313,6 +315,21 @@ def test_invalid_label_files_are_rejected(data: bytes, line: str, tmp_path: Path
     path = tmp_path / "val_label.txt"
     path.write_bytes(data)
     check_invalid(read_labels, path, f"{path}: {line}")
+
+
+@pytest.mark.parametrize(
+    "text", ["my a.JPEG,3\nb.JPEG;4\n", "3 my a.JPEG\n4 b.JPEG\n", "name label\nmy a.JPEG 3\nb.JPEG 4\n"]
+)
+def test_the_hint_for_invalid_labels_is_a_command(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "it's labels.txt"
+    path.write_text(text)
+    with pytest.raises(FormatError) as caught:
+        read_labels(path)
+    subprocess.run(str(caught.value.hint).partition(": ")[2], shell=True, check=True)
+    assert read_labels(path) == {"my a.JPEG": 3, "b.JPEG": 4}
+    path.write_text("a.JPEG 1.0\n")
+    with pytest.raises(FormatError, match="lines such as img1"):
+        read_labels(path)
 
 
 NOBODY: dict[str, Any] = {"annotations": [], "categories": [{"id": 1, "name": "person"}]}

@@ -26,6 +26,12 @@ def test_no_hint_of_a_call_of_make_removes_a_file_of_others(path: str) -> None:
     assert f"give another file, since {path} is not in build/net; else: adopt {path}" in found
 
 
+def test_a_directory_of_others_is_not_removed() -> None:
+    values = {"MODEL": "net", "MAKELEVEL": "1"}
+    assert in_call("if make created it: rm -r build/net/prep/x", values).endswith("rm -r build/net/prep/x")
+    assert in_call("rm -r mine/prep", values) == "give another directory, since mine/prep is not in build/net"
+
+
 @pytest.mark.parametrize(
     ("one", "other", "edits"),
     [("", "", 0), ("abc", "", 3), ("w81", "w18", 1), ("torhc", "torch", 1), ("kitten", "sitting", 3), ("ca", "abc", 3)],
@@ -46,8 +52,37 @@ def test_edits_are_counted_with_exchanged_neighbours(one: str, other: str, edits
     ],
 )
 def test_the_nearest_name(name: str, expected: Optional[str]) -> None:
-    assert nearest(name, NAMES) == expected
-    assert nearest(name, NAMES, always=True) in NAMES and nearest(name, []) is None
+    assert nearest(name, NAMES) == expected and nearest(name, []) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("evla", ["eval", "om"], "eval"),
+        ("BATHC", ["BATCH", "BUILD"], "BATCH"),
+        ("imagnet", ["imagenet", "coco"], "imagenet"),
+        ("imagnet.txt", ["imagenet.txt"], "imagenet.txt"),
+        ("model_bset.pth.tar", ["model_best.pth.tar", "checkpoint.pth.tar"], "model_best.pth.tar"),
+        ("NUM_CLASS", ["NUM_CLASSES"], "NUM_CLASSES"),
+        ("w18.yaml", ["hrnet_w18.yaml"], "hrnet_w18.yaml"),
+        ("DATASET", ["dataset"], "dataset"),
+        ("ONX", ["ONNX", "OM"], "ONNX"),
+        ("nte", ["net"], "net"),
+        ("nat", ["net"], None),
+        ("om", ["on"], None),
+        ("set", ["net", "settings"], None),
+        ("img", ["myimages", "imgs_old"], None),
+        ("a.pth", ["b.pth"], None),
+        ("x.onnx", ["m.onnx", "mine.onnx"], None),
+        ("new.onnx", ["net.onnx"], None),
+        ("val", ["interval", "vol"], None),
+        ("data", ["build", "docs"], None),
+        ("LR", ["WD", "LR_STEP"], None),
+        ("yes", ["test"], None),
+    ],
+)
+def test_short_names_are_not_near_to_each_other(name: str, known: list[str], expected: Optional[str]) -> None:
+    assert nearest(name, known) == expected
 
 
 @pytest.mark.parametrize(

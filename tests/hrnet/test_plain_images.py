@@ -80,4 +80,4 @@ def test_folders_without_images(folder: Path) -> None:
 def test_files_of_other_kinds(name: str, content: bytes, found: str, folder: Path) -> None:
     (folder / name).write_bytes(content)
     error = error_of(name)
-    assert error.where == name and found in str(error.found)
+    assert error.where == name and found in str(error.found) and error.hint == f"remove {name} from IMAGES"

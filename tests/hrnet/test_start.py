@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import hrnet
+from make.bundle import readme_text
 from tests.support import ROOT
 
 STAGES = [
@@ -92,3 +94,18 @@ def test_a_python_that_is_too_old_is_one_line(bare: Path) -> None:
     done = subprocess.run([bare, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "Python 3.7" in done.stderr and "3.9" in done.stderr and "PYTHON=" in done.stderr
+
+
+def test_a_board_names_the_command_that_installs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the packages of make serve and make predict, if one of these is missing."""
+    text = readme_text("net", "model/a.om", "prep/a", None, pose=False)
+    (tmp_path / "README.md").write_text(text)
+    monkeypatch.setattr(hrnet, "BOARD", True)
+    monkeypatch.setattr(hrnet, "ROOT", str(tmp_path))
+    for program, more in (("infer.run", False), ("serve.run", True), ("preprocess.classification", True)):
+        words = hrnet.how_to_install(program).split()
+        assert words[:6] == [sys.executable, "-m", "pip", "install", "-c", "constraints.txt"]
+        assert "yacs" in words and ("simplejpeg" in words, "starlette" in words) == (more, more), program
+        assert words.count("-c") == 1 and not [word for word in words if word.startswith("python")]
+    (tmp_path / "README.md").unlink()
+    assert hrnet.how_to_install("infer.run").startswith("make doctor lists")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hrnet.cli import UserError
 from hrnet.datasets import find_images, find_training_images
+from hrnet.io.records import FormatError
 from hrnet.tars import Member, find_source, find_tars, read_tar
 from tests.support.tar_sets import Entry, entry, samples, write_tar
 
@@ -352,6 +353,14 @@ def test_invalid_lists_of_tar_files_are_rejected(text: str, parts: tuple[str, ..
     (tmp_path / "list.txt").write_text(text)
     line = error_of(tmp_path / "list.txt", lambda path: find_images(path, 4))
     assert all(part in line for part in parts), line
+
+
+def test_a_list_of_images_instead_of_its_directory(tmp_path: Path) -> None:
+    for name, hint in (("val_list.txt", f"give DATASET={tmp_path}"), ("my.txt", "remove the line; ")):
+        (tmp_path / name).write_text("val/a.gif 3\n")
+        with pytest.raises(FormatError) as caught:
+            find_tars(tmp_path / name)
+        assert str(caught.value.hint).startswith(hint)
 
 
 def test_a_list_may_name_any_files(tmp_path: Path) -> None:

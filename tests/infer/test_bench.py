@@ -240,7 +240,7 @@ def test_the_page_has_a_row_for_each_batch() -> None:
     assert bench_table.table(found) == (
         "ais_bench, Ascend310, device 0; 20 batches each; files to files including the tool's start and model "
         "loading.\n\n"
-        "| batch | device images/s | ms/image | batch ms, median | batch ms, 99% | files to files images/s "
+        "| batch | device images/s | ms/image, mean | batch ms, median | batch ms, 99% | files to files images/s "
         "| card images/s |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| 4 | 246.2 | 4.06 | 16.00 | 17.12 | 160.0 | 985.0 |\n\n"

@@ -326,9 +326,9 @@ def test_a_tool_without_host_times_is_accepted(workdir: Path) -> None:
 @pytest.mark.parametrize(
     "body, found",
     [
-        ("files.pop('img1.bin')", "1 inputs without outputs, 0 unexpected files: img1"),
-        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 unexpected files: x_0.bin"),
-        ("files['img1.bin'] = 'img1_1.bin'", "1 inputs without outputs, 1 unexpected files: img1, img1_1.bin"),
+        ("files.pop('img1.bin')", "1 input without outputs, 0 unexpected files: img1"),
+        ("open(os.path.join(folder, 'x_0.bin'), 'wb')", "0 inputs without outputs, 1 unexpected file: x_0.bin"),
+        ("files['img1.bin'] = 'img1_1.bin'", "1 input without outputs, 1 unexpected file: img1, img1_1.bin"),
         ("open(os.path.join(folder, 'img0_0.bin'), 'wb'); sys.exit(3)", "exit 3"),
     ],
 )

@@ -29,7 +29,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\n")
+    (tmp_path / "configs/net.yaml").write_text("MODEL: {NAME: cls_hrnet}\nWEIGHTS: {URL: 'http://x/y'}\n")
     (tmp_path / "configs/people.yaml").write_text("MODEL: {NAME: pose_higher_hrnet}\n")
     for folder in ("data/imagenet/val/n01", "data/coco/annotations", "data/coco/images/val2017"):
         (tmp_path / folder).mkdir(parents=True)

@@ -7,10 +7,12 @@ import shutil
 import tarfile
 from collections import namedtuple
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from hrnet.code import import_closure
+from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from make import bundle, bundle_help
@@ -64,6 +66,30 @@ def test_a_bundle_has_settings_and_a_readme(place: Path, capsys: pytest.CaptureF
     assert first.startswith("packed the model, 3 inputs and 9 files into out/b.tar (0.0 MB); on the board:")
     assert second.startswith("tar -xf b.tar && cd b-") and second.endswith(" && cat README.md")
     assert Path("out/b.tar").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (None, "was not evaluated"),
+        ({"verdict": "pass"}, ""),
+        ({"verdict": "pass", "evaluated": {"model_sha256": "0"}}, "was not evaluated"),
+        ({"verdict": "fail"}, "failed its gate where it was packed: a drop of 3.00 points, 1 allowed"),
+        ({"verdict": "not judged", "why": "no reference"}, "was not judged where it was packed: no reference"),
+        ({"verdict": "passed"}, "was not evaluated"),
+        ({"evaluated": []}, "was not evaluated"),
+    ],
+)
+def test_a_model_that_did_not_pass_has_a_warning(
+    record: Optional[dict[str, object]], words: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if record is not None:
+        whole = {"evaluated": {"model_sha256": sha256_file("m.onnx")}, "gate": {"allowed_points": 1.0}}
+        write_record("m.json", "metrics", {**whole, "drop": {"points": 3.0}, **record})
+    assert call("--metrics", "m.json") == 0
+    err, readme = capsys.readouterr().err, contents("README.md")
+    assert err.count("\n") == bool(words) and ("make eval" in err) == bool(words)
+    assert ("arning" in err) == ("arning" in readme) == bool(words) and words in err and words in readme
 
 
 def test_the_files_that_a_config_names_are_packed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,4 +201,9 @@ def test_the_help_of_a_board_lists_what_works_there() -> None:
         assert (stage, inputs) == (preprocesses, not preprocesses) and "FLIP" in blocks[1]
         assert not {"WEIGHTS", "ONNX", "BATCH", "SOC", "MODEL", "BASE", "PEERS"} & set(blocks[1])
         assert "\n  PYTHON        python3   " in text and "\n  OM            model/m.om  " in text
+    long = {"OM": "model/bs16-float32-Ascend310P3-fp16.om", "PREP": "prep/imagenet-float32-first1000"}
+    lines = bundle_help.help_text(sources, long, False, pose=False).split("\n\n")[2].splitlines()
+    texts = {line.split()[0]: line for line in lines}
+    column = texts["OM"].index("the compiled model")
+    assert texts["PREP"].index("the inputs") == texts["DEVICE"].index("device id; serve: or several") == column
     assert "\n  FLIP " not in bundle_help.help_text(sources, {}, True, pose=False)

@@ -132,7 +132,7 @@ def test_doctor_reads_the_file(place: Path, capsys: pytest.CaptureFixture[str]) 
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     saved(place, model).rename("m.onnx")
     doctor_calls.call()
-    assert "m.onnx: its batch size is fixed; give BATCH=4" in capsys.readouterr().err
+    assert "16 x 16 pixels, batch 4; output class" in report(capsys.readouterr().out)["ONNX file"]
     doctor_calls.call(ONNX="none.onnx", BACKEND="torchscript")
     assert "BACKEND=torchscript: m is an ONNX file" in capsys.readouterr().err
     assert doctor_calls.call(ONNX="build/m/model.onnx") == 2 and "give ONNX=<file>" in capsys.readouterr().err

@@ -20,10 +20,11 @@ import hrnet
 from hrnet.cli import UserError
 from hrnet.config import load_config
 from hrnet.resample import COMPILED
-from make import doctor
+from make import doctor, doctor_tools
 from make.packages import PACKAGES
 from tests.make.doctor_calls import call, report, tool
 from tests.support import ROOT, coco_sets
+from tests.support.linear_model import prep_folder
 
 SMI = """\
 +-------------------+-----------------+------------------------------------------------------+
@@ -99,8 +100,10 @@ def test_each_missing_requirement_is_reported_in_one_line(place: Path, capsys: p
 def test_openvino_is_needed_only_where_it_is_asked_for(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = doctor.version_of
-    monkeypatch.setattr(doctor, "version_of", lambda name, module: None if name == "openvino" else found(name, module))
+    found = doctor_tools.version_of
+    monkeypatch.setattr(
+        doctor_tools, "version_of", lambda name, module: None if name == "openvino" else found(name, module)
+    )
     assert call() == 0
     assert report(capsys.readouterr().out)["openvino"] == "missing (needed for BACKEND=openvino)"
     assert call(BACKEND="openvino") == 2
@@ -112,7 +115,7 @@ def test_openvino_is_needed_only_where_it_is_asked_for(
 def test_a_tool_that_hangs_is_stopped(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "TIMEOUT", 0.2)
+    monkeypatch.setattr(doctor_tools, "TIMEOUT", 0.2)
     tool(place, "npu-smi", "while :; do :; done")
     assert call() == 0
     assert report(capsys.readouterr().out)["chip"] == "none: no answer in 0.2 s"
@@ -169,7 +172,7 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     with (place / "data/val_label.txt").open("a") as file:
         file.write("gone.JPEG 3\n")
     assert call() == 0
-    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 files would be rejected"
+    assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 1 file would be rejected"
     (place / "data/val_label.txt").unlink()
     for name in ("n1/x.JPEG", "n1/y.JPEG", "n2/x.JPEG", "empty/.hidden"):
         (place / "data/val" / name).parent.mkdir(exist_ok=True)
@@ -249,8 +252,8 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
     tool(place, "python3", '[ "$1" = -c ]')
     inputs = place / "prep/inputs"
     inputs.mkdir(parents=True)
-    for name in ("a.bin", "b.bin", "manifest.json"):
-        (inputs / name).write_bytes(b"x")
+    inputs.rmdir()
+    prep_folder(inputs, 2)
     given = {"ONNX": "none.onnx", "DATASET": "nowhere", "OM": "my.om", "PREP": "prep/inputs", "inputs": "prep/inputs"}
     assert call(**given) == 2
     assert capsys.readouterr().err.startswith("make doctor: missing: OM=my.om: ")
@@ -265,13 +268,35 @@ def test_a_given_model_and_inputs_need_no_compiler_or_data_set(place: Path, caps
     assert lines["inputs"].startswith("prep/inputs: 2") and "data set" not in lines and "checkpoint" not in lines
 
 
+def test_given_inputs_are_checked_as_a_data_set_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prep_folder(place / "prep", 3)
+    (place / "m.yaml").write_text("MODEL: {NUM_CLASSES: 5}\n")
+    weights = place / "weights/m.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(b"\x80\x02")
+    assert call(PREP="prep") == 0 and report(capsys.readouterr().out)["inputs"] == "prep: 3 inputs"
+    assert call(PREP="prep", INPUT="uint8") == 2
+    assert "INPUT=float32" in capsys.readouterr().err
+    (place / "prep/img1.bin").unlink()
+    assert call(PREP="prep") == 2
+    err = capsys.readouterr().err
+    assert "missing: prep: inputs of manifest.json are missing (found 1 of 3 are missing: img1.bin); give PREP=" in err
+    manifest = place / "prep/manifest.json"
+    manifest.write_text(manifest.read_text()[:99])
+    assert call(PREP="prep") == 2
+    assert "missing: prep/manifest.json: not JSON" in capsys.readouterr().err
+    assert call(PREP="perp", inputs="perp") == 2
+    err = capsys.readouterr().err
+    assert err == "make doctor: missing: PREP=perp: no such file or directory; did you mean PREP=prep?\n"
+
+
 @pytest.mark.parametrize("config", ["", "MODEL: {NAME: onnx, NUM_CLASSES: 9, IMAGE_SIZE: [8, 8]}\n"])
 def test_a_board_needs_only_the_packages_of_its_bundle(
     config: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It needs neither onnx, even for a model that was given as an ONNX file, nor the other packages of make setup."""
     monkeypatch.setattr(hrnet, "BOARD", True)
-    monkeypatch.setattr(doctor, "version_of", lambda name, module: None)
+    monkeypatch.setattr(doctor_tools, "version_of", lambda name, module: None)
     (place / "m.yaml").write_text(config)
     (place / "m.onnx").unlink()
     (place / "prep").mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from make import doctor
+from make import doctor_tools
 from tests.make.doctor_calls import call, report, tool
 from tests.support.ais_bench_packages import PACKAGES, WORDS, python_with
 
@@ -17,14 +17,14 @@ from tests.support.ais_bench_packages import PACKAGES, WORDS, python_with
 def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Versions of distributions that count as installed; "" for one that counts as missing."""
     known: dict[str, str] = {}
-    by_module, by_name = doctor.version_of, doctor.distribution_version
+    by_module, by_name = doctor_tools.version_of, doctor_tools.distribution_version
     monkeypatch.setattr(
-        doctor,
+        doctor_tools,
         "version_of",
         lambda name, module: (known[name] or None) if name in known else by_module(name, module),
     )
     monkeypatch.setattr(
-        doctor, "distribution_version", lambda name: (known[name] or None) if name in known else by_name(name)
+        doctor_tools, "distribution_version", lambda name: (known[name] or None) if name in known else by_name(name)
     )
     return known
 
@@ -40,7 +40,7 @@ def test_a_missing_torch_npu_beside_an_npu_is_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (place / "davinci0").touch()
-    monkeypatch.setattr(doctor, "NPUS", f"{place}/davinci[0-9]*")
+    monkeypatch.setattr(doctor_tools, "NPUS", f"{place}/davinci[0-9]*")
     versions.update({"torch": "2.6.0+cpu", "torch-npu": ""})
     assert call() == 0, "inference does not need it"
     out, err = capsys.readouterr()
@@ -60,7 +60,7 @@ def test_a_cuda_torch_beside_torch_npu_is_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     versions.update({"torch": "2.6.0", "torch-npu": "2.6.0"})
-    monkeypatch.setattr(doctor, "cuda_of_torch", lambda: "12.4")
+    monkeypatch.setattr(doctor_tools, "cuda_of_torch", lambda: "12.4")
     assert call() == 0
     (line,) = warnings(capsys.readouterr().err)
     assert "CUDA 12.4" in line and "torch==2.6.0 --index-url https://download.pytorch.org/whl/cpu" in line
@@ -80,7 +80,7 @@ def test_the_build_of_torch_is_found_without_importing_it(
     (tmp_path / "torch/version.py").write_text(f"__version__ = '2.6.0'\n{text}")
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert doctor.cuda_of_torch() == found
+    assert doctor_tools.cuda_of_torch() == found
 
 
 def test_versions_that_do_not_match_are_a_warning(
@@ -89,7 +89,7 @@ def test_versions_that_do_not_match_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(doctor, "cuda_of_torch", lambda: "")
+    monkeypatch.setattr(doctor_tools, "cuda_of_torch", lambda: "")
     versions.update({"torch": "2.6.0+cpu", "torch-npu": "2.1.0.post10"})
     assert call() == 0
     (line,) = warnings(capsys.readouterr().err)

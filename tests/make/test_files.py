@@ -89,7 +89,8 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"WEIGHTS": "page.pth"}, ("WEIGHTS=page.pth: not a PyTorch checkpoint", "an HTML page")),
         ({"WEIGHTS": "x.onnx"}, ("WEIGHTS=x.onnx: not a PyTorch checkpoint", "ONNX=x.onnx")),
         ({"WEIGHTS": "configs"}, ("WEIGHTS=configs: not a PyTorch checkpoint",)),
-        ({"ONNX": "x.pth"}, ("ONNX=x.pth: not an ONNX file", "a PyTorch checkpoint")),
+        ({"ONNX": "x.pth"}, ("ONNX=x.pth: not an ONNX file", "a PyTorch checkpoint; give WEIGHTS=x.pth")),
+        ({"ONNX": "mine.yaml"}, ("ONNX=mine.yaml: not an ONNX file", "give CFG=mine.yaml")),
         ({"ONNX": "y/x.onnx"}, ("no directory y", "ONNX=build/net/model.onnx")),
         ({"OM": "my.om"}, ("OM=my.om: no such file", "OM=")),
         ({"DATASET": "data/imagnet"}, ("DATASET=data/imagnet: no such", "DATASET=data/imagenet?")),
@@ -99,17 +100,20 @@ def test_the_default_model_is_named_when_a_file_is_given(capsys: pytest.CaptureF
         ({"DATASET": "data/imagenet", "MODEL": "people"}, ("no annotations/person_keypoints_val2017.json", "MODEL=")),
         ({"REFERENCE": "troch"}, ("REFERENCE=troch: no such", "REFERENCE=torch")),
         ({"REFERENCE": "r.json"}, ("REFERENCE=r.json: no such", "config, torch, onnx")),
+        ({"REFERENCE": "mine.yaml"}, ("REFERENCE=mine.yaml: not a metrics record", "a record of make eval")),
         ({"MODEL": "configs/net.yaml"}, ("no such config; give MODEL=net",)),
         ({"MODEL": "my/own.yaml"}, ("no such config", "CFG=my/own.yaml")),
         ({"MODEL": "mine"}, ("no such config; give CFG=mine.yaml",)),
         ({"MODEL": "mine.yaml"}, ("no such config; for the path of a YAML file: CFG=mine.yaml",)),
         ({"MODEL": "pepole.yaml"}, ("no such config; did you mean MODEL=people?",)),
         ({"MODEL": "own.onnx"}, ("no such config", "ONNX=own.onnx", "CFG=")),
+        ({"CFG": "own.onnx"}, ("CFG=own.onnx: no such YAML file", "ONNX=own.onnx")),
+        ({"OM": "x.onnx", "BACKEND": "torchscript"}, ("needs a .ts file", "give BACKEND=auto")),
         ({"MODEL": "weights/own.pth"}, ("no such config", "WEIGHTS=weights/own.pth", "MODEL=")),
     ],
 )
 def test_hints_about_files(given: dict[str, str], parts: tuple[str, ...]) -> None:
-    Path("mine.yaml").touch()
+    Path("mine.yaml").write_text("MODEL: {}")
     line = rejected(**given)
     assert all(part in line for part in parts), line
 
@@ -130,6 +134,16 @@ def test_a_remembered_file_that_is_gone() -> None:
     assert f"ONNX=gone.onnx (remembered in {path}): no such file" in error("om")
     remembered("DATASET", "gone")
     assert "ONNX=gone.onnx" not in error("preprocess") and "DATASET=gone (remembered" in error("preprocess")
+
+
+def test_make_weights_is_no_hint_without_a_published_checkpoint() -> None:
+    assert "make weights" in error("eval", WEIGHTS="nowhere/x.pth")
+    for text in ("MODEL: {NAME: cls_hrnet}\n", "WEIGHTS: {URL: ''}\n", "WEIGHTS: # URL: http://x\n  URL:\n"):
+        Path("configs/net.yaml").write_text(text)
+        line = error("eval", WEIGHTS="nowhere/x.pth")
+        assert "give WEIGHTS=<file>" in line and "make weights" not in line
+    remembered("WEIGHTS", "x.pth")
+    assert resolve("weights")["WEIGHTS"] == "x.pth", "data.weights rejects the config"
 
 
 def test_make_weights_does_not_overwrite_a_file_of_the_user() -> None:
@@ -159,3 +173,11 @@ def test_images_in_train_calibrate_without_val() -> None:
     assert "not an ImageNet directory" in error("quantize eval", DATASET="data/set")
     Path("data/set/train").rename("data/set/images")
     assert "not an ImageNet directory" in error("quantize", DATASET="data/set")
+
+
+def test_inputs_of_another_dtype_are_rejected_before_they_are_remembered() -> None:
+    Path("inputs").mkdir()
+    Path("inputs/manifest.json").write_text('{"kind": "manifest", "dtype": "float32"}')
+    line = rejected(PREP="inputs", INPUT="uint8")
+    assert line.startswith("PREP=inputs: ") and "float32" in line and "INPUT=float32" in line
+    assert resolve(PREP="inputs")["PREP"] == "inputs"

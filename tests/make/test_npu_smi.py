@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from make import doctor
+from make import doctor_tools
 from make.npu_smi import Chip, chip_rows, full_name
 from tests.make.doctor_calls import call, report, tool
 
@@ -83,7 +83,7 @@ def test_the_chips_of_each_table_are_read() -> None:
     assert chip_rows(SMI_310B) == [Chip("Ascend310B4", "Alarm", "0", "0")]
     assert chip_rows(SMI_910B4_1) == [Chip("Ascend910B4-1", "OK", npu, "0") for npu in ("0", "1")]
     assert chip_rows(SMI_A3) == [Chip("Ascend910", "OK", "0", chip) for chip in ("0", "1")]
-    assert doctor.chips(SMI_310B) == [("Ascend310B4", "Alarm")]
+    assert doctor_tools.chips(SMI_310B) == [("Ascend310B4", "Alarm")]
     assert chip_rows("") == chip_rows("dcmi model initialized failed, because the device is used. ret is -8020") == []
 
 

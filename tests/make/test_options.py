@@ -261,6 +261,7 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
         ("DATASET＝/data/set", "DATASET=/data/set"),
         ("build/net/om/ＭODEL", "make help"),
         ("10", "make help"),
+        ("PRECISION", "PRECISION=<value>"),
     ],
 )
 def test_an_unknown_target_is_rejected_before_the_work_for_others(word: str, hint: str) -> None:
@@ -283,7 +284,7 @@ def test_the_file_name_of_a_config_is_the_name_of_the_model() -> None:
     assert (found["CFG"], found["TASK"]) == ("mine/own.yaml", "pose")
     assert Path("build/own/settings/CFG.mk").read_text() == "CFG ?= mine/own.yaml\n"
     assert resolve(MODEL="own")["CFG"] == "mine/own.yaml"
-    for wrong, hint in (("owm", "did you mean own?"), ("own.yaml", "give MODEL=own")):
+    for wrong, hint in (("onw", "did you mean own?"), ("own.yaml", "give MODEL=own")):
         with pytest.raises(OptionError, match=re.escape(hint)):
             resolve(MODEL=wrong)
     assert resolve(CFG="net")["CFG"] == "configs/net.yaml"
@@ -395,11 +396,3 @@ def test_train_and_gears_report_what_they_ignore(
     notes = [line for line in capsys.readouterr().err.splitlines() if "is ignored" in line]
     assert [line.split()[0] for line in notes] == sorted(ignored)
     assert all("uses only CFG and DATASET" in line for line in notes)
-
-
-def test_inputs_of_another_dtype_are_rejected_before_they_are_remembered() -> None:
-    Path("inputs").mkdir()
-    Path("inputs/manifest.json").write_text('{"kind": "manifest", "dtype": "float32"}')
-    line = rejected(PREP="inputs", INPUT="uint8")
-    assert line.startswith("PREP=inputs: ") and "float32" in line and "INPUT=float32" in line
-    assert resolve(PREP="inputs")["PREP"] == "inputs"

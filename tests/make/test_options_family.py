@@ -27,10 +27,10 @@ def test_what_make_family_remembers() -> None:
     Path("set").mkdir()
     resolve("eval", PRECISION="fp16")
     assert resolve("family", MODEL="family")["PRECISION"] == "fp32"
-    resolve("family", MODEL="family", MODELS="net", BATCHES="2", DATASET="set")
-    assert sorted(path.stem for path in Path("build/family/settings").iterdir()) == ["BATCHES", "DATASET"]
+    resolve("family", MODEL="family", MODELS="net", BATCHES="2", LOOP="3", DATASET="set")
+    assert sorted(path.stem for path in Path("build/family/settings").iterdir()) == ["DATASET", "LOOP"]
     found = resolve("family", MODEL="family")
-    assert (found["BATCHES"], found["DATASET"], found["NAME"]) == ("2", "set", "set-float32")
+    assert (found["LOOP"], found["DATASET"], found["NAME"]) == ("3", "set", "set-float32")
     assert resolve("family", MODEL="family", DATASET="")["DATASET"] == ""
     assert resolve("family", MODEL="family")["DATASET"] == "", "no data set until one is given again"
     assert resolve("clean", MODEL="family") == {}
@@ -39,7 +39,7 @@ def test_what_make_family_remembers() -> None:
 @pytest.mark.parametrize(
     ("goals", "given", "parts"),
     [
-        ("family", {"MODELS": "nat"}, ["MODELS=nat", "did you mean net?"]),
+        ("family", {"MODELS": "nte"}, ["MODELS=nte", "did you mean net?"]),
         ("family", {"MODELS": "net people"}, ["MODELS=net people", "people is a pose model"]),
         ("family", {"MODELS": "net;x"}, ["MODELS=net;x", "net"]),
         ("family", {"MODEL": "net"}, ["MODEL=net", "MODELS=net"]),

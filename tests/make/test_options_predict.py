@@ -22,7 +22,7 @@ def test_images_are_never_remembered(capsys: pytest.CaptureFixture[str]) -> None
     assert "IMAGES" not in found, "make has its value, and would divide it at the space"
     assert [path.name for path in Path("build/net/settings").iterdir()] == ["BATCH.mk"]
     resolve("eval", IMAGES="a.jpg")
-    assert "IMAGES is ignored" in capsys.readouterr().err
+    assert "IMAGES=a.jpg is ignored: only make predict uses it" in capsys.readouterr().err
 
 
 def test_values_without_effect(capsys: pytest.CaptureFixture[str]) -> None:

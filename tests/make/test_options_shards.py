@@ -250,3 +250,13 @@ def test_make_cluster_ignores_values_for_one_machine(capsys: pytest.CaptureFixtu
     assert shards("cluster", SHARDS="4", KEEP="1", DATASET=listed(9)) == ("4", "1")
     assert "KEEP=1 is ignored" in capsys.readouterr().err
     assert shards("cluster", SHARDS="1", DATASET="set")[1] == "1", "the results of one part are also merged"
+
+
+def test_given_inputs_are_not_divided_among_devices() -> None:
+    """The hint does not lead to another error."""
+    add_atc(Path())
+    Path("inputs").mkdir()
+    Path("inputs/manifest.json").write_text("{}")
+    line = rejected(PREP="inputs", DEVICE="1,2")
+    assert "DEVICE=1,2: " in line and line.endswith("give DEVICE=1, since PREP=inputs is not divided")
+    assert resolve(PREP="inputs", DEVICE="1")["DEVICE"] == "1"

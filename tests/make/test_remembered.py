@@ -28,7 +28,7 @@ def stored(name: str, value: str, model: str = "net") -> Path:
 @pytest.fixture(autouse=True)
 def other_data(checkout: Path) -> None:
     Path("other/val/n01").mkdir(parents=True)
-    Path("record.json").write_text("{}")
+    Path("record.json").write_text('{"kind": "metrics"}')
 
 
 @pytest.mark.parametrize("reference", ["config", "record.json"])
@@ -94,12 +94,12 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
     Path("a.jpg").write_bytes(b"")
     Path("x.onnx").write_bytes(ONNX)
     Path("x.onnx.json").touch()
-    values = {"DATASET": "other", "LIMIT": "7", "REFERENCE": "torch", "LOOP": "3", "BATCHES": "2", "CALIB": "5"}
+    values = {"DATASET": "other", "LIMIT": "7", "REFERENCE": "torch", "LOOP": "3", "CALIB": "5"}
     for name, value in {**values, "BATCH": "4", "SHARDS": "2", "BACKEND": "onnxruntime"}.items():
         stored(name, value)
     assert note(capsys, "predict", IMAGES="a.jpg") == {"BATCH", "BACKEND"}
     assert note(capsys, "show") == {"BATCH", "BACKEND", "DATASET", "LIMIT", "REFERENCE", "SHARDS"}
-    assert note(capsys, "bench") == {"BATCH", "BACKEND", "LOOP", "BATCHES"}
+    assert note(capsys, "bench") == {"BACKEND", "LOOP"}
     assert note(capsys, "om") == {"BATCH", "BACKEND"}
     assert note(capsys, "om", PRECISION="int8") == {"BATCH", "BACKEND", "DATASET", "CALIB"}
     assert note(capsys, "weights") == set()
@@ -107,6 +107,53 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
     Path("w.pth").touch()
     assert note(capsys, "predict", IMAGES="a.jpg", OM="x.onnx") == {"BACKEND"}
     assert "WEIGHTS" in note(capsys, "show"), "REFERENCE=torch reads it"
+
+
+@pytest.mark.parametrize(
+    ("goals", "given", "unused"),
+    [
+        ("eval", {"PREP": "inputs"}, {"LIMIT": "7"}),
+        ("infer", {"OM": "x.onnx"}, {"BATCH": "4", "ONNX": "y.onnx", "SOC": "Ascend910B1"}),
+        ("eval", {"OM": "x.onnx", "PREP": "inputs"}, {"INPUT": "uint8", "LIMIT": "7"}),
+        ("predict", {"IMAGES": "a.jpg"}, {"DATASET": "other", "LIMIT": "7"}),
+        ("train", {}, {"BATCH": "4", "LIMIT": "7"}),
+        ("bench qps", {}, {"BATCH": "4"}),
+        ("om", {"BACKEND": "torchscript"}, {"ATC_FLAGS": "--log=debug"}),
+        ("eval", {}, {"FLIP": "0", "KEEP_FLOAT": "auto"}),
+        ("cluster", {"SHARDS": "2"}, {"DEVICE": "0"}),
+        ("eval", {"ONNX": "y.onnx"}, {"WEIGHTS": "w.pth"}),
+    ],
+)
+def test_a_value_that_is_ignored_is_not_remembered(
+    goals: str, given: dict[str, str], unused: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("x.onnx", "x.onnx.json", "y.onnx", "w.pth", "a.jpg"):
+        Path(path).touch()
+    for path in ("y.onnx", "x.onnx"):
+        Path(path).write_bytes(ONNX)
+    Path("w.pth").write_bytes(b"\x80\x02")
+    Path("inputs").mkdir()
+    Path("inputs/manifest.json").write_text("{}")
+    resolve(goals, **given, **unused, PYTHON="python3" if "TS" in given else sys.executable)
+    shown = capsys.readouterr().err
+    assert all(f"{name}={value} is ignored" in shown for name, value in unused.items()), shown
+    kept = {path.stem for path in Path("build/net/settings").glob("*.mk")}
+    assert kept == set(given) - NOT_REMEMBERED
+
+
+def test_the_dataset_that_calibrates_an_int8_model_is_remembered(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.jpg").touch()
+    resolve("predict", IMAGES="a.jpg", PRECISION="int8", DATASET="other")
+    assert Path("build/net/settings/DATASET.mk").is_file() and "is ignored" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("goal", ["bench", "qps"])
+def test_sweeps_compile_their_models(goal: str) -> None:
+    for path in ("x.onnx", "x.onnx.json"):
+        Path(path).touch()
+    with pytest.raises(OptionError) as caught:
+        resolve(goal, OM="x.onnx")
+    assert caught.value.what.startswith("OM=x.onnx: ") and caught.value.hint == "give OM="
 
 
 def test_the_default_model_is_named_with_the_models_that_have_results(capsys: pytest.CaptureFixture[str]) -> None:

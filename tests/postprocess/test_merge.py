@@ -203,6 +203,7 @@ def write_references(parts: Path, count: int, **changes: Any) -> None:
         content = {
             "metrics": {"top1": 100 * hits[0] / len(found)},
             "hits": hits,
+            "predicted": [each.classes[0] for each in found],
             "config_sha256": OTHER,
             "weights_sha256": OTHER,
             "tool": "torch 2",
@@ -216,7 +217,8 @@ def test_references_of_all_parts_are_added(divided: Path, whole: Run, tmp_path: 
     torch = tmp_path / "reference/all.json"
     assert join(whole, divided, 4, "--measured", str(torch)) == 0
     found = metrics(divided)
-    assert found["reference"] == {"top1": whole.metrics()["metrics"]["top1"], "source": "torch 2 on the same images"}
+    top1 = whole.metrics()["metrics"]["top1"]
+    assert found["reference"] == {"top1": top1, "source": "torch 2 on the same images", "changed": 0}
     assert (found["drop"]["points"], found["verdict"]) == (0.0, "pass")
     content = json.loads(torch.read_text())
     assert content["metrics"] == whole.metrics()["metrics"]

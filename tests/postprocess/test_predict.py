@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hrnet.io.coco import read_keypoints
-from hrnet.io.files import sha256_file
+from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import write_record
 from hrnet.io.runs import RunRecord
@@ -52,6 +52,37 @@ def classes(tmp_path: Path) -> Run:
 def call(run: Run, *more: object) -> int:
     given = ["--cfg", run.cfg, "--manifest", run.manifest, "--run", run.record, "--output", run.root / "predict"]
     return predict.main([*map(str, given), *map(str, more)])
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        (("beagle", "collie"), "collie"),  # the image is of class 1
+        (("0", "1"), "class 1"),
+        (("beagle", "beagle"), "class 1"),
+    ],
+)
+def test_classes_have_the_names_of_the_data_sets_directories(
+    folders: tuple[str, str], name: str, classes: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes.cfg.write_text("MODEL: {NUM_CLASSES: 6}\n")
+    other = Run(make_folder(tmp_path / "labelled"), LOGITS, [0, 1], classes=6).manifest
+    before = Manifest.read(other)
+    images = [dataclasses.replace(each, source=f"val/{n}/x.png") for n, each in zip(folders, before.images)]
+    dataclasses.replace(before, images=images).write(other)
+    prep = other.parent.parent
+    assert call(classes, "--labelled", prep) == 0
+    assert f"img0.JPEG: {name} " in capsys.readouterr().out
+    changed = [dataclasses.replace(each, source=f"val/other{each.label}/x.png") for each in before.images]
+    second = make_folder(prep / "second") / "manifest.json"
+    dataclasses.replace(before, images=changed).write(second)
+    assert call(classes, "--labelled", prep) == 0
+    last = "other1" if name == "class 1" else "class 1"  # two data sets with other names
+    assert f"img0.JPEG: {last} " in capsys.readouterr().out
+    second.unlink()
+    dataclasses.replace(before, images=images, classes=7).write(other)
+    assert call(classes, "--labelled", prep) == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
+    assert call(classes, "--labelled", "none") == 0 and "img0.JPEG: class 1 " in capsys.readouterr().out
 
 
 def test_classes(classes: Run, capsys: pytest.CaptureFixture[str]) -> None:

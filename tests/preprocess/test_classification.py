@@ -232,6 +232,8 @@ def test_broken_files_are_rejected_and_the_others_prepared(
         assert reasons[source].startswith(reason), source  # the rest is Pillow's text
     line = capsys.readouterr().err
     assert f"{output / 'rejected.json'}: 6 of 7 files rejected" in line and "MAX_REJECTED=6" in line
+    shown = line.partition("(found ")[2].split(" and ")[0].split(", val/")
+    assert len({each.partition(": ")[2] for each in shown}) == 3, "a file for each reason comes first"
 
 
 def test_allowed_rejections_exit_0(cfg: str, broken: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +243,7 @@ def test_allowed_rejections_exit_0(cfg: str, broken: Path, output: Path, capsys:
     manifest = Manifest.read(output / "manifest.json")
     assert ([image.stem for image in manifest.images], manifest.rejected) == (["good"], 6)
     assert list(record(output / "rejected.json")["images"]) == list(REASONS)
-    assert capsys.readouterr().out.endswith(", kept 1\n")
+    assert capsys.readouterr().out.startswith("kept 1 input of an earlier run")
 
 
 def test_a_repaired_image_is_no_longer_rejected(cfg: str, tmp_path: Path, output: Path) -> None:
@@ -316,7 +318,7 @@ def test_another_dtype_starts_again_and_resumes(
     (finished / "b.bin").unlink()
     capsys.readouterr()
     assert prepare(cfg, tmp_path, finished, "--input_dtype", "uint8") == 0
-    assert capsys.readouterr().out.endswith(", kept 3\n")
+    assert capsys.readouterr().out.endswith("; kept 3 of an earlier run\n")
 
 
 OTHER_CONFIG = f"MODEL: {{NUM_CLASSES: 10, IMAGE_SIZE: [{CROP}, {CROP}]}}\nINPUT: {{RESIZE: 64}}\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hrnet.cli import UserError
-from preprocess.folder import start_folder
+from hrnet.cli import UserError, WorkFailed
+from preprocess.folder import closing_line, start_folder, write_rejected
 from tests.support.image_sets import contents
 
 SETTINGS = {"dtype": "float32", "limit": 0}
@@ -103,3 +103,17 @@ def test_a_path_with_a_space_is_rejected_before_the_work(tmp_path: Path) -> None
     output = tmp_path / "my inputs"
     check_rejected(output, output)
     assert not output.exists()
+
+
+def test_the_closing_line_counts_what_was_written_and_kept() -> None:
+    assert closing_line(Path("out"), 4, 0, 2.0) == "wrote 4 inputs to out (2 images/s)"
+    assert closing_line(Path("out"), 4, 1, 2.0) == "wrote 4 inputs to out (2 images/s); kept 1 of an earlier run"
+    assert closing_line(Path("out"), 0, 59, 2.0) == "kept 59 inputs of an earlier run in out; none was missing"
+
+
+@pytest.mark.parametrize(("done", "allows"), [(5, True), (0, False)])
+def test_the_hint_about_rejected_images_helps(done: int, allows: bool, tmp_path: Path) -> None:
+    """Without any input left, MAX_REJECTED does not help."""
+    with pytest.raises(WorkFailed) as caught:
+        write_rejected(tmp_path, {"a.txt": "not an image"}, done, 0)
+    assert ("MAX_REJECTED=1" in str(caught.value.hint)) == allows

@@ -205,7 +205,7 @@ def test_a_rerun_writes_what_is_missing(
     assert prepare(dataset, prep, "--output_flip", flip) == 0
     assert {folder: contents(folder) for folder in (prep, flip)} == before
     assert (prep / "wide.npy").stat().st_mtime_ns == times["wide.npy"]
-    assert capsys.readouterr().out.splitlines()[-1].endswith(", kept 2")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("; kept 2 of an earlier run")
 
 
 @pytest.mark.parametrize("option", [("--input_dtype", "uint8"), ("--limit", "2"), ("--gears", "g.yaml")])

@@ -117,7 +117,7 @@ def test_warnings(built: Built) -> None:
     built.metrics.write_text(json.dumps(record))
     page = built.write()
     page.check_numbers()
-    assert f"Only {IMAGES} of 5,000 images" in page.text
+    assert f"Only {IMAGES} of 5,000 listed images" in page.text
     assert "7 of the evaluated images also calibrated" in page.text and "2 images could not be read" in page.text
 
 
@@ -135,21 +135,26 @@ def test_the_verdict_is_explained(
     built: Built, drop: float, verdict: str, more: dict[str, str], texts: tuple[str, ...]
 ) -> None:
     record = json.loads(built.metrics.read_text())
-    del record["why"]
-    known = {"top1": record["metrics"]["top1"] + drop, "source": "torch"}
+    del record["why"], record["warning"]
+    known = {"top1": record["metrics"]["top1"] + drop, "source": "torch", "changed": 3}
     record |= {"verdict": verdict, "drop": {"points": drop, "relative_percent": 0.0}, "reference": known, **more}
     built.metrics.write_text(json.dumps(record))
     page = built.write()
     page.check_numbers()
     first = page.text[: page.text.index("What ran")]
-    for text in texts:
+    for text in (*texts, "(torch; another class for 3 of the images)"):
         assert text in first, first
 
 
 def test_the_reason_for_a_missing_verdict_is_given(built: Built) -> None:
     text = built.write().text
     first = text[: text.index("What ran")]
-    assert "Reason: no reference is known" in first and "limit" not in first and "Reference:" not in first
+    assert (
+        "Reason: no reference is known" in first
+        and "not clearly better than chance" in first
+        and "limit" not in first
+        and "Reference:" not in first
+    )
 
 
 def test_predictions_of_another_run_are_rejected(built: Built, capsys: pytest.CaptureFixture[str]) -> None:

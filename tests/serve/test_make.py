@@ -44,12 +44,12 @@ def test_make_serve(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     digits = [sys.executable, "-m", "data.digits", "--output", "data/digits"]
     subprocess.run(digits, cwd=checkout.root, check=True, capture_output=True)
-    given = ("DATASET=data/digits", "LIMIT=60", "REFERENCE=torch", "BACKEND=onnxruntime", "BATCH=4", "BATCHES=1,2")
+    given = ("DATASET=data/digits", "LIMIT=60", "REFERENCE=torch", "BACKEND=onnxruntime", "BATCH=4")
     done = checkout.make("eval", *given)
     assert done.returncode == 0, done.stderr
     assert checkout.make("om", "BATCH=1").returncode == 0, "so that the server is ready sooner"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    words = ["make", "serve", "MODEL=demo_digits", f"PYTHON={sys.executable}", "BATCH=4", "PORT=0"]
+    words = ["make", "serve", "MODEL=demo_digits", f"PYTHON={sys.executable}", "BATCH=4", "BATCHES=1,2", "PORT=0"]
     process = subprocess.Popen(
         words, cwd=checkout.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -59,4 +59,4 @@ def test_make_serve(tmp_path: Path) -> None:
     assert lines[-1].startswith("ready: demo_digits, onnxruntime") and "batch sizes 1, 2, 4; PASS" in lines[-1], lines
     assert "Traceback" not in rest
     kept = {path.name for path in (checkout.root / "build/demo_digits/settings").iterdir()}
-    assert "BATCHES.mk" in kept and not kept & {"HOST.mk", "PORT.mk"}
+    assert "BATCH.mk" in kept and not kept & {"BATCHES.mk", "HOST.mk", "PORT.mk"}

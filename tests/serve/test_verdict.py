@@ -53,6 +53,25 @@ def test_a_model_that_failed_is_not_served_with_any_gate() -> None:
 
 
 @pytest.mark.parametrize(
+    ("points", "board", "hint"),
+    [
+        (0.5, False, "make gate judges"),  # an earlier call had GATE=0.1
+        (1.0, True, "make gate judges"),
+        (2.341, False, "make compare shows where accuracy is lost; to accept this drop: make gate GATE=2.35"),
+        (30.0, True, "to accept this drop: make gate GATE=30"),
+    ],
+)
+def test_after_a_fail_a_command_can_be_pasted(
+    points: float, board: bool, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrnet.BOARD", board)
+    change(verdict="fail", drop={"points": points, "relative_percent": points})
+    with pytest.raises(WorkFailed) as caught:
+        check()
+    assert str(caught.value.hint).startswith(hint)
+
+
+@pytest.mark.parametrize(
     ("case", "words"),
     [
         ("no file", "not evaluated"),

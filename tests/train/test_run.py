@@ -48,6 +48,32 @@ def error_of(task: str, folder: Path, capsys: pytest.CaptureFixture[str], *more:
     return error_line(capsys, lambda: train(folder, *more, task=task), code)
 
 
+@pytest.mark.parametrize("in_make", [False, True])
+def test_the_last_lines_name_the_checkpoint_and_the_next_command(
+    task: str,
+    in_make: bool,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a run that is finished. make remembers CFG and DATASET."""
+    shutil.copytree(trained, folder := tmp_path / "again")
+    for name in ("MAKELEVEL", "MODEL", "BUILD"):
+        monkeypatch.delenv(name, raising=False)
+    if in_make:
+        monkeypatch.setenv("MAKELEVEL", "1")
+        monkeypatch.setenv("MODEL", "small")
+        monkeypatch.setenv("BUILD", "o")
+    assert train(folder, task=task) == 0
+    wrote, step = capsys.readouterr().out.splitlines()[-2:]
+    weights = folder / "out" / WEIGHTS[task]
+    assert wrote == f"wrote {weights}" and weights.is_file()
+    given = f"MODEL=small WEIGHTS={weights}"
+    expected = f"BUILD=o {given}" if in_make else f"CFG={folder}/small.yaml {given} DATASET={folder}/data"
+    assert step.startswith(f"next: make eval {expected} REFERENCE=torch  "), step
+
+
 @pytest.mark.parametrize("stopped_in", ["train_epoch", "add"])
 def test_an_interrupted_run_resumes_with_the_same_losses(
     task: str, folder: Path, trained: Path, stopped_in: str, monkeypatch: pytest.MonkeyPatch

@@ -76,7 +76,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def final(screen: str) -> dict[str, float]:
     """The result block at the end of a script's output."""
-    block = screen.partition("------------------ Final result ------------------\n")[2]
+    block = screen.partition("------------------ Final result ------------------\n")[2].partition("wrote ")[0]
     return {name: float(value) for name, value in (line.split(" : ") for line in block.splitlines())}
 
 

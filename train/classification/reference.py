@@ -34,7 +34,7 @@ from hrnet.images import open_image
 from hrnet.inputs import planes, read_input
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
-from hrnet.io.reference import write_reference
+from hrnet.io.reference import describe, write_reference
 from hrnet.io.stamp import Stamp, is_current, touch
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
@@ -158,10 +158,10 @@ def run(args: argparse.Namespace) -> None:
         "hits": hits.tolist(),
         "images": len(labels),
         "classes": logits.shape[1],
+        "predicted": logits.argmax(axis=1).tolist(),
     }
     write_reference(products, figures, manifest, stamp, "weights", f"torch {torch.__version__.split('+')[0]}")
-    shown = ", ".join(f"{name} {value:.2f}%" for name, value in metrics.items())
-    print(f"wrote {args.output} ({plural(len(labels), 'image')}, {shown})")
+    print(f"wrote {args.output} ({plural(len(labels), 'image')}, {describe(metrics, logits.shape[1])})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
 from train.batches import Batches, validation_batches
 from train.classification.data import LabelledImages, read_images
-from train.classification.validation import hits, validate
+from train.classification.validation import TOP, hits, validate
 from train.distributed import DistributedContext, Log
 from train.recipe import Outcome, Task, Trainer
 
@@ -36,8 +36,10 @@ class ClassificationTask(Task):
         return {"cross entropy": nn.functional.cross_entropy(outputs, targets)}
 
     def figures(self, outputs: torch.Tensor, targets: torch.Tensor, terms: dict[str, torch.Tensor]) -> dict[str, float]:
-        counts = hits(outputs.detach(), targets)
-        return {name: 100 * count / len(targets) for name, count in zip(("top1", "top5"), counts)}
+        counts = dict(zip(("top1", "top5"), hits(outputs.detach(), targets)))
+        if outputs.shape[1] <= TOP:
+            del counts["top5"]  # 100% by definition
+        return {name: 100 * count / len(targets) for name, count in counts.items()}
 
     def settings(self) -> dict[str, Any]:
         return {"CROP_SCALE, FLIP": [list(self.config.TRAIN.CROP_SCALE), self.config.DATASET.FLIP]}

@@ -15,6 +15,8 @@ from train.distributed import Log
 from train.meters import test_line
 from train.recipe import Trainer
 
+TOP = 5  # Top-1 and Top-5
+
 
 class Validation(NamedTuple):
     """The result over the images of all processes."""
@@ -33,7 +35,7 @@ def hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     own = logits.gather(1, labels[:, None])
     lower = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     ranks = ((logits > own) | ((logits == own) & lower)).sum(1)
-    return int((ranks < 1).sum()), int((ranks < 5).sum())
+    return int((ranks < 1).sum()), int((ranks < TOP).sum())
 
 
 def predicted_classes(logits: torch.Tensor) -> list[int]:
@@ -68,5 +70,6 @@ def validate(trainer: Trainer, batches: Batches, log: Log) -> tuple[Validation, 
     if not math.isfinite(loss):
         raise WorkFailed(f"the validation loss is {loss}: the training has diverged")
     result = Validation(loss, top1, top5, expected)
-    log(test_line(seconds, result.loss, result.top1, result.top5))
+    known = result.top5 if trainer.task.config.MODEL.NUM_CLASSES > TOP else None
+    log(test_line(seconds, result.loss, result.top1, known))
     return result, classes

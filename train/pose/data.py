@@ -17,7 +17,7 @@ import torch
 from yacs.config import CfgNode
 
 from hrnet.class_folders import LISTED
-from hrnet.cli import UserError, first_few
+from hrnet.cli import UserError, first_few, plural
 from hrnet.datasets import find_coco
 from hrnet.images import normalise, normalise_table, open_image, wrong_size
 from hrnet.io.coco import annotation_path
@@ -45,7 +45,8 @@ class AnnotatedImages(Samples):
         if missing:
             names = first_few((f"{name}: {reason}" for name, reason in missing.items()), LISTED)
             hint = "add the images, or remove their annotations"
-            raise UserError(f"{len(missing)} images with people are missing", where=folder, found=names, hint=hint)
+            what = f"{plural(len(missing), 'image with people is', 'images with people are')} missing"
+            raise UserError(what, where=folder, found=names, hint=hint)
         self.files = [folder / image.file_name for image in self.images]
         self.annotations = [annotations[image.image_id] for image in self.images]
 

@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
         write_keypoints(args.keypoints, people)
     metrics = percentages(evaluate(ground_truth(annotations.truth()), people, ids))
     if metrics["AP"] is None and manifest.shard is None:  # a part may have no person
-        what, found = "AP needs a person with keypoints", f"no person in {len(ids)} images"
+        what, found = "AP needs a person with keypoints", f"no person in {plural(len(ids), 'image')}"
         raise UserError(what, where=annotation_file, found=found, hint="give more images: LIMIT=0")
     figures = {
         "metrics": metrics,

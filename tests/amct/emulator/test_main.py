@@ -53,7 +53,7 @@ def test_equal_calls_write_equal_bytes() -> None:
 @pytest.mark.usefixtures("here")
 def test_one_file_is_used_without_batch_num(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(command_line(batch_num="")) == 0
-    assert "3 of 4 images" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
+    assert "3 of 4 calibration images" in capsys.readouterr().out and "amct.batch_num" in metadata(DEPLOY)
     assert metadata(DEPLOY)["amct.batch_num"] == "1"
 
 
@@ -82,9 +82,9 @@ def test_a_single_batch_is_used_twice(here: Path, capsys: pytest.CaptureFixture[
         value.type.tensor_type.shape.dim[0].dim_value = 4
     saved(here, model)
     assert main.main(command_line(batch_num="1")) == 0
-    assert "the same 4 images" in capsys.readouterr().out
+    assert "the same 4 calibration images" in capsys.readouterr().out
     assert main.main([*command_line(batch_num="2"), "--method", "entropy"]) == 0
-    assert "given: entropy; 4 of 8 images set the ranges" in capsys.readouterr().out
+    assert "entropy (as given); its ranges are from 4 of 8 calibration images" in capsys.readouterr().out
 
 
 def test_a_space_after_the_equals_sign_is_rejected(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,32 @@ def test_images_are_in_natural_order_and_people_unchanged(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "part"),
     [
+        (b'{"images": [{"id": 1', "truncated"),
+        (b'{"images": [{"file_na', "truncated"),
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><p>404", "an HTML page"),
+        (b'{"images": []}}', "line 1, column 15"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 12345\n", "Git LFS pointer"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\xff\xfe{\0", "not UTF-8 text"),
+        (b"[1]", "found [1]"),
+        (b'{"info": 1}', "found info"),
+    ],
+)
+def test_the_hint_for_a_damaged_file_does_not_remove_it(
+    content: bytes, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the user's. Also in a call of make, which knows the directory of its own files."""
+    monkeypatch.setenv("MAKELEVEL", "1")
+    path = tmp_path / "person_keypoints_val2017.json"
+    path.write_bytes(content)
+    error = check_invalid(coco.read_annotations, path, part)
+    assert error.hint == coco.COPY_AGAIN and "give another DATASET=" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"images": ' + "9" * 5000, "not JSON"),

@@ -107,6 +107,13 @@ def test_a_tar_archive_names_its_checkpoint(tmp_path: Path, mode: str) -> None:
     assert found.hint == f"tar -xf {tmp_path / 'model_best.pth.tar'}, then WEIGHTS=weights/w.pth"
 
 
+def test_an_archive_names_the_variable_of_the_file_in_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("net/model.onnx", b"x")
+    found = recognise(tmp_path / "a.zip")
+    assert found is not None and found.hint.endswith("a.zip, then ONNX=net/model.onnx")
+
+
 def test_a_checkpoint_of_torch_0_1_is_recognised(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.pth", "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):

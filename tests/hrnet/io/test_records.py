@@ -40,3 +40,20 @@ def test_other_files_are_rejected(text: Optional[str], part: str, tmp_path: Path
         path.write_text(text)
     error = check_invalid(lambda file: read_record(file, "run", hint="run make infer"), path, part)
     assert "make infer" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        ("run make infer", "rm {}; make infer"),
+        ("make onnx", "rm {}; make onnx"),
+        ("if make om made it: rm a.om", "if make om made it: rm a.om"),
+        ("give an empty directory", "give an empty directory"),
+    ],
+)
+def test_only_a_file_that_make_writes_is_removed(hint: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("{")
+    assert check_invalid(lambda file: read_record(file, "run", hint=hint), path, "truncated").hint == expected.format(
+        path
+    )

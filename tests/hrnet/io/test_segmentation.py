@@ -22,6 +22,11 @@ def test_run_lengths_are_those_of_pycocotools(height: int, width: int, seed: int
     assert np.array_equal(decoded, pixels)
 
 
+def test_more_pixels_than_pycocotools_counts_are_rejected() -> None:
+    with pytest.raises(ValueError, match="4294967295 pixels"):
+        read_segmentation({"counts": [2**34], "size": [2**17, 2**17]}, 2**17, 2**17)
+
+
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=12))
 def test_any_other_text_is_rejected_or_read_as_by_pycocotools(text: str) -> None:
     try:

@@ -268,7 +268,7 @@ def test_float64_beyond_float32_is_rejected(tmp_path: Path, state: State, net: A
         (lambda x: x > 0, "bool"),
         (lambda x: x.to_sparse(), "sparse"),
         (lambda x: x.to("meta"), "meta"),
-        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantised"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantized"),
         (lambda x: x.to(torch.float8_e4m3fn), "float8"),
         (lambda x: x.numpy(), "numpy"),
         (lambda x: x.tolist(), "list"),

@@ -230,9 +230,9 @@ def test_a_pickled_network_is_rejected(tmp_path: Path) -> None:
         (WEIGHT.to_sparse(), "sparse"),
         (WEIGHT.to_sparse_csr(), "sparse"),
         (torch.empty(2, device="meta"), "meta"),
-        (torch.quantize_per_tensor(WEIGHT, 0.1, 0, torch.qint8), "quantised"),
+        (torch.quantize_per_tensor(WEIGHT, 0.1, 0, torch.qint8), "quantized"),
     ],
-    ids=["coo", "csr", "meta", "quantised"],
+    ids=["coo", "csr", "meta", "quantized"],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_tensors_without_plain_values_are_marked_unusable(

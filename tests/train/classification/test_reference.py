@@ -149,6 +149,7 @@ def test_the_record_and_logits_are_written(dataset, tmp_path, capsys):
     assert record["kind"] == "metrics"
     assert record["metrics"]["top1"] == 20.0 * (logits.argmax(axis=1) == np.arange(5)).sum()
     assert (record["images"], record["classes"]) == (5, 7)
+    assert record["predicted"] == logits.argmax(axis=1).tolist()
     assert record["weights_sha256"] == sha256_file(dataset["--weights"])
     assert record["images_sha256"] == Manifest.read(dataset["--manifest"]).images_sha256()
     assert record["metrics"] == {f"top{n}": 20.0 * hits for n, hits in enumerate(record["hits"], 1)}

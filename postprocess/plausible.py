@@ -1,0 +1,83 @@
+"""Warnings about a result that looks wrong, whatever its verdict is; and the comparison of classes with a reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from hrnet.io.files import sha256_file
+from hrnet.io.predictions import ClassPrediction, read_predictions
+from hrnet.io.records import FormatError, read_record
+from postprocess.gate import wilson_interval
+
+CHANGED_BY_A_PORT = 0.5  # as a part of the images that are wrong
+
+
+def shifted_labels(beside: Counter[int]) -> list[str]:
+    """A warning if labels that are one higher or one lower would give a higher Top-1, with separate 95% intervals.
+    `beside`: how often the best class differs from the label by a number."""
+    images = sum(beside.values())
+    shift = max((1, -1), key=lambda number: beside[number])
+    (_, high), (low, _) = (wilson_interval(beside[number] / images, images) for number in (0, shift))
+    if low <= high:
+        return []
+    percent, where = 100 * beside[shift] / images, "higher" if shift > 0 else "lower"
+    return [f"if each label were one {where}, Top-1 would be {percent:.2f}%; check the labels"]
+
+
+def at_chance(low: float, classes: int) -> list[str]:
+    """A warning if guessing one of `classes` classes may be as good. `low`: the lower end of the 95% interval, percent.
+    For a pose model `classes` is at most 1 and `low` its AP: guessing finds nobody."""
+    chance = 100 / classes if classes > 1 else 0.0
+    if low > chance:
+        return []
+    return [
+        f"the accuracy is not clearly better than chance ({chance:.3g}%); use more images, or check labels and weights"
+    ]
+
+
+def other_model(changed: Optional[int], images: int, accuracy: float) -> list[str]:
+    """A warning if the reference has another class for more images than a port changes. Such a pass compares two models
+    that are only equally good. `changed`: None if it is unknown; `accuracy`: Top-1 of the less accurate one, percent.
+
+    Two models that were trained separately differ on about as many images as are wrong; ports of EfficientNet-Lite in
+    int8 changed 8 to 23% of that number. The limit is in between: the lower end of Wilson's 95% interval of the changed
+    part is above CHANGED_BY_A_PORT of the part that is wrong.
+    """
+    limit = CHANGED_BY_A_PORT * (1 - accuracy / 100)
+    if not changed or wilson_interval(changed / images, images)[0] <= limit:
+        return []
+    what = f"the reference has another class for {100 * changed / images:.1f}% of the images, more than a port changes"
+    return [f"{what}; check that the compiled model was made from the same weights"]
+
+
+def other_weights(record: Path, weights_sha256: str) -> list[str]:
+    """A warning if PyTorch's accuracy was measured with another checkpoint than the one that the compiled model was
+    exported from. `record`: of the reference; `weights_sha256`: empty if the model does not name its checkpoint."""
+    content = read_record(record, "metrics")
+    known = content.get("weights_sha256") if str(content.get("tool")).startswith("torch ") else None
+    if not known or not weights_sha256 or known == weights_sha256:
+        return []
+    return ["the model was exported from another checkpoint than the reference's; give the WEIGHTS of the export"]
+
+
+def count_changed(best: Sequence[int], record: Path) -> Optional[int]:
+    """For how many images the metrics record of a reference on the same images has another most probable class than
+    `best`; None if neither the record nor predictions beside it contain the classes. Raises FormatError."""
+    content, predictions = read_record(record, "metrics"), record.with_suffix("") / "predictions.jsonl"
+    predicted, evaluated = content.get("predicted"), content.get("evaluated")
+    known = evaluated.get("predictions_sha256") if isinstance(evaluated, dict) else None
+    if predicted is None and known and predictions.is_file() and sha256_file(predictions) == known:
+        predicted = [each.classes[0] for each in read_predictions(predictions, ClassPrediction)]
+    if predicted is None:
+        return None
+    integers = isinstance(predicted, list) and all(type(each) is int for each in predicted)
+    if not integers or len(predicted) != len(best):
+        found = f"{len(predicted)} values" if isinstance(predicted, list) else predicted
+        expected, hint = f"a class for each of {len(best)} images", f"rm {record}; make reference"
+        raise FormatError("invalid predicted", where=record, expected=expected, found=found, hint=hint)
+    return int((np.asarray(predicted) != np.asarray(best)).sum())
