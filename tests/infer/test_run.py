@@ -144,6 +144,8 @@ def test_another_format_or_tool_runs_again(capfd: pytest.CaptureFixture[str]) ->
             pytest.importorskip("openvino")
         assert call(*more) == 0
         assert "inferred 3 images" in capfd.readouterr().out
+        runtime = "openvino" if "openvino" in more else "onnxruntime"
+        assert RunRecord.read("out/run_run.json").tool.startswith(f"{runtime} "), "the runtime that computed"
 
 
 @in_this_process
