@@ -38,7 +38,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            allowed drop, points; none: NOT JUDGED too; not remembered
-REFERENCE    ?=#                              empty or config: the config's figure; torch; onnx; a file
+REFERENCE    ?=#                              empty or config (also for a subset); torch; onnx; a file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without

@@ -5,9 +5,10 @@
 Reads    widths and heights in annotations/person_keypoints_<split>.json; DATASET.INPUT_SIZE and TEST of the config
 Writes   a YAML file for --gears or INPUT.GEARS: GEARS: [[height, width], …]
 
-An image uses the smallest gear that contains it completely (hrnet/gears.py). Its cost is the number of pixels of that
-gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by long side, the
-images of one gear are contiguous, so the best division into K groups follows from the best divisions into K - 1 groups.
+An image uses the shortest gear that holds it, or else the longest one (hrnet/gears.py). Its cost is the number of
+pixels of that gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by
+long side, the images of one gear are contiguous, so the best division into K groups follows from the best divisions
+into K - 1 groups.
 Landscape and portrait images are computed separately, then combined.
 """
 

@@ -160,7 +160,7 @@ def find_training_images(root: Path, classes: int) -> Dataset:
     """Find the images train/<class>/* below `root` for a model with `classes` classes. Raises UserError if there are
     none, or if there are more or fewer class directories."""
     if not (root / "train").is_dir():
-        what = "no train directory" if root.is_dir() else "no such dataset directory"
+        what = "no train directory" if root.is_dir() else "no such data set directory"
         raise UserError(what, where=root, expected="train/<class>/*")
     return _read_class_folders(root, "train", classes)
 
@@ -182,7 +182,7 @@ def find_coco(root: Path, split: str, segmentations: bool = False) -> CocoSet:
     """Find the images of a split (such as val2017) in a COCO directory. `segmentations`: see `read_annotations`. Raises
     UserError if the directory is missing, or none of the images in the annotation file exists."""
     if not root.is_dir():
-        raise UserError("no such dataset directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=")
+        raise UserError("no such data set directory", where=root, expected=COCO_LAYOUT, hint="give DATASET=<directory>")
     check_coco(root, split)
     index, folder = annotation_path(root, split), root / "images" / split
     annotations = read_annotations(index, segmentations)

@@ -10,7 +10,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES
 from hrnet.tars import LISTS, find_tars
 
-IMAGENET_LAYOUTS = "val/*.JPEG with val_label.txt, val/<class>/*, val_list.txt, or *.tar"
+IMAGENET_LAYOUTS = "val/*.JPEG and val_label.txt; or val/<class>/*; or val_list.txt; or *.tar"
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json and images/<split>/*"
 SHOWN = 1000  # names that are read of a directory that is not a data set
 
@@ -30,7 +30,9 @@ def check_imagenet(dataset: Path) -> None:
     if find_tars(dataset)[1]:
         return
     if not dataset.is_dir():
-        raise UserError("no such dataset directory", where=dataset, expected=IMAGENET_LAYOUTS, hint="give DATASET=")
+        raise UserError(
+            "no such data set directory", where=dataset, expected=IMAGENET_LAYOUTS, hint="give DATASET=<directory>"
+        )
     if (root / "val").is_dir():
         hint = f"if the images are directly in val/, write {root}/val_label.txt, lines `name.JPEG index`"
         raise UserError("no class directories", where=root / "val", found=contents(root / "val"), hint=hint)

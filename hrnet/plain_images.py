@@ -16,7 +16,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, natural_key
 from hrnet.io.recognise import recognise
 
-BLANKS = "IMAGES is divided at blanks: for a name with a blank, give its directory"
+SPACES = "IMAGES is divided at spaces: for a name with a space, give its directory"
 
 
 def find_plain_images(given: Iterable[str]) -> list[str]:
@@ -32,7 +32,7 @@ def find_plain_images(given: Iterable[str]) -> list[str]:
             _check_file(path)
             found[path] = None
         else:
-            raise UserError("no such file or directory", where=each, hint=BLANKS)
+            raise UserError("no such file or directory", where=each, hint=SPACES)
     return list(found)
 
 
@@ -44,7 +44,7 @@ def _matches(given: str) -> Sequence[str]:
         return found
     folder = os.path.dirname(given) or os.curdir
     if not os.path.isdir(folder):
-        raise UserError("no such directory", where=folder, hint=BLANKS)
+        raise UserError("no such directory", where=folder, hint=SPACES)
     names = first_few(sorted(name for name in os.listdir(folder) if name[0] != "."))
     hint = f"for all images of the directory: IMAGES={folder}/"
     raise UserError("no file matches this pattern", where=given, found=names or "nothing", hint=hint)

@@ -1,4 +1,4 @@
-"""The table of a speed sweep, and the rows of an earlier sweep over other batch sizes that stay in it."""
+"""The table of a speed sweep, and the rows of an earlier make bench over other batch sizes that stay in it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def find_others(
     rows = [row for row in record.rows if Path(row.model) not in models]
     kept = [row for row in rows if alike and _is_alike(row, compiled)]
     if removed := [row for row in rows if row not in kept]:
-        print(f"removed rows of an earlier sweep with another model, tool, machine or LOOP: {batches(removed)}")
+        print(f"removed rows of an earlier make bench with another model, tool, machine or LOOP: {batches(removed)}")
     return replace(record, rows=kept) if kept else None
 
 
@@ -84,7 +84,7 @@ def with_others(record: BenchRecord, others: Optional[BenchRecord]) -> BenchReco
     if others is None:
         return record
     if (others.tool, others.start_in_seconds) != (record.tool, record.start_in_seconds):
-        print(f"removed rows of an earlier sweep, by {others.tool}: {batches(others.rows)}")
+        print(f"removed rows of an earlier make bench, by {others.tool}: {batches(others.rows)}")
         return record
-    print(f"kept rows of an earlier sweep with the same model, tool, machine and LOOP: {batches(others.rows)}")
+    print(f"kept rows of an earlier make bench with the same model, tool, machine and LOOP: {batches(others.rows)}")
     return replace(record, rows=sorted([*others.rows, *record.rows], key=lambda row: row.batch))

@@ -66,7 +66,9 @@ def check_backend(options: Options) -> None:
             hint = f"{options['PYTHON']} -m atc.adopt --om {model}{source}"
         raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", f"write it: {hint}")
     for goal in sorted(options.goals & {"bench", "qps"}) if model else ():
-        raise options.error("OM", f"make {goal} compiles a model for each batch size", "give OM=")
+        raise options.error(
+            "OM", f"make {goal} compiles a model for each batch size", "to compile one, give an empty OM="
+        )
     if backend in TORCH_BACKENDS and int8:
         raise options.error("BACKEND", "int8 needs an ONNX file", "use onnxruntime, openvino or ascend")
     if backend == "ascend" and options["PRECISION"].startswith("int8-"):

@@ -37,8 +37,11 @@ CHECKS = {
     "BASE": optional(FILE),
     "KEEP": optional(one_of("1")),
     "REFERENCE": Check(f"({FILE.pattern})?", "empty, config, torch, onnx, or a metrics record"),
-    "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names in configs/ separated by spaces"),
-    "IMAGES": Check(r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*", "names without quotes, \\, # and $; else give their directory"),
+    "MODELS": Check(r"([A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)?", "names of models separated by spaces"),
+    "IMAGES": Check(
+        r"[^\x00-\x08\x0e-\x1f'\"`$\\#]*",
+        "paths without quotes, \\, # and $; else give their directory",
+    ),
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32", "int8", "int8-minmax", "int8-percentile", "int8-entropy"),

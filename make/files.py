@@ -151,12 +151,12 @@ def how_to_get(options: Options, name: str) -> str:
         return f"to use what is packed: {forget}"
     download = f"; or make weights WEIGHTS={options.default('WEIGHTS')}" if options.downloadable else ""
     return {
-        "DATASET": f"give DATASET=<directory> with {layout}",
+        "DATASET": f"give DATASET=<directory> that contains {layout}",
         "WEIGHTS": f"give WEIGHTS=<file>{download}",
         "ONNX": f"to export one from WEIGHTS, give ONNX={options.default('ONNX')}",
         "TS": f"to export one from WEIGHTS, give TS={options.default('TS')}",
-        "OM": "to compile one, give OM=",
-        "PREP": "to preprocess DATASET, give PREP=",
+        "OM": "to compile one, give an empty OM=",
+        "PREP": "to preprocess DATASET, give an empty PREP=",
     }[name]
 
 

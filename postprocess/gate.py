@@ -115,7 +115,7 @@ def verdict_line(record: dict[str, Any]) -> str:
         source += f"; measured on {reference['images']} images, compared because of REFERENCE=config"
     few = record["verdict"] == "fail" and metric == "top1" and record["images"] < FEW_IMAGES
     if changed := reference.get("changed", 0):
-        warning = f"; another class than the reference for {plural(changed, 'image')}{warning}"
+        warning = f"; the Top-1 class differs from the reference's for {plural(changed, 'image')}{warning}"
     one = f"; one image is {100 / record['images']:.2g} points" if few else ""
     return (
         f"{record['verdict'].upper()}: {seen}, reference {reference[metric]:.2f}% ({source}): "

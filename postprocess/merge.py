@@ -90,7 +90,9 @@ def raise_foreign(path: Path, part: Part, what: str, expected: Sequence[Any], ot
     pairs = [(actual, wanted) for actual, wanted in zip(part.identity(what), expected) if actual != wanted]
     found, wanted = (str(value)[:40] for value in pairs[0])
     hint = f"rm {path}; make part SHARD={part.part}"
-    raise FormatError(f"foreign part: {what} differs from {other}", where=path, expected=wanted, found=found, hint=hint)
+    raise FormatError(
+        f"part of another run: {what} differs from {other}", where=path, expected=wanted, found=found, hint=hint
+    )
 
 
 def join_files(parts: dict[Path, Part], predictions: Path, keypoints: Optional[Path]) -> None:

@@ -14,7 +14,7 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import wilson_interval
 
-CHANGED_BY_A_PORT = 0.5  # as a part of the images that are wrong
+CHANGED_BY_CONVERSION = 0.5  # as a part of the images that are wrong
 
 
 def shifted_labels(beside: Counter[int]) -> list[str]:
@@ -41,18 +41,19 @@ def at_chance(low: float, classes: int) -> list[str]:
 
 
 def other_model(changed: Optional[int], images: int, accuracy: float) -> list[str]:
-    """A warning if the reference has another class for more images than a port changes. Such a pass compares two models
-    that are only equally good. `changed`: None if it is unknown; `accuracy`: Top-1 of the less accurate one, percent.
+    """A warning if the Top-1 class differs from the reference's on more images than a conversion of the same weights
+    changes. Such a pass compares two models that are only equally good. `changed`: None if it is unknown; `accuracy`:
+    Top-1 of the less accurate one, percent.
 
-    Two models that were trained separately differ on about as many images as are wrong; ports of EfficientNet-Lite in
-    int8 changed 8 to 23% of that number. The limit is in between: the lower end of Wilson's 95% interval of the changed
-    part is above CHANGED_BY_A_PORT of the part that is wrong.
+    Two models that were trained separately differ on about as many images as are wrong; int8 models of
+    EfficientNet-Lite changed 7 to 23% of that number. The limit is in between: the lower end of Wilson's 95% interval
+    of the changed part is above CHANGED_BY_CONVERSION of the part that is wrong.
     """
-    limit = CHANGED_BY_A_PORT * (1 - accuracy / 100)
+    limit = CHANGED_BY_CONVERSION * (1 - accuracy / 100)
     if not changed or wilson_interval(changed / images, images)[0] <= limit:
         return []
-    what = f"the reference has another class for {100 * changed / images:.1f}% of the images, more than a port changes"
-    return [f"{what}; check that the compiled model was made from the same weights"]
+    what = f"the Top-1 class differs from the reference's for {100 * changed / images:.1f}% of the images"
+    return [f"{what}, more than a conversion changes; check that the compiled model was made from the same weights"]
 
 
 def other_weights(record: Path, weights_sha256: str) -> list[str]:

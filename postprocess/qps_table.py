@@ -89,7 +89,7 @@ def run(metrics: list[Path], output: Path, chip: str) -> None:
     tool, here = rows[0]["tool"], machine()
     chip = chip or tool.partition(" on ")[2] or f"{here['processor']}, {here['cores']} cores"
     images = f"{metrics[0].parent.name}, {plural(rows[0]['images'], 'image')}"
-    text = f"{table(rows, chip, images)}\n{tool}; files are read and written outside these times.\n"
+    text = f"{table(rows, chip, images)}\n{tool}; the rates do not include reading and writing files.\n"
     make_folder(output.parent)
     write_text(output.with_suffix(".md"), text)
     shared = {"chip": chip, "tool": tool, "data_set": images, "model": rows[0]["model"], "machine": here}

@@ -373,7 +373,7 @@ def test_coco_images_may_be_in_folders_and_broken_links_are_reported(tmp_path: P
 
 def test_a_directory_without_a_coco_set_is_rejected(tmp_path: Path) -> None:
     line = coco_error_of(tmp_path / "x")
-    assert line.startswith(f"{tmp_path / 'x'}: no such dataset directory") and COCO_LAYOUT in line
+    assert line.startswith(f"{tmp_path / 'x'}: no such data set directory") and COCO_LAYOUT in line
     index = tmp_path / "annotations/person_keypoints_val2017.json"
     line = coco_error_of(tmp_path)
     assert line.startswith(f"{tmp_path}: ") and "no annotations/person_keypoints_val2017.json (" in line

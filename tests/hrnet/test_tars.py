@@ -372,7 +372,7 @@ def test_a_list_may_name_any_files(tmp_path: Path) -> None:
 def test_paths_that_are_not_data_sets_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
     assert "not a data set" in error_of(tmp_path / "x.bin", lambda path: find_images(path, 4))
-    assert "no such dataset directory" in error_of(tmp_path / "none.txt", lambda path: find_images(path, 4))
+    assert "no such data set directory" in error_of(tmp_path / "none.txt", lambda path: find_images(path, 4))
     assert "train/" in error_of(set_of(tmp_path / "set", "0.tar"), lambda path: find_training_images(path, 4))
 
 

@@ -103,7 +103,7 @@ def test_images_with_another_class_are_counted(other: int, warned: bool, tmp_pat
     assert (found["verdict"], found["reference"]["changed"]) == ("pass", other)
     line = gate.verdict_line(found)
     assert (
-        re.findall("another class than the reference for ([0-9]+ images?)", line)
+        re.findall("differs from the reference's for ([0-9]+ images?)", line)
         == {
             0: [],
             1: ["1 image"],
