@@ -47,7 +47,7 @@ def test_report_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert page.check_numbers() > 100
     own = page.json["page"]
     assert own["base"]["images"] == 60 and len(own["changed"]) == 2
-    assert "60 of 500 images were evaluated" in page.text and page.text_of_file.count("data:image/jpeg") == 24
+    assert "Only 60 of 500 listed images" in page.text and page.text_of_file.count("data:image/jpeg") == 24
     assert not (tmp_path / "build/demo_digits/settings/BASE.mk").exists()
     assert checkout.make("report", "MODELS=demo_digits").returncode == 0
     index = Page(Path("build/report.html"))
