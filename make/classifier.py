@@ -31,7 +31,7 @@ def without_comments(config: str) -> str:
 
 def values_of(key: str, text: str) -> list[str]:
     """The values of a key in YAML text, in any section; key and value may be in quotes."""
-    return [value for _, value in re.findall(rf"\b{key}[\"']?\s*:[ \t]+([\"']?)([^\s\"',}}]*)", text)]
+    return [value for _, value in re.findall(rf"\b{key}[\"']?\s*:[ \t]*([\"']?)([^\s\"',}}]*)", text)]
 
 
 def is_above_zero(value: str) -> bool:
