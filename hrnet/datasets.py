@@ -365,7 +365,7 @@ def _second_label(
 
 
 def _label_hint(number: int, line: str, path: AnyPath) -> str:
-    """How to mend a line of labels that is not `name index`."""
+    """How to fix a line of labels that is not `name index`."""
     file, words = shlex.quote(os.fspath(path)), line.split()
     if re.fullmatch(r".+[,;|][0-9]+", line):
         return f"put a space before each index: sed -i -E 's/[,;|]([0-9]+)[[:space:]]*$/ \\1/' {file}"

@@ -195,9 +195,14 @@ def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert run.output.read_bytes() == before[0] and run.output.stat().st_mtime_ns > before[1]
 
 
+def write_again(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
 Change = Callable[[Run], object]
 CHANGES: dict[str, tuple[Change, list[str]]] = {
     "the run": (lambda run: run.rewrite(batch=2), [RANK, EVALUATE]),
+    "an output that was written again": (lambda run: write_again(run.folder / "img2_0.bin"), [RANK]),
     "damaged predictions": (lambda run: predictions_path(run.part).write_text(""), [RANK]),
     "no part": (lambda run: run.part.unlink(), [RANK]),
     "the reference": (

@@ -132,7 +132,7 @@ def test_warnings(built: Built) -> None:
             0.0,
             "pass",
             {"warning": "both are not better than chance"},
-            ("check this run: both are not better than chance",),
+            ("pass, with a warning", "check this run: both are not better than chance"),
         ),
         (40.0, "fail", {}, ("further below the reference than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
