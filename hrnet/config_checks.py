@@ -83,7 +83,7 @@ COUNTS = Rule(lambda value: is_list_of(is_count, value), "a list of positive int
 
 
 def _stage(branches: int) -> dict[str, Rule]:
-    """Of a stage with this number of branches."""
+    """The rules for a stage with this number of branches."""
     rules = {
         "NUM_BRANCHES": only(branches),
         "NUM_MODULES": count(),
