@@ -30,15 +30,15 @@ LOOP         ?= 20#                           bench: number of batches to time f
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      of the model: fp16, fp32, int8, default (NPU: fp16)
 KEEP_FLOAT   ?=#                              int8, fp16: auto, or a list of operators to keep in float
-CALIB        ?= 64#                           int8: number of calibration images, from train/ or val/
+CALIB        ?= 64#                           int8, KEEP_FLOAT=auto: number of calibration images
 SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)
 BACKEND      ?= auto#                         ascend, onnxruntime, openvino, torchscript, torch_aie
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            allowed drop, points; none: NOT JUDGED too; not remembered
-REFERENCE    ?=#                              empty or config (also for a subset); torch; onnx; a file
+GATE         ?= 1#                            allowed drop; none accepts NOT JUDGED; not remembered
+REFERENCE    ?=#                              torch, onnx, a metrics file, config (also for a subset)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without

@@ -25,14 +25,14 @@ from yacs.config import CfgNode
 from atc import graph
 from atc.shapes import DYNAMIC, AtcError
 from hrnet.cli import UserError, command, plural
-from hrnet.config import add_cfg_argument, check_class_names, load_config
+from hrnet.config import add_cfg_argument, load_config
+from hrnet.config_checks import check_class_names, too_small, usual_resize
 from hrnet.io.compiled import TensorInfo
 from hrnet.io.files import AnyPath, make_folder, write_text
 from hrnet.schemas import ONNX
 
 CHANNELS = 3  # R, G, B
 PROBE_BATCH = 2  # batch size for a test run of a model with a dynamic batch size
-CROP = 0.875  # side of the crop, as a share of the resized short side: the usual value for ImageNet
 SCORE_DTYPES = ("float16", "float32")
 LAYOUT = "one input float32 [N, 3, H, W]"
 
@@ -160,17 +160,13 @@ def complete(config: CfgNode, cfg: AnyPath, path: Path) -> tuple[CfgNode, Classi
     classes = config.MODEL.NUM_CLASSES or found.outputs
     if classes not in (found.outputs, found.outputs - 1):
         expected = f"{found.outputs} as the file's outputs, or {found.outputs - 1} if the first is a background class"
-        raise UserError("MODEL.NUM_CLASSES does not fit the ONNX file", where=cfg, expected=expected, found=classes)
-    resize = config.INPUT.RESIZE or int(min(found.size) / CROP)
-    if resize < max(found.size):
-        expected = f"at least the image's sides, {found.size}"
+        hint = f"write NUM_CLASSES: {found.outputs} or {found.outputs - 1}, leave it out, or give another ONNX file"
         raise UserError(
-            "INPUT.RESIZE is too small",
-            where=cfg,
-            expected=expected,
-            found=resize,
-            hint="add INPUT.RESIZE to the config",
+            "MODEL.NUM_CLASSES does not fit the ONNX file", where=cfg, expected=expected, found=classes, hint=hint
         )
+    resize = config.INPUT.RESIZE or usual_resize(min(found.size))
+    if resize < max(found.size):
+        raise too_small(resize, found.size, cfg, given=bool(config.INPUT.RESIZE))
     config = config.clone()
     config.defrost()
     config.MODEL.IMAGE_SIZE, config.MODEL.NUM_CLASSES, config.INPUT.RESIZE = found.size, classes, resize

@@ -29,7 +29,7 @@ from hrnet.config import add_cfg_argument, config_sha256, load_config
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError
 from hrnet.io.reference import describe, write_reference
-from hrnet.io.stamp import Stamp, is_current, touch
+from hrnet.io.stamp import Stamp, is_current, tensors_state, touch
 from hrnet.io.tensors import read_output
 from hrnet.schemas import CLASSIFIERS
 
@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> None:
     config_hash, labels = config_sha256(config), np.array(manifest.labels())
     found = check(config, config_hash, manifest, args)
     settings: dict[str, Any] = {"config_sha256": config_hash, "onnxruntime": onnxruntime.__version__}
+    settings["inputs_state"] = tensors_state(args.manifest.parent)
     data = {path.name: path for path in graph.external_data(args.model)}
     stamp = Stamp.compute([MODULE], settings, {**data, "manifest": args.manifest, "model": args.model})
     if is_current(args.output, stamp, [args.output]):

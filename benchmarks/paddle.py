@@ -5,7 +5,7 @@
 Paddle runs in a separate Python environment, given by `PADDLE_PYTHON` or --paddle_python. It needs only paddlepaddle
 (3.2.2 was used; `python3 -m venv ~/paddle && ~/paddle/bin/pip install paddlepaddle==3.2.2`). The nodes of the ONNX file
 are translated to Paddle's layers and saved as an inference model, so that all three compute the same sums; PaddleClas'
-own network of the same name has the same layers. Logits must not differ by more than parity allows.
+own network of the same name has the same layers. Logits must not differ by more than pth2onnx/parity.py allows.
 
 Each candidate computes one batch at a time with all cores, from arrays in memory. They run alternately. Paddle runs in
 a separate process, which gets the same images and measures its own times.

@@ -5,7 +5,7 @@
 The checkpoint may be from any classification model, for example one of benchmarks.seeded_checkpoint. Both runtimes
 compute several requests at the same time, as in the emulator; torch computes one batch after another on all cores, as
 users do. All candidates use arrays in memory and run alternately in one process. The run fails if outputs differ from
-torch's by more than the parity tolerance.
+torch's by more than the tolerance of pth2onnx/parity.py.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def side_by_side(runtime: Runtime, batches: list[np.ndarray]) -> list[np.ndarray
 
 
 def difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference of a logit. Raises WorkFailed if it exceeds the parity tolerance."""
+    """The largest difference of a logit. Raises WorkFailed if it exceeds the tolerance of pth2onnx/parity.py."""
     largest, allowed = float(np.abs(found - expected).max()), TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not largest <= allowed:
         limit = f"at most {allowed:.1e}"

@@ -18,7 +18,8 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.records import FormatError, read_record, write_record
-from hrnet.io.stamp import Stamp, write_stamp
+from hrnet.io.runs import output_folder
+from hrnet.io.stamp import Stamp, tensors_state, write_stamp
 
 BATCH = 16  # images, for a model whose batch size is not fixed
 FATAL_ONLY = 4
@@ -134,6 +135,8 @@ def make_stamp(module: str, args: argparse.Namespace, settings: dict[str, Any]) 
     given = {name: getattr(args, name) for name in names}
     files = {name: path for name, path in given.items() if path is not None}
     settings = {**settings, "model": args.model.name, "onnxruntime": onnxruntime.__version__}
+    folders = {"inputs_state": args.manifest.parent, "outputs_state": output_folder(args.run)}
+    settings |= {name: tensors_state(folder) for name, folder in folders.items()}
     return Stamp.compute([module], settings, {**files, "model": args.model})
 
 

@@ -36,7 +36,7 @@ from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.records import FormatError, write_record
-from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.stamp import Stamp, is_current, tensors_state, touch, write_stamp
 from hrnet.io.tensors import write_bin
 from postprocess.checks import check_manifest
 
@@ -103,12 +103,15 @@ def walk_graphs(job: Job) -> list[Operator]:
     raise WorkFailed(f"the graphs cannot be compared: {reason}", where=job.args.model)
 
 
+def one_batch(images: list[InputImage], compiled: CompiledModel) -> list[InputImage]:
+    """The first images that have the same shape, at most one batch."""
+    return [image for image in images if image.shape == images[0].shape][: compiled.inputs[0].shape[0]]
+
+
 def run_msprobe(job: Job) -> list[Operator]:
-    """Compare on the device, with one batch: the first images that have the same shape, repeated if there are too
-    few."""
+    """Compare on the device, with one batch: the images are repeated if there are too few."""
     size = job.compiled.inputs[0].shape[0]
-    images = [image for image in job.images if image.shape == job.images[0].shape]
-    values = job.batch([images[at % len(images)] for at in range(size)])
+    values = job.batch([job.images[at % len(job.images)] for at in range(size)])
     folder = job.args.output.with_suffix("")
     msprobe.clean(folder)
     batch = folder / "batch.bin"
@@ -135,12 +138,15 @@ def run(args: argparse.Namespace) -> None:
     check_manifest(manifest, path, config, args.cfg)
     check_same_weights(source, compiled, args)
     images = spread(manifest.images, args.images)
+    if args.model.suffix == ".om":
+        images = one_batch(images, compiled)
     unsuitable = next((image for image in images if not compiled.accepts(image.shape)), None)
     if unsuitable or manifest.dtype != compiled.inputs[0].dtype:
         found = f"{manifest.dtype}{(unsuitable or images[0]).shape}"
         expected = f"{compiled.inputs[0].dtype}{compiled.inputs[0].shape[1:]}"
         raise UserError("inputs do not fit the model", where=args.inputs, expected=expected, found=found)
     settings = {"images": args.images, "config_sha256": config_sha256(config), "device": args.device}
+    settings["inputs_state"] = tensors_state(args.inputs)
     stamp = Stamp.compute(["compare.operators"], settings, {"onnx": args.onnx, "model": args.model, "manifest": path})
     products = [args.output.with_suffix(".md"), args.output]
     if is_current(args.output, stamp, products):

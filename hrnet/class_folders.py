@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES, AnyPath, natural_key
 
 WHOLE = re.compile(r"[0-9]{1,9}")
+WNID = re.compile(r"n[0-9]{8}")  # WordNet IDs: the class directories of ImageNet
 LISTED = 10  # names in an error about files or directories that the user must fix one by one
 
 
@@ -109,6 +111,22 @@ def names_of(labelled: Iterable[tuple[str, int]], classes: int) -> list[str]:
     return [found.get(label, f"class {label}") for label in range(classes)]
 
 
+def _subset_hint(root: Path, split: str, names: list[str], classes: int) -> str:
+    """How to write val_list.txt for a subset of the classes. The position of a directory in the subset is not its
+    class index, so that a list of all classes is needed."""
+    if split != "val":
+        return f"training needs images of all {classes} classes"
+    wnids = all(map(WNID.fullmatch, names))
+    separator, file = ("[ /]", "LOC_synset_mapping.txt") if wnids else ("/", "classes.txt")
+    source = "in the order of the class indices" + ("; Kaggle's ImageNet has this file" if wnids else "")
+    place = shlex.quote(os.fspath(root))
+    find = f"(cd {place} && find val -mindepth 2 -type f -not -name '.*')"
+    program = "NR == FNR {index_of[$1] = NR - 1; next} {print $0, index_of[$2]}"
+    command = f"{find} | awk -F'{separator}' '{program}' {file} - > {place}/val_list.txt"
+    needed = f"{file} with the names of all {classes} class directories, one per line, {source}"
+    return f"for a subset, write val_list.txt from {needed}: {command}"
+
+
 def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], classes: int) -> UserError:
     """The error for too many or too few class directories. It lists first the directories that do not look like
     classes."""
@@ -119,8 +137,9 @@ def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], c
     parts += [f"{len(odd)} with unusual names: {first_few(odd)}"] if odd else []
     parts.append(f"{len(names)} with images: {first_few(names)}")
     expected = f"{classes}, MODEL.NUM_CLASSES"
-    subset = "for a subset write val_list.txt, lines `path index`"
-    hint = f"remove directories that are not classes, or give another CFG; {subset}"
+    hint = "remove directories that are not classes, or give another CFG"
+    if len(names) < classes:
+        hint = f"{hint}; {_subset_hint(place.parent, place.name, sorted({*names} - {*odd}), classes)}"
     return UserError(
         "wrong number of class directories", where=place, expected=expected, found="; ".join(parts), hint=hint
     )

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +24,11 @@ import yaml
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError
-from hrnet.gears import check_gears, read_gears
+from hrnet.config_checks import as_list, check_values
+from hrnet.gears import read_gears
 from hrnet.hints import nearest
 from hrnet.io.files import AnyPath
-from hrnet.pose.joints import COUNT
-from hrnet.schemas import CLASSIFICATION, IGNORED, INTERPOLATIONS, ONNX, POSE, POSE_TEST, RESIZERS, SCHEMAS
+from hrnet.schemas import CLASSIFICATION, IGNORED, ONNX, POSE, SCHEMAS
 from hrnet.yaml_file import NO_COLON, read_yaml
 
 CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs"))
@@ -37,7 +36,6 @@ CONFIGS = Path(os.path.relpath(Path(__file__).resolve().parent.parent / "configs
 TYPES = {int: "an integer", float: "a number", str: "text", bool: "true or false", list: "a list", tuple: "a list"}
 LARGEST = 2**31 - 1  # largest number in a config
 NAMED_FILES = ("GEARS", "CLASS_NAMES")  # keys of INPUT whose value may be the path of a file
-MULTIPLE = 32  # pixels; height and width must be multiples of it: the last branch has 1/32 of the resolution
 
 # All of upstream's classification files have a misspelt key (NUM_RANCHES); yacs would warn each time.
 logging.getLogger("yacs.config").setLevel(logging.ERROR)
@@ -83,7 +81,7 @@ def load_config(path: AnyPath, *kinds: str, complete: bool = True) -> CfgNode:
         schema.merge_from_other_cfg(CfgNode(values))
     except (ValueError, KeyError) as error:
         raise UserError(" ".join(str(error.args[0]).split()), where=path) from None
-    _Check(schema, path).all()
+    check_values(schema, path)
     if complete and schema.MODEL.NAME == ONNX and not is_complete(schema):
         hint = (
             f"make eval CFG={path} ONNX=<file>, or python -m atc.classifier --cfg {path} --model <file> --output <YAML>"
@@ -112,8 +110,9 @@ def _schema(values: dict[str, Any], path: Path, known: tuple[str, ...]) -> CfgNo
 
 
 def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the full names and values of all keys in the file. Converts an integer to float where the schema has a
-    float (`LR: 1`), which yacs does not do. Raises UserError for unknown keys and for values of unsupported types."""
+    """Yield the full names and values of all keys in the file. Converts an integer, also in quotes, to float where the
+    schema has a float (`LR: 1`), which yacs does not do. Raises UserError for unknown keys and for values of
+    unsupported types."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if schema.key_is_deprecated(name) or name == "MODEL.EXTRA.STAGE1.NUM_RANCHES":
@@ -131,8 +130,9 @@ def _check_keys(values: dict[str, Any], schema: CfgNode, path: Path, prefix: str
         if not _is_plain(value):
             expected = f"numbers up to {LARGEST}, text, true, false, or lists of them"
             raise UserError(f"invalid {name}", where=path, expected=expected, found=repr(value)[:80])
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = values[key] = float(value)
+        read = _as_yacs_reads(value)
+        if isinstance(default, float) and isinstance(read, int) and not isinstance(read, bool):
+            value = values[key] = float(read)
         _check_type(name, value, default, path)
         yield name, value
 
@@ -149,7 +149,9 @@ def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
     expected = TYPES.get(type(default))
     if value is None or expected is None or of_file or TYPES.get(type(_as_yacs_reads(value))) == expected:
         return
-    hint = f"write {name.rpartition('.')[2]}: {_as_yaml(default)}, or another value" if default else None
+    key = name.rpartition(".")[2]
+    hint = as_list(key, value) if expected == TYPES[list] else None
+    hint = hint or (f"write {key}: {_as_yaml(default)}, or another value" if default else None)
     raise UserError(f"invalid {name}", where=path, expected=expected, found=repr(value)[:80], hint=hint)
 
 
@@ -198,170 +200,6 @@ def _read_class_names(path: Path) -> list[str]:
     return names
 
 
-def check_class_names(config: CfgNode, path: AnyPath) -> None:
-    """Raise UserError unless INPUT.CLASS_NAMES is empty or has a name for each of MODEL.NUM_CLASSES classes."""
-    names, classes = config.INPUT.CLASS_NAMES, config.MODEL.NUM_CLASSES
-    if not all(isinstance(name, str) for name in names):
-        expected = "a text file with one name per line, or a list of names in quotes"
-        raise UserError("invalid INPUT.CLASS_NAMES", where=path, expected=expected, found=str(names)[:80])
-    if names and len(names) != classes:
-        expected = f"{classes} names, MODEL.NUM_CLASSES"
-        raise UserError("wrong number of INPUT.CLASS_NAMES", where=path, expected=expected, found=len(names))
-
-
-class _Check:
-    """Checks that yacs does not do: lengths of lists, types of their items, ranges, null."""
-
-    def __init__(self, config: CfgNode, path: Path) -> None:
-        self.config, self.path = config, path
-
-    def all(self) -> None:
-        if self.config.MODEL.NAME == ONNX:
-            self.onnx()
-        else:
-            self.trunk()
-            self.weights()
-        if self.config.MODEL.NAME == POSE:
-            self.pose()
-        if self.config.MODEL.NAME == CLASSIFICATION:
-            self.classification()
-        self.common()
-
-    def require(self, valid: bool, name: str, expected: str, found: object) -> None:
-        if not valid:
-            raise UserError(f"invalid {name}", where=self.path, expected=expected, found=found)
-
-    def counts(self, name: str, values: Any, length: int, unit: int = 1) -> None:
-        """Require a list of `length` positive multiples of `unit`."""
-        expected = f"{length} positive integers" if unit == 1 else f"{length} positive multiples of {unit}"
-        valid = isinstance(values, (list, tuple)) and len(values) == length
-        valid = valid and all(_is_positive_int(value) and value % unit == 0 for value in values)
-        self.require(valid, name, expected, values)
-
-    def one_of(self, name: str, value: Any, known: tuple[str, ...]) -> None:
-        self.require(value in known, name, " or ".join(known), value)
-
-    def count(self, name: str, value: Any, unit: int = 1) -> None:
-        self.counts(name, [value], 1, unit)
-
-    def trunk(self) -> None:
-        extra = self.config.MODEL.EXTRA
-        self.count("MODEL.EXTRA.STEM_INPLANES", extra.STEM_INPLANES)
-        for number in range(1, 5):
-            name, stage = f"MODEL.EXTRA.STAGE{number}", extra[f"STAGE{number}"]
-            self.require(stage.NUM_BRANCHES == number, f"{name}.NUM_BRANCHES", str(number), stage.NUM_BRANCHES)
-            self.count(f"{name}.NUM_MODULES", stage.NUM_MODULES)
-            self.counts(f"{name}.NUM_BLOCKS", stage.NUM_BLOCKS, number)
-            self.counts(f"{name}.NUM_CHANNELS", stage.NUM_CHANNELS, number)
-            self.one_of(f"{name}.BLOCK", stage.BLOCK, ("BASIC", "BOTTLENECK"))
-            self.require(stage.FUSE_METHOD == "SUM", f"{name}.FUSE_METHOD", "SUM", stage.FUSE_METHOD)
-
-    def classification(self) -> None:
-        model, resize = self.config.MODEL, self.config.INPUT.RESIZE
-        self.counts("MODEL.EXTRA.HEAD.CHANNELS", model.EXTRA.HEAD.CHANNELS, 4)
-        self.count("MODEL.EXTRA.HEAD.FEATURES", model.EXTRA.HEAD.FEATURES)
-        self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
-        check_class_names(self.config, self.path)
-        self.count("INPUT.RESIZE", resize)
-        self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2, MULTIPLE)
-        large = resize >= max(model.IMAGE_SIZE)
-        self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
-        self.one_of("INPUT.RESIZER", self.config.INPUT.RESIZER, RESIZERS)
-        self.one_of("INPUT.INTERPOLATION", self.config.INPUT.INTERPOLATION, INTERPOLATIONS)
-        self.percent("TOP1", "TOP5")
-        self.training("BATCH_SIZE_PER_GPU")
-        self.count("TEST.BATCH_SIZE_PER_GPU", self.config.TEST.BATCH_SIZE_PER_GPU)
-        scale = self.config.TRAIN.CROP_SCALE
-        valid = _are_numbers(scale, 2) and 0 < scale[0] <= scale[1] <= 1
-        self.require(valid, "TRAIN.CROP_SCALE", "two fractions above 0 and up to 1, the smaller one first", scale)
-
-    def onnx(self) -> None:
-        model, resize = self.config.MODEL, self.config.INPUT.RESIZE
-        if model.NUM_CLASSES != 0:
-            self.count("MODEL.NUM_CLASSES", model.NUM_CLASSES)
-            check_class_names(self.config, self.path)
-        if model.IMAGE_SIZE != []:
-            self.counts("MODEL.IMAGE_SIZE", model.IMAGE_SIZE, 2)
-        if resize != 0:
-            self.count("INPUT.RESIZE", resize)
-            large = resize >= max(model.IMAGE_SIZE, default=0)
-            self.require(large, "INPUT.RESIZE", f"at least MODEL.IMAGE_SIZE, {model.IMAGE_SIZE}", resize)
-        self.percent("TOP1", "TOP5")
-
-    def training(self, batch_key: str) -> None:
-        train = self.config.TRAIN
-        self.count(f"TRAIN.{batch_key}", train[batch_key])
-        self.count("TRAIN.END_EPOCH", train.END_EPOCH)
-        self.count("PRINT_FREQ", self.config.PRINT_FREQ)
-        self.one_of("TRAIN.OPTIMIZER", train.OPTIMIZER, ("sgd", "adam"))
-        self.require(_is_number(train.LR) and train.LR > 0, "TRAIN.LR", "a number above 0", train.LR)
-        steps = isinstance(train.LR_STEP, (list, tuple)) and all(map(_is_positive_int, train.LR_STEP))
-        self.require(steps, "TRAIN.LR_STEP", "a list of positive integers", train.LR_STEP)
-        self.require(0 <= train.MOMENTUM < 1, "TRAIN.MOMENTUM", "a number of at least 0 and below 1", train.MOMENTUM)
-        self.require(train.WD >= 0, "TRAIN.WD", "a number of at least 0", train.WD)
-        self.require(train.LR_FACTOR > 0, "TRAIN.LR_FACTOR", "a number above 0", train.LR_FACTOR)
-        self.require(self.config.WORKERS >= 0, "WORKERS", "an integer of at least 0", self.config.WORKERS)
-
-    def pose(self) -> None:
-        config, deconv = self.config, self.config.MODEL.EXTRA.DECONV
-        joints = config.MODEL.NUM_JOINTS
-        self.require(joints == COUNT and _is_positive_int(joints), "MODEL.NUM_JOINTS", f"{COUNT}, as in COCO", joints)
-        center = config.DATASET.WITH_CENTER
-        self.require(center is False, "DATASET.WITH_CENTER", "False", center)
-        self.count("MODEL.EXTRA.DECONV.NUM_DECONVS", deconv.NUM_DECONVS)
-        self.count("MODEL.EXTRA.DECONV.NUM_BASIC_BLOCKS", deconv.NUM_BASIC_BLOCKS)
-        self.counts("MODEL.EXTRA.DECONV.NUM_CHANNELS", deconv.NUM_CHANNELS, deconv.NUM_DECONVS)
-        self.counts("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, deconv.NUM_DECONVS)
-        self.booleans("MODEL.EXTRA.DECONV.CAT_OUTPUT", deconv.CAT_OUTPUT, deconv.NUM_DECONVS)
-        self.booleans("LOSS.WITH_AE_LOSS", config.LOSS.WITH_AE_LOSS, deconv.NUM_DECONVS + 1)
-        self.kernels("MODEL.EXTRA.DECONV.KERNEL_SIZE", deconv.KERNEL_SIZE, (2, 3, 4))
-        self.kernels("MODEL.EXTRA.FINAL_CONV_KERNEL", [config.MODEL.EXTRA.FINAL_CONV_KERNEL], (1, 3))
-        self.count("DATASET.INPUT_SIZE", config.DATASET.INPUT_SIZE, MULTIPLE)
-        if config.INPUT.GEARS != []:
-            check_gears(config.INPUT.GEARS, config.DATASET.INPUT_SIZE, self.path, "INPUT.GEARS")
-        self.training("IMAGES_PER_GPU")
-        data = config.DATASET
-        self.count("DATASET.MAX_NUM_PEOPLE", data.MAX_NUM_PEOPLE)
-        self.require(0 <= data.FLIP <= 1, "DATASET.FLIP", "a probability from 0 to 1", data.FLIP)
-        scales = 0 < data.MIN_SCALE <= data.MAX_SCALE
-        self.require(scales, "DATASET.MIN_SCALE", "above 0, at most MAX_SCALE", [data.MIN_SCALE, data.MAX_SCALE])
-        self.percent("AP")
-        for key, expected in POSE_TEST.items():
-            found = config.TEST[key]
-            same = (list(found) if isinstance(found, tuple) else found) == expected
-            self.require(same, f"TEST.{key}", str(expected), found)
-
-    def kernels(self, name: str, sizes: list[int], known: tuple[int, ...]) -> None:
-        self.require(set(sizes) <= set(known), name, " or ".join(map(str, known)), sizes)
-
-    def booleans(self, name: str, values: Any, length: int) -> None:
-        valid = values and len(values) == length and all(isinstance(value, bool) for value in values)
-        self.require(valid, name, f"{length} booleans", values)
-
-    def percent(self, *names: str) -> None:
-        for name in names:
-            value = self.config.REFERENCE[name]
-            self.require(0 <= value <= 100, f"REFERENCE.{name}", "a percentage from 0 to 100", value)
-        images = self.config.REFERENCE.IMAGES  # the gate compares the figure only with as many images
-        known = images > 0 if self.config.REFERENCE[names[0]] else images >= 0
-        self.require(known, "REFERENCE.IMAGES", f"the number of images that {names[0]} was measured on", images)
-
-    def common(self) -> None:
-        values = self.config.INPUT
-        for name in ("MEAN", "STD"):
-            self.require(_are_numbers(values[name], 3), f"INPUT.{name}", "3 numbers", values[name])
-        self.require(
-            max(values.MEAN) <= 1, "INPUT.MEAN", "3 numbers for pixels scaled to 0..1: divide by 255", values.MEAN
-        )
-        self.require(min(values.STD) > 0, "INPUT.STD", "3 numbers above 0", values.STD)
-
-    def weights(self) -> None:
-        weights = self.config.WEIGHTS
-        self.require(isinstance(weights.URL, str), "WEIGHTS.URL", "a URL as text", weights.URL)
-        digits = re.fullmatch("([0-9a-fA-F]{32})?", str(weights.MD5)) is not None
-        self.require(digits, "WEIGHTS.MD5", "32 hex digits", weights.MD5)
-
-
 def _is_plain(value: Any, depth: int = 2) -> bool:
     """Whether a YAML value is null, text, a boolean, a number up to LARGEST, or a list of them (up to `depth` deep)."""
     if isinstance(value, (list, tuple)):
@@ -369,18 +207,6 @@ def _is_plain(value: Any, depth: int = 2) -> bool:
     if isinstance(value, (int, float)):
         return abs(value) <= LARGEST
     return value is None or isinstance(value, str)
-
-
-def _is_positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_numbers(values: Any, length: int) -> bool:
-    return bool(values) and len(values) == length and all(map(_is_number, values))
 
 
 def config_sha256(config: CfgNode) -> str:

@@ -343,15 +343,28 @@ def read_labels(path: AnyPath, root: Optional[Path] = None) -> dict[str, int]:
             if flat and not name.startswith("val/"):
                 name = f"val/{name}"
         if name in labels:
-            raise FormatError(f"line {number}: a second label for {name}", where=path)
+            raise _second_label(name, int(index), number, labels, data, path)
         labels[name] = int(index)
     if not labels:
         raise FormatError("no labels", where=path, expected="lines `name index`")
     return labels
 
 
+def _second_label(
+    name: str, label: int, number: int, labels: Mapping[str, int], data: bytes, path: AnyPath
+) -> FormatError:
+    """The error for a second label of an image, in line `number`; each filled line before it has one label."""
+    lines = enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape"), 1)
+    first = [at for at, line in lines if line.strip()][list(labels).index(name)]
+    file = shlex.quote(os.fspath(path))
+    which = "" if label == labels[name] else f"if line {first} is right: "
+    found = f"{labels[name]} in line {first}, {label} in line {number}"
+    hint = f"{which}sed -i {number}d {file}"
+    return FormatError(f"line {number}: a second label for {name}", where=path, found=found, hint=hint)
+
+
 def _label_hint(number: int, line: str, path: AnyPath) -> str:
-    """How to mend a line of labels that is not `name index`."""
+    """How to fix a line of labels that is not `name index`."""
     file, words = shlex.quote(os.fspath(path)), line.split()
     if re.fullmatch(r".+[,;|][0-9]+", line):
         return f"put a space before each index: sed -i -E 's/[,;|]([0-9]+)[[:space:]]*$/ \\1/' {file}"

@@ -75,7 +75,9 @@ def read_gears(path: AnyPath, short: int) -> list[Gear]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FormatError("no such gears file", where=path, hint="run make gears") from None
+        raise FormatError(
+            "no such gears file", where=path, hint="run make gears, or fix INPUT.GEARS in the config"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FormatError(f"not YAML: {' '.join(str(error).split())}", where=path) from None
     return check_gears(content.get("GEARS") if isinstance(content, dict) else None, short, path)

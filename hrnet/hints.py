@@ -79,8 +79,9 @@ LETTERS_PER_EDIT = 4  # of the given name: shorter names are near to too many ot
 
 def nearest(name: str, known: Iterable[str]) -> Optional[str]:
     """The known name that differs least from `name`: in at most one of LETTERS_PER_EDIT letters (three letters: one is
-    missing, too many or exchanged, but none is another), or because it has more words, as `hrnet_w48` for `w48`; None
-    if there is no such name. Capitals, `-` and `_` make no difference, and an ending that both have is not counted."""
+    missing or added, or two are exchanged, but none is replaced), or because it has more words, as `hrnet_w48` for
+    `w48`; None if there is no such name. Capitals, `-` and `_` make no difference, and an ending that both have is not
+    counted."""
     asked = _plain(name)
     near: list[tuple[int, int, str]] = []
     for each in known:

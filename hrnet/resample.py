@@ -2,7 +2,7 @@
 but for bilinear interpolation only for the part of the resized image that is needed.
 
 The weights are computed here, the sums over pixels in `_resample.c`. If that module is not compiled, for example on a
-board without a compiler, Pillow is used: same pixels, about six times slower (docs/decisions/0022-resize.md). Pillow is
+board without a compiler, Pillow is used: same pixels, but slower (docs/decisions/0022-resize.md). Pillow is
 also used for bicubic interpolation.
 """
 

@@ -290,7 +290,7 @@ def pose() -> CfgNode:
 
 
 def onnx_classifier() -> CfgNode:
-    """Of any classifier in an ONNX file: what the file does not contain, and two facts that `atc.classifier` adds."""
+    """The schema for an ONNX classifier: values that its file does not contain, or that `atc.classifier` adds."""
     known, schema = classification(), CfgNode()
     schema.MODEL = CfgNode({"NAME": ONNX})
     schema.MODEL.NUM_CLASSES = 0  # 0: those of the file; fewer by one than its outputs if the first is background

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import NamedTuple, Optional
+
+import numpy as np
 
 from hrnet.cli import UserError, WorkFailed, first_few, plural
 from hrnet.io.compiled import CompiledModel
 from hrnet.io.manifest import Manifest
+from hrnet.io.records import FormatError
 from infer.output_dir import OutputDir
 from infer.run_ais_bench import Tool
 
@@ -34,13 +39,19 @@ def check_inputs(inputs: Path, manifest: Manifest, model: Path, compiled: Compil
     if compiled.gears and manifest.suffix != "npy":
         found, hint = f".{manifest.suffix}", "run make preprocess"
         raise UserError("wrong format for a model with gears", where=inputs, expected=".npy", found=found, hint=hint)
-    listed = {f"{image.stem}.{manifest.suffix}" for image in manifest.images}
-    existing = {entry.name for entry in inputs.iterdir() if entry.suffix.lower() in (".bin", ".npy")}
-    if existing != listed:
-        hint = f"rm {inputs}/manifest.json; make preprocess"
-        names = first_few(sorted(existing ^ listed))
-        found = f"{len(listed - existing)} missing, {len(existing - listed)} unexpected: {names}"
+    listed = {f"{image.stem}.{manifest.suffix}": image.shape for image in manifest.images}
+    with os.scandir(inputs) as entries:
+        existing = {entry.name: entry for entry in entries if entry.name.lower().endswith((".bin", ".npy"))}
+    hint = f"rm {inputs}/manifest.json; make preprocess"
+    if existing.keys() != listed.keys():
+        names = first_few(sorted(existing.keys() ^ listed.keys()))
+        missing, unexpected = len(listed.keys() - existing.keys()), len(existing.keys() - listed.keys())
+        found = f"{missing} missing, {unexpected} unexpected: {names}"
         raise UserError("the files differ from the manifest", where=inputs, found=found, hint=hint)
+    for name, shape in listed.items():
+        size, wanted = existing[name].stat().st_size, math.prod(shape) * np.dtype(dtype).itemsize
+        if size != wanted and not (manifest.suffix == "npy" and size > wanted):  # a .npy file also has a header
+            raise FormatError("wrong size", where=inputs / name, expected=f"{wanted} bytes", found=size, hint=hint)
 
 
 def plan_passes(

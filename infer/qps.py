@@ -64,7 +64,7 @@ def build_command(args: argparse.Namespace) -> list[str]:
     """Build the command line of make."""
     backend = args.backend
     if backend == "auto":
-        backend = "torch_aie" if importlib.util.find_spec("torch_aie") else "torchscript"
+        backend = "torch_aie" if any(map(importlib.util.find_spec, ("mindietorch", "torch_aie"))) else "torchscript"
     model = find_model(args.traced_model, args.model)
     values = {
         "MODEL": model,
@@ -102,7 +102,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--label_file", type=Path, required=True, help="label file with lines `name.JPEG index`")
     parser.add_argument("--traced_model", type=Path, required=True, help="TorchScript file")
     parser.add_argument("--model", default="", help=f"name in configs/ (default: from the file, else {ZOO_MODEL})")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="auto: torch_aie if it is installed")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="auto: torch_aie if Torch-AIE is installed")
     help_precision = "default: fp16 for torch_aie, else fp32"
     parser.add_argument("--precision", choices=("default", "fp16", "fp32"), default="default", help=help_precision)
     parser.add_argument("--soc_version", default="Ascend310P3", help="chip, only for torch_aie")

@@ -49,6 +49,7 @@ class Job(NamedTuple):
 def make_stamp(plan: PassPlan, model: Path, compiled: CompiledModel, tool: Tool, device: str) -> stamp.Stamp:
     """The stamp of a pass. It includes `device`, because the measured times depend on it."""
     settings = {"outfmt": plan.output.outfmt, "tool": tool.settings, "flip": plan.flip, "device": device}
+    settings["inputs_state"] = stamp.tensors_state(plan.inputs)
     record, manifest = CompiledModel.record_path(model), plan.inputs / "manifest.json"
     files = {"model": compiled.model_sha256, "record": sha256_file(record), "manifest": sha256_file(manifest)}
     return stamp.Stamp(settings, files, code_sha256("infer.run", *tool.modules))
@@ -63,6 +64,7 @@ def prepare(plan: PassPlan, made_from: stamp.Stamp, compiled: CompiledModel, too
         "tool": tool.start[1:],
         "flip": plan.flip,
         "code_sha256": made_from.code_sha256,
+        "inputs_state": made_from.settings["inputs_state"],
     }
     kept = keep_finished(plan.output, plan.manifest, compiled, settings)
     done = set(kept)
@@ -92,8 +94,9 @@ def write_run_record(job: Job, model: Path, compiled: CompiledModel, command_lin
     files = {**{stem: output.output_names(stem, len(compiled.outputs)) for stem in job.kept}, **result.files}
     check_outputs(output, manifest, files, compiled)
     path = job.plan.inputs / "manifest.json"  # preprocessing may have run again: the locks do not cover the inputs
-    if not path.exists() or sha256_file(path) != job.stamp.files["manifest"]:
-        raise WorkFailed("changed while its inputs were inferred", where=path, hint="rerun make infer")
+    unchanged = path.exists() and sha256_file(path) == job.stamp.files["manifest"]
+    if not unchanged or stamp.tensors_state(job.plan.inputs) != job.stamp.settings["inputs_state"]:
+        raise WorkFailed("inputs changed while they were inferred", where=path, hint="rerun make infer")
     if job.kept:
         shutil.rmtree(job.source)
     total = result.host.get("total", seconds)

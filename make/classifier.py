@@ -6,6 +6,7 @@ atc.classifier writes.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -13,16 +14,33 @@ import hrnet
 from make.call import TORCH_BACKENDS, OptionError, Options, note
 
 JUDGING = {"eval", "gate", "merge", "cluster"}  # targets that print a verdict
+FIGURES = ("TOP1", "TOP5", "AP")  # keys of REFERENCE: published accuracy
 NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network of hrnet/nets
 
 
 def read_kind(options: Options, config: str) -> None:
     """Read from the text of a config whether its model is an ONNX file, and whether figures and a checkpoint are
     published."""
-    text = re.sub(r"(^|\s)#.*", "", config)
-    options.onnx = re.search(r"\bNAME:\s*[\"']?onnx\b", text) is not None
-    options.published = any(float(value) > 0 for value in re.findall(r"\b(?:TOP1|AP):\s*([0-9]+\.?[0-9]*)", text))
-    options.downloadable = re.search(r"\bURL:\s*[\"']?\w", text) is not None
+    text = without_comments(config)
+    options.onnx = "onnx" in values_of("NAME", text)
+    options.published = any(is_above_zero(value) for key in FIGURES for value in values_of(key, text))
+    options.downloadable = any(values_of("URL", text))
+
+
+def without_comments(config: str) -> str:
+    return re.sub(r"(^|\s)#.*", "", config)
+
+
+def values_of(key: str, text: str) -> list[str]:
+    """The values of a key in YAML text, in any section; key and value may be in quotes."""
+    return [value for _, value in re.findall(rf"\b{key}[\"']?\s*:[ \t]*([\"']?)([^\s\"',}}]*)", text)]
+
+
+def is_above_zero(value: str) -> bool:
+    """Whether it is a number above 0; `hrnet.config` reports other values."""
+    with contextlib.suppress(ValueError):
+        return float(value) > 0
+    return False
 
 
 def completed(options: Options) -> str:

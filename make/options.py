@@ -34,7 +34,7 @@ from make.call import (
 )
 from make.changed import changed
 from make.checks import CHECKS, FILE, PATH, optional
-from make.classifier import check_classifier, read_kind, set_reference
+from make.classifier import check_classifier, read_kind, set_reference, values_of, without_comments
 from make.defaults import check_fixed_batch, set_defaults
 from make.files import check_files, missing_files
 from make.ignored import ignore_weights, made_models, note_default_model, report_ignored
@@ -93,7 +93,7 @@ def find_config(options: Options) -> None:
         )
     options.values["CFG"] = given
     text = path.read_text(encoding="utf-8", errors="replace")
-    options.pose = "pose_higher_hrnet" in text
+    options.pose = "pose_higher_hrnet" in values_of("NAME", without_comments(text))
     read_kind(options, text)
     if options.onnx:
         ignore_weights(options)

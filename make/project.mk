@@ -96,7 +96,7 @@ cluster:      $(MODEL_FILE) $(OM:%=%.json) $(if $(TORCH_OR_ONNX),$(SOURCE)) ## c
 
 VENV  := .venv
 PEERS ?= peers# bench-peers: the original programs; not remembered
-CLEAN ?=# all: make clean removes train/ too; not remembered
+CLEAN ?=# all: also remove build/MODEL/train; not remembered
 .PHONY: help setup doctor demo test check clean bench-peers
 
 help:                             ## print this list
@@ -166,7 +166,7 @@ check: $(VENV)/done               ## run ruff, ruff format, mypy and codespell
 	$(VENV)/bin/mypy
 	$(VENV)/bin/codespell
 
-clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also train/)
+clean:                            ## remove build/MODEL and its remembered values (CLEAN=all: also build/MODEL/train)
 	@$(if $(wildcard $(B)/*),find $(B) -mindepth 1 -maxdepth 1 $(if $(filter all,$(CLEAN)),,! -name train) -exec rm -rf {} +; \
 	echo "removed the products and remembered values of MODEL=$(MODEL) in $(B)$(if $(filter all,$(CLEAN)),,$(if $(wildcard $(B)/train),; kept: $(B)/train))",:)
 

@@ -13,8 +13,8 @@ from hrnet.io.files import make_folder, sha256_file
 from hrnet.io.manifest import Manifest
 from hrnet.io.parts import Part, keypoints_path, predictions_path
 from hrnet.io.records import FormatError, read_record
-from hrnet.io.runs import RunRecord
-from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
+from hrnet.io.runs import RunRecord, output_folder
+from hrnet.io.stamp import Stamp, is_current, tensors_state, touch, write_stamp
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[
         if not path.is_file():
             raise FormatError(f"no {what} record", where=path, hint=f"run make {stage}")
     files = {"manifest": job.manifest, **dict(zip(("run", "run_flip"), job.runs))}
-    stamp = Stamp.compute([PREDICTION_MODULES[task]], settings, files)
+    states = {"outputs_state": [tensors_state(output_folder(run)) for run in job.runs]}
+    stamp = Stamp.compute([PREDICTION_MODULES[task]], {**settings, **states}, files)
     products = [predictions_path(job.part), *([keypoints_path(job.part)] if task == "pose" else []), job.part]
     if is_current(job.part, stamp, products):
         folder = job.output.with_suffix("") if job.output else None

@@ -180,7 +180,7 @@ def parser(script: str, kind: str, *, weights: str = "", output: str = "", cfg: 
     result = Parser(prog=f"python -m {script}", description=f"Export a checkpoint to {kind}.")
     add_cfg_argument(result, cfg)
     for name, alias, text in (
-        ("--weights", weights, "checkpoint (.pth, .pth.tar, .safetensors)"),
+        ("--weights", weights, "checkpoint (.pth, .pth.tar, .safetensors, .pdparams)"),
         ("--output", output, f"{kind} file to write"),
     ):
         result.add_argument(*filter(None, (name, alias)), dest=name[2:], type=Path, required=True, help=text)

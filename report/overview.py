@@ -102,9 +102,27 @@ def onnx_file(run: Run, compiled: Optional[Source]) -> dict[str, str]:
     return {"sha256": sha256, "path": str(path) if path.is_file() and sha256_file(path) == sha256 else ""}
 
 
+def config_hash(run: Run, sources: Sources) -> tuple[str, Optional[Source]]:
+    """SHA-256 of MODEL and INPUT of the run's config: from the metrics, which have it if make onnx exported the model,
+    else from the manifest or the first part, which is also returned (as a file: it may be too long for the page). Empty
+    if these now belong to another run."""
+    content = run.metrics.content
+    if known := content["model"].get("config_sha256"):
+        return known, None
+    evaluated = content["evaluated"]
+    parts = run.path.with_suffix("") / "parts"
+    records = [(run.inputs / "manifest.json", "manifest", evaluated.get("manifest_sha256"))]
+    records += [(parts / name, "part", sha256) for name, sha256 in evaluated.get("parts", {}).items()]
+    for path, kind, sha256 in records:
+        if path.is_file() and sha256_file(path) == sha256:
+            return str(read_record(path, kind)["config_sha256"]), sources.file(path)
+    return "", None
+
+
 def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dict[str, Any]:
     """The values for the template."""
     compiled = compiled_record(run, sources, model)
+    sha256, record = config_hash(run, sources)
     exported = sources.record(run.build / "model.onnx.json", "export")
     if exported and compiled and compiled.content["metadata"].get("int8.tool") is None:
         same = exported.content["model_sha256"] == compiled.content["source_sha256"]
@@ -118,6 +136,8 @@ def section(run: Run, sources: Sources, model: Optional[Path], cfg: Path) -> dic
         "chip": chip(run, compiled),
         "npu": on_npu(run),
         "config": sources.file(cfg),
+        "config_sha256": sha256,
+        "config_record": record,
         "weights": weights_path(run),
         "onnx": onnx_file(run, compiled),
         "weights_url": run.config.get("WEIGHTS", {}).get("URL", ""),

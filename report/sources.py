@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
@@ -64,6 +64,8 @@ class Sources:
             self.found[path] = Source(
                 f"r{len(self.found) + 1}", text, name, self.link(path), sha256_file(path), content
             )
+        elif self.found[path].content is None:  # it was added as a file
+            self.found[path] = replace(self.found[path], content=content)
         return self.found[path]
 
     def file(self, path: Path) -> Optional[Source]:

@@ -47,7 +47,7 @@ from serve.pose import PoseModel
 from serve.verdict import TOOLS, check_verdict
 
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
-IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch size, or times 8 if that is larger
+IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch size, which counts as at least 8
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import distributed, nn
 
 from hrnet.cann import source_set_env
-from hrnet.cli import UserError, WorkFailed, cores
+from hrnet.cli import UserError, WorkFailed, cores, plural
 from hrnet.io.files import FILE_MODE
 from hrnet.nets import float32
 
@@ -232,7 +232,7 @@ def launch(module: str, argv: Sequence[str], nproc: int, nodes: int, node: int, 
         check_port(addr, port)
     if nodes > 1:
         print(
-            f"waiting for {nodes - 1} other machines (--nodes) at {addr}:{port}, at most {WAIT} s",
+            f"waiting for {plural(nodes - 1, 'other machine')} (--nodes) at {addr}:{port}, at most {WAIT} s",
             file=sys.stderr,
             flush=True,
         )

@@ -38,10 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cfg_argument(parser)
     parser.add_argument("--output", type=Path, help="output directory (default: build/<config>/train)")
     parser.add_argument("--lr", type=real(above=0), help="learning rate (default: TRAIN.LR)")
-    parser.add_argument("--batch_size", "--bs", type=integer(1), help="batch size of each process (default: TRAIN)")
+    parser.add_argument(
+        "--batch_size", "--bs", type=integer(1), help="batch size of each process (default: from TRAIN in the config)"
+    )
     parser.add_argument("--train_epochs", type=integer(1), help="epochs (default: TRAIN.END_EPOCH)")
     parser.add_argument("--stop_step", type=integer(0), default=0, help="only time N steps; 0: train (%(default)s)")
-    parser.add_argument("--workers", type=integer(0), help="processes that read images (default: WORKERS)")
+    parser.add_argument(
+        "--workers", type=integer(0), help="processes that read images (default: WORKERS in the config)"
+    )
     parser.add_argument("--threads", type=integer(1), help="CPU threads of each process")
     parser.add_argument("--precision", choices=recipe.PRECISIONS, default="auto", help="mixed: autocast (%(default)s)")
     parser.add_argument("--weights", type=Path, help="a checkpoint to start from")

@@ -79,8 +79,9 @@ class Part:
     @staticmethod
     def read(path: AnyPath) -> Part:
         """Read the record of a part, and check the hashes of its other files. Raises FormatError."""
-        again = f"rm {path}; make part"
-        content = read_record(path, "part", hint="run make part")
+        command = f"make part SHARD={Path(path).stem.replace('-of-', '/')}"
+        again = f"rm {path}; {command}"
+        content = read_record(path, "part", hint=f"run {command}")
         numbers = content.get("shard")
         if not (
             isinstance(numbers, list)

@@ -1,13 +1,14 @@
 """Record what a product was made from, so that a restarted stage can skip its work if nothing relevant changed.
 
 make restarts a stage when any of its prerequisites is newer than its product. The stage compares three things with the
-stamp beside the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files, and the
-SHA-256 of its own code (the import closure of its script). If they are equal and the product is unchanged, the stage
-only touches the product.
+stamp beside the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files (of
+directories with one file for each image `tensors_state`), and the SHA-256 of its own code (the import closure of its
+script). If they are equal and the product is unchanged, the stage only touches the product.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple, Optional
 from hrnet.code import code_sha256
 from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, read_record, write_record
+
+TENSORS = (".bin", ".npy", ".txt")  # endings of inputs and outputs
 
 
 class Stamp(NamedTuple):
@@ -64,6 +67,18 @@ def touch(product: AnyPath, records: Sequence[AnyPath], again: Optional[str] = N
         os.utime(record)
     again = again or f"rm {records[-1]}"
     print(f"{product} is up to date: same inputs, settings and code (to make it again: {again})")
+
+
+def tensors_state(folder: AnyPath) -> str:
+    """SHA-256 of the names, sizes and modification times of the inputs or outputs in a directory, which are too large
+    to read them each time; `missing` without the directory."""
+    try:
+        with os.scandir(folder) as entries:
+            files = sorted((entry.name, entry.stat()) for entry in entries if entry.name.endswith(TENSORS))
+    except FileNotFoundError:
+        return "missing"
+    state = "".join(f"{name} {status.st_size} {status.st_mtime_ns}\n" for name, status in files)
+    return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def data_state(root: AnyPath, files: Iterable[AnyPath], sources: Iterable[str]) -> dict[str, Optional[list[int]]]:

@@ -191,9 +191,17 @@ def test_values_of_the_config_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("MODEL: {NAME: onnx, NUM_CLASSES: 1000}", ("MODEL.NUM_CLASSES", "10 as the file's outputs", "found 1000")),
+        (
+            "MODEL: {NAME: onnx, NUM_CLASSES: 1000}",
+            ("MODEL.NUM_CLASSES", "10 as the file's outputs", "found 1000", "write NUM_CLASSES: 10 or 9"),
+        ),
         ("MODEL: {NAME: onnx, IMAGE_SIZE: [32, 32]}", ("differs from the ONNX file's", "[16, 16]", "[32, 32]")),
-        ("MODEL: {NAME: onnx}\nINPUT: {RESIZE: 15}", ("INPUT.RESIZE", "at least", "15")),
+        (
+            "MODEL: {NAME: onnx}\nINPUT: {RESIZE: 15}",
+            ("INPUT.RESIZE", "at least", "15", "raise it", "INPUT.RESIZE: 18"),
+        ),
+        ("MODEL: {NAME: onnx}\nINPUT: {RESIZER: CV2}", ("INPUT.RESIZER", "did you mean cv2?")),
+        ("MODEL: {NAME: onnx}\nINPUT: {INTERPOLATION: cubic}", ("INPUT.INTERPOLATION", "bilinear or bicubic")),
         ("MODEL: {NAME: onnx, EXTRA: {}}", ("unknown key MODEL.EXTRA",)),
         ("MODEL: {NAME: onnx, IMAGE_SIZE: [16]}", ("MODEL.IMAGE_SIZE", "[16]")),
         ("MODEL: {NUM_CLASSES: 10}", ("MODEL.NAME", "expected onnx", "cls_hrnet")),

@@ -175,6 +175,8 @@ def without_times(data: bytes) -> bytes:
     if record["kind"] in NESTED:
         record = untimed(record)
     record = {key: value for key, value in record.items() if key not in OF_THIS_RUN}
+    if isinstance(record.get("settings"), dict):  # files written again have other times
+        record["settings"] = {key: each for key, each in record["settings"].items() if not key.endswith("_state")}
     if isinstance(record.get("data"), dict):  # a directory of links has its own time
         record["data"] = {path: state and state[1] for path, state in record["data"].items()}
     for name in ("files", "made_from", "evaluated", "parts"):

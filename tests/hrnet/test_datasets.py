@@ -140,7 +140,21 @@ def test_another_number_of_class_folders_is_rejected(classes: int, class_folders
     assert str(caught.value.found).startswith(
         "1 without images: __MACOSX; 1 with unusual names: backup; 5 with images: "
     )
-    assert "val_list.txt" in str(caught.value.hint)
+    assert ("val_list.txt" in str(caught.value.hint)) == (classes > 5), "a subset has fewer"
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_a_second_label_names_both_and_a_command(second: int, tmp_path: Path) -> None:
+    touch(tmp_path, "val/a.JPEG", "val/b.JPEG")
+    path = tmp_path / "val_label.txt"
+    path.write_text(f"b.JPEG 0\n\na.JPEG 1\nval/a.JPEG {second}\n")
+    with pytest.raises(UserError) as caught:
+        find_images(tmp_path, 3)
+    error = caught.value
+    assert error.found == f"1 in line 3, {second} in line 4"
+    assert ("if line 3 is right" in str(error.hint)) == (second != 1)
+    subprocess.run(["bash", "-c", str(error.hint).rpartition("right: ")[2]], check=True)
+    assert find_images(tmp_path, 3).labels == {"val/a.JPEG": 1, "val/b.JPEG": 0}
 
 
 def numbered(root: Path, split: str, names: Iterable[object]) -> Path:

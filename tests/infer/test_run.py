@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_an_up_to_date_pass_is_only_touched(capfd: pytest.CaptureFixture[str]) -
         assert (path.stat().st_mtime_ns > time) == (path.name == "run_run.json")
 
 
-def npy_inputs(_: pytest.MonkeyPatch) -> None:
+def npy_inputs(_: Optional[pytest.MonkeyPatch] = None) -> None:
     for path in Path("in").glob("*.bin"):
         path.unlink()
     prep_folder(Path("in"), 6, suffix="npy")
@@ -101,6 +101,7 @@ def npy_inputs(_: pytest.MonkeyPatch) -> None:
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "the model": lambda _: linear_model(Path("m.onnx"), 2),
     "the inputs": npy_inputs,
+    "one input, of the same size": lambda _: Path("in/img2.bin").write_bytes(Path("in/img3.bin").read_bytes()),
     "own code": lambda patch: patch.setattr(infer_run, "code_sha256", lambda *modules: "0" * 64),
     "no record": lambda _: os.unlink("out/run_run.json"),
     "a changed record": lambda _: os.truncate("out/run_run.json", 9),
@@ -287,10 +288,11 @@ def test_a_missing_manifest_is_rejected(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> None:
     prepare(2)
-    os.truncate("in/img1.bin", 8)
+    npy_inputs()
+    np.save("in/img1.npy", np.zeros((3, 5, 5), np.float32))
     assert call() == 2, "it wrote nothing: make forgets the values of this call"
     err = capfd.readouterr().err
-    check_error(err.splitlines()[0], "infer.emulator", "in/img1.bin", "expected 192 bytes", "found 8")
+    check_error(err.splitlines()[0], "infer.emulator", "in/img1.npy", "192", "300")
     check_error(err, "infer.run", "-m infer.emulator", "found exit 1", "no output")
     assert not Path("out/run_run.json").exists()
 

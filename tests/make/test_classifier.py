@@ -66,6 +66,28 @@ def test_the_reference_is_onnx_if_no_figure_is_published(capsys: pytest.CaptureF
     assert resolve(ONNX="mine.onnx")["REFERENCE"] == "onnx", "the same config with a given ONNX file"
 
 
+@pytest.mark.parametrize(
+    ("reference", "published"),
+    [
+        ("{TOP1: 70.5, IMAGES: 9}", True),
+        ('{TOP1: "70.5"}', True),
+        ("{'TOP1': '70'}", True),
+        ("{TOP5: 90}", True),
+        ("{AP : .5e2}", True),
+        ("{TOP1: 0, TOP5: 0.0}", False),
+        ("{TOP1: high}", False),
+        ("{TOP1:}", False),
+        ("{SOURCE: none}  # TOP1: 70", False),
+        ("\n  TOP1:\n  IMAGES: 9", False),
+    ],
+)
+@pytest.mark.parametrize("name", ["NAME: onnx", '"NAME": "onnx"', "NAME : 'onnx'"])
+@pytest.mark.usefixtures("files")
+def test_published_figures_are_found(name: str, reference: str, published: bool) -> None:
+    Path("mine.yaml").write_text(f"MODEL: {{{name}}}\nREFERENCE: {reference}\n")
+    assert resolve(**MINE)["REFERENCE"] == ("" if published else "onnx")
+
+
 @pytest.mark.usefixtures("files")
 def test_a_bundle_without_a_figure_to_judge_by_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     stage = {**MINE, "BUNDLE": "stage"}

@@ -204,9 +204,14 @@ def test_a_second_run_only_touches(
     assert not run.output.exists() and work(run, monkeypatch) == [RANK, EVALUATE]
 
 
+def write_again(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
 Change = Callable[[Run], object]
 CHANGES: dict[str, tuple[Change, list[str]]] = {
     "the run": (lambda run: run.rewrite(batch=2), [RANK, EVALUATE]),
+    "an output that was written again": (lambda run: write_again(run.folder / "img2_0.bin"), [RANK]),
     "damaged predictions": (lambda run: predictions_path(run.part).write_text(""), [RANK]),
     "no part": (lambda run: run.part.unlink(), [RANK]),
     "the reference": (

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hrnet.io.files import sha256_file
 from hrnet.io.predictions import ClassPrediction
 from hrnet.io.runs import BenchRecord, BenchRow
 from report import classes, write
@@ -131,7 +132,7 @@ def test_warnings(built: Built) -> None:
             0.0,
             "pass",
             {"warning": "both are not better than chance"},
-            ("check this run: both are not better than chance",),
+            ("pass, with a warning", "check this run: both are not better than chance"),
         ),
         (40.0, "fail", {}, ("further below the reference than is allowed", "Drop: 40.00", "limit 55.00")),
     ],
@@ -267,6 +268,20 @@ def test_a_model_that_is_an_onnx_file(built: Built) -> None:
     built.change(model={"opset": "18"})
     commands = " ".join(built.write().pre)
     assert "make precision" not in commands and "int8" not in commands and "PRECISION=fp16 KEEP_FLOAT=auto" in commands
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_the_config_of_a_model_that_make_onnx_did_not_export(parts: bool, built: Built) -> None:
+    """Its metadata lacks the hash of the config, which the manifest has, and with SHARDS each part."""
+    path = built.metrics.with_suffix("") / "parts/1-of-1.json" if parts else built.run.manifest
+    changed = {"parts": {path.name: sha256_file(path)}} if parts else {"manifest_sha256": sha256_file(path)}
+    evaluated = json.loads(built.metrics.read_text())["evaluated"]
+    built.change(model={}, evaluated={**evaluated, "manifest_sha256": "of another", **changed})
+    page = built.write()
+    shown = f"SHA-256 of its MODEL and INPUT: {built.run.config_sha256}"
+    assert shown in page.text and path.name in page.text
+    built.change(evaluated={**evaluated, "manifest_sha256": "of another"})
+    assert "SHA-256 of its MODEL and INPUT: unknown" in built.write().text
 
 
 def test_no_class_with_an_error() -> None:

@@ -35,7 +35,7 @@ from hrnet.inputs import planes, read_input
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import InputImage, Manifest
 from hrnet.io.reference import describe, write_reference
-from hrnet.io.stamp import Stamp, is_current, touch
+from hrnet.io.stamp import Stamp, is_current, tensors_state, touch
 from hrnet.io.tensors import write_output
 from hrnet.nets import checkpoint, classification
 from hrnet.schemas import CLASSIFICATION
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
         "dataset": str(args.dataset),
         "torch": torch.__version__,
         "batch_size": args.batch_size,
-        "inputs": args.inputs,
+        "inputs_state": tensors_state(args.manifest.parent) if args.inputs else None,
     }
     files = {"weights": args.weights, "manifest": args.manifest}
     stamp = Stamp.compute([MODULE], settings, files)

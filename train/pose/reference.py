@@ -32,7 +32,7 @@ from hrnet.io.coco import PERSON, annotation_path, read_annotations, write_keypo
 from hrnet.io.files import make_folder
 from hrnet.io.manifest import Manifest
 from hrnet.io.reference import write_reference
-from hrnet.io.stamp import Stamp, is_current, touch
+from hrnet.io.stamp import Stamp, is_current, tensors_state, touch
 from hrnet.nets import checkpoint, pose
 from hrnet.pose.average_precision import evaluate, ground_truth, percentages
 from hrnet.pose.decode import Settings, decode, read_settings, to_image
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
         "dataset": str(args.dataset),
         "torch": torch.__version__,
         "flip": args.flip,
-        "inputs": args.inputs,
+        "inputs_state": tensors_state(args.manifest.parent) if args.inputs else None,
     }
     files = {"weights": args.weights, "manifest": args.manifest, "annotations": annotation_file}
     stamp = Stamp.compute([MODULE], used, files)

@@ -28,12 +28,6 @@ class PoseTask(Task):
 
     def check(self, cfg: Path) -> None:
         config = self.config
-        for name, legal, found in (
-            ("LOSS.AE_LOSS_TYPE", ("exp", "max"), config.LOSS.AE_LOSS_TYPE),
-            ("DATASET.SCALE_TYPE", ("short", "long"), config.DATASET.SCALE_TYPE),
-        ):
-            if found not in legal:
-                raise UserError(f"invalid {name}", where=cfg, expected=" or ".join(map(str, legal)), found=found)
         outputs = len(config.LOSS.WITH_AE_LOSS)
         for name in ("WITH_HEATMAPS_LOSS", "HEATMAPS_LOSS_FACTOR", "PUSH_LOSS_FACTOR", "PULL_LOSS_FACTOR"):
             if len(config.LOSS[name]) != outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,27 @@ def test_a_missing_or_foreign_stamp_is_not_current(product: Path, content: str) 
     if content is not None:
         stamp_path(product).write_text(content)
     assert not is_current(product, made(product), [product])
+
+
+def test_the_state_of_tensors_changes_with_each_of_them(tmp_path: Path) -> None:
+    """A file that is written again is another one, even if its size is equal."""
+    states = {stamp.tensors_state(tmp_path / "absent"), stamp.tensors_state(tmp_path)}
+    assert len(states) == 2
+    first, second = tmp_path / "a.bin", tmp_path / "b.npy"
+    for change in (
+        lambda: first.write_bytes(b"1234"),
+        lambda: second.write_bytes(b"1234"),
+        lambda: os.utime(first, ns=(0, first.stat().st_mtime_ns + 1)),
+        lambda: first.rename(tmp_path / "c.bin"),
+        lambda: os.truncate(second, 3),
+        lambda: second.unlink(),
+    ):
+        change()
+        assert stamp.tensors_state(tmp_path) == stamp.tensors_state(str(tmp_path))
+        states.add(stamp.tensors_state(tmp_path))
+    assert len(states) == 8
+    (tmp_path / "manifest.json").write_text("touched when a stage is up to date")
+    assert stamp.tensors_state(tmp_path) in states
 
 
 def test_touch_keeps_the_bytes_and_names_what_to_remove(product: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,9 +160,7 @@ def test_an_invalid_data_set_is_one_line(name: str, folder: Path, capsys: pytest
 
 
 REJECTED = {
-    ("LOSS", "AE_LOSS_TYPE", "mean"): ("exp or max", "mean"),
     ("LOSS", "PUSH_LOSS_FACTOR", (0.1,)): ("2 values", [0.1]),
-    ("DATASET", "SCALE_TYPE", "mid"): ("short or long", "mid"),
 }
 
 
