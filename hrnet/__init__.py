@@ -26,7 +26,7 @@ def how_to_install(program):  # type: ignore[no-untyped-def]
         return "make doctor lists the packages that are missing"
     more = commands[1:] if program.startswith(("serve", "preprocess")) else []  # make serve and make predict
     words = commands[0] + [word for command in more for word in command[2:]]
-    return f"{sys.executable} -m pip install {' '.join(words)}"
+    return f"{sys.executable} -m pip install {' '.join(words)}; make doctor lists all that is missing"
 
 
 def report_import(kind, error, trace):  # type: ignore[no-untyped-def]

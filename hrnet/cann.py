@@ -1,8 +1,9 @@
 """CANN's chip names, features that some chips lack, and the path of CANN's environment script. Uses only the standard
 library, since make/options.py imports it before packages are installed.
 
-Source of the names: CANN's list of values of atc's --soc_version. The list is only used for hints and to correct upper
-and lower case. A name that is not in it is passed to atc unchanged, since each release of atc has its own list.
+Source of the names: CANN's list of values of atc's --soc_version. The list is used for hints, to correct upper and
+lower case, and by make to reject a part of a name or a misspelt one. Another name that is not in it is passed to atc
+unchanged, since each release of atc has its own list.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from hrnet.hints import distance
 
 # fmt: off
 CHIPS = tuple(f"Ascend{name}" for name in (
@@ -21,6 +25,8 @@ CHIPS = tuple(f"Ascend{name}" for name in (
     "950PR_957d", "950PR_9579", "950PR_958b", "950PR_9589", "950PR_9599", "950DT_9581", "950DT_9582",
 ))
 # fmt: on
+SIMILAR = 1  # edits between a misspelt name and the chip's
+DEFAULT_CHIP = "Ascend310P3"  # SOC of the Makefile
 CHIP = "Ascend[0-9]+[A-Za-z0-9_-]*"
 CHIP_TEXT = "a chip name: Ascend followed by the name that npu-smi info prints, such as Ascend310P3"
 SET_ENV = (  # system-wide and per-user installations; the directory is named `cann` since CANN 8.5
@@ -46,6 +52,23 @@ def nearest_chip(text: str) -> str:
     by_lower = {known.lower(): known for known in CHIPS}
     number = text.lower() if "asc" in text.lower() else f"ascend{text.lower()}"
     return by_lower[difflib.get_close_matches(number, by_lower, n=1, cutoff=0.0)[0]]
+
+
+def longer_names(name: str) -> list[str]:
+    """The chips whose names begin with `name`, if `name` itself is not a chip; the default chip is the first."""
+    return _default_first(each for each in CHIPS if name not in CHIPS and each.lower().startswith(name.lower()))
+
+
+def similar_names(name: str) -> list[str]:
+    """The chips whose names differ from `name` by one edit, if `name` itself is not a chip; the default chip is the
+    first."""
+    return _default_first(
+        each for each in CHIPS if name not in CHIPS and distance(each.lower(), name.lower()) <= SIMILAR
+    )
+
+
+def _default_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name != DEFAULT_CHIP)
 
 
 def is_950(chip: str) -> bool:

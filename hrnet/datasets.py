@@ -79,9 +79,8 @@ class Dataset:
         """Messages about missing images and unused directories."""
         notes = []
         if self.absent:
-            notes.append(
-                f"{plural(len(self.absent), 'label has', 'labels have')} no image (a subset): {first_few(self.absent)}"
-            )
+            count = plural(len(self.absent), "label has", "labels have")
+            notes.append(f"{count} no image: {first_few(self.absent)}; only images that exist are used")
         if self.empty_folders:
             count = plural(len(self.empty_folders), "directory without images is", "directories without images are")
             notes.append(f"{count} ignored: {first_few(self.empty_folders)}")

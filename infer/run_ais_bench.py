@@ -149,7 +149,7 @@ def execute(commands: Sequence[list[str]], locks: Sequence[int], hint: str) -> f
     seconds = time.perf_counter() - started
     name = " ".join(commands[0][1:3])
     if BAD_ARGUMENT in codes:
-        raise UserError(f"{name} cannot run with these arguments, see above", found="exit 2")
+        raise UserError(f"{name} failed, see above", found="exit 2")
     if any(codes):
         raise WorkFailed(f"{name} failed, see above", found=f"exit {max(codes, key=abs)}", hint=hint)
     return seconds

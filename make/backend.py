@@ -10,10 +10,12 @@ from pathlib import Path
 
 import hrnet
 from hrnet import cann
+from hrnet.cli import first_few
 from hrnet.hints import install
-from make.call import EXTENSIONS, TORCH_BACKENDS, OptionError, Options
+from make.call import EXTENSIONS, NPU_BACKENDS, TORCH_BACKENDS, OptionError, Options
 from make.checks import PATH
 
+SHOWN = 6  # chips named in an error
 ON_DEVICE = {
     "infer",
     "eval",
@@ -41,8 +43,24 @@ def resolve_backend(asked: str, model: str) -> tuple[str, str]:
     return ("ascend", "auto: atc is on PATH") if atc else ("onnxruntime", "auto: atc is not on PATH")
 
 
+def check_chip_name(options: Options) -> None:
+    """Raise OptionError if SOC is only the first part of chips' names, or a misspelt one. With an NPU backend the tools
+    of CANN, which may know more chips, decide about a name that is similar to a known one."""
+    chip = options["SOC"]
+    if names := cann.longer_names(chip):
+        why = f"only the first part of a chip's name: {first_few(names, SHOWN)}"
+    elif options["BACKEND"] not in NPU_BACKENDS and (names := cann.similar_names(chip)):
+        newer = "for a newer chip use BACKEND=ascend with its CANN"
+        why = f"not a known chip, but similar to {first_few(names, SHOWN)} ({newer})"
+    else:
+        return
+    raise options.error("SOC", why, f"give SOC={names[0]}")
+
+
 def check_backend(options: Options) -> None:
     """Check the requirements of the backend. Raises OptionError."""
+    if not options["OM"]:
+        check_chip_name(options)
     backend, model = options["BACKEND"], options["OM"]
     int8 = "quantize" in options.goals or options["PRECISION"].startswith("int8")
     if backend == "ascend" and options.pose and int8:

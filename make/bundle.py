@@ -43,7 +43,7 @@ DATASET = "data"  # directory of the annotations, in COCO's layout
 
 REJECT_OTHERS = (
     "$(foreach goal,$(filter-out $(BUNDLE_TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,"
-    "$(error make $(goal): not available in a bundle, which has the targets $(BUNDLE_TARGETS) )))"
+    "$(error make $(goal): not available in a bundle, which has the targets $(BUNDLE_TARGETS)$(STOPPED))))"
 )
 Source = Union[Path, bytes]
 PYTHON_PACKAGES = ("numpy", "Pillow", "PyYAML", "tqdm", "yacs")

@@ -134,7 +134,7 @@ def data_changed(record: Path) -> bool:
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))["data"]
         return any(state(path) != known for path, known in recorded.items())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False  # not preprocessed yet: make runs the stage anyway
     except (ValueError, KeyError, TypeError, AttributeError):
         return True

@@ -10,8 +10,10 @@ import contextlib
 import re
 from pathlib import Path
 
+import hrnet
 from make.call import TORCH_BACKENDS, OptionError, Options, note
 
+JUDGING = {"eval", "gate", "merge", "cluster"}  # targets that print a verdict
 FIGURES = ("TOP1", "TOP5", "AP")  # keys of REFERENCE: published accuracy
 NETWORK_GOALS = ("train", "weights", "torchscript", "gears")  # need a network of hrnet/nets
 
@@ -49,11 +51,16 @@ def completed(options: Options) -> str:
 
 
 def check_classifier(options: Options) -> None:
-    """Check REFERENCE=onnx; for a model that is an ONNX file, check that the file exists and that no target or value
+    """Check REFERENCE; for a model that is an ONNX file, check that the file exists and that no target or value
     needs a network of hrnet/nets. Raises OptionError."""
     model, given = options["MODEL"], options.differs_from_default("ONNX")
     if options["REFERENCE"] == "onnx" and options.pose:
         raise options.error("REFERENCE", "only for classification models", "give REFERENCE=torch")
+    judged = options.goals & JUDGING and options["GATE"] != "none" and not hrnet.BOARD
+    if options["REFERENCE"] == "config" and not options.published and judged:
+        own = "onnx" if options.onnx else "torch"
+        hint = f"give REFERENCE={own}, or GATE=none for a run without a verdict"
+        raise options.error("REFERENCE", "the config has no published figure to compare with", hint)
     if not options.onnx:
         return
     for goal in sorted(options.goals & set(NETWORK_GOALS)):
@@ -80,5 +87,5 @@ def set_reference(options: Options) -> None:
         return
     if Path(options["ONNX"]).is_file():
         options.values["REFERENCE"] = "onnx"
-        if options.goals & {"eval", "gate", "merge", "cluster"}:
+        if options.goals & JUDGING:
             note(f"REFERENCE=onnx: comparing with {options['ONNX']} in float32, as the config has no published figure")

@@ -126,12 +126,17 @@ def check_torch(report: Report, needed: bool) -> None:
 
 
 def check_packages(report: Report, needed: set[str]) -> None:
+    missing = []
     for name, package in PACKAGES.items():
         version = version_of(name, package.module)
         if version or name in needed or not hrnet.BOARD:
             report.show(name, version or f"missing (needed for {package.needed_by})")
         if version is None and name in needed:
-            report.miss(f"{name}: not installed; {install(name, package.extra, sys.executable)}")
+            missing.append(name)
+    if missing:
+        extras = ",".join(sorted({PACKAGES[name].extra for name in missing} - {""}))
+        one_command = install(" ".join(missing), extras, sys.executable)
+        report.miss(f"{', '.join(missing)}: not installed; {one_command}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:
         fix = f'pip uninstall {" ".join(both)}, then pip install "opencv-python-headless>=4.5,<5"'

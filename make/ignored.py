@@ -8,7 +8,7 @@ from pathlib import Path
 import hrnet
 from hrnet.cli import first_few
 from make import bundle_help
-from make.call import TORCH_BACKENDS, Options, float_operators, note
+from make.call import NOT_REMEMBERED, TORCH_BACKENDS, Options, float_operators, note
 from make.checks import CHECKS
 from make.remembered import READ_BY, SWEEPS, used_names
 
@@ -101,4 +101,8 @@ def ignored(options: Options) -> dict[str, str]:
         here = bundle_help.variables(not options["PREP"], options.pose) | {"CFG", "INPUT"}
         for name in sorted(given & set(CHECKS) - here):
             found.setdefault(name, ": nothing in this bundle uses it")
+    if not any("/" in goal for goal in goals):  # a product's own target may read any of them
+        why = f": make {' and make '.join(sorted(goals))} {'do' if len(goals) > 1 else 'does'} not use it"
+        for name in sorted(given & set(CHECKS) - NOT_REMEMBERED - used):
+            found.setdefault(name, why)
     return found

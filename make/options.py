@@ -67,7 +67,7 @@ def find_config(options: Options) -> None:
     """Set CFG: MODEL's file in configs/, or the given path; its stem must be MODEL. Raises OptionError."""
     given, model = options["CFG"], options["MODEL"]
     if not re.fullmatch(optional(FILE).pattern, given):
-        raise options.error("CFG", f"expected {FILE.expected}")
+        raise options.error("CFG", f"expected {FILE.expected}", hint_for_format(options, "CFG"))
     if given in shipped():
         given = str(CONFIGS / f"{given}.yaml")
     if not given:
@@ -161,15 +161,24 @@ def class_names_file(config: str, folder: Path) -> str:
     return str(folder / found[1]) if found and (folder / found[1]).is_file() else ""
 
 
+def hint_for_format(options: Options, name: str) -> Optional[str]:
+    """What to give instead of a value that has the wrong format."""
+    value, check = options[name], CHECKS[name]
+    if value != value.strip() and re.fullmatch(check.pattern, value.strip()):
+        return f"without the blank: {name}={value.strip()}"
+    if name == "SOC" and value:
+        return f"did you mean {cann.nearest_chip(value)}?"
+    if PATH.expected in check.expected or FILE.expected in check.expected:
+        return "create a link without these characters (ln -s), and give the link"
+    return None
+
+
 def invalid_values(options: Options) -> dict[str, OptionError]:
     """The error of each variable whose value has the wrong format."""
     errors = {}
     for name, check in CHECKS.items():
         if not re.fullmatch(check.pattern, options[name]):
-            hint = f"did you mean {cann.nearest_chip(options[name])}?" if name == "SOC" and options[name] else None
-            if PATH.expected in check.expected or FILE.expected in check.expected:
-                hint = "create a link without these characters (ln -s), and give the link"
-            errors[name] = options.error(name, f"expected {check.expected}", hint)
+            errors[name] = options.error(name, f"expected {check.expected}", hint_for_format(options, name))
     return errors
 
 
@@ -263,7 +272,8 @@ def resolve(options: Options, overrides: set[str], dry_run: bool) -> dict[str, s
             made = f"; found {first_few(made_models(options), 9)}" if made_models(options) else ""
             note(f"make clean: there are no products of MODEL={options['MODEL']} in {options.folder}{made}")
         if remembered:
-            note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}")
+            again = f"; give CFG={remembered['CFG']} again in the next call" if "CFG" in remembered else ""
+            note(f"forgotten: {' '.join(f'{name}={value}' for name, value in remembered.items())}{again}")
         return {}
     backend_asked = options["BACKEND"]
     reset = prefer_given(options)

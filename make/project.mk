@@ -113,6 +113,7 @@ lock = python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX$1)'# locks the fil
 # Allow one call of the target $1 at a time in this directory: other calls wait until the shell and its child processes have ended
 alone = exec 9>$(VENV)/$1_lock; $(call lock,|fcntl.LOCK_NB) 2>/dev/null || { echo "waiting for another make $1 in this directory"; $(call lock); }
 setup: $(VENV)/done               ## create .venv for the stages, the demo and the tests
+	@$(info done; next: make demo)
 $(VENV)/done: pyproject.toml constraints.txt hrnet/_resample.c
 	@mkdir -p $(VENV)
 	@$(call alone,setup); [ ! $@ -nt $(VENV)/setup_lock ] || exit 0; \
@@ -129,7 +130,7 @@ DEMO      := $(if $(filter file,$(origin MODEL)),demo_digits,$(MODEL))
 DEMO_DATA := $(if $(filter demo_pose,$(DEMO)),data/demo_people,data/digits)
 DEMO_FILE := $(DEMO_DATA)/$(if $(filter demo_pose,$(DEMO)),annotations/person_keypoints_val2017.json,val_label.txt)
 ifneq ($(filter demo,$(MAKECMDGOALS)),)
-$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error $(shell python3 -S -m make.options --unknown_demo '$(DEMO)') ))
+$(if $(filter demo_digits demo_pose,$(DEMO)),,$(error $(shell python3 -S -m make.options --unknown_demo '$(DEMO)')$(STOPPED)))
 endif
 demo: $(VENV)/done                ## run all stages on handwritten digits (MODEL=demo_pose: drawn people)
 	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(call alone,demo);) \

@@ -34,14 +34,19 @@ READ_BY = {
 }
 EVALUATION = RUN | DATA | {"REFERENCE"}  # read by all other targets
 READ_BY["qps"] = EVALUATION - {"BATCH"}
-MORE = {"family": {"LOOP"}, "bundle": {"BUNDLE"}}
+READ_BY["bundle"] = EVALUATION | {"BUNDLE"}
+READ_BY["serve"] = EVALUATION - {"REFERENCE"}
+READ_BY["reference"] = EVALUATION - COMPILER - {"AIS_PYTHON"}
+OF_ROWS = {"PRECISION", "KEEP_FLOAT", "TUNE", "OM", "BACKEND", "DEVICE", "AIS_PYTHON"}  # set by make/precision.py
+READ_BY["precision"] = EVALUATION - OF_ROWS | {"CALIB"}
+READ_BY["family"] = RUN - SOURCES - {"OM"} | {"DATASET", "LIMIT", "SHARDS", "LOOP"}
 
 
 def used_names(options: Options) -> set[str]:
     """The variables whose values this call uses."""
     names: set[str] = set()
     for goal in options.goals:
-        names |= READ_BY.get(goal, EVALUATION) | MORE.get(goal, set())
+        names |= READ_BY.get(goal, EVALUATION)
     kept = {"CFG", *({"ONNX"} if options.onnx else ())}  # atc.classifier reads the ONNX file for the config
     if "REFERENCE" in names:
         kept |= {{"torch": "WEIGHTS", "onnx": "ONNX"}.get(options["REFERENCE"], "")}

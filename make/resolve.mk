@@ -8,7 +8,7 @@ RESOLVED := $(shell python3 -S -m make.options $(if $(or $(findstring n,$(DRY)),
     --goals $(call quoted,$(MAKECMDGOALS)) \
     --overrides $(call quoted,$(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))) -- \
     $(foreach v,$(OPTIONS) CHUNK,$(call quoted,$v:$(firstword $(origin $v)):$($v))))
-$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED) ))# the space separates a hint at the end from the full stop that make prints
+$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(RESOLVED)$(STOPPED)))
 $(foreach word,$(RESOLVED),$(eval override $(word)))
 export MODEL# also for CFG=path/mine.yaml: hints of stages contain MODEL
 export SETTINGS_BEFORE# the first stage needs it to forget the values of this call if it exits with 2: hrnet/given.py

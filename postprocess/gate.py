@@ -124,9 +124,9 @@ def verdict_line(record: dict[str, Any]) -> str:
 
 
 def describe(points: float, allowed: float) -> str:
-    """A drop, or a gain if it is negative, and the allowed drop in words."""
+    """A drop and the allowed drop in words, or a gain if it is negative."""
     if round(points, 2) < 0:
-        return f"a gain of {-points:.2f} points, a drop of {allowed:g} allowed"
+        return f"a gain of {-points:.2f} points"
     small = 1e-9 < points < 0.005  # a fail with GATE=0
     return f"a drop of {f'{points:.1g}' if small else f'{abs(points):.2f}'} points, {allowed:g} allowed"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from hrnet.code import PREDICTION_MODULES, stages_sha256
 from hrnet.config import add_cfg_argument
@@ -25,11 +25,12 @@ class Job:
     manifest: Path
     runs: list[Path]
     part: Path  # the record to write
+    output: Optional[Path] = None  # the metrics record, if this is the only part
 
     @staticmethod
     def from_args(args: argparse.Namespace) -> Job:
         runs = [args.run] + ([args.run_flip] if getattr(args, "run_flip", None) else [])
-        return Job(args.cfg, args.manifest, runs, args.part or whole_part(args.output))
+        return Job(args.cfg, args.manifest, runs, args.part or whole_part(args.output), args.output)
 
 
 def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[Job], None]) -> None:
@@ -43,7 +44,11 @@ def make_part(task: str, job: Job, settings: dict[str, Any], predict: Callable[[
     stamp = Stamp.compute([PREDICTION_MODULES[task]], {**settings, **states}, files)
     products = [predictions_path(job.part), *([keypoints_path(job.part)] if task == "pose" else []), job.part]
     if is_current(job.part, stamp, products):
-        touch(job.part, products)
+        folder = job.output.with_suffix("") if job.output else None
+        if folder:  # the only part: name the evaluation instead of it
+            touch(folder / "predictions.jsonl", products, f"rm -r {folder} {job.output}")
+        else:
+            touch(job.part, products)
     else:
         make_folder(job.part.parent)
         predict(job)

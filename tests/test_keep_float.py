@@ -52,10 +52,12 @@ def test_a_list_has_products_of_its_own(checkout: Checkout, digits: Path) -> Non
 
 @pytest.mark.slow
 def test_make_precision(checkout: Checkout, digits: Path) -> None:
-    make(checkout, "precision", f"DATASET={digits}", *GIVEN, "KEEP_FLOAT=", "PRECISION=default")
+    before = {path.name: path.read_text() for path in (checkout.root / "build/demo_digits/settings").glob("PREC*.mk")}
+    make(checkout, "precision", f"DATASET={digits}", *GIVEN, "PRECISION=default")
     settings = {path.stem for path in (checkout.root / "build/demo_digits/settings").glob("*.mk")}
     build = checkout.root / "build/demo_digits"
-    assert (build / "settings/PRECISION.mk").read_text() == "PRECISION ?= default\n" and "GATE" not in settings
+    assert {path.name: path.read_text() for path in (build / "settings").glob("PREC*.mk")} == before
+    assert "GATE" not in settings
     path = build / f"precision/digits-float32-first{IMAGES}.json"
     record = json.loads(path.read_text())
     rows = {row["name"]: row["backends"] for row in record["rows"]}

@@ -128,11 +128,11 @@ def test_a_changed_gate_is_judged_again_without_inference(demo: Checkout) -> Non
 def test_a_remembered_setting_is_replaced_in_one_step(demo: Checkout, tmp_path: Path) -> None:
     """A reader finds the old value or the new one, never a part of it, also after a kill."""
     settings = demo.root / "build/demo_digits/settings"
-    assert demo.make("om", "LOOP=3").returncode == 0
-    os.link(settings / "LOOP.mk", tmp_path / "before")
-    assert demo.make("om", "LOOP=4").returncode == 0
-    assert (tmp_path / "before").read_text() == "LOOP ?= 3\n"
-    assert (settings / "LOOP.mk").read_text() == "LOOP ?= 4\n"
+    assert demo.make("om", "BACKEND=auto").returncode == 0
+    os.link(settings / "BACKEND.mk", tmp_path / "before")
+    assert demo.make("om", "BACKEND=onnxruntime").returncode == 0
+    assert (tmp_path / "before").read_text() == "BACKEND ?= auto\n"
+    assert (settings / "BACKEND.mk").read_text() == "BACKEND ?= onnxruntime\n"
     assert all(path.suffix == ".mk" for path in settings.iterdir())
     assert not (settings / "GATE.mk").exists()
 

@@ -37,9 +37,16 @@ def remember(checkout: Checkout, **values: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("goal", ["weights", "train", "onnx", "om", "preprocess", "predict", "bench", "eval"])
+GOALS = [
+    *("weights", "train", "onnx", "torchscript", "om", "preprocess", "quantize", "infer", "predict", "bench", "eval"),
+    *("gate", "part", "merge", "reference", "show", "serve", "qps", "bundle", "compare", "precision", "report"),
+]
+MORE = {"predict": ["IMAGES=a.jpg"], "part": ["SHARD=1/2"], "merge": ["SHARDS=2"]}
+
+
+@pytest.mark.parametrize("goal", GOALS)
 def test_a_value_that_is_not_listed_as_used_changes_no_command(checkout: Checkout, goal: str) -> None:
-    given = ["IMAGES=a.jpg"] if goal == "predict" else []
+    given = MORE.get(goal, [])
     files = {name: f"build/demo_digits/model.{name.lower()}" for name in ("ONNX", "TS")}
     basic = {"MODEL": "demo_digits", "BUILD": "build", "PRECISION": "default", "BACKEND": "onnxruntime"}
     values = {**dict.fromkeys(CHECKS, ""), **files, **basic}

@@ -41,6 +41,7 @@ def test_the_second_of_two_calls_waits_and_has_nothing_to_do(tmp_path: Path) -> 
     codes, outputs, log = setup_twice(tmp_path, code=0)
     assert codes == [0, 0] and log == ["begin", "end"]
     assert sorted("waiting for another make setup" in output for output in outputs) == [False, True]
+    assert all("\ndone; next: make demo" in output for output in outputs)
 
 
 def test_the_second_call_installs_if_the_first_one_failed(tmp_path: Path) -> None:

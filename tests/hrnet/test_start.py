@@ -103,7 +103,9 @@ def test_a_board_names_the_command_that_installs_its_packages(tmp_path: Path, mo
     monkeypatch.setattr(hrnet, "BOARD", True)
     monkeypatch.setattr(hrnet, "ROOT", str(tmp_path))
     for program, more in (("infer.run", False), ("serve.run", True), ("preprocess.classification", True)):
-        words = hrnet.how_to_install(program).split()
+        install, _, more_help = hrnet.how_to_install(program).partition("; ")
+        words = install.split()
+        assert "make doctor" in more_help
         assert words[:6] == [sys.executable, "-m", "pip", "install", "-c", "constraints.txt"]
         assert "yacs" in words and ("simplejpeg" in words, "starlette" in words) == (more, more), program
         assert words.count("-c") == 1 and not [word for word in words if word.startswith("python")]

@@ -145,5 +145,5 @@ def test_an_error_of_one_tool_is_reported_after_all_ended(codes: tuple[int, int]
         command_line[-1] = f"import os, sys; os.kill(os.getpid(), {-code}) if {code} < 0 else sys.exit({code})"
     with pytest.raises(kind) as caught:
         execute(commands, [], "again")
-    assert type(caught.value) is kind
+    assert type(caught.value) is kind and "failed, see above" in caught.value.what
     assert caught.value.found == f"exit {2 if 2 in codes else sum(codes)}"

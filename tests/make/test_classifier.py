@@ -53,7 +53,13 @@ def test_the_reference_is_onnx_if_no_figure_is_published(capsys: pytest.CaptureF
     assert resolve(**MINE)["REFERENCE"] == "onnx"
     assert "REFERENCE=onnx: comparing with mine.onnx" in capsys.readouterr().err
     assert not Path("build/mine/settings/REFERENCE.mk").exists()
-    assert resolve(**MINE, REFERENCE="config")["REFERENCE"] == "config"
+    assert resolve(**MINE, REFERENCE="config", GATE="none")["REFERENCE"] == "config"
+    for model, own in ((MINE, "onnx"), ({"MODEL": "net"}, "torch")):
+        with pytest.raises(OptionError) as caught:
+            resolve(**model, REFERENCE="config")
+        assert str(caught.value).startswith("REFERENCE=config") and f"REFERENCE={own}" in caught.value.hint
+        assert "GATE=none" in caught.value.hint
+        assert not Path("build/net/settings/REFERENCE.mk").exists()
     Path("mine.yaml").write_text("MODEL: {NAME: onnx}\nREFERENCE:\n  TOP1: 70.5\n")
     assert resolve(**{**MINE, "REFERENCE": ""})["REFERENCE"] == ""
     assert resolve()["REFERENCE"] == "", "a network's config without a figure, whose ONNX file is exported"

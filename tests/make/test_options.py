@@ -16,7 +16,7 @@ from hrnet.code import import_closure
 from hrnet.io import files
 from make import options
 from make.options import OptionError, Options
-from tests.make.option_calls import DEFAULTS, add_atc, rejected, resolve
+from tests.make.option_calls import DEFAULTS, ONNX, add_atc, rejected, resolve
 from tests.support import ROOT
 
 pytestmark = pytest.mark.usefixtures("checkout")
@@ -150,6 +150,51 @@ def test_invalid_values_are_rejected(name: str, value: str) -> None:
 @pytest.mark.parametrize(("value", "near"), [("Acsend310P3", "310P3"), ("P3", "310P3"), ("v910B4", "910B4")])
 def test_a_misspelt_chip_gets_the_nearest_name(value: str, near: str) -> None:
     assert near in rejected(SOC=value).partition("did you mean ")[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "likely"),
+    [
+        ("Ascend310P", "SOC=Ascend310P3"),
+        ("310p", "SOC=Ascend310P3"),
+        ("Ascend3", "SOC=Ascend310P3"),
+        ("Ascend310B", "SOC=Ascend310B1"),
+        ("Ascend950PR", "SOC=Ascend950PR_957d"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
+def test_the_first_part_of_a_chip_name_is_rejected(value: str, likely: str, backend: str, checkout: Path) -> None:
+    add_atc(checkout)
+    line = rejected("om", SOC=value, BACKEND=backend)
+    assert line.endswith(f"give {likely}") and line.lower().startswith("soc=") and value[-2:].lower() in line.lower()
+
+
+@pytest.mark.parametrize("value", ["Ascend310P33", "Ascend31OP3", "Ascend310P8"])
+def test_atc_decides_about_a_name_that_is_similar_to_a_known_chip(value: str, checkout: Path) -> None:
+    """The emulators accept any chip, so with another backend such a name is rejected."""
+    line = rejected("om", SOC=value, BACKEND="onnxruntime")
+    assert line.startswith(f"SOC={value}: ") and "BACKEND=ascend" in line and line.endswith("give SOC=Ascend310P3")
+    Path("my.onnx").write_bytes(ONNX)
+    Path("my.onnx.json").touch()
+    resolve("infer", OM="my.onnx", SOC=value)
+    assert not Path("build/net/settings/SOC.mk").exists(), "not used"
+    add_atc(checkout)
+    assert resolve("om", SOC=value, BACKEND="ascend", OM="")["SOC"] == value
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "ascend"])
+def test_an_unknown_chip_that_is_like_no_other_is_accepted(backend: str, checkout: Path) -> None:
+    add_atc(checkout)
+    assert resolve("om", SOC="Ascend1100X_7", BACKEND=backend)["SOC"] == "Ascend1100X_7"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("DATASET", "set "), ("DATASET", " set"), ("BATCH", "4 "), ("SOC", "Ascend310P3 ")]
+)
+def test_a_blank_at_an_end_is_removed_by_the_hint(name: str, value: str) -> None:
+    line = rejected(**{name: value})
+    assert line.endswith(f": {name}={value.strip()}") and "ln -s" not in line
+    assert rejected(CFG="configs/net.yaml ").endswith(" CFG=configs/net.yaml")
 
 
 def test_flags_of_atc_are_remembered_and_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,16 +346,16 @@ def test_a_config_named_like_a_shipped_one_is_rejected() -> None:
 def test_given_values_are_remembered(capsys: pytest.CaptureFixture[str]) -> None:
     settings = Path("build/net/settings")
     Path("set/val/n01").mkdir(parents=True)
-    found = resolve(DATASET="set", LOOP="5", GATE="0.5", MAX_REJECTED="2", SOC="310P3")
-    assert found["STALE"].split(",") == [f"{settings}/{name}.mk" for name in ("DATASET", "LOOP", "SOC")]
+    found = resolve(DATASET="set", LIMIT="5", GATE="0.5", MAX_REJECTED="2", SOC="310P3")
+    assert found["STALE"].split(",") == [f"{settings}/{name}.mk" for name in ("DATASET", "LIMIT", "SOC")]
     assert (settings / "SOC.mk").read_text() == "SOC ?= Ascend310P3\n"
     assert resolve(DATASET="set")["STALE"] == "", "nothing changed"
     capsys.readouterr()
     again = resolve()
-    assert (again["DATASET"], again["LOOP"], again["STALE"]) == ("set", "5", "")
-    assert "DATASET=set SOC=Ascend310P3" in capsys.readouterr().err
-    assert resolve(LOOP="2")["STALE"] == f"{settings}/LOOP.mk"
-    assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "LOOP.mk", "SOC.mk"]
+    assert (again["DATASET"], again["LIMIT"], again["STALE"]) == ("set", "5", "")
+    assert "DATASET=set LIMIT=5 SOC=Ascend310P3" in capsys.readouterr().err
+    assert resolve(LIMIT="2")["STALE"] == f"{settings}/LIMIT.mk"
+    assert sorted(path.name for path in settings.iterdir()) == ["DATASET.mk", "LIMIT.mk", "SOC.mk"]
 
 
 def test_clean_is_rejected_while_another_run_works() -> None:
@@ -322,7 +367,7 @@ def test_clean_is_rejected_while_another_run_works() -> None:
 
 
 def test_a_dry_run_writes_nothing() -> None:
-    assert resolve(dry_run=True, LOOP="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/LOOP.mk"
+    assert resolve(dry_run=True, LIMIT="2", PYTHON="no_such_python")["STALE"] == "build/net/settings/LIMIT.mk"
     assert not Path("build").exists()
 
 
@@ -341,8 +386,9 @@ def test_invalid_settings_files_are_rejected(text: str) -> None:
 def test_settings_that_cannot_be_written_are_one_line() -> None:
     Path("file").touch()
     with pytest.raises(OptionError) as caught:
-        resolve(BUILD="file", LOOP="2")
-    assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/LOOP.mk" in str(caught.value)
+        resolve(BUILD="file", LIMIT="2")
+    assert str(caught.value).startswith("BUILD=file: ") and "file/net/settings/LIMIT.mk" in str(caught.value)
+    assert resolve(BUILD="file")["STALE"] == "", "nothing to remember: the first stage reports it"
 
 
 def test_the_command_prints_make_assignments() -> None:

@@ -25,6 +25,12 @@ def stored(name: str, value: str, model: str = "net") -> Path:
     return path
 
 
+def publish() -> None:
+    """Add a published figure to the config."""
+    with Path("configs/net.yaml").open("a", encoding="utf-8") as config:
+        config.write("REFERENCE: {TOP1: 76.8}\n")
+
+
 @pytest.fixture(autouse=True)
 def other_data(checkout: Path) -> None:
     Path("other/val/n01").mkdir(parents=True)
@@ -36,6 +42,7 @@ def other_data(checkout: Path) -> None:
 def test_a_reference_for_a_data_set_is_forgotten_with_it(
     reference: str, before: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    publish()
     path = stored("REFERENCE", reference)
     if before:
         stored("DATASET", before)
@@ -52,6 +59,7 @@ def test_a_reference_for_a_data_set_is_forgotten_with_it(
 
 
 def test_a_reference_that_is_measured_or_given_now_stays() -> None:
+    publish()
     stored("REFERENCE", "torch")
     assert resolve(DATASET="other")["REFERENCE"] == "torch"
     assert resolve(DATASET="data/imagenet", REFERENCE="config")["REFERENCE"] == "config"
@@ -59,6 +67,7 @@ def test_a_reference_that_is_measured_or_given_now_stays() -> None:
 
 
 def test_one_part_of_another_data_set_forgets_nothing_for_later_calls() -> None:
+    publish()
     path = stored("REFERENCE", "config")
     assert resolve("part", SHARD="1/2", DATASET="other")["REFERENCE"] == ""
     assert path.read_text() == "REFERENCE ?= config\n" and resolve()["REFERENCE"] == "config"
@@ -121,6 +130,9 @@ def test_only_the_values_that_a_call_uses_are_listed(capsys: pytest.CaptureFixtu
         ("om", {"BACKEND": "torchscript"}, {"ATC_FLAGS": "--log=debug"}),
         ("eval", {}, {"FLIP": "0", "KEEP_FLOAT": "auto"}),
         ("cluster", {"SHARDS": "2"}, {"DEVICE": "0"}),
+        ("precision", {}, {"LOOP": "3", "PRECISION": "fp16", "BUNDLE": "stage"}),
+        ("eval gate", {}, {"LOOP": "3", "CALIB": "9"}),
+        ("family", {"MODEL": "family"}, {"REFERENCE": "torch"}),
         ("eval", {"ONNX": "y.onnx"}, {"WEIGHTS": "w.pth"}),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any, Callable
 
@@ -188,11 +190,18 @@ def work(run: Run, monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
     return steps_of(lambda: main(run.arguments(*options)), monkeypatch, [(topn, RANK), (merge, EVALUATE)])
 
 
-def test_a_second_run_only_touches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_only_touches(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert work(run, monkeypatch) == [RANK, EVALUATE]
     before = run.output.read_bytes(), run.output.stat().st_mtime_ns
     assert work(run, monkeypatch) == []
     assert run.output.read_bytes() == before[0] and run.output.stat().st_mtime_ns > before[1]
+    screen = capsys.readouterr().out
+    assert f"{run.predictions} is up to date" in screen and "1-of-1" not in screen, "no parts were asked for"
+    command = screen.partition("make it again: ")[2].partition(")")[0]
+    subprocess.run(shlex.split(command), check=True)
+    assert not run.output.exists() and work(run, monkeypatch) == [RANK, EVALUATE]
 
 
 def write_again(path: Path) -> None:

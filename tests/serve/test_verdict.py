@@ -143,4 +143,4 @@ def test_the_record_alone_is_checked_before_anything_is_compiled(
 def test_a_missing_record_is_rejected_before_anything_is_compiled(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--metrics", "eval/none.json"]) == 2
     err = capsys.readouterr().err
-    assert "eval/none.json: accuracy was not evaluated" in err and "make eval" in err and "GATE=none" in err
+    assert "eval/none.json: accuracy was not evaluated" in err and "make eval" in err and "make serve GATE=none" in err

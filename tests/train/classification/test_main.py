@@ -179,4 +179,4 @@ def test_files_and_labels_that_are_not_used_are_reported(folder: Path, capsys: p
         ", 1 image: " in screen
         and "\n2 files without a class are not used: val/dark/dark9.JPEG, val/dark/dark10.JPEG\n" in screen
     )
-    assert "\n1 label has no image (a subset): val/gone.JPEG\n" in screen
+    assert "\n1 label has no image: val/gone.JPEG; only images that exist are used\n" in screen
