@@ -329,7 +329,7 @@ def test_the_file_name_of_a_config_is_the_name_of_the_model() -> None:
     assert (found["CFG"], found["TASK"]) == ("mine/own.yaml", "pose")
     assert Path("build/own/settings/CFG.mk").read_text() == "CFG ?= mine/own.yaml\n"
     assert resolve(MODEL="own")["CFG"] == "mine/own.yaml"
-    for wrong, hint in (("onw", "did you mean own?"), ("own.yaml", "give MODEL=own")):
+    for wrong, hint in (("owen", "did you mean own?"), ("own.yaml", "give MODEL=own")):
         with pytest.raises(OptionError, match=re.escape(hint)):
             resolve(MODEL=wrong)
     assert resolve(CFG="net")["CFG"] == "configs/net.yaml"
