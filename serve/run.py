@@ -47,7 +47,7 @@ from serve.pose import PoseModel
 from serve.verdict import TOOLS, check_verdict
 
 PLATFORMS = {"ascend": "ascend_om", "torchscript": "pytorch_torchscript", "torch_aie": "pytorch_torchscript"}
-IMAGES_OF_A_BATCH = 4  # default of --max_images: this many times the largest batch size, which counts as at least 8
+IMAGES_OF_A_BATCH = 4  # default of --max_images: 4 times the largest batch size, but at least 32
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -180,11 +180,11 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--metrics", type=Path, help="metrics record with the verdict about one of the models")
     parser.add_argument("--allow_unjudged", action="store_true", help="serve also without a verdict")
     parser.add_argument("--flip", action="store_true", help="pose: with the flip test, as make eval FLIP=1")
-    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="(%(default)s)")
+    parser.add_argument("--backend", choices=BACKENDS, default="onnxruntime", help="what runs the models (%(default)s)")
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
-    text = f"limit of images at a time, then 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
+    text = f"most images at a time, beyond it 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
     parser.add_argument("--max_images", type=integer(1), help=text)
     parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)
