@@ -108,7 +108,8 @@ IGNORED: dict[str, dict[str, Any]] = {
     ONNX: {},
 }
 
-# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them.
+# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them; upstream's defaults
+# differ for the last three.
 POSE_TEST = {
     "SCALE_FACTOR": [1],
     "WITH_HEATMAPS": [True, True],
@@ -273,7 +274,7 @@ def pose() -> CfgNode:
     schema.TEST.TAG_THRESHOLD = 1.0
     schema.TEST.USE_DETECTION_VAL = True
     schema.TEST.IGNORE_TOO_MUCH = False
-    schema.TEST.NMS_KERNEL = 3
+    schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
     schema.TEST.WITH_HEATMAPS = (True, True)
