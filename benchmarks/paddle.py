@@ -176,7 +176,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         "--paddle_python", dest="python", default=python, help="python with paddlepaddle (PADDLE_PYTHON)"
     )
-    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 4, 8], help="(%(default)s)")
+    text = "batch sizes (%(default)s)"
+    parser.add_argument("--batches", dest="sizes", type=integer(1), nargs="+", default=[1, 4, 8], help=text)
     parser.add_argument("--count", type=integer(1), default=32, help="images in each run (%(default)s)")
     parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)

@@ -4,10 +4,11 @@
     python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val \\
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
-All servers run the same session code (benchmarks.serve_model) with the same compiled models, in batches of up to the
-largest model, and get the same images as base64 in JSON; `binary` is this project's server with the binary tensor
-extension. All servers run during the whole benchmark, but those that are not measured at the moment are stopped
-(SIGSTOP). A peer's environment needs its package and those of this project without torch:
+All servers run the same session code (benchmarks.serve_model) with the same compiled models, and get the same images as
+base64 in JSON; `binary` is this project's server with the binary tensor extension. MLServer and LitServe compute
+batches of up to 16 images, so the largest of --models must have batch size 16. All servers run during the whole
+benchmark, but those that are not measured at the moment are stopped (SIGSTOP). A peer's environment needs its package
+and those of this project without torch:
 `pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
 `uvloop<0.22`).
 --bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
@@ -272,7 +273,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--bare", action="store_true", help="also measure a loop without HTTP")
     parser.add_argument("--clients", type=integer(1), default=8, help="connections (%(default)s)")
     parser.add_argument("--seconds", type=real(0.1), default=5.0, help="of each candidate in each round (%(default)s)")
-    parser.add_argument("--rounds", type=integer(1), default=5, help="(%(default)s)")
+    parser.add_argument("--rounds", type=integer(1), default=5, help="runs of each candidate (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -3,13 +3,13 @@
     python -m data.gears --cfg higher_hrnet_w32_512 --dataset data/coco --gears 4 --output gears.yaml
 
 Reads    widths and heights in annotations/person_keypoints_<split>.json; DATASET.INPUT_SIZE and TEST of the config
-Writes   a YAML file for --gears or INPUT.GEARS: GEARS: [[height, width], …]
+Writes   a YAML file for preprocess.pose --gears or INPUT.GEARS: GEARS: [[height, width], …]
 
 An image uses the shortest gear that holds it, or else the longest one (hrnet/gears.py). Its cost is the number of
 pixels of that gear. Dynamic programming finds the K gears of lowest total cost exactly: in the list of images sorted by
 long side, the images of one gear are contiguous, so the best division into K groups follows from the best divisions
 into K - 1 groups.
-Landscape and portrait images are computed separately, then combined.
+Gears for landscape and for portrait images are computed separately, then combined.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Waste(NamedTuple):
 
 
 def waste(sizes: Sequence[tuple[int, int]], short: int, gears: Sequence[Gear]) -> Waste:
-    """The cost of `gears` for images of `sizes` (width, height). The gears must fit the orientation of each image."""
+    """The cost of `gears` for images of `sizes` (width, height). Each image needs a gear of its orientation."""
     chosen = [choose(width, height, short, gears) for width, height in sizes]
     counts = Counter(gear for gear in chosen if gear is not None)
     pixels = sum(height * width * count for (height, width), count in counts.items())

@@ -36,7 +36,7 @@ SUPERSAMPLING = 2  # images are drawn at twice their size and reduced, which smo
 ASPECTS = (4 / 3, 3 / 2, 1.78, 1.0, 2.1)  # long side divided by short side; COCO's are mostly 4:3
 ASPECT_PROBABILITIES = (0.5, 0.26, 0.1, 0.08, 0.06)
 PORTRAIT = 0.3  # fraction of portrait images
-LEAST_JOINTS = 4  # inside the image, or the figure is dropped; visible, or its joints are not labelled
+LEAST_JOINTS = 4  # a figure with fewer joints inside the image is not drawn; with fewer visible ones it has no labels
 SMALL = 0.22  # fraction of the short side; joints of smaller people are not labelled
 LINES = [[a + 1, b + 1] for a, b in SKELETON]  # COCO counts from 1
 PERSON = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": LINES}
@@ -249,11 +249,12 @@ def run(output: Path, split: str, seed: int, count: int, short: int, scenes: str
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data.people", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("data/people"), help="output directory (%(default)s)")
-    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="(%(default)s)")
+    parser.add_argument("--split", default="val2017", choices=("val2017", "train2017"), help="split (%(default)s)")
     parser.add_argument("--images", type=integer(1), default=100, help="number of images (%(default)s)")
     parser.add_argument("--seed", type=integer(0), default=1, help="random seed (%(default)s)")
     parser.add_argument("--size", type=integer(64), default=SIZE, help="short side, pixels (%(default)s)")
-    parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help="(%(default)s)")
+    scenes = "plain: one to three large people; varied: like COCO (%(default)s)"
+    parser.add_argument("--scenes", default="varied", choices=sorted(KINDS), help=scenes)
     return parser.parse_args(argv)
 
 

@@ -62,7 +62,8 @@ class Metrics:
         text = "Seconds that an image waited for the device"
         self.queue = Histogram("serve_queue_seconds", text, buckets=SECONDS, **given)
         self.batch = Histogram("serve_batch_images", "Images in a batch, without padding", buckets=IMAGES, **given)
-        self.pending = Gauge("serve_pending_images", "Images that are prepared, waiting or computed", **given)
+        text = "Images that are being prepared, are waiting or are being computed"
+        self.pending = Gauge("serve_pending_images", text, **given)
 
     def observe_batch(self, images: int, waited: Sequence[float]) -> None:
         self.batch.observe(images)

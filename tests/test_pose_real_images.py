@@ -31,8 +31,8 @@ CFG = "configs/higher_hrnet_w32_512.yaml"
 GEARS = [(height, width) for height, width in load_config(ROOT / CFG).INPUT.GEARS]
 LONGS = list(range(512, 1025, 64))  # the model zoo's
 TOLERANCE = 1e-3  # of the largest value; float32 sums in another order differ by some 1e-5
-# A keypoint is on a pixel of the input or a quarter beside it, which nearly equal values decide. So a keypoint is the
-# same to 1e-3 pixels (to_image is float32 arithmetic) or another one; only few may be others.
+# Keypoints may differ by PIXELS (to_image computes in float32). Where two values are nearly equal, another pixel may be
+# chosen; OTHERS is the largest fraction of such keypoints.
 PIXELS, OTHERS = 1e-3, 0.01
 
 pytestmark = [

@@ -1,10 +1,11 @@
 """One stage, run as a process, killed at a chosen moment, and run again: the checks after it.
 
 A stage runs in its own directory with hard links to its inputs, and all its paths are relative, so that equal runs
-write equal bytes. Measured times are not compared: `seconds`, `images_per_second`, `device` in the records of infer, of
-parts and of what evaluates models, with `kept` or `inferred` and `command` (a rerun's input is the directory of the
-remaining inputs), the hashes of such records in other records and in stamps, ais_bench's summary, and images/s in
-tables.
+write equal bytes. Not compared:
+- the values in OF_THIS_RUN, such as `seconds`, `kept`, and `command` (a rerun's input is the directory of the remaining
+  inputs);
+- the hashes of records with such values, in other records and in stamps;
+- ais_bench's summary, and images/s in tables.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ OF_THIS_RUN = (
 )
 OF_A_RECORD = re.compile(r"run_.*|run|[0-9]+-of-[0-9]+(\.json)?")  # names of hashes of such records
 PART_STAMP = re.compile(r"\.[0-9]+-of-[0-9]+\.json\.stamp")  # make.shards keeps a part without its stamp
-SPEED = re.compile(rb"\b[0-9]+\.[0-9](?= \|)")  # images/s in a table; other figures have no digit or more than one
+SPEED = re.compile(rb"\b[0-9]+\.[0-9](?= \|)")  # images/s in a table: the only figures with one digit after the point
 SESSION = ".ses"  # a file that onnxruntime leaves in TMPDIR
 
 
@@ -56,7 +57,7 @@ class Stage:
     products: tuple[str, ...]  # files, or directories with all their files
     last: str  # the record written last (before its stamp): once it exists, all files are complete
     kept: str = ""  # glob pattern of the files that a rerun keeps if they are finished
-    files: int = 1  # files of one finished input, output or part, with equal names up to the first dot or number
+    files: int = 1  # for each input, output or part; their names are equal up to the first dot or number
 
     def start(self, folder: Path, **options: object) -> subprocess.Popen[str]:
         """Start the stage in its own process group."""

@@ -93,7 +93,7 @@ def test_a_removed_file_stops_nothing(settings: Path, capsys: pytest.CaptureFixt
     assert line.endswith(" LIMIT=9") and not list(settings.parent.glob(".settings_before*"))
 
 
-def test_a_reset_value_returns_without_being_listed(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_given_as_empty_is_restored_but_not_listed(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (settings / "LIMIT.mk", settings.parent / ".settings_before.x/LIMIT.given"):
         path.write_text("LIMIT ?= \n")
     assert stage(UserError("no such file")) == 2

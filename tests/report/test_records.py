@@ -136,7 +136,7 @@ def test_a_training_without_a_checkpoint_or_a_top1(tmp_path: Path) -> None:
 
 
 def family_row(model: str, top1: Optional[float], reference: Optional[str], **more: Any) -> dict[str, Any]:
-    """A row of a family record; rows of models with names of different lengths differ in all figures."""
+    """A row of a family record. The figures depend on the length of the name, so that those of two rows differ."""
     number = len(model)
     times = {"1": 12.5 + number, "4": 40.0 + number}
     return {
