@@ -29,7 +29,7 @@ MODELS       ?=#                              report, family: names (family: all
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      of the model: fp16, fp32, int8, default (NPU: fp16)
-KEEP_FLOAT   ?=#                              int8, fp16: auto, or a list of operators to keep in float
+KEEP_FLOAT   ?=#                              int8, fp16: auto, or a file of operators to keep in float
 CALIB        ?= 64#                           int8, KEEP_FLOAT=auto: number of calibration images
 SOC          ?= Ascend310P3#                  chip name, as in npu-smi info
 DEVICE       ?= 0#                            device id, or several: 0,1 (each computes its own parts)

@@ -5,10 +5,9 @@
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
 All servers run the same session code (benchmarks.serve_model) with the same compiled models, and get the same images as
-base64 in JSON; `binary` is this project's server with the binary tensor extension. MLServer and LitServe compute
-batches of up to 16 images, so the largest of --models must have batch size 16. All servers run during the whole
-benchmark, but those that are not measured at the moment are stopped (SIGSTOP). A peer's environment needs its package
-and those of this project without torch:
+base64 in JSON, in batches of up to the largest of their batch sizes; `binary` is this project's server with the binary
+tensor extension. All servers run during the whole benchmark, but those that are not measured at the moment are stopped
+(SIGSTOP). A peer's environment needs its package and those of this project without torch:
 `pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
 `uvloop<0.22`).
 --bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
@@ -38,6 +37,7 @@ from benchmarks import serve_model
 from benchmarks.serve_client import drive, http_request
 from hrnet.cli import WorkFailed, command, cores, integer, real
 from hrnet.config import add_cfg_argument
+from hrnet.io.compiled import CompiledModel
 from infer.emulator.pipeline import default_requests
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,6 +121,10 @@ def v2_requests(name: str, images: Sequence[bytes], binary: bool = False) -> lis
     return requests
 
 
+def largest_batch(models: Sequence[Path]) -> int:
+    return max(CompiledModel.read(path).inputs[0].shape[0] for path in models)
+
+
 def start_ours(args: argparse.Namespace, images: Sequence[bytes]) -> Peer:
     port, models = free_port(), [str(path) for path in args.models]
     words = [sys.executable, "-m", "serve.run", "--cfg", str(args.cfg), "--models", *models, "--allow_unjudged"]
@@ -132,7 +136,8 @@ def start_ours(args: argparse.Namespace, images: Sequence[bytes]) -> Peer:
 def start_litserve(args: argparse.Namespace, images: Sequence[bytes], environment: Mapping[str, str]) -> Peer:
     port = free_port()
     bodies = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in images]
-    words = [args.litserve_python, "-m", "benchmarks.serve_litserve", str(port), str(args.litserve_workers)]
+    numbers = [port, args.litserve_workers, largest_batch(args.models)]
+    words = [args.litserve_python, "-m", "benchmarks.serve_litserve", *map(str, numbers)]
     return start(words, port, "/health", [http_request("/predict", body) for body in bodies], environment)
 
 
@@ -152,7 +157,7 @@ def start_mlserver(
     model = {
         "name": args.cfg.stem,
         "implementation": "benchmarks.serve_mlserver.Classifier",
-        "max_batch_size": 16,
+        "max_batch_size": largest_batch(args.models),
         "max_batch_time": args.mlserver_batch_time,
     }
     (folder / "settings.json").write_text(json.dumps(settings))

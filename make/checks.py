@@ -45,7 +45,7 @@ CHECKS = {
     "BATCHES": Check(r"[1-9][0-9]*(,[1-9][0-9]*)*", "integers from 1 separated by commas, such as 1,4,8"),
     "INPUT": one_of("float32", "uint8"),
     "PRECISION": one_of("default", "fp16", "fp32", "int8", "int8-minmax", "int8-percentile", "int8-entropy"),
-    "KEEP_FLOAT": Check(f"({PATH.pattern})?", f"empty, auto, or a list of operators: {PATH.expected}"),
+    "KEEP_FLOAT": Check(f"({PATH.pattern})?", f"empty, auto, or a file with operators: {PATH.expected}"),
     "FLIP": one_of("0", "1"),
     "GATE": Check(r"[0-9]+([.][0-9]+)?|none", "percentage points, such as 1 or 0.5; or none to also accept NOT JUDGED"),
     "DEVICE": Check(r"(0|[1-9][0-9]*)(,(0|[1-9][0-9]*))*", "device ids separated by commas, such as 0 or 0,1"),

@@ -123,7 +123,8 @@ def check_model(report: Report, call: Options, inputs: Path) -> None:
             else:
                 report.miss(str(error))
         more = f", {plural(rejected, 'file')} would be rejected" if rejected else ""
-        report.show("data set", f"{dataset}: {plural(count, 'image')}{more}" if count else f"{dataset}: no images")
+        state = f": {plural(count, 'image')}{more}" if count else ": no images" if dataset.exists() else " is missing"
+        report.show("data set", f"{dataset}{state}")
         count = min(count, int(call["LIMIT"]) or count)
     check_disk(report, call, count, values_per_image(config), inputs)
     check_clock(report, call)

@@ -145,7 +145,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
         check_torch(report, "torch" in needed)
     compiled = importlib.util.find_spec("hrnet._resample")
     how = "" if hrnet.BOARD else "; pip install . with a C compiler"
-    report.show("resize", "compiled" if compiled else f"Pillow (same pixels, slower){how}")
+    report.show("resize", "compiled hrnet/_resample.c" if compiled else f"Pillow (same pixels, slower){how}")
 
 
 def probe_ais_bench(python: str) -> dict[str, Any]:

@@ -189,6 +189,15 @@ def test_data_sets_are_read_as_preprocessing_reads_them(place: Path, capsys: pyt
     assert report(capsys.readouterr().out)["data set"] == "data: 3 images, 4 files would be rejected"
 
 
+def test_a_data_set_that_does_not_exist_is_missing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(DATASET="gone") == 2
+    shown = capsys.readouterr()
+    assert report(shown.out)["data set"] == "gone is missing" and "missing: gone: no such data set" in shown.err
+    (place / "empty").mkdir()
+    assert call(DATASET="empty") == 2
+    assert report(capsys.readouterr().out)["data set"] == "empty: no images"
+
+
 def test_coco_sets_are_read_and_both_passes_need_disk(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
