@@ -11,8 +11,9 @@ config's network. The config hash in the file's metadata and the shapes of its o
 accepts any batch size; the record contains the one for infer.
 
 With --input_dtype uint8 the model accepts pixels and normalises them by INPUT.MEAN and STD, with the same arithmetic as
-AIPP (docs/decisions/0010). With float32 the file is copied, and frozen if it is not frozen yet. --precision and
---soc_version are recorded; infer's runtimes apply them when they load the file (docs/decisions/0020).
+AIPP (docs/decisions/0010-uint8-inputs.md). With float32 the file is copied, and frozen if it is not frozen yet.
+--precision and --soc_version are recorded; infer's runtimes apply them when they load the file
+(docs/decisions/0020-torchscript.md).
 """
 
 from __future__ import annotations
