@@ -7,7 +7,7 @@ Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS
 Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
 Resumes  a part file of the same URL, size, ETag and Last-Modified, if the server supports Range; else starts again
 Checks   the size that the server sends, MD5, and the SHA-256 that Hugging Face sends; a download with another
-         hash, or of another kind, is removed
+         hash, or that is not a checkpoint, is removed
 HF_ENDPOINT (environment): a mirror of https://huggingface.co, such as https://hf-mirror.com
 """
 

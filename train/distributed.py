@@ -171,9 +171,7 @@ def init_distributed(first_device: int) -> Iterator[DistributedContext]:
     else:
         count = getattr(torch, kind).device_count()
         if device.index >= count:
-            raise UserError(
-                "no such --device", expected=f"below {count}, the devices of this machine", found=device.index
-            )
+            raise UserError("no such --device", expected=f"below {count}, the number of devices", found=device.index)
         getattr(torch, kind).set_device(device)
     float32.compute_exactly()
     if not is_launched():

@@ -139,7 +139,7 @@ def test_a_disk_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         files.write_text(tmp_path / "x", "")
 
 
-def test_a_folder_never_has_too_wide_a_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_never_has_too_many_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the run is killed before it sets the mode."""
     before = os.umask(0)
     try:
