@@ -1,4 +1,4 @@
-"""report.write: names of classes from directories, Top-N, counts of one, and charts in the dark theme."""
+"""report.write: names of classes from directories, Top-N, singular after 1, and charts in the dark theme."""
 
 from __future__ import annotations
 
