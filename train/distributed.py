@@ -103,7 +103,7 @@ def unused_npu(kind: str) -> Optional[str]:
     torch_version = torch.__version__.partition("+")[0]
     why, hint = "no NPU is available to torch_npu", "npu-smi info; make doctor"
     if not importlib.util.find_spec("torch_npu"):
-        why, hint = "torch_npu is not installed", f"pip install torch-npu=={torch_version}"
+        why, hint = "torch_npu is not installed", f"{sys.executable} -m pip install torch-npu=={torch_version}"
     return f"WARNING: this run uses the {kind.upper()}, although {devices[0]} exists: {why}; {hint}"
 
 
