@@ -1,5 +1,5 @@
 """Build the atc command of the model zoo's READMEs: input names and shapes from the ONNX file, gears from the config,
-and the AIPP file. Pure functions; they run nothing.
+and the AIPP file. Nothing is run.
 
 AIPP computes `(in - mean - min) * var_reci` for each channel of uint8 pixels; normalising as
 `(value / 255 - mean) / std` needs `min` and `var_reci` (source: ATC's documentation of the AIPP file).

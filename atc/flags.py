@@ -77,13 +77,13 @@ def files(words: Sequence[str]) -> dict[str, Path]:
 
 def relative_to(words: Sequence[str], folder: Path) -> list[str]:
     """Make the paths in `words` relative to `folder`, where atc runs."""
-    seen = []
+    changed = []
     for word in words:
         flag, _, value = word.partition("=")
         if _name(word) in FILES + FOLDERS and not os.path.isabs(value):
             value = os.path.relpath(Path(value).resolve(), folder)
-        seen.append(f"{flag}={value}")
-    return seen
+        changed.append(f"{flag}={value}")
+    return changed
 
 
 def output_dtypes(words: Sequence[str], outputs: Sequence[TensorInfo], model: onnx.ModelProto) -> list[TensorInfo]:

@@ -102,7 +102,8 @@ def run(images: int, shards: int, rounds: int, digits: Path) -> None:
         given = [*MODEL, f"PYTHON={sys.executable}"]
         timed(["make", "om", *given, f"DATASET={dataset}", f"BUILD={build}"])
         model = build / "demo_digits/om/bs16-float32-fp32.onnx"
-        print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs; {images} images of 64 pixels")
+        load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs"
+        print(f"load of this machine: {load}; {images} images of 64 x 64 pixels")
         seconds: dict[str, list[float]] = {}
         for _ in range(rounds):
             given = [*MODEL, f"PYTHON={sys.executable}", f"DATASET={dataset}"]

@@ -4,13 +4,14 @@
     python -m benchmarks.serve --models build/demo_digits/om/bs*-float32-fp32.onnx --images data/digits/val \\
         --mlserver_python /venvs/mlserver/bin/python --litserve_python /venvs/litserve/bin/python
 
-All servers run the same session code (benchmarks.serve_model) with the same compiled models, and get the same images as
-base64 in JSON, in batches of up to the largest of their batch sizes; `binary` is this project's server with the binary
-tensor extension. All servers run during the whole benchmark, but those that are not measured at the moment are stopped
-(SIGSTOP). A peer's environment needs its package and those of this project without torch:
+All servers compute the same compiled models with this project's code; the other servers call it through
+benchmarks.serve_model. Each request has one image as base64 in JSON; the servers join images to batches of up to the
+largest compiled size. `serve, binary` is this project's server with the binary tensor extension. All servers run during
+the whole benchmark, but those that are not measured at the moment are stopped (SIGSTOP). A peer's environment needs its
+package and those of this project without torch:
 `pip install litserve numpy onnxruntime opencv-python-headless Pillow simplejpeg yacs PyYAML tqdm` (for mlserver also
 `uvloop<0.22`).
---bare adds a loop without HTTP over the same images, in as many threads as batches are computed at a time.
+--bare adds a loop without HTTP over the same images; each of its threads computes one batch after another.
 """
 
 from __future__ import annotations

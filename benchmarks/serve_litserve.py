@@ -1,6 +1,6 @@
-"""LitServe with the session code of benchmarks.serve_model; run by benchmarks.serve in the peer's environment.
+"""LitServe with the classifier of benchmarks.serve_model; run by benchmarks.serve in the peer's environment.
 
-python -m benchmarks.serve_litserve PORT WORKERS BATCH, the largest batch size
+python -m benchmarks.serve_litserve PORT WORKERS BATCH     # BATCH: the largest batch size
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.serve_model import Model
 
 class Classifier(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.model = Model.from_environment(parallel=2)  # one thread for each session, as in the other servers
+        self.model = Model.from_environment(parallel=2)  # on two cores: one thread for each session, as elsewhere
 
     def decode_request(self, request: dict[str, str]) -> bytes:
         return base64.b64decode(request["image"])

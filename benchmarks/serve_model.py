@@ -1,5 +1,5 @@
-"""The session code of every server in benchmarks.serve: the runtimes of a model's batch sizes, and this project's
-pixel functions and ranking. Peers run it in their own virtual environments."""
+"""A classifier for the other servers in benchmarks.serve and for its loop without HTTP: this project's runtimes for all
+batch sizes, pixel functions and ranking. The servers run it in their own virtual environments."""
 
 from __future__ import annotations
 

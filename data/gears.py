@@ -31,7 +31,9 @@ from hrnet.schemas import POSE
 LONGEST = 2.0  # long side / short side of the model zoo's longest gears; longer images are cropped
 COUNT = 4  # ATC's documentation recommends 3 to 4 gears, for speed and memory
 
-Cover = tuple[int, tuple[int, ...]]  # cost: long side of the gear, summed over the images; the gears' long sides
+# A set of gears for all images: its cost (the sum over the images of the long side of each one's gear), and the long
+# sides of the gears.
+Cover = tuple[int, tuple[int, ...]]
 
 
 def model_zoo_gears(short: int) -> list[Gear]:
@@ -41,8 +43,8 @@ def model_zoo_gears(short: int) -> list[Gear]:
 
 
 def covers(sides: Mapping[int, int]) -> list[Cover]:
-    """The covers of lowest cost with 1, 2, … gears. Each image uses a gear with a long side not below its own. `sides`:
-    long side -> number of images."""
+    """The covers of lowest cost with 1, 2, … gears. The long side of an image is at most that of its gear. `sides`:
+    {long side: number of images}."""
     longs = sorted(sides)
     best: list[Optional[Cover]] = [(0, ())] + [None] * len(longs)  # best[i]: for the first i sides
     found: list[Cover] = []

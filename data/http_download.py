@@ -1,4 +1,4 @@
-"""Download a file over HTTP into a part file beside a record of it, so that an interrupted download can be resumed.
+"""Download a file over HTTP to `<file>.part`, with a record beside it, so that an interrupted download can be resumed.
 
 A server resumes if it supports Range and its file has not changed (size, ETag, Last-Modified).
 """

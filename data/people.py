@@ -5,7 +5,7 @@
     python -m data.people --output data/demo_people --images 200 --scenes plain --size 128
 
 Writes images/<split>/<id>.jpg and, last, annotations/person_keypoints_<split>.json: its presence means that the split
-is complete. The same seed and size give the same bytes with the same versions of numpy, OpenCV and Pillow.
+is complete. Equal --seed, --size and --scenes give equal bytes with equal versions of numpy, OpenCV and Pillow.
 
 Like COCO, it contains images without people, people cut off by the image border, people occluded by other people or by
 objects (joints of visibility 1), small people without labelled joints (num_keypoints 0), and crowds with one annotation
@@ -129,7 +129,7 @@ def draw_object(canvas: Canvas, rng: np.random.Generator, owner: int) -> None:
 
 
 def place_figures(rng: np.random.Generator, width: int, height: int, kind: Kind) -> list[Figure]:
-    """Random people, sorted from far to near; some are close together. Nearer people are larger and lower."""
+    """Random people, sorted by height, since larger people are in front of smaller ones; some are close together."""
     short = min(width, height)
     figures: list[Figure] = []
     for _ in range(rng.choice(len(kind.people), p=kind.people)):

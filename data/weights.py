@@ -7,7 +7,7 @@ Reads    WEIGHTS.URL (http or https) and, where the publisher states it, WEIGHTS
 Writes   <output>.part and its record <output>.part.json during the download; both are removed when <output> is complete
 Resumes  a part file of the same URL, size, ETag and Last-Modified, if the server supports Range; else starts again
 Checks   the size that the server sends, MD5, and the SHA-256 that Hugging Face sends; a download with another
-         hash, or of another kind, is removed
+         hash, or that is not a checkpoint, is removed
 HF_ENDPOINT (environment): a mirror of https://huggingface.co, such as https://hf-mirror.com
 """
 
@@ -58,7 +58,7 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
         with response:
             if not start:
                 os.truncate(part, 0)  # first, so that the new record never describes old bytes
-            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS= on a larger disk")
+            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS=<file on a larger disk>")
             record.write(part)
             try:
                 with open(part, "ab") as file:

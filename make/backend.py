@@ -25,10 +25,12 @@ ON_DEVICE = {
     "predict",
     "serve",
     "bench",
+    "qps",
+    "compare",
     "family",
     "doctor",
 }  # targets that run ais_bench if BACKEND=ascend
-COMPUTING = ON_DEVICE - {"gate", "show", "doctor"} | {"qps", "compare"}  # targets that compute a model
+COMPUTING = ON_DEVICE - {"gate", "show", "doctor"}  # targets that check the package of BACKEND first
 PACKAGE_OF = {"openvino": "openvino", "torchscript": "torch"}  # backend -> package, and the extra of the same name
 
 

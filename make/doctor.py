@@ -160,9 +160,11 @@ def check_disk(report: Report, call: Options, count: int, values: tuple[int, int
         line += f", {left / 1e9:.1f} GB needed for {plural(count, 'image')}"
     report.show("disk", line + (f" ({done / 1e9:.1f} GB already written)" if done else ""))
     if free < left:
-        report.miss(f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; set BUILD= to a larger disk")
+        report.miss(
+            f"{build}: {free / 1e9:.1f} GB free, {left / 1e9:.1f} GB needed; give BUILD=<directory on a larger disk>"
+        )
     if not os.access(existing, os.W_OK):
-        report.miss(f"{build}: not writable; set BUILD= to another directory")
+        report.miss(f"{build}: not writable; give BUILD=<another directory>")
 
 
 def run(call: Options, backend_why: str, make: str, inputs: Path) -> int:

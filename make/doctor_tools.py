@@ -142,7 +142,7 @@ def check_packages(report: Report, needed: set[str]) -> None:
         report.miss(f"{', '.join(missing)}: not installed; {one_command}")
     both = [name for name in ("opencv-python", "opencv-python-headless") if distribution_version(name)]
     if len(both) > 1:
-        fix = f'{PIP} uninstall {" ".join(both)}, then {PIP} install "opencv-python-headless>=4.5,<5"'
+        fix = f'{PIP} uninstall -y {" ".join(both)}; {PIP} install "opencv-python-headless>=4.5,<5"'
         report.warn(f"{' and '.join(both)} are both installed and overwrite each other's cv2; {fix}")
     if not hrnet.BOARD:
         check_torch(report, "torch" in needed)
@@ -205,6 +205,8 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
             hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
             report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend == "ascend" and call["PRECISION"] == "fp32":
-        report.show("precision", "fp32 is atc's force_fp32: convolutions still read float16 if they can (docs/npu.md)")
+        report.show(
+            "precision", "fp32 is atc's force_fp32: convolutions that support float16 still read float16 (docs/npu.md)"
+        )
     if backend in NPU_BACKENDS and names and call["SOC"] not in names:
         report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")

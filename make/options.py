@@ -170,7 +170,7 @@ def hint_for_format(options: Options, name: str) -> Optional[str]:
     if name == "SOC" and value:
         return f"did you mean {cann.nearest_chip(value)}?"
     if PATH.expected in check.expected or FILE.expected in check.expected:
-        return "create a link without these characters (ln -s), and give the link"
+        return "create a link whose path has only these characters (ln -s), and give the link"
     return None
 
 

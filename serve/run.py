@@ -187,7 +187,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
-    text = f"most images at a time, beyond it 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
+    text = (
+        f"limit of images at a time, above it 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
+    )
     parser.add_argument("--max_images", type=integer(1), help=text)
     parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)

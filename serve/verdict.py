@@ -2,8 +2,8 @@
 
     python -m serve.verdict --metrics build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
-`make serve` runs this script, which checks only the metrics record, before it compiles models, which takes minutes.
-serve.run checks the compiled models too.
+`make serve` runs this script first, since compiling the models takes minutes. It checks only the metrics record;
+serve.run also checks the compiled models.
 """
 
 from __future__ import annotations

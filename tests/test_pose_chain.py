@@ -25,8 +25,8 @@ from tests.support import ROOT, fakes, tiny
 from tests.support.board import Board
 from tests.support.checkout import Checkout
 from tests.support.pose_run import write_runs
+from tests.support.real_images import COCO, needs_coco
 
-COCO = ROOT.parent / "shared/data/coco"
 MODEL, IMAGES = "tiny_pose", 5
 EMULATED, ASCEND = "onnxruntime-bs1-fp32", "ascend-bs1-Ascend310P3"
 CHAIN = ("pth2onnx.pose", "atc.convert", "preprocess.pose", "infer.run", "postprocess.pose")
@@ -316,7 +316,7 @@ def test_outputs_of_the_oracle_give_the_drawn_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not COCO.is_dir(), reason="no images of coco beside this checkout")
+@needs_coco
 def test_outputs_of_the_oracle_give_the_people_of_coco(tmp_path: Path) -> None:
     found = oracle_ap(COCO, tmp_path, CONFIG, "--limit", "40")
     assert found["metrics"]["AP"] >= 99.0, found["metrics"]

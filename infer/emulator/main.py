@@ -4,7 +4,8 @@
         --input build/hrnet_w18/prep/imagenet-float32 --output build/hrnet_w18/out/imagenet-float32 \\
         --output_dirname onnxruntime-bs16-fp32 --batchsize 16 --device 0 --runtime onnxruntime
 
-Reads    a model compiled by the emulator of atc; the .bin and .npy files of --input, in natural order
+Reads    a model compiled by the emulator of atc or by pth2onnx.static; the .bin and .npy files of --input, in natural
+         order
 Writes   <output>/<output_dirname>/<stem>_<k>.<bin|npy|txt>, then <output>/<output_dirname>_summary.json
 Pure     without --input one batch of --pure_data_type is computed --loop times; its outputs are pure_infer_data_<k>
 Exits    0 done, 2 invalid argument or no such runtime, 1 any other error

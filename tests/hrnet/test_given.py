@@ -17,7 +17,7 @@ from tests.support import ROOT
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A call gave LIMIT, which was another one before, and BATCH, which is new. SOC is from an earlier call."""
+    """A call gave LIMIT=9 instead of the remembered 3, and BATCH, which had no value. SOC is from an earlier call."""
     folder, before = tmp_path / "settings", tmp_path / ".settings_before.x"
     for name, path, text in (
         ("LIMIT", folder, "LIMIT ?= 9\n"),

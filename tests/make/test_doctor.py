@@ -254,7 +254,7 @@ def test_the_doctor_works_without_packages(place: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.splitlines() if "not installed; " in line and "torch_npu" not in line)
-    assert line.endswith('; pip install ".[torch]", or make setup'), "one command for all"
+    assert line.endswith(f'; {sys.executable} -m pip install ".[torch]", or make setup'), "one command for all"
     named = set(line.split(": ")[2].split(", "))
     assert named > {"numpy", "onnx", "onnxruntime", "Pillow", "PyYAML", "tqdm", "yacs", "torch"}
     assert "Traceback" not in done.stderr

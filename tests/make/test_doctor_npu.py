@@ -110,7 +110,7 @@ def test_two_opencvs_are_a_warning(
     versions.update({"opencv-python": "4.10.0.84"})
     assert call() == 0
     (line,) = warnings(capsys.readouterr().err)
-    assert "pip uninstall opencv-python opencv-python-headless" in line
+    assert "pip uninstall -y opencv-python opencv-python-headless;" in line
     versions.update({"opencv-python-headless": ""})
     call()
     assert not warnings(capsys.readouterr().err), "one of them is enough"

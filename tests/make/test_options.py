@@ -232,7 +232,7 @@ def test_absolute_paths_that_ais_bench_rejects_are_rejected(tmp_path: Path, monk
     (tmp_path / "kept").rename(odd / "configs")
     (tmp_path / "data").rename(odd / "data")
     monkeypatch.chdir(odd)
-    for goals in ("eval", "infer", "bench"):
+    for goals in ("eval", "infer", "bench", "qps", "compare"):
         line = rejected(goals)
         assert line.startswith("BUILD=build: ") and str(odd / "build") in line
     assert resolve("om")["BACKEND"] == "ascend", "atc gets relative paths"
@@ -455,3 +455,11 @@ def test_train_and_gears_report_what_they_ignore(
     notes = [line for line in capsys.readouterr().err.splitlines() if "is ignored" in line]
     assert [line.split()[0] for line in notes] == sorted(ignored)
     assert all("uses only CFG and DATASET" in line for line in notes)
+
+
+def test_ignored_batch_names_all_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    resolve("bench", BATCH="4")
+    resolve("bench qps", BATCH="4")
+    lines = capsys.readouterr().err
+    assert "BATCH=4 is ignored: make bench uses BATCHES" in lines
+    assert "BATCH=4 is ignored: make bench and make qps use BATCHES" in lines
