@@ -298,6 +298,19 @@ def test_unknown_variables_are_rejected(name: str, near: Optional[str]) -> None:
     assert line.startswith(f"{name}: ") and (near or "make help") in line
 
 
+def test_variables_of_the_environment_may_follow_make() -> None:
+    """`make cluster RAY_ADDRESS=head:6379` exports it to the script, as `RAY_ADDRESS=head:6379 make cluster` does."""
+    resolve("cluster", unknown="RAY_ADDRESS", SHARDS="2")
+    resolve("weights", unknown="HF_ENDPOINT")
+
+
+def test_make_doctor_before_make_setup_is_rejected_in_one_line() -> None:
+    assert rejected("doctor", PYTHON=".venv/bin/python").startswith(
+        "PYTHON=.venv/bin/python: no such interpreter; run make setup"
+    )
+    resolve("doctor")
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
