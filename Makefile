@@ -25,7 +25,7 @@ OM           ?=#                              a compiled model to use instead of
 PREP         ?=#                              inputs to use instead of make preprocess
 BATCH        ?=#                              batch size (16; pose: 1)
 BATCHES      ?=#                              sizes for bench, qps, family, serve; not remembered
-MODELS       ?=#                              family (all HRNet), report: model names; not remembered
+MODELS       ?=#                              report, family: names (family: all HRNet); not remembered
 LOOP         ?= 20#                           bench: number of batches to time for each size
 INPUT        ?= float32#                      inputs: float32, or uint8 (normalised in the model)
 PRECISION    ?= default#                      of the model: fp16, fp32, int8, default (NPU: fp16)
@@ -37,7 +37,7 @@ BACKEND      ?= auto#                         ascend, onnxruntime, openvino, tor
 TUNE         ?= none#                         none, or aoe (tunes the model on the device)
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
-GATE         ?= 1#                            allowed drop; none accepts NOT JUDGED; not remembered
+GATE         ?= 1#                            max drop, points; none accepts NOT JUDGED; not remembered
 REFERENCE    ?=#                              torch, onnx, a metrics file, config (also for a subset)
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
@@ -52,7 +52,7 @@ OPTIONS := CFG MODEL BUILD PYTHON WEIGHTS DATASET ONNX TS OM PREP BATCH BATCHES 
            TUNE ATC_FLAGS AIS_PYTHON GATE REFERENCE LIMIT MAX_REJECTED FLIP SHARDS SHARD KEEP BUNDLE MODELS IMAGES BASE HOST PORT
 STAGES  := train weights onnx torchscript quantize om preprocess infer eval part merge gate reference show predict serve bench qps gears bundle family compare precision report cluster
 ifneq ($(filter $(STAGES) doctor clean bench-peers $(BUILD)/%,$(MAKECMDGOALS)),)
-include make/resolve.mk# checks the values; sets TASK, POSE and the names of products: TAG, NAME, SET, TARGET, EXT and others
+include make/resolve.mk# checks the values; sets TASK, POSE and names of products (make/products.py): TAG, NAME, SET, TARGET, EXT and others
 endif
 
 B       := $(BUILD)/$(MODEL)

@@ -11,8 +11,8 @@ Locks    `<output>_lock` until the tool has ended
 
 The script builds one command, prints it, runs it in a temporary directory and checks what it wrote. With --backend
 ascend the command is `amct_onnx calibration`, which needs a separate Python environment on PATH; otherwise it is
-`python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8 pixels: atc adds AIPP
-afterwards.
+`python -m amct.emulator calibration`. The inputs are float32 even if the model will read uint8 pixels: the
+normalisation of pixels is added afterwards, by atc.convert.
 
 With --keep_float the layers in that list stay in float: they are skip_layers in calibration.cfg beside the output.
 Other operators in the list need no line, since amct_onnx quantizes only layers. --method selects how the emulator finds
@@ -66,8 +66,8 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 
 
 def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Optional[int]]:
-    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError if C or only one of H and
-    W is dynamic, and, with --backend ascend, if both H and W are."""
+    """The shape [N, C, H, W] of the model's input; None where it is dynamic. Raises UserError for a dynamic C, and if
+    only one of H and W is dynamic; with --backend ascend also if both are."""
     shape = amct_rules.dims(value)
     gears = shape[2:] == [None, None] and shape[1] is not None
     if len(shape) != 4 or (None in shape[1:] and not gears):

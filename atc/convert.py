@@ -3,8 +3,8 @@
     python -m atc.convert --cfg hrnet_w18 --model build/hrnet_w18/model.onnx \\
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
-Reads    --model; with --quantized also that file and its record; from --cfg only INPUT.GEARS, the image size and, for
-         uint8, INPUT.MEAN and STD
+Reads    --model; with --quantized also that file and its record; --cfg: INPUT.GEARS and, for uint8, INPUT.MEAN and STD.
+         A file that was exported with another config, or a classifier of another size, is rejected
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears and for chips without AIPP
 Locks    `<output>_lock` until the tool has ended
@@ -20,7 +20,7 @@ operators in the ONNX file normalise them.
 With --precision int8 the tool compiles --quantized, the int8 model that amct.quantize made from --model, instead of
 --model; in this case only the emulator supports gears.
 --tune aoe runs aoe instead of atc, once to tune subgraphs and once to tune operators, by measurements on this machine's
-device. --atc_flags are passed to atc unchanged (atc/flags.py).
+device. --atc_flags are passed to atc (atc/flags.py).
 With --keep_float the operators in that list stay in float32; it is passed as --keep_dtype.
 
 Exit code 1 if the tool rejects the model or writes no file, with a hint for the tool's error code (atc.run_atc); 2 for

@@ -1,7 +1,7 @@
 """Change the input of an ONNX model to uint8 pixels [N, H, W, 3]: insert Transpose, Cast and, for each channel, AIPP's
 `(in - mean - min) * var_reci` after the input.
 
-`accept_pixels` is for models with gears, before atc compiles them: AIPP cannot be combined with --dynamic_dims.
+`accept_pixels` is for models with gears, since AIPP cannot be combined with --dynamic_dims, and for chips without AIPP.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def insert_steps(model: onnx.ModelProto, name: str, prefix: str, steps: Sequence
     (value,) = [value for value in model.graph.input if value.name == name]
     width = value.type.tensor_type.shape.dim[3].dim_value or 1  # 1 broadcasts to any width
     for operator, step, values in steps:
-        # one value for each column too: onnxruntime computes int8 channels last, where 3 values take 10 times as long
+        # A value for each column, not only for each channel: onnxruntime uses the channels-last layout for int8 models,
+        # and there a constant with 3 values would take 10 times as long.
         constant = np.repeat(np.array(values, np.float32), width).reshape(-1, 1, width)
         model.graph.initializer.append(numpy_helper.from_array(constant, f"{prefix}_{step}"))
         inputs = [nodes[-1].output[0], f"{prefix}_{step}"]

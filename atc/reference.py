@@ -66,8 +66,8 @@ def load(model: Path) -> onnxruntime.InferenceSession:
 def scores_of(
     session: onnxruntime.InferenceSession, found: classifier.Classifier, inputs: Iterator[np.ndarray], count: int
 ) -> np.ndarray:
-    """The outputs float32 [count, outputs] for `count` inputs float32 [3, H, W]. A fixed batch size is filled up with
-    zeros."""
+    """The outputs float32 [count, outputs] for `count` inputs float32 [3, H, W]. If the batch size is fixed, the
+    last batch is filled up with zeros."""
     size = found.batch if found.batch > 0 else BATCH
     rows = []
     for start in progress(range(0, count, size), unit="batch"):

@@ -168,7 +168,7 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON); .md is written beside it")
     text = "result of train.<task>.reference on the images: logits (.npy) or keypoints (.json)"
     parser.add_argument("--torch_images", type=Path, help=text)
-    parser.add_argument("--torch_inputs", type=Path, help="the same with --inputs")
+    parser.add_argument("--torch_inputs", type=Path, help="the result of the same script with its option --inputs")
     return parser
 
 

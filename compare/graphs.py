@@ -35,7 +35,9 @@ class Part:
     dtypes: Mapping[str, type]  # of these inputs
     graph_inputs: list[str]  # inputs of `model` that are inputs of the whole graph
     node: onnx.NodeProto  # the operator to report: the last one with weights, or else the last one
-    step: Optional[float]  # if the last operator dequantizes: the largest rounding error; output 1 is not rounded
+    # If the last operator dequantizes: the largest rounding error. `model` then has a second output, the tensor before
+    # it was rounded.
+    step: Optional[float]
 
 
 class Graph:

@@ -1,9 +1,9 @@
 """CANN's chip names, features that some chips lack, and the path of CANN's environment script. Uses only the standard
 library, since make/options.py imports it before packages are installed.
 
-Source of the names: CANN's list of values of atc's --soc_version. The list is used for hints, to correct upper and
-lower case, and by make to reject a part of a name or a misspelt one. Another name that is not in it is passed to atc
-unchanged, since each release of atc has its own list.
+Source of the names: CANN's list of values of atc's --soc_version. The list is used for hints and to correct upper and
+lower case. With it, make rejects a name that is only the first part of a chip's name and, unless BACKEND is ascend or
+torch_aie, a misspelt name. Other names are passed to atc unchanged, since each release of atc has its own list.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def wrong_class_count(place: Path, names: list[str], empty_folders: list[str], c
     parts = [f"{len(empty_folders)} without images: {first_few(empty_folders)}"] if empty_folders else []
     parts += [f"{len(odd)} with unusual names: {first_few(odd)}"] if odd else []
     parts.append(f"{len(names)} with images: {first_few(names)}")
-    expected = f"{classes}, MODEL.NUM_CLASSES"
+    expected = f"{classes}, since MODEL.NUM_CLASSES is {classes}"
     hint = "remove directories that are not classes, or give another CFG"
     if len(names) < classes:
         hint = f"{hint}; {_subset_hint(place.parent, place.name, sorted({*names} - {*odd}), classes)}"

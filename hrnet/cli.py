@@ -152,7 +152,8 @@ class _SafeOutput(io.FileIO):
 def escape_output() -> None:
     """Make sure that no print fails. Characters that the output's encoding lacks are escaped, for example in a file
     name that is not UTF-8. Output to a closed pipe or a full disk is dropped."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # closed: another file would get its number
+    # If stdin, stdout or stderr is closed, the next file that is opened would get its number.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for descriptor, name in ((STDOUT, "stdout"), (STDERR, "stderr")):

@@ -132,7 +132,7 @@ RULES: dict[str, Rule] = {
     "DATASET.SCALE_TYPE": one_of("short", "long"),
     "DATASET.MAX_TRANSLATE": NOT_NEGATIVE,
     "DATASET.FLIP": number(lambda value: 0 <= value <= 1, "a probability from 0 to 1"),
-    "DATASET.SIGMA": number(lambda value: value != 0, "a number above 0, or -1"),
+    "DATASET.SIGMA": number(lambda value: value != 0, "a number above 0, or negative for 1/64 of the heatmap's side"),
     "DATASET.SCALE_AWARE_SIGMA": BOOLEAN,
     "DATASET.BASE_SIZE": POSITIVE,
     "DATASET.BASE_SIGMA": POSITIVE,
@@ -225,7 +225,9 @@ def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _hint(name: str, value: Any, rule: Rule) -> Optional[str]:
-    key = name.rpartition(".")[2]
+    group, _, key = name.rpartition(".")
+    if group == "TEST" and key in POSE_TEST:
+        return f"write {key}: {rule.expected} below TEST; without this line, upstream's default is used"
     if rule is PERCENT and is_number(value) and 0 < value <= 1:
         return f"this is a fraction; write {key}: {100 * value:g}"
     if isinstance(value, str) and (near := nearest(value, rule.known)):
@@ -288,7 +290,7 @@ def check_class_names(config: CfgNode, path: AnyPath) -> None:
     """Raise UserError unless INPUT.CLASS_NAMES is empty or has a name for each of MODEL.NUM_CLASSES classes."""
     names, classes = config.INPUT.CLASS_NAMES, config.MODEL.NUM_CLASSES
     if names and len(names) != classes:
-        expected = f"{classes} names, MODEL.NUM_CLASSES"
+        expected = f"{classes} names, since MODEL.NUM_CLASSES is {classes}"
         raise UserError("wrong number of INPUT.CLASS_NAMES", where=path, expected=expected, found=len(names))
 
 

@@ -56,7 +56,8 @@ def choose(width: int, height: int, short: int, gears: Sequence[Gear]) -> Option
 
 def check_gears(values: Any, short: int, where: AnyPath, name: str = "GEARS") -> list[Gear]:
     """Check `values` as gears with the short side `short`, and return them. Raises FormatError."""
-    expected = f"1 to {MOST_GEARS} different [height, width], one side {short}, the other a multiple of 32, not less"
+    sides = f"one side {short}, the other at least {short} and a multiple of 32"
+    expected = f"1 to {MOST_GEARS} different [height, width], {sides}"
 
     def fits(pair: Any) -> bool:
         numbers = isinstance(pair, list) and len(pair) == 2 and all(type(side) is int for side in pair)

@@ -74,14 +74,17 @@ def distance(one: str, other: str) -> int:
     return rows[-1][-1]
 
 
-LETTERS_PER_EDIT = 4  # of the given name: shorter names are near to too many others
+LETTERS_PER_EDIT = 4  # a name of 4 to 7 letters may have one edit, of 8 to 11 letters two
 
 
 def nearest(name: str, known: Iterable[str]) -> Optional[str]:
-    """The known name that differs least from `name`: in at most one of LETTERS_PER_EDIT letters (three letters: one is
-    missing or added, or two are exchanged, but none is replaced), or because it has more words, as `hrnet_w48` for
-    `w48`; None if there is no such name. Capitals, `-` and `_` make no difference, and an ending that both have is not
-    counted."""
+    """The known name that is most similar to `name`; None if none is similar. A name is similar if
+
+    - it differs by at most one edit for each LETTERS_PER_EDIT letters of `name`, or
+    - `name` has three letters, of which one is missing or added, or two are exchanged, or
+    - it contains all words of `name`, as `hrnet_w48` contains `w48`.
+
+    Upper and lower case are equal, and so are `-`, `.`, space and `_`. A last word that both have is not compared."""
     asked = _plain(name)
     near: list[tuple[int, int, str]] = []
     for each in known:

@@ -1,9 +1,9 @@
 """Image files and pixel arithmetic that two or more stages need.
 
 Classification: resize the short side, crop the centre, normalise with mean and standard deviation in float32.
-INPUT.RESIZER selects the arithmetic: that of the model zoo's imagenet_torch_preprocess.py, and torchvision on Pillow
-images, or that of PaddleClas (commit d178931, ppcls/data/preprocess/ops/operators.py: ResizeImage, CropImage and
-NormalizeImage, with OpenCV).
+INPUT.RESIZER selects the arithmetic. pillow: as the model zoo's imagenet_torch_preprocess.py, and as torchvision on
+Pillow images. cv2: as PaddleClas with OpenCV (commit d178931, ppcls/data/preprocess/ops/operators.py: ResizeImage,
+CropImage and NormalizeImage).
 
 Pose: HRNet/HigherHRNet-Human-Pose-Estimation aa23881, lib/utils/transforms.py (resize_align_multi_scale): scale the
 image so that its short side fits the input; pad the long side with black, or cut it if the input is shorter.

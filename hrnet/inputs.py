@@ -1,4 +1,4 @@
-"""Read prepared inputs as a compiled model, and as the float32 network, expect them."""
+"""Read prepared inputs, and convert them to the float32 input of the network."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from hrnet.tars import LISTS, find_tars
 
 IMAGENET_LAYOUTS = "val/*.JPEG and val_label.txt; or val/<class>/*; or val_list.txt; or *.tar"
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json and images/<split>/*"
-SHOWN = 1000  # names that are read of a directory that is not a data set
+SHOWN = 1000  # at most so many names are read from a directory that is not a data set
 
 
 def root_of(dataset: Path) -> Path:
@@ -74,8 +74,8 @@ def advice(directory: Path, pose: bool = False) -> str:
     if any(name.lower().endswith(IMAGES) for name in names):
         return f"for images without labels: make predict IMAGES={directory}"
     if not pose and any(names.values()):
-        return "for directories of classes, move them into val/"
-    return "give DATASET=<the directory that contains these>"
+        return "if its directories are classes, move them into val/"
+    return "give DATASET=<the data set's directory>"
 
 
 def is_coco(directory: Path) -> bool:

@@ -1,5 +1,5 @@
-"""Pillow's antialiased resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical results,
-but for bilinear interpolation only for the part of the resized image that is needed.
+"""Pillow's antialiased resize of RGB pixels (python-pillow/Pillow, src/libImaging/Resample.c), with identical results.
+For bilinear interpolation, only the needed part of the resized image is computed.
 
 The weights are computed here, the sums over pixels in `_resample.c`. If that module is not compiled, for example on a
 board without a compiler, Pillow is used: same pixels, but slower (docs/decisions/0022-resize.md). Pillow is

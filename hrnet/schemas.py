@@ -108,7 +108,8 @@ IGNORED: dict[str, dict[str, Any]] = {
     ONNX: {},
 }
 
-# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them.
+# The only values of these TEST keys that pose decoding supports. Upstream's COCO configs have them; upstream's defaults
+# differ for the last three.
 POSE_TEST = {
     "SCALE_FACTOR": [1],
     "WITH_HEATMAPS": [True, True],
@@ -140,7 +141,7 @@ def _common() -> CfgNode:
 
     schema.TRAIN = CfgNode()
     schema.TRAIN.LR_FACTOR = 0.1
-    schema.TRAIN.LR_STEP = [90, 110]  # epochs after which the rate is multiplied by LR_FACTOR; []: one cycle
+    schema.TRAIN.LR_STEP = [90, 110]  # epochs after which the rate is multiplied by LR_FACTOR; []: a one-cycle rate
     schema.TRAIN.LR = 0.001
     schema.TRAIN.OPTIMIZER = "adam"  # or sgd
     schema.TRAIN.MOMENTUM = 0.9  # MOMENTUM and NESTEROV are only used by sgd
@@ -253,7 +254,7 @@ def pose() -> CfgNode:
     schema.DATASET.MIN_SCALE = 0.75
     schema.DATASET.MAX_SCALE = 1.25
     schema.DATASET.SCALE_TYPE = "short"  # or long: the side of the image that the scale refers to
-    schema.DATASET.MAX_TRANSLATE = 40  # pixels, for an image square of 200 x 200
+    schema.DATASET.MAX_TRANSLATE = 40  # pixels, if the square that becomes the input is 200 pixels wide
     schema.DATASET.INPUT_SIZE = 512  # short side of the network's input, pixels
     schema.DATASET.FLIP = 0.5  # probability
     schema.DATASET.SIGMA = -1  # of a joint's Gaussian, heatmap cells; negative: 1/64 of the heatmap's side
@@ -273,13 +274,13 @@ def pose() -> CfgNode:
     schema.TEST.TAG_THRESHOLD = 1.0
     schema.TEST.USE_DETECTION_VAL = True
     schema.TEST.IGNORE_TOO_MUCH = False
-    schema.TEST.NMS_KERNEL = 3
+    schema.TEST.NMS_KERNEL = 3  # upstream's default, as the next two; a config must give the values of POSE_TEST
     schema.TEST.NMS_PADDING = 1
     schema.TEST.PROJECT2IMAGE = False
     schema.TEST.WITH_HEATMAPS = (True, True)
     schema.TEST.WITH_AE = (True, False)
 
-    schema.INPUT.GEARS = []  # input shapes of the compiled model: a list of [height, width], pixels, or a file of it
+    schema.INPUT.GEARS = []  # input shapes of the compiled model: [height, width] of each, pixels; or a file's path
 
     schema.REFERENCE = CfgNode()  # published accuracy, for the gate; 0: unknown
     schema.REFERENCE.AP = 0.0  # COCO's, percent, with the flip test

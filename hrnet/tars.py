@@ -12,6 +12,7 @@ import json
 import os
 import posixpath
 import re
+import shlex
 import stat
 import tarfile
 from collections.abc import Sequence
@@ -31,15 +32,14 @@ UNCLEAN = re.compile(r"(^|/)\.{0,2}(/|$)")  # a name with an empty part, `.` or 
 BLOCK = tarfile.BLOCKSIZE
 COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst|lz4|z|br))$", re.IGNORECASE)
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
-DECOMPRESS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz", "zstd": "unzstd", "zip": "unzip"}
-PROGRAMS = {
-    "z": "gunzip",
-    "gz": "gunzip",
-    "tgz": "gunzip",
-    "xz": "unxz",
-    "txz": "unxz",
-    "zst": "unzstd",
-    "tzst": "unzstd",
+EXTENSIONS = {"gzip": "gz", "bzip2": "bz2", "xz": "xz", "zstd": "zst"}  # without one, the programs reject a file
+PROGRAMS = {  # extension -> command that replaces a file by the decompressed one
+    **dict.fromkeys(("z", "gz", "tgz"), "gunzip"),
+    **dict.fromkeys(("bz2", "tbz", "tbz2"), "bunzip2"),
+    **dict.fromkeys(("xz", "txz"), "unxz"),
+    **dict.fromkeys(("zst", "tzst"), "unzstd --rm"),
+    "lz4": "lz4 -d --rm",
+    "br": "brotli -d --rm",
 }
 KINDS = {tarfile.LNKTYPE: "a hard link", tarfile.SYMTYPE: "a symbolic link", tarfile.GNUTYPE_SPARSE: "a sparse file"}
 NEW_COPY = "copy or download it again, or write it again with tar"
@@ -126,8 +126,8 @@ def _check_tars(root: Path, found: Sequence[str], where: Path) -> tuple[Path, li
     """Select and check the tar files among the names in a directory or list."""
     packed = sorted(filter(COMPRESSED.search, found), key=natural_key)
     if packed:
-        program = PROGRAMS.get(packed[0].rpartition(".")[2].lower(), "decompress")
-        hint = f"decompress them first: {program} {root / packed[0]}"
+        program = PROGRAMS[packed[0].rpartition(".")[2].lower()]
+        hint = f"decompress them first: {program} {shlex.quote(str(root / packed[0]))}"
         raise FormatError("compressed tar files are not supported", where=where, found=first_few(packed), hint=hint)
     names = sorted((name for name in found if name.endswith(".tar")), key=natural_key)
     training = [name for name in names if "train" in os.path.basename(name).lower()]
@@ -314,7 +314,11 @@ def _check_kind(path: AnyPath, start: bytes, size: int) -> None:
     text = start.lstrip().lower()
     kind: Optional[str] = next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)
     if kind is not None:
-        hint = f"decompress it first: {DECOMPRESS[kind]}"
+        quoted = shlex.quote(os.fspath(path))
+        hint = f"unpack it first: unzip {quoted}"
+        if extension := EXTENSIONS.get(kind):
+            renamed = shlex.quote(f"{os.fspath(path)}.{extension}")
+            hint = f"decompress it first: mv {quoted} {renamed} && {PROGRAMS[extension]} {renamed}"
         raise FormatError("compressed file", where=path, expected="a plain tar file", found=kind, hint=hint)
     if start.startswith(b"version https://git-lfs"):
         hint = f"git lfs pull --include {os.path.basename(path)}"

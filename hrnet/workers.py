@@ -41,7 +41,7 @@ def map_files(
                 results = pool.map(work, tasks, chunksize=at_once)  # starts the workers
             return list(progress(results, len(tasks), unit=unit))
     except BrokenProcessPool:
-        hint = "rerun with fewer --workers; finished files are kept"
+        hint = "rerun, finished files are kept; if it happens again, run the stage's own command with fewer --workers"
         raise UserError("a worker process was killed, probably because memory ran out", hint=hint) from None
 
 

@@ -1,4 +1,4 @@
-"""Measure compiled models of several batch sizes, or one model with gears: device rate, latency, files to files.
+"""Measure the speed of compiled models, one for each batch size, or of one model with gears; write a table.
 
     python -m infer.bench --models build/hrnet_w18/om/bs1-float32-fp32.onnx build/hrnet_w18/om/bs8-float32-fp32.onnx \\
         --output build/hrnet_w18/bench/onnxruntime-fp32-dev0.json
@@ -102,7 +102,7 @@ def run(
         if rows:
             print(f"{len(rows)} of {len(todo)} rows were finished before and are kept")
         count, batches = plural(len(todo) - len(rows), "row"), plural(loop, "batch", "batches")
-        print(f"timing {count}, one for each batch size or gear, of {batches}", flush=True)
+        print(f"measuring {count} of the table (batch sizes or gears), {batches} each", flush=True)
         started, first = time.monotonic(), len(rows)
         for case in todo[first:]:
             row, result = bench.measure(case, card_devices)

@@ -42,9 +42,9 @@ def table(record: BenchRecord) -> str:
 def find_others(
     output: Path, page: Path, made_from: stamp.Stamp, models: Sequence[Path], compiled: CompiledModel
 ) -> Optional[BenchRecord]:
-    """The record of an earlier sweep with those rows that may be in one table with the rows of `models`: for other
-    models, measured on the same machine by the same tool, code and settings. Their models are unchanged since, and were
-    compiled as `compiled`, one of `models`. None if there are no such rows; removed rows are reported."""
+    """The record of an earlier sweep with those rows that can be in one table with the rows of `models`. They were
+    measured with the same machine, tool, code and settings, for other batch sizes; their models have not changed since,
+    and have the same origin as `compiled`, one of `models`. None if there are no such rows. Prints the removed rows."""
     try:
         content = read_record(stamp.stamp_path(output), "stamp")
         before = stamp.Stamp(content["settings"], content["files"], content["code_sha256"])
@@ -56,7 +56,8 @@ def find_others(
     rows = [row for row in record.rows if Path(row.model) not in models]
     kept = [row for row in rows if alike and _is_alike(row, compiled)]
     if removed := [row for row in rows if row not in kept]:
-        print(f"removed rows of an earlier make bench with another model, tool, machine or LOOP: {batches(removed)}")
+        what = "another model, tool, code, machine or LOOP"
+        print(f"removed rows of an earlier make bench with {what}: {batches(removed)}")
     return replace(record, rows=kept) if kept else None
 
 

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infer.qps", description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_size", type=integer(1), nargs="+", default=[1], help="one or more (%(default)s)")
+    parser.add_argument("--batch_size", type=integer(1), nargs="+", default=[1], help="one or more (default: 1)")
     parser.add_argument("--device_id", type=integer(0), default=0, help="NPU or CUDA device; 0 for the CPU")
     parser.add_argument("--dataset", type=Path, required=True, help="directory of images, such as /data/imagenet/val")
     parser.add_argument("--label_file", type=Path, required=True, help="label file with lines `name.JPEG index`")

@@ -147,7 +147,7 @@ def execute(commands: Sequence[list[str]], locks: Sequence[int], hint: str) -> f
             process.terminate()  # processes that still run after Ctrl-C
             process.wait()
     seconds = time.perf_counter() - started
-    name = " ".join(commands[0][1:3])
+    name = commands[0][2]  # ais_bench or infer.emulator
     if BAD_ARGUMENT in codes:
         raise UserError(f"{name} failed, see above", found="exit 2")
     if any(codes):

@@ -126,8 +126,9 @@ def by_error(walk: Walk) -> list[str]:
 
 
 def report(step: Step) -> None:
-    """Print a step. Only accepted steps change the list of operators."""
-    decision = ": accepted" if step.accepted else "" if step.action.startswith("try ") else ": not accepted"
+    """Print a step, and whether it changes the list of operators."""
+    decides = step.action.split()[0] not in (steps.START, steps.TRY)
+    decision = (": accepted" if step.accepted else ": not accepted") if decides else ""
     text = f"divergence {step.divergence:.2e} with {plural(step.operators, 'operator')} in float"
     print(f"{step.action}: {text}{decision}", flush=True)
 
@@ -220,9 +221,10 @@ def run(args: argparse.Namespace) -> None:
     write_text(args.output, "".join(f"{name}\n" for name in names))
     write_stamp(args.output, stamp, products)
     first, last = done[0], next(step for step in reversed(done) if step.accepted)
-    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e} with {plural(len(names), 'operator')} in float:")
-    print(first_few(names, 10) or ("none is needed" if last.divergence <= steps.GOAL else "none reduces it"))
-    return print(f"wrote {args.output} ({plural(len(done), 'model')} on {images})")
+    why = "no operator needs to stay in float" if last.divergence <= steps.GOAL else "no operator in float reduces it"
+    listed = f"{plural(len(names), 'operator')} in float: {first_few(names, 10)}" if names else why
+    print(f"divergence {first.divergence:.2e} -> {last.divergence:.2e}; {listed}")
+    return print(f"wrote {args.output} ({plural(len(done), 'model')} evaluated on {images})")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Callable
 
+START, TRY = "start", "try"  # actions of steps whose result is not accepted or rejected
 TRIED = 32  # operators that are tried alone
 SHARE = 0.1  # largest share of the operators that is kept, besides those that overflow: each one costs speed
-GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of that before the trials
-GOAL = 1e-4  # nats; the search ends at this divergence: the classes of fewer than 1% of the images can differ
+GAIN = 0.05  # an operator is kept if it reduces the divergence by this share of the divergence before the trials
+GOAL = 1e-4  # nats; the search ends at this divergence
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def search(
         report(step)
         return step
 
-    best = done(replace(evaluate((), "nothing"), accepted=True))
+    best = done(replace(evaluate((), START), accepted=True))
     if kept:
         best = done(replace(evaluate(kept, f"keep {len(kept)} that overflow"), accepted=True))
     least = GAIN * best.divergence
@@ -66,7 +67,7 @@ def search(
     if GOAL < best.divergence < inf:
         gains = {}
         for name in [name for name in order if name not in kept][:TRIED]:
-            gains[name] = best.divergence - done(evaluate(kept | {name}, f"try {name}")).divergence
+            gains[name] = best.divergence - done(evaluate(kept | {name}, f"{TRY} {name}")).divergence
         for name in sorted(gains, key=lambda each: -gains[each]):
             if best.divergence <= GOAL or gains[name] < least or len(kept) - len(needed) >= most:
                 break

@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     """The exit code of the command (128 + signal if a signal ended it); KILLED if the caller ended first or sent
     SIGTERM."""
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    ended = threading.Lock()  # never released after the child's end, when its id may belong to another process
+    ended = threading.Lock()  # held from the child's end on: then its id may belong to another process
 
     def kill() -> None:
         with ended:

@@ -44,8 +44,8 @@ def resolve_backend(asked: str, model: str) -> tuple[str, str]:
 
 
 def check_chip_name(options: Options) -> None:
-    """Raise OptionError if SOC is only the first part of chips' names, or a misspelt one. With an NPU backend the tools
-    of CANN, which may know more chips, decide about a name that is similar to a known one."""
+    """Raise OptionError if SOC is only the first part of a chip's name, or a misspelt name. With an NPU backend, a name
+    that looks misspelt is not an error: CANN's tools may know more chips."""
     chip = options["SOC"]
     if names := cann.longer_names(chip):
         why = f"only the first part of a chip's name: {first_few(names, SHOWN)}"
@@ -85,7 +85,7 @@ def check_backend(options: Options) -> None:
         raise OptionError(f"{model}.json is missing: it describes the model's inputs and outputs", f"write it: {hint}")
     for goal in sorted(options.goals & {"bench", "qps"}) if model else ():
         raise options.error(
-            "OM", f"make {goal} compiles a model for each batch size", "to compile one, give an empty OM="
+            "OM", f"make {goal} compiles a model for each batch size", "to compile them, give an empty OM="
         )
     if backend in TORCH_BACKENDS and int8:
         raise options.error("BACKEND", "int8 needs an ONNX file", "use onnxruntime, openvino or ascend")

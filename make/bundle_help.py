@@ -56,8 +56,8 @@ def help_text(sources: list[Path], settings: Mapping[str, str], preprocesses: bo
 
 
 def doubt(metrics: Optional[Path], model_sha256: object) -> str:
-    """Why not to trust a compiled model, after the words `this model`; empty if its verdict in `metrics`, the host's
-    metrics record, is a pass."""
+    """The end of a sentence that begins with `this model`: why a compiled model should not be trusted. Empty if its
+    verdict in `metrics`, the host's metrics record, is a pass."""
     nothing = "was not evaluated where it was packed"
     try:
         record = json.loads(metrics.read_text(encoding="utf-8")) if metrics else {}

@@ -109,7 +109,7 @@ class Box(NamedTuple):
 def check_installed() -> None:
     """Raise UserError unless matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("matplotlib is not installed", hint=install("matplotlib"))
+        raise UserError("matplotlib is not installed", hint=install("matplotlib", "report"))
 
 
 def candidates(anchor: tuple[float, float], size: tuple[float, float], reach: float, far: float) -> Iterator[Box]:

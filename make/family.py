@@ -7,7 +7,7 @@ Called by `make family`. Other processes measure a row: pth2onnx.cost, and a cal
 which exports, compiles and times the model, and with --metrics also evaluates it. A model without weights/<MODEL>.pth
 is timed with seeded weights; its accuracy is then the published figure in its config.
 
-Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (a publisher's latencies)
+Reads    the configs, their weights, the data set, data/paddleclas_hrnet.json (PaddleClas' latencies)
 Writes   <output> (kind `family`), <name>.md, and the charts gmacs, params, latency and published, .svg and .png;
          rows/<MODEL>.json with a stamp; work/, the products of the row that is being measured
 Locks    <name>_lock

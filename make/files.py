@@ -155,7 +155,7 @@ def how_to_get(options: Options, name: str) -> str:
         "WEIGHTS": f"give WEIGHTS=<file>{download}",
         "ONNX": f"to export one from WEIGHTS, give ONNX={options.default('ONNX')}",
         "TS": f"to export one from WEIGHTS, give TS={options.default('TS')}",
-        "OM": "to compile one, give an empty OM=",
+        "OM": "to compile a model, give an empty OM=",
         "PREP": "to preprocess DATASET, give an empty PREP=",
     }[name]
 

@@ -79,7 +79,7 @@ def find_config(options: Options) -> None:
         options.values["CFG"] = given
         hint = f"the configs in configs/: {', '.join(shipped())}"
         if other := variable_of(given):
-            hint = f"for a file of the model: {other}={given}"
+            hint = f"give it as {other}={given}"
         elif "CFG" not in options.given:
             hint = "give CFG=<its new path>"
         raise options.error("CFG", "no such YAML file", hint)
@@ -112,7 +112,7 @@ def which_model(name: str, build: Path) -> str:
     path = Path(name)
     known = [*shipped(), *(each.parent.parent.name for each in sorted(build.glob("*/settings/CFG.mk")))]
     if other := variable_of(name):
-        return f"for a file of the model: {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
+        return f"give it as {other}={name}, with MODEL=<name in configs/> or CFG=<YAML file>"
     near = nearest(path.stem if path.suffix in YAML else name, known)
     if path.suffix in YAML or path.parent != Path():
         if not path.is_file() and near:

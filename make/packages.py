@@ -1,4 +1,5 @@
-"""The packages in pyproject.toml, and which of them a call of make needs; standard library only."""
+"""The packages that make doctor checks, and which of them a call of make needs; standard library only. It does not
+check those that only make report, make serve or make cluster needs: these targets report a missing package."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ ROWS = (
 
 
 def tag(row: Row, backend: str, batch: int) -> str:
-    """The name of the evaluation, as make/options.py builds it."""
+    """The name of the evaluation, as make/products.py builds it (TAG)."""
     return f"{backend}-bs{batch}-{row.precision}{f'-keep-{row.keep_float}' if row.keep_float else ''}"
 
 
@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> None:
     about = (
         f"{args.model}, {plural(images, 'image')} ({args.metrics.name}), batch {args.batch_size}; "
         f"{here['processor']}, {here['cores']} cores. {CHANGED[pose]}: compared with the first row. "
-        "images/s: from files to files, without process starts.\n\n"
+        "images/s include file I/O, but not process starts.\n\n"
     )
     text = about + table(rows, backends, search, pose)
     if search["operators"]:

@@ -9,8 +9,8 @@ from make.classifier import completed
 
 
 def product_names(options: Options) -> dict[str, str]:
-    """{name: value} of variables for make, among them parts of product names: SET (preprocessed inputs), TARGET (what
-    the model is compiled for) and TAG (backend and model)."""
+    """{name: value} of variables for make, among them parts of product names: SET (preprocessed inputs), NAME (SET, or
+    the name of PREP; the docs call it SET), TARGET (what the model is compiled for) and TAG (backend and model)."""
     value = options.values
     chip = value["BACKEND"] in NPU_BACKENDS
     precision = value["PRECISION"] if chip else value["PRECISION"].replace("default", "fp32")

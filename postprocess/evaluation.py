@@ -26,8 +26,8 @@ from postprocess.topn import TOP, cumulative_accuracies, write_result
 if TYPE_CHECKING:
     from hrnet.pose.average_precision import Detections
 
-CROWDS = {"1": 1, "2": 2, "3-4": 4, "5-8": 8}  # groups of images by their people: the largest number; above: 9+
-WORST = 12  # images with the lowest AP of their own that the record lists
+CROWDS = {"1": 1, "2": 2, "3-4": 4, "5-8": 8}  # {group of images: the largest number of people}; more people: 9+
+WORST = 12  # number of images that the record lists, those with the lowest AP
 METRIC = {"classification": "top1", "pose": "AP"}  # {task: the metric for the gate}
 
 

@@ -1,4 +1,4 @@
-"""Compare the accuracy with a reference; print the verdict and return it as the exit code.
+"""Print the verdict of a metrics record and return it as the exit code.
 
     python -m postprocess.gate build/hrnet_w18/eval/imagenet-float32/onnxruntime-bs16-fp32.json
 
@@ -30,7 +30,7 @@ from hrnet.keep_float import KEPT
 from hrnet.schemas import ONNX
 
 NOT_JUDGED = 3  # exit code
-FEW_IMAGES = 1000  # of a data set where one image is more than a tenth of a point
+FEW_IMAGES = 1000  # with fewer images, one image is more than a tenth of a point
 COMPARED = 1000  # images for make compare, which does not work in parts
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
@@ -134,7 +134,7 @@ def describe(points: float, allowed: float) -> str:
 def next_step(record: dict[str, Any]) -> str:
     """A command of make after a fail."""
     model = f"MODEL={record['name']}"
-    if "warning" in record and "images" in record["reference"]:  # one on the same images has the same labels
+    if "warning" in record and "images" in record["reference"]:  # published, so the labels may be wrong
         return f"make show {model}    draws images with their labels and predictions"
     parts = record.get("evaluated", {}).get("parts")
     whole = " SHARDS=1" + (" LIMIT=1000" if record["images"] > COMPARED else "") if parts else ""

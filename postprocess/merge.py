@@ -272,7 +272,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="metrics record to write")
     parser.add_argument("--dataset", type=Path, help="COCO directory with annotations, only for pose")
     parser.add_argument("--max_rejected", type=integer(0), default=0, help="number of unreadable images to accept")
-    parser.add_argument("--measured", type=Path, help="record of the merged references; compare with it")
+    text = "merge the references of the parts into this record, and compare with it"
+    parser.add_argument("--measured", type=Path, help=text)
     add_comparison_arguments(parser)
     return parser.parse_args(argv)
 

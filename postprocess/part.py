@@ -107,7 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     run = parser.add_mutually_exclusive_group(required=True)
     run.add_argument("--run", type=Path, help="run record of infer.run")
-    run.add_argument("--dump_dir", dest="run", type=run_beside, help="directory of outputs, instead of --run")
+    text = "directory of outputs, instead of --run"
+    run.add_argument("--dump_dir", dest="run", metavar="DIR", type=run_beside, help=text)
     product = parser.add_mutually_exclusive_group(required=True)
     product.add_argument("--output", type=Path, help="metrics record to write")
     product.add_argument("--part", type=Path, help="for a part of a data set: record to write")

@@ -14,12 +14,12 @@ from hrnet.io.predictions import ClassPrediction, read_predictions
 from hrnet.io.records import FormatError, read_record
 from postprocess.gate import wilson_interval
 
-CHANGED_BY_CONVERSION = 0.5  # as a part of the images that are wrong
+CHANGED_BY_CONVERSION = 0.5  # a conversion changes the class of at most this many images for each wrong image
 
 
 def shifted_labels(beside: Counter[int]) -> list[str]:
     """A warning if labels that are one higher or one lower would give a higher Top-1, with separate 95% intervals.
-    `beside`: how often the best class differs from the label by a number."""
+    `beside`: {best class - label: number of images}."""
     images = sum(beside.values())
     shift = max((1, -1), key=lambda number: beside[number])
     (_, high), (low, _) = (wilson_interval(beside[number] / images, images) for number in (0, shift))
@@ -42,12 +42,12 @@ def at_chance(low: float, classes: int) -> list[str]:
 
 def other_model(changed: Optional[int], images: int, accuracy: float) -> list[str]:
     """A warning if the Top-1 class differs from the reference's on more images than a conversion of the same weights
-    changes. Such a pass compares two models that are only equally good. `changed`: None if it is unknown; `accuracy`:
-    Top-1 of the less accurate one, percent.
+    changes. Then the compiled model may be a different model that is as good as the reference. `changed`: number of
+    these images, None if it is unknown; `accuracy`: Top-1 of the less accurate model, percent.
 
     Two models that were trained separately differ on about as many images as are wrong; int8 models of
-    EfficientNet-Lite changed 7 to 23% of that number. The limit is in between: the lower end of Wilson's 95% interval
-    of the changed part is above CHANGED_BY_CONVERSION of the part that is wrong.
+    EfficientNet-Lite changed 7 to 23% of that number. The limit is CHANGED_BY_CONVERSION of that number; the warning is
+    given if all of Wilson's 95% interval of the changed images is above it.
     """
     limit = CHANGED_BY_CONVERSION * (1 - accuracy / 100)
     if not changed or wilson_interval(changed / images, images)[0] <= limit:
@@ -67,8 +67,9 @@ def other_weights(record: Path, weights_sha256: str) -> list[str]:
 
 
 def count_changed(best: Sequence[int], record: Path) -> Optional[int]:
-    """For how many images the metrics record of a reference on the same images has another most probable class than
-    `best`; None if neither the record nor predictions beside it contain the classes. Raises FormatError."""
+    """The number of images whose most probable class differs between `best` and a reference on the same images.
+    `record`: the reference's metrics record; None if neither it nor the predictions beside it contain the classes.
+    Raises FormatError."""
     content, predictions = read_record(record, "metrics"), record.with_suffix("") / "predictions.jsonl"
     predicted, evaluated = content.get("predicted"), content.get("evaluated")
     known = evaluated.get("predictions_sha256") if isinstance(evaluated, dict) else None

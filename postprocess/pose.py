@@ -37,7 +37,8 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m postprocess.pose", description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--run_flip", type=Path, help="run record of the flipped images (default: no flip test)")
-    parser.add_argument("--dump_dir_flip", dest="run_flip", type=run_beside, help="its directory; replaces --run_flip")
+    text = "directory of outputs for the flipped images, instead of --run_flip"
+    parser.add_argument("--dump_dir_flip", dest="run_flip", metavar="DIR", type=run_beside, help=text)
     parser.add_argument("--dataset", type=Path, required=True, help="COCO directory with annotations")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")
     add_comparison_arguments(parser)

@@ -144,8 +144,8 @@ def run(args: argparse.Namespace) -> None:
     pose = config.MODEL.NAME == POSE
     manifest, record = Manifest.read(args.manifest), RunRecord.read(args.run)
     if manifest.dataset != "images":
-        hint = "for a data set run make eval"
-        raise UserError("not made by --images", where=args.manifest, found=manifest.dataset, hint=hint)
+        what, hint = "the inputs were not prepared with --images", "for a data set run make eval"
+        raise UserError(what, where=args.manifest, found=manifest.dataset, hint=hint)
     if args.run_flip and not pose:
         raise UserError("--run_flip needs a pose model", where=args.cfg)
     rejected = read_record(args.manifest.with_name("rejected.json"), "rejected", HINT)["images"]
@@ -176,7 +176,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the inputs")
     parser.add_argument("--run", type=Path, required=True, help="run record of infer.run")
     parser.add_argument("--run_flip", type=Path, help="pose: run record of the flipped images (default: no flip test)")
-    text = "directory with inputs of data sets in class directories, for their names if the config has none"
+    text = "directory with the inputs of data sets: their class directories name the classes if the config does not"
     parser.add_argument("--labelled", type=Path, metavar="DIR", help=text)
     parser.add_argument("--output", type=Path, required=True, help="directory to write or to replace")
     parser.add_argument("--workers", type=integer(1), default=cores(), help="number of processes (default: all cores)")

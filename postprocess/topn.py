@@ -80,7 +80,7 @@ def best_classes(logits: np.ndarray, count: int, softmax: bool = True) -> tuple[
 
 
 def class_name(names: Sequence[str], index: int) -> str:
-    """The name of a class for people. `names`: INPUT.CLASS_NAMES, may be empty; index -1: the background class."""
+    """The name of a class. `names`: INPUT.CLASS_NAMES, may be empty; index -1: the background class."""
     if index < 0:
         return "background"
     return names[index] if names else f"class {index}"

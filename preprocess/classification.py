@@ -7,8 +7,8 @@ Reads    a data set in one of the layouts of hrnet/datasets.py, or with --images
          labels; INPUT, MODEL.IMAGE_SIZE and NUM_CLASSES of the config
 Writes   settings.json first, <stem>.bin, inputs.info, rejected.json, and manifest.json last; a stamp beside the
          directory (hrnet/io/stamp.py)
-Int8     --calibration N prepares N images to calibrate an int8 model instead, without labels: images below train/ of
-         the data set, or if it has none, of the images to evaluate; those whose names have the smallest hashes
+Int8     --calibration N prepares N images for the calibration of an int8 model instead: those with the smallest
+         hashes of their names, from train/ if it has images, otherwise from the images to evaluate; without labels
 Locks    <output>_lock, until the last worker process has ended
 Resumes  a rerun with the same settings and images keeps the files that are complete
 Pixels   with --input_dtype uint8 a .bin contains the cropped RGB pixels [H, W, 3], and the model normalises them
@@ -122,7 +122,7 @@ def calibration_images(args: argparse.Namespace, config: CfgNode) -> Selection:
     labels, _ = choose_images(labels, args)
     part = dataclasses.replace(dataset, labels=labels)
     manifest = empty_manifest("images", config, part.sha256(), args.input_dtype, "bin", classes)
-    lists = [train] if training else [train, *dataset.lists()]  # with images in train/, these would be used
+    lists = [train] if training else [train, *dataset.lists()]  # train/: its images would be used if some are added
     return Selection(dict.fromkeys(labels), dataset.find, manifest, {}, data_state(root, lists, labels))
 
 

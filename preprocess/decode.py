@@ -2,8 +2,7 @@
 rotation is ignored.
 
 simplejpeg decodes common JPEGs. It uses the same libjpeg-turbo with fewer copies: it needs 1.5 ms for an ImageNet
-image, and Pillow needs 2.3 ms. Pillow or OpenCV decode all other files and every JPEG that libjpeg warns about. Pillow
-decides which files are unreadable.
+image, and Pillow needs 2.3 ms. Pillow or OpenCV decode all other files and every JPEG that libjpeg warns about.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from PIL import Image
 from hrnet.images import MAX_PIXELS
 
 JPEG_START = b"\xff\xd8\xff"
-COLOURS = ("YCbCr", "Gray")  # Pillow converts CMYK and RGB JPEGs differently
+COLOURS = ("YCbCr", "Gray")  # CMYK and RGB JPEGs are left to Pillow
 SUBSAMPLINGS = ("444", "422", "420", "Gray")  # upsampled equally by all versions of libjpeg-turbo
 
 

@@ -27,15 +27,15 @@ SEED = 0
 # least MIN_SCALE). In W18, summing float32 values in another order changes logits by about 2e-5 of this value; a wrong
 # layer changes them by about the whole value.
 TOLERANCE = 1e-4
-MIN_SCALE = 0.1  # heatmaps of noise are nearly 0, but are sums of larger values and have the rounding errors of these
+MIN_SCALE = 0.1  # heatmaps of noise are nearly 0, but they are sums of larger values, whose rounding errors remain
 
 PATCH = 16  # side of the squares of one colour in test images, pixels
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The differences from PyTorch. `max_abs_difference` and `tolerance` belong to the image and output with the
-    largest quotient of the two."""
+    """The differences from PyTorch. `max_abs_difference` and `tolerance` are those of the worst output of an image: the
+    one with the largest `max_abs_difference / tolerance`."""
 
     max_abs_difference: float
     cosine: float  # the smallest over all images and outputs

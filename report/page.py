@@ -33,7 +33,7 @@ def check_installed() -> None:
     missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{' and '.join(missing)} {verb} not installed", hint=install(" ".join(missing)))
+        raise UserError(f"{' and '.join(missing)} {verb} not installed", hint=install(" ".join(missing), "report"))
 
 
 class Page:

@@ -26,7 +26,7 @@ MOVING = frozenset((
 ))
 # fmt: on
 CUBE = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators that always read float16
-# {operator: indices of inputs that contain sizes}; sizes must not be rounded.
+# {operator: indices of the inputs that contain a region or scales}; these must not be rounded.
 SIZES = {"Resize": (1, 2), "Upsample": (1,)}
 
 
@@ -86,7 +86,7 @@ def to_half(model: onnx.ModelProto, kept: Collection[str] = frozenset()) -> onnx
     floats = {name for name, kind in types.items() if kind == TensorProto.FLOAT} - sizes
     taken = {*types, *stored, *(name for node in nodes for name in node.input)}
     exact_reads = {name for node in nodes if node.name in kept and node.op_type not in CUBE for name in node.input}
-    unrounded = {value.name for value in model.graph.input if value.name in floats - stored}  # tensors of float32
+    unrounded = {value.name for value in model.graph.input if value.name in floats - stored}  # tensors
     halves: dict[str, str] = {}  # tensor of `unrounded`: the tensor with the same values, rounded
 
     def new_name(name: str) -> str:

@@ -187,7 +187,8 @@ def _find_wrong_field(
         return "bbox", "a width or height above 0"
     least, most = _area_bounds(labelled, box, images[entry["image_id"]])
     if not is_number(area, math.inf) or not least <= area <= most or (labelled and area <= 0):
-        return "area", f"pixels of the person, above {least:.3g} and up to {most:.0f}" if labelled else "pixels"
+        above = f"pixels of the person, above {least:.3g} and up to {most:.0f}"
+        return "area", above if labelled else f"0 to {most:.0f} pixels"
     return None
 
 

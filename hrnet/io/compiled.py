@@ -15,7 +15,7 @@ from hrnet.io.files import AnyPath, sha256_file
 from hrnet.io.records import FormatError, from_json, read_kind, read_record, write_record
 from hrnet.io.tensors import DTYPES
 
-OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags of commands that differ between batch sizes
+OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags whose values differ between batch sizes
 PRECISION = "precision"  # key in the metadata: fp16, fp32 or int8 inside the model, by atc.convert
 INSTEAD = {  # record kinds of ONNX files that were not exported: hint
     "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
@@ -86,7 +86,8 @@ class CompiledModel:
 
     @property
     def origin(self) -> tuple[Any, ...]:
-        """What it was made from, and how, apart from the batch size. If this is unknown, it differs for all models."""
+        """What the model was made from, and how; equal for models that differ only in their batch size. Without a known
+        source: the model's hash."""
         if not self.source_sha256:
             return (self.model_sha256,)
         flags = re.findall(r"--\w+[= ]\S*", " ".join(self.command))

@@ -1,5 +1,5 @@
 """Records of a comparison of models: a measured row (kind `family_row`), the table (`family`), and the latencies that
-a publisher measured (`published`); docs/formats.md describes them."""
+PaddleClas published (`published`); docs/formats.md describes them."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _replacing(path: str) -> Iterator[tuple[str, int]]:
             os.close(descriptor)
     except OSError as error:
         if error.strerror and str(error.filename or temporary) == temporary:
-            error.filename = path  # report `path`, not the temporary name, or no name if the disk is full
+            error.filename = path  # instead of the temporary name, or of no name if the disk is full
         raise
 
 

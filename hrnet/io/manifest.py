@@ -22,7 +22,7 @@ class InputImage:
     width: int  # of the source image, pixels
     height: int
     shape: list[int]  # of the input tensor, without the batch axis
-    image_id: Optional[int] = None  # COCO's, or from 1; image_id, center and scale are None for classification
+    image_id: Optional[int] = None  # COCO's, or a number from 1; image_id, center and scale are None for classification
     center: Optional[list[float]] = None  # the input's centre in the source image, pixels
     scale: Optional[list[float]] = None  # width and height of the image area in the input, in units of 200 pixels
 

@@ -1,8 +1,8 @@
 """Record what a product was made from, so that a restarted stage can skip its work if nothing relevant changed.
 
 make restarts a stage when any of its prerequisites is newer than its product. The stage compares three things with the
-stamp beside the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files (of
-directories with one file for each image `tensors_state`), and the SHA-256 of its own code (the import closure of its
+stamp beside the product (`.<product>.stamp`, a JSON record): its settings, the SHA-256 of its input files (for a
+directory with one file for each image: `tensors_state`), and the SHA-256 of its own code (the import closure of its
 script). If they are equal and the product is unchanged, the stage only touches the product.
 """
 

@@ -267,8 +267,11 @@ def _load(
         models = models_of(found.state) if missing or unexpected or shapes else []
         what, hint = f"does not match the network{where}", _prefixes(unexpected, wanted) or WRONG_CONFIG
         if models:
-            what, hint = f"weights of another model{where}, {' or '.join(models)}", f"give MODEL={models[0].split()[0]}"
-            hint += " and its classes, MODEL.NUM_CLASSES, in a config: CFG=" if " with " in models[0] else ""
+            model, _, classes = models[0].partition(" with ")
+            what, hint = f"weights of another model{where}, {' or '.join(models)}", f"give MODEL={model}"
+            if classes:
+                change = f"set MODEL.NUM_CLASSES to {classes.split()[0]} and remove REFERENCE and CLASS_NAMES in it"
+                hint = f"copy configs/{model}.yaml to another name, {change}, and give CFG=<the copy>"
         elif 2 * (len(missing) + len(shapes)) > _count_weights(wanted):
             what = f"weights of another model{where}"
         raise UserError(f"{what}: {'; '.join(errors)}", where=path, hint=hint)

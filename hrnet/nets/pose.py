@@ -66,7 +66,7 @@ class PoseNet(Trunk):
 
 
 def build(config: CfgNode) -> PoseNet:
-    """The network of a pose config, in training mode, with upstream's initial weights (before ImageNet weights)."""
+    """The network of a pose config, in training mode, with upstream's random initial weights, not its ImageNet ones."""
     net = PoseNet(config)
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

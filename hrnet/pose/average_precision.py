@@ -132,9 +132,11 @@ class Detections:
 
 
 def keypoint_similarities(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
-    """Mean similarity of each keypoint, float [K], exp(-d^2 / (2 s^2 k^2)) with COCO's distance d, s^2 the area of the
-    person and k the keypoint's constant, and the number of pairs, int [K]. The pairs are those of pycocotools at OKS
-    0.5, where the person's keypoint is labelled. NaN for a keypoint without pairs."""
+    """The mean similarity of each keypoint, float [K], NaN without pairs; and the number of its pairs, int [K].
+
+    A pair is a keypoint of a person whom pycocotools matches at OKS 0.5, if the annotation labels this keypoint. Its
+    similarity is COCO's exp(-d^2 / (2 s^2 k^2)): d is the distance in pixels, s^2 the person's area, and k the
+    keypoint's constant."""
     params = evaluation.params
     variances = (2 * params.kpt_oks_sigmas) ** 2
     sums, counts = np.zeros(len(variances)), np.zeros(len(variances), np.int64)

@@ -64,14 +64,13 @@ class SharedClock:
 
 @dataclass
 class Times:
-    """Seconds, summed over all threads, which overlap; the total wall time; and milliseconds of each batch. The end of
-    one pass overlaps with the beginning of the next."""
+    """The times of one pass in seconds. The end of one pass overlaps with the beginning of the next."""
 
-    read: float = 0.0
-    infer: float = 0.0
-    write: float = 0.0
-    total: float = 0.0
-    device_ms: list[float] = field(default_factory=list)
+    read: float = 0.0  # sum over all threads
+    infer: float = 0.0  # in which at least one request computed (SharedClock)
+    write: float = 0.0  # sum over all threads
+    total: float = 0.0  # wall time
+    device_ms: list[float] = field(default_factory=list)  # milliseconds of each batch
 
 
 class Job(NamedTuple):
@@ -206,7 +205,8 @@ class Pipeline:
         return range(0, len(self.inputs), self.batch)
 
     def make_reader(self) -> Callable[[int], np.ndarray]:
-        """A function that reads the batch with this first input; a thread has its own."""
+        """A function that reads the batch that starts with the input of the given index. The function has a buffer, so
+        each thread needs its own function."""
         buffer = np.empty(self.shape, self.dtype)
         return lambda start: self._read(self._files(start), buffer)
 

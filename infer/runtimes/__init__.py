@@ -40,7 +40,11 @@ def load(name: str, model: str, requests: int, device: int = 0) -> Runtime:
 
 
 def check_device(name: str, device: str) -> None:
-    """Raise UserError unless the runtime `name` supports this device number; most runtimes support only 0."""
-    if device != "0" and not (name in WITH_DEVICES and device.isdecimal()):
-        hint = "DEVICE=0, or BACKEND=ascend for several devices"
-        raise UserError("the emulator of ais_bench has only one device", expected="--device 0", found=device, hint=hint)
+    """Raise UserError unless `device` is one device number that the runtime `name` supports; most support only 0."""
+    if device == "0" or (name in WITH_DEVICES and device.isdecimal()):
+        return
+    hint = "DEVICE=0, or BACKEND=ascend for several devices"
+    if name in WITH_DEVICES:
+        what = "the emulator of ais_bench uses one device at a time"
+        raise UserError(what, expected="--device with one number", found=device, hint=hint)
+    raise UserError("the emulator of ais_bench has only one device", expected="--device 0", found=device, hint=hint)

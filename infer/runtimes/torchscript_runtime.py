@@ -1,8 +1,8 @@
 """TorchScript in torch: on a CUDA device if torch has CUDA, else on the CPU.
 
 On the CPU requests run in parallel with one core each. They use channels-last layout, which is fastest in oneDNN, and a
-frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another;
-with fp32 without TF32; with fp16 weights and inputs are float16. Outputs are always float32.
+frozen graph, for which torch's profiling executor has no benefit and is off. On a GPU batches run one after another.
+There fp32 means float32 without TF32, and fp16 means that weights and inputs are float16. Outputs are always float32.
 """
 
 from __future__ import annotations

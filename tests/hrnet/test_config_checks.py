@@ -130,3 +130,8 @@ def test_values_that_contradict_each_other(
 ) -> None:
     error = error_of(tmp_path, text)
     assert error.what in (what, f"invalid {what}") and error.found == found and hint in (error.hint or "")
+
+
+def test_a_pose_config_without_the_decoding_keys_gets_a_hint(tmp_path: Path) -> None:
+    error = error_of(tmp_path, f"MODEL: {{NAME: {POSE}}}")
+    assert error.hint and error.hint.startswith("write NMS_KERNEL: 5 below TEST")

@@ -182,6 +182,15 @@ def test_another_kind_of_file_is_rejected(data: bytes, parts: tuple[str, ...], t
     assert all(part in line for part in ("x.tar", *parts)), line
 
 
+def test_the_hint_for_a_compressed_tar_file_can_be_run(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a b.tar", samples({"a": 1}))
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(whole))
+    command = error_of(path).partition("decompress it first: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_file_truncated_anywhere_is_rejected(tmp_path: Path) -> None:
     whole = write_tar(tmp_path / "x.tar", [("a.jpg", b"A" * 700), ("a.cls", b"1"), *samples({"b": 2})]).read_bytes()
     end = len(whole.rstrip(b"\0")) + BLOCK & -BLOCK
@@ -324,7 +333,11 @@ def set_of(root: Path, *names: str) -> Path:
     [
         (["0.tar", "1.tar.gz"], ("1.tar.gz", "gunzip")),
         (["val/0.tgz"], ("0.tgz", "gunzip")),
-        (["x.tar.zst"], ("x.tar.zst", "unzstd")),
+        (["x.tar.zst"], ("unzstd --rm", "/x.tar.zst")),
+        (["x.tar.bz2"], ("bunzip2 ", "/x.tar.bz2")),
+        (["x.tar.lz4"], ("lz4 -d --rm ", "/x.tar.lz4")),
+        (["x.tar.br"], ("brotli -d --rm ", "/x.tar.br")),
+        (["a b.tbz"], ("bunzip2 '", "/a b.tbz'")),
         (["net-train-0.tar", "net-validation-0.tar"], ("net-train-0.tar", "list")),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_failing_device_is_an_error(
 ) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "device1")
     assert npu("--device", "0,1") == 1
-    check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
+    check_error(capfd.readouterr().err, "infer.bench", "ais_bench failed", "exit 1", "rerun the same command")
     assert not Path("bench/x.json").exists()
     monkeypatch.delenv("FAKE_AIS_BENCH")
     assert npu("--device", "0,1") == 0
@@ -313,7 +313,7 @@ def test_a_failing_tool_leaves_no_old_record(workdir: Path, capfd: pytest.Captur
     content["model_sha256"] = sha256_file("bs4-x.om")
     Path("bs4-x.om.json").write_text(json.dumps(content))
     assert npu() == 1
-    check_error(capfd.readouterr().err, "infer.bench", "-m ais_bench", "exit 1", "rerun the same command")
+    check_error(capfd.readouterr().err, "infer.bench", "ais_bench failed", "exit 1", "rerun the same command")
     assert sorted(os.listdir("bench")) == ["x_lock", "x_scratch"]
 
 

@@ -139,7 +139,7 @@ def test_a_kill_in_the_second_pass_keeps_the_outputs_of_the_first(
     Path("patch/sitecustomize.py").write_text(KILL)
     monkeypatch.setenv("PYTHONPATH", f"patch:{ROOT}")
     assert call() == 1
-    check_error(capfd.readouterr().err, "infer.run", "-m infer.emulator", "exit -9")
+    check_error(capfd.readouterr().err, "infer.run", "infer.emulator failed", "exit -9")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert call() == 0
     first, second = (record.kept for record in records())

@@ -294,7 +294,7 @@ def test_a_failing_tool_leaves_no_record(capfd: pytest.CaptureFixture[str]) -> N
     assert call() == 2, "it wrote nothing: make forgets the values of this call"
     err = capfd.readouterr().err
     check_error(err.splitlines()[0], "infer.emulator", "filesize: 300 not match")
-    check_error(err, "infer.run", "-m infer.emulator", "found exit 1", "no output")
+    check_error(err, "infer.run", "infer.emulator failed", "found exit 1", "no output")
     assert not Path("out/run_run.json").exists()
 
 

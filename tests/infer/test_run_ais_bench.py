@@ -65,7 +65,7 @@ def test_a_killed_tool_is_an_error_and_resumes(
 ) -> None:
     monkeypatch.setenv("FAKE_AIS_BENCH", "killed")
     assert call() == 1
-    check_error(capfd.readouterr().err, "infer.run", "-m ais_bench", "exit ", "finished outputs are kept")
+    check_error(capfd.readouterr().err, "infer.run", "ais_bench failed", "exit ", "finished outputs are kept")
     assert not Path("out/run_run.json").exists()
     monkeypatch.delenv("FAKE_AIS_BENCH")
     assert call("--device", "1") == 0, "on any device"
@@ -92,7 +92,7 @@ def test_an_output_directory_with_too_wide_a_mode_is_rejected(
     assert call() == 2
     err = capfd.readouterr().err
     assert "output path:out is illegal. Please check. has mode 0755" in err
-    check_error(err, "infer.run", "-m ais_bench", "exit 2")
+    check_error(err, "infer.run", "ais_bench failed", "exit 2")
 
 
 @pytest.mark.parametrize(

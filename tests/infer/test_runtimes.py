@@ -30,6 +30,19 @@ def openvino(model: Path, requests: int = 2) -> runtimes.Runtime:
     return runtimes.load("openvino", str(model), requests)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "device", "what"),
+    [("onnxruntime", "1", "has only one device"), ("torchscript", "0,1", "uses one device at a time")],
+)
+def test_unsupported_devices_are_rejected(runtime: str, device: str, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        runtimes.check_device(runtime, device)
+
+
+def test_devices_of_torch_are_accepted() -> None:
+    runtimes.check_device("torchscript", "1")
+
+
 def convolutions(path: Path) -> Path:
     """A model with uint8 NHWC input and float32 output: cast, transpose, 2 convolutions, Relu."""
     generator = np.random.default_rng(1)

@@ -84,7 +84,7 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(UserError) as caught:
         charts.check_installed()
-    assert "matplotlib" in str(caught.value) and "pip install" in (caught.value.hint or "")
+    assert "matplotlib" in str(caught.value) and 'pip install ".[report]"' in (caught.value.hint or "")
 
 
 def drawn() -> list[str]:

@@ -138,6 +138,11 @@ def test_each_invalid_field_is_named_with_its_annotation(name: str, tmp_path: Pa
         assert "\n" not in str(error) and len(str(error)) < 400
 
 
+def test_the_error_for_an_area_without_joints_shows_the_limit(tmp_path: Path) -> None:
+    content = {**VALID, "annotations": [{**CROWD, "area": 1e9}]}
+    check_invalid(coco.read_annotations, written(tmp_path, content), "expected 0 to 1228800 pixels, found")
+
+
 def test_joints_of_crowdpose_are_rejected(tmp_path: Path) -> None:
     error = check_invalid(coco.read_annotations, written(tmp_path, person(keypoints=JOINTS[:42])), "17 joints")
     assert error.found == "42 numbers"

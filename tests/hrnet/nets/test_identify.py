@@ -42,4 +42,4 @@ def test_the_error_names_the_other_model_and_few_weights(tmp_path: Path) -> None
     torch.save(state, tmp_path / "four.pth")
     with pytest.raises(UserError) as caught:
         checkpoint.load(classification.build(load_config(CONFIGS / "demo_digits.yaml")), tmp_path / "four.pth")
-    assert "demo_digits with 4 classes" in caught.value.what and "MODEL.NUM_CLASSES" in str(caught.value.hint)
+    assert "demo_digits with 4 classes" in caught.value.what and "MODEL.NUM_CLASSES to 4" in str(caught.value.hint)
