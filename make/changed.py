@@ -7,7 +7,6 @@ import json
 import os
 import re
 import stat
-import tarfile
 from pathlib import Path
 from typing import Any, Optional
 
@@ -102,6 +101,10 @@ def bundle_changed(options: Options, names: dict[str, str]) -> bool:
     """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or before
     another verdict, for which its README has a warning."""
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
+    if not path.is_file():
+        return False
+    import tarfile  # here, since most calls do not need it
+
     metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
     compiled = f"bs{options['BATCH']}-{options['INPUT']}-{names['TARGET']}{names['EXT']}"
     model = Path(options["OM"] or options.folder / "om" / compiled)
