@@ -48,7 +48,8 @@ def chip_name(text: str) -> str:
 
 def nearest_chip(text: str) -> str:
     """The most similar name in CHIPS."""
-    import difflib  # here, since few calls of make need it
+    # Here, since few calls of make need it
+    import difflib
 
     by_lower = {known.lower(): known for known in CHIPS}
     number = text.lower() if "asc" in text.lower() else f"ascend{text.lower()}"

@@ -111,7 +111,8 @@ def check_python(options: Options) -> None:
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
     if package and new and options.goals & COMPUTING:
-        import subprocess  # here, since most calls do not need it
+        # Here, since most calls do not need it
+        import subprocess
 
         done = subprocess.run([python, "-c", f"import {package}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if done.returncode:

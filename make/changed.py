@@ -103,7 +103,8 @@ def bundle_changed(options: Options, names: dict[str, str]) -> bool:
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
     if not path.is_file():
         return False
-    import tarfile  # here, since most calls do not need it
+    # Here, since most calls do not need it
+    import tarfile
 
     metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
     compiled = f"bs{options['BATCH']}-{options['INPUT']}-{names['TARGET']}{names['EXT']}"

@@ -26,7 +26,8 @@ from hrnet.io.records import FormatError, read_record
 from hrnet.keep_float import KEPT, PRECISION
 
 if TYPE_CHECKING:
-    from yacs.config import CfgNode  # its import takes longer than the verdict
+    # Its import takes longer than the verdict
+    from yacs.config import CfgNode
 
 NOT_JUDGED = 3  # exit code
 FEW_IMAGES = 1000  # with fewer images, one image is more than a tenth of a point
@@ -60,7 +61,8 @@ def judge(
 def measured_reference(config: CfgNode) -> str:
     """The value of REFERENCE that measures a reference on the same images. The ONNX file of an ONNX classifier is its
     own reference, since it has no PyTorch network."""
-    from hrnet.schemas import ONNX  # imports yacs
+    # Here, since it imports yacs
+    from hrnet.schemas import ONNX
 
     return "REFERENCE=onnx" if config.MODEL.NAME == ONNX else "REFERENCE=torch"
 

@@ -190,7 +190,8 @@ def replacing_folder(path: AnyPath) -> Iterator[Path]:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two directories atomically by Linux's renameat2. Returns False if the system or the disk cannot do
     it."""
-    import ctypes  # here, as hashlib below: each call of make imports this module
+    # Here, as hashlib below: each call of make imports this module
+    import ctypes
 
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))

@@ -96,7 +96,8 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _zip(path: Path) -> Kind:
-    import zipfile  # here, since each call of make imports this module
+    # Here, since each call of make imports this module
+    import zipfile
 
     try:
         with zipfile.ZipFile(path) as archive:
