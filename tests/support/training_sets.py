@@ -17,11 +17,11 @@ CONFIG = (
     tiny.CONFIG.replace(f"NUM_CLASSES: {tiny.CLASSES}", f"NUM_CLASSES: {len(CLASSES)}")
     .replace(f"[{tiny.SIDE}, {tiny.SIDE}]", "[32, 32]")
     .replace("RESIZE: 80", "RESIZE: 36")
-    + "TRAIN: {LR: 0.05, BATCH_SIZE_PER_GPU: 8, END_EPOCH: 3, LR_STEP: [2], CROP_SCALE: [0.5, 1.0]}\n"
+    + "TRAIN: {LR: 0.05, BATCH_SIZE_PER_GPU: 8, END_EPOCH: 4, LR_STEP: [3], CROP_SCALE: [0.5, 1.0]}\n"
     + "TEST: {BATCH_SIZE_PER_GPU: 4}\nPRINT_FREQ: 2\nWORKERS: 0\n"
 )
 POSE_TRAINING = (
-    "TRAIN: {LR: 0.01, LR_STEP: [], IMAGES_PER_GPU: 4, END_EPOCH: 3}\n"
+    "TRAIN: {LR: 0.01, LR_STEP: [], IMAGES_PER_GPU: 4, END_EPOCH: 4}\n"
     "LOSS: {AE_LOSS_TYPE: exp}\nPRINT_FREQ: 1\nWORKERS: 0\n"
 )
 
