@@ -53,12 +53,12 @@ from hrnet import cann
 from hrnet.cann_tool import find_program
 from hrnet.cli import UserError, command, integer, plural
 from hrnet.config import config_path, load_config
-from hrnet.io.compiled import PRECISION, CompiledModel, check_export
+from hrnet.io.compiled import CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
-from hrnet.keep_float import KEPT, read_list
+from hrnet.keep_float import KEPT, PRECISION, read_list
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
 LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # absolute paths of files that atc can read
