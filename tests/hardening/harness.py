@@ -37,7 +37,7 @@ RECORDS = (
     "keep_float",
     "precision",
 )  # kinds that depend on times
-NESTED = ("keep_float", "precision")  # those of them that have such keys at any depth
+NESTED = ("keep_float", "precision")  # kinds that have keys of OF_THIS_RUN at any depth
 OF_THIS_RUN = (
     *("seconds", "images_per_second", "device_images_per_second", "decode_milliseconds_an_image"),
     *("device", "kept", "inferred", "command", "products"),
