@@ -38,7 +38,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            max drop, points; none accepts NOT JUDGED; not remembered
-REFERENCE    ?=#                              torch, onnx, a metrics file, config (also for a subset)
+REFERENCE    ?=#                              torch, onnx, a metrics file; config: published, any images
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable or unlabelled images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without

@@ -74,7 +74,7 @@ def read_shape(value: onnx.ValueInfoProto, model: Path, backend: str) -> list[Op
         expected = "[N, C, H, W] with fixed C, H and W"
         raise UserError("cannot be quantized", where=model, expected=expected, found=shape)
     if gears and backend == "ascend":
-        hint = "PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
+        hint = "use PRECISION=fp16, or BACKEND=onnxruntime to estimate the loss"
         raise UserError("amct_onnx does not support dynamic height and width (gears)", where=model, hint=hint)
     return shape
 
@@ -134,7 +134,7 @@ def run(
     used = whole_batches(len(files), batch)
     sources, paths = list(files)[:used], list(files.values())[:used]
     if method and tool != EMULATOR:
-        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="PRECISION=int8")
+        raise UserError("amct_onnx chooses the ranges itself", found=f"--method {method}", hint="use PRECISION=int8")
     skipped = read_skipped(keep_float, source)
     settings = {"batch": batch, "images": sources, "skipped": skipped, "method": method}
     stamp = stamp_of(model, tool, paths, settings)

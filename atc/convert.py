@@ -83,14 +83,15 @@ def check_arguments(
 ) -> None:
     """Raise UserError for arguments that exclude each other, and for a missing or unsuitable model."""
     if tune != "none" and backend != "ascend":
-        raise UserError("aoe needs an NPU", expected="--backend ascend", found=backend, hint="TUNE=none")
+        raise UserError("aoe needs an NPU", expected="--backend ascend", found=backend, hint="use TUNE=none")
     if tune != "none" and precision != "default":
-        hint = "PRECISION=default, or TUNE=none"
+        hint = "use PRECISION=default, or TUNE=none"
         raise UserError("aoe sets the precision itself", expected="--precision default", found=precision, hint=hint)
     if tune != "none" and not cann.tunes_models(chip):
-        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="TUNE=none")
+        raise UserError("aoe does not tune models of A2 and A3 chips", found=chip, hint="use TUNE=none")
     if tune != "none" and atc_flags:
-        raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint="TUNE=none, or ATC_FLAGS=")
+        hint = "use TUNE=none, or ATC_FLAGS="
+        raise UserError("aoe does not accept flags of atc", found=" ".join(atc_flags), hint=hint)
     flags.check_precision(atc_flags, precision)
     suffix = ".om" if backend == "ascend" else ".onnx"
     if output.suffix != suffix:
@@ -116,7 +117,7 @@ def read_quantized(model: Path, quantized: Optional[Path], precision: str, gears
     if quantized is None:
         return {}
     if gears:
-        raise UserError("atc does not support gears for an int8 model", where=quantized, hint="PRECISION=fp16")
+        raise UserError("atc does not support gears for an int8 model", where=quantized, hint="use PRECISION=fp16")
     return QuantizedModel.read(quantized, model).metadata()
 
 

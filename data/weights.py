@@ -58,7 +58,7 @@ def download(url: str, output: Path, part: Path, md5: str) -> None:
         with response:
             if not start:
                 os.truncate(part, 0)  # first, so that the new record never describes old bytes
-            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS= on a larger disk")
+            check_free_disk(output.parent, (record.size or 0) - start, "give WEIGHTS=<file on a larger disk>")
             record.write(part)
             try:
                 with open(part, "ab") as file:

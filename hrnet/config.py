@@ -156,7 +156,8 @@ def _check_type(name: str, value: Any, default: Any, path: Path) -> None:
 
 
 def _as_yacs_reads(value: Any) -> Any:
-    """Text that is a literal of Python is its value, such as `(0,)` or `1e-3` in upstream's files."""
+    """The value of text that is a literal of Python, such as `(0,)` or `1e-3` in upstream's files; other values
+    unchanged."""
     with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(value) if isinstance(value, str) else value
     return value
@@ -196,7 +197,7 @@ def _read_class_names(path: Path) -> list[str]:
     names = [line.strip() for line in lines]
     for number, name in enumerate(names, 1):
         if not name or not name.isprintable():
-            raise UserError(f"line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
+            raise UserError(f"invalid line {number}", where=path, expected="the name of a class", found=repr(name)[:80])
     return names
 
 

@@ -26,7 +26,9 @@ from make.packages import PACKAGES
 TIMEOUT = 60  # seconds; the first import of ais_bench is slow
 TOOLS = ("atc", "aoe", "npu-smi")
 NPUS = "/dev/davinci[0-9]*"
-PIP = f"{sys.executable} -m pip"
+PIP = f"{sys.executable} -m pip"  # of the interpreter that is checked
+CPU_BUILD = "--index-url https://download.pytorch.org/whl/cpu"  # PyPI's torch for x86-64 is a CUDA build
+INSTALL_BOTH = f"{PIP} install torch {CPU_BUILD}, then torch-npu of the same version (docs/npu.md)"
 
 
 class Report:
@@ -113,14 +115,13 @@ def check_torch(report: Report, needed: bool) -> None:
     report.show("torch_npu", npu or "not installed (needed for make train on an NPU)")
     devices = sorted(glob.glob(NPUS))
     if devices and not npu:
-        packages = f"torch-npu=={torch.partition('+')[0]}" if torch else "torch torch-npu"
-        effect = f"not installed, so make train uses the CPU although {devices[0]} exists"
-        report.warn(f"torch_npu: {effect}; {PIP} install {packages}")
+        install = f"{PIP} install torch-npu=={torch.partition('+')[0]}" if torch else INSTALL_BOTH
+        report.warn(f"torch_npu: not installed, so make train uses the CPU although {devices[0]} exists; {install}")
     if not (torch and npu):
         return
     version = torch.partition("+")[0]
     if cuda := cuda_of_torch():
-        install = f"{PIP} install torch=={version} --index-url https://download.pytorch.org/whl/cpu"
+        install = f"{PIP} install torch=={version} {CPU_BUILD}"
         line = f"torch: built for CUDA {cuda}, so torch_npu fails with 'Two accelerators'; {install}"
         (report.miss if needed else report.warn)(line)
     if re.findall("[0-9]+", version)[:2] != re.findall("[0-9]+", npu)[:2]:
@@ -204,6 +205,8 @@ def check_tools(report: Report, call: Options, backend_why: str) -> None:
             hint = "install CANN's AMCT in a separate Python environment, and add the bin of this environment to PATH"
             report.miss(f"amct_onnx: not on PATH, needed for PRECISION=int8; {hint}")
     if backend == "ascend" and call["PRECISION"] == "fp32":
-        report.show("precision", "fp32 is atc's force_fp32: convolutions still read float16 if they can (docs/npu.md)")
+        report.show(
+            "precision", "fp32 is atc's force_fp32: convolutions that support float16 still read float16 (docs/npu.md)"
+        )
     if backend in NPU_BACKENDS and names and call["SOC"] not in names:
         report.miss(f"SOC={call['SOC']}: not the chip of this machine; use SOC={names[0]}")

@@ -110,11 +110,11 @@ def check_supported(config: CfgNode, dtype: str, precision: str, backend: str) -
     """Raise UserError for a combination that no runtime supports."""
     if backend == "torch_aie" and (dtype == "uint8" or config.MODEL.NAME == POSE):
         expected, found = "float32 inputs of a classification model", f"{dtype} inputs of {config.MODEL.NAME}"
-        hint = "BACKEND=torchscript or BACKEND=ascend"
+        hint = "use BACKEND=torchscript or BACKEND=ascend"
         raise UserError("not supported by --backend torch_aie", expected=expected, found=found, hint=hint)
     if backend == "torchscript" and (dtype, precision) == ("uint8", "fp16"):
         what = "unsupported --input_dtype with --precision fp16"
-        raise UserError(what, expected="float32", found=dtype, hint="INPUT=float32")
+        raise UserError(what, expected="float32", found=dtype, hint="use INPUT=float32")
 
 
 def write(config: CfgNode, model: Path, shape: Sequence[int], dtype: str, metadata: dict[str, str], file: Path) -> None:

@@ -126,7 +126,7 @@ def rank_and_world_size() -> tuple[int, int]:
         _number("LOCAL_RANK", 0)
         _number("MASTER_PORT", 1, 65535)
         if not os.environ.get("MASTER_ADDR"):
-            hint = f"MASTER_ADDR=<address of the process with RANK=0>, or {UNSET}"
+            hint = f"set MASTER_ADDR=<address of the process with RANK=0>, or {UNSET}"
             raise UserError(f"MASTER_ADDR is not set, but WORLD_SIZE={processes}", hint=hint)
     return rank, processes
 

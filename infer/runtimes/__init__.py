@@ -43,7 +43,7 @@ def check_device(name: str, device: str) -> None:
     """Raise UserError unless `device` is one device number that the runtime `name` supports; most support only 0."""
     if device == "0" or (name in WITH_DEVICES and device.isdecimal()):
         return
-    hint = "DEVICE=0, or BACKEND=ascend for several devices"
+    hint = "use DEVICE=0, or BACKEND=ascend for several devices"
     if name in WITH_DEVICES:
         what = "the emulator of ais_bench uses one device at a time"
         raise UserError(what, expected="--device with one number", found=device, hint=hint)

@@ -78,7 +78,7 @@ class TorchScript(Runtime):
         self.version = f"torchscript by torch {torch.__version__.split('+')[0]}"
         if self.device == "cpu":
             if half:
-                hint = "PRECISION=fp32, or BACKEND=onnxruntime"
+                hint = "use PRECISION=fp32, or BACKEND=onnxruntime"
                 raise UserError("float16 needs CUDA", where=model, found="only a CPU", hint=hint)
             self.requests = requests
             self.module = load_module(model)

@@ -193,9 +193,21 @@ def test_a_data_set_that_does_not_exist_is_missing(place: Path, capsys: pytest.C
     assert call(DATASET="gone") == 2
     shown = capsys.readouterr()
     assert report(shown.out)["data set"] == "gone is missing" and "missing: gone: no such data set" in shown.err
+    assert report(shown.out)["disk"].endswith(" GB free"), "the number of images is not known"
     (place / "empty").mkdir()
     assert call(DATASET="empty") == 2
     assert report(capsys.readouterr().out)["data set"] == "empty: no images"
+
+
+def test_a_missing_checkpoint_is_downloaded_only_to_its_default_path(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(REFERENCE="torch") == 2
+    assert "weights/m.pth: no such checkpoint; make weights MODEL=m " in capsys.readouterr().err
+    assert call(REFERENCE="torch", WEIGHTS="my.pth") == 2
+    hint = "give WEIGHTS=<file>; or make weights MODEL=m "
+    err = capsys.readouterr().err
+    assert f"my.pth: no such checkpoint; {hint}" in err and err.endswith(" WEIGHTS=weights/m.pth\n")
 
 
 def test_coco_sets_are_read_and_both_passes_need_disk(

@@ -51,6 +51,10 @@ def test_a_missing_torch_npu_beside_an_npu_is_a_warning(
     assert call() == 0
     out, err = capsys.readouterr()
     assert err == "" and report(out)["torch_npu"] == "2.6.0"
+    versions.update({"torch": "", "torch-npu": ""})
+    call()
+    (line,) = warnings(capsys.readouterr().err)
+    assert "torch --index-url https://download.pytorch.org/whl/cpu" in line, "PyPI's torch may be a CUDA build"
 
 
 def test_a_cuda_torch_beside_torch_npu_is_a_warning(
