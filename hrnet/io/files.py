@@ -266,7 +266,7 @@ def check_free_disk(folder: AnyPath, need: int, hint: str = "give BUILD=<directo
     if free < need:
         unit, size = next((each for each in UNITS if need >= each[1]), UNITS[-1])
         expected, found = f"{need / size:.1f} {unit}", f"{free / size:.1f} {unit}"
-        raise UserError("too little free disk", where=folder, expected=expected, found=found, hint=hint)
+        raise UserError("too little free disk space", where=folder, expected=expected, found=found, hint=hint)
 
 
 @contextlib.contextmanager
