@@ -38,7 +38,7 @@ TUNE         ?= none#                         none, or aoe (tunes the model on t
 ATC_FLAGS    ?=#                              flags for atc, such as --op_select_implmode=high_precision
 AIS_PYTHON   ?= python3#                      interpreter that has ais_bench
 GATE         ?= 1#                            max drop, points; none accepts NOT JUDGED; not remembered
-REFERENCE    ?=#                              torch, onnx, a metrics file; config: published, any images
+REFERENCE    ?=#                              torch, onnx, config (published figure), or a metrics file
 LIMIT        ?= 0#                            use only the first N images (0: all)
 MAX_REJECTED ?= 0#                            unreadable images to allow; not remembered
 FLIP         ?= 1#                            pose: 1 with the flip test, 0 without
@@ -67,7 +67,7 @@ MEASURED_FILE := $(B)/reference/$(NAME)$(NOFLIP)$(BY_ONNX:%=-%).json# accuracy o
 REFERENCE_FILE := $(if $(TORCH_OR_ONNX),$(MEASURED_FILE),$(filter-out config,$(REFERENCE)))# a metrics record
 GATE_FLAGS := --gate $(GATE:none=1) $(if $(filter config,$(REFERENCE)),--judge_subset)
 code     = $(foreach folder,hrnet $1,$(wildcard $(folder)/*.py $(folder)/*.c $(folder)/*/*.py))
-set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))
+set      = $(foreach file,$(patsubst %,$(B)/settings/%.mk,CFG $1),$(or $(wildcard $(file)),$(filter $(file),$(STALE))))# files of remembered values, as prerequisites
 .PHONY: $(STAGES) $(STALE) run-again
 
 weights:                                  ## download the published checkpoint
