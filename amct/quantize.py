@@ -4,7 +4,7 @@
         --output build/hrnet_w18/int8/emulator/model_deploy_model.onnx --backend onnxruntime
 
 Reads    --model (opset 8 to 14), and --inputs: float32 inputs with their manifest, by preprocess --calibration
-Writes   batches/batch_<n>.bin beside the output, the same inputs joined to whole batches (.npy of one image each if
+Writes   batches/batch_<n>.bin beside the output, the same inputs joined into whole batches (.npy of one image each if
          height and width are dynamic, which only the emulator supports); PREFIX_fake_quant_model.onnx,
          --output, which is PREFIX_deploy_model.onnx, its record `<output>.json` (hrnet/io/quantized.py) and a stamp
 Locks    `<output>_lock` until the tool has ended

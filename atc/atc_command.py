@@ -85,7 +85,7 @@ def render_aipp(width: int, height: int, mean: Sequence[float], std: Sequence[fl
 
 
 def aipp_input(config: CfgNode, shapes: dict[str, list[int]], batch_size: int, where: Path) -> list[int]:
-    """The input shape of the model with AIPP. Raises UserError if its input is not one image of the config's size."""
+    """The input shape of the model with AIPP. Raises UserError unless its only input has the config's size."""
     width, height = config.MODEL.IMAGE_SIZE
     expected = [batch_size, *input_shape("float32", width, height)]
     if list(shapes.values()) != [expected]:

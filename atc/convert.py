@@ -4,7 +4,8 @@
         --output build/hrnet_w18/om/bs16-float32-fp32.onnx --batch_size 16 --backend onnxruntime
 
 Reads    --model; with --quantized also that file and its record; --cfg: INPUT.GEARS and, for uint8, INPUT.MEAN and STD.
-         A file that was exported with another config, or a classifier of another size, is rejected
+         A file that was exported with another config, or a classifier with another image size or number of classes,
+         is rejected
 Writes   --output, its record `<output>.json` (hrnet.io.compiled) and a stamp; for uint8 also a file for the tool:
          `<output without suffix>.aipp.cfg`, or `….pixels.onnx` with gears or for a chip without AIPP
 Locks    `<output>_lock` until the tool has ended
@@ -53,12 +54,12 @@ from hrnet import cann
 from hrnet.cann_tool import find_program
 from hrnet.cli import UserError, command, integer, plural
 from hrnet.config import config_path, load_config
-from hrnet.io.compiled import PRECISION, CompiledModel, check_export
+from hrnet.io.compiled import CompiledModel, check_export
 from hrnet.io.files import FILE_MODE, check_free_disk, locked, make_folder, sha256_file
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
 from hrnet.io.tensors import INPUT_LAYOUTS
-from hrnet.keep_float import KEPT, read_list
+from hrnet.keep_float import KEPT, PRECISION, read_list
 
 AOE_JOBS = (["--job_type=1"], ["--job_type=2"])  # subgraphs, then operators, as recommended in CANN's documentation
 LEGAL_PATH = r"[A-Za-z0-9_./\-\u4e00-\u9fa5]+"  # absolute paths of files that atc can read
@@ -240,7 +241,9 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--input_dtype", choices=INPUT_LAYOUTS, default="float32", help=text)
     text = "chip: Ascend followed by the name from npu-smi info (%(default)s)"
     parser.add_argument("--soc_version", default="Ascend310P3", help=text)
-    text = "inside the model; default: fp16 by atc, fp32 by its emulator; fp32: convolutions may still read float16"
+    text = (
+        "inside the model; default: fp16 by atc, fp32 by its emulator; fp32: atc's convolutions may still read float16"
+    )
     parser.add_argument("--precision", choices=sorted(atc_command.PRECISIONS), default="default", help=text)
     text = "--precision int8: the int8 model, made from --model by amct.quantize"
     parser.add_argument("--quantized", type=Path, metavar="FILE", help=text)

@@ -1,8 +1,8 @@
 """The flags in ATC_FLAGS, which are passed to atc, such as `--op_select_implmode=high_precision`.
 
-Flags that this project sets itself are rejected. Flags that change the model's inputs or the files that atc writes are
-rejected too, because they would make the model's record wrong. Paths are relative to the current directory; since atc
-runs in another directory, they are converted. Everything else is passed unchanged.
+Flags that have a make variable or config key of their own are rejected (OWN). Flags that change the model's inputs or
+the files that atc writes are rejected too, because they would make the model's record wrong. Paths are relative to the
+current directory; since atc runs in another directory, they are converted. Everything else is passed unchanged.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ EMULATOR = ["python", "-m", "atc.emulator"]
 TOOLS = {"ascend": ["atc"], "onnxruntime": EMULATOR, "openvino": EMULATOR}
 AOE = ["aoe"]
 
-_NAME = "an input or output of the ONNX file has another name: give another file, or run make onnx"
+_NAME = "the ONNX file has no input or output of this name: give another file, or run make onnx"
 _GEARS = (
     f"the gears do not match --input_shape: give {LEAST_GEARS} to {MOST_GEARS} different gears "
     f"({MOST_GEARS_950} on a 950), with one value for each -1"

@@ -35,7 +35,7 @@ from infer.runtimes import onnxruntime_runtime
 from preprocess.decode import decode
 
 CFG = Path("configs/demo_digits.yaml")
-PREPARED = 256  # images of a batch of the first function
+PREPARED = 256  # images in a batch for `prepare`
 BATCH = 16  # of the compiled model
 
 

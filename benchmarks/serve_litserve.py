@@ -17,7 +17,7 @@ from benchmarks.serve_model import Model
 
 class Classifier(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.model = Model.from_environment(parallel=2)  # on two cores: one thread for each session, as elsewhere
+        self.model = Model.from_environment(parallel=2)  # half of the cores for each batch, as with MLServer
 
     def decode_request(self, request: dict[str, str]) -> bytes:
         return base64.b64decode(request["image"])

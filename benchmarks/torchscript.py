@@ -38,7 +38,7 @@ PEER = "torch eager"
 
 def eager(net: torch.nn.Module, batches: list[np.ndarray]) -> list[np.ndarray]:
     """Logits of each batch, computed with all cores."""
-    torch.set_num_threads(cores())  # a runtime sets its number of threads itself
+    torch.set_num_threads(cores())  # a runtime may have changed it
     return [outputs_of(net, batch)[0] for batch in batches]
 
 

@@ -2,7 +2,7 @@
 
     python -m data.gears --cfg higher_hrnet_w32_512 --dataset data/coco --gears 4 --output gears.yaml
 
-Reads    widths and heights in annotations/person_keypoints_<split>.json; DATASET.INPUT_SIZE and TEST of the config
+Reads    widths and heights in annotations/person_keypoints_<split>.json (split: DATASET.TEST), DATASET.INPUT_SIZE
 Writes   a YAML file for preprocess.pose --gears or INPUT.GEARS: GEARS: [[height, width], …]
 
 An image uses the shortest gear that holds it, or else the longest one (hrnet/gears.py). Its cost is the number of
@@ -37,7 +37,7 @@ Cover = tuple[int, tuple[int, ...]]
 
 
 def model_zoo_gears(short: int) -> list[Gear]:
-    """The model zoo's 17 gears for short side 512, or the same rule: long sides in steps of 64 up to twice `short`."""
+    """The model zoo's gears: long sides in steps of 64 from `short` up to twice `short`. Its own list is for 512."""
     longs = range(short, int(LONGEST * short) + 1, STEP)
     return sorted({*((long, short) for long in longs), *((short, long) for long in longs)})
 

@@ -86,7 +86,7 @@ class Scene(NamedTuple):
 
 
 def muted(rng: np.random.Generator, colourful: float) -> Colour:
-    """A random colour: grey at 0, fully saturated at 1."""
+    """A random colour, from grey (`colourful` 0) to unchanged random values (1)."""
     values = rng.integers(15, 241, 3)
     return colour_of(values * colourful + values.mean() * (1 - colourful))
 

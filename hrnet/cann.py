@@ -8,7 +8,6 @@ torch_aie, a misspelt name. Other names are passed to atc unchanged, since each 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -49,6 +48,9 @@ def chip_name(text: str) -> str:
 
 def nearest_chip(text: str) -> str:
     """The most similar name in CHIPS."""
+    # Here, since few calls of make need it
+    import difflib
+
     by_lower = {known.lower(): known for known in CHIPS}
     number = text.lower() if "asc" in text.lower() else f"ascend{text.lower()}"
     return by_lower[difflib.get_close_matches(number, by_lower, n=1, cutoff=0.0)[0]]

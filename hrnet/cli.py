@@ -65,6 +65,10 @@ class UserError(StageError):
     """Wrong usage, a missing or malformed file, or an unsuitable machine: exit 2."""
 
 
+class FormatError(UserError):
+    """A missing or malformed file."""
+
+
 class WorkFailed(StageError):
     """The work was done but its result is bad, such as a dropped accuracy or rejected images: exit 1."""
 

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -219,6 +219,20 @@ def config_sha256(config: CfgNode) -> str:
         content["DATASET"] = {"INPUT_SIZE": config.DATASET.INPUT_SIZE}
         content["LOSS"] = {"WITH_AE_LOSS": list(config.LOSS.WITH_AE_LOSS)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_same_config(
+    metadata: Mapping[str, str], sha256: str, cfg: Path, where: AnyPath, what: str, hint: str
+) -> None:
+    """Raise UserError if a model's metadata has another config hash than `sha256`, that of `cfg`. `hint`: for a config
+    with another name; if `cfg` was edited after the export, the error reports that instead."""
+    if metadata.get("config_sha256", sha256) == sha256:
+        return
+    found = metadata.get("model")
+    if found == cfg.stem:
+        found = f"{found} with other values"
+        hint = f"restore {cfg}, or export and compile the model again"
+    raise UserError(what, where=where, expected=cfg, found=found, hint=hint)
 
 
 def _plain(node: Any) -> Any:

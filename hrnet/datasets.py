@@ -41,7 +41,8 @@ from hrnet.io.coco import Annotations, CocoImage, annotation_path, read_annotati
 from hrnet.io.files import IMAGES, AnyPath, natural_key, relative_path
 from hrnet.io.records import FormatError
 from hrnet.layouts import COCO_LAYOUT, check_coco, check_imagenet, root_of
-from hrnet.tars import LISTS, Member, Source, find_tars, read_tar
+from hrnet.tar_files import LISTS, find_tars
+from hrnet.tars import Member, Source, read_tar
 from hrnet.workers import map_files
 
 OTHER_CLASSES = "fix the labels, or give CFG=<a config with the classes of this data set>"

@@ -13,7 +13,9 @@ from typing import Any
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import AnyPath
 
-KEPT = "keep_float"  # key in the metadata of a compiled model: how many operators the list of KEEP_FLOAT keeps
+# Keys in the metadata of a compiled model
+PRECISION = "precision"  # fp16, fp32 or int8 inside the model, by atc.convert
+KEPT = "keep_float"  # how many operators the list of KEEP_FLOAT keeps
 BY_TYPE = "OpType::"
 ASCEND_TYPES = {"Conv2D": "Conv", "MatMulV2": "MatMul"}  # names of CANN's operators that differ from ONNX's
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrnet.cli import UserError, first_few
 from hrnet.io.files import IMAGES
-from hrnet.tars import LISTS, find_tars
+from hrnet.tar_files import LISTS, find_tars
 
 IMAGENET_LAYOUTS = "val/*.JPEG and val_label.txt; or val/<class>/*; or val_list.txt; or *.tar"
 COCO_LAYOUT = "annotations/person_keypoints_<split>.json and images/<split>/*"

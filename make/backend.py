@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import hrnet
@@ -122,6 +121,9 @@ def check_python(options: Options) -> None:
     package = PACKAGE_OF.get(options["BACKEND"], "")
     new = options.stored().get("BACKEND") != options["BACKEND"]  # later calls need not import it again
     if package and new and options.goals & COMPUTING:
+        # Here, since most calls do not need it
+        import subprocess
+
         done = subprocess.run([python, "-c", f"import {package}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if done.returncode:
             why = f"{python} cannot import {package} (exit {done.returncode})"

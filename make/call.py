@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -52,20 +51,20 @@ class Errors(list[OptionError]):
             raise self[-1]
 
 
-@dataclass
 class Options:
-    """The options of one call of make."""
+    """The options of one call of make. `given`: on the command line or in the environment. Not a dataclass: the import
+    of dataclasses takes an eighth of the time of make/options.py, which each call of make runs."""
 
-    values: dict[str, str]
-    given: set[str]  # on the command line or in the environment
-    goals: set[str]
-    pose: bool = False
-    split: str = "val2017"  # the split of COCO that is evaluated
-    class_names: str = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
-    onnx: bool = False  # the config is for an ONNX file
-    fixed_batch: int = 0  # batch size of the given ONNX file, if it is fixed
-    published: bool = False  # the config has a published figure
-    downloadable: bool = False  # the config has the URL of a published checkpoint
+    pose = False
+    split = "val2017"  # the split of COCO that is evaluated
+    class_names = ""  # the file in INPUT.CLASS_NAMES of the config, if it exists
+    onnx = False  # the config is for an ONNX file
+    fixed_batch = 0  # batch size of the given ONNX file, if it is fixed
+    published = False  # the config has a published figure
+    downloadable = False  # the config has the URL of a published checkpoint
+
+    def __init__(self, values: dict[str, str], given: set[str], goals: set[str]) -> None:
+        self.values, self.given, self.goals = values, given, goals
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

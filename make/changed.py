@@ -7,7 +7,6 @@ import json
 import os
 import re
 import stat
-import tarfile
 from pathlib import Path
 from typing import Any, Optional
 
@@ -102,6 +101,11 @@ def bundle_changed(options: Options, names: dict[str, str]) -> bool:
     """Whether a bundle was packed with other values of GATE or MAX_REJECTED, which its bundle.mk contains, or the
     warning in its README does not match the verdict."""
     path = options.folder / "bundle" / f"{options['MODEL']}-{names['TAG']}-{names['PACKED']}.tar"
+    if not path.is_file():
+        return False
+    # Here, since most calls do not need it
+    import tarfile
+
     metrics = options.folder / "eval" / names["NAME"] / f"{names['TAG']}{names['NOFLIP']}.json"
     compiled = f"bs{options['BATCH']}-{options['INPUT']}-{names['TARGET']}{names['EXT']}"
     model = Path(options["OM"] or options.folder / "om" / compiled)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hrnet.cli import UserError
-from hrnet.tars import find_tars
+from hrnet.tar_files import find_tars
 from make.call import OptionError, Options, note
 
 MAX_IMAGES = 99_996  # inputs that ais_bench accepts in a directory that also has the four records of preprocessing

@@ -17,17 +17,17 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, Optional
-
-from yacs.config import CfgNode
+from typing import TYPE_CHECKING, Any, Optional
 
 import hrnet
 from hrnet.cli import UserError, command, first_few, plural
 from hrnet.hints import in_call
-from hrnet.io.compiled import PRECISION
 from hrnet.io.records import FormatError, read_record
-from hrnet.keep_float import KEPT
-from hrnet.schemas import ONNX
+from hrnet.keep_float import KEPT, PRECISION
+
+if TYPE_CHECKING:
+    # Its import takes longer than the verdict
+    from yacs.config import CfgNode
 
 NOT_JUDGED = 3  # exit code
 FEW_IMAGES = 1000  # with fewer images, one image is more than a tenth of a point
@@ -61,6 +61,9 @@ def judge(
 def measured_reference(config: CfgNode) -> str:
     """The value of REFERENCE that measures a reference on the same images. The ONNX file of an ONNX classifier is its
     own reference, since it has no PyTorch network."""
+    # Here, since it imports yacs
+    from hrnet.schemas import ONNX
+
     return "REFERENCE=onnx" if config.MODEL.NAME == ONNX else "REFERENCE=torch"
 
 

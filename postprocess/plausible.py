@@ -63,7 +63,8 @@ def other_weights(record: Path, weights_sha256: str) -> list[str]:
     known = content.get("weights_sha256") if str(content.get("tool")).startswith("torch ") else None
     if not known or not weights_sha256 or known == weights_sha256:
         return []
-    return ["the model was exported from another checkpoint than the reference's; give the WEIGHTS of the export"]
+    what = "the model was exported from another checkpoint than the reference's"
+    return [f"{what}; give the WEIGHTS that the model was exported from"]
 
 
 def count_changed(best: Sequence[int], record: Path) -> Optional[int]:

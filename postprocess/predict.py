@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
     lines = [*results.lines, *(f"{source}: rejected: {reason}" for source, reason in rejected.items())]
     few = f" (show.png: the first {len(results.tiles)})" if len(results.tiles) < len(results.lines) else ""
     print("\n".join(lines))
-    print(f"wrote {plural(len(results.lines), 'image')} to {args.output}: {', '.join(names)}{few}")
+    print(f"wrote the results for {plural(len(results.lines), 'image')} to {args.output}: {', '.join(names)}{few}")
 
 
 def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:

@@ -73,7 +73,7 @@ def trace_onnx(net: Net, interface: Interface, image: np.ndarray, opset: int, fi
     """Trace `net` (in evaluation mode) with `image`, float32 [N, 3, H, W], write it as ONNX to `file` and read the
     file."""
     with warnings.catch_warnings():
-        # Two warnings that the tracing exporter is deprecated: one with our module, one with torch.onnx.
+        # Two warnings that the tracing exporter is deprecated, with different modules as their origin.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx\.")
         torch.onnx.export(

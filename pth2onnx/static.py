@@ -31,7 +31,7 @@ from yacs.config import CfgNode
 
 from hrnet.cann import chip_name
 from hrnet.cli import UserError, command, integer, plural
-from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.config import add_cfg_argument, check_same_config, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel, Gear, TensorInfo
 from hrnet.io.files import check_free_disk, make_folder, replacing, sha256_file
 from hrnet.io.stamp import Stamp, is_current, touch, write_stamp
@@ -150,9 +150,8 @@ def run(
     precision = BACKENDS[backend] if precision == "default" else precision
     check_supported(config, input_dtype, precision, backend)
     cfg_sha256 = config_sha256(config)
-    if metadata.get("config_sha256", cfg_sha256) != cfg_sha256:
-        found, hint = metadata.get("model"), "give the MODEL that the file was exported from"
-        raise UserError("exported from another config", where=model, expected=cfg, found=found, hint=hint)
+    hint = "give the MODEL that the file was exported from"
+    check_same_config(metadata, cfg_sha256, cfg, model, "exported from another config", hint)
     inputs = input_shapes(config, batch_size)
     for_device = {PRECISION: precision, **({SOC_VERSION: chip_name(soc_version)} if backend == "torch_aie" else {})}
     settings: dict[str, Any] = {"config_sha256": cfg_sha256, "batch_size": batch_size, "input_dtype": input_dtype}

@@ -51,7 +51,7 @@ def reference_record(run: Run, sources: Sources, ending: str) -> Optional[Source
 
 def other_runs(run: Run, sources: Sources) -> list[dict[str, Any]]:
     """The evaluated runs of the model, this one first, at most MAX_RUNS. `changed`: the number of images with another
-    result than in this run; None if the images differ."""
+    result than in this run; None if the images differ or the predictions are missing."""
     mine = run.metrics.content
     before = results(Path(run.predictions.path), run.pose)
     rows = []

@@ -8,11 +8,12 @@ import shlex
 from pathlib import Path
 from typing import Any, Optional
 
-from hrnet.io.compiled import PRECISION, CompiledModel
+from hrnet.io.compiled import CompiledModel
 from hrnet.io.files import sha256_file
 from hrnet.io.quantized import QuantizedModel
 from hrnet.io.records import FormatError, from_json, read_record
 from hrnet.io.torchscript import PRECISION as TORCHSCRIPT_PRECISION
+from hrnet.keep_float import PRECISION
 from report.run import Run
 from report.sources import Source, Sources
 

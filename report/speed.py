@@ -47,7 +47,7 @@ def sweep(record: Source, published: list[dict[str, Any]]) -> dict[str, Any]:
 
 def chain(run: Run, sources: Sources) -> Optional[dict[str, Any]]:
     """Milliseconds per image in each step after preprocessing, from the run records, or else from the records of parts;
-    None if neither exist."""
+    None if neither exists."""
     records = [run.run_record]
     if run.metrics.content.get("flip"):
         flipped = run.run_record.parent

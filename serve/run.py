@@ -30,7 +30,7 @@ import cv2
 from yacs.config import CfgNode
 
 from hrnet.cli import UserError, WorkFailed, command, integer, real
-from hrnet.config import add_cfg_argument, config_sha256, load_config
+from hrnet.config import add_cfg_argument, check_same_config, config_sha256, load_config
 from hrnet.io.compiled import CompiledModel
 from hrnet.pose.joints import SKELETON
 from hrnet.schemas import POSE
@@ -70,10 +70,8 @@ def read_models(paths: list[Path], cfg: Path, config: CfgNode) -> dict[Path, Com
                 expected, found = f"{theirs.dtype}{theirs.shape[1:]}", f"{ours.dtype}{ours.shape[1:]}"
                 message = f"{ours.name} differs from that of {paths[0]}"
                 raise UserError(message, where=path, expected=expected, found=found)
-        found = compiled.metadata.get("config_sha256", config_sha256(config))
-        if found != config_sha256(config):
-            what, hint = compiled.metadata.get("model"), "give the --cfg that the model was exported with"
-            raise UserError("the model has another config", where=path, expected=cfg, found=what, hint=hint)
+        what, hint = "the model has another config", "give the --cfg that the model was exported with"
+        check_same_config(compiled.metadata, config_sha256(config), cfg, path, what, hint)
     outputs = 2 if config.MODEL.NAME == POSE else 1
     if len(first.outputs) != outputs:
         names = [tensor.name for tensor in first.outputs]
@@ -187,9 +185,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--device", type=device_list, default=["0"], help="one or more device ids, such as 0,1 (0)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=integer(0, 65535), default=8000, help="port of the first device (%(default)s)")
-    text = (
-        f"limit of images at a time, above it 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
-    )
+    text = f"images at a time, more get status 503 (default: {IMAGES_OF_A_BATCH} times the largest batch, at least 32)"
     parser.add_argument("--max_images", type=integer(1), help=text)
     parser.add_argument("--timeout", type=real(1, 3600), default=30.0, help="seconds for one request (%(default)g)")
     return parser.parse_args(argv)

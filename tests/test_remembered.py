@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +22,20 @@ OTHER = {
 }
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    found = Checkout(tmp_path)
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    found = Checkout(tmp_path_factory.mktemp("sources"))
     for name in ("hrnet/x.onnx", "hrnet/x.ts"):
-        (tmp_path / name).touch()
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+        (found.root / name).touch()
+    (found.root / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     return found
+
+
+@pytest.fixture
+def checkout(sources: Checkout) -> Iterator[Checkout]:
+    """A checkout without build/, of which tests change nothing else."""
+    yield sources
+    shutil.rmtree(sources.root / "build", ignore_errors=True)
 
 
 def remember(checkout: Checkout, **values: str) -> Path:
@@ -83,11 +92,11 @@ def test_the_name_of_a_demo_is_completed(checkout: Checkout) -> None:
 
 
 def test_a_value_that_the_first_stage_rejects_is_not_remembered(checkout: Checkout) -> None:
-    """The checkpoint of another model; after it the call without WEIGHTS has the checkpoint of before."""
-    pytest.importorskip("torch")
-    folder = remember(checkout, WEIGHTS="weights/demo_digits.pth")
-    done = checkout.make("onnx", "WEIGHTS=weights/demo_pose.pth", "BACKEND=onnxruntime")
+    """A damaged ONNX file; after it the call without ONNX has the file of before."""
+    (checkout.root / "damaged.onnx").write_bytes(b"\x08\x07\x12\x00")
+    folder = remember(checkout, ONNX="hrnet/x.onnx")
+    done = checkout.make("om", "ONNX=damaged.onnx", "BACKEND=onnxruntime")
     assert done.returncode == 2 and "not remembered" in done.stderr and "BACKEND=onnxruntime" in done.stderr
-    assert (folder / "WEIGHTS.mk").read_text() == "WEIGHTS ?= weights/demo_digits.pth\n"
-    assert [path.name for path in folder.iterdir()] == ["WEIGHTS.mk"]
-    assert "--weights weights/demo_digits.pth" in checkout.make("-n", "onnx").stdout
+    assert (folder / "ONNX.mk").read_text() == "ONNX ?= hrnet/x.onnx\n"
+    assert [path.name for path in folder.iterdir()] == ["ONNX.mk"]
+    assert "--model hrnet/x.onnx" in checkout.make("-n", "om").stdout

@@ -101,7 +101,7 @@ def unused_npu(kind: str) -> Optional[str]:
     if kind == "npu" or not devices:
         return None
     torch_version = torch.__version__.partition("+")[0]
-    why, hint = "no NPU is available to torch_npu", "npu-smi info; make doctor"
+    why, hint = "no NPU is available to torch_npu", "check with npu-smi info and make doctor"
     if not importlib.util.find_spec("torch_npu"):
         why, hint = "torch_npu is not installed", f"{sys.executable} -m pip install torch-npu=={torch_version}"
     return f"WARNING: this run uses the {kind.upper()}, although {devices[0]} exists: {why}; {hint}"

@@ -82,9 +82,9 @@ class Aipp:
     var_reci: tuple[float, ...]
 
 
-def not_emulated(what: str) -> AtcError:
+def not_emulated(what: str, hint: str = "remove it") -> AtcError:
     """The error for a function of atc that is not emulated."""
-    reason = f"The emulator of atc does not support {what}: remove it, or run atc itself."
+    reason = f"The emulator of atc does not support {what}: {hint}, or run atc itself."
     return AtcError("E10055", f"The operation is not supported. Reason: {reason}")
 
 

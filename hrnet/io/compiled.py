@@ -16,7 +16,6 @@ from hrnet.io.records import FormatError, from_json, read_kind, read_record, wri
 from hrnet.io.tensors import DTYPES
 
 OF_A_BATCH = ("--input_shape", "--output", "--batch_size")  # flags whose values differ between batch sizes
-PRECISION = "precision"  # key in the metadata: fp16, fp32 or int8 inside the model, by atc.convert
 INSTEAD = {  # record kinds of ONNX files that were not exported: hint
     "quantized": "remove ONNX= and give PRECISION=int8: make then quantizes",
     "compiled": "give OM=<file> for a compiled model",

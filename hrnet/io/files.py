@@ -8,15 +8,13 @@ umask.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
-import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from hrnet.cli import UserError
 
@@ -192,6 +190,9 @@ def replacing_folder(path: AnyPath) -> Iterator[Path]:
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two directories atomically by Linux's renameat2. Returns False if the system or the disk cannot do
     it."""
+    # Here, as hashlib below: each call of make imports this module
+    import ctypes
+
     exchange = getattr(ctypes.CDLL(None), "renameat2", None)
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
     return exchange is not None and exchange(*names, RENAME_EXCHANGE) == 0
@@ -204,15 +205,19 @@ def write_text(path: AnyPath, text: str) -> None:
 
 def sha256_file(path: AnyPath) -> str:
     """The SHA-256 of a file's bytes, in hex."""
+    import hashlib
+
     return _digest(path, hashlib.sha256())
 
 
 def md5_file(path: AnyPath) -> str:
     """The MD5 of a file's bytes, in hex. Not secure; used because publishers of weights publish it."""
+    import hashlib
+
     return _digest(path, hashlib.md5(usedforsecurity=False))
 
 
-def _digest(path: AnyPath, digest: hashlib._Hash) -> str:
+def _digest(path: AnyPath, digest: Any) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

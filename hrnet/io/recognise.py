@@ -7,10 +7,6 @@ import contextlib
 import mmap
 import re
 import shlex
-import tarfile
-import zipfile
-import zlib
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Optional
 
@@ -100,6 +96,9 @@ def _unpacked_name(path: Path) -> str:
 
 
 def _zip(path: Path) -> Kind:
+    # Here, since each call of make imports this module
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -120,12 +119,16 @@ def _zip(path: Path) -> Kind:
 
 def _tar(path: Path, name: str) -> Optional[Kind]:
     """The kind of a tar archive; None if it is not one."""
+    import lzma
+    import tarfile
+    import zlib
+
     names: list[str] = []
     try:
         with tarfile.open(path, "r:*") as archive:
             while len(names) < 1000 and (member := archive.next()):
                 names.append(member.name)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError, ValueError):
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError):
         if not names:
             return None
     if {"pickle", "storages", "tensors"} <= set(names):

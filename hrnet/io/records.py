@@ -15,16 +15,12 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
-from hrnet.cli import UserError, first_few
+from hrnet.cli import FormatError, first_few
 from hrnet.io.files import AnyPath, write_text
 
 FORMAT_VERSION = 1
 
 _get_type_hints = functools.cache(get_type_hints)
-
-
-class FormatError(UserError):
-    """A missing or malformed file."""
 
 
 def read_json(path: AnyPath, what: str, hint: Optional[str] = None, expected: Optional[str] = None) -> Any:

@@ -26,8 +26,10 @@ def models_of(state: Mapping[str, Any]) -> list[str]:
         if shapes.get(WIDTH, [0])[0] != config.MODEL.EXTRA.STAGE2.NUM_CHANNELS[0]:
             continue
         with torch.device("meta"):
-            build = pose.build if config.MODEL.NAME == POSE else classification.build
-            wanted = shapes_of(build(config).state_dict())
+            # Without initial weights, for which the meta device would import torch's compiler
+            is_pose = config.MODEL.NAME == POSE
+            net = pose.PoseNet(config) if is_pose else classification.ClassificationNet(config.MODEL)
+            wanted = shapes_of(net.state_dict())
         different = {key for key in {*shapes, *wanted} if shapes.get(key) != wanted.get(key)}
         if not different:
             found.append(path.stem)

@@ -120,7 +120,7 @@ def parse_args(argv: Optional[list[str]] = None) -> argparse.Namespace:
     parser.add_argument("--outfmt", choices=OUTPUT_FORMATS, default="BIN")
     parser.add_argument("--batchsize", type=int, help="only used to compute the throughput")
     parser.add_argument("--warmup_count", type=integer(0), default=1)
-    parser.add_argument("--device", default="0", help="0, or a CUDA device for torchscript")
+    parser.add_argument("--device", default="0", help="0; for torchscript a CUDA device, for torch_aie an NPU")
     parser.add_argument("--divide_input", type=boolean, default=False, help="ignored: there is only one device")
     parser.add_argument(
         "--auto_set_dymdims_mode", type=boolean, default=False, help="each .npy sets the shape of a model with gears"

@@ -1,5 +1,5 @@
-"""The runtimes of the emulator of ais_bench and, for `make serve`, of ais_bench itself (`ascend`), one module each. A
-module is imported when it is needed."""
+"""The runtimes, one module each: those of ais_bench's emulator and, for `make serve`, `ascend`, which calls ais_bench.
+A module is imported when it is needed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from tests.support import in_process, tiny
 from tests.support.errors import check_error
 from train.pose import reference
 
-IMAGES = 3
+IMAGES = 2
 CFG, MANIFEST, MODEL = "tiny_pose.yaml", "prep/manifest.json", "om/fp16.onnx"
 RUNS = {"run": "out/fp16_run.json", "run_flip": "out-flip/fp16_run.json"}
 

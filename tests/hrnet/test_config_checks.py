@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,14 +15,15 @@ from hrnet.config_checks import KIND_RULES, RULES, leaves
 from hrnet.schemas import CLASSIFICATION, IGNORED, ONNX, POSE, SCHEMAS
 from tests.support import coco_sets, tiny
 
-MINIMAL = {CLASSIFICATION: "{}", POSE: tiny.POSE_CONFIG + coco_sets.DECODING, ONNX: "MODEL: {NAME: onnx}"}
+POSE_VALUES = yaml.safe_load(tiny.POSE_CONFIG + coco_sets.DECODING)
+MINIMAL: dict[str, Any] = {CLASSIFICATION: {}, POSE: POSE_VALUES, ONNX: {"MODEL": {"NAME": "onnx"}}}
 KEYS = [(kind, name) for kind in SCHEMAS for name, _ in leaves(SCHEMAS[kind]()) if name not in IGNORED[kind]]
 ANY_TEXT = ("MODEL.PRETRAINED", "DATASET.TRAIN", "DATASET.TEST", "REFERENCE.SOURCE", "WEIGHTS.URL")
 
 
 def load(folder: Path, kind: str, name: str, value: Any) -> None:
     """Load the smallest config of this kind with a value for the key `name`, such as INPUT.RESIZER."""
-    values = yaml.safe_load(MINIMAL[kind])
+    values = copy.deepcopy(MINIMAL[kind])
     *groups, key = name.split(".")
     node = values
     for group in groups:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hrnet.cli import UserError
 from hrnet.datasets import find_images, find_training_images
 from hrnet.io.records import FormatError
-from hrnet.tars import Member, find_source, find_tars, read_tar
+from hrnet.tar_files import find_tars
+from hrnet.tars import Member, find_source, read_tar
 from tests.support.tar_sets import Entry, entry, samples, write_tar
 
 BLOCK = tarfile.BLOCKSIZE

@@ -24,7 +24,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with two configs, the default data sets, and no atc on PATH."""
+    """A directory with two configs, the default data sets, and no atc on PATH. Child processes import an empty torch
+    and openvino: options.py only asks whether PYTHON can import them, which takes torch itself 2 s."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
@@ -34,4 +35,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("data/imagenet/val/n01", "data/coco/annotations", "data/coco/images/val2017"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "data/coco/annotations/person_keypoints_val2017.json").write_text("{}")
+    (tmp_path / "stubs").mkdir()
+    for package in ("torch", "openvino"):
+        (tmp_path / f"stubs/{package}.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stubs"))
     return tmp_path

@@ -17,7 +17,7 @@ slow = pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "gmacs", "params"),
     [
-        ("hrnet_w18", 4.2835, 21.299),
+        pytest.param("hrnet_w18", 4.2835, 21.299, marks=slow),
         pytest.param("hrnet_w30", 8.1058, 37.712, marks=slow),
         pytest.param("hrnet_w32", 8.9211, 41.233, marks=slow),
         pytest.param("hrnet_w40", 12.692, 57.557, marks=slow),

@@ -97,7 +97,7 @@ def test_timeouts() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v2/mod", b"GET /v2 HTTP/1.1\r\nHost: x\r\n"])
 def test_connections_without_a_request_are_closed(sent: bytes) -> None:
-    with serve_twice(Twice(1), timeout=1.0) as (address, _):
+    with serve_twice(Twice(1), timeout=0.2) as (address, _):
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as silent:
             silent.sendall(sent)

@@ -42,7 +42,7 @@ def test_models_that_are_not_served(work: Path, capsys: pytest.CaptureFixture[st
     Path(VERDICT).write_text(json.dumps({**record, "verdict": "fail"}))
     rejected(capsys, 1, VERDICT, "failed its gate")
     Path("small.yaml").write_text(Path("small.yaml").read_text().replace("RESIZE: 40", "RESIZE: 48"))
-    rejected(capsys, 2, "om/bs1.onnx", "another config", "small")
+    rejected(capsys, 2, "om/bs1.onnx", "another config", "found small with other values", "restore small.yaml")
 
 
 def test_an_address_that_is_in_use_or_unknown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18
     python -m train.classification --dataset data/imagenet --cfg hrnet_w18 --nproc 8 --batch_size 256 --lr 0.1
 
-Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, TRAIN and TEST
+Reads    train/<class>/*, val/ in any layout of `hrnet.datasets`, the config's MODEL, INPUT, DATASET, TRAIN and TEST
 Writes   below --output: checkpoint.pth.tar, model_best.pth.tar and metrics.jsonl after each epoch (train/state.py),
          output/<device>/train_<rank>.log, or with --eval eval_<rank>.log and eval_<rank>.txt, the predicted class of
          each image; last output/<device>/<config>_bs<batch>_<processes>p_<acc|perf|eval>.log
