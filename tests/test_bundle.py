@@ -228,7 +228,7 @@ def test_a_board_names_what_it_has(packed: Packed, tmp_path: Path) -> None:
     assert board.make("doctor").returncode == 0
     for words, package in ((("infer",), "onnxruntime"), (("infer", "BACKEND=openvino"), "openvino")):
         done = board.make(*words)
-        assert done.returncode == 2 and f"python3 -m pip install -c constraints.txt {package}" in done.stderr
+        assert done.returncode == 2 and f" -m pip install -c constraints.txt {package}" in done.stderr
         assert "make setup" not in done.stderr
     assert not (board.root / "build/demo_digits/settings/BACKEND.mk").exists()
     for reference, file in (("torch", "weights/demo_digits.pth"), ("onnx", "build/demo_digits/model.onnx")):
